@@ -1,0 +1,64 @@
+"""The public plugin API: all that a provider imports. See docs/plugins.md."""
+
+from aimux.plugin.errors import (
+    CredentialError,
+    ErrorKind,
+    GatewayError,
+    LoginError,
+    RefreshError,
+    RefreshRejected,
+    RefreshUnavailable,
+    RequestRefused,
+)
+from aimux.plugin.hookspecs import Register, hookimpl
+from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
+from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, load_object, retry_after
+from aimux.plugin.settings import AccountSettings, HttpUrl, ProviderSettings
+from aimux.plugin.types import (
+    RELAY,
+    Action,
+    Body,
+    Credential,
+    LimitWindow,
+    RequestHead,
+    Upstream,
+    Usage,
+    Verdict,
+)
+
+__all__ = [
+    "RELAY",
+    "AccountSettings",
+    "Action",
+    "Body",
+    "Credential",
+    "CredentialError",
+    "DeviceCode",
+    "ErrorAnswer",
+    "ErrorKind",
+    "GatewayError",
+    "Http",
+    "HttpAnswer",
+    "HttpUnavailable",
+    "HttpUrl",
+    "JSONMeter",
+    "LimitWindow",
+    "LoginError",
+    "Meter",
+    "Provider",
+    "ProviderSettings",
+    "RefreshError",
+    "RefreshRejected",
+    "RefreshUnavailable",
+    "Register",
+    "RequestHead",
+    "RequestRefused",
+    "SSEMeter",
+    "Upstream",
+    "Usage",
+    "Verdict",
+    "hookimpl",
+    "load_object",
+    "retry_after",
+]

@@ -1,0 +1,78 @@
+"""Errors that a provider raises or renders, each named by what went wrong and not by where."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class CredentialError(ValueError):
+    """A credential can't be used as it lies there. The message says why and what to do, and holds no secret."""
+
+
+class RefreshError(Exception):
+    """A renewal did not bring a new credential. The old one stays where it is, always."""
+
+    def __init__(self, reason: str, *, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class RefreshRejected(RefreshError):
+    """The authorization server refused for good (revoked, reused): the account is parked until a new login."""
+
+
+class RefreshUnavailable(RefreshError):
+    """The renewal failed for now (network, 5xx, 404 of a moved endpoint): the next check tries again."""
+
+
+class LoginError(Exception):
+    """A login did not end in a credential (denied, expired, wrong state). The message is for a person."""
+
+
+class ErrorKind(Enum):
+    """What aimux itself answers, with the HTTP status that goes with it. A provider renders it."""
+
+    BAD_REQUEST = 400
+    UNAUTHORIZED = 401
+    FORBIDDEN = 403
+    NOT_FOUND = 404
+    METHOD_NOT_ALLOWED = 405
+    TOO_LARGE = 413
+    UPGRADE_REQUIRED = 426
+    RATE_LIMITED = 429
+    INTERNAL = 500
+    BAD_GATEWAY = 502
+    UNAVAILABLE = 503
+    TIMEOUT = 504
+
+
+class GatewayError(Exception):
+    """An answer of aimux's own to a client.
+
+    `message` is one sentence for a person: what is wrong and what to do. `retry` is False where trying again is
+    pointless (the client is told so with `x-should-retry: false`); `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        retry: bool | None = None,
+        retry_after: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = kind.value if status is None else status
+        self.message = message
+        self.retry = retry
+        self.retry_after = retry_after
+
+
+class RequestRefused(GatewayError):
+    """`Provider.prepare` raises this where an account can't serve the request at all: the caller's own fault."""
+
+    def __init__(self, message: str, *, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
+        super().__init__(kind, message, retry=False)

@@ -1,0 +1,119 @@
+"""Meters read usage from copies of an answer's bytes. What they raise ends the metering, never the stream."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aimux.plugin.types import LimitWindow, Usage
+
+MAX_LINE = 8 * 1024 * 1024
+"""A line of a stream longer than this is not read (Codex's `response.completed` repeats the whole answer)."""
+MAX_JSON = 32 * 1024 * 1024
+
+
+class Meter:
+    """Fed with the decoded payload in pieces; `usage` is true at any moment.
+
+    `complete` says whether the protocol's own last event was seen. Where it stays False at a clean end of the bytes,
+    the answer was cut short upstream, and the client is told so. `limits`: windows that its events told.
+    """
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.complete = False
+        self.limits: tuple[LimitWindow, ...] = ()
+
+    def feed(self, data: bytes) -> None:
+        """Read one piece of the payload."""
+
+    def end(self) -> None:
+        """The payload is over. Called once."""
+
+
+class JSONMeter(Meter):
+    """For an answer that is one JSON object: override `read`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complete = True
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= MAX_JSON:
+            self._parts.append(data)
+
+    def end(self) -> None:
+        if self._size <= MAX_JSON:
+            answer = json.loads(b"".join(self._parts))
+            if isinstance(answer, dict):
+                self.read(answer)
+        self._parts.clear()
+
+    def read(self, answer: dict[str, Any]) -> None:
+        """Take `usage` from the parsed answer."""
+
+
+class SSEMeter(Meter):
+    """For a stream of server-sent events: override `read`, and name in `needles` what its lines contain.
+
+    Of 300 events in a turn three or four matter, so lines are parsed only if a needle is in them: 0.3 µs for an event
+    that doesn't matter against 3 µs when each is parsed.
+    """
+
+    needles: tuple[bytes, ...] = (b'"usage"',)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail: list[bytes] = []
+        self._tail_size = 0
+
+    def feed(self, data: bytes) -> None:
+        if self._tail:
+            cut = data.find(b"\n")
+            if cut < 0:
+                self._keep(data)
+                return
+            self._tail.append(data)
+            data = b"".join(self._tail)
+            self._tail.clear()
+            self._tail_size = 0
+        end = data.rfind(b"\n") + 1
+        if end != len(data):
+            self._keep(data[end:])
+            data = data[:end]
+        for needle in self.needles:
+            if needle in data:
+                self._lines(data)
+                return
+
+    def end(self) -> None:
+        if self._tail:
+            self._lines(b"".join(self._tail))
+            self._tail.clear()
+
+    def _keep(self, rest: bytes) -> None:
+        self._tail_size += len(rest)
+        if self._tail_size <= MAX_LINE:
+            self._tail.append(rest)
+        else:
+            self._tail[:] = [b":"]  # the rest of an oversized line reads as a comment
+
+    def _lines(self, data: bytes) -> None:
+        for line in data.split(b"\n"):
+            if line.startswith(b"data:") and any(needle in line for needle in self.needles):
+                payload = line[5:].strip()
+                if payload.startswith(b"{"):
+                    event = json.loads(payload)
+                    if isinstance(event, dict):
+                        self.read(event)
+                else:
+                    self.read_text(payload)
+
+    def read(self, event: dict[str, Any]) -> None:
+        """Take usage, limits and the end of the stream from one event's data."""
+
+    def read_text(self, data: bytes) -> None:
+        """For data that is no JSON object, such as `[DONE]`."""

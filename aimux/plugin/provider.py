@@ -1,0 +1,212 @@
+"""The base class of a provider: one upstream family's wire facts. Its defaults make a bearer-key API with JSON errors.
+
+Only `name`, `Settings` (with `base_url`) and usually `meter` have to be given. Nothing here does I/O except the methods
+that get an `Http`; `prepare`, `classify`, `limits` and `meter` run on the hot path and must not block.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aimux.plugin.errors import CredentialError, GatewayError, LoginError, RefreshRejected
+from aimux.plugin.settings import ProviderSettings
+from aimux.plugin.types import RELAY, Action, Body, Credential, LimitWindow, RequestHead, Upstream, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from aimux.plugin.http import Http
+    from aimux.plugin.meters import Meter
+    from aimux.plugin.types import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error in the provider's wire format. The core adds `x-should-retry`, `retry-after` and `x-request-id`."""
+
+    body: bytes
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCode:
+    """A started device flow: what the person opens and types, and how often to poll (seconds)."""
+
+    verification_url: str
+    user_code: str
+    interval: float
+    expires_in: float
+    secret: str = field(repr=False)
+    """Whatever the provider needs to poll with; opaque to the core."""
+
+
+class Provider:
+    """One upstream family, or one instance of it where the configuration names several (`type:`)."""
+
+    name: ClassVar[str]
+    """The plugin's name: the default mount and the key in `providers:`."""
+    Settings: ClassVar[type[ProviderSettings]] = ProviderSettings
+    credential_file: ClassVar[str] = "credential.json"
+    """The file name of an account's credential in the state folder."""
+    api_version_path: ClassVar[str] = "/v1"
+    """Where the API starts below the mount; only for the hints that are printed."""
+
+    def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
+        self.settings = settings
+        self.instance = instance or self.name
+        """The name under which the configuration knows it; differs from `name` for a second instance."""
+
+    # --- credentials -------------------------------------------------------------------------------------------------
+
+    def parse_credential(self, raw: bytes) -> Credential:
+        """Read a credential file in any format the provider knows. Raises CredentialError."""
+        key = load_object(raw).get("api_key")
+        if not isinstance(key, str) or not key:
+            raise CredentialError('expected {"api_key": "…"}')
+        return Credential(kind="api_key", secret=key)
+
+    def api_key_file(self, api_key: str) -> bytes:
+        """A credential file that holds just this API key."""
+        return json.dumps({"api_key": api_key}, indent=2).encode()
+
+    async def refresh(self, raw: bytes, http: Http) -> bytes:
+        """Renew: the credential file's new content, in the format it came in, keys that aren't ours kept.
+
+        Raises RefreshRejected (for good: a person must act) or RefreshUnavailable (try again later).
+        """
+        raise RefreshRejected("this credential can't be renewed")
+
+    def vendor_token_advice(self, token: str) -> str | None:
+        """What to say to a client that sent the vendor's own token instead of an aimux token, else None."""
+        return None
+
+    # --- login -------------------------------------------------------------------------------------------------------
+
+    login_flows: ClassVar[frozenset[str]] = frozenset()
+    """Which of `loopback`, `paste`, `device` the provider offers. API keys need no flow."""
+
+    def redirect_uri(self, flow: str, port: int) -> str:
+        """The redirect URI of a flow; `port` is the loopback listener's."""
+        raise LoginError(f"{self.instance} has no OAuth login; use --api-key")
+
+    loopback_ports: ClassVar[tuple[int, ...]] = (0,)
+    """Ports to try for the loopback callback; 0 is any free one."""
+
+    def authorization_url(self, *, redirect_uri: str, state: str, challenge: str) -> str:
+        """Where the person signs in (PKCE, S256)."""
+        raise LoginError(f"{self.instance} has no OAuth login; use --api-key")
+
+    async def exchange(self, http: Http, *, code: str, state: str, verifier: str, redirect_uri: str) -> bytes:
+        """Turn the code into a credential file's content. Raises LoginError."""
+        raise LoginError(f"{self.instance} has no OAuth login; use --api-key")
+
+    async def device_start(self, http: Http) -> DeviceCode:
+        """Start the device flow. Raises LoginError."""
+        raise LoginError(f"{self.instance} has no device flow")
+
+    async def device_poll(self, http: Http, device: DeviceCode) -> bytes | None:
+        """A credential file's content, or None while the person hasn't confirmed yet. Raises LoginError."""
+        raise LoginError(f"{self.instance} has no device flow")
+
+    def setup_token_file(self, token: str) -> bytes:
+        """A credential file that holds a long-lived token made by the vendor's own CLI. Raises LoginError."""
+        raise LoginError(f"{self.instance} has no setup tokens")
+
+    def vendor_logins(self, environ: Mapping[str, str], home: Path) -> list[Path]:
+        """Where the vendor's own CLI keeps logins on this machine, most likely first; they need not exist."""
+        return []
+
+    # --- a request ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
+        """Where this request goes with this credential. Raises RequestRefused where it can't go anywhere."""
+        return Upstream(
+            self.settings.base_url,
+            request.target,
+            {"authorization": f"Bearer {credential.secret}"},
+        )
+
+    def session_key(self, request: RequestHead, body: Body) -> str | None:
+        """What names the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
+        return None
+
+    def cheapest_request(self) -> tuple[str, str, bytes]:
+        """Method, target and body of the cheapest real call, for `aimux accounts test`."""
+        return ("GET", "/v1/models", b"")
+
+    # --- an answer ---------------------------------------------------------------------------------------------------
+
+    def classify(self, status: int, headers: Headers, body: bytes) -> Verdict:
+        """What an answer of 400 and above means. `body` is its decoded start (at most 64 KiB)."""
+        if status == 401:
+            return Verdict(Action.REFRESH, "the upstream did not accept the credential")
+        if status == 429:
+            wait = retry_after(headers)
+            if wait is None:
+                return RELAY
+            return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
+        if status in {500, 502, 503, 504, 529}:
+            return Verdict(Action.BACK_OFF, f"the upstream answered {status}")
+        return RELAY
+
+    def opening(self, payload: bytes) -> Verdict | None:
+        """Look at the start of a streamed 200 answer, before a byte of it was forwarded.
+
+        None: not decided yet, show me more. RELAY: content follows. Anything else: it is an error in a 200's clothing.
+        """
+        return RELAY
+
+    def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:
+        """The account's limit windows that this answer's headers tell; empty when they tell none."""
+        return ()
+
+    hidden_headers: ClassVar[frozenset[str]] = frozenset()
+    """Response headers (lower case) that would reveal the account and therefore do not reach the client."""
+
+    def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
+        """A meter for this answer, or None where it consumes nothing."""
+        return None
+
+    # --- aimux's own errors ------------------------------------------------------------------------------------------
+
+    def error(self, error: GatewayError) -> ErrorAnswer:
+        """An error of aimux's own in this provider's wire format."""
+        return ErrorAnswer(json.dumps({"error": {"type": error.kind.name.lower(), "message": error.message}}).encode())
+
+    def stream_error(self, error: GatewayError) -> bytes:
+        """The same inside a stream that already began: the protocol's error event, as bytes. Empty: there is none."""
+        return b""
+
+
+def load_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object from a credential file. Raises CredentialError with a position, never with content."""
+    try:
+        data = json.loads(raw)
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise CredentialError(f"is not valid JSON{where}") from None
+    except RecursionError:
+        raise CredentialError("is nested too deeply") from None
+    if not isinstance(data, dict):
+        raise CredentialError("is not a JSON object")
+    return data
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Seconds from `retry-after-ms` or `retry-after` (number or date); None without a usable one."""
+    try:
+        if (ms := headers.get("retry-after-ms")) is not None:
+            return max(0.0, float(ms) / 1000)
+        value = headers.get("retry-after")
+        if value is None:
+            return None
+        if value.strip().replace(".", "", 1).isdigit():
+            return float(value)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None

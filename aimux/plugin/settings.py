@@ -1,0 +1,55 @@
+"""What every provider has in `providers:` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from yarl import URL
+
+
+def _http_url(value: str) -> str:
+    url = URL(value)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    if url.user or url.password or url.query_string or url.fragment:
+        raise ValueError("must not hold a user, password, query or fragment; use `headers` or `api_key` for secrets")
+    return value.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""An http(s) URL as a plain string, without a trailing slash."""
+
+
+class AccountSettings(BaseModel):
+    """How one account takes part in the choice."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(
+        default=1.0, gt=0, le=1000, description="Share of the load against the others of its priority."
+    )
+    priority: int = Field(default=0, description="Lower is tried first (strategy `priority`).")
+    groups: tuple[str, ...] = Field(default=(), description="Groups that users may be bound to; none means: for all.")
+
+
+class ProviderSettings(BaseModel):
+    """Base of a provider's settings. A provider adds its own fields, each with a default and a description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: HttpUrl = Field(default="", validate_default=False, description="Where requests go.")
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Headers to set on every upstream request (for a proxy in between, say).",
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="An API key: adds an account `api-key` that lives in the configuration only.",
+    )
+    strategy: Literal["least_used", "round_robin", "priority"] = Field(
+        default="least_used", description="How an account is chosen among the healthy ones."
+    )
+    accounts: dict[str, AccountSettings] = Field(
+        default_factory=dict, description="Weight, priority and groups, by account name."
+    )
