@@ -1,0 +1,25 @@
+"""Accounts: where credentials lie, which account serves a request, and how credentials stay fresh."""
+
+from aimux.accounts.account import Account, AccountState
+from aimux.accounts.http import ControlHttp
+from aimux.accounts.keeper import Keeper
+from aimux.accounts.pool import AccountPool, PoolOptions
+from aimux.accounts.selection import Selection
+from aimux.accounts.state import StateFile
+from aimux.accounts.vault import Conflict, FileVault, Missing, Vault, VaultError
+
+__all__ = [
+    "Account",
+    "AccountPool",
+    "AccountState",
+    "Conflict",
+    "ControlHttp",
+    "FileVault",
+    "Keeper",
+    "Missing",
+    "PoolOptions",
+    "Selection",
+    "StateFile",
+    "Vault",
+    "VaultError",
+]
