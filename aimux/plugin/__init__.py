@@ -12,7 +12,7 @@ from aimux.plugin.errors import (
 )
 from aimux.plugin.hookspecs import Register, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, load_object, retry_after
 from aimux.plugin.settings import AccountSettings, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
@@ -58,7 +58,9 @@ __all__ = [
     "Upstream",
     "Usage",
     "Verdict",
+    "count",
     "hookimpl",
     "load_object",
     "retry_after",
+    "sse_events",
 ]

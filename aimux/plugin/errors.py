@@ -51,8 +51,11 @@ class GatewayError(Exception):
     """An answer of aimux's own to a client.
 
     `message` is one sentence for a person: what is wrong and what to do. `retry` is False where trying again is
-    pointless (the client is told so with `x-should-retry: false`); `retry_after` is in seconds.
+    pointless (the client is told so with `x-should-retry: false`); `retry_after` is in seconds. `request_id` is the
+    gateway's own, filled in where the error is rendered, for the formats that repeat it in the body.
     """
+
+    request_id: str | None = None
 
     def __init__(
         self,

@@ -7,10 +7,13 @@ that get an `Http`; `prepare`, `classify`, `limits` and `meter` run on the hot p
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from multidict import CIMultiDict
 
 from aimux.plugin.errors import CredentialError, GatewayError, LoginError, RefreshRejected
 from aimux.plugin.settings import ProviderSettings
@@ -124,7 +127,10 @@ class Provider:
     # --- a request ---------------------------------------------------------------------------------------------------
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
-        """Where this request goes with this credential. Raises RequestRefused where it can't go anywhere."""
+        """Where this request goes with this credential. Raises RequestRefused where it can't go anywhere.
+
+        Pure, and on the hot path. The core adds the configuration's `headers`; what it drops is in RequestHead.
+        """
         return Upstream(
             self.settings.base_url,
             request.target,
@@ -135,14 +141,22 @@ class Provider:
         """What names the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
         return None
 
-    def cheapest_request(self) -> tuple[str, str, bytes]:
-        """Method, target and body of the cheapest real call, for `aimux accounts test`."""
-        return ("GET", "/v1/models", b"")
+    def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
+        """The cheapest real call that shows whether the account serves, as a client would send it, and its body.
+
+        `aimux accounts test` sends it through `prepare`; a status below 400 means that the account works.
+        """
+        return RequestHead("GET", "/v1/models", CIMultiDict()), b""
 
     # --- an answer ---------------------------------------------------------------------------------------------------
 
-    def classify(self, status: int, headers: Headers, body: bytes) -> Verdict:
-        """What an answer of 400 and above means. `body` is its decoded start (at most 64 KiB)."""
+    def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
+        """What an answer of 400 and above means. `body` is its decoded start (at most 64 KiB).
+
+        `model` is what the request named ("" if nothing), for limits that hold for one model: see `Verdict.model`.
+        Decide on codes and on the start of a message: upstreams quote what a client sent, and no client may park an
+        account with words of its own.
+        """
         if status == 401:
             return Verdict(Action.REFRESH, "the upstream did not accept the credential")
         if status == 429:
@@ -178,8 +192,11 @@ class Provider:
         """An error of aimux's own in this provider's wire format."""
         return ErrorAnswer(json.dumps({"error": {"type": error.kind.name.lower(), "message": error.message}}).encode())
 
-    def stream_error(self, error: GatewayError) -> bytes:
-        """The same inside a stream that already began: the protocol's error event, as bytes. Empty: there is none."""
+    def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        """The same inside a stream that already began: the protocol's error event, as bytes. Empty: there is none.
+
+        `request` tells which protocol, where the provider speaks several.
+        """
         return b""
 
 
@@ -201,12 +218,13 @@ def retry_after(headers: Headers) -> float | None:
     """Seconds from `retry-after-ms` or `retry-after` (number or date); None without a usable one."""
     try:
         if (ms := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(ms) / 1000)
-        value = headers.get("retry-after")
-        if value is None:
+            wait = float(ms) / 1000
+        elif (value := headers.get("retry-after")) is None:
             return None
-        if value.strip().replace(".", "", 1).isdigit():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        elif value.strip().replace(".", "", 1).isdigit():
+            wait = float(value)
+        else:
+            wait = parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, OverflowError):
         return None
+    return max(0.0, wait) if math.isfinite(wait) else None

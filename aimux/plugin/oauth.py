@@ -1,0 +1,168 @@
+"""What OAuth providers share: token requests with their failures sorted, times as credential files write them, JWTs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aimux.plugin.errors import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
+from aimux.plugin.http import HttpUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.plugin.http import Http, HttpAnswer
+
+PERMANENT = frozenset({"invalid_grant"})
+"""RFC 6749's word for a refresh token that is revoked, expired or used up."""
+
+_CODE = re.compile(r"[a-z][a-z_]{2,47}")
+_MOVED = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
+_MILLISECONDS = 1e11  # as seconds: the year 5138; as milliseconds: 1973
+
+
+def error_code(answer: HttpAnswer) -> str:
+    """The error code in a token endpoint's answer, or "".
+
+    Only what looks like a code comes out, since it goes into messages and logs: a server may well quote the token.
+    """
+    body = answer.json()
+    error = body.get("error")
+    found = [error] if not isinstance(error, dict) else [error.get("code"), error.get("type")]
+    for code in (*found, body.get("code")):
+        if isinstance(code, str) and _CODE.fullmatch(code):
+            return code
+    return ""
+
+
+async def renew(
+    http: Http,
+    url: str,
+    *,
+    setting: str,
+    login: str,
+    json: object = None,
+    form: Mapping[str, str] | None = None,
+    permanent: frozenset[str] = PERMANENT,
+    permanent_statuses: frozenset[int] = frozenset(),
+) -> dict[str, Any]:
+    """Ask a token endpoint for a new access token: its answer, with a non-empty `access_token` in it.
+
+    `setting` is the configuration key that holds `url`, `login` the command that a person runs after a refusal.
+    Raises RefreshRejected for the codes in `permanent` and the statuses in `permanent_statuses` (if the body is a JSON
+    object, as only the authorization server's own is), RefreshUnavailable for everything else.
+    """
+    try:
+        answer = await http.request("POST", url, json=json, form=form)
+    except HttpUnavailable as error:
+        raise RefreshUnavailable(str(error), remedy="check the network and the DNS of this machine") from None
+    code = error_code(answer)
+    told = f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "")
+    if answer.status in _MOVED:
+        raise RefreshUnavailable(told, remedy=f"the endpoint seems to have moved: set `{setting}` to the new address")
+    if code in permanent or (answer.status in permanent_statuses and answer.json()):
+        raise RefreshRejected(f"the refresh token was refused: {told}", remedy=f"log in again: {login}")
+    if answer.status != 200:
+        remedy = "it is tried again"
+        if code in {"invalid_client", "unauthorized_client"}:
+            remedy = f"check the `client_id` beside `{setting}`"
+        raise RefreshUnavailable(told, remedy=remedy)
+    data = answer.json()
+    if not _usable(data.get("access_token")):
+        raise RefreshUnavailable("the token endpoint's answer holds no access token", remedy=f"check `{setting}`")
+    return data
+
+
+async def redeem(
+    http: Http, url: str, *, setting: str, json: object = None, form: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Exchange an authorization code: the token endpoint's answer. Raises LoginError."""
+    try:
+        answer = await http.request("POST", url, json=json, form=form)
+    except HttpUnavailable as error:
+        raise LoginError(str(error)) from None
+    data = answer.json()
+    if answer.status == 200 and _usable(data.get("access_token")):
+        return data
+    if answer.status in _MOVED:
+        raise LoginError(f"the token endpoint answered {answer.status}: set `{setting}` to its new address")
+    if answer.status == 200:
+        raise LoginError("the token endpoint's answer holds no access token")
+    code = error_code(answer)
+    hint = ": the code was wrong, used already or too old; start again" if code == "invalid_grant" else ""
+    raise LoginError(f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "") + hint)
+
+
+def header_safe(secret: str) -> str:
+    """`secret` without white space around it. Raises CredentialError where it can't stand in a header."""
+    secret = secret.strip()
+    if not _usable(secret):
+        raise CredentialError("holds an empty token, or one with characters that can't be in a header")
+    return secret
+
+
+def _usable(token: object) -> bool:
+    return isinstance(token, str) and token.isascii() and token.isprintable() and bool(token) and " " not in token
+
+
+def read_time(value: object) -> float | None:
+    """Unix seconds from what credential files hold: seconds, milliseconds (either also as a string), or RFC 3339."""
+    number = _number(value)
+    if number is not None:
+        return number / 1000 if abs(number) >= _MILLISECONDS else number
+    try:
+        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def write_time(moment: float, like: object) -> int | str:
+    """`moment` (unix seconds) in the notation of `like`, something that `read_time` understands."""
+    number = _number(like)
+    if number is None:
+        return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
+    written = int(moment * 1000) if abs(number) >= _MILLISECONDS else int(moment)
+    return str(written) if isinstance(like, str) else written
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def lifetime(answer: Mapping[str, Any], default: float) -> float:
+    """Seconds that an answer's `expires_in` grants (a number or a numeric string), else `default`."""
+    seconds = _number(answer.get("expires_in"))
+    return seconds if seconds is not None and 0 < seconds < 10 * 365 * 86400 else default
+
+
+def jwt_claims(token: str) -> dict[str, Any]:
+    """A JWT's claims, unverified (they only tell us about our own token); `{}` where it is no JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def dump_like(document: object, raw: bytes) -> bytes:
+    """JSON of `document`, indented if `raw` was."""
+    indent = 2 if b"\n" in raw.strip() else None
+    separators = None if indent else (",", ":")
+    return json.dumps(document, indent=indent, separators=separators).encode()
