@@ -1,0 +1,8 @@
+"""One request's way through aimux."""
+
+from aimux.gateway.attempts import Route
+from aimux.gateway.auth import Authentication
+from aimux.gateway.gateway import Gateway, Setup
+from aimux.gateway.mounts import MountTable
+
+__all__ = ["Authentication", "Gateway", "MountTable", "Route", "Setup"]

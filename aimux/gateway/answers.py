@@ -1,0 +1,103 @@
+"""What aimux writes to a client: relayed answers through a sink, and its own errors in the provider's wire format."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.plugin.errors import ErrorKind, GatewayError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from aimux.gateway.tap import Tap
+    from aimux.plugin.provider import Provider
+    from aimux.relay.errors import RelayError
+
+
+class Sent(web.StreamResponse):
+    """Tells aiohttp's server that the answer is on the wire already, as its own file responses do."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._sent_keep_alive = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._sent_keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to prepare."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+# They hold no state of a request: two serve all, which saves 4 µs for each answer.
+SENT = Sent(keep_alive=True)
+SENT_LAST = Sent(keep_alive=False)
+
+
+class ClientSink:
+    """The client's side of a streamed answer."""
+
+    __slots__ = ("_error_event", "_transport", "tap", "write")
+
+    def __init__(
+        self, transport: asyncio.Transport, tap: Tap | None, error_event: Callable[[GatewayError], bytes] | None
+    ) -> None:
+        """`error_event` None: the body can't carry one."""
+        self._transport = transport
+        self._error_event = error_event
+        self.tap = tap
+        self.write = transport.write
+
+    def observe(self, payload: bytes) -> None:
+        if self.tap is not None:
+            self.tap.feed(payload)
+
+    def complete(self) -> bytes | None:
+        tap = self.tap
+        if tap is None:
+            return None
+        tap.end()
+        if not tap.truncated:
+            return None
+        return self._event("The upstream ended this answer before it was complete; try again.")
+
+    def broken(self, error: RelayError) -> bytes:
+        if self.tap is not None:
+            self.tap.end()
+        return self._event(f"This answer broke off: {error}; try again.")
+
+    def _event(self, message: str) -> bytes:
+        return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message)) if self._error_event else b""
+
+
+def error_response(
+    error: GatewayError, provider: Provider | None, request_id: str, *, close: bool = False
+) -> web.Response:
+    """aimux's own error, in the provider's format where there is one."""
+    headers = {"x-request-id": request_id}
+    if error.retry is not None:
+        headers["x-should-retry"] = "true" if error.retry else "false"
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(0, math.ceil(error.retry_after)))
+    if error.kind is ErrorKind.UNAUTHORIZED:
+        headers["www-authenticate"] = 'Bearer realm="aimux"'
+    if error.kind is ErrorKind.UPGRADE_REQUIRED:
+        headers["upgrade"] = "HTTP/1.1"
+    if provider is None:
+        body = json.dumps({"error": {"type": error.kind.name.lower(), "message": error.message}}).encode()
+        content_type = "application/json"
+    else:
+        answer = provider.error(error)
+        body, content_type = answer.body, answer.content_type
+    response = web.Response(status=error.status, body=body, headers=headers, content_type=content_type)
+    if close:
+        response.force_close()
+    return response

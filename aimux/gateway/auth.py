@@ -1,0 +1,171 @@
+"""Who may call: one SHA-256 and one dictionary look-up, however many users there are."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from aimux.plugin.errors import ErrorKind, GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aimux.config import User
+    from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Headers
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+FAILURES = 10
+"""Failed attempts that an address has before it is slowed down …"""
+FORGIVEN_SECONDS = 6.0
+"""… and the seconds after which one of them is forgiven."""
+MAX_ADDRESSES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. `user` None: an anonymous caller, which was allowed. `token` is what must not go upstream."""
+
+    user: User | None
+    token: bytes
+
+    @property
+    def name(self) -> str:
+        return self.user.name if self.user else ""
+
+
+def presented_tokens(headers: Headers) -> list[str]:
+    """The bearer token and the `x-api-key`, each once; both vendors' SDKs may send the two."""
+    tokens = []
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and (token := token.strip()):
+        tokens.append(token)
+    if (key := headers.get("x-api-key", "").strip()) and key not in tokens:
+        tokens.append(key)
+    return tokens
+
+
+class FailureLimit:
+    """Failed attempts by address, a leaky bucket each; the least recently seen is forgotten first."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def failed(self, address: str, now: float) -> float | None:
+        """Count a failure. Seconds to wait if the address has had too many, else None."""
+        level, since = self._seen.pop(address, (0.0, now))
+        level = max(0.0, level - (now - since) / FORGIVEN_SECONDS) + 1
+        self._seen[address] = (min(level, FAILURES + 1.0), now)
+        if len(self._seen) > MAX_ADDRESSES:
+            self._seen.popitem(last=False)
+        return (level - FAILURES) * FORGIVEN_SECONDS if level > FAILURES else None
+
+
+class Authentication:
+    """The users of one configuration, and what is said to everybody else."""
+
+    def __init__(
+        self,
+        users: Iterable[User],
+        *,
+        allow_anonymous: bool,
+        trusted_proxies: Sequence[Network] = (),
+        failures: FailureLimit | None = None,
+    ) -> None:
+        self._users = {user.sha256: user for user in users}
+        self._allow_anonymous = allow_anonymous
+        self._trusted = tuple(trusted_proxies)
+        self.failures = failures or FailureLimit()
+
+    def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float) -> Caller:
+        """The caller. GatewayError: 401 with users configured, 403 for strangers without, 429 after many failures."""
+        tokens = presented_tokens(headers)
+        for token in tokens:
+            digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+            user = self._users.get(digest)
+            # The look-up compares digests, of which a caller controls no bit; the second compare costs 0.2 µs.
+            if user is not None and hmac.compare_digest(user.sha256, digest):
+                return Caller(user, token.encode("utf-8", "surrogateescape"))
+        if not self._users:
+            return self._anonymous(headers, peer, tokens)
+        wait = self.failures.failed(self.address(headers, peer), now)
+        if wait is not None:
+            raise GatewayError(
+                ErrorKind.RATE_LIMITED,
+                "Too many requests without a valid aimux token came from your address; "
+                f"check the token and wait {math.ceil(wait)} s.",
+                retry=False,
+                retry_after=math.ceil(wait),
+            )
+        raise GatewayError(ErrorKind.UNAUTHORIZED, _advice(tokens, provider), retry=False)
+
+    def _anonymous(self, headers: Headers, peer: str, tokens: list[str]) -> Caller:
+        if self._allow_anonymous or (self.is_local(headers, peer) and not _from_foreign_page(headers)):
+            return Caller(None, tokens[0].encode("utf-8", "surrogateescape") if tokens else b"")
+        raise GatewayError(
+            ErrorKind.FORBIDDEN,
+            "This aimux has no users configured and then serves its own machine only. "
+            "Add `users:` with a token for you to its configuration, or set `allow_anonymous: true`.",
+            retry=False,
+        )
+
+    def address(self, headers: Headers, peer: str) -> str:
+        """The client's address: the peer's, or what trusted proxies say of it ("" for a unix socket's peer)."""
+        address = peer
+        if peer and not self._is_trusted(peer):
+            return peer
+        for hop in reversed(",".join(headers.getall("x-forwarded-for", [])).split(",")):
+            hop = hop.strip()
+            if not hop:
+                continue
+            if not _ip(hop):
+                break
+            address = hop
+            if not self._is_trusted(hop):
+                break
+        return address
+
+    def is_local(self, headers: Headers, peer: str) -> bool:
+        """A caller on this machine. What came through a proxy that isn't trusted is none, wherever the proxy runs."""
+        forwarded = "x-forwarded-for" in headers or "forwarded" in headers
+        if forwarded and not (peer and self._is_trusted(peer)):
+            return False
+        address = self.address(headers, peer)
+        ip = _ip(address)
+        return not address or (ip is not None and ip.is_loopback)
+
+    def _is_trusted(self, address: str) -> bool:
+        ip = _ip(address)
+        return ip is not None and any(ip in network for network in self._trusted if network.version == ip.version)
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
+def _from_foreign_page(headers: Headers) -> bool:
+    """A web page in a browser on this machine reaches loopback too, also by a name that resolves to it (rebinding)."""
+    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        return True
+    host = headers.get("host", "").rpartition("@")[2]
+    name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
+    return not (not name or name == "localhost" or _ip(name.strip("[]")) is not None)
+
+
+def _advice(tokens: list[str], provider: Provider) -> str:
+    for token in tokens:
+        if advice := provider.vendor_token_advice(token):
+            return advice
+    if tokens:
+        return "This token is not known to aimux; ask whoever runs it for one, or check for a typing error."
+    return "aimux needs a token: send `Authorization: Bearer <your aimux token>` or `x-api-key: <your aimux token>`."

@@ -1,0 +1,267 @@
+"""One request's way, from the parsed head to the access log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aimux.accounts import Selection
+from aimux.gateway.answers import SENT, SENT_LAST, ClientSink, error_response
+from aimux.gateway.attempts import Attempt, Attempts, Call, Route
+from aimux.gateway.headers import to_client
+from aimux.gateway.mounts import MountTable, check_target
+from aimux.gateway.server import ClientProtocol, FrontServer
+from aimux.gateway.tap import Tap
+from aimux.metering.record import RequestRecord
+from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.types import Body, RequestHead
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from aiohttp import web
+
+    from aimux.gateway.auth import Authentication, Caller
+    from aimux.logs import AccessLog
+    from aimux.metering.metrics import Metrics
+    from aimux.plugin.provider import Provider
+    from aimux.relay.pool import Pool
+
+log = logging.getLogger("aimux.gateway")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REASONS = {status: b"HTTP/1.1 %d " % status for status in range(100, 1000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a reload replaces as a whole. A request keeps the one it began with."""
+
+    authentication: Authentication
+    mounts: MountTable
+    routes: Mapping[str, Route]
+    max_body_size: int
+    request_timeout: float
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Serves requests with the current `setup`. `control` answers everything outside the mounts (/health, /api, …)."""
+
+    setup: Setup
+    pool: Pool
+    metrics: Metrics
+    access_log: AccessLog
+    control: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
+    draining: bool = False
+    server: FrontServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server = FrontServer(self.handle)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """aiohttp's server calls this for each request."""
+        setup = self.setup
+        target = request.raw_path
+        record = RequestRecord(_request_id(request), time.time(), request.method, target.partition("?")[0])
+        started = time.perf_counter()
+        provider: Provider | None = None
+        response: web.StreamResponse
+        try:
+            check_target(target)
+            found = setup.mounts.find(target)
+            if found is None:
+                response = await self._control(request, record)
+            else:
+                mount, below = found
+                route = setup.routes[mount.provider]
+                provider = route.provider
+                record.provider = mount.provider
+                response = await self._serve(request, setup, route, below, record, started)
+        except GatewayError as error:
+            record.error = record.error or error.kind.name.lower()
+            response = error_response(error, provider, record.request_id, close=self.draining)
+        except asyncio.CancelledError:
+            if not record.error:
+                record.error = "client_gone" if request.transport is None else "shutdown"
+            raise
+        except Exception:
+            log.exception("%s: a fault in aimux itself", record.request_id)
+            record.error = "internal"
+            fault = GatewayError(
+                ErrorKind.INTERNAL, f"aimux failed; its log has the details under {record.request_id}."
+            )
+            response = error_response(fault, provider, record.request_id, close=True)
+        finally:
+            record.duration = time.perf_counter() - started
+            if record.provider:
+                if not record.status and record.error not in {"client_gone", "shutdown"}:
+                    record.status = response.status
+                    record.ttfb = record.duration
+                self.metrics.record(record)
+                self.access_log.record(record)
+        return response
+
+    async def _control(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
+        response = await self.control(request)
+        if response is not None:
+            return response
+        mounts = ", ".join(mount.prefix or "/" for mount in self.setup.mounts.mounts) or "none"
+        raise GatewayError(ErrorKind.NOT_FOUND, f"Nothing is served at this path. Mounts: {mounts}.", retry=False)
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        setup: Setup,
+        route: Route,
+        target: str,
+        record: RequestRecord,
+        started: float,
+    ) -> web.StreamResponse:
+        provider = route.provider
+        transport = request.transport
+        assert transport is not None
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        caller = setup.authentication.authenticate(request.headers, address, provider, time.monotonic())
+        record.user = caller.name
+        if "upgrade" in request.headers and request.headers.get("connection", "").lower() != "keep-alive":
+            raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
+        raw = await _read_body(request, setup.max_body_size, transport)
+        record.bytes_in = len(raw)
+        head = RequestHead(request.method, target, request.headers)
+        body = Body(raw, request.headers.get("content-encoding", ""))
+        record.model = body.model if raw else ""
+        call = Call(
+            route,
+            head,
+            request.raw_headers,
+            body,
+            caller,
+            record,
+            Selection(
+                model=record.model,
+                session=provider.session_key(head, body) if raw else None,
+                groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
+                pinned=_pinned(request, caller),
+            ),
+        )
+        attempt = await Attempts(call, self.pool, setup.request_timeout).run()
+        try:
+            return await self._relay(request, call, attempt, transport, started)
+        finally:
+            attempt.end()
+
+    async def _relay(
+        self, request: web.BaseRequest, call: Call, attempt: Attempt, transport: asyncio.Transport, started: float
+    ) -> web.StreamResponse:
+        """Stream the answer. From here on the client has bytes, and nothing is tried again."""
+        record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, call.route.provider
+        http11 = request.version >= (1, 1)
+        keep_alive = request.keep_alive and http11 and not self.draining
+        lines = to_client(answer.fields, named=answer.connection, hidden=call.route.hidden)
+        if attempt.retry_after is not None:
+            lines = [line for line in lines if not line.lower().startswith(b"retry-after")]
+            lines.append(b"retry-after: %d\r\n" % max(1, round(attempt.retry_after)))
+        if answer.status == 401:
+            # The credential that was refused is aimux's: the client can't mend it by trying again.
+            lines.append(b"x-should-retry: false\r\n")
+        lines.append(exchange.framing(http11=http11))
+        lines.append(b"x-request-id: %b\r\n" % record.request_id.encode("ascii"))
+        if call.caller.user is not None and call.caller.user.pin_accounts:
+            lines.append(b"x-aimux-account: %b\r\n" % attempt.account.name.encode("utf-8"))
+            lines.append(b"x-aimux-attempts: %d\r\n" % record.attempts)
+        if not keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join([_REASONS[answer.status], answer.reason, b"\r\n", *lines, b"\r\n"])
+
+        coding = answer.get("content-encoding")
+        meter = provider.meter(call.head, answer.status, answer.headers)
+        tap = Tap(meter, coding, record.provider) if meter is not None else None
+        plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
+        # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
+        error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
+        sink = ClientSink(transport, tap, error_event)
+
+        record.status = answer.status
+        record.ttfb = time.perf_counter() - started
+        protocol = request.protocol
+        assert isinstance(protocol, ClientProtocol)
+        self.metrics.opened(record.provider)
+        try:
+            protocol.exchange = exchange
+            failure = await exchange.stream(head, sink, paused=protocol.full)
+        except asyncio.CancelledError:
+            # Codex hangs up right after the last event, before the body's end: that is no abort.
+            if tap is None or not tap.complete:
+                record.error = "client_gone" if request.transport is None else "shutdown"
+            else:
+                record.error = "done"
+            raise
+        finally:
+            protocol.exchange = None
+            self.metrics.closed(record.provider)
+            record.bytes_out = exchange.bytes_out
+            if meter is not None:
+                record.usage = meter.usage
+                if meter.limits:
+                    attempt.account.observe(meter.limits, time.time())
+        if failure is not None:
+            record.error = "upstream_lost"
+            log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
+            transport.close()
+            return SENT_LAST
+        return SENT if keep_alive else SENT_LAST
+
+
+def _request_id(request: web.BaseRequest) -> str:
+    given = request.headers.get("x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return "req_" + os.urandom(12).hex()
+
+
+def _pinned(request: web.BaseRequest, caller: Caller) -> str | None:
+    wanted = request.headers.get("x-aimux-account")
+    if wanted is None:
+        return None
+    if caller.user is None or not caller.user.pin_accounts:
+        raise GatewayError(
+            ErrorKind.FORBIDDEN, "You may not choose the account: leave `x-aimux-account` out.", retry=False
+        )
+    return wanted
+
+
+async def _read_body(request: web.BaseRequest, limit: int, transport: asyncio.Transport) -> bytes:
+    """The whole body, kept for replay. GatewayError 413 above `limit`, before it is read where its length is known."""
+    content = request.content
+    length = request.headers.get("content-length")
+    if length is not None and int(length) > limit:
+        raise _too_large(limit)
+    if content.is_eof() and not content.total_bytes:
+        return b""
+    if request.headers.get("expect", "").lower() == "100-continue" and request.version >= (1, 1):
+        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        part = await content.readany()
+        if not part:
+            break
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit: int) -> GatewayError:
+    return GatewayError(
+        ErrorKind.TOO_LARGE, f"The request's body is larger than {limit} bytes (`max_body_size`).", retry=False
+    )

@@ -1,0 +1,80 @@
+"""Which provider a request's target belongs to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from aimux.plugin.errors import ErrorKind, GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+(?:\?[!-\[\]-~]*+)?")
+"""RFC 3986's path without percent signs, and any visible ASCII but the backslash in the query."""
+_ENCODED = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*+(?:\?[!-\[\]-~]*+)?")
+_FORBIDDEN_ONCE_DECODED = re.compile(r"[/\\\x00-\x1f\x7f]|%(?:2e|2f|5c|25)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """`prefix` has no slash at its end ("" for the root)."""
+
+    prefix: str
+    provider: str
+
+
+class MountTable:
+    """Finds a mount with one dictionary look-up for each depth that occurs (usually one), deepest first."""
+
+    def __init__(self, mounts: Mapping[str, str]) -> None:
+        """`mounts`: prefix → provider's instance name, as in the configuration."""
+        self._mounts = {prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()}
+        self._depths = sorted({prefix.count("/") for prefix in self._mounts}, reverse=True)
+
+    @property
+    def mounts(self) -> list[Mount]:
+        return list(self._mounts.values())
+
+    def find(self, target: str) -> tuple[Mount, str] | None:
+        """The mount and the target below it, which begins with "/"."""
+        path = target.partition("?")[0]
+        for depth in self._depths:
+            end = 0
+            for _ in range(depth):
+                end = path.find("/", end + 1)
+                if end < 0:
+                    end = len(path)
+                    break
+            mount = self._mounts.get(path[:end])
+            if mount is not None:
+                rest = target[end:]
+                return mount, rest if rest.startswith("/") else "/" + rest
+        return None
+
+
+def check_target(target: str) -> None:
+    """Refuse what could be read as another path or another host further on. Raises GatewayError (400).
+
+    The host is never taken from the target; still, a target that means one thing here and another upstream would let
+    a client out of its mount.
+    """
+    if not _PLAIN.fullmatch(target):
+        if not target.startswith("/"):
+            raise _bad("it must be a path that begins with '/', not a full URL")
+        if not _ENCODED.fullmatch(target):
+            raise _bad("it holds characters that a URL may not hold")
+        path = target.partition("?")[0]
+        for segment in path.split("/"):
+            decoded = unquote(segment, errors="replace")
+            if decoded in {".", ".."} or _FORBIDDEN_ONCE_DECODED.search(decoded):
+                raise _bad("it holds an encoded dot segment, slash, backslash, percent sign or control character")
+    path = target.partition("?")[0]
+    if "/." in path and any(segment in {".", ".."} for segment in path.split("/")):
+        raise _bad("it holds '.' or '..'")
+
+
+def _bad(why: str) -> GatewayError:
+    return GatewayError(ErrorKind.BAD_REQUEST, f"The request's target is not acceptable: {why}.", retry=False)

@@ -1,0 +1,1 @@
+"""The byte path between a client and an upstream."""

@@ -1,0 +1,242 @@
+"""Keep-alive connections to upstream origins."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
+
+from aimux.relay.errors import ConnectError, ConnectTimeout, StaleConnection
+from aimux.relay.upstream import Connection, Exchange
+
+if TYPE_CHECKING:
+    from aimux.relay.head import ResponseHead
+
+IDLE_SECONDS = 50.0
+"""Below the 60 s after which common load balancers drop an idle connection, so that few requests meet a stale one."""
+SWEEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go, made once per base URL. `base_path` has no slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    host_header: bytes
+    base_path: bytes
+    proxy: URL | None
+
+    @classmethod
+    def parse(cls, base_url: str) -> Origin:
+        """From a checked http(s) URL; the proxy comes from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+        url = URL(base_url)
+        host, port = url.host, url.port
+        assert host
+        assert port
+        authority = url.raw_authority.rpartition("@")[2]
+        proxy = getproxies().get(url.scheme)
+        if proxy and proxy_bypass(f"{host}:{port}"):
+            proxy = None
+        return cls(
+            url.scheme,
+            host,
+            port,
+            authority.encode("ascii"),
+            url.raw_path.rstrip("/").encode("ascii"),
+            URL(proxy if "://" in proxy else f"http://{proxy}") if proxy else None,
+        )
+
+
+class Pool:
+    """Connections by origin, last used first. One pool serves a whole process; it must be closed."""
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 10.0,
+        idle_timeout: float = 300.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.connect_timeout = connect_timeout
+        self.idle_timeout = idle_timeout
+        """Seconds without a byte in the middle of an answer."""
+        self._loop = asyncio.get_running_loop()
+        self._ssl = ssl_context
+        self._idle: dict[Origin, deque[Connection]] = {}
+        self._origins: dict[Connection, Origin] = {}
+        self._active: dict[Exchange, tuple[int, float]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._origins)
+
+    @property
+    def active_exchanges(self) -> int:
+        return len(self._active)
+
+    async def request(
+        self, origin: Origin, method: str, request: list[bytes], head_timeout: float
+    ) -> tuple[Exchange, ResponseHead]:
+        """Send a request whose bytes are ready and wait for the answer's head. Raises RelayError by phase.
+
+        A reused connection that turns out to be closed is replaced by a new one, once: nothing of an answer had come.
+        """
+        connection = self._take(origin) or await self._connect(origin)
+        exchange = self._begin(connection, method)
+        try:
+            return exchange, await exchange.start(request, head_timeout)
+        except StaleConnection:
+            exchange = self._begin(await self._connect(origin), method)
+            return exchange, await exchange.start(request, head_timeout)
+
+    def _begin(self, connection: Connection, method: str) -> Exchange:
+        exchange = Exchange(connection, method, self._loop)
+        self._active[exchange] = (0, self._loop.time())
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        return exchange
+
+    def _take(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if not connection.closed and not connection.transport.is_closing():
+                return connection
+        return None
+
+    def give_back(self, connection: Connection) -> None:
+        """The connection is ready for another exchange."""
+        connection.served += 1
+        connection.idle_since = self._loop.time()
+        connection.transport.resume_reading()
+        if self._closed:
+            connection.abort()
+        else:
+            self._idle.setdefault(self._origins[connection], deque()).append(connection)
+
+    def ended(self, exchange: Exchange) -> None:
+        self._active.pop(exchange, None)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closed or about to be."""
+        origin = self._origins.pop(connection, None)
+        if origin is not None and connection.exchange is None and (idle := self._idle.get(origin)):
+            try:
+                idle.remove(connection)
+            except ValueError:
+                pass
+
+    async def _connect(self, origin: Origin) -> Connection:
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                connection = await self._open(origin)
+        except TimeoutError:
+            raise ConnectTimeout(
+                f"no connection to {origin.host}:{origin.port} within {self.connect_timeout:g} s"
+            ) from None
+        except (OSError, ssl.CertificateError) as error:
+            raise ConnectError(f"can't connect to {origin.host}:{origin.port}: {_reason(error)}") from error
+        self._origins[connection] = origin
+        return connection
+
+    async def _open(self, origin: Origin) -> Connection:
+        def protocol() -> Connection:
+            return Connection(self)
+
+        tls = self._context() if origin.scheme == "https" else None
+        if origin.proxy is None:
+            _, connection = await self._loop.create_connection(
+                protocol, origin.host, origin.port, ssl=tls, server_hostname=origin.host if tls else None
+            )
+            return connection
+        return await self._tunnel(origin, origin.proxy, tls)
+
+    async def _tunnel(self, origin: Origin, proxy: URL, tls: ssl.SSLContext | None) -> Connection:
+        """A CONNECT tunnel, also for plain http: the proxy then sees where the request goes and nothing of it."""
+        assert proxy.host
+        reader, writer = await asyncio.open_connection(
+            proxy.host,
+            proxy.port,
+            ssl=self._context() if proxy.scheme == "https" else None,
+        )
+        try:
+            host = f"[{origin.host}]" if ":" in origin.host else origin.host
+            lines = [f"CONNECT {host}:{origin.port} HTTP/1.1", f"Host: {host}:{origin.port}"]
+            if proxy.user is not None:
+                login = f"{unquote(proxy.user)}:{unquote(proxy.password or '')}".encode()
+                lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
+            writer.write("\r\n".join([*lines, "", ""]).encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if answer[9:12] != b"200":
+                status = answer.split(b"\r\n", 1)[0].decode("latin-1")
+                raise ConnectionError(f"the proxy {proxy.host}:{proxy.port} answered {status!r}")
+            connection = Connection(self)
+            transport: asyncio.BaseTransport | None = writer.transport
+            assert isinstance(transport, asyncio.Transport)
+            transport.set_protocol(connection)
+            if tls is not None:
+                transport = await self._loop.start_tls(transport, connection, tls, server_hostname=origin.host)
+                assert transport is not None
+            connection.connection_made(transport)
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            writer.transport.abort()
+            raise ConnectionError(f"the proxy {proxy.host}:{proxy.port} gave no answer") from None
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._ssl is None:
+            self._ssl = ssl.create_default_context()
+            self._ssl.set_alpn_protocols(["http/1.1"])
+        return self._ssl
+
+    def _sweep(self) -> None:
+        """Once a second instead of a timer per packet: end silent answers, close connections idle for too long."""
+        self._sweeper = None
+        now = self._loop.time()
+        for exchange, (seen, since) in list(self._active.items()):
+            if exchange.progress != seen:
+                self._active[exchange] = (exchange.progress, now)
+            elif exchange.progress and now - since >= self.idle_timeout:
+                exchange.idle_timeout(self.idle_timeout)
+        for idle in self._idle.values():
+            while idle and now - idle[0].idle_since >= IDLE_SECONDS:
+                idle.popleft().abort()
+        if self._active or self._origins:
+            self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    async def close(self) -> None:
+        """Close every connection; exchanges under way fail."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for exchange in list(self._active):
+            exchange.discard()
+        for connection in list(self._origins):
+            connection.abort()
+        self._idle.clear()
+        await asyncio.sleep(0)  # let the transports call connection_lost
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

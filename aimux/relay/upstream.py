@@ -1,0 +1,386 @@
+"""One upstream connection, and the exchange of one request and its answer on it.
+
+An exchange holds the answer back until somebody decides: `peek` shows its start, `stream` sends it to a client and from
+then on each packet goes from the upstream's socket to the client's in one call, without a task switch. Flow control
+reaches across: while the client can't take more, the upstream isn't read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from aimux.relay.errors import HeadTimeout, ProtocolError, ReadError, RelayError, StaleConnection
+from aimux.relay.framing import LAST_CHUNK, Chunked, Framer, Length, UntilClose, chunk, framer_for
+from aimux.relay.head import MAX_HEAD, ResponseHead, parse_response_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aimux.relay.pool import Pool
+
+MAX_INTERIM = 16
+"""Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
+HELD_BACK = 128 * 1024
+"""Bytes of an answer kept while nobody has decided about it; reading pauses above."""
+
+
+class Sink(Protocol):
+    """Where a streamed answer goes: a client's connection."""
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the client's transport."""
+
+    def observe(self, payload: bytes) -> None:
+        """See a copy of the payload, after it was written. Must not raise."""
+
+    def complete(self) -> bytes | None:
+        """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
+
+    def broken(self, error: RelayError) -> bytes:
+        """The upstream died: what to write before the client's connection is broken."""
+
+
+def _as_chunks(payload: Sequence[bytes]) -> bytes:
+    return b"".join([chunk(piece) for piece in payload])
+
+
+class Connection(asyncio.Protocol):
+    """One connection to an origin, used by one exchange at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
+        self.exchange: Exchange | None = None
+        self.served = 0
+        self.idle_since = 0.0
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is None:
+            self.abort()  # an answer that nobody asked for
+        else:
+            self.exchange.received(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.pool.forget(self)
+        if self.exchange is not None:
+            self.exchange.lost(exc)
+
+    def abort(self) -> None:
+        """Close at once, unsent bytes dropped."""
+        self.closed = True
+        self.pool.forget(self)
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Exchange:
+    """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
+
+    def __init__(self, connection: Connection, method: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.connection = connection
+        self.method = method
+        self.progress = 0
+        """Bytes received; the pool's idle check compares it."""
+        self.bytes_out = 0
+        self._loop = loop
+        self._buffer = b""
+        self._interim = 0
+        self._head: ResponseHead | None = None
+        self._framer: Framer | None = None
+        self._error: RelayError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._held: list[bytes] = []
+        self._held_payload: list[bytes] = []
+        self._held_size = 0
+        self._sink: Sink | None = None
+        # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
+        # our own are framed behind those already sent.
+        self._reframe: Callable[[Sequence[bytes]], bytes] | None = None
+        self._end = b""
+        self._frame: Callable[[bytes], bytes] = bytes
+        self._ended = False
+        connection.exchange = self
+
+    # --- the request and the answer's head ------------------------------------------------------------------------
+
+    async def start(self, request: list[bytes], head_timeout: float) -> ResponseHead:
+        """Send, and wait for the answer's head. Raises RelayError by phase; then the connection is closed already."""
+        self.connection.transport.writelines(request)
+        timer = self._loop.call_later(head_timeout, self._fail, HeadTimeout(f"no answer within {head_timeout:g} s"))
+        try:
+            while self._head is None and not self._ended:
+                await self._wait()
+        except asyncio.CancelledError:
+            self.discard()
+            raise
+        finally:
+            timer.cancel()
+        if self._error is not None:
+            raise self._error
+        assert self._head is not None
+        return self._head
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def received(self, data: bytes) -> None:
+        """Called by the connection with each packet."""
+        self.progress += len(data)
+        try:
+            if self._framer is None:
+                self._read_head(data)
+            else:
+                self._read_body(data)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > MAX_HEAD:
+                    raise ProtocolError(f"the answer's head is larger than {MAX_HEAD} bytes")
+                self._buffer = data
+                return
+            head = parse_response_head(data[: end + 4])
+            data = data[end + 4 :]
+            if head.status >= 200 or head.status == 101:
+                break
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
+        self._buffer = b""
+        if head.status == 101:
+            raise ProtocolError("the upstream switched protocols without being asked")
+        self._head = head
+        self._framer = framer_for(self.method, head.status, chunked=head.chunked, length=head.length)
+        if data or self._framer.done:
+            self._read_body(data)
+        self._wake()
+
+    # --- the answer's body ----------------------------------------------------------------------------------------
+
+    def _read_body(self, data: bytes) -> None:
+        framer = self._framer
+        assert framer is not None
+        forward, payload = framer.feed(data) if data else (b"", ())
+        sink = self._sink
+        if sink is None:
+            self._hold(forward, payload)
+            return
+        if self._reframe is not None:
+            forward = self._reframe(payload)
+        if framer.done:
+            self._write_last(sink, forward, payload)
+            self._release()
+            self._wake()
+        elif forward:
+            self.bytes_out += len(forward)
+            sink.write(forward)
+            for piece in payload:
+                sink.observe(piece)
+
+    def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
+        assert self._framer is not None
+        self._held.append(forward)
+        self._held_payload.extend(payload)
+        self._held_size += len(forward)
+        if self._framer.done:
+            self._release()
+        elif self._held_size > HELD_BACK:
+            self._read(False)
+        self._wake()
+
+    def _write_last(self, sink: Sink, forward: bytes, payload: Sequence[bytes]) -> None:
+        """The sink sees the last packet before it is written: only then can it tell whether the answer is whole."""
+        for piece in payload:
+            sink.observe(piece)
+        cut = sink.complete()
+        if cut is None:
+            forward += self._end
+        else:
+            self._error = ReadError("the upstream ended the stream before its last event")
+            forward += self._frame(cut)
+        self.bytes_out += len(forward)
+        if forward:
+            sink.write(forward)
+
+    def _write_farewell(self, sink: Sink, error: RelayError) -> None:
+        farewell = self._frame(sink.broken(error))
+        if farewell:
+            self.bytes_out += len(farewell)
+            sink.write(farewell)
+
+    def lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if self._ended:
+            return
+        framer = self._framer
+        if framer is None:
+            if self.connection.served and not self._buffer and not self._interim:
+                self._fail(StaleConnection("the upstream had closed the idle connection"))
+            else:
+                self._fail(ReadError("the upstream closed the connection without an answer"))
+            return
+        framer.eof()
+        if not framer.done or exc is not None:
+            self._fail(ReadError("the upstream closed the connection in the middle of its answer"))
+            return
+        if self._sink is not None:
+            self._write_last(self._sink, b"", ())
+        self._release()
+        self._wake()
+
+    def _fail(self, error: RelayError) -> None:
+        if self._ended:
+            return
+        self._error = error
+        if self._sink is not None:
+            self._write_farewell(self._sink, error)
+        self._close()
+        self._wake()
+
+    def idle_timeout(self, seconds: float) -> None:
+        """The pool saw no byte for that long."""
+        self._fail(ReadError(f"no data from the upstream for {seconds:g} s"))
+
+    # --- deciding about the answer --------------------------------------------------------------------------------
+
+    async def peek(self, enough: Callable[[bytes], bool], timeout: float) -> bytes:  # noqa: ASYNC109
+        """The payload so far, as soon as `enough(payload)` or the body's end, its failure, the bound or the timeout.
+
+        Nothing is consumed: `stream` sends it all.
+        """
+        deadline = self._loop.time() + timeout
+        timer: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                payload = b"".join(self._held_payload)
+                finished = self._ended or self._held_size > HELD_BACK
+                if finished or enough(payload) or self._loop.time() >= deadline:
+                    return payload
+                if timer is None:
+                    timer = self._loop.call_at(deadline, self._wake)
+                await self._wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    @property
+    def error(self) -> RelayError | None:
+        return self._error
+
+    def framing(self, *, http11: bool) -> bytes:
+        """Choose how the body goes to the client, and return the header line that says so ("": by its end)."""
+        framer, head = self._framer, self._head
+        assert framer is not None
+        assert head is not None
+        if isinstance(framer, UntilClose) and http11:
+            self._reframe = _as_chunks
+            self._frame = chunk
+            self._end = LAST_CHUNK
+            return b"transfer-encoding: chunked\r\n"
+        if isinstance(framer, Chunked):
+            if not http11:
+                self._reframe = b"".join
+                return b""
+            self._frame = framer.wrap
+            self._end = LAST_CHUNK
+            return b"transfer-encoding: chunked\r\n"
+        if isinstance(framer, Length):
+            self._frame = framer.wrap
+        return b"" if head.length is None or head.status == 204 else b"content-length: %d\r\n" % head.length
+
+    async def stream(self, head: bytes, sink: Sink, *, paused: bool = False) -> RelayError | None:
+        """Send the answer: `head`, what was held back, then all the rest as it comes. Call `framing` before.
+
+        `paused`: the client can't take more yet, `resume` will be called.
+
+        Returns None when the whole answer was handed to the client's transport, else what ended it; then the client's
+        connection has to be broken. When the caller is cancelled (its client left) the upstream is stopped at once.
+        """
+        payload = self._held_payload
+        body = b"".join(self._held) if self._reframe is None else self._reframe(payload)
+        self._held, self._held_payload = [], []
+        self.bytes_out = -len(head)
+        if self._ended and self._error is None:
+            self._write_last(sink, head + body, payload)
+            return self._error
+        self.bytes_out += len(head) + len(body)
+        sink.write(head + body)
+        for piece in payload:
+            sink.observe(piece)
+        if self._error is not None:
+            self._write_farewell(sink, self._error)
+            return self._error
+        self._sink = sink
+        self._read(not paused)
+        try:
+            while not self._ended:
+                await self._wait()
+        finally:
+            self.discard()
+        return self._error
+
+    def pause(self) -> None:
+        """The client can't take more."""
+        if self._sink is not None:
+            self._read(False)
+
+    def resume(self) -> None:
+        """The client can take more."""
+        if self._sink is not None:
+            self._read(True)
+
+    def _read(self, on: bool) -> None:
+        transport = self.connection.transport
+        if self._ended or transport.is_closing():
+            return
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def discard(self) -> None:
+        """Give the answer up. A complete one has returned its connection already."""
+        if not self._ended:
+            self._close()
+
+    def _release(self) -> None:
+        """The answer is complete: the connection can serve again, or not."""
+        self._ended = True
+        connection, head, framer = self.connection, self._head, self._framer
+        connection.exchange = None
+        connection.pool.ended(self)
+        assert head is not None
+        assert framer is not None
+        # An answer before the request was sent whole leaves the rest of the request in the way.
+        if head.keep_alive and framer.clean and not connection.transport.get_write_buffer_size():
+            connection.pool.give_back(connection)
+        else:
+            connection.abort()
+
+    def _close(self) -> None:
+        self._ended = True
+        self.connection.exchange = None
+        self.connection.pool.ended(self)
+        self.connection.abort()

@@ -1,0 +1,93 @@
+"""The strict parser of answers' heads."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.relay.errors import ProtocolError
+from aimux.relay.head import build_head, clean, parse_response_head
+
+tokens = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=30)
+values = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=60)
+FRAMING = {"content-length", "transfer-encoding", "connection"}
+
+
+@given(st.integers(100, 999), st.lists(st.tuples(tokens, values), max_size=20))
+def test_what_is_built_is_parsed(status: int, fields: list[tuple[str, str]]) -> None:
+    raw = [(n.encode(), v.strip(" ").encode("latin-1")) for n, v in fields if n.lower() not in FRAMING]
+    head = parse_response_head(build_head(b"HTTP/1.1 %d Fine" % status, raw))
+    assert head.status == status
+    assert head.fields == raw
+    assert head.keep_alive
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 99 No\r\n\r\n",
+        b"HTTP/1.1 2000 No\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"HTTP/1.1  200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\n\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na : c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n a: c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\nset-cookie: c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: \x00\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: empty\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0x5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: \r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    ],
+)
+def test_what_two_parsers_could_read_differently_is_refused(block: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_response_head(block)
+
+
+def test_repeated_equal_lengths_are_one_length() -> None:
+    head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5, 5\r\n\r\n")
+    assert head.length == 5
+
+
+@pytest.mark.parametrize(
+    ("block", "keep_alive"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+        (b"HTTP/1.1 200\r\nConnection: keep-alive, Close\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n", True),
+    ],
+)
+def test_keep_alive(block: bytes, keep_alive: bool) -> None:
+    assert parse_response_head(block).keep_alive is keep_alive
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
+    try:
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n")
+    except ProtocolError:
+        return
+    assert build_head(b"HTTP/1.1 200 OK", head.fields).count(b"\r\n") == len(head.fields) + 2
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\0"])
+def test_a_value_cannot_break_out_of_its_line(value: str) -> None:
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        clean(value)
