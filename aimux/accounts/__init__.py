@@ -1,12 +1,13 @@
 """Accounts: where credentials lie, which account serves a request, and how credentials stay fresh."""
 
 from aimux.accounts.account import Account, AccountState
+from aimux.accounts.file_vault import FileVault
 from aimux.accounts.http import ControlHttp
 from aimux.accounts.keeper import Keeper
 from aimux.accounts.pool import AccountPool, PoolOptions
 from aimux.accounts.selection import Selection
 from aimux.accounts.state import StateFile
-from aimux.accounts.vault import Conflict, FileVault, Missing, Vault, VaultError
+from aimux.accounts.vault import Conflict, Missing, Unsafe, Vault, VaultError
 
 __all__ = [
     "Account",
@@ -20,6 +21,7 @@ __all__ = [
     "PoolOptions",
     "Selection",
     "StateFile",
+    "Unsafe",
     "Vault",
     "VaultError",
 ]

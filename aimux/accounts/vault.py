@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
 DEFAULT = "default"
+SPARE = ".spare"
+"""Suffix of the file beside a credential that keeps a second one which must not be lost."""
+ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
 class VaultError(Exception):
-    """The vault can't read or write a credential. Holds no secret."""
+    """The vault can't read or write a credential. The old content is untouched. Holds no secret."""
 
     def __init__(self, reason: str, *, remedy: str = "") -> None:
         super().__init__(f"{reason}: {remedy}" if remedy else reason)
@@ -24,38 +27,41 @@ class Missing(VaultError):
     """There is no such credential."""
 
 
+class Unsafe(VaultError):
+    """Others can read the credential, and the file isn't in a folder of ours."""
+
+
 class Conflict(VaultError):
     """The credential isn't what the writer expected: somebody else wrote meanwhile. Nothing was changed."""
 
 
 class Vault(Protocol):
-    """`(instance, account, file name) -> bytes`. Async, so that a database can be one."""
+    """`(instance, account, file name) -> bytes`. Async, so that a database can be one. All raise VaultError."""
 
     async def scan(self, instance: str, file_name: str) -> dict[str, str]:
         """Account names, each with a tag that changes whenever its credential may have changed."""
         ...
 
-    async def list(self, instance: str, file_name: str) -> list[str]: ...
+    async def list(self, instance: str, file_name: str) -> list[str]:
+        """Account names, sorted."""
+        ...
 
     async def read(self, instance: str, account: str, file_name: str) -> bytes:
-        """Raises Missing, VaultError."""
+        """Raises Missing, Unsafe."""
         ...
 
     async def write(self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None) -> None:
         """Compare and swap: `expect` is what the writer last read, None that nothing was there. Raises Conflict."""
         ...
 
-    async def delete(self, instance: str, account: str, file_name: str) -> None: ...
-
-    async def rename(self, instance: str, account: str, new: str, file_name: str) -> None: ...
-
-    def lock(
-        self, instance: str, account: str, file_name: str, *, timeout: float = 90.0
-    ) -> AbstractAsyncContextManager[None]:
-        """Exclusive over tasks and processes; `write`, `delete` and `rename` take it unless the task has it."""
+    async def delete(self, instance: str, account: str, file_name: str) -> None:
+        """Raises Missing."""
         ...
 
+    async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
+        """Raises Missing, or Conflict where `new` is taken."""
+        ...
 
-class FileVault(Vault):
-    def __init__(self, state_dir: Path) -> None:
-        raise NotImplementedError
+    def lock(self, instance: str, account: str, file_name: str) -> AbstractAsyncContextManager[None]:
+        """Exclusive over tasks and processes; `write`, `delete` and `rename` take it unless the task has it."""
+        ...

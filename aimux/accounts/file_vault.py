@@ -1,0 +1,268 @@
+"""The vault for one machine: credential files in the state folder."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import stat
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from aimux.accounts import files
+from aimux.accounts.vault import ACCOUNT_NAME, DEFAULT, SPARE, Conflict, Missing, Unsafe, Vault, VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+log = logging.getLogger(__name__)
+
+MAX_SIZE = 1024 * 1024
+_IN_PLACE = "%s is written in place, for its folder or mount allows no rename; mount the folder instead of the file"
+
+
+class FileVault(Vault):
+    """`{state_dir}/{instance}/{file}` is the account `default`, `{state_dir}/{instance}/{account}/{file}` any other.
+
+    0600 in 0700. Where the file is a symbolic link (a login shared with the vendor's CLI) its target is replaced and
+    the link stays. Files and folders below `state_dir` that others can read are fixed, others are refused.
+    """
+
+    def __init__(self, state_dir: Path, *, lock_timeout: float = 90.0) -> None:
+        self._root = Path(state_dir)
+        self._lock_timeout = lock_timeout
+        self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+        self._holders: dict[Path, asyncio.Task[object] | None] = {}
+        self._told: set[tuple[str, Path]] = set()
+
+    async def scan(self, instance: str, file_name: str) -> dict[str, str]:
+        return await files.in_thread(self._scan, self._path(instance, DEFAULT, file_name))
+
+    async def list(self, instance: str, file_name: str) -> list[str]:
+        return sorted(await self.scan(instance, file_name))
+
+    async def read(self, instance: str, account: str, file_name: str) -> bytes:
+        return await files.in_thread(self._read, self._path(instance, account, file_name))
+
+    async def write(self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None) -> None:
+        path = self._path(instance, account, file_name)
+        async with self._locked(path):
+            await files.in_thread(self._write, path, raw, expect)
+
+    async def delete(self, instance: str, account: str, file_name: str) -> None:
+        path = self._path(instance, account, file_name)
+        async with self._locked(path):
+            await files.in_thread(self._delete, path)
+
+    async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
+        source, target = self._path(instance, account, file_name), self._path(instance, new, file_name)
+        first, second = sorted((source, target))  # the same order everywhere, or two renames could wait for each other
+        if source == target:
+            raise Conflict(f"account {new!r} already has that name")
+        async with self._locked(first), self._locked(second):
+            await files.in_thread(self._rename, source, target)
+
+    @asynccontextmanager
+    async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:
+        async with self._hold(self._path(instance, account, file_name)):
+            yield
+
+    # --- locks -------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _locked(self, path: Path) -> AsyncIterator[None]:
+        if self._holders.get(path) is asyncio.current_task():
+            yield
+        else:
+            async with self._hold(path):
+                yield
+
+    @asynccontextmanager
+    async def _hold(self, path: Path) -> AsyncIterator[None]:
+        among_tasks = self._locks.setdefault(path, asyncio.Lock())
+        grip = files.Grip(path)
+        taken = False
+        try:
+            try:
+                async with asyncio.timeout(self._lock_timeout):
+                    taken = await among_tasks.acquire()
+                    await files.in_thread(self._make_folders, path)
+                    pause = 0.005
+                    while not await files.in_thread(grip.take):
+                        await asyncio.sleep(pause)  # flock can't be awaited, and a waiting thread can't be cancelled
+                        pause = min(0.25, pause * 1.5)
+            except TimeoutError:
+                raise VaultError(f"{path} is in use by another process", remedy="is one of them stopped?") from None
+            except OSError as error:
+                raise _io_error("lock", path, error) from None
+            self._holders[path] = asyncio.current_task()
+            yield
+        finally:
+            grip.release()
+            if taken:
+                self._holders.pop(path, None)
+                among_tasks.release()
+
+    # --- blocking parts ----------------------------------------------------------------------------------------------
+
+    def _path(self, instance: str, account: str, file_name: str) -> Path:
+        for name in (instance, account):
+            if not ACCOUNT_NAME.fullmatch(name):
+                raise VaultError(
+                    f"{name!r} can't be a name", remedy="use letters, digits and . _ @ + - (at most 64, no dot first)"
+                )
+        folder = self._root / instance
+        return folder / file_name if account == DEFAULT else folder / account / file_name
+
+    def _make_folders(self, path: Path) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed([parent for parent in path.parents if parent != self._root and self._inside(parent)]):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _inside(self, path: Path) -> bool:
+        return path.is_relative_to(self._root)
+
+    def _scan(self, default: Path) -> dict[str, str]:
+        folder, file_name = default.parent, default.name
+        found: dict[str, str] = {}
+        try:
+            entries = [entry for entry in os.scandir(folder) if entry.is_dir()]
+            self._tighten_folder(folder, folder.stat())
+        except FileNotFoundError:
+            return found
+        except OSError as error:
+            raise _io_error("read", folder, error) from None
+        if tag := _tag(default):
+            found[DEFAULT] = tag
+        for entry in entries:
+            if tag := _tag(Path(entry.path, file_name)):
+                if entry.name != DEFAULT and ACCOUNT_NAME.fullmatch(entry.name):
+                    self._tighten_folder(Path(entry.path), entry.stat())
+                    found[entry.name] = tag
+                else:
+                    self._tell("%s is not used: no account can have that name", Path(entry.path))
+        return found
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise Missing(f"{path} leads to a file that isn't there", remedy="log in again") from None
+            raise Missing(f"{path} is not there", remedy="log in, or import a login") from None
+        except OSError as error:
+            raise _io_error("read", path, error) from None
+        with os.fdopen(fd, "rb") as file:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SIZE:
+                raise VaultError(
+                    f"{path} is no credential file", remedy=f"a file of at most {MAX_SIZE} bytes belongs there"
+                )
+            if info.st_mode & 0o077:
+                self._tighten_file(fd, path)
+            try:
+                return file.read(MAX_SIZE)
+            except OSError as error:
+                raise _io_error("read", path, error) from None
+
+    def _write(self, path: Path, raw: bytes, expect: bytes | None) -> None:
+        try:
+            current = self._read(path)
+        except Missing:
+            current = None
+        if current != expect:
+            raise Conflict(f"{path} was changed by another program meanwhile")
+        real = Path(os.path.realpath(path))
+        try:
+            files.sweep(real.parent)
+            if not files.replace(real, raw):
+                self._tell(_IN_PLACE, real)
+        except OSError as error:
+            raise _io_error("write", real, error) from None
+
+    def _delete(self, path: Path) -> None:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            raise Missing(f"{path} is not there") from None
+        except OSError as error:
+            raise _io_error("remove", path, error) from None
+        spare = path.with_name(path.name + SPARE)
+        spare.unlink(missing_ok=True)
+        self._leave(path)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        if os.path.lexists(target):
+            raise Conflict(f"{target} is there already")
+        try:
+            if source.is_symlink():
+                target.symlink_to(os.path.realpath(source))  # a relative link would not survive the move
+                source.unlink()
+            else:
+                source.rename(target)
+            spare = source.with_name(source.name + SPARE)
+            if spare.exists():
+                spare.rename(target.with_name(target.name + SPARE))
+            files.sync_folder(target.parent)
+        except FileNotFoundError:
+            raise Missing(f"{source} is not there") from None
+        except OSError as error:
+            raise _io_error("rename", source, error) from None
+        self._leave(source)
+
+    def _leave(self, path: Path) -> None:
+        if path.parent.parent != self._root:  # an account's own folder; the instance's holds the others
+            files.clear_folder(path.parent)
+
+    # --- permissions -------------------------------------------------------------------------------------------------
+
+    def _tighten_file(self, fd: int, path: Path) -> None:
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(self._root.resolve()):
+            raise Unsafe(f"{real} can be read by others", remedy=f"run: chmod 600 {real}")
+        try:
+            os.fchmod(fd, 0o600)
+        except OSError:
+            raise Unsafe(f"{real} can be read by others", remedy=f"run as its owner: chmod 600 {real}") from None
+        self._tell("%s could be read by others; it is 0600 now", real)
+
+    def _tighten_folder(self, folder: Path, info: os.stat_result) -> None:
+        if info.st_mode & 0o077 and not folder.is_symlink():
+            try:
+                folder.chmod(0o700)
+            except OSError:
+                self._tell("%s is open to others, and only its owner can change that", folder)
+            else:
+                self._tell("%s was open to others; it is 0700 now", folder)
+
+    def _tell(self, message: str, path: Path) -> None:
+        if (message, path) not in self._told:
+            self._told.add((message, path))
+            log.warning(message, path)
+
+
+def _tag(path: Path) -> str | None:
+    try:
+        info = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "dangling" if path.is_symlink() else None
+    except OSError as error:
+        return f"unreadable:{error.errno}"
+    return f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or raise the quota",
+    errno.EROFS: "mount it read-write",
+    errno.EACCES: "give the user that runs aimux access to it",
+    errno.EPERM: "give the user that runs aimux access to it",
+    errno.ELOOP: "it is a link in a circle; remove it",
+}
+
+
+def _io_error(verb: str, path: Path, error: OSError) -> VaultError:
+    return VaultError(f"can't {verb} {path} ({error.strerror})", remedy=_REMEDIES.get(error.errno or 0, ""))

@@ -1,0 +1,169 @@
+"""Files that hold secrets, as blocking calls; `in_thread` runs them beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_TEMP = ".aimux-"
+_LOCK = ".aimux.lock"
+_NOT_HERE = {errno.EROFS, errno.EACCES, errno.EPERM}
+"""A folder we can't create files in, though the file itself may be ours to write."""
+_MOUNT_POINT = {errno.EBUSY, errno.EXDEV}
+"""What a rename onto a bind-mounted file answers (Docker's `-v file:file`)."""
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Like `asyncio.to_thread`, but a cancellation arrives only after the thread has ended.
+
+    Otherwise a cancelled task would give up a lock under which its thread is still writing.
+    """
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(None, functools.partial(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # retrieved, so that nobody complains; the cancellation goes first
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable. Some network file systems can't; there it is as durable as they make it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(fd)
+
+
+def replace(path: Path, raw: bytes) -> bool:
+    """Put `raw` in the place of the file (0600, owner kept). False: it had to be written in place. Raises OSError.
+
+    Temporary file, fsync, rename, fsync of the folder: at any moment the old or the new content is there, whole.
+    A file that is itself a mount point, or whose folder is read-only, leaves only writing in place.
+    """
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        before = None
+    try:
+        fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        if before is None or error.errno not in _NOT_HERE:
+            raise
+        _overwrite(path, raw)
+        return False
+    try:
+        try:
+            if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, before.st_uid, before.st_gid)  # a linked login stays its owner's
+            _fill(fd, raw)
+        finally:
+            os.close(fd)
+        Path(name).rename(path)
+    except OSError as error:
+        if before is None or error.errno not in _MOUNT_POINT | {errno.EPERM}:
+            raise
+        _overwrite(path, raw)
+        return False
+    finally:
+        Path(name).unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
+def _overwrite(path: Path, raw: bytes) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        old = os.pread(fd, os.fstat(fd).st_size, 0)
+        try:
+            _fill(fd, raw)
+        except OSError:
+            _fill(fd, old)  # its blocks are there already, so that this fits even on a full disk
+            raise
+    finally:
+        os.close(fd)
+
+
+def _fill(fd: int, raw: bytes) -> None:
+    done = 0
+    while done < len(raw):
+        done += os.pwrite(fd, raw[done:], done)
+    os.ftruncate(fd, len(raw))
+    os.fsync(fd)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left. Only under the folder's lock, or a living writer loses its file."""
+    for left in folder.glob(f"{_TEMP}*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+class Grip:
+    """A lock on a folder that other processes respect: flock on a small file in it, never waiting."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def take(self) -> bool:
+        """True when it is ours. Raises OSError where there is no file to lock.
+
+        The lock lies beside the file that a link leads to, so that several state folders that link one login share it.
+        """
+        real = Path(os.path.realpath(self._path))
+        lock = real.parent / _LOCK
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            # The folder is read-only: the file is then written in place, keeps its inode, and can carry the lock.
+            lock = real
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed the file with its account: then this is a lock on nothing.
+            if os.fstat(fd).st_ino == lock.stat().st_ino:
+                self._fd, fd = fd, -1
+                return True
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return False
+
+    def release(self) -> None:
+        """Let go; harmless when nothing is held."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove a folder that holds nothing but the lock."""
+    if {entry.name for entry in os.scandir(folder)} <= {_LOCK}:
+        (folder / _LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody put a file there just now
+            folder.rmdir()
