@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.types import LimitWindow, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_LINE = 8 * 1024 * 1024
 """A line of a stream longer than this is not read (Codex's `response.completed` repeats the whole answer)."""
@@ -60,12 +61,22 @@ class JSONMeter(Meter):
 class SSEMeter(Meter):
     """For a stream of server-sent events: override `read`, and name in `needles` what its lines contain.
 
-    Of 300 events in a turn three or four matter, so lines are parsed only if a needle is in them: 0.3 µs for an event
-    that doesn't matter against 3 µs when each is parsed. A needle with its quotes, such as `"usage"`, is not found in
+    Of 300 events in a turn three or four matter, so lines are parsed only if a needle is in them: 0.5 µs for an event
+    that doesn't matter against 4 µs when each is parsed. A needle with its quotes, such as `"usage"`, is not found in
     what the model says: inside a JSON string the quotes are escaped.
     """
 
-    needles: tuple[bytes, ...] = (b'"usage"',)
+    needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
+    _searches: ClassVar[tuple[Callable[[bytes], re.Match[bytes] | None], ...]] = (re.compile(b'"usage"').search,)
+
+    def __init_subclass__(cls) -> None:
+        # One search for all needles with the same first byte: as an alternation with a common prefix the regular
+        # expression engine looks for five needles in 0.35 µs, five times `in` take 1.2 µs.
+        super().__init_subclass__()
+        by_first: dict[bytes, list[bytes]] = {}
+        for needle in cls.needles:
+            by_first.setdefault(needle[:1], []).append(re.escape(needle))
+        cls._searches = tuple(re.compile(b"|".join(group)).search for group in by_first.values())
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,8 +97,8 @@ class SSEMeter(Meter):
         if end != len(data):
             self._keep(data[end:])
             data = data[:end]
-        for needle in self.needles:
-            if needle in data:
+        for search in self._searches:
+            if search(data):
                 self._lines(data)
                 return
 
@@ -105,7 +116,7 @@ class SSEMeter(Meter):
 
     def _lines(self, data: bytes) -> None:
         for line in data.split(b"\n"):
-            if line.startswith(b"data:") and any(needle in line for needle in self.needles):
+            if line.startswith(b"data:") and any(search(line) for search in self._searches):
                 payload = line[5:].strip()
                 if not payload.startswith(b"{"):
                     self.read_text(payload)

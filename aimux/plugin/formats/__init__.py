@@ -1,0 +1,1 @@
+"""Wire formats that several providers' upstreams speak: meters, errors and session keys, ready to be used."""

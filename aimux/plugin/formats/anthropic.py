@@ -1,0 +1,159 @@
+"""The Anthropic Messages format."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
+from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
+
+if TYPE_CHECKING:
+    from aimux.plugin.errors import GatewayError
+    from aimux.plugin.types import Headers
+
+_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
+_SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
+
+# --- aimux's own errors ----------------------------------------------------------------------------------------------
+
+
+def error(error: GatewayError) -> ErrorAnswer:
+    """An error answer's body."""
+    return ErrorAnswer(_envelope(error))
+
+
+def stream_error(error: GatewayError) -> bytes:
+    """The event that ends a stream with an error."""
+    return b"event: error\ndata: " + _envelope(error) + b"\n\n"
+
+
+def _envelope(error: GatewayError) -> bytes:
+    kind = _TYPES.get(error.status) or ("api_error" if error.status >= 500 else "invalid_request_error")
+    body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": error.message}}
+    if error.request_id:
+        body["request_id"] = error.request_id
+    return json.dumps(body).encode()
+
+
+# --- what an upstream answers ----------------------------------------------------------------------------------------
+
+
+def problem(body: bytes) -> tuple[str, str]:
+    """Type and message of an error answer ("" where it has none)."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", ""
+    found = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(found, dict):
+        return "", ""
+    kind, message = found.get("type"), found.get("message")
+    return kind if isinstance(kind, str) else "", message if isinstance(message, str) else ""
+
+
+def opening(payload: bytes) -> Verdict | None:
+    """`Provider.opening` for a stream of Messages events: overloads are told inside a 200 as well."""
+    for name, data in sse_events(payload):
+        kind, _ = problem(data) if name in {"error", ""} else ("", "")
+        if kind:
+            return Verdict(Action.BACK_OFF, f"{kind} at the start of a stream") if kind in _OVERLOADED else RELAY
+        if name not in {"message_start", "ping"}:
+            return RELAY
+    return None
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
+
+
+def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
+    """`Provider.meter`. Counting tokens, listing models and errors consume nothing."""
+    if status != 200 or request.method != "POST" or not request.path.endswith("/messages"):
+        return None
+    content_type = headers.get("content-type", "")
+    if content_type.startswith("text/event-stream"):
+        return MessagesStream()
+    return MessagesAnswer() if content_type.startswith("application/json") else None
+
+
+class MessagesStream(SSEMeter):
+    """`message_start` tells the input and the last `message_delta` the output, both cumulative."""
+
+    needles = (b'"usage"', b'"message_stop"', b'"error"')
+
+    def read(self, event: dict[str, Any]) -> None:
+        match event.get("type"):
+            case "message_start":
+                message = event.get("message")
+                if isinstance(message, dict):
+                    read_usage(self.usage, message)
+            case "message_delta":
+                read_usage(self.usage, event)
+            case "message_stop" | "error":
+                self.complete = True
+
+
+class MessagesAnswer(JSONMeter):
+    def read(self, answer: dict[str, Any]) -> None:
+        read_usage(self.usage, answer)
+
+
+def read_usage(usage: Usage, message: dict[str, Any]) -> None:
+    """Take over what a message (or delta) tells. What it does not name stays, and so does a count that it repeats as 0.
+
+    Some compatible servers tell all of it in `message_start`, others all of it in the last `message_delta`.
+    """
+    if isinstance(model := message.get("model"), str):
+        usage.model = model
+    told = message.get("usage")
+    if not isinstance(told, dict):
+        return
+    usage.input_tokens = count(told.get("input_tokens")) or usage.input_tokens
+    usage.output_tokens = count(told.get("output_tokens")) or usage.output_tokens
+    usage.cache_read_tokens = count(told.get("cache_read_input_tokens")) or usage.cache_read_tokens
+    written = count(told.get("cache_creation_input_tokens"))
+    split = told.get("cache_creation")
+    if isinstance(split, dict):
+        one_hour = count(split.get("ephemeral_1h_input_tokens"))
+        usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
+        written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
+    usage.cache_write_tokens = written or usage.cache_write_tokens
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+def session_key(request: RequestHead, body: Body) -> str | None:
+    """Claude Code's session header, else the session in `metadata.user_id`.
+
+    The latter is `user_…_account_…_session_UUID`, or in newer clients a JSON object in a string. An id without a
+    session part names a person, not a conversation.
+    """
+    if session := request.headers.get("x-claude-code-session-id"):
+        return session
+    if not body.encoding and b'"user_id"' not in body.raw:
+        return None  # spares parsing 60 kB
+    metadata = body.json().get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user_id, str):
+        return None
+    if match := _SESSION.search(user_id):
+        return match[1]
+    try:
+        named = json.loads(user_id)
+    except (ValueError, RecursionError):
+        return None
+    session = named.get("session_id") if isinstance(named, dict) else None
+    return session if isinstance(session, str) and session else None

@@ -1,0 +1,220 @@
+"""OpenAI's formats: Responses, and the older Chat Completions."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
+from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
+
+if TYPE_CHECKING:
+    from aimux.plugin.errors import GatewayError
+    from aimux.plugin.types import Headers
+
+_CODES = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    403: ("invalid_request_error", "forbidden"),
+    404: ("invalid_request_error", "not_found"),
+    413: ("invalid_request_error", "request_too_large"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    502: ("server_error", "bad_gateway"),
+    503: ("server_error", "service_unavailable"),
+    504: ("server_error", "timeout"),
+}
+_PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
+OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
+_SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
+
+# --- aimux's own errors ----------------------------------------------------------------------------------------------
+
+
+def error(error: GatewayError) -> ErrorAnswer:
+    """An error answer's body."""
+    return ErrorAnswer(json.dumps({"error": _object(error)}).encode())
+
+
+def stream_error(error: GatewayError, request: RequestHead) -> bytes:
+    """What ends a stream with an error: `response.failed` in Responses, a bare error object in Chat Completions."""
+    if not request.path.endswith("/responses"):
+        return b"data: " + json.dumps({"error": _object(error)}).encode() + b"\n\n"
+    named = _object(error)
+    event = {
+        "type": "response.failed",
+        "sequence_number": 0,
+        "response": {
+            "id": f"resp_{error.request_id or 'aimux'}",
+            "object": "response",
+            "created_at": int(time.time()),
+            "status": "failed",
+            "error": {"code": named["code"], "message": named["message"]},
+            "incomplete_details": None,
+            "output": [],
+            "usage": None,
+        },
+    }
+    return b"event: response.failed\ndata: " + json.dumps(event).encode() + b"\n\n"
+
+
+def _object(error: GatewayError) -> dict[str, Any]:
+    fallback = ("server_error", "server_error") if error.status >= 500 else ("invalid_request_error", None)
+    kind, code = _CODES.get(error.status, fallback)
+    return {"message": error.message, "type": kind, "param": None, "code": code}
+
+
+# --- what an upstream answers ----------------------------------------------------------------------------------------
+
+
+def problem(body: bytes) -> dict[str, Any]:
+    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` where there is none."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return problem_in(answer) if isinstance(answer, dict) else {}
+
+
+def problem_in(answer: dict[str, Any]) -> dict[str, Any]:
+    """The error object of an answer or of a stream's event, wherever the format keeps it."""
+    response = answer.get("response")
+    if isinstance(response, dict):
+        answer = response
+    found = answer.get("error") or answer.get("detail")
+    if isinstance(found, dict):
+        return found
+    if answer.get("type") == "error":
+        return answer
+    return {"message": found} if isinstance(found, str) else {}
+
+
+def code_of(problem: dict[str, Any]) -> str:
+    """`code` of an error object, else its `type`, else ""."""
+    for key in ("code", "type"):
+        if isinstance(value := problem.get(key), str) and value:
+            return value
+    return ""
+
+
+def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
+    """Whether the start of a stream decides, and the error object if what it decides for is an error."""
+    for name, data in sse_events(payload):
+        if name in _PREAMBLE:
+            continue
+        if name not in {"", "error", "response.failed"}:
+            return True, {}  # content, told by its name alone
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            return True, {}
+        if not isinstance(event, dict):
+            return True, {}
+        if not name and event.get("type") in _PREAMBLE:
+            continue
+        return True, problem_in(event)
+    return False, {}
+
+
+def opening(payload: bytes) -> Verdict | None:
+    """`Provider.opening`: overloads are told inside a 200 as well."""
+    decided, problem = opening_error(payload)
+    if not decided:
+        return None
+    code = code_of(problem)
+    return Verdict(Action.BACK_OFF, f"{code} at the start of a stream") if code in OVERLOADED else RELAY
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
+
+
+def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
+    """`Provider.meter`. Reading a stored response or listing models consumes nothing."""
+    if status != 200 or request.method != "POST":
+        return None
+    content_type = headers.get("content-type", "")
+    path = request.path
+    if content_type.startswith("text/event-stream"):
+        if path.endswith("/responses"):
+            return ResponsesStream()
+        return ChatStream() if path.endswith("/completions") else None
+    if content_type.startswith("application/json") and path.endswith(
+        ("/responses", "/responses/compact", "/completions", "/embeddings")
+    ):
+        return OpenAIAnswer()
+    return None
+
+
+class ResponsesStream(SSEMeter):
+    """Its last event repeats the whole answer with its usage.
+
+    So do the first ones, without usage and with 40 kB of instructions and tools, which is why the needles are the last
+    events' names. `"error"` is looked for as a value: as a key, with null in it, it is in every event of that kind.
+    """
+
+    needles = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"error",', b'"error"}')
+
+    def read(self, event: dict[str, Any]) -> None:
+        match event.get("type"):
+            case "response.completed" | "response.incomplete" | "response.failed":
+                self.complete = True
+                if isinstance(response := event.get("response"), dict):
+                    read_usage(self.usage, response)
+            case "error":
+                self.complete = True
+
+
+class ChatStream(SSEMeter):
+    """Usage comes in a chunk of its own at the end, if the client asked for it; every other chunk has it as null."""
+
+    needles = (b'"usage":{', b'"usage": {', b"[DONE]", b'"error"')
+
+    def read(self, event: dict[str, Any]) -> None:
+        if isinstance(event.get("usage"), dict):
+            read_usage(self.usage, event)
+        elif event.get("error"):
+            self.complete = True
+
+    def read_text(self, data: bytes) -> None:
+        if data == b"[DONE]":
+            self.complete = True
+
+
+class OpenAIAnswer(JSONMeter):
+    def read(self, answer: dict[str, Any]) -> None:
+        read_usage(self.usage, answer)
+
+
+def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
+    """Take over the usage of an answer or chunk. OpenAI counts cached tokens as input; `Usage` keeps them apart."""
+    if isinstance(model := answer.get("model"), str):
+        usage.model = model
+    told = answer.get("usage")
+    if not isinstance(told, dict):
+        return
+    total = count(told.get("input_tokens")) or count(told.get("prompt_tokens"))
+    cached = min(total, _detail(told, "input_tokens_details", "prompt_tokens_details", "cached_tokens"))
+    usage.input_tokens = total - cached
+    usage.cache_read_tokens = cached
+    usage.output_tokens = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
+    usage.reasoning_tokens = _detail(told, "output_tokens_details", "completion_tokens_details", "reasoning_tokens")
+
+
+def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
+    details = told.get(responses) or told.get(chat)
+    return count(details.get(key)) if isinstance(details, dict) else 0
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+def session_key(request: RequestHead, body: Body) -> str | None:
+    """Codex's session or thread, else the turn that a request belongs to, else the client's own cache key."""
+    headers = request.headers
+    for name in _SESSION_HEADERS:
+        if session := headers.get(name):
+            return session
+    if not body.encoding and b'"prompt_cache_key"' not in body.raw:
+        return None  # spares parsing 60 kB
+    key = body.json().get("prompt_cache_key")
+    return key if isinstance(key, str) and key else None
