@@ -1,0 +1,34 @@
+"""config.yaml: its models, and how they are loaded. See docs/configuration.md."""
+
+from aimux.config.load import check_form, find_config, load_config, parse_config
+from aimux.config.models import TLS, Admin, Config, User
+from aimux.config.problems import ConfigError, Problem
+from aimux.config.providers import ProviderEntry
+from aimux.config.routes import ModelTarget, pattern_kind
+from aimux.config.scalars import Listen, format_duration, format_size, parse_duration, parse_size
+from aimux.config.show import json_schema, masked
+from aimux.config.tokens import Token
+
+__all__ = [
+    "TLS",
+    "Admin",
+    "Config",
+    "ConfigError",
+    "Listen",
+    "ModelTarget",
+    "Problem",
+    "ProviderEntry",
+    "Token",
+    "User",
+    "check_form",
+    "find_config",
+    "format_duration",
+    "format_size",
+    "json_schema",
+    "load_config",
+    "masked",
+    "parse_config",
+    "parse_duration",
+    "parse_size",
+    "pattern_kind",
+]

@@ -1,0 +1,58 @@
+"""What a configuration says that is legal and probably not meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.config.models import Config
+    from aimux.config.problems import Path
+
+Advice = tuple["Path", str, str]
+
+
+def advice(config: Config) -> Iterator[Advice]:
+    """Place, message and remedy of each."""
+    yield from _who_may_call(config)
+    yield from _encryption(config)
+    yield from _groups(config)
+
+
+def _who_may_call(config: Config) -> Iterator[Advice]:
+    if config.users:
+        if config.allow_anonymous:
+            yield ("allow_anonymous",), "has no effect, because there are users", "remove it, or the users"
+    elif config.allow_anonymous:
+        if not config.listen.local:
+            message = f"everyone who can reach {config.listen} can use your accounts"
+            yield ("allow_anonymous",), message, "add users"
+    elif not config.listen.local:
+        message = "there are no users, so that everyone but this machine gets 403"
+        yield ("listen",), message, "add users, or listen on 127.0.0.1 only"
+
+
+def _encryption(config: Config) -> Iterator[Advice]:
+    tls = config.tls
+    if not tls.enabled:
+        if tls.cert_path or tls.self_signed:
+            yield ("tls",), "is set up and not enabled", "set tls.enabled: true"
+        elif config.users and not config.listen.local and not config.trusted_proxies:
+            message = "tokens cross the network unencrypted"
+            yield ("listen",), message, "set up tls, or a TLS proxy in front and its address in trusted_proxies"
+
+
+def _groups(config: Config) -> Iterator[Advice]:
+    """A user is bound to accounts of the groups; the accounts name theirs under `providers`."""
+    grouped = {
+        group
+        for entry in (config.providers or {}).values()
+        for account in entry.settings.accounts.values()
+        for group in account.groups
+    }
+    for index, user in enumerate(config.users):
+        for group in user.groups:
+            if group not in grouped:
+                remedy = "name it in providers.NAME.accounts.ACCOUNT.groups"
+                yield ("users", index, "groups"), f"no account is in the group {group!r}", remedy

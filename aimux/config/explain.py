@@ -1,0 +1,69 @@
+"""pydantic's errors in words for the person who wrote the file. Values are not repeated: they may be secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aimux.config.sections import nearest, section_at
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+    from aimux.config.problems import Path
+
+_LISTS = frozenset({"list_type", "tuple_type", "set_type", "frozen_set_type", "sequence_str"})
+_MAPPINGS = frozenset({"dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"})
+
+
+def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str]:
+    """The place, what is wrong there, and what to do. `model` is the class that was validated."""
+    context: dict[str, Any] = error.get("ctx", {})
+    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    kind = error["type"]
+    if kind == "aimux":
+        return (*path, context["at"]) if context["at"] else path, context["message"], context["remedy"]
+    if kind == "missing":
+        return path, "is missing", ""
+    if kind == "extra_forbidden":
+        return path, "is not a known setting", _known(str(path[-1]), section_at(model, path[:-1]))
+    if kind == "literal_error":
+        wanted = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        meant = nearest(str(error["input"]), wanted) if isinstance(error["input"], str) else None
+        return path, f"must be one of {', '.join(wanted)}", f"did you mean {meant}?" if meant else ""
+    if kind in _LISTS:
+        return path, f"must be a list, not {_what(error['input'])}", ""
+    if kind in _MAPPINGS:
+        return path, f"must be a mapping of names to values, not {_what(error['input'])}", ""
+    if kind == "string_type":
+        remedy = "put it in quotes" if isinstance(error["input"], int | float) else ""
+        return path, f"must be text, not {_what(error['input'])}", remedy
+    if kind in {"bool_type", "bool_parsing"}:
+        return path, "must be true or false", ""
+    if kind in {"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"}:
+        return path, f"must be a {'whole ' if kind.startswith('int') else ''}number", ""
+    if kind == "string_too_short":
+        return path, "is empty" if context["min_length"] == 1 else f"is shorter than {context['min_length']}", ""
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return path, message.replace("Input should be", "must be"), ""
+
+
+def _known(name: str, section: type[BaseModel] | None) -> str:
+    if section is None:
+        return "remove it"
+    known = list(section.model_fields)
+    if meant := nearest(name, known):
+        return f"did you mean {meant}?"
+    return f"known are: {', '.join(known)}" if len(known) <= 8 else "docs/configuration.md lists what is known"
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "a mapping" if isinstance(value, dict) else "nothing"

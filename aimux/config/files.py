@@ -1,0 +1,62 @@
+"""The small files that a configuration points at."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MAX_BYTES = 16 * 1024 * 1024
+
+
+def read_text(path: Path) -> str:
+    """A file's text without trailing newlines (an editor's, or `echo`'s). Raises OSError with a message for people."""
+    try:
+        # O_NONBLOCK, because opening a FIFO would wait for its writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(f"{path} is not a regular file")
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise OSError(f"{path} does not exist") from None
+    except PermissionError:
+        raise OSError(f"{path} can't be read: permission denied") from None
+    except IsADirectoryError:
+        raise OSError(f"{path} is a folder") from None
+    except OSError as error:
+        raise OSError(f"{path} can't be read: {error.strerror}" if error.strerror else str(error)) from None
+    except ValueError:
+        raise OSError("the path holds a NUL character") from None
+    if len(raw) > MAX_BYTES:
+        raise OSError(f"{path} is larger than {MAX_BYTES // 1024 // 1024} MiB")
+    try:
+        return raw.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise OSError(f"{path} is not UTF-8 text (at byte {error.start})") from None
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether every user of the machine can read our file. A file of somebody else's is that one's own arrangement."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and bool(status.st_mode & stat.S_IROTH)
+
+
+def local_path(text: str, folder: Path, environ: Mapping[str, str]) -> Path:
+    """An absolute path: `~` is the user's home, a relative path starts at `folder`. Raises OSError without a home."""
+    if text == "~" or text.startswith("~/"):
+        home = environ.get("HOME")
+        if not home:
+            try:
+                home = pwd.getpwuid(os.geteuid()).pw_dir
+            except KeyError:
+                raise OSError(f"{text} has no meaning, because HOME is not set") from None
+        text = home + text[1:]
+    return folder / text

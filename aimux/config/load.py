@@ -1,0 +1,147 @@
+"""From a file and the environment to a Config, or to all that is wrong with them at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from aimux.config.advice import advice
+from aimux.config.document import Document, read_document
+from aimux.config.environment import FILE_VARIABLE, overlay
+from aimux.config.explain import explain
+from aimux.config.files import open_to_others, read_text
+from aimux.config.models import Config
+from aimux.config.problems import MASK, ConfigError, Problem, dotted
+from aimux.config.references import References
+from aimux.config.sections import Loading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aimux.config.problems import Path as Where
+    from aimux.plugin import Provider
+
+
+def find_config(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The configuration file: the one asked for, else `$AIMUX_CONFIG`, else the first that exists, else none."""
+    if explicit is not None:
+        return cwd / explicit
+    if named := environ.get(FILE_VARIABLE):
+        return cwd / named
+    candidates = [cwd / "config.yaml"]
+    if folder := environ.get("XDG_CONFIG_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.config"):
+        candidates.append(cwd / folder / "aimux" / "config.yaml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load_config(path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]) -> Config:
+    """Read, resolve and validate; without a path, the environment alone. Raises ConfigError with every problem."""
+    return _Load(_read(path), path, environ, providers).config()
+
+
+def parse_config(
+    data: Mapping[str, Any], *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]
+) -> Config:
+    """The same for a configuration that is data already. Raises ConfigError."""
+    return _Load(Document(dict(data)), None, environ, providers).config()
+
+
+def check_form(path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]) -> None:
+    """Check a file without reading the secrets it refers to, where there are none (a build). Raises ConfigError."""
+    _Load(_read(path), path, environ, providers, read=False).validate()
+
+
+def _read(path: Path | None) -> Document:
+    if path is None:
+        return Document()
+    try:
+        return read_document(read_text(path))
+    except OSError as error:
+        raise ConfigError([Problem("", None, str(error), "check the path given by --config or AIMUX_CONFIG")]) from None
+
+
+class _Load:
+    """One load: the document under the environment's values, its references resolved, then pydantic's verdict."""
+
+    def __init__(
+        self,
+        document: Document,
+        path: Path | None,
+        environ: Mapping[str, str],
+        providers: Mapping[str, type[Provider]],
+        *,
+        read: bool = True,
+    ) -> None:
+        self._path = path
+        self._document = document
+        folder = path.parent if path else Path.cwd()
+        self._overlaid = overlay(document, environ, Config, providers)
+        self._references = References(environ, folder, read=read)
+        self._warnings: list[Problem] = []
+        self._loading = Loading(environ, providers, folder, read, self._warn)
+
+    def config(self) -> Config:
+        config = self.validate()
+        assert config is not None  # with everything read, nothing stays unresolved
+        for path, message, remedy in advice(config):
+            self._warn(path, message, remedy)
+        if self._path and self._holds_secrets() and open_to_others(self._path):
+            remedy = f"chmod 600 {self._path}, or move them out: token_file, ${{cred:NAME}}"
+            self._warn((), "holds secrets and can be read by every user of this machine", remedy)
+        return config.with_warnings(tuple(self._warnings))
+
+    def validate(self) -> Config | None:
+        """The Config; None where references were not to be read and nothing else is wrong. Raises ConfigError."""
+        problems = [self._problem(f.path, f.message, f.remedy, line=f.line) for f in self._document.faults]
+        if problems and not self._document.data:
+            raise ConfigError(problems)  # unreadable: the rest would be noise
+        data = self._references.resolve(self._overlaid.data)
+        for path, failed in self._references.failures.items():
+            problems.append(self._problem(path, failed.message, failed.remedy))
+        for misplaced in self._overlaid.misplaced:
+            # `${env:AIMUX_ALICE}` makes that name a secret of the user's own.
+            if misplaced.variable not in self._references.names:
+                problems.append(Problem(misplaced.variable, None, misplaced.message, misplaced.remedy, "environment"))
+        config = None
+        try:
+            config = Config.model_validate(data, context=self._loading)
+        except ValidationError as error:
+            problems += self._explained(error)
+        if problems:
+            raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+        return config
+
+    def _explained(self, error: ValidationError) -> Iterator[Problem]:
+        for detail in error.errors(include_url=False):
+            path, message, remedy = explain(detail, Config)
+            if not any(path[: len(place)] == place for place in self._references.unresolved):
+                yield self._problem(path, message, remedy)
+
+    def _warn(self, path: Where, message: str, remedy: str) -> None:
+        self._warnings.append(self._problem(path, message, remedy))
+
+    def _problem(self, path: Where, message: str, remedy: str, *, line: int | None = None) -> Problem:
+        for value in self._references.values:
+            if len(value) >= 4:
+                message = message.replace(value, MASK)
+        source = str(self._path or "")
+        for length in range(len(path), 0, -1):
+            if variable := self._overlaid.sources.get(path[:length]):
+                return Problem(dotted(path), None, message, remedy, variable)
+            if line := line or self._document.lines.get(path[:length]):
+                break
+        return Problem(dotted(path), line, message, remedy, source)
+
+    def _holds_secrets(self) -> bool:
+        """Whether a token or key stands in the file itself."""
+
+        def secrets(value: Any) -> Iterator[Any]:
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(item, dict | list):
+                    yield from secrets(item)
+                elif key in {"token", "api_key"}:
+                    yield item
+
+        return any(isinstance(item, str) and "${" not in item for item in secrets(self._document.data))

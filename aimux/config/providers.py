@@ -1,0 +1,136 @@
+"""The `providers` field: names, or names with the settings that each provider's own class validates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator, ValidationError, ValidationInfo, WithJsonSchema
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from aimux.config.explain import explain
+from aimux.config.problems import wrong
+from aimux.config.sections import Loading, from_text, loading, nearest, tidy
+from aimux.plugin import ProviderSettings  # noqa: TC001 - pydantic evaluates the annotations
+
+if TYPE_CHECKING:
+    from aimux.config.problems import Path
+    from aimux.plugin import Provider
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_RESERVED = frozenset({"health", "ready", "metrics", "api"})
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEntry:
+    """One provider of the configuration: the plugin's name, and the settings that its class validated."""
+
+    plugin: str
+    settings: ProviderSettings
+
+
+Fault = tuple["Path", PydanticCustomError]
+
+
+def _entries(value: Any, info: ValidationInfo) -> Mapping[str, ProviderEntry]:
+    """All entries. Raises one ValidationError with every fault of every provider."""
+    context = loading(info)
+    if isinstance(value, str):
+        value = from_text(value, "list")
+    faults: list[Fault] = []
+    written: dict[str, tuple[Any, Path]] = {}
+    if isinstance(value, Mapping):
+        written = {name: (settings, (name,)) for name, settings in value.items()}
+    elif isinstance(value, list | tuple):
+        for index, name in enumerate(value):
+            if not isinstance(name, str):
+                faults.append(
+                    ((index,), wrong("is not a provider's name", "settings need the form providers: {NAME: …}"))
+                )
+            elif name in written:
+                faults.append(((index,), wrong(f"{name!r} is there twice", "remove one of them")))
+            else:
+                written[name] = ({}, (index,))
+    else:
+        raise wrong("is neither a list of names nor a mapping of names to settings")
+
+    entries: dict[str, ProviderEntry] = {}
+    for name, (settings, path) in written.items():
+        try:
+            entries[name] = _entry(name, settings, context)
+        except PydanticCustomError as error:
+            faults.append((path, error))
+        except ValidationError as error:
+            faults += _faults(error, name, settings, context)
+    context.instances = frozenset(written)
+    if faults:
+        # pydantic puts our own place before each of them.
+        lines: list[InitErrorDetails] = [{"type": error, "loc": path, "input": None} for path, error in faults]
+        raise ValidationError.from_exception_data("providers", lines)
+    return entries
+
+
+def _entry(name: str, written: Any, context: Loading) -> ProviderEntry:
+    if not _NAME.fullmatch(name):
+        raise wrong(f"{name!r} is no usable name", "use letters, digits, - and _")
+    if name in _RESERVED:
+        raise wrong(f"{name!r} is the name of a path of aimux's own", "choose another name, and say type: PROVIDER")
+    if isinstance(written, ProviderEntry):
+        return written
+    provider = _provider(name, written, context)
+    if written is not None and not isinstance(written, Mapping):
+        raise wrong("is not a mapping of settings", f"write {name}: {{base_url: …}}, or only the name")
+    settings = {key: value for key, value in (written or {}).items() if key != "type"}
+    validated = provider.Settings.model_validate(tidy(provider.Settings, settings), context=context)
+    return ProviderEntry(provider.name, validated)
+
+
+def _provider(name: str, written: Any, context: Loading) -> type[Provider]:
+    plugin = written.get("type", name) if isinstance(written, Mapping) else name
+    if isinstance(plugin, str) and plugin in context.providers:
+        return context.providers[plugin]
+    at = "type" if isinstance(written, Mapping) and "type" in written else ""
+    meant = nearest(str(plugin), context.providers)
+    installed = ", ".join(sorted(context.providers)) or "none"
+    remedy = f"did you mean {meant}?" if meant else "`aimux providers` shows what is installed and what failed to load"
+    raise wrong(f"no provider {plugin!r} is installed (there is: {installed})", remedy, at=at)
+
+
+def _faults(error: ValidationError, name: str, written: Any, context: Loading) -> Iterator[Fault]:
+    settings_class = _provider(name, written, context).Settings
+    for detail in error.errors(include_url=False):
+        path, message, remedy = explain(detail, settings_class)
+        # A plugin's validator may quote what it refuses, and that may be a key: the place says which value it is.
+        if isinstance(detail["input"], str) and len(detail["input"]) >= 4:
+            message = message.replace(detail["input"], "the value")
+        yield (name, *path), wrong(message, remedy)
+
+
+def _shown(entries: Mapping[str, ProviderEntry]) -> dict[str, Any]:
+    shown = {}
+    for name, entry in entries.items():
+        settings = entry.settings.model_dump(mode="json", exclude_none=True)
+        shown[name] = settings if entry.plugin == name else {"type": entry.plugin, **settings}
+    return shown
+
+
+ProviderEntries = Annotated[
+    Mapping[str, ProviderEntry],
+    PlainValidator(_entries),
+    # `aimux config-schema` puts the installed providers' own settings here.
+    WithJsonSchema({"type": ["array", "object"]}),
+    PlainSerializer(_shown, when_used="json"),
+]
+
+
+def known_instance(name: str, info: ValidationInfo, *, at: str = "") -> str:
+    """For validators: a provider's name in this configuration, or else of an installed one."""
+    context = loading(info)
+    known = context.providers.keys() if context.instances is None else context.instances
+    if known and name not in known:
+        meant = nearest(name, known)
+        remedy = f"did you mean {meant}?" if meant else f"one of {', '.join(sorted(known))}"
+        raise wrong(f"{name!r} is not a provider of this configuration", remedy, at=at)
+    return name
