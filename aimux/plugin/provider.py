@@ -154,8 +154,8 @@ class Provider:
         """What an answer of 400 and above means. `body` is its decoded start (at most 64 KiB).
 
         `model` is what the request named ("" if nothing), for limits that hold for one model: see `Verdict.model`.
-        Decide on codes and on the start of a message: upstreams quote what a client sent, and no client may park an
-        account with words of its own.
+        Decide on codes, or on whole messages: upstreams quote what a client sent, and no client may park an account
+        with words of its own.
         """
         if status == 401:
             return Verdict(Action.REFRESH, "the upstream did not accept the credential")

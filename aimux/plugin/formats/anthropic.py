@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
 from aimux.plugin.provider import ErrorAnswer
@@ -25,6 +25,7 @@ _TYPES = {
     529: "overloaded_error",
 }
 _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
+_WORD = re.compile(r"[a-z_]{1,48}")
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ def _envelope(error: GatewayError) -> bytes:
 
 
 def problem(body: bytes) -> tuple[str, str]:
-    """Type and message of an error answer ("" where it has none)."""
+    """Type and message of an error answer; "" where it has none, or where a type is no plain word fit for a log."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -61,7 +62,9 @@ def problem(body: bytes) -> tuple[str, str]:
     if not isinstance(found, dict):
         return "", ""
     kind, message = found.get("type"), found.get("message")
-    return kind if isinstance(kind, str) else "", message if isinstance(message, str) else ""
+    if not isinstance(kind, str) or not _WORD.fullmatch(kind):
+        kind = ""
+    return kind, message if isinstance(message, str) else ""
 
 
 def opening(payload: bytes) -> Verdict | None:
@@ -91,7 +94,7 @@ def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
 class MessagesStream(SSEMeter):
     """`message_start` tells the input and the last `message_delta` the output, both cumulative."""
 
-    needles = (b'"usage"', b'"message_stop"', b'"error"')
+    needles: ClassVar[tuple[bytes, ...]] = (b'"usage"', b'"message_stop"', b'"error"')
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):

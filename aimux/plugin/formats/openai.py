@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
 from aimux.plugin.provider import ErrorAnswer
@@ -26,6 +27,7 @@ _CODES = {
 }
 _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
 OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
+_WORD = re.compile(r"[a-z0-9_]{1,48}")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -90,9 +92,9 @@ def problem_in(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_of(problem: dict[str, Any]) -> str:
-    """`code` of an error object, else its `type`, else ""."""
+    """`code` of an error object, else its `type`, else "". What is no plain word, fit for a log, is none."""
     for key in ("code", "type"):
-        if isinstance(value := problem.get(key), str) and value:
+        if isinstance(value := problem.get(key), str) and _WORD.fullmatch(value):
             return value
     return ""
 
@@ -128,15 +130,20 @@ def opening(payload: bytes) -> Verdict | None:
 # --- usage -----------------------------------------------------------------------------------------------------------
 
 
-def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
-    """`Provider.meter`. Reading a stored response or listing models consumes nothing."""
+def meter(
+    request: RequestHead, status: int, headers: Headers, *, responses: type[SSEMeter] | None = None
+) -> Meter | None:
+    """`Provider.meter`. Reading a stored response or listing models consumes nothing.
+
+    `responses`: a meter class of the provider's own for Responses streams.
+    """
     if status != 200 or request.method != "POST":
         return None
     content_type = headers.get("content-type", "")
     path = request.path
     if content_type.startswith("text/event-stream"):
         if path.endswith("/responses"):
-            return ResponsesStream()
+            return (responses or ResponsesStream)()
         return ChatStream() if path.endswith("/completions") else None
     if content_type.startswith("application/json") and path.endswith(
         ("/responses", "/responses/compact", "/completions", "/embeddings")
@@ -152,7 +159,13 @@ class ResponsesStream(SSEMeter):
     events' names. `"error"` is looked for as a value: as a key, with null in it, it is in every event of that kind.
     """
 
-    needles = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"error",', b'"error"}')
+    needles: ClassVar[tuple[bytes, ...]] = (
+        b'"response.completed"',
+        b'"response.incomplete"',
+        b'"response.failed"',
+        b'"error",',
+        b'"error"}',
+    )
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
@@ -167,7 +180,7 @@ class ResponsesStream(SSEMeter):
 class ChatStream(SSEMeter):
     """Usage comes in a chunk of its own at the end, if the client asked for it; every other chunk has it as null."""
 
-    needles = (b'"usage":{', b'"usage": {', b"[DONE]", b'"error"')
+    needles: ClassVar[tuple[bytes, ...]] = (b'"usage":{', b'"usage": {', b"[DONE]", b'"error"')
 
     def read(self, event: dict[str, Any]) -> None:
         if isinstance(event.get("usage"), dict):

@@ -1,0 +1,157 @@
+"""What OpenAI's answers say about limits, and what its errors mean for the account."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from multidict import CIMultiDict
+
+from aimux.plugin import RELAY, Action, LimitWindow, Verdict, retry_after
+from aimux.plugin.formats import openai
+from aimux.plugin.oauth import read_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.plugin.types import Headers
+
+_RECHECK = 900.0
+"""Seconds until an account is tried again whose limit has no reset that could be known (no money left, say)."""
+_NO_HEADERS: Headers = CIMultiDict()
+_LONGEST = 31 * 86400.0
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?"
+)
+_KEYS = ("used_percent", "window_minutes", "reset_at", "reset_after_seconds")
+_BAD_TOKEN = frozenset({"token_revoked", "token_invalidated", "token_expired"})
+
+
+def windows(headers: Headers) -> tuple[LimitWindow, ...]:
+    """The windows of a ChatGPT plan; () for API keys, whose limits last a minute and hold per model."""
+    if "x-codex-primary-used-percent" not in headers and "x-codex-secondary-used-percent" not in headers:
+        return ()
+    found = []
+    for place in ("primary", "secondary"):
+        prefix = f"x-codex-{place}-"
+        told = {key: headers.get(prefix + key.replace("_", "-")) for key in _KEYS}
+        if (window := _window(place, told)) is not None:
+            found.append(window)
+    return tuple(found)
+
+
+def windows_in(event: Mapping[str, Any]) -> tuple[LimitWindow, ...]:
+    """The same from a `codex.rate_limits` event."""
+    limits = event.get("rate_limits")
+    if not isinstance(limits, dict):
+        return ()
+    told = ((place, limits.get(place)) for place in ("primary", "secondary"))
+    found = (_window(place, window) for place, window in told if isinstance(window, dict))
+    return tuple(window for window in found if window is not None)
+
+
+def _window(place: str, told: Mapping[str, object]) -> LimitWindow | None:
+    used = _number(told.get("used_percent"))
+    if used is None:
+        return None
+    resets_at = read_time(told.get("reset_at"))
+    after = _number(told.get("reset_after_seconds"))
+    if resets_at is None and after is not None:
+        resets_at = time.time() + after
+    return LimitWindow(
+        _name(place, _number(told.get("window_minutes"))),
+        used=min(1.0, max(0.0, used / 100)),
+        resets_at=resets_at,
+        status="rejected" if used >= 100 else "allowed",
+    )
+
+
+def _name(place: str, minutes: float | None) -> str:
+    """`5h` for 300 minutes, `7d` for 10080 (or 10079: the upstream is not exact)."""
+    if minutes is None or not 0 < minutes < 1e6:
+        return place
+    if minutes >= 1439:
+        return f"{round(minutes / 1440)}d"
+    return f"{round(minutes / 60)}h" if minutes >= 59 else f"{round(minutes)}m"
+
+
+def classify(status: int, headers: Headers, body: bytes, *, login: str) -> Verdict:
+    """`login` is the command that a person runs to log in again."""
+    problem = openai.problem(body)
+    code = openai.code_of(problem)
+    if status in {401, 402, 403} and code in {"account_deactivated", "deactivated_workspace"}:
+        return Verdict(
+            Action.PARK,
+            f"OpenAI has deactivated the account ({code})",
+            remedy=f"ask OpenAI's support or the workspace's owner, or log in with another account: {login}",
+        )
+    if status == 401 or (status == 403 and code in _BAD_TOKEN):
+        return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
+    if status == 429 or code == "usage_not_included":
+        return limited(problem, headers, login=login)
+    if status >= 500 and status != 501:
+        return Verdict(Action.BACK_OFF, f"OpenAI answered {status}" + (f" ({code})" if code else ""))
+    return RELAY
+
+
+def opening(payload: bytes, *, login: str) -> Verdict | None:
+    """Overloads and used-up limits are told inside a 200 as well."""
+    decided, problem = openai.opening_error(payload)
+    if not decided:
+        return None
+    code = openai.code_of(problem)
+    if code in openai.OVERLOADED:
+        return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
+    return limited(problem, _NO_HEADERS, login=login)
+
+
+def limited(problem: dict[str, Any], headers: Headers, *, login: str) -> Verdict:
+    """RELAY where neither code nor headers say that it is the account which is limited, or until when."""
+    code, now = openai.code_of(problem), time.time()
+    if code == "usage_not_included":
+        return Verdict(
+            Action.PARK,
+            "the account's plan does not include Codex",
+            remedy=f"upgrade the plan and enable the account again, or log in with another one: {login}",
+        )
+    if code in {"insufficient_quota", "billing_hard_limit_reached"}:
+        remedy = "add credit or raise the budget in OpenAI's console"
+        return Verdict(Action.COOL_DOWN, "the account's quota is used up", until=now + _RECHECK, remedy=remedy)
+    reset = read_time(problem.get("resets_at"))
+    if reset is None and (left := _number(problem.get("resets_in_seconds"))) is not None:
+        reset = now + left
+    if reset is None:
+        full = [window.resets_at for window in windows(headers) if window.status == "rejected" and window.resets_at]
+        reset = max(full, default=None)
+    if reset is not None and reset > now:
+        what = "the plan's usage limit is reached" if code == "usage_limit_reached" else "rate limited"
+        return Verdict(Action.COOL_DOWN, what, until=min(reset, now + _LONGEST))
+    if code == "usage_limit_reached":
+        return Verdict(Action.COOL_DOWN, "the plan's usage limit is reached", until=now + _RECHECK)
+    wait = retry_after(headers)
+    if wait is None:
+        wait = _api_reset(headers)
+    return RELAY if wait is None else Verdict(Action.COOL_DOWN, "rate limited", until=now + wait)
+
+
+def _api_reset(headers: Headers) -> float | None:
+    """API keys: seconds (`1s`, `6m0s`, `120ms`) until the last of the limits with nothing left has room again."""
+    waits = []
+    for limit in ("requests", "tokens"):
+        if headers.get(f"x-ratelimit-remaining-{limit}", "").strip() == "0":
+            match = _DURATION.fullmatch(headers.get(f"x-ratelimit-reset-{limit}", "").strip())
+            if match and any(match.groups()):
+                parts = zip(match.groups("0"), (86400, 3600, 60, 1, 0.001), strict=True)
+                waits.append(sum(float(number) * unit for number, unit in parts))
+    return max(waits, default=None)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < 1e9 else None

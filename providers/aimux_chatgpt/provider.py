@@ -1,0 +1,181 @@
+"""The provider itself: which upstream a request goes to, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote
+
+from multidict import CIMultiDict
+
+from aimux.plugin import (
+    Credential,
+    DeviceCode,
+    ErrorAnswer,
+    ErrorKind,
+    GatewayError,
+    LimitWindow,
+    Meter,
+    Provider,
+    ProviderSettings,
+    RefreshRejected,
+    RequestHead,
+    RequestRefused,
+    Upstream,
+    Verdict,
+)
+from aimux.plugin.formats import openai
+from aimux_chatgpt import credentials, limits
+from aimux_chatgpt.login import Login
+from aimux_chatgpt.settings import ChatGPTSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.plugin import Body, Http
+    from aimux.plugin.types import Headers
+
+# Whose organization and account a request is booked on is the credential's business: a client's own choice would only
+# be refused with a 401, and that would look like a bad credential.
+_DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
+_CLIENT_VERSION = "0.169.0"
+"""The models endpoint of the Codex backend asks for one."""
+
+
+class CodexStream(openai.ResponsesStream):
+    """The Codex backend also tells limits in events of its own."""
+
+    needles = (*openai.ResponsesStream.needles, b'"codex.rate_limits"')
+
+    def read(self, event: dict[str, Any]) -> None:
+        if event.get("type") == "codex.rate_limits":
+            self.limits = limits.windows_in(event)
+        else:
+            super().read(event)
+
+
+class ChatGPT(Provider):
+    name = "chatgpt"
+    Settings: ClassVar[type[ProviderSettings]] = ChatGPTSettings
+    settings: ChatGPTSettings
+    credential_file = "auth.json"
+    login_flows = frozenset({"loopback", "paste", "device"})
+    loopback_ports = (1455,)
+    hidden_headers = frozenset({"openai-organization", "openai-project", "chatgpt-account-id"})
+
+    def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
+        super().__init__(settings, instance=instance)
+        self._login = Login(self.settings, self.instance)
+
+    # --- credentials and login ---------------------------------------------------------------------------------------
+
+    def parse_credential(self, raw: bytes) -> Credential:
+        return credentials.parse(raw)
+
+    async def refresh(self, raw: bytes, http: Http) -> bytes:
+        refresh_token = credentials.parse(raw).refresh_token
+        if refresh_token is None:
+            remedy = f"log in again: {self._login.command}"
+            raise RefreshRejected("this credential has no refresh token", remedy=remedy)
+        return credentials.renewed(raw, await self._login.renew(refresh_token, http))
+
+    def vendor_token_advice(self, token: str) -> str | None:
+        if credentials.is_openai_jwt(token):
+            what = "ChatGPT's own login token"
+        elif token.startswith("sk-") and not token.startswith("sk-ant-"):
+            what = "what looks like an OpenAI API key"
+        else:
+            return None
+        return (
+            f"You sent {what}, not an aimux token. In Codex's config.toml, put the token that aimux gave you into "
+            "`experimental_bearer_token` of the model provider (or into the variable that its `env_key` names); "
+            "for an SDK set OPENAI_API_KEY to it."
+        )
+
+    def redirect_uri(self, flow: str, port: int) -> str:
+        return self._login.redirect_uri(port if flow == "loopback" else 0)
+
+    def authorization_url(self, *, redirect_uri: str, state: str, challenge: str) -> str:
+        return self._login.authorization_url(redirect_uri, state, challenge)
+
+    async def exchange(self, http: Http, *, code: str, state: str, verifier: str, redirect_uri: str) -> bytes:
+        return credentials.from_login(await self._login.exchange(http, code, verifier, redirect_uri))
+
+    async def device_start(self, http: Http) -> DeviceCode:
+        return await self._login.device_start(http)
+
+    async def device_poll(self, http: Http, device: DeviceCode) -> bytes | None:
+        tokens = await self._login.device_poll(http, device)
+        return None if tokens is None else credentials.from_login(tokens)
+
+    def vendor_logins(self, environ: Mapping[str, str], home: Path) -> list[Path]:
+        folder = environ.get("CODEX_HOME")
+        return [Path(place) / "auth.json" for place in (folder, home / ".codex") if place]
+
+    # --- a request ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
+        # 1.9 µs for a ChatGPT login and Codex's headers.
+        target = request.target
+        below = target[3:] if target.startswith("/v1/") and target[:7] != "/v1/v1/" else _below_version(target)
+        changed = {"authorization": "Bearer " + credential.secret}
+        drop = _DROP
+        if foreign := [name.lower() for name in request.headers if name[:10].lower() == "anthropic-"]:
+            drop = drop.union(foreign)
+        if credential.kind != "oauth":
+            return Upstream(self.settings.api_base_url, "/v1" + below, changed, drop)
+        if below[:10] != "/responses":
+            _refuse_what_a_login_cannot(below)
+        if credential.account_id is not None:
+            changed["chatgpt-account-id"] = credential.account_id
+        return Upstream(self.settings.base_url, below, changed, drop)
+
+    def session_key(self, request: RequestHead, body: Body) -> str | None:
+        return openai.session_key(request, body)
+
+    def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
+        query = f"?client_version={_CLIENT_VERSION}" if credential.kind == "oauth" else ""
+        return RequestHead("GET", f"/v1/models{query}", CIMultiDict()), b""
+
+    # --- an answer ---------------------------------------------------------------------------------------------------
+
+    def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
+        return limits.classify(status, headers, body, login=self._login.command)
+
+    def opening(self, payload: bytes) -> Verdict | None:
+        return limits.opening(payload, login=self._login.command)
+
+    def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:
+        return limits.windows(headers)
+
+    def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
+        return openai.meter(request, status, headers, responses=CodexStream)
+
+    def error(self, error: GatewayError) -> ErrorAnswer:
+        return openai.error(error)
+
+    def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        return openai.stream_error(error, request)
+
+
+def _below_version(target: str) -> str:
+    """The target without `/v1`: SDK bases come with it, without it, twice, or with a slash too many."""
+    target = "/" + target.lstrip("/")
+    while target.startswith("/v1/"):
+        target = target[3:]
+    return target
+
+
+def _refuse_what_a_login_cannot(below: str) -> None:
+    segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
+    if segments[:2] == ["chat", "completions"]:
+        raise RequestRefused(
+            "Chat Completions needs an OpenAI API key, and this account is a ChatGPT login: use /v1/responses instead."
+        )
+    if segments[:1] in (["api"], ["backend-api"], ["wham"]):
+        # Codex's `/status` asks here; the answer names the account's owner.
+        raise RequestRefused(
+            "aimux does not serve the endpoints that belong to the account itself; its limits are in the "
+            "x-codex-* headers of every answer.",
+            kind=ErrorKind.NOT_FOUND,
+        )

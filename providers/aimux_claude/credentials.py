@@ -1,0 +1,188 @@
+"""Claude's credential files: where the tokens lie in each format, and how new ones are merged in.
+
+Formats: Claude Code's `{"claudeAiOauth": {…}}`, flat objects in either spelling, the `{provider: {…}}` map of
+claude-code-mux if it names one login, aimux's `{"api_key": …}`, and a file that holds a token and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from aimux.plugin import Credential, CredentialError, load_object
+from aimux.plugin.oauth import dump_like, header_safe, lifetime, read_time, write_time
+
+SETUP_TOKEN = "sk-ant-oat01-"  # noqa: S105 - how such tokens begin
+API_KEY = "sk-ant-api"
+
+_ACCESS = ("accessToken", "access_token", "oauthToken", "oauth_token")
+_REFRESH = ("refreshToken", "refresh_token")
+_EXPIRES = ("expiresAt", "expires_at")
+_ASSUMED_LIFETIME = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A document, and the object within that holds the tokens (often the document itself)."""
+
+    document: dict[str, Any]
+    holder: dict[str, Any]
+    access: str
+    """The access token's key, whose spelling the other keys follow where the holder has none of its own."""
+
+    def key(self, spellings: tuple[str, str]) -> str:
+        for spelling in spellings:
+            if spelling in self.holder:
+                return spelling
+        return spellings["_" in self.access]
+
+    def text(self, *keys: str) -> str | None:
+        for key in keys:
+            value = self.holder.get(key)
+            if isinstance(value, str) and value:
+                return value
+        return None
+
+
+def parse(raw: bytes) -> Credential:
+    """Raises CredentialError."""
+    if bare := _bare_token(raw):
+        return _of_token(bare)
+    document = load_object(raw)
+    login = _find(document)
+    if login is None:
+        key = document.get("api_key")
+        if not isinstance(key, str):
+            raise CredentialError(
+                'holds no Claude credential; known are Claude Code\'s {"claudeAiOauth": {"accessToken": …}}, '
+                '{"access_token": …} and {"api_key": …}'
+            )
+        return _of_token(key)
+    token = header_safe(login.holder[login.access])
+    if token.startswith(API_KEY):
+        return _of_token(token)
+    refresh_token = login.text(*_REFRESH)
+    return Credential(
+        kind="oauth",
+        secret=token,
+        refresh_token=refresh_token,
+        expires_at=read_time(login.holder.get(login.key(_EXPIRES))),
+        account_id=login.text("accountUuid", "account_uuid", "account_id"),
+        organization=_limits_owner(login),
+        email=login.text("emailAddress", "email"),
+        plan=login.text("subscriptionType", "subscription_type"),
+        scopes=_scopes(login),
+    )
+
+
+def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
+    """The file with the token endpoint's answer merged in: what the answer doesn't name stays."""
+    document = load_object(raw)
+    login = _find(document)
+    if login is None:
+        raise CredentialError("holds no login that can be renewed")
+    holder = login.holder
+    _store(holder, login.access, answer.get("access_token"))
+    _store(holder, login.key(_REFRESH), answer.get("refresh_token"))
+    expires = login.key(_EXPIRES)
+    notation = holder.get(expires) if read_time(holder.get(expires)) is not None else _notation(expires)
+    holder[expires] = write_time(time.time() + lifetime(answer, _ASSUMED_LIFETIME), notation)
+    if "refreshTokenExpiresAt" in holder and "refresh_token_expires_in" in answer:
+        left = lifetime({"expires_in": answer["refresh_token_expires_in"]}, 0)
+        holder["refreshTokenExpiresAt"] = write_time(time.time() + left, holder["refreshTokenExpiresAt"])
+    if isinstance(answer.get("scope"), str) and isinstance(holder.get("scopes"), list):
+        holder["scopes"] = answer["scope"].split()
+    _owner(login, answer)
+    return dump_like(document, raw)
+
+
+def from_login(answer: dict[str, Any], scopes: tuple[str, ...]) -> bytes:
+    """A new file in Claude Code's own format, from the answer to a code's exchange."""
+    granted = answer.get("scope")
+    holder: dict[str, Any] = {
+        "accessToken": answer["access_token"],
+        "refreshToken": answer.get("refresh_token"),
+        "expiresAt": write_time(time.time() + lifetime(answer, _ASSUMED_LIFETIME), _notation("expiresAt")),
+        "scopes": granted.split() if isinstance(granted, str) else list(scopes),
+    }
+    document = {"claudeAiOauth": holder}
+    _owner(Login(document, holder, "accessToken"), answer)
+    return json.dumps(document, indent=2).encode()
+
+
+def from_setup_token(token: str) -> bytes:
+    """A long-lived token. When it ends isn't known (after about a year), so nothing is claimed."""
+    return json.dumps({"claudeAiOauth": {"accessToken": token, "scopes": ["user:inference"]}}, indent=2).encode()
+
+
+def _of_token(token: str) -> Credential:
+    token = header_safe(token)
+    if token.startswith(SETUP_TOKEN):
+        return Credential(kind="oauth", secret=token, scopes=("user:inference",))
+    return Credential(kind="api_key", secret=token)
+
+
+def _bare_token(raw: bytes) -> str | None:
+    text = raw.strip()
+    return text.decode("ascii", "replace") if text.startswith(b"sk-ant-") else None
+
+
+def _find(document: dict[str, Any]) -> Login | None:
+    """Where the login is. Raises CredentialError where there are several and none is Claude Code's own."""
+    own = document.get("claudeAiOauth")
+    if isinstance(own, dict):
+        if access := _access(own):
+            return Login(document, own, access)
+        raise CredentialError("`claudeAiOauth` holds no access token; log in again")
+    if access := _access(document):
+        return Login(document, document, access)
+    several = {name: value for name, value in document.items() if isinstance(value, dict) and _access(value)}
+    if len(several) > 1:
+        raise CredentialError(f"holds {len(several)} logins; put each into a file of its own (`aimux migrate` does)")
+    for holder in several.values():
+        return Login(document, holder, _access(holder) or "")
+    return None
+
+
+def _access(holder: dict[str, Any]) -> str | None:
+    for key in _ACCESS:
+        if isinstance(holder.get(key), str) and holder[key]:
+            return key
+    return None
+
+
+def _limits_owner(login: Login) -> str | None:
+    """Whoever has the limits: the organization, or on a plan with seats a member of it."""
+    organization = login.text("organizationUuid", "organization_uuid")
+    member = login.text("accountUuid", "account_uuid", "account_id")
+    seats = login.text("subscriptionType", "subscription_type") in {"team", "enterprise"}
+    return f"{organization}/{member}" if organization and member and seats else organization
+
+
+def _scopes(login: Login) -> tuple[str, ...]:
+    scopes = login.holder.get("scopes", login.holder.get("scope"))
+    if isinstance(scopes, str):
+        return tuple(scopes.split())
+    return tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else ()
+
+
+def _notation(key: str) -> object:
+    """How a time is written where the file has none yet: milliseconds as Claude Code does, or RFC 3339."""
+    return time.time() * 1000 if key == "expiresAt" else None
+
+
+def _store(holder: dict[str, Any], key: str, value: object) -> None:
+    if isinstance(value, str) and value:
+        holder[key] = value
+
+
+def _owner(login: Login, answer: dict[str, Any]) -> None:
+    """Who the login belongs to."""
+    account, organization = answer.get("account"), answer.get("organization")
+    if isinstance(account, dict):
+        _store(login.holder, login.key(("accountUuid", "account_uuid")), account.get("uuid"))
+        _store(login.holder, login.key(("emailAddress", "email")), account.get("email_address"))
+    if isinstance(organization, dict):
+        _store(login.holder, login.key(("organizationUuid", "organization_uuid")), organization.get("uuid"))

@@ -1,0 +1,156 @@
+"""What Anthropic's answers say about limits, and what its errors mean for the account."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aimux.plugin import RELAY, Action, LimitWindow, Verdict, retry_after
+from aimux.plugin.formats import anthropic
+from aimux.plugin.oauth import read_time
+
+if TYPE_CHECKING:
+    from aimux.plugin.types import Headers
+
+_UNIFIED = "anthropic-ratelimit-unified-"  # 28 characters
+_API = "anthropic-ratelimit-"
+_STATUS = {"allowed": "allowed", "allowed_warning": "warning", "rejected": "rejected"}
+_LENGTH = re.compile(r"(\d{1,3})([hd])")
+_SECONDS = {"h": 3600.0, "d": 86400.0}
+_NO_CREDIT_RECHECK = 900.0
+
+# Whole messages, because Anthropic quotes what the client sent: a body with the key "This organization has been
+# disabled" is answered `This organization has been disabled: Extra inputs are not permitted`. No client may park an
+# account with words of its own.
+_DISABLED = re.compile(r"(?:this|your) organization has been disabled\.?", re.IGNORECASE)
+_OAUTH_OFF = re.compile(
+    r"oauth authentication is currently not (?:allowed|supported)(?: for this organization)?\.?", re.IGNORECASE
+)
+_NO_CREDIT = re.compile(
+    r"your credit balance is too low to access the \w+ api\."
+    r"(?: please go to plans & billing to upgrade or purchase credits\.)?",
+    re.IGNORECASE,
+)
+_REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
+
+
+def windows(headers: Headers) -> tuple[LimitWindow, ...]:
+    """The unified windows (`5h`, `7d`, `7d_oi`, `overage`, …) that an answer tells; () for API keys.
+
+    `overage` is paid extra usage, and a name with an underscore holds for some models only: both get a `scope`, so
+    that they don't count against the whole account. While extra usage pays, a used-up window rejects nothing.
+    """
+    if _UNIFIED + "status" not in headers:
+        return ()
+    served = headers[_UNIFIED + "status"] != "rejected"
+    return tuple(_read(window, told, paid=served) for window, told in _told(headers).items())
+
+
+def _told(headers: Headers) -> dict[str, dict[str, str]]:
+    """Status, reset and utilization by window. Their names are not fixed, so all headers are looked through."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in headers.items():
+        if len(name) > 28 and (lower := name.lower()).startswith(_UNIFIED):
+            window, _, what = lower[28:].rpartition("-")
+            if what in {"status", "reset", "utilization"} and (window[:1].isdigit() or window == "overage"):
+                found.setdefault(window, {})[what] = value
+    return found
+
+
+def _read(window: str, told: dict[str, str], *, paid: bool = False) -> LimitWindow:
+    status = _STATUS.get(told.get("status", ""), "allowed")
+    return LimitWindow(
+        window,
+        used=_fraction(told.get("utilization")),
+        resets_at=read_time(told.get("reset")),
+        status="warning" if paid and status == "rejected" else status,
+        scope=window if window == "overage" else window.partition("_")[2] or None,
+    )
+
+
+def classify(status: int, headers: Headers, body: bytes, *, model: str, login: str) -> Verdict:
+    """`login` is the command that a person runs to log in again."""
+    kind, message = anthropic.problem(body)
+    if status == 401:
+        return Verdict(Action.REFRESH, f"Anthropic did not accept the credential ({kind or status})")
+    if status == 429:
+        return _limited(headers, message, model)
+    if status in {400, 403}:
+        return _refused(status, message, login)
+    if status >= 500 and status != 501:
+        return Verdict(Action.BACK_OFF, f"Anthropic answered {status}" + (f" ({kind})" if kind else ""))
+    return RELAY
+
+
+def _refused(status: int, message: str, login: str) -> Verdict:
+    if _DISABLED.fullmatch(message):
+        return Verdict(
+            Action.PARK,
+            "Anthropic has disabled the account's organization",
+            remedy="ask Anthropic's support, then enable the account again; or remove it",
+        )
+    if _OAUTH_OFF.fullmatch(message):
+        return Verdict(
+            Action.PARK,
+            "Anthropic does not allow OAuth for the account's organization",
+            remedy=f"use an API key for this account, or log in with another one: {login}",
+        )
+    if _NO_CREDIT.fullmatch(message):
+        return Verdict(
+            Action.COOL_DOWN,
+            "the account's credit is used up",
+            until=time.time() + _NO_CREDIT_RECHECK,
+            remedy="buy credit in Anthropic's console",
+        )
+    if status == 403 and _REVOKED.match(message):
+        return Verdict(Action.REFRESH, "the OAuth token has been revoked", remedy=f"log in again: {login}")
+    return RELAY
+
+
+def _limited(headers: Headers, message: str, model: str) -> Verdict:
+    """A 429 limits the account only if it says until when, and is not about paid extra usage."""
+    if "extra usage" in message.lower():
+        return RELAY
+    now = time.time()
+    told = [_read(window, values) for window, values in _told(headers).items() if window != "overage"]
+    rejected = [window for window in told if window.status == "rejected"]
+    whole = [window for window in rejected if window.scope is None]
+    resets = [min(w.resets_at, now + _length(w.name)) for w in whole or rejected if w.resets_at and w.resets_at > now]
+    if resets:
+        names = ", ".join(window.name for window in whole or rejected)
+        scoped = None if whole else model
+        return Verdict(Action.COOL_DOWN, f"the {names} limit is reached", until=max(resets), model=scoped)
+    wait = retry_after(headers)
+    if wait is not None:
+        return Verdict(Action.COOL_DOWN, "rate limited", until=now + wait)
+    reset = read_time(headers.get(_UNIFIED + "reset")) or _api_reset(headers)
+    if reset is not None and reset > now:
+        return Verdict(Action.COOL_DOWN, "rate limited", until=reset)
+    return RELAY
+
+
+def _api_reset(headers: Headers) -> float | None:
+    """API keys: the latest reset (RFC 3339) among the limits with nothing left."""
+    resets = []
+    for limit in ("requests", "tokens", "input-tokens", "output-tokens"):
+        if headers.get(f"{_API}{limit}-remaining", "").strip() == "0":
+            try:
+                resets.append(datetime.fromisoformat(headers[f"{_API}{limit}-reset"]).timestamp())
+            except (KeyError, ValueError, OverflowError):
+                continue
+    return max(resets, default=None)
+
+
+def _length(window: str) -> float:
+    """Seconds that a window lasts, by its name: no limit outlives it, whatever reset is claimed."""
+    match = _LENGTH.match(window)
+    return float(match[1]) * _SECONDS[match[2]] if match else 7 * 86400.0
+
+
+def _fraction(value: str | None) -> float | None:
+    try:
+        return None if value is None else min(1.0, max(0.0, float(value)))
+    except ValueError:
+        return None

@@ -1,0 +1,216 @@
+"""The provider itself: credentials, login, and the way of a request to Anthropic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import unquote, urlencode
+
+from multidict import CIMultiDict
+
+from aimux.plugin import (
+    Credential,
+    ErrorAnswer,
+    ErrorKind,
+    GatewayError,
+    LimitWindow,
+    LoginError,
+    Meter,
+    Provider,
+    ProviderSettings,
+    RefreshRejected,
+    RequestHead,
+    RequestRefused,
+    Upstream,
+    Verdict,
+)
+from aimux.plugin.formats import anthropic
+from aimux.plugin.oauth import redeem, renew
+from aimux_claude import credentials, limits
+from aimux_claude.settings import ClaudeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.plugin import Body, Http
+    from aimux.plugin.types import Headers
+
+BETA = "anthropic-beta"
+OAUTH_BETA = "oauth-2025-04-20"
+_DROP_KEY = frozenset({"x-api-key"})
+_DROP_BEARER = frozenset({"authorization"})
+_DROP_BEARER_AND_BETA = frozenset({"authorization", BETA})
+
+
+class Claude(Provider):
+    name = "claude"
+    Settings: ClassVar[type[ProviderSettings]] = ClaudeSettings
+    settings: ClaudeSettings
+    credential_file = ".credentials.json"
+    login_flows = frozenset({"loopback", "paste"})
+    hidden_headers = frozenset({"anthropic-organization-id"})
+
+    # --- credentials -------------------------------------------------------------------------------------------------
+
+    def parse_credential(self, raw: bytes) -> Credential:
+        return credentials.parse(raw)
+
+    async def refresh(self, raw: bytes, http: Http) -> bytes:
+        credential = credentials.parse(raw)
+        if credential.refresh_token is None:
+            remedy = f"make a new token with `claude setup-token`, or log in: {self._login}"
+            raise RefreshRejected("this credential has no refresh token", remedy=remedy)
+        request = {
+            "grant_type": "refresh_token",
+            "refresh_token": credential.refresh_token,
+            "client_id": self.settings.client_id,
+        }
+        if credential.scopes:
+            request["scope"] = " ".join(credential.scopes)
+        answer = await renew(
+            http,
+            self.settings.token_url,
+            setting=f"providers.{self.instance}.token_url",
+            login=self._login,
+            json=request,
+        )
+        return credentials.renewed(raw, answer)
+
+    def vendor_token_advice(self, token: str) -> str | None:
+        if not token.startswith("sk-ant-"):
+            return None
+        what = "an Anthropic API key" if token.startswith(credentials.API_KEY) else "Claude's own login token"
+        return (
+            f"You sent {what}, not an aimux token. Set ANTHROPIC_AUTH_TOKEN to the token that aimux gave you "
+            "(while it is unset, Claude Code sends its own login); unset ANTHROPIC_API_KEY and CLAUDE_CODE_OAUTH_TOKEN."
+        )
+
+    # --- login -------------------------------------------------------------------------------------------------------
+
+    def redirect_uri(self, flow: str, port: int) -> str:
+        return f"http://localhost:{port}/callback" if flow == "loopback" else self.settings.redirect_url
+
+    def authorization_url(self, *, redirect_uri: str, state: str, challenge: str) -> str:
+        query = {
+            "code": "true",
+            "client_id": self.settings.client_id,
+            "response_type": "code",
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(self.settings.scopes),
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "state": state,
+        }
+        return f"{self.settings.authorize_url}?{urlencode(query)}"
+
+    async def exchange(self, http: Http, *, code: str, state: str, verifier: str, redirect_uri: str) -> bytes:
+        request = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "client_id": self.settings.client_id,
+            "code_verifier": verifier,
+            "state": state,
+        }
+        setting = f"providers.{self.instance}.token_url"
+        answer = await redeem(http, self.settings.token_url, setting=setting, json=request)
+        return credentials.from_login(answer, self.settings.scopes)
+
+    def setup_token_file(self, token: str) -> bytes:
+        token = token.strip()
+        if not token.startswith(credentials.SETUP_TOKEN):
+            kind = "is an API key: use --api-key" if token.startswith(credentials.API_KEY) else "is none"
+            raise LoginError(f"a setup token begins with {credentials.SETUP_TOKEN}; this {kind}")
+        return credentials.from_setup_token(token)
+
+    def vendor_logins(self, environ: Mapping[str, str], home: Path) -> list[Path]:
+        folder = environ.get("CLAUDE_CONFIG_DIR")
+        folders = [Path(folder)] if folder else []
+        names = (".credentials.json", "credentials.json", "auth.json", "oauth.json", "config.json")
+        return [place / name for place in (*folders, home / ".claude") for name in names]
+
+    @property
+    def _login(self) -> str:
+        return f"aimux login {self.instance}"
+
+    # --- a request ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
+        # 1.6 µs for an OAuth account and Claude Code's headers.
+        target, headers = request.target, request.headers
+        oauth = credential.kind == "oauth"
+        if not target.startswith("/v1/messages"):
+            target = _tidy(target)
+            if oauth:
+                _refuse_the_accounts_own(target)
+        betas = headers.getall(BETA, None)
+        if oauth:
+            changed = {"authorization": "Bearer " + credential.secret}
+            if betas is None:
+                changed[BETA] = OAUTH_BETA
+            elif not _names(betas, OAUTH_BETA):
+                changed[BETA] = ",".join([*betas, OAUTH_BETA])
+            return Upstream(self.settings.base_url, target, changed, _DROP_KEY)
+        changed = {"x-api-key": credential.secret}
+        if betas is None or not _names(betas, OAUTH_BETA):
+            return Upstream(self.settings.base_url, target, changed, _DROP_BEARER)
+        kept = [beta for beta in _listed(betas) if beta != OAUTH_BETA]
+        if kept:
+            changed[BETA] = ",".join(kept)
+            return Upstream(self.settings.base_url, target, changed, _DROP_BEARER)
+        return Upstream(self.settings.base_url, target, changed, _DROP_BEARER_AND_BETA)
+
+    def session_key(self, request: RequestHead, body: Body) -> str | None:
+        return anthropic.session_key(request, body)
+
+    def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
+        return RequestHead("GET", "/v1/models?limit=1", CIMultiDict({"anthropic-version": "2023-06-01"})), b""
+
+    # --- an answer ---------------------------------------------------------------------------------------------------
+
+    def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
+        return limits.classify(status, headers, body, model=model, login=self._login)
+
+    def opening(self, payload: bytes) -> Verdict | None:
+        return anthropic.opening(payload)
+
+    def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:
+        return limits.windows(headers)
+
+    def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
+        return anthropic.meter(request, status, headers)
+
+    def error(self, error: GatewayError) -> ErrorAnswer:
+        return anthropic.error(error)
+
+    def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        return anthropic.stream_error(error)
+
+
+def _listed(betas: list[str]) -> list[str]:
+    return [beta.strip() for line in betas for beta in line.split(",") if beta.strip()]
+
+
+def _names(betas: list[str], wanted: str) -> bool:
+    return any(wanted in line for line in betas) and wanted in _listed(betas)
+
+
+def _tidy(target: str) -> str:
+    """Base URLs that end in a slash or in `/v1` make `//v1/messages` and `/v1/v1/messages` of Claude Code's path."""
+    target = "/" + target.lstrip("/")
+    while target.startswith("/v1/v1/"):
+        target = target[3:]
+    return target
+
+
+def _refuse_the_accounts_own(target: str) -> None:
+    """With an OAuth token, these make API keys of the account, show its owner or change it. They are no one else's.
+
+    `/api/hello` is Claude Code's probe for a connection.
+    """
+    segments = [part for part in unquote(target.partition("?")[0]).lower().split("/") if part]
+    if (segments[:1] == ["api"] and segments != ["api", "hello"]) or segments[:2] == ["v1", "oauth"]:
+        raise RequestRefused(
+            "aimux does not serve the endpoints that belong to the account itself (/api/…, /v1/oauth/…).",
+            kind=ErrorKind.NOT_FOUND,
+        )
