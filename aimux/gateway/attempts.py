@@ -48,6 +48,8 @@ class Route:
 
     provider: Provider
     accounts: AccountPool
+    required: bool = True
+    """The configuration names it: without an account that can serve, aimux isn't ready."""
     hidden: frozenset[bytes] = field(init=False)
     watches_openings: bool = field(init=False)
     extra_headers: dict[str, str] = field(init=False)

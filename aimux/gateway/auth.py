@@ -78,7 +78,7 @@ class Authentication:
         trusted_proxies: Sequence[Network] = (),
         failures: FailureLimit | None = None,
     ) -> None:
-        self._users = {user.sha256: user for user in users}
+        self._users = {digest: (digest, user) for user in users for digest in [user.sha256]}
         self._allow_anonymous = allow_anonymous
         self._trusted = tuple(trusted_proxies)
         self.failures = failures or FailureLimit()
@@ -88,10 +88,10 @@ class Authentication:
         tokens = presented_tokens(headers)
         for token in tokens:
             digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
-            user = self._users.get(digest)
+            known = self._users.get(digest)
             # The look-up compares digests, of which a caller controls no bit; the second compare costs 0.2 µs.
-            if user is not None and hmac.compare_digest(user.sha256, digest):
-                return Caller(user, token.encode("utf-8", "surrogateescape"))
+            if known is not None and hmac.compare_digest(known[0], digest):
+                return Caller(known[1], token.encode("utf-8", "surrogateescape"))
         if not self._users:
             return self._anonymous(headers, peer, tokens)
         wait = self.failures.failed(self.address(headers, peer), now)

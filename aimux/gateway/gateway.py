@@ -61,6 +61,8 @@ class Gateway:
     control: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
     draining: bool = False
     server: FrontServer = field(init=False)
+    _open: int = field(init=False, default=0)
+    _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.server = FrontServer(self.handle)
@@ -73,6 +75,7 @@ class Gateway:
         started = time.perf_counter()
         provider: Provider | None = None
         response: web.StreamResponse
+        self._open += 1
         try:
             check_target(target)
             found = setup.mounts.find(target)
@@ -99,6 +102,9 @@ class Gateway:
             )
             response = error_response(fault, provider, record.request_id, close=True)
         finally:
+            self._open -= 1
+            if self.draining and not self._open:
+                self._idle.set()
             record.duration = time.perf_counter() - started
             if record.provider:
                 if not record.status and record.error not in {"client_gone", "shutdown"}:
@@ -107,6 +113,14 @@ class Gateway:
                 self.metrics.record(record)
                 self.access_log.record(record)
         return response
+
+    async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
+        if self._open:
+            try:
+                await asyncio.wait_for(self._idle.wait(), timeout)
+            except TimeoutError:
+                log.warning("%d requests did not end within %g s and are cut off", self._open, timeout)
 
     async def _control(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
         response = await self.control(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ cuts = st.lists(st.integers(min_value=0, max_value=4000), max_size=12)
 
 def split(data: bytes, at: list[int]) -> list[bytes]:
     bounds = [0, *sorted(min(cut, len(data)) for cut in at), len(data)]
-    return [part for part in (data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)) if part]
+    return [part for part in (data[a:b] for a, b in itertools.pairwise(bounds)) if part]
 
 
 def run(framer: Framer, parts: list[bytes]) -> tuple[bytes, bytes]:

@@ -1,0 +1,227 @@
+"""The composition root: the only module that knows them all. Builds the parts, runs them, reloads and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import uvloop
+from pydantic import ValidationError
+
+from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile
+from aimux.config import ConfigError
+from aimux.gateway import Authentication, Gateway, MountTable, Route, Setup
+from aimux.gateway.listening import address_of, listen_on
+from aimux.gateway.sight import sight
+from aimux.logs import Logs
+from aimux.metering.metrics import Metrics, RefreshOutcome
+from aimux.plugin.loader import Plugins, load_plugins
+from aimux.relay.pool import Pool
+from aimux.service import Notifier, listen_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+
+    from aiohttp import web
+
+    from aimux.accounts import Account
+    from aimux.config import Config
+    from aimux.plugin.provider import Provider
+
+log = logging.getLogger("aimux")
+
+OUTCOMES: dict[str, RefreshOutcome] = {"renewed": "ok", "rejected": "rejected", "unavailable": "failed"}
+
+
+class App:
+    """One running aimux: `start`, then `reload` as often as needed, then `stop`."""
+
+    def __init__(
+        self, load: Callable[[], Config], plugins: Plugins, logs: Logs, environ: MutableMapping[str, str]
+    ) -> None:
+        """`load` gives the configuration, anew at each reload; it raises ConfigError."""
+        self.plugins = plugins
+        self.addresses: list[str] = []
+        """Where it listens: URLs, or `unix:/path`."""
+        self.pools: dict[str, AccountPool] = {}
+        self.config: Config
+        self.gateway: Gateway
+        self._load = load
+        self._logs = logs
+        self._environ = environ
+        self._notifier = Notifier(environ)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stack = contextlib.AsyncExitStack()
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Build everything and listen. Raises ConfigError, ListenError or ValueError; then nothing is left behind."""
+        self.config = config = self._load()
+        self._adopt_logging(config)
+        for plugin in self.plugins.failed:
+            log.error(
+                "plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error
+            )
+        async with contextlib.AsyncExitStack() as stack:
+            self._vault = FileVault(config.state_dir)
+            self._state = StateFile(config.state_dir / "accounts.json")
+            self._http = ControlHttp()
+            stack.push_async_callback(self._http.close)
+            stack.push_async_callback(self._state.flush)
+            stack.push_async_callback(self._close_pools)
+            pool = Pool(connect_timeout=config.connect_timeout, idle_timeout=config.stream_idle_timeout)
+            stack.push_async_callback(pool.close)
+            self.metrics = Metrics(accounts=self.accounts)
+            setup = await self._setup(config)
+            self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, self._control)
+            inherited = [sock for _, sock in listen_sockets(self._environ)]
+            self._servers = await listen_on(self.gateway.server, config.listen, None, inherited)
+            self._stack = stack.pop_all()
+        self.addresses = [address_of(sock, "http") for server in self._servers for sock in server.sockets]
+        keeper = Keeper(self.pools.values(), config.refresh_check_interval)
+        self._tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(self._notifier.watch())]
+        self._notifier.ready(f"listening on {', '.join(self.addresses)}")
+
+    def accounts(self) -> Iterator[Account]:
+        """Every account of every provider."""
+        for pool in self.pools.values():
+            yield from pool.accounts.values()
+
+    def _adopt_logging(self, config: Config) -> None:
+        self._logs.configure(config.log_level, config.log_format)
+        for warning in config.warnings:
+            log.warning("%s", warning)
+
+    async def _setup(self, config: Config) -> Setup:
+        """The gateway's view of one configuration. Live account state is carried over."""
+        providers, named = self._providers(config)
+        for name in [name for name in self.pools if name not in providers]:
+            await self.pools.pop(name).close()
+        for name, provider in providers.items():
+            if name in self.pools:
+                await self.pools[name].reconfigure(provider)
+            else:
+                options = PoolOptions(
+                    refresh_before_expiry=config.refresh_before_expiry, state=self._state, on_renewal=self._renewed
+                )
+                self.pools[name] = AccountPool(provider, self._vault, self._http, options=options)
+            await self.pools[name].load()
+        mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
+        return Setup(
+            Authentication(
+                config.users, allow_anonymous=config.allow_anonymous, trusted_proxies=config.trusted_proxies
+            ),
+            MountTable(mounts),
+            {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()},
+            config.max_body_size,
+            config.request_timeout,
+        )
+
+    def _providers(self, config: Config) -> tuple[dict[str, Provider], bool]:
+        """The providers to serve, and whether the configuration named them."""
+        if config.providers is not None:
+            entries = config.providers.items()
+            return {name: self.plugins.providers[e.plugin](e.settings, instance=name) for name, e in entries}, True
+        made: dict[str, Provider] = {}
+        for name, provider in self.plugins.providers.items():
+            try:
+                made[name] = provider(provider.Settings())
+            except ValidationError:
+                continue  # it can't run on defaults alone: only a configuration that names it can mean it
+        return made, False
+
+    def _renewed(self, account: Account, outcome: str) -> None:
+        if outcome in OUTCOMES:
+            self.metrics.refresh(account.provider, account.name, OUTCOMES[outcome])
+
+    async def _control(self, request: web.BaseRequest) -> web.StreamResponse | None:
+        return sight(self.gateway, request, public=self.config.metrics_public)
+
+    # --- reload and stop ------------------------------------------------------------------------------------------
+
+    async def reload(self) -> bool:
+        """Take the configuration again. A bad one changes nothing; open streams go on in any case."""
+        self._notifier.reloading()
+        try:
+            config = self._load()
+            setup = await self._setup(config)
+        except ConfigError as error:
+            log.error("the new configuration is not taken, the old one stays:\n%s", error)
+            self._notifier.ready("the new configuration was refused, the old one stays")
+            return False
+        for name in ("listen", "state_dir"):
+            if getattr(config, name) != getattr(self.config, name):
+                log.warning("`%s` changed: that takes a restart", name)
+        self._adopt_logging(config)
+        self.gateway.setup = setup
+        self.gateway.pool.connect_timeout = config.connect_timeout
+        self.gateway.pool.idle_timeout = config.stream_idle_timeout
+        self.config = config
+        log.info("the configuration was taken again")
+        self._notifier.ready(f"listening on {', '.join(self.addresses)}")
+        return True
+
+    async def stop(self) -> None:
+        """Accept nothing more, let open requests end within `drain_timeout`, then close everything."""
+        self._notifier.stopping(f"finishing open requests (at most {self.config.drain_timeout:g} s)")
+        self._notifier.extend(self.config.drain_timeout + 10)
+        for server in self._servers:
+            server.close()
+        self.gateway.draining = True
+        self.gateway.server.pre_shutdown()
+        await self.gateway.drained(self.config.drain_timeout)
+        await self.gateway.server.shutdown(1.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def _close_pools(self) -> None:
+        for pool in self.pools.values():
+            await pool.close()
+        self.pools.clear()
+
+
+async def serve(app: App, announce: Callable[[App], None]) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reloads. A second signal ends without waiting."""
+    loop = asyncio.get_running_loop()
+    await app.start()
+    announce(app)
+    ended = asyncio.Event()
+    reloads = asyncio.Event()
+
+    def end() -> None:
+        if ended.is_set():
+            log.warning("ending at once")
+            os._exit(1)
+        ended.set()
+        reloads.set()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_signal_handler(signal.SIGHUP, reloads.set)
+    try:
+        while True:
+            await reloads.wait()
+            reloads.clear()
+            if ended.is_set():
+                break
+            await app.reload()
+    finally:
+        await app.stop()
+
+
+def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> None:
+    """Serve until a signal ends it. `announce` is called once it listens. Raises ConfigError or ListenError."""
+    logs = Logs()
+    try:
+        plugins = load_plugins()
+        app = App(lambda: load(plugins), plugins, logs, os.environ)
+        uvloop.run(serve(app, announce))
+    finally:
+        logs.close()

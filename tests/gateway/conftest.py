@@ -1,0 +1,218 @@
+"""A whole aimux in this process, in front of an upstream whose bytes a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.app import App
+from aimux.config import load_config
+from aimux.logs import Logs
+from aimux.plugin import Action, ErrorAnswer, GatewayError, JSONMeter, Meter, Provider, RequestHead, SSEMeter, Verdict
+from aimux.plugin.loader import Plugin, Plugins
+from aimux.plugin.types import RELAY, Headers
+
+TOKEN = "test-token-0123456789abcdef"
+SECRET = "upstream-secret-0123456789"
+
+
+class StreamMeter(SSEMeter):
+    needles = (b'"done"', b'"tokens"')
+
+    def read(self, event: dict[str, Any]) -> None:
+        self.usage.output_tokens = event.get("tokens", self.usage.output_tokens)
+        self.complete = self.complete or "done" in event
+
+
+class AnswerMeter(JSONMeter):
+    def read(self, answer: dict[str, Any]) -> None:
+        self.usage.output_tokens = answer.get("tokens", 0)
+
+
+class Plain(Provider):
+    """Bearer key, JSON, SSE whose last event holds "done"."""
+
+    name = "plain"
+    hidden_headers = frozenset({"x-account"})
+
+    def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
+        if status != 200:
+            return None
+        return StreamMeter() if headers.get("content-type") == "text/event-stream" else AnswerMeter()
+
+    def opening(self, payload: bytes) -> Verdict | None:
+        if b"\n\n" not in payload:
+            return None
+        return Verdict(Action.BACK_OFF, "overloaded") if payload.startswith(b"event: error") else RELAY
+
+    def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        return b"event: error\ndata: " + json.dumps({"message": error.message}).encode() + b"\n\n"
+
+    def error(self, error: GatewayError) -> ErrorAnswer:
+        return ErrorAnswer(json.dumps({"plain": error.message}).encode())
+
+    def vendor_token_advice(self, token: str) -> str | None:
+        return "set PLAIN_TOKEN to your aimux token" if token.startswith("vendor-") else None
+
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Upstream:
+    """Answers each connection with `script`, and keeps every request's bytes."""
+
+    def __init__(self) -> None:
+        self.script: Script = self.serve
+        self.answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.open = 0
+        self.changed = asyncio.Condition()
+        self.port = 0
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        try:
+            await self.script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            self.open -= 1
+            async with self.changed:
+                self.changed.notify_all()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await self.read(reader):
+            writer.write(self.answer)
+            await writer.drain()
+
+    async def read(self, reader: asyncio.StreamReader) -> bytes:
+        """One request, head and body; b"" at the end."""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+        length = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        request = head + (await reader.readexactly(length) if length else b"")
+        self.requests.append(request)
+        async with self.changed:
+            self.changed.notify_all()
+        return request
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10), self.changed:
+            await self.changed.wait_for(condition)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    fake = Upstream()
+    server = await asyncio.start_server(fake._connected, "127.0.0.1", 0)
+    fake.port = server.sockets[0].getsockname()[1]
+    yield fake
+    server.close()
+    await fake.until(lambda: fake.open == 0)
+
+
+class Aimux:
+    """The running gateway and raw connections to it."""
+
+    def __init__(self, app: App, folder: Path) -> None:
+        self.app = app
+        self.folder = folder
+        self.port = int(app.addresses[0].rpartition(":")[2])
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self._writers.append(writer)
+        return reader, writer
+
+    async def send(self, request: bytes) -> bytes:
+        """One connection: send, and read to the end of the connection."""
+        reader, writer = await self.connect()
+        writer.write(request)
+        async with asyncio.timeout(10):
+            return await reader.read()
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+def request(
+    target: str = "/plain/v1/chat",
+    *,
+    method: str = "POST",
+    body: bytes = b'{"model":"m"}',
+    headers: str = "",
+    token: str | None = TOKEN,
+    close: bool = True,
+    version: str = "1.1",
+) -> bytes:
+    lines = [f"{method} {target} HTTP/{version}", "Host: gateway"]
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, ""]).encode() + headers.encode() + b"\r\n" + body
+
+
+Start = Callable[..., Awaitable[Aimux]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
+    """Starts an aimux with one account for each name in `accounts`; other arguments are the configuration's."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def run(*, accounts: tuple[str, ...] = ("default",), **settings: Any) -> Aimux:
+            folder = tmp_path / "state" / "plain"
+            folder.mkdir(parents=True, mode=0o700)
+            for name in accounts:
+                place = folder if name == "default" else folder / name
+                place.mkdir(exist_ok=True, mode=0o700)
+                path = place / Plain.credential_file
+                path.write_text(json.dumps({"api_key": SECRET if name == "default" else f"{SECRET}-{name}"}))
+                path.chmod(0o600)
+            (tmp_path / "state").chmod(0o700)
+            config = {
+                "listen": "127.0.0.1:0",
+                "state_dir": str(tmp_path / "state"),
+                "providers": {"plain": {"base_url": f"http://127.0.0.1:{upstream.port}"}},
+                "users": [{"name": "ann", "token": TOKEN}],
+                **settings,
+            }
+            file = tmp_path / "config.json"
+            file.write_text(json.dumps(config))
+            plugins = Plugins([Plugin("plain", "tests", "1", ["plain"])], {"plain": Plain})
+            fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            stack.callback(os.close, fd)
+            logs = Logs(fd)
+            stack.callback(logs.close)
+            app = App(lambda: load_config(file, environ={}, providers=plugins.providers), plugins, logs, {})
+            await app.start()
+            stack.push_async_callback(app.stop)
+            aimux = Aimux(app, tmp_path)
+            stack.callback(aimux.close)
+            return aimux
+
+        yield run

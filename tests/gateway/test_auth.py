@@ -1,0 +1,152 @@
+"""Who may call."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.config import Config
+from aimux.gateway.auth import FAILURES, FORGIVEN_SECONDS, MAX_ADDRESSES, Authentication, FailureLimit
+from aimux.plugin import GatewayError, Provider
+
+TOKEN = "ann-token-0123456789"
+
+
+class Vendor(Provider):
+    name = "vendor"
+
+    def vendor_token_advice(self, token: str) -> str | None:
+        return "set VENDOR_TOKEN" if token.startswith("vendor-") else None
+
+
+PROVIDER = Vendor(Provider.Settings())
+
+
+def authentication(*, users: int = 1, anonymous: bool = False, trusted: str = "") -> Authentication:
+    config = Config.model_validate({"users": [{"name": "ann", "token": TOKEN}] * users})
+    networks = [ipaddress.ip_network(trusted)] if trusted else []
+    return Authentication(config.users, allow_anonymous=anonymous, trusted_proxies=networks)
+
+
+def refused(auth: Authentication, headers: dict[str, str], peer: str = "127.0.0.1", now: float = 0.0) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        auth.authenticate(CIMultiDict(headers), peer, PROVIDER, now)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {TOKEN}"},
+        {"Authorization": f"bearer  {TOKEN} "},
+        {"x-api-key": TOKEN},
+        {"authorization": f"Bearer {TOKEN}", "x-api-key": TOKEN},
+        {"authorization": "Bearer something-else-entirely", "x-api-key": TOKEN},
+        {"authorization": f"Bearer {TOKEN}", "x-api-key": "sk-ant-api03-theirs"},
+    ],
+)
+def test_a_token_is_taken_from_either_header(headers: dict[str, str]) -> None:
+    caller = authentication().authenticate(CIMultiDict(headers), "8.8.8.8", PROVIDER, 0.0)
+    assert caller.name == "ann"
+    assert caller.token == TOKEN.encode()
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": TOKEN}, {"authorization": f"Basic {TOKEN}"}, {"x-api-key": ""}]
+)
+def test_with_users_a_request_without_a_valid_token_is_refused_also_from_loopback(headers: dict[str, str]) -> None:
+    error = refused(authentication(), headers)
+    assert error.status == 401
+    assert error.retry is False
+    assert "aimux token" in error.message or "not known" in error.message
+
+
+def test_allow_anonymous_does_not_open_an_aimux_with_users() -> None:
+    assert refused(authentication(anonymous=True), {}).status == 401
+
+
+def test_a_vendors_own_token_gets_advice_and_is_not_repeated() -> None:
+    error = refused(authentication(), {"authorization": "Bearer vendor-secret-123"})
+    assert error.status == 401
+    assert error.message == "set VENDOR_TOKEN"
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", ""])
+def test_without_users_this_machine_is_served(peer: str) -> None:
+    caller = authentication(users=0).authenticate(CIMultiDict(), peer, PROVIDER, 0.0)
+    assert caller.user is None
+
+
+@pytest.mark.parametrize("peer", ["192.168.1.5", "8.8.8.8", "2001:db8::1", "::ffff:10.0.0.1"])
+def test_without_users_everyone_else_gets_403(peer: str) -> None:
+    assert refused(authentication(users=0), {}, peer).status == 403
+
+
+def test_allow_anonymous_serves_everyone_without_users() -> None:
+    assert authentication(users=0, anonymous=True).authenticate(CIMultiDict(), "8.8.8.8", PROVIDER, 0.0).user is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-for": "8.8.8.8"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"forwarded": "for=127.0.0.1"},
+        {"host": "evil.example:8080"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "host": "127.0.0.1"},
+    ],
+)
+def test_a_proxy_or_a_web_page_on_this_machine_is_not_this_machine(headers: dict[str, str]) -> None:
+    assert refused(authentication(users=0), headers).status == 403
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "served"),
+    [("127.0.0.1", True), ("8.8.8.8", False), ("127.0.0.1, 8.8.8.8", False), ("8.8.8.8, ::1", True)],
+)
+def test_a_trusted_proxy_speaks_for_its_client(forwarded: str, served: bool) -> None:
+    auth = authentication(users=0, trusted="10.0.0.0/8")
+    assert auth.is_local(CIMultiDict({"x-forwarded-for": forwarded}), "10.1.2.3") is served
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        (["1.1.1.1"], "1.1.1.1"),
+        (["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+        (["6.6.6.6", "1.1.1.1, 10.0.0.9"], "1.1.1.1"),
+        (["garbage, 10.0.0.9"], "10.0.0.9"),
+        ([], "10.0.0.1"),
+        ([" , "], "10.0.0.1"),
+    ],
+)
+def test_the_clients_address_is_the_last_one_that_is_not_trusted(forwarded: list[str], address: str) -> None:
+    headers = CIMultiDict([("x-forwarded-for", value) for value in forwarded])
+    assert authentication(trusted="10.0.0.0/8").address(headers, "10.0.0.1") == address
+
+
+def test_an_untrusted_peer_cannot_choose_its_address() -> None:
+    assert authentication().address(CIMultiDict({"x-forwarded-for": "1.1.1.1"}), "8.8.8.8") == "8.8.8.8"
+
+
+def test_repeated_failures_are_slowed_down_and_forgiven() -> None:
+    auth = authentication()
+    bad = {"x-api-key": "wrong-wrong-wrong-wrong"}
+    statuses = [refused(auth, bad, "8.8.8.8").status for _ in range(FAILURES + 2)]
+    assert statuses == [401] * FAILURES + [429] * 2
+    error = refused(auth, bad, "8.8.8.8")
+    assert error.retry_after is not None
+    assert 0 < error.retry_after <= FORGIVEN_SECONDS * 2
+    assert refused(auth, bad, "8.8.4.4").status == 401
+    assert refused(auth, bad, "8.8.8.8", now=FORGIVEN_SECONDS * 3).status == 401
+    assert auth.authenticate(CIMultiDict({"x-api-key": TOKEN}), "8.8.8.8", PROVIDER, 0.0).name == "ann"
+
+
+def test_failures_are_remembered_in_bounded_memory() -> None:
+    limit = FailureLimit()
+    for number in range(MAX_ADDRESSES + 50):
+        limit.failed(f"2001:db8::{number:x}", 0.0)
+    assert len(limit._seen) == MAX_ADDRESSES

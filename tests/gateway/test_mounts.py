@@ -1,0 +1,111 @@
+"""Which provider a target leads to, and which targets are refused."""
+
+from __future__ import annotations
+
+import string
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.gateway.mounts import MountTable, check_target
+from aimux.plugin import GatewayError
+
+TABLE = MountTable({"/claude": "claude", "/api/latest/anthropic": "claude", "/chatgpt": "chatgpt"})
+ROOT = MountTable({"/": "claude", "/chatgpt": "chatgpt"})
+
+
+@pytest.mark.parametrize(
+    ("table", "target", "provider", "below"),
+    [
+        (TABLE, "/claude/v1/messages?beta=true", "claude", "/v1/messages?beta=true"),
+        (TABLE, "/claude", "claude", "/"),
+        (TABLE, "/claude/", "claude", "/"),
+        (TABLE, "/claude?a=b", "claude", "/?a=b"),
+        (TABLE, "/claude//v1/messages", "claude", "//v1/messages"),
+        (TABLE, "/api/latest/anthropic/v1/messages", "claude", "/v1/messages"),
+        (TABLE, "/chatgpt/v1/responses?q=/claude/", "chatgpt", "/v1/responses?q=/claude/"),
+        (ROOT, "/v1/messages", "claude", "/v1/messages"),
+        (ROOT, "/", "claude", "/"),
+        (ROOT, "/chatgpt/v1", "chatgpt", "/v1"),
+        (ROOT, "/chatgptx/v1", "claude", "/chatgptx/v1"),
+    ],
+)
+def test_the_deepest_mount_wins(table: MountTable, target: str, provider: str, below: str) -> None:
+    found = table.find(target)
+    assert found is not None
+    assert (found[0].provider, found[1]) == (provider, below)
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/claudex/v1", "/api/latest", "/api/latest/anthropicx", "/CLAUDE/v1", "/x?/claude"]
+)
+def test_what_is_not_mounted_is_not_found(target: str) -> None:
+    assert TABLE.find(target) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://evil.example/claude/v1",
+        "evil.example:443",
+        "*",
+        "",
+        "/claude/../chatgpt",
+        "/claude/..",
+        "/claude/./v1",
+        "/claude/%2e%2e/x",
+        "/claude/%2E./x",
+        "/claude/.%2e/x",
+        "/claude/%2fetc",
+        "/claude/%5cx",
+        "/claude/%252e%252e/x",
+        "/claude/%00",
+        "/claude/%0d%0aHost:x",
+        "/claude\\..\\x",
+        "/claude/v1#fragment",
+        "/claude/%zz",
+        "/claude/a b",
+        "/claude/é",
+        "/claude/v1?q=a b",
+        "/claude/v1?q=\\",
+        "/claude/v1?a#b",
+    ],
+)
+def test_a_target_cannot_leave_its_mount_or_host(target: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        check_target(target)
+    assert caught.value.status == 400
+    assert caught.value.retry is False
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/claude/v1/messages?beta=true",
+        "/claude/v1/models/foo@bar:latest",
+        "/claude/v1/files/a%20b",
+        "/claude/...",
+        "/claude/.well-known/x",
+        "//v1/messages",
+        "/claude/v1?path=../..&u=https://x/%2f",
+    ],
+)
+def test_ordinary_targets_pass(target: str) -> None:
+    check_target(target)
+
+
+@given(st.text(string.ascii_letters + "/.%25eEfF\\@:?#&=~ ", max_size=40))
+def test_no_accepted_path_decodes_to_another_path(rest: str) -> None:
+    target = "/" + rest
+    try:
+        check_target(target)
+    except GatewayError:
+        return
+    path = target.partition("?")[0]
+    once = unquote(path)
+    assert once.count("/") == path.count("/")
+    assert "\\" not in once
+    assert not {".", ".."} & set(once.split("/"))
+    assert unquote(once) == once
