@@ -22,6 +22,7 @@ from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
 from aimux.service import Notifier, listen_sockets
+from aimux.tls import ServerTLS, TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -50,6 +51,7 @@ class App:
         self.pools: dict[str, AccountPool] = {}
         self.config: Config
         self.gateway: Gateway
+        self.tls: ServerTLS | None = None
         self._load = load
         self._logs = logs
         self._environ = environ
@@ -60,7 +62,7 @@ class App:
     # --- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Build everything and listen. Raises ConfigError, ListenError or ValueError; then nothing is left behind."""
+        """Build everything and listen. Raises ConfigError, TLSError, ListenError; then nothing is left behind."""
         self.config = config = self._load()
         self._adopt_logging(config)
         for plugin in self.plugins.failed:
@@ -76,15 +78,22 @@ class App:
             stack.push_async_callback(self._close_pools)
             pool = Pool(connect_timeout=config.connect_timeout, idle_timeout=config.stream_idle_timeout)
             stack.push_async_callback(pool.close)
-            self.metrics = Metrics(accounts=self.accounts)
+            files = _tls_files(config)
+            self.tls = ServerTLS(files) if files else None
+            self.metrics = Metrics(
+                accounts=self.accounts, certificate_not_after=lambda: self.tls.not_after if self.tls else None
+            )
             setup = await self._setup(config)
             self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, self._control)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
-            self._servers = await listen_on(self.gateway.server, config.listen, None, inherited)
+            context = self.tls.context if self.tls else None
+            self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
             self._stack = stack.pop_all()
-        self.addresses = [address_of(sock, "http") for server in self._servers for sock in server.sockets]
+        scheme = "https" if self.tls else "http"
+        self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
-        self._tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(self._notifier.watch())]
+        background = [keeper.run(), self._notifier.watch(), *([self.tls.watch()] if self.tls else [])]
+        self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
     def accounts(self) -> Iterator[Account]:
@@ -154,9 +163,14 @@ class App:
             log.error("the new configuration is not taken, the old one stays:\n%s", error)
             self._notifier.ready("the new configuration was refused, the old one stays")
             return False
-        for name in ("listen", "state_dir"):
+        for name in ("listen", "state_dir", "refresh_check_interval"):
             if getattr(config, name) != getattr(self.config, name):
                 log.warning("`%s` changed: that takes a restart", name)
+        files = _tls_files(config)
+        if (files is None) != (self.tls is None):
+            log.warning("`tls.enabled` changed: that takes a restart")
+        elif self.tls is not None:
+            self.tls.reload(files)
         self._adopt_logging(config)
         self.gateway.setup = setup
         self.gateway.pool.connect_timeout = config.connect_timeout
@@ -185,6 +199,17 @@ class App:
         for pool in self.pools.values():
             await pool.close()
         self.pools.clear()
+
+
+def _tls_files(config: Config) -> TLSFiles | None:
+    tls = config.tls
+    if not tls.enabled:
+        return None
+    if tls.self_signed:
+        return TLSFiles.self_signed(config.state_dir, config.listen.host or "")
+    assert tls.cert_path is not None
+    assert tls.key_path is not None
+    return TLSFiles(tls.cert_path, tls.key_path)
 
 
 async def serve(app: App, announce: Callable[[App], None]) -> None:

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from aimux.app import App
 from aimux.config import load_config
 from aimux.logs import Logs
 from aimux.plugin import Action, ErrorAnswer, GatewayError, JSONMeter, Meter, Provider, RequestHead, SSEMeter, Verdict
 from aimux.plugin.loader import Plugin, Plugins
-from aimux.plugin.types import RELAY, Headers
+from aimux.plugin.types import RELAY
 
 TOKEN = "test-token-0123456789abcdef"
 SECRET = "upstream-secret-0123456789"
+
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 
 class StreamMeter(SSEMeter):
