@@ -1,0 +1,19 @@
+# The options of NixOS that our module sets, without their types.
+{ lib, ... }:
+let
+  any = default: lib.mkOption { inherit default; };
+in
+{
+  options = {
+    assertions = any [ ];
+    environment = any { };
+    networking = any { };
+    nixpkgs = any { };
+    security = any { };
+    system = any { };
+    systemd = {
+      services = any { };
+      sockets = any { };
+    };
+  };
+}
