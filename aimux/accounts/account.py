@@ -1,80 +1,263 @@
-"""One account: its credential, and what is known of how it fares."""
+"""One account: its credential, and how it fares. Changes go through methods, so that the ranking hears of them."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from aimux.accounts.quota import Cooldown, Quota
+from aimux.plugin.errors import RefreshRejected
+from aimux.plugin.settings import AccountSettings
+from aimux.plugin.types import Action
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aimux.accounts.renewal import Renewer
     from aimux.plugin.types import Credential, LimitWindow, Verdict
+
+log = logging.getLogger(__name__)
 
 Status = Literal["healthy", "cooling", "parked", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
+    """What a person is shown. `until`: unix seconds, for a cooling account."""
+
     status: Status
     reason: str = ""
     remedy: str = ""
     until: float | None = None
 
 
+HEALTHY = AccountState("healthy")
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Why a person has to act. It ends when a credential with another fingerprint appears.
+
+    `fingerprint` is of the credential that failed, None where there was none to read. `dead`: its refresh token was
+    refused, so that renewing it is pointless; any other parked account is renewed like the rest.
+    """
+
+    reason: str
+    remedy: str = ""
+    fingerprint: str | None = None
+    dead: bool = False
+
+
+def fingerprint(credential: Credential) -> str:
+    """Tells credentials apart without keeping them."""
+    secrets = f"{credential.secret}\0{credential.refresh_token or ''}"
+    return hashlib.sha256(secrets.encode()).hexdigest()[:16]
+
+
 class Account:
-    name: str
-    provider: str
-    credential: Credential | None
-    last_used: float | None
+    """The name is unique in its pool; `provider` is the instance's name. Made by the pool alone."""
+
+    __slots__ = (
+        "_in_flight",
+        "_stale_at",
+        "credential",
+        "disabled",
+        "fingerprint",
+        "hold",
+        "last_used",
+        "margin",
+        "name",
+        "on_change",
+        "on_load",
+        "on_publish",
+        "parked",
+        "provider",
+        "quota",
+        "renewer",
+        "settings",
+    )
+
+    def __init__(self, name: str, provider: str, *, margin: float = 300.0) -> None:
+        self.name = name
+        self.provider = provider
+        self.margin = margin
+        self.settings = AccountSettings()
+        self.credential: Credential | None = None
+        self.fingerprint: str | None = None
+        self.last_used: float | None = None
+        self.disabled = False
+        self.parked: Parked | None = None
+        self.hold: Cooldown | None = None
+        """A cooldown of this account alone: its credential has run out and can't be renewed for now."""
+        self.quota = Quota()
+        self.renewer: Renewer | None = None
+        """None: the credential is fixed in the configuration."""
+        self.on_change: Callable[[], None] = _nothing
+        """Called when the account's place in the choice may have changed."""
+        self.on_load: Callable[[int], None] = _nothing
+        """Called with the difference when `in_flight` changes."""
+        self.on_publish: Callable[[Account, Credential | None], None] = _nothing
+        """Called after a credential took the place of another (None: of none)."""
+        self._in_flight = 0
+        self._stale_at = -math.inf
+
+    # --- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def kind(self) -> str:
-        raise NotImplementedError
+        """`oauth` or `api_key`; "" while no credential could be read."""
+        return self.credential.kind if self.credential else ""
 
     @property
     def plan(self) -> str | None:
-        raise NotImplementedError
+        return self.credential.plan if self.credential else None
 
     @property
     def organization(self) -> str | None:
-        raise NotImplementedError
+        return self.credential.organization if self.credential else None
 
     @property
     def limits(self) -> dict[str, LimitWindow]:
-        raise NotImplementedError
+        """The windows as last told, by name; shared with the other accounts of its organization."""
+        return self.quota.windows
 
     @property
     def in_flight(self) -> int:
         """Requests under way. The gateway does `account.in_flight += 1`, and `-= 1` in a `finally`."""
-        raise NotImplementedError
+        return self._in_flight
 
     @in_flight.setter
     def in_flight(self, value: int) -> None:
-        raise NotImplementedError
+        difference = value - self._in_flight
+        self._in_flight = value
+        self.on_load(difference)
 
     def state(self, now: float) -> AccountState:
-        raise NotImplementedError
+        """For people, metrics and health; the choice asks `free_at`."""
+        if self.disabled:
+            return AccountState("disabled", "switched off", f"aimux accounts enable {self.name}")
+        if self.parked is not None:
+            return AccountState("parked", self.parked.reason, self.parked.remedy)
+        cooldown = max((c for c in (self.hold, self.quota.cooling(now)) if c), key=lambda c: c.until, default=None)
+        if cooldown is not None and cooldown.until > now:
+            return AccountState("cooling", cooldown.reason, until=cooldown.until)
+        limited = [f"{model}: {c.reason}" for model, c in self.quota.cooldowns.items() if c.until > now]
+        return AccountState("healthy", "; ".join(limited)) if limited else HEALTHY
+
+    def ready_at(self) -> float:
+        """When the account itself, limits aside, can serve: infinity while a person has to act first."""
+        if self.disabled or self.parked is not None:
+            return math.inf
+        return self.hold.until if self.hold is not None else 0.0
+
+    def free_at(self, model: str) -> float:
+        """When it can serve this model, unix seconds; in the past if it can now."""
+        return max(self.ready_at(), self.quota.free_at(model))
+
+    # --- its credential ----------------------------------------------------------------------------------------------
 
     def usable(self, now: float) -> Credential | None:
         """The credential as it is, or None: call `renew` first."""
-        raise NotImplementedError
+        return self.credential if now < self._stale_at else None
 
     async def renew(self, rejected: Credential | None = None) -> Credential:
-        """Raises RefreshRejected (the account is parked then) or RefreshUnavailable."""
-        raise NotImplementedError
+        """A credential that should work now; `rejected` is one that upstream just refused.
+
+        One renewal at a time for all tasks and processes. Raises RefreshRejected (the account is parked then), or
+        RefreshUnavailable (it cools down until the next try, unless the old credential still lasts and is returned).
+        """
+        if self.renewer is not None:
+            return await self.renewer.renew(rejected)
+        if rejected is None and self.credential is not None:
+            return self.credential
+        self.park("the API key from the configuration was not accepted", f"set providers.{self.provider}.api_key")
+        raise RefreshRejected("the API key from the configuration was not accepted")
+
+    def publish(self, credential: Credential, now: float, *, renewed: bool = False) -> None:
+        """Use this credential from now on. `renewed`: it comes from our own renewal, not from somebody's login."""
+        mark = fingerprint(credential)
+        if mark == self.fingerprint:
+            self.credential = credential
+            if self.parked is not None and self.parked.fingerprint is None:
+                self._unpark()
+            return
+        before = self.credential
+        self.credential, self.fingerprint, self.hold = credential, mark, None
+        self._stale_at = self._stale_from(credential, now, young=before is not None)
+        parked = self.parked
+        if parked is not None and parked.fingerprint != mark:
+            if renewed and parked.fingerprint is not None and not parked.dead:
+                # What upstream has against the account is not cured by a renewal; a person's new login may cure it.
+                self.parked = Parked(parked.reason, parked.remedy, mark)
+            else:
+                self._unpark()
+        self.on_publish(self, before)
+        self.on_change()
+
+    def defer(self, until: float) -> None:
+        """Don't ask for a renewal before then: the last one failed, and the credential still lasts."""
+        self._stale_at = max(self._stale_at, until)
+
+    def _stale_from(self, credential: Credential, now: float, *, young: bool) -> float:
+        if credential.expires_at is None:
+            return math.inf
+        if not credential.renewable:
+            return credential.expires_at
+        margin = self.margin
+        if young:
+            # A token that lives for less than the margin would otherwise be renewed at every request.
+            margin = min(margin, max(0.0, credential.expires_at - now) / 2)
+        return credential.expires_at - margin
+
+    # --- how it fares ------------------------------------------------------------------------------------------------
 
     def observe(self, limits: Iterable[LimitWindow], now: float) -> None:
         """Windows from an answer's headers. Call it before `apply` of the same answer's verdict."""
-        raise NotImplementedError
+        self.quota.observe(limits, now)
 
     def apply(self, verdict: Verdict, now: float) -> None:
-        raise NotImplementedError
+        """Carry out what a verdict says about the account; one that speaks only of the request changes nothing."""
+        if verdict.action is Action.COOL_DOWN:
+            self.quota.cool(now, until=verdict.until, reason=verdict.reason, model=verdict.model or "")
+        elif verdict.action is Action.PARK:
+            self.park(verdict.reason, verdict.remedy)
 
-    def park(self, reason: str, remedy: str = "") -> None:
-        raise NotImplementedError
+    def keep_off(self, until: float, now: float, reason: str) -> None:
+        """Cool down this account alone."""
+        self.hold = Cooldown(until, now, reason)
+        self.on_change()
+
+    def park(self, reason: str, remedy: str = "", *, dead: bool = False, unreadable: bool = False) -> None:
+        """Out of the choice until its credential changes, or `enable`."""
+        mark = None if unreadable else self.fingerprint
+        before = self.parked
+        if before is not None and before.fingerprint == mark:
+            dead = dead or before.dead
+        self.parked = Parked(reason, remedy, mark, dead)
+        if self.parked != before:
+            log.warning("%s account %s is parked: %s%s", self.provider, self.name, reason, remedy and f" ({remedy})")
+            self.on_change()
+
+    def _unpark(self) -> None:
+        log.info("%s account %s is back: its credential changed", self.provider, self.name)
+        self.parked = None
+        self.on_change()
 
     def enable(self) -> None:
-        raise NotImplementedError
+        """Back into the choice, whatever person or verdict took it out. A cooldown stays: it is the upstream's."""
+        self.disabled = False
+        if self.credential is not None:
+            self.parked = None
+        self.on_change()
 
     def disable(self) -> None:
-        raise NotImplementedError
+        """Out of the choice. Its credential is renewed all the same."""
+        self.disabled = True
+        self.on_change()
+
+
+def _nothing(*_: object) -> None:
+    """Until a pool listens."""

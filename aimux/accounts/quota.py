@@ -1,0 +1,128 @@
+"""Limits of one owner as upstream told them. Accounts of one organization share a quota, others have one each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aimux.plugin.types import LimitWindow
+
+FLOOR = 1.0
+"""No cooldown is shorter: an upstream's `retry-after: 0.02` is an invitation to a storm."""
+CEILING = 7 * 86400.0
+"""The longest window that any upstream has; a reset beyond it is a mistake of somebody's."""
+UNTOLD = 30.0
+"""How long to stay away when the upstream limits but doesn't say for how long."""
+DOUBT = 60.0
+"""From then on any answer with room in its headers ends a cooldown whose cause no window showed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """Not to be used from `since` until `until` (unix seconds)."""
+
+    until: float
+    since: float
+    reason: str
+
+
+class Quota:
+    """Windows by name, cooldowns by model (`""`: the whole quota). `listeners` are called after every change.
+
+    `used` and `changes_at` are kept ready for the ranking: both move only at a change or when `changes_at` has passed.
+    """
+
+    __slots__ = ("__weakref__", "changes_at", "cooldowns", "listeners", "used", "windows")
+
+    def __init__(self) -> None:
+        self.windows: dict[str, LimitWindow] = {}
+        self.cooldowns: dict[str, Cooldown] = {}
+        self.listeners: list[Callable[[], None]] = []
+        self.used = 0.0
+        """Of the tightest window that holds for everything: 0 is unused (or nothing told), 1 is full."""
+        self.changes_at = math.inf
+
+    def free_at(self, model: str) -> float:
+        """When this model may be used, unix seconds; in the past if it may be used now."""
+        cooldowns = self.cooldowns
+        if not cooldowns:
+            return 0.0
+        free = cooldowns[""].until if "" in cooldowns else 0.0
+        if model and model in cooldowns:
+            free = max(free, cooldowns[model].until)
+        return free
+
+    def cooling(self, now: float, model: str = "") -> Cooldown | None:
+        """The cooldown of the whole quota, or of one model."""
+        cooldown = self.cooldowns.get(model)
+        return cooldown if cooldown is not None and cooldown.until > now else None
+
+    def cool(self, now: float, *, until: float | None, reason: str, model: str = "") -> None:
+        """Stay away until the upstream's own reset, within reason: at least a second, at most its latest window."""
+        if until is None and self.cooling(now, model):
+            return
+        resets = [w.resets_at for w in self.windows.values() if w.resets_at is not None and w.resets_at > now]
+        latest = max(resets, default=now + CEILING)
+        wanted = now + UNTOLD if until is None or math.isnan(until) else until
+        self.cooldowns[model] = Cooldown(max(now + FLOOR, min(wanted, latest, now + CEILING)), now, reason)
+        self._changed(now)
+
+    def observe(self, limits: Iterable[LimitWindow], now: float) -> None:
+        """Take what an answer's headers told, and end cooldowns that they prove wrong.
+
+        A window that turned from rejected to allowed is proof. Where no window showed the cause, room in all of them is
+        proof only after a while: the answer may belong to a request that was sent before the limit was hit.
+        """
+        fresh = {window.name: window for window in limits}
+        for model, cooldown in list(self.cooldowns.items()):
+            # A scope's words are the provider's own, so that any scoped window may be the one of a model's cooldown.
+            told = [window for window in fresh.values() if (window.scope is not None) == bool(model)]
+            if told and not any(window.status == "rejected" for window in told):
+                recovered = any(self._rejected(window.name, now) for window in told)
+                if now - cooldown.since >= (FLOOR if recovered else DOUBT):
+                    del self.cooldowns[model]
+                    self.changes_at = now
+        if all(self.windows.get(name) == window for name, window in fresh.items()) and now < self.changes_at:
+            return  # the usual answer tells what the one before it told
+        self.windows |= fresh
+        self._changed(now)
+
+    def settle(self, now: float) -> None:
+        """Bring `used` and `changes_at` up to `now`, and drop what is over."""
+        for model in [model for model, cooldown in self.cooldowns.items() if cooldown.until <= now]:
+            del self.cooldowns[model]
+        used, changes_at = 0.0, min((c.until for c in self.cooldowns.values()), default=math.inf)
+        for window in self.windows.values():
+            if _over(window, now):
+                continue
+            if window.resets_at is not None:
+                changes_at = min(changes_at, window.resets_at)
+            if window.scope is None:
+                used = max(used, 1.0 if window.status == "rejected" else min(1.0, window.used or 0.0))
+        self.used, self.changes_at = used, changes_at
+
+    def absorb(self, other: Quota, now: float) -> None:
+        """Take over what another account knows of what turned out to be the same quota."""
+        for name, window in other.windows.items():
+            self.windows.setdefault(name, window)
+        for model, cooldown in other.cooldowns.items():
+            if model not in self.cooldowns or self.cooldowns[model].until < cooldown.until:
+                self.cooldowns[model] = cooldown
+        self._changed(now)
+
+    def _rejected(self, name: str, now: float) -> bool:
+        window = self.windows.get(name)
+        return window is not None and window.status == "rejected" and not _over(window, now)
+
+    def _changed(self, now: float) -> None:
+        self.settle(now)
+        for listener in self.listeners:
+            listener()
+
+
+def _over(window: LimitWindow, now: float) -> bool:
+    return window.resets_at is not None and window.resets_at <= now

@@ -1,0 +1,300 @@
+"""Renewal: one at a time for all tasks and processes, and nothing that was ever rotated is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aimux.accounts.account import fingerprint
+from aimux.accounts.rotation import Place, Recorder
+from aimux.accounts.vault import Missing, Unsafe, VaultError
+from aimux.plugin.errors import CredentialError, RefreshError, RefreshRejected, RefreshUnavailable
+from aimux.plugin.http import HttpUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from aimux.accounts.account import Account
+    from aimux.accounts.vault import Vault
+    from aimux.plugin.http import Http
+    from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Credential
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
+"""Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
+YOUNG_MARGIN = 30.0
+"""A credential that somebody else just wrote is taken unless it has less than this left."""
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What the renewers of one pool share. It owns their tasks."""
+
+    provider: Provider
+    vault: Vault
+    http: Http
+    margin: float
+    clock: Callable[[], float]
+    on_outcome: Callable[[Account, str], None] | None = None
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def scan(self) -> dict[str, str]:
+        return await self.vault.scan(self.provider.instance, self.provider.credential_file)
+
+    def start(self, work: Coroutine[Any, Any, Credential]) -> asyncio.Task[Credential]:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has got it; perhaps they all left
+
+    async def close(self) -> None:
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+
+class Renewer:
+    """Keeps one account's credential fresh.
+
+    Look -> lock -> look again -> call the provider -> write -> publish. A rotated refresh token is on disk before its
+    access token is used. No failure erases anything: a refused token parks the account, a network that fails makes it
+    wait.
+    """
+
+    def __init__(self, account: Account, shop: Workshop) -> None:
+        self._account = account
+        self._shop = shop
+        self._place = Place(shop, account.name)
+        self._flight: asyncio.Task[Credential] | None = None
+        self._failures = 0
+        self._failure: RefreshUnavailable | None = None
+        self._retry_at = 0.0
+
+    # --- from outside ------------------------------------------------------------------------------------------------
+
+    def due(self, now: float, within: float) -> bool:
+        """Whether the keeper should call `keep` now. Routed to or not, disabled or not: tokens age."""
+        account = self._account
+        if self._flight is not None or now < self._retry_at or account.credential is None:
+            return False
+        if self._place.pending is not None:
+            return True
+        if account.parked is not None and account.parked.dead:
+            return False
+        if account.credential.renewable:
+            return bool(self._failures) or account.credential.expires_within(within, now)
+        return account.parked is None and account.credential.expires_within(0, now)
+
+    async def renew(self, rejected: Credential | None = None) -> Credential:
+        """See Account.renew."""
+        account = self._account
+        while True:
+            held = account.credential
+            if rejected is not None and held is not None and held.secret != rejected.secret:
+                return held  # somebody was faster
+            if rejected is None:
+                now = self._shop.clock()
+                if (usable := account.usable(now)) is not None:
+                    return usable
+                if self._failure is not None and now < self._retry_at:
+                    raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
+            joined = self._flight is not None
+            credential = await self._fly(rejected, self._shop.margin)
+            if not joined or rejected is None or credential.secret != rejected.secret:
+                return credential
+
+    async def keep(self, within: float) -> None:
+        """The keeper's renewal, of what has less than `within` seconds left. What fails is logged and shown by the
+        account's state."""
+        with contextlib.suppress(RefreshError):
+            await self._fly(None, within)
+
+    async def reload(self) -> bool:
+        """Use what lies in the vault. False: a renewal is under way, ask again later."""
+        account = self._account
+        if self._flight is not None:
+            return False
+        before = account.fingerprint
+        try:
+            credential = self._place.parse(await self._place.read())
+        except (VaultError, CredentialError) as error:
+            self._unreadable(error)
+            return True
+        if self._flight is not None or account.fingerprint != before:
+            return False  # what was read may be older than what is in use by now
+        account.publish(credential, self._shop.clock())
+        return True
+
+    async def _fly(self, rejected: Credential | None, within: float) -> Credential:
+        if self._flight is None:
+            self._flight = self._shop.start(self._renew(rejected, within))
+            self._flight.add_done_callback(self._landed)
+        # Shielded: a client that leaves must not stop a renewal between the provider's answer and the disk.
+        return await asyncio.shield(self._flight)
+
+    def _landed(self, _: object) -> None:
+        self._flight = None
+
+    # --- the renewal -------------------------------------------------------------------------------------------------
+
+    async def _renew(self, rejected: Credential | None, within: float) -> Credential:
+        account = self._account
+        try:
+            await self._save_pending()
+            _, credential = await self._look(rejected, within)
+            if credential is not None:
+                outcome = "adopted"
+            else:
+                async with self._place.lock():
+                    credential, outcome = await self._locked(rejected, within)
+        except RefreshRejected as error:
+            account.park(error.reason, error.remedy, dead=True)
+            self._tell("rejected")
+            raise
+        except RefreshUnavailable as error:
+            return self._unavailable(error, rejected)
+        except VaultError as error:
+            return self._unavailable(RefreshUnavailable(error.reason, remedy=error.remedy), rejected)
+        except CredentialError as error:
+            self._unreadable(error)
+            return self._unavailable(RefreshUnavailable(f"its credential file {error}"), rejected)
+        if self._place.pending is None:
+            self._failures, self._failure, self._retry_at = 0, None, 0.0
+        self._tell(outcome)
+        return credential
+
+    async def _look(self, rejected: Credential | None, within: float) -> tuple[bytes, Credential | None]:
+        """What lies in the vault now, and its credential if that will do.
+
+        Raises RefreshRejected where it won't do and can't be renewed; VaultError, CredentialError.
+        """
+        account, now = self._account, self._shop.clock()
+        raw = await self._place.read()
+        credential = self._place.parse(raw)
+        news = account.fingerprint != fingerprint(credential)
+        if not credential.renewable:
+            within = 0.0
+        elif news or rejected is not None:
+            within = min(within, YOUNG_MARGIN)
+        if not credential.expires_within(within, now) and (rejected is None or credential.secret != rejected.secret):
+            account.publish(credential, now)
+            return raw, credential
+        if not credential.renewable:
+            why = "was not accepted" if rejected is not None else "has expired"
+            raise RefreshRejected(f"its token {why}, and can't be renewed", remedy=self._login())
+        return raw, None
+
+    async def _locked(self, rejected: Credential | None, within: float) -> tuple[Credential, str]:
+        shop = self._shop
+        while True:
+            raw, credential = await self._look(rejected, within)
+            if credential is not None:
+                return credential, "adopted"
+            recorder = Recorder(shop.http)
+            try:
+                fresh = await shop.provider.refresh(raw, recorder)
+                credential = self._place.parse(fresh)
+            except RefreshRejected:
+                # Another program may have rotated it a moment ago: what it wrote counts, and then what we kept.
+                if await self._place.read() != raw or await self._place.rescue(raw):
+                    continue
+                raise
+            except RefreshUnavailable:
+                raise
+            except HttpUnavailable as error:
+                raise RefreshUnavailable(str(error)) from None
+            except Exception as error:  # a plugin's code: anything may come out, and its words may hold a secret
+                raise RefreshUnavailable(f"the provider's renewal broke ({type(error).__name__})") from None
+            return await self._save(raw, fresh, credential, recorder), "renewed"
+
+    async def _save(self, raw: bytes, fresh: bytes, credential: Credential, recorder: Recorder) -> Credential:
+        account, now = self._account, self._shop.clock()
+        try:
+            await self._place.save(raw, fresh, recorder.answers)
+            saved = self._place.parse(await self._place.read())
+        except VaultError as error:
+            # The old tokens are dead upstream. Serving from memory loses nothing more, and may outlast a full disk.
+            self._pause()
+            log.error("%s account %s: its renewed credential is not saved: %s", account.provider, account.name, error)
+        except CredentialError as error:
+            log.error("%s account %s: another program broke its file: it %s", account.provider, account.name, error)
+        else:
+            account.publish(saved, now, renewed=saved.secret == credential.secret)
+            return saved
+        account.publish(credential, now, renewed=True)
+        return credential
+
+    async def _save_pending(self) -> None:
+        if self._place.pending is not None:
+            try:
+                async with self._place.lock():
+                    await self._place.retry()
+            except VaultError as error:
+                self._pause()
+                log.error("%s account %s is still not saved: %s", self._account.provider, self._account.name, error)
+
+    # --- failures ----------------------------------------------------------------------------------------------------
+
+    def _unavailable(self, error: RefreshUnavailable, rejected: Credential | None) -> Credential:
+        """Wait before the next try; the old credential serves while it lasts."""
+        account, now = self._account, self._shop.clock()
+        self._pause()
+        self._failure = error
+        log.log(
+            logging.ERROR if error.remedy else logging.WARNING,
+            "%s account %s could not be renewed: %s%s; next try in %.0f s",
+            account.provider,
+            account.name,
+            error.reason,
+            error.remedy and f" ({error.remedy})",
+            self._retry_at - now,
+        )
+        self._tell("unavailable")
+        held = account.credential
+        if (
+            held is not None
+            and not held.expires_within(0, now)
+            and (rejected is None or held.secret != rejected.secret)
+        ):
+            account.defer(self._retry_at if held.expires_at is None else min(self._retry_at, held.expires_at))
+            return held
+        account.keep_off(self._retry_at, now, f"it can't be renewed for now: {error.reason}")
+        raise error
+
+    def _pause(self) -> None:
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
+        self._failures = min(self._failures + 1, 16)
+        self._retry_at = self._shop.clock() + pause
+
+    def _unreadable(self, error: VaultError | CredentialError) -> None:
+        """A file that can't be read: one in use may be half written, so that what is in memory goes on for a while."""
+        account = self._account
+        if isinstance(error, CredentialError):
+            where = f"{account.provider}/{account.name}: {self._shop.provider.credential_file}"
+            reason, remedy = f"{where} {error}", self._login()
+        else:
+            reason, remedy = error.reason, error.remedy
+        held = account.credential
+        lasts = held is not None and not held.expires_within(0, self._shop.clock())
+        if lasts and not isinstance(error, Unsafe | Missing):
+            log.warning("%s account %s goes on from memory: %s", account.provider, account.name, reason)
+            return
+        account.park(reason, remedy, unreadable=True)
+
+    def _login(self) -> str:
+        return f"log in again: aimux login {self._shop.provider.name} --account {self._account.name}"
+
+    def _tell(self, outcome: str) -> None:
+        if self._shop.on_outcome is not None:
+            self._shop.on_outcome(self._account, outcome)
