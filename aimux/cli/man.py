@@ -1,0 +1,69 @@
+"""The manual page, made from the commands' own help: `python -m aimux.cli.man > aimux.1`. For packagers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux import __version__
+from aimux.cli.main import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def man_page() -> str:
+    """The page in roff, for section 1."""
+    context = click.Context(cli, info_name="aimux", **cli.context_settings)
+    lines = [
+        f'.TH AIMUX 1 "" "aimux {__version__}" "User Commands"',
+        ".SH NAME",
+        r"aimux \- one door to a team's AI accounts",
+        ".SH SYNOPSIS",
+        r".B aimux",
+        r"[\fIOPTIONS\fR] [\fICOMMAND\fR [\fIARGS\fR]]",
+        ".SH DESCRIPTION",
+        *_prose(cli.help or ""),
+        *_options(cli, context, ".SH OPTIONS"),
+        ".SH COMMANDS",
+    ]
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None  # the group lists only what it has
+        inner = click.Context(command, info_name=name, parent=context)
+        usage = " ".join(command.collect_usage_pieces(inner))
+        lines += [f".SS aimux {_escaped(name)} {_escaped(usage)}", *_prose(command.help or "")]
+        lines += _options(command, inner, ".PP")
+    lines += [".SH FILES", *_prose(cli.epilog or "")]
+    return "\n".join(lines) + "\n"
+
+
+def _options(command: click.Command, context: click.Context, heading: str) -> Iterator[str]:
+    yield heading
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and record[1]:
+            yield from (".TP", rf"\fB{_escaped(record[0])}\fR", _escaped(" ".join(record[1].split())))
+
+
+def _prose(text: str) -> Iterator[str]:
+    r"""Paragraphs; one that begins with click's `\b` keeps its lines."""
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
+        yield ".PP"
+        if paragraph.lstrip().startswith("\b"):
+            yield from (".nf", *(_escaped(line) for line in paragraph.splitlines() if line.strip() != "\b"), ".fi")
+        else:
+            yield _escaped(" ".join(paragraph.split()))
+
+
+def _escaped(text: str) -> str:
+    """Text that roff prints as it is: no line of it begins a request, and a hyphen can be copied."""
+    escaped = text.replace("\\", r"\e").replace("-", r"\-")
+    return rf"\&{escaped}" if escaped.startswith((".", "'")) else escaped
+
+
+if __name__ == "__main__":
+    sys.stdout.write(man_page())

@@ -1,0 +1,88 @@
+"""`aimux seed`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux.cli.options import config_option, read_config
+
+if TYPE_CHECKING:
+    from aimux.config import Config
+    from aimux.plugin import Provider
+    from aimux.plugin.loader import Plugins
+
+
+@click.command("seed", short_help="Put first credentials into the state folder.")
+@config_option
+@click.argument("accounts", nargs=-1, required=True, metavar="PROVIDER[/ACCOUNT]=FILE...")
+def seed_command(config: Path | None, accounts: tuple[str, ...]) -> None:
+    """Copy credential files into the state folder, each only where there is none yet.
+
+    For whatever sets a machine up: a service's start, a container's init. aimux renews what lies in the state folder,
+    so a credential that is there is newer than FILE and stays.
+    """
+    from aimux.plugin.loader import load_plugins
+
+    wanted = [_parsed(written) for written in accounts]
+    plugins = load_plugins()
+    asyncio.run(_seed(read_config(config, plugins), plugins, wanted))
+
+
+def _parsed(written: str) -> tuple[str, str, Path]:
+    """Instance, account and file."""
+    target, equals, file = written.partition("=")
+    instance, slash, account = target.partition("/")
+    if not (equals and file and instance) or (slash and not account):
+        raise click.UsageError(f"{written!r} is not PROVIDER=FILE or PROVIDER/ACCOUNT=FILE.")
+    return instance, account or "default", Path(file)
+
+
+async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str, Path]]) -> None:
+    from aimux.accounts import FileVault
+    from aimux.accounts.vault import Missing, VaultError
+    from aimux.plugin import CredentialError
+
+    vault = FileVault(config.state_dir)
+    for instance, account, file in accounts:
+        provider = _provider(config, plugins, instance)
+        file_name = provider.credential_file
+        try:
+            await vault.read(instance, account, file_name)
+        except Missing:
+            pass
+        except VaultError as error:
+            raise click.ClickException(str(error)) from None
+        else:
+            click.echo(f"{instance}/{account} is there already")
+            continue
+        try:
+            raw = file.read_bytes()
+            provider.parse_credential(raw)
+            await vault.write(instance, account, file_name, raw, expect=None)
+        except OSError as error:
+            raise click.ClickException(f"can't read {file}: {error.strerror}") from None
+        except CredentialError as error:
+            raise click.ClickException(f"{file} {error}") from None
+        except VaultError as error:
+            raise click.ClickException(str(error)) from None
+        click.echo(f"{instance}/{account} comes from {file}")
+
+
+def _provider(config: Config, plugins: Plugins, instance: str) -> Provider:
+    """The provider as it is configured; with no `providers` at all, every installed one counts."""
+    from aimux.config import ConfigError, parse_config
+
+    entries = config.providers
+    if entries is None:
+        try:
+            entries = parse_config({"providers": [instance]}, environ={}, providers=plugins.providers).providers
+        except ConfigError as error:
+            raise click.ClickException(f"{instance}: {error.problems[0].message}") from None
+    if entries is None or instance not in entries:
+        raise click.ClickException(f"the configuration has no provider {instance!r}; it has {', '.join(entries or ())}")
+    entry = entries[instance]
+    return plugins.providers[entry.plugin](entry.settings, instance=instance)
