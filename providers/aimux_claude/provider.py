@@ -184,7 +184,7 @@ class Claude(Provider):
         return anthropic.error(error)
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
-        return anthropic.stream_error(error)
+        return anthropic.stream_error(error, request)
 
 
 def _listed(betas: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ def error(error: GatewayError) -> ErrorAnswer:
     return ErrorAnswer(_envelope(error))
 
 
-def stream_error(error: GatewayError) -> bytes:
+def stream_error(error: GatewayError, request: RequestHead) -> bytes:
     """The event that ends a stream with an error."""
     return b"event: error\ndata: " + _envelope(error) + b"\n\n"
 

@@ -1,0 +1,123 @@
+"""Any server that speaks Anthropic's or OpenAI's format and takes an API key: OpenRouter, vLLM, Ollama and friends.
+
+The configuration may have several, under names of their own:
+
+    providers:
+      openrouter: {type: compatible, format: openai, base_url: https://openrouter.ai/api/v1}
+      kimi: {type: compatible, format: anthropic, base_url: https://api.moonshot.ai/anthropic, auth: bearer}
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from aimux.plugin import (
+    RELAY,
+    Action,
+    Credential,
+    CredentialError,
+    ErrorAnswer,
+    GatewayError,
+    HttpUrl,
+    Meter,
+    Provider,
+    ProviderSettings,
+    Register,
+    RequestHead,
+    Upstream,
+    Verdict,
+    hookimpl,
+    load_object,
+    retry_after,
+)
+from aimux.plugin.formats import anthropic, openai
+from aimux.plugin.oauth import header_safe
+
+if TYPE_CHECKING:
+    from aimux.plugin import Body
+    from aimux.plugin.formats import Format
+    from aimux.plugin.types import Headers
+
+_NO_CREDIT_RECHECK = 900.0
+_DROP = frozenset({"authorization", "x-api-key"})
+
+
+class CompatibleSettings(ProviderSettings):
+    base_url: HttpUrl = Field(
+        description="As that format's own SDK takes it: with `/v1` for openai, without for anthropic."
+    )
+    format: Literal["anthropic", "openai"] = Field(default="openai", description="Which format the server speaks.")
+    auth: Literal["bearer", "x-api-key"] | None = Field(
+        default=None, description="How the key is sent; default: bearer for openai, x-api-key for anthropic."
+    )
+
+
+class Compatible(Provider):
+    name = "compatible"
+    Settings: ClassVar[type[ProviderSettings]] = CompatibleSettings
+    settings: CompatibleSettings
+    hidden_headers = frozenset({"anthropic-organization-id", "openai-organization", "openai-project"})
+
+    def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
+        super().__init__(settings, instance=instance)
+        self._anthropic = self.settings.format == "anthropic"
+        self._format: Format = anthropic if self._anthropic else openai
+        self._bearer = (self.settings.auth or ("x-api-key" if self._anthropic else "bearer")) == "bearer"
+        base = self.settings.base_url
+        if self._anthropic:
+            base = base.removesuffix("/v1")
+        elif base.count("/") == 2:  # just scheme and host: the SDK would be given `/v1` with it
+            base += "/v1"
+        self._base_url = base
+
+    def parse_credential(self, raw: bytes) -> Credential:
+        """`{"api_key": …}`, or a file that holds the key and nothing else."""
+        if raw.lstrip()[:1] != b"{":
+            return Credential(kind="api_key", secret=header_safe(raw.decode("ascii", "replace")))
+        key = load_object(raw).get("api_key")
+        if not isinstance(key, str):
+            raise CredentialError('expected {"api_key": "…"}')
+        return Credential(kind="api_key", secret=header_safe(key))
+
+    def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
+        target = "/" + request.target.lstrip("/")
+        while target.startswith("/v1/v1/" if self._anthropic else "/v1/"):
+            target = target[3:]
+        changed = {"authorization": f"Bearer {credential.secret}"} if self._bearer else {"x-api-key": credential.secret}
+        return Upstream(self._base_url, target, changed, _DROP)
+
+    def session_key(self, request: RequestHead, body: Body) -> str | None:
+        return self._format.session_key(request, body)
+
+    def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
+        if status == 402:  # OpenRouter and DeepSeek: no credit left
+            until = time.time() + _NO_CREDIT_RECHECK
+            return Verdict(Action.COOL_DOWN, "the account's credit is used up", until=until, remedy="buy credit")
+        if status == 401:
+            return Verdict(Action.REFRESH, "the API key was not accepted", remedy="put in a valid API key")
+        if status == 429:
+            wait = retry_after(headers)
+            return RELAY if wait is None else Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
+        if status >= 500 and status != 501:
+            return Verdict(Action.BACK_OFF, f"the server answered {status}")
+        return RELAY
+
+    def opening(self, payload: bytes) -> Verdict | None:
+        return self._format.opening(payload)
+
+    def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
+        return self._format.meter(request, status, headers)
+
+    def error(self, error: GatewayError) -> ErrorAnswer:
+        return self._format.error(error)
+
+    def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        return self._format.stream_error(error, request)
+
+
+@hookimpl
+def aimux_register_providers(register: Register) -> None:
+    register(Compatible)
