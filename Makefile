@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: run test lint types format clean
 
 run: $(VENV)/.run
-	@$(BIN)/aimux run
+	@$(BIN)/aimux serve --or-demo
 
 test: $(STAMP)
 	$(BIN)/ruff check .

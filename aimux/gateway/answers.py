@@ -45,7 +45,7 @@ SENT_LAST = Sent(keep_alive=False)
 class ClientSink:
     """The client's side of a streamed answer."""
 
-    __slots__ = ("_error_event", "_transport", "tap", "write")
+    __slots__ = ("_error_event", "_transport", "tap")
 
     def __init__(
         self, transport: asyncio.Transport, tap: Tap | None, error_event: Callable[[GatewayError], bytes] | None
@@ -54,7 +54,11 @@ class ClientSink:
         self._transport = transport
         self._error_event = error_event
         self.tap = tap
-        self.write = transport.write
+
+    def write(self, data: bytes) -> None:
+        # A client that has just left: uvloop's transport raises before connection_lost is called.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def observe(self, payload: bytes) -> None:
         if self.tap is not None:

@@ -1,0 +1,129 @@
+"""`aimux demo`: the real gateway in front of the simulator, and commands to try."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.app import App
+
+TOKEN = "demo-token-for-the-simulator"  # noqa: S105 - it opens nothing but the simulator
+
+
+@click.command("demo", short_help="Run the gateway with a simulator as its upstream.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Where to listen.")
+def demo_command(listen: str) -> None:
+    """Run the gateway with a simulator as its upstream, a demo account of each provider and a demo user.
+
+    Nothing leaves this machine, and nothing is kept.
+    """
+    run_demo(listen)
+
+
+def run_demo(listen: str) -> None:
+    """Until SIGTERM or Ctrl-C."""
+    import uvloop
+
+    from aimux.cli.options import ConfigRefused
+    from aimux.config import ConfigError
+    from aimux.gateway.listening import ListenError
+    from aimux.logs import Logs
+
+    logs = Logs()
+    try:
+        with tempfile.TemporaryDirectory(prefix="aimux-demo-") as folder:
+            uvloop.run(_demo(listen, Path(folder), logs))
+    except ConfigError as error:
+        raise ConfigRefused(error) from None
+    except ListenError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        logs.close()
+
+
+async def _demo(listen: str, state_dir: Path, logs: object) -> None:
+    from aimux.app import App, serve
+    from aimux.config import parse_config
+    from aimux.logs import Logs
+    from aimux.plugin.loader import load_plugins
+    from aimux.simulator import Simulator, demo_files
+
+    assert isinstance(logs, Logs)
+    plugins = load_plugins()
+    async with Simulator(keep=0) as simulator:
+        files = demo_files(simulator)
+        credentials = {
+            "claude": files.credentials["claude"],
+            # A ChatGPT subscription serves Codex only; with an API key the SDKs' plain calls work as well.
+            "chatgpt": plugins.providers["chatgpt"](plugins.providers["chatgpt"].Settings()).api_key_file(
+                files.api_keys["chatgpt"]
+            ),
+        }
+        for name, content in credentials.items():
+            path = state_dir / name / plugins.providers[name].credential_file
+            path.parent.mkdir(mode=0o700)
+            path.write_bytes(content)
+            path.chmod(0o600)
+        data = {
+            "listen": listen,
+            "state_dir": str(state_dir),
+            "users": [{"name": "demo", "token": TOKEN, "pin_accounts": True}],
+            "providers": dict(files.settings),
+        }
+        app = App(
+            lambda: parse_config(data, environ=os.environ, providers=plugins.providers), plugins, logs, os.environ
+        )
+        await serve(app, lambda app: _announce(app, simulator.url))
+
+
+def _announce(app: App, simulator: str) -> None:
+    from aimux.cli.banner import print_banner
+
+    print_banner(app)
+    click.echo("\n".join(_hints(app.addresses[0], simulator)))
+
+
+def _hints(address: str, simulator: str) -> Iterator[str]:
+    """Commands that work as they stand, in another terminal."""
+    unix = address.startswith("unix:")
+    curl = f"curl --unix-socket {address.removeprefix('unix:')}" if unix else "curl"
+    url = "http://localhost" if unix else address
+    headers = f'-H "Authorization: Bearer {TOKEN}" -H "Content-Type: application/json"'
+    version = '-H "anthropic-version: 2023-06-01"'
+    hello = '"messages": [{"role": "user", "content": "Hello!"}]'
+    yield ""
+    yield f"This is a demo: a simulator at {simulator} plays Anthropic and OpenAI. Try, in another terminal:"
+    yield ""
+    yield "# an answer at once, and two as streams"
+    for stream, flag in (("", ""), (', "stream": true', "-N ")):
+        body = f'{{"model": "claude-sonnet-5", "max_tokens": 100, {hello}{stream}}}'
+        yield f"{curl} {flag}{url}/claude/v1/messages {headers} {version} -d '{body}'"
+    body = '{"model": "gpt-5.5", "input": "Hello!", "stream": true}'
+    yield f"{curl} -N {url}/chatgpt/v1/responses {headers} -d '{body}'"
+    if unix:
+        return
+    yield ""
+    yield "# Claude Code"
+    yield f'ANTHROPIC_BASE_URL={url}/claude ANTHROPIC_AUTH_TOKEN={TOKEN} claude -p "Hello!"'
+    yield ""
+    yield "# Codex"
+    entry = f'{{name="aimux", base_url="{url}/chatgpt/v1", wire_api="responses", env_key="AIMUX_TOKEN"}}'
+    yield f"AIMUX_TOKEN={TOKEN} codex exec --skip-git-repo-check -c model_provider=aimux -c model=gpt-5.5 \\"
+    yield f"  -c 'model_providers.aimux={entry}' \"Hello!\""
+    yield ""
+    yield "# the SDKs (pip install anthropic openai)"
+    client = f'Anthropic(base_url="{url}/claude", api_key="{TOKEN}")'
+    call = 'messages.create(model="claude-sonnet-5", max_tokens=100, messages=[{"role": "user", "content": "Hello!"}])'
+    yield f"python3 -c 'from anthropic import Anthropic; print({client}.{call}.content[0].text)'"
+    client = f'OpenAI(base_url="{url}/chatgpt/v1", api_key="{TOKEN}")'
+    call = 'responses.create(model="gpt-5.5", input="Hello!")'
+    yield f"python3 -c 'from openai import OpenAI; print({client}.{call}.output_text)'"
+    yield ""
+    yield "Ctrl-C ends it. For accounts of your own see README.md; then run aimux."

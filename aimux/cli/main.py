@@ -1,0 +1,78 @@
+"""The entry point of `aimux`: the table of commands, and how the process ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux import __version__
+from aimux.cli.lazy import LazyCommand, LazyGroup
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMANDS = {
+    "serve": LazyCommand("aimux.cli.serve:serve_command", "Run the gateway. Plain `aimux` does the same."),
+    "demo": LazyCommand("aimux.cli.demo:demo_command", "Run the gateway with a simulator as its upstream."),
+    "check-config": LazyCommand("aimux.cli.check_config:check_config_command", "Check the configuration."),
+    "config-schema": LazyCommand("aimux.cli.config_schema:config_schema_command", "Print config.yaml's JSON Schema."),
+    "providers": LazyCommand("aimux.cli.providers:providers_command", "List the provider plugins."),
+    "migrate": LazyCommand(
+        "aimux.cli.migrate:migrate_command", "Take over another gateway's configuration and accounts."
+    ),
+    "seed": LazyCommand("aimux.cli.seed:seed_command", "Put first credentials into the state folder."),
+    "install-service": LazyCommand(
+        "aimux.cli.service:install_service_command", "Have systemd or launchd run the gateway."
+    ),
+    "completion": LazyCommand("aimux.cli.completion:completion_command", "Print a shell's completion script."),
+}
+
+EPILOG = """\b
+Configuration, first found: --config, $AIMUX_CONFIG, ./config.yaml,
+$XDG_CONFIG_HOME/aimux/config.yaml. None at all is fine.
+Completion: eval "$(aimux completion bash)"  (zsh alike; fish: … | source)
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@config_option
+@click.pass_context
+def cli(context: click.Context, config: Path | None) -> None:
+    """One door to a team's AI accounts.
+
+    Without a command, aimux serves.
+    """
+    if context.invoked_subcommand is None:
+        from aimux.cli.serve import serve_command
+
+        context.invoke(serve_command, config=config)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = cli.main(prog_name="aimux", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort as abort:
+        # click makes one exception of Ctrl-C, the end of the input and a declined question.
+        if isinstance(abort.__cause__ or abort.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        click.echo("Aborted.", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

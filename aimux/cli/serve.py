@@ -1,0 +1,63 @@
+"""`aimux serve`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux.cli.options import ConfigRefused, config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("serve", short_help="Run the gateway. Plain `aimux` does the same.")
+@click.option("--or-demo", is_flag=True, help="While there is no account and no configuration yet, run the demo.")
+@config_option
+def serve_command(config: Path | None, or_demo: bool = False) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP takes the configuration again.
+
+    The address, accounts and what is missing go to stdout, logs to stderr.
+    """
+    if or_demo and _nothing_yet(config):
+        from aimux.cli.demo import run_demo
+
+        run_demo(os.environ.get("AIMUX_LISTEN", "127.0.0.1:8080"))
+        return
+    from aimux.app import run
+    from aimux.cli.banner import print_banner
+    from aimux.cli.options import config_path
+    from aimux.config import ConfigError, load_config
+    from aimux.gateway.listening import ListenError
+
+    try:
+        run(
+            # The file is looked for anew at each reload: it may be there by then.
+            lambda plugins: load_config(config_path(config), environ=os.environ, providers=plugins.providers),
+            print_banner,
+        )
+    except ConfigError as error:
+        raise ConfigRefused(error) from None
+    except (ListenError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _nothing_yet(config: Path | None) -> bool:
+    """A first start: nobody has configured anything, and the state folder holds no account."""
+    import asyncio
+
+    from aimux.accounts import FileVault
+    from aimux.cli.options import config_path, read_config
+    from aimux.plugin.loader import load_plugins
+
+    if config_path(config) is not None:
+        return False
+    plugins = load_plugins()
+    vault = FileVault(read_config(None, plugins).state_dir)
+
+    async def accounts() -> bool:
+        return any([await vault.list(name, provider.credential_file) for name, provider in plugins.providers.items()])
+
+    return not asyncio.run(accounts())
