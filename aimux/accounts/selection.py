@@ -105,7 +105,7 @@ class Slot:
 
     def offers(self, exclude: frozenset[str]) -> bool:
         """Whether a member is left that was not tried yet."""
-        for member in self.members:
+        for member in self.members:  # noqa: SIM110 - `any` would cost a generator for what is mostly one member
             if member.name not in exclude:
                 return True
         return False
