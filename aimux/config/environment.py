@@ -71,8 +71,10 @@ def overlay(
         if first in model.model_fields:
             _Target(result, document, list(provider_names)).set(name, [first, *rest], _value(environ[name]))
             continue
-        meant = nearest(name, (known.lower() for known in variables(model)))
-        remedy = f"did you mean {meant.upper()}?" if meant else "docs/configuration.md lists the names"
+        # Without the prefix, which would make everything look alike.
+        known = {other.removeprefix(PREFIX).lower(): other for other in variables(model)}
+        meant = nearest(name.removeprefix(PREFIX), known)
+        remedy = f"did you mean {known[meant]}?" if meant else "docs/configuration.md lists the names"
         result.misplaced.append(Misplaced(name, "is not a setting of aimux", remedy))
     return result
 

@@ -89,7 +89,7 @@ class Admin(_TokenHolder):
 
 
 class TLS(Section):
-    """HTTPS on `listen`."""
+    """Whether and with which certificate `listen` speaks HTTPS."""
 
     enabled: bool = Field(default=False, description="Serve HTTPS instead of HTTP.")
     cert_path: OptionalPath = Field(

@@ -47,7 +47,7 @@ def _entries(value: Any, info: ValidationInfo) -> Mapping[str, ProviderEntry]:
         for index, name in enumerate(value):
             if not isinstance(name, str):
                 faults.append(
-                    ((index,), wrong("is not a provider's name", "settings need the form providers: {NAME: …}"))
+                    ((index,), wrong("is not a provider's name", "with settings, write providers: {NAME: {…}}"))
                 )
             elif name in written:
                 faults.append(((index,), wrong(f"{name!r} is there twice", "remove one of them")))

@@ -93,7 +93,7 @@ def shape(annotation: Any) -> Shape:
 
 
 def from_text(value: str, kind: Shape) -> Any:
-    """A list or mapping as JSON, or a list separated by commas. What is neither stays text, and is refused as that."""
+    """A list or mapping as JSON, or a list separated by commas or spaces. Else it stays text, to be refused as that."""
     if kind == "scalar":
         return value
     text = value.strip()
@@ -102,7 +102,7 @@ def from_text(value: str, kind: Shape) -> Any:
             return json.loads(text)
         except (ValueError, RecursionError):
             return value
-    return [part.strip() for part in text.split(",") if part.strip()] if kind == "list" else value
+    return text.replace(",", " ").split() if kind == "list" else value
 
 
 def section_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:

@@ -14,8 +14,8 @@ from aimux.config.files import local_path, open_to_others, read_text
 from aimux.config.problems import MASK, wrong
 from aimux.config.sections import loading
 
-MIN_TOKEN = 16
-MAX_TOKEN = 1024
+MIN_LENGTH = 16
+MAX_LENGTH = 1024
 SAMPLE_TOKENS = frozenset({"sample-token-of-alice-make-your-own", "sample-token-of-bob-make-your-own"})
 """The tokens of config.example.yaml. Everybody knows them."""
 
@@ -40,10 +40,10 @@ _EMPTY = _sha256("")
 
 
 def _hashed(token: str) -> bytes:
-    if len(token) < MIN_TOKEN:
-        raise wrong(f"has {len(token)} characters, and at least {MIN_TOKEN} are needed", _MAKE_ONE)
-    if len(token) > MAX_TOKEN:
-        raise wrong(f"has {len(token)} characters, and at most {MAX_TOKEN} fit", _MAKE_ONE)
+    if len(token) < MIN_LENGTH:
+        raise wrong(f"has {len(token)} characters, and at least {MIN_LENGTH} are needed", _MAKE_ONE)
+    if len(token) > MAX_LENGTH:
+        raise wrong(f"has {len(token)} characters, and at most {MAX_LENGTH} fit", _MAKE_ONE)
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise wrong("holds a space or a character that no HTTP header can carry", _MAKE_ONE)
     return _checked(_sha256(token))
@@ -101,7 +101,7 @@ _HIDE = PlainSerializer(_shown, return_type=str)
 PlainToken = Annotated[
     Token,
     PlainValidator(_from_plain),
-    WithJsonSchema({"type": "string", "minLength": MIN_TOKEN, "maxLength": MAX_TOKEN, "writeOnly": True}),
+    WithJsonSchema({"type": "string", "minLength": MIN_LENGTH, "maxLength": MAX_LENGTH, "writeOnly": True}),
     _HIDE,
 ]
 TokenFile = Annotated[Token, PlainValidator(_from_file), WithJsonSchema({"type": "string"}), _HIDE]
