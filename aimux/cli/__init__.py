@@ -1,0 +1,1 @@
+"""The `aimux` command. One module a command; main.py names them all."""

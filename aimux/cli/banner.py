@@ -1,0 +1,63 @@
+"""What `aimux serve` says once it listens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from aimux import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.app import App
+
+
+def print_banner(app: App) -> None:
+    """Print it to stdout, at once. With JSON logs it stays away, because collectors read both streams as one."""
+    if app.config.log_format == "text":
+        print("\n".join(banner_lines(app, time.time())), flush=True)
+
+
+def banner_lines(app: App, now: float) -> Iterator[str]:
+    """The lines, for an app that runs. `now`: unix seconds."""
+    yield f"aimux {__version__} listens on {', '.join(app.addresses)}"
+    mounts = app.gateway.setup.mounts.mounts
+    yield from _block("mounts", [f"{mount.prefix or '/'} → {mount.provider}" for mount in mounts])
+    yield from _block("accounts", list(_accounts(app, now)))
+    yield from _block("users", [_users(app)])
+    yield from _block("missing", list(_missing(app)))
+
+
+def _block(title: str, lines: list[str]) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        yield f"  {title if index == 0 else '':<9} {line}"
+
+
+def _accounts(app: App, now: float) -> Iterator[str]:
+    for account in app.accounts():
+        state = account.state(now)
+        about = ", ".join(part for part in (account.kind, account.plan) if part)
+        why = ": ".join(part for part in (state.status, state.reason) if part)
+        yield f"{account.provider}/{account.name} ({about or 'no credential'}): {why}" + (
+            f" ({state.remedy})" if state.remedy else ""
+        )
+
+
+def _users(app: App) -> str:
+    if count := len(app.config.users):
+        return f"{count}"
+    return "none: everyone is served" if app.config.allow_anonymous else "none: only this machine is served"
+
+
+def _missing(app: App) -> Iterator[str]:
+    for mount in app.gateway.setup.mounts.mounts:
+        if not app.pools[mount.provider].accounts:
+            file = (
+                app.config.state_dir
+                / mount.provider
+                / app.gateway.setup.routes[mount.provider].provider.credential_file
+            )
+            yield f"{mount.provider} has no account: put one at {file}"
+    if not app.gateway.setup.mounts.mounts:
+        yield "providers: none is installed; see aimux providers"

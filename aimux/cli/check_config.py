@@ -1,0 +1,52 @@
+"""`aimux check-config`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux.cli.options import ConfigRefused, config_option, config_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("check-config", short_help="Check the configuration.")
+@config_option
+@click.option("--print", "show", is_flag=True, help="Print the effective configuration, with its secrets masked.")
+@click.option(
+    "--without-secrets",
+    is_flag=True,
+    help="Read no token file and no ${…} reference: for a machine that has none of them, such as a build's sandbox.",
+)
+def check_config_command(config: Path | None, show: bool, without_secrets: bool) -> None:
+    """Check the configuration, environment variables included.
+
+    Exits with 0, or with 1 and every problem: where it is, what is wrong, and what to do.
+    """
+    from aimux.cli.problems import show_problems
+    from aimux.config import ConfigError, check_form, load_config, masked
+    from aimux.plugin.loader import load_plugins
+
+    if show and without_secrets:
+        raise click.UsageError("--print needs the secrets that --without-secrets leaves out.")
+    path = config_path(config)
+    plugins = load_plugins()
+    for plugin in plugins.failed:
+        click.echo(f"warning: the plugin {plugin.name} ({plugin.distribution}) is left out: {plugin.error}", err=True)
+    try:
+        if without_secrets:
+            check_form(path, environ=os.environ, providers=plugins.providers)
+        else:
+            effective = load_config(path, environ=os.environ, providers=plugins.providers)
+            show_problems(effective.warnings, "warning")
+    except ConfigError as error:
+        raise ConfigRefused(error) from None
+    if show:
+        import yaml
+
+        click.echo(yaml.safe_dump(masked(effective), sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        click.echo(f"{path or 'the configuration (there is no file)'}: ok")

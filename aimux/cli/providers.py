@@ -1,0 +1,57 @@
+"""`aimux providers`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from aimux.plugin.loader import Plugin
+
+_COLUMNS = ("PLUGIN", "PROVIDERS", "DISTRIBUTION", "VERSION", "STATE")
+
+
+@click.command("providers", short_help="List the provider plugins.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def providers_command(context: click.Context, as_json: bool) -> None:
+    """List the provider plugins: what is loaded, where it comes from, what failed and why.
+
+    Exits with 1 where one failed.
+    """
+    from aimux.plugin.loader import load_plugins
+
+    plugins = load_plugins()
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(plugin) for plugin in plugins.plugins], indent=2, ensure_ascii=False))
+    elif not plugins.plugins:
+        click.echo("No provider plugins are installed.")
+    elif sys.stdout.isatty():
+        _show_on_terminal([_row(plugin) for plugin in plugins.plugins])
+    else:
+        rows = [_COLUMNS, *(_row(plugin) for plugin in plugins.plugins)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if plugins.failed:
+        context.exit(1)
+
+
+def _row(plugin: Plugin) -> tuple[str, ...]:
+    state = f"failed: {plugin.error}" if plugin.error else "loaded"
+    return (plugin.name, ", ".join(plugin.providers) or "-", plugin.distribution, plugin.version, state)
+
+
+def _show_on_terminal(rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
+    for *cells, state in rows:
+        table.add_row(*map(Text, cells), Text(state, "green" if state == "loaded" else "red"))
+    Console().print(table)
