@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test lint types format clean
+.PHONY: run test lint types format bench clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -23,6 +23,10 @@ types: $(STAMP)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# One table, from one run: bench/README.md. ARGS=--quick for a glance.
+bench: $(STAMP)
+	@$(BIN)/python -m bench $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

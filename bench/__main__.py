@@ -1,0 +1,230 @@
+"""`python -m bench`: every contender in turns, then one table."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import process, traffic
+from bench.contenders import CONTENDERS, Contender, Unavailable
+from bench.report import Results, table, write_readme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How much of everything."""
+
+    rounds: int
+    small: int
+    turns: int
+    latency: int
+    streams: int
+    starts: int
+
+    def order(self, kind: str) -> dict[str, int]:
+        """Connections and requests of one measurement."""
+        return {
+            "small": {"connections": 16, "requests": self.small, "warm_up": 500},
+            "turn": {"connections": 64, "requests": self.turns, "warm_up": 64},
+            "short": {"connections": 64, "requests": self.turns * 4, "warm_up": 64},
+            "latency": {"connections": 1, "requests": self.latency, "warm_up": 100},
+            "hold": {"connections": self.streams, "requests": 0, "warm_up": 0},
+        }[kind]
+
+
+FULL = Plan(rounds=5, small=6000, turns=192, latency=1500, streams=1000, starts=5)
+QUICK = Plan(rounds=1, small=2000, turns=64, latency=400, streams=1000, starts=1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def first_answer(port: int, prefix: str, server: subprocess.Popen[bytes]) -> None:
+    """Until the server has answered one small request with 200."""
+    request = traffic.request("small", prefix)
+    deadline = time.monotonic() + 30
+    answer = b""
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise Unavailable(f"exited with {server.returncode}")
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.sendall(request)
+                answer = connection.recv(65536)
+                if answer.startswith(b"HTTP/1.1 200"):
+                    return
+        except OSError:
+            pass
+        time.sleep(0.002)
+    raise Unavailable(f"did not serve within 30 s, last answer {answer[:300]!r}")
+
+
+def start(contender: Contender, home: Path, upstream: str) -> tuple[subprocess.Popen[bytes], int, float]:
+    """Start it, and wait until it has served a request: the process, its port, and the seconds that it took."""
+    port = free_port()
+    command = contender.command(home, port, upstream)
+    began = time.perf_counter()
+    server = process.start(command, process.CONTENDER_CORE, home / "output.log", dict(contender.environ))
+    try:
+        first_answer(port, contender.prefix, server)
+    except BaseException:
+        process.stop(server)
+        raise
+    return server, port, time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def load(kind: str, port: int, prefix: str, order: dict[str, int]) -> Iterator[Any]:
+    """A load generator that is warm; calling what it yields runs it and returns its result."""
+    wanted = {"kind": "small" if kind == "latency" else kind, "port": port, "prefix": prefix} | order
+    with process.pinned(process.LOAD_CORE):
+        generator = subprocess.Popen(
+            [sys.executable, "-m", "bench.load", json.dumps(wanted)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert generator.stdin
+    assert generator.stdout
+    assert generator.stderr
+    with generator:
+        if generator.stdout.readline() != "ready\n":
+            raise Unavailable(f"{kind}: {generator.stderr.read().strip()}")
+
+        def go() -> dict[str, float]:
+            assert generator.stdin
+            assert generator.stdout
+            assert generator.stderr
+            generator.stdin.write("go\n")
+            generator.stdin.flush()
+            line = generator.stdout.readline()
+            if not line:
+                raise Unavailable(f"{kind}: {generator.stderr.read().strip()}")
+            result: dict[str, float] = json.loads(line)
+            return result
+
+        try:
+            yield go
+        finally:
+            generator.kill()
+
+
+def measure(kind: str, pid: int | None, port: int, prefix: str, plan: Plan) -> dict[str, float]:
+    """One measurement of one contender (pid None: the upstream itself)."""
+    with load(kind, port, prefix, plan.order(kind)) as go:
+        if kind == "hold":
+            assert pid is not None
+            return {"rss": process.rss_bytes(pid)}
+        before = process.cpu_seconds(pid) if pid else 0.0
+        result: dict[str, float] = go()
+        if kind == "latency":
+            return {"p50": result["p50"], "p99": result["p99"]}
+        spent = process.cpu_seconds(pid) - before if pid else 0.0
+        return {kind: spent / result["requests"]}
+
+
+def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
+    results = Results(defaultdict(lambda: defaultdict(list)), {}, {})
+    upstream_port = free_port()
+    upstream_url = f"http://127.0.0.1:{upstream_port}"
+    with contextlib.ExitStack() as stack:
+        upstream = process.start(
+            [sys.executable, "-m", "bench.upstream", str(upstream_port)], process.UPSTREAM_CORE, folder / "upstream.log"
+        )
+        stack.callback(process.stop, upstream)
+        first_answer(upstream_port, "", upstream)
+        running: dict[Contender, tuple[int, int]] = {}
+        for contender in chosen:
+            home = folder / contender.name.replace(" ", "-").replace(",", "")
+            home.mkdir()
+            try:
+                for attempt in range(plan.starts):
+                    server, port, seconds = start(contender, home, upstream_url)
+                    results.values[contender.name]["start"].append(seconds)
+                    if attempt < plan.starts - 1:
+                        process.stop(server)
+            except Unavailable as reason:
+                results.skipped[contender.name] = str(reason)
+                say(f"skipped {contender.name}: {reason}")
+                continue
+            stack.callback(process.stop, server)
+            running[contender] = (server.pid, port)
+            results.versions[contender.name] = contender.version()
+            say(f"started {contender.name}")
+        for number in range(plan.rounds):
+            direct = measure("latency", None, upstream_port, "", plan)
+            for contender in list(running)[number % len(running) :] + list(running)[: number % len(running)]:
+                pid, port = running[contender]
+                for kind in contender.kinds:
+                    if kind == "hold" and number:
+                        continue
+                    try:
+                        found = measure(kind, pid, port, contender.prefix, plan)
+                    except Unavailable as reason:
+                        results.skipped[f"{contender.name}, {kind}"] = str(reason)
+                        continue
+                    if kind == "latency":
+                        found = {name: value - direct[name] for name, value in found.items()}
+                    for name, value in found.items():
+                        results.values[contender.name][name].append(value)
+                say(f"round {number + 1}/{plan.rounds}: {contender.name}")
+    return results
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Side by side with peers, in one run.")
+    parser.add_argument("--quick", action="store_true", help="one round, half a minute: noisy")
+    parser.add_argument("--rounds", type=int, help="rounds, in each of which every contender has its turn")
+    parser.add_argument("--only", action="append", metavar="NAME", help="contenders whose name begins so; repeatable")
+    parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep configurations and logs there")
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    if options.rounds:
+        plan = dataclasses.replace(plan, rounds=options.rounds)
+    chosen = [one for one in CONTENDERS if not options.only or one.name.lower().startswith(tuple(options.only))]
+    if not chosen:
+        parser.error(f"nobody is called so; there are {', '.join(one.name for one in CONTENDERS)}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(16384, hard)), hard))
+    if os.getloadavg()[0] > 0.5:
+        say(f"load average {os.getloadavg()[0]:.1f}: something else runs on this machine, the figures will be noisy")
+    with contextlib.ExitStack() as stack:
+        if options.keep:
+            options.keep.mkdir(parents=True)
+            folder = options.keep.resolve()
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aimux-bench-")))
+        results = run(plan, chosen, folder)
+    text = table(results, plan.rounds, plan.streams)
+    print(text)
+    if options.write:
+        write_readme(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Who takes part, and how each is started: pinned, on a port, in front of the same upstream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+ALL_KINDS = ("small", "turn", "short", "latency", "hold")
+
+
+class Unavailable(Exception):
+    """The contender can't take part on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`command(folder, port, upstream)` prepares what it needs in the folder and gives the command line, or raises
+    Unavailable."""
+
+    name: str
+    command: Callable[[Path, int, str], list[str]]
+    version: Callable[[], str]
+    prefix: str = ""
+    kinds: tuple[str, ...] = ALL_KINDS
+    environ: tuple[tuple[str, str], ...] = ()
+
+
+def _output(*command: str) -> str:
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return (run.stdout + run.stderr).strip().splitlines()[0]
+
+
+def _nginx(folder: Path, port: int, upstream: str) -> list[str]:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        raise Unavailable("nginx is not installed (Debian: apt-get install nginx-light)")
+    temporary = "".join(
+        f"  {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off;\nworker_processes 1;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
+        "worker_rlimit_nofile 16384;\nevents { worker_connections 8192; }\n"
+        f"http {{\n{temporary}"
+        f"  access_log {folder}/access.log;\n"
+        "  client_max_body_size 64m;\n  client_body_buffer_size 64k;\n"
+        f"  upstream fake {{\n    server {upstream.removeprefix('http://')};\n"
+        "    keepalive 2048;\n    keepalive_requests 1000000000;\n  }\n"
+        f"  server {{\n    listen 127.0.0.1:{port} backlog=4096;\n    keepalive_requests 1000000000;\n"
+        "    location / {\n      proxy_pass http://fake;\n      proxy_http_version 1.1;\n"
+        '      proxy_set_header Connection "";\n      proxy_buffering off;\n      proxy_read_timeout 600s;\n'
+        "    }\n  }\n}\n"
+    )
+    return [program, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+
+
+def _go(folder: Path, port: int, upstream: str) -> list[str]:
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
+    if go is None:
+        raise Unavailable("go is not installed")
+    program = folder / "goproxy"
+    build = subprocess.run(
+        [go, "build", "-o", program, "."],
+        cwd=HERE / "peers" / "goproxy",
+        env={**os.environ, "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOWORK": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if build.returncode:
+        raise Unavailable(f"go build failed: {build.stderr.strip().splitlines()[-1]}")
+    return [str(program), str(port), upstream]
+
+
+def _go_version() -> str:
+    return _output(shutil.which("go") or "/usr/local/go/bin/go", "version").split()[2]
+
+
+def _aiohttp(folder: Path, port: int, upstream: str) -> list[str]:
+    return [sys.executable, "-m", "bench.peers.aiohttp_proxy", str(port), upstream]
+
+
+def _aimux(users: int) -> Callable[[Path, int, str], list[str]]:
+    """The real program: users, an OAuth account, metering, metrics, access log into a file."""
+
+    def command(folder: Path, port: int, upstream: str) -> list[str]:
+        program = Path(sys.executable).with_name("aimux")
+        if not program.exists():
+            raise Unavailable(f"{program} is not installed")
+        account = folder / "state" / "claude"
+        account.mkdir(parents=True, mode=0o700, exist_ok=True)
+        account.parent.chmod(0o700)
+        credential = {
+            "accessToken": "sk-ant-oat01-bench-only-not-a-secret",
+            "refreshToken": "sk-ant-ort01-bench-only-not-a-secret",
+            "expiresAt": int((time.time() + 86400) * 1000),
+            "scopes": ["user:inference", "user:profile"],
+            "subscriptionType": "max",
+        }
+        file = account / ".credentials.json"
+        file.write_text(json.dumps({"claudeAiOauth": credential}))
+        file.chmod(0o600)
+        tokens = [traffic.USER_TOKEN, *(f"bench-user-token-{number:010}" for number in range(1, users))]
+        listed = "".join(
+            f"  - name: user{number}\n    token_sha256: {hashlib.sha256(token.encode()).hexdigest()}\n"
+            for number, token in enumerate(tokens)
+        )
+        (folder / "config.yaml").write_text(
+            f"listen: 127.0.0.1:{port}\nstate_dir: {folder}/state\n"
+            f"providers:\n  claude:\n    base_url: {upstream}\nusers:\n{listed}"
+        )
+        return [str(program), "serve", "--config", str(folder / "config.yaml")]
+
+    return command
+
+
+def _aimux_version() -> str:
+    return f"aimux {_output(str(Path(sys.executable).with_name('aimux')), '--version').split()[-1]}"
+
+
+def _python_version(package: str) -> Callable[[], str]:
+    from importlib.metadata import version
+
+    return lambda: f"{package} {version(package)} on Python {sys.version.split()[0]}"
+
+
+CONTENDERS = (
+    Contender("nginx", _nginx, lambda: _output(shutil.which("nginx") or "/usr/sbin/nginx", "-v").split()[-1]),
+    Contender("aimux", _aimux(1), _aimux_version, prefix="/claude"),
+    Contender("aimux, 10,000 users", _aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency")),
+    Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),)),
+    Contender("aiohttp server + client", _aiohttp, _python_version("aiohttp")),
+)

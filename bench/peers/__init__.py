@@ -1,0 +1,1 @@
+"""Contenders of our own making, each the usual way to write a proxy with its library."""

@@ -1,0 +1,3 @@
+module aimux.bench/goproxy
+
+go 1.21

@@ -1,0 +1,107 @@
+"""What the load generator sends and the upstream answers: the sizes of a small request and of a Claude Code turn."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+EVENTS = 300
+"""Events of a real turn."""
+FEW_EVENTS = 10
+"""Events of the turn that is subtracted to get the cost of one event."""
+TICK = 0.004
+"""Seconds between two events of a stream. All streams tick together, so that a proxy finds several ready at once."""
+
+SMALL_IN, SMALL_OUT = 4 * 1024, 1024
+TURN_IN = 60 * 1024
+
+KINDS = ("small", "turn", "short", "hold")
+
+USER_TOKEN = "bench-user-token-0123456789"
+
+_HEAD = (
+    "user-agent: claude-cli/2.1.0 (external, cli)\r\n"
+    "accept: application/json\r\n"
+    "content-type: application/json\r\n"
+    "anthropic-version: 2023-06-01\r\n"
+    "anthropic-beta: claude-code-20250219,interleaved-thinking-2025-05-14,fine-grained-tool-streaming-2025-05-14\r\n"
+    "anthropic-dangerous-direct-browser-access: true\r\n"
+    "x-app: cli\r\n"
+    "x-claude-code-session-id: 0b9f7a52-5a0e-4c53-9d37-6f0e7d1c2b3a\r\n"
+    "x-stainless-arch: x64\r\nx-stainless-lang: js\r\nx-stainless-os: Linux\r\nx-stainless-package-version: 0.60.0\r\n"
+    "x-stainless-retry-count: 0\r\nx-stainless-runtime: node\r\nx-stainless-runtime-version: v22.11.0\r\n"
+    "x-stainless-timeout: 600\r\n"
+    "accept-language: *\r\nsec-fetch-mode: cors\r\naccept-encoding: gzip, deflate\r\n"
+)
+
+
+def request(kind: str, prefix: str, number: int = 0) -> bytes:
+    """A whole request as Claude Code sends it. `number` makes it a conversation of its own."""
+    size = SMALL_IN if kind == "small" else TURN_IN
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 4096, "stream": kind != "small"}
+    body["metadata"] = {"user_id": f"user_bench_session_{number}"}
+    body["messages"] = [{"role": "user", "content": ""}]
+    filler = "the quick brown fox jumps over the lazy dog; " * (size // 40)
+    body["messages"] = [{"role": "user", "content": filler[: size - len(json.dumps(body))]}]
+    raw = json.dumps(body).encode()
+    return (
+        f"POST {prefix}/v1/messages?bench={kind} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: keep-alive\r\n"
+        f"authorization: Bearer {USER_TOKEN}\r\n{_HEAD}content-length: {len(raw)}\r\n\r\n"
+    ).encode() + raw
+
+
+def _message(text: str) -> dict[str, Any]:
+    return {
+        "model": "claude-sonnet-4-5-20250929",
+        "id": "msg_01XFDUDYJgAACzvnptvVoYEL",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 25,
+            "cache_creation_input_tokens": 100,
+            "cache_read_input_tokens": 15000,
+            "output_tokens": 290,
+        },
+    }
+
+
+def small_answer() -> bytes:
+    """A whole answer that is not streamed."""
+    raw = json.dumps(_message("x" * (SMALL_OUT - len(json.dumps(_message("")))))).encode()
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_011CSHoEeqs5C35K2UUqR7Fy\r\n"
+        b"anthropic-organization-id: 5c9a6f3e-7d5e-4f0e-8f57-3a1c5d0b6e21\r\n"
+        b"anthropic-ratelimit-unified-status: allowed\r\nanthropic-ratelimit-unified-5h-utilization: 0.21\r\n"
+        b"content-length: %d\r\n\r\n%s" % (len(raw), raw)
+    )
+
+
+def stream_head() -> bytes:
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+        b"request-id: req_011CSHoEeqs5C35K2UUqR7Fy\r\nanthropic-ratelimit-unified-status: allowed\r\n"
+        b"anthropic-ratelimit-unified-5h-utilization: 0.21\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+
+
+def stream_chunks(events: int) -> list[bytes]:
+    """The events, each in its own HTTP chunk; the last one brings the end of the body along."""
+    start = dict(_message(""), content=[], stop_reason=None)
+    delta = {"type": "text_delta", "text": " of the words that"}
+    data: list[dict[str, Any]] = [
+        {"type": "message_start", "message": start},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *[{"type": "content_block_delta", "index": 0, "delta": delta}] * (events - 5),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 290}},
+        {"type": "message_stop"},
+    ]
+    chunks = []
+    for event in data:
+        payload = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+        chunks.append(b"%x\r\n%s\r\n" % (len(payload), payload))
+    chunks[-1] += b"0\r\n\r\n"
+    return chunks

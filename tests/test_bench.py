@@ -1,0 +1,111 @@
+"""The bench itself: its traffic, its load generator and its table."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench import report, traffic
+from bench.report import Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+
+
+def body_of(message: bytes) -> bytes:
+    return message.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("small", traffic.SMALL_IN), ("turn", traffic.TURN_IN)])
+def test_requests_have_their_size(kind: str, size: int) -> None:
+    body = body_of(traffic.request(kind, "/claude"))
+    assert len(body) == size
+    assert json.loads(body)["stream"] is (kind == "turn")
+
+
+def test_answers_have_their_size() -> None:
+    assert len(body_of(traffic.small_answer())) == traffic.SMALL_OUT
+    chunks = traffic.stream_chunks(traffic.EVENTS)
+    assert len(chunks) == traffic.EVENTS
+    for chunk in chunks:
+        size, _, rest = chunk.partition(b"\r\n")
+        assert rest[int(size, 16) : int(size, 16) + 2] == b"\r\n"
+
+
+@pytest.fixture
+def upstream() -> Iterator[int]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "bench.upstream", str(port)], cwd=ROOT)
+    try:
+        while True:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("kind", ["small", "short", "hold"])
+def test_load_and_upstream_understand_each_other(upstream: int, kind: str) -> None:
+    order = {"port": upstream, "kind": kind, "connections": 4, "requests": 20, "warm_up": 4, "prefix": ""}
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.load", json.dumps(order)],
+        input="go\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
+    )
+    ready, result = run.stdout.splitlines()
+    assert ready == "ready"
+    assert kind == "hold" or json.loads(result)["requests"] == 20
+
+
+def test_the_load_generator_says_what_went_wrong() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        order = {"port": server.getsockname()[1], "kind": "small", "connections": 1, "requests": 1, "warm_up": 1}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.load", json.dumps(order | {"prefix": ""})],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        with closing(server.accept()[0]) as connection:
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+            assert "503 Service Unavailable" in process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+
+
+def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "nginx": {"small": [20e-6, 30e-6, 999e-6], "turn": [2e-3], "short": [0.26e-3], "rss": [50e6], "start": [0.01]},
+        "aimux": {"small": [90e-6], "turn": [3e-3]},
+        "aimux, 10,000 users": {"small": [99e-6]},
+    }
+    text = report.table(Results(values, {"nginx": "nginx/1"}, {"Go ReverseProxy": "go is not installed"}), 3, 1000)
+    assert "| nginx | 30 | 2.00 | 6.0 | – | – | 50 | 10 |" in text
+    assert "| aimux | 90 | 3.00 | – |" in text
+    assert "A real turn costs aimux 1.50× nginx." in text
+    assert "With 10,000 users a small request costs 1.10×" in text
+    assert "Left out: Go ReverseProxy: go is not installed." in text
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    monkeypatch.setattr(report, "README", readme)
+    report.write_readme(text)
+    assert readme.read_text() == f"before\n{report.BEGIN}\n{text}{report.END}\nafter\n"
