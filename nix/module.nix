@@ -269,10 +269,12 @@ in
 
     networking.firewall.allowedTCPPorts = lib.optional (cfg.openFirewall && port != null) port;
 
-    systemd.sockets.aimux = lib.mkIf cfg.socketActivation {
-      description = "aimux's socket";
-      wantedBy = [ "sockets.target" ];
-      listenStreams = [ (lib.removePrefix ":" (lib.removePrefix "unix:" listen)) ];
+    systemd.sockets = lib.mkIf cfg.socketActivation {
+      aimux = {
+        description = "aimux's socket";
+        wantedBy = [ "sockets.target" ];
+        listenStreams = [ (lib.removePrefix ":" (lib.removePrefix "unix:" listen)) ];
+      };
     };
 
     systemd.services.aimux = {

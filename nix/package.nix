@@ -51,7 +51,7 @@ let
 
     postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
       for shell in bash zsh fish; do
-        _AIMUX_COMPLETE="''${shell}_source" $out/bin/aimux >aimux.$shell
+        $out/bin/aimux completion $shell >aimux.$shell
       done
       installShellCompletion --cmd aimux aimux.{bash,zsh,fish}
       ${python3.interpreter} -m aimux.cli.man >aimux.1

@@ -21,7 +21,7 @@ let
   declared = path: options: value:
     mapAttrs (n: option:
       if option._type or "" != "option" then declared "${path}.${n}" option (value.${n} or { })
-      else if value ? ${n} then fill "${path}.${n}" option.type value.${n}
+      else if value.${n} or null != null then fill "${path}.${n}" option.type value.${n}
       else if option ? default then fill "${path}.${n}" option.type option.default
       else throw "The option `${path}.${n}' was accessed but has no value defined.") options;
 in

@@ -17,10 +17,10 @@ let
         builder = bash;
         args = [
           "-euc"
-          script
+          # Bash would exec a last program in its own place, and Nix kills builders of which nothing but that is left.
+          "export HOME=$NIX_BUILD_TOP\n${script}\n:"
         ];
         PATH = host.path or "/usr/bin:/bin";
-        HOME = "/homeless-shelter";
       }
       // attrs
     );
@@ -61,7 +61,7 @@ let
       buildPythonApplication =
         attrs:
         build "${attrs.pname}-${attrs.version}" { inherit (attrs) src; } ''
-          ${python} -m pip install --quiet --no-deps --no-build-isolation --no-index --no-cache-dir --no-warn-script-location \
+          ${python} -m pip install --quiet --no-deps --no-build-isolation --no-index --no-cache-dir --ignore-installed --no-warn-script-location \
             --root-user-action ignore --disable-pip-version-check --prefix $out $src
           export PYTHONPATH=$(echo $out/lib/python*/site-packages)
           mv $out/bin/aimux $out/bin/.aimux-wrapped
@@ -91,10 +91,12 @@ let
       "git"
       "gnumake"
       "installShellFiles"
+      "jq"
       "kubectl"
       "nginx"
       "nix"
       "nixfmt-tree"
+      "openssl"
       "ruff"
       "systemd"
     ]
@@ -109,7 +111,7 @@ let
         cc.cc.lib = named "gcc-lib";
       };
       prometheus.cli = named "promtool";
-      python3 = {
+      python3 = named "python3" // {
         interpreter = python;
         pkgs = python3Packages;
         withPackages =
@@ -126,6 +128,7 @@ let
           generate = name: value: builtins.toFile name (builtins.toJSON value);
         };
       runCommand = build;
+      writeText = builtins.toFile;
       mkShell = attrs: build "shell" { inherit (attrs) packages RUFF LD_LIBRARY_PATH; } ": >$out";
       # Evaluates every machine of the test; there is nothing here to boot them with.
       testers.runNixOSTest =

@@ -1,0 +1,88 @@
+"""The flake: it parses, it evaluates as a whole, and what it packages runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from tests.nix.conftest import Nix
+
+SYSTEMS = {"x86_64-linux", "aarch64-linux", "aarch64-darwin"}
+
+
+def test_every_nix_file_parses(nix: Nix, repository: Path) -> None:
+    files = [repository / "flake.nix", *sorted((repository / "nix").rglob("*.nix"))]
+    assert len(files) > 5
+    nix.run("nix-instantiate", "--parse", *map(str, files))
+
+
+def test_the_whole_flake_evaluates_on_every_system(nix: Nix, flake: Path, on_stub: list[str]) -> None:
+    done = nix.run("nix", "flake", "check", "--all-systems", "--no-build", *on_stub, f"path:{flake}")
+    for system in SYSTEMS:
+        assert f"packages.{system}.aimux" in done.stderr
+    assert "checks.x86_64-linux.vm" in done.stderr
+
+
+def test_outputs(nix: Nix, flake: Path, on_stub: list[str]) -> None:
+    shown = json.loads(nix.run("nix", "flake", "show", "--json", "--all-systems", *on_stub, f"path:{flake}").stdout)
+    assert set(shown) == {"apps", "checks", "devShells", "formatter", "nixosModules", "overlays", "packages"}
+    for output in ("packages", "apps"):
+        assert set(shown[output]) == SYSTEMS
+        assert all(set(names) == {"aimux", "default"} for names in shown[output].values())
+    assert set(shown["nixosModules"]) == {"aimux", "default"}
+    assert set(shown["checks"]["aarch64-linux"]) == {"package", "module", "vm"}
+    assert set(shown["checks"]["aarch64-darwin"]) == {"package"}
+
+
+def test_it_runs(nix: Nix, flake: Path, on_stub: list[str], repository: Path) -> None:
+    version = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"]
+    done = nix.run("nix", "run", *on_stub, f"path:{flake}#aimux", "--", "--version")
+    assert done.stdout == f"aimux {version}\n"
+
+
+def test_the_package_has_completions_and_a_manual_page(
+    nix: Nix, flake: Path, on_stub: list[str], tmp_path: Path
+) -> None:
+    nix.run("nix", "build", *on_stub, "--out-link", str(tmp_path / "result"), f"path:{flake}#aimux")
+    share = tmp_path / "result/share"
+    assert {path.name for path in (share / "completions").iterdir()} == {"aimux.bash", "aimux.fish", "aimux.zsh"}
+    assert "_AIMUX_COMPLETE" in (share / "completions/aimux.bash").read_text()
+    assert ".SS aimux serve" in (share / "man/man1/aimux.1").read_text()
+
+
+def test_the_module_check_builds_and_with_it_a_checked_configuration(nix: Nix, flake: Path, on_stub: list[str]) -> None:
+    system = nix.run("nix-instantiate", "--eval", "--raw", "--expr", "builtins.currentSystem").stdout
+    nix.run("nix", "build", "--no-link", *on_stub, f"path:{flake}#checks.{system}.module")
+
+
+def test_the_lock_belongs_to_the_input(repository: Path) -> None:
+    lock = json.loads((repository / "flake.lock").read_text())
+    node = lock["nodes"][lock["nodes"]["root"]["inputs"]["nixpkgs"]]
+    url = re.search(r'nixpkgs\.url = "github:([^/]+)/([^/]+)/([^"]+)"', (repository / "flake.nix").read_text())
+    assert url is not None
+    assert node["original"] == {"type": "github", "owner": url[1], "repo": url[2], "ref": url[3]}
+    assert re.fullmatch(r"[0-9a-f]{40}", node["locked"]["rev"])
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9._-]", one)[0].lower().replace("_", "-") for one in requirements}
+
+
+def test_the_package_depends_on_what_pyproject_says(nix: Nix, repository: Path) -> None:
+    expression = """
+      let
+        pkgs = import ./nix/tests/stub/pkgs.nix { system = "x86_64-linux"; };
+        package = pkgs.callPackage ./nix/package.nix { };
+      in
+      builtins.mapAttrs (_: map (p: p.pname)) { inherit (package) dependencies nativeCheckInputs; }
+    """
+    done = nix.run("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
+    package = json.loads(done.stdout)
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    assert set(package["dependencies"]) == _names(project["dependencies"])
+    # What the tests import, and no more: tools and stubs are for those who develop.
+    assert set(package["nativeCheckInputs"]) - {"pytestcheckhook"} <= _names(
+        project["optional-dependencies"]["dev"]
+    ) | {"pytestCheckHook"}

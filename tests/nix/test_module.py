@@ -1,0 +1,219 @@
+"""The NixOS module: which unit and which configuration come out of which settings, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.cli.units import unit_settings
+from tests.nix.conftest import Nix
+from tests.tools import program
+
+ALICE = {"users": {"alice": {"tokenFile": "/run/secrets/alice"}}}
+FULL: dict[str, Any] = {
+    "enable": True,
+    "openFirewall": True,
+    "settings": {
+        "listen": ":8080",
+        "log_format": "json",
+        "providers": {"chatgpt": {"api_key": "${cred:openai-key}"}, "claude": {}},
+        "users": [{"name": "carol", "token_sha256": "c" * 64}],
+    },
+    "users": {
+        "alice": {"tokenFile": "/run/secrets/alice", "groups": ["research"]},
+        "bob": {"token_sha256": "b" * 64},
+    },
+    "providers": {"claude": {"credentialFile": "/run/secrets/claude.json"}},
+    "credentials": {"openai-key": "/run/secrets/openai"},
+    "environmentFile": "/run/secrets/aimux.env",
+}
+
+
+def unit_text(service: Mapping[str, Any]) -> str:
+    """The unit as NixOS writes it: a line for each element of a list."""
+    lines = []
+    for name, value in service["serviceConfig"].items():
+        for one in value if isinstance(value, list) else [value]:
+            lines.append(f"{name}={str(one).lower() if isinstance(one, bool) else one}")
+    return "\n".join([f"[Unit]\nDescription={service['description']}\n[Service]", *lines, ""])
+
+
+def test_disabled_it_changes_nothing(nix: Nix, lib: str) -> None:
+    made = nix.module({"settings": {"listen": ":1"}}, lib=lib)
+    assert made == {"failed": [], "services": {}, "sockets": {}, "ports": [], "config": None}
+
+
+def test_full(nix: Nix, lib: str) -> None:
+    made: Any = nix.module(FULL, lib=lib)
+    assert made["failed"] == []
+    assert made["ports"] == [8080]
+    service = made["services"]["aimux"]["serviceConfig"]
+    assert service["Type"] == "notify"
+    assert service["WatchdogSec"] > 0
+    assert service["StateDirectory"] == "aimux"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["EnvironmentFile"] == "/run/secrets/aimux.env"
+    assert service["ExecReload"].endswith("/bin/kill -HUP $MAINPID")
+    assert service["ExecStartPre"].endswith("claude=%d/provider-claude")
+    assert service["LoadCredential"] == [
+        "openai-key:/run/secrets/openai",
+        "provider-claude:/run/secrets/claude.json",
+        "user-alice:/run/secrets/alice",
+    ]
+    assert made["config"] == {
+        "listen": ":8080",
+        "log_format": "json",
+        "providers": {"chatgpt": {"api_key": "${cred:openai-key}"}, "claude": {}},
+        "state_dir": "/var/lib/aimux",
+        "users": [
+            {"name": "carol", "token_sha256": "c" * 64},
+            {"name": "alice", "token": "${cred:user-alice}", "groups": ["research"]},
+            {"name": "bob", "token_sha256": "b" * 64},
+        ],
+    }
+
+
+def test_the_sandbox_is_the_one_of_unit_toml(nix: Nix) -> None:
+    made: Any = nix.module({"enable": True})
+    service = made["services"]["aimux"]["serviceConfig"]
+    settings = unit_settings()
+    expected = settings["service"] | settings["hardening"] | settings["system"]
+    assert {name: service[name] for name in expected} == expected
+
+
+def test_a_low_port_gets_exactly_one_capability(nix: Nix, lib: str) -> None:
+    made: Any = nix.module({"enable": True, "settings": {"listen": "[::1]:443"}}, lib=lib)
+    service = made["services"]["aimux"]["serviceConfig"]
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    assert service["PrivateUsers"] is False
+
+
+@pytest.mark.parametrize(
+    ("listen", "stream"),
+    [
+        (":443", "443"),
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("[::1]:8080", "[::1]:8080"),
+        ("unix:/run/a.sock", "/run/a.sock"),
+    ],
+)
+def test_with_a_socket_systemd_binds_and_no_capability_is_needed(nix: Nix, listen: str, stream: str) -> None:
+    made: Any = nix.module({"enable": True, "socketActivation": True, "settings": {"listen": listen}})
+    assert made["failed"] == []
+    assert made["sockets"]["aimux"]["listenStreams"] == [stream]
+    service = made["services"]["aimux"]
+    assert service["requires"] == ["aimux.socket"]
+    assert service["stopIfChanged"] is False
+    assert service["serviceConfig"]["CapabilityBoundingSet"] == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"settings": {"listen": ":70000"}}, "no port from 1 to 65535"),
+        ({"settings": {"listen": ":0"}}, "no port from 1 to 65535"),
+        ({"settings": {"listen": "localhost"}}, "no port from 1 to 65535"),
+        ({"settings": {"listen": "unix:/run/a.sock"}}, "socketActivation = true"),
+        ({"settings": {"state_dir": "/srv/aimux"}}, "directly below /var/lib"),
+        ({"settings": {"state_dir": "/var/lib/../../etc"}}, "directly below /var/lib"),
+        ({"users": {"bob": {}}}, "bob must have exactly one of tokenFile and token_sha256"),
+        ({"users": {"b:b": {"tokenFile": "/run/x"}}}, "no credential named user-b:b"),
+    ],
+)
+def test_refused_with_a_reason(nix: Nix, lib: str, settings: dict[str, Any], says: str) -> None:
+    made: Any = nix.module({"enable": True, **settings}, lib=lib)
+    assert any(says in message for message in made["failed"]), made["failed"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"users": [{"name": "a", "token": "in-the-clear-0123456789"}]}, "settings.users[0].token"),
+        ({"providers": {"claude": {"api_key": "k"}}}, "settings.providers.claude.api_key"),
+        ({"admin": {"token": "t"}}, "settings.admin.token"),
+        ({"providers": {"claude": {"headers": {"x": "Bearer abc"}}}}, "settings.providers.claude.headers.x"),
+        ({"database": "postgresql://aimux:secret@db/aimux"}, "settings.database"),
+    ],
+)
+def test_a_secret_in_the_settings_is_refused_and_not_repeated(
+    nix: Nix, lib: str, settings: dict[str, Any], where: str
+) -> None:
+    made: Any = nix.module({"enable": True, "settings": settings}, lib=lib)
+    assert len(made["failed"]) == 1
+    message = made["failed"][0]
+    assert where in message
+    assert "services.aimux.users.<name>.tokenFile" in message
+    assert "services.aimux.credentials.<name>" in message
+    for secret in ("in-the-clear", "Bearer abc", "secret@db"):
+        assert secret not in message
+
+
+def test_references_are_no_secrets(nix: Nix) -> None:
+    settings = {
+        "users": [{"name": "a", "token": "${cred:a}"}, {"name": "b", "token_file": "/run/b"}],
+        "providers": {"claude": {"api_key": "${env:KEY}", "headers": {"x": "Bearer ${cred:x}"}}},
+    }
+    made: Any = nix.module({"enable": True, "settings": settings})
+    assert made["failed"] == []
+
+
+@pytest.mark.parametrize("lib", ["real"], indirect=True)
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"tokenfile": "/run/x"}, "tokenfile"),
+        ({"users": {"a": {"tokenFile": "/nix/store/00000000000000000000000000000000-x/token"}}}, "tokenFile"),
+        ({"environmentFile": "relative"}, "environmentFile"),
+        ({"credentials": {"a": 1}}, "credentials"),
+        ({"settings": {"listen": 8080}}, "listen"),
+    ],
+)
+def test_the_real_lib_refuses_wrong_types(nix: Nix, lib: str, settings: dict[str, Any], says: str) -> None:
+    # Where the store is not at its usual place, a path in it has to be written as that place has it.
+    store = nix.environ["NIX_STORE_DIR"]
+    text = {name: _in_store(value, store) for name, value in settings.items()}
+    made: Any = nix.module({"enable": True, **text}, lib=lib, check=False)
+    assert says in made["error"]
+
+
+def _in_store(value: Any, store: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _in_store(one, store) for name, one in value.items()}
+    return value.replace("/nix/store", store) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("settings", [{}, FULL, {"settings": {"listen": ":443"}}], ids=["plain", "full", "low port"])
+def test_systemd_has_nothing_to_say_against_the_unit(nix: Nix, tmp_path: Path, settings: dict[str, Any]) -> None:
+    analyze = program("systemd-analyze", "systemd")
+    made: Any = nix.module({**settings, "enable": True})
+    service = made["services"]["aimux"]
+    for name in ("ExecStart", "ExecStartPre", "ExecReload"):  # nothing was built, so the programs are stand-ins
+        if command := service["serviceConfig"].get(name):
+            service["serviceConfig"][name] = f"/bin/true {command.partition(' ')[2]}"
+    unit = tmp_path / "aimux.service"
+    unit.write_text(unit_text(service))
+    verified = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    security = [analyze, "security", "--offline=yes", "--threshold=20", str(unit)]
+    judged = subprocess.run(security, capture_output=True, text=True, timeout=60)
+    assert judged.returncode == 0, judged.stdout
+
+
+def test_a_wrong_setting_fails_the_build(nix: Nix, flake: Path, stub: Path) -> None:
+    """Not at the service's start: the rendered configuration goes through the packaged `aimux check-config`."""
+    expression = f"""
+      let
+        pkgs = import {stub}/pkgs.nix {{ system = builtins.currentSystem; }};
+        wrong = {{ services.aimux = {{ enable = true; settings.listn = ":8080"; }}; }};
+        machine = pkgs.nixosSystem {{ modules = [ {flake}/nix/module.nix wrong ]; }};
+      in
+      machine.config.environment.etc."aimux/config.json".source
+    """
+    done = nix.run("nix-build", "--no-out-link", "--expr", expression, check=False)
+    assert done.returncode != 0
+    assert "listn" in done.stderr
+    assert "did you mean" in done.stderr
