@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile
 from aimux.config import ConfigError
-from aimux.gateway import Authentication, Gateway, MountTable, Route, Setup
+from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.listening import address_of, listen_on
 from aimux.gateway.sight import sight
 from aimux.logs import Logs
@@ -84,7 +84,7 @@ class App:
                 accounts=self.accounts, certificate_not_after=lambda: self.tls.not_after if self.tls else None
             )
             setup = await self._setup(config)
-            self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, self._control)
+            self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, Journal(), self._control)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None
             self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
@@ -121,12 +121,14 @@ class App:
                 self.pools[name] = AccountPool(provider, self._vault, self._http, options=options)
             await self.pools[name].load()
         mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
+        routes = {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()}
         return Setup(
             Authentication(
                 config.users, allow_anonymous=config.allow_anonymous, trusted_proxies=config.trusted_proxies
             ),
             MountTable(mounts),
-            {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()},
+            routes,
+            ModelRoutes(config.models, routes),
             config.max_body_size,
             config.request_timeout,
         )

@@ -37,6 +37,8 @@ from aimux.plugin.formats import anthropic, openai
 from aimux.plugin.oauth import header_safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aimux.plugin import Body
     from aimux.plugin.formats import Format
     from aimux.plugin.types import Headers
@@ -64,6 +66,7 @@ class Compatible(Provider):
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         super().__init__(settings, instance=instance)
         self._anthropic = self.settings.format == "anthropic"
+        self.wire_format = self.settings.format
         self._format: Format = anthropic if self._anthropic else openai
         self._bearer = (self.settings.auth or ("x-api-key" if self._anthropic else "bearer")) == "bearer"
         base = self.settings.base_url
@@ -91,6 +94,9 @@ class Compatible(Provider):
 
     def session_key(self, request: RequestHead, body: Body) -> str | None:
         return self._format.session_key(request, body)
+
+    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+        return self._format.list_models(request, answer, names)
 
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         if status == 402:  # OpenRouter and DeepSeek: no credit left

@@ -3,6 +3,8 @@
 from aimux.gateway.attempts import Route
 from aimux.gateway.auth import Authentication
 from aimux.gateway.gateway import Gateway, Setup
+from aimux.gateway.journal import Journal
+from aimux.gateway.models import ModelRoutes
 from aimux.gateway.mounts import MountTable
 
-__all__ = ["Authentication", "Gateway", "MountTable", "Route", "Setup"]
+__all__ = ["Authentication", "Gateway", "Journal", "ModelRoutes", "MountTable", "Route", "Setup"]

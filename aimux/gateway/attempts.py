@@ -6,28 +6,28 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from aimux.accounts import Selection
-from aimux.gateway.headers import to_upstream
+from aimux.gateway.journal import Note
+from aimux.gateway.models import rewrite_model
+from aimux.gateway.upstream_request import build_request
 from aimux.plugin.codings import DecodeError, decode
 from aimux.plugin.errors import ErrorKind, GatewayError, RefreshError, RefreshRejected
 from aimux.plugin.provider import Provider
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
 from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
-from aimux.relay.head import build_head, clean
-from aimux.relay.pool import Origin, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from aimux.accounts import Account, AccountPool
+    from aimux.accounts import Account, AccountPool, Selection
     from aimux.gateway.auth import Caller
+    from aimux.gateway.models import Target
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Credential
     from aimux.relay.head import ResponseHead
+    from aimux.relay.pool import Pool
     from aimux.relay.upstream import Exchange
 
 log = logging.getLogger("aimux.gateway")
@@ -39,12 +39,10 @@ ERROR_BODY_SECONDS = 5.0
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
 
-origin_of = lru_cache(maxsize=256)(Origin.parse)
-
 
 @dataclass(slots=True)
 class Route:
-    """A mounted provider with its accounts."""
+    """A provider with its accounts, ready to serve."""
 
     provider: Provider
     accounts: AccountPool
@@ -52,7 +50,7 @@ class Route:
     """The configuration names it: without an account that can serve, aimux isn't ready."""
     hidden: frozenset[bytes] = field(init=False)
     watches_openings: bool = field(init=False)
-    extra_headers: dict[str, str] = field(init=False)
+    extra_headers: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.hidden = frozenset(name.encode("latin-1") for name in self.provider.hidden_headers)
@@ -61,24 +59,34 @@ class Route:
             name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
         }
 
+    def __hash__(self) -> int:
+        return id(self)
+
 
 @dataclass(slots=True)
 class Call:
-    """A client's request as the attempts need it."""
+    """A client's request as the attempts need it. `targets` are tried in their order."""
 
-    route: Route
     head: RequestHead
     raw_headers: Iterable[tuple[bytes, bytes]]
     body: Body
     caller: Caller
     record: RequestRecord
+    targets: Sequence[Target]
     selection: Selection
+    notes: list[Note] = field(default_factory=list)
+
+    def note(self, account: str, status: int, action: str, reason: str) -> None:
+        """Remember a step for `aimux why`."""
+        record = self.record
+        self.notes.append(Note(record.provider, account, status, action, reason, time.time() - record.time))
 
 
 @dataclass(slots=True)
 class Attempt:
     """One answer of an upstream, not yet sent to the client. Its account is in flight until `end`."""
 
+    route: Route
     account: Account
     exchange: Exchange
     head: ResponseHead
@@ -102,9 +110,25 @@ class Attempts:
         self._pool = pool
         self._deadline = time.monotonic() + request_timeout
         self._tried: set[str] = set()
-        self._renewed: set[str] = set()
+        """Accounts of the present target."""
+        self._renewed: set[Account] = set()
         self._last: Attempt | None = None
         self._cause: Exception | None = None
+        self._waiting = list(call.targets)
+        self._enter(self._waiting.pop(0))
+
+    def _enter(self, target: Target) -> None:
+        call = self._call
+        self._route = target.route
+        self._body = call.body
+        self._selection = call.selection
+        self._tried = set()
+        if target.model is not None:
+            self._body = rewrite_model(call.body, target.model)
+            self._selection = replace(self._selection, model=target.model)
+        if target.account is not None and call.selection.pinned is None:
+            self._selection = replace(self._selection, pinned=target.account)
+        call.record.provider = target.route.provider.instance
 
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
@@ -116,28 +140,26 @@ class Attempts:
 
     async def _run(self) -> Attempt:
         call = self._call
-        accounts = call.route.accounts
-        account = accounts.select(call.selection, time.time())
+        account = self._next() or self._last_resort()
         if account is None:
-            account = accounts.last_resort(call.selection, time.time())
-            if account is None:
-                raise self._nobody()
-            # Its limit is known to be reached: one try, whose answer is the client's.
-            self._tried.update(accounts.accounts)
+            raise self._nobody()
         while account is not None:
             self._tried.add(account.name)
             attempt = await self._attempt(account)
+            again = None
             if attempt is not None:
-                if attempt.verdict.action is Action.RELAY:
+                verdict = attempt.verdict
+                call.note(account.name, attempt.head.status, verdict.action.value, verdict.reason)
+                if verdict.action is Action.RELAY:
                     self._keep(None)
                     return attempt
                 self._keep(attempt)
-                again = await self._judge(attempt)
-            else:
-                again = None
+                again = self._judge(attempt)
             if call.record.attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
                 break
             account = again or self._next()
+            if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
+                await asyncio.sleep(min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic())))
         if self._last is not None:
             return self._settle(self._last)
         raise self._failure()
@@ -149,32 +171,43 @@ class Attempts:
         self._last = attempt
 
     def _next(self) -> Account | None:
-        selection = self._call.selection
-        others = Selection(
-            model=selection.model,
-            session=selection.session,
-            exclude=selection.exclude | self._tried,
-            groups=selection.groups,
-            pinned=selection.pinned,
-        )
-        return self._call.route.accounts.select(others, time.time())
+        """An account that can serve, of this target or of the next one that has any."""
+        while True:
+            selection = replace(self._selection, exclude=frozenset(self._tried)) if self._tried else self._selection
+            account = self._route.accounts.select(selection, time.time())
+            if account is not None or not self._waiting:
+                return account
+            self._enter(self._waiting.pop(0))
+
+    def _last_resort(self) -> Account | None:
+        """Everybody's limit is known to be reached: one try all the same, whose answer is the client's."""
+        for target in self._call.targets:
+            self._enter(target)
+            account = self._route.accounts.last_resort(self._selection, time.time())
+            if account is not None:
+                self._tried.update(self._route.accounts.accounts)
+                return account
+        return None
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 
     async def _attempt(self, account: Account) -> Attempt | None:
         """Send to one account. None: there was no answer, `_cause` says why."""
-        call = self._call
+        call, route = self._call, self._route
         record = call.record
         record.account = account.name
         try:
             credential = account.usable(time.time()) or await account.renew()
         except RefreshError as error:
             self._cause = error
+            call.note(account.name, 0, "skipped", error.reason)
             return None
-        request, origin = self._build(credential)
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             return None
+        request, origin = build_request(
+            route.provider.prepare(call.head, credential), call, self._body, route.extra_headers
+        )
         record.attempts += 1
         account.in_flight += 1
         try:
@@ -182,19 +215,13 @@ class Attempts:
         except RelayError as error:
             account.in_flight -= 1
             self._cause = error
-            log.warning(
-                "%s: %s account %s: %s",
-                record.request_id,
-                record.provider,
-                account.name,
-                error,
-                extra={"phase": error.phase},
-            )
+            call.note(account.name, 0, error.phase, str(error))
+            log.warning("%s: %s account %s: %s", record.request_id, record.provider, account.name, error)
             return None
         except BaseException:
             account.in_flight -= 1
             raise
-        attempt = Attempt(account, exchange, head)
+        attempt = Attempt(route, account, exchange, head)
         try:
             attempt.verdict = await self._classify(attempt, credential)
         except BaseException:
@@ -202,67 +229,42 @@ class Attempts:
             raise
         return attempt
 
-    def _build(self, credential: Credential) -> tuple[list[bytes], Origin]:
-        call = self._call
-        upstream = call.route.provider.prepare(call.head, credential)
-        origin = origin_of(upstream.base_url)
-        replaced = {name.lower(): value for name, value in upstream.set_headers.items()}
-        replaced.update(call.route.extra_headers)
-        fields = to_upstream(
-            call.raw_headers, token=call.caller.token, dropped=upstream.drop_headers, replaced=replaced
-        )
-        body = call.body.raw
-        fields.insert(0, (b"Host", origin.host_header))
-        fields += [(name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
-        if body or call.head.method in {"POST", "PUT", "PATCH"}:
-            fields.append((b"Content-Length", b"%d" % len(body)))
-        target = origin.base_path + clean(upstream.target)
-        start = b"%b %b HTTP/1.1" % (call.head.method.encode("latin-1"), target)
-        head = build_head(start, fields)
-        return ([head, body] if body else [head]), origin
-
     async def _classify(self, attempt: Attempt, credential: Credential) -> Verdict:
         """Judge the answer, and keep what its headers say about limits."""
-        route, head, now = self._call.route, attempt.head, time.time()
+        route, head = attempt.route, attempt.head
         provider = route.provider
         limits = provider.limits(head.headers)
         if limits:
-            attempt.account.observe(limits, now)
+            attempt.account.observe(limits, time.time())
         if head.status < 400:
-            if (
-                head.status == 200
-                and route.watches_openings
-                and head.get("content-type").startswith("text/event-stream")
-            ):
-                return await self._opening(attempt)
-            return RELAY
+            streamed = head.status == 200 and head.get("content-type").startswith("text/event-stream")
+            return await self._opening(attempt) if streamed and route.watches_openings else RELAY
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
         body = _decoded(payload, head.get("content-encoding"))
-        verdict = provider.classify(head.status, head.headers, body, model=self._call.record.model)
+        verdict = provider.classify(head.status, head.headers, body, model=self._selection.model)
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, credential, verdict)
         return verdict
 
     async def _opening(self, attempt: Attempt) -> Verdict:
         """An error can hide in a 200's stream; before its first content it can still be retried."""
-        provider, coding = self._call.route.provider, attempt.head.get("content-encoding")
-        seen: list[Verdict] = []
+        provider, coding = attempt.route.provider, attempt.head.get("content-encoding")
+        verdict: Verdict | None = None
 
         def decided(payload: bytes) -> bool:
+            nonlocal verdict
             verdict = provider.opening(_decoded(payload, coding)) if payload else None
-            if verdict is not None:
-                seen.append(verdict)
             return verdict is not None
 
         await attempt.exchange.peek(decided, OPENING_SECONDS)
-        return seen[-1] if seen else RELAY
+        return verdict or RELAY
 
     async def _unauthorized(self, attempt: Attempt, credential: Credential, verdict: Verdict) -> Verdict:
         """401: read the credential again, renew it, retry once; a fresh one that is refused too parks the account."""
         account = attempt.account
-        if account.name in self._renewed:
+        if account in self._renewed:
             return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
-        self._renewed.add(account.name)
+        self._renewed.add(account)
         try:
             await account.renew(rejected=credential)
         except RefreshRejected as error:
@@ -273,7 +275,7 @@ class Attempts:
             return Verdict(Action.BACK_OFF, error.reason)
         return verdict
 
-    async def _judge(self, attempt: Attempt) -> Account | None:
+    def _judge(self, attempt: Attempt) -> Account | None:
         """Carry the verdict out. Returns the account if it should be tried again."""
         account, verdict = attempt.account, attempt.verdict
         log.info(
@@ -289,8 +291,6 @@ class Attempts:
             return account
         if verdict.action in {Action.COOL_DOWN, Action.PARK}:
             account.apply(verdict, time.time())
-        elif verdict.action is Action.BACK_OFF and self._next() is not None:
-            await asyncio.sleep(min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic())))
         return None
 
     # --- when nothing worked --------------------------------------------------------------------------------------
@@ -298,13 +298,13 @@ class Attempts:
     def _settle(self, attempt: Attempt) -> Attempt:
         """The last real answer, with the time at which some account is free again."""
         self._last = None
-        accounts = self._call.route.accounts
+        accounts = attempt.route.accounts
         if attempt.verdict.action is Action.COOL_DOWN and len(accounts.accounts) > 1:
-            attempt.retry_after = accounts.retry_after(self._call.selection, time.time())
+            attempt.retry_after = accounts.retry_after(self._selection, time.time())
         return attempt
 
     def _failure(self) -> GatewayError:
-        cause, name = self._cause, self._call.route.provider.instance
+        cause, name = self._cause, self._route.provider.instance
         if isinstance(cause, HeadTimeout) or (cause is None and time.monotonic() >= self._deadline):
             return GatewayError(ErrorKind.TIMEOUT, f"{name} did not answer in time: {cause or 'the time is used up'}.")
         if isinstance(cause, ConnectError):
@@ -315,26 +315,19 @@ class Attempts:
 
     def _nobody(self) -> GatewayError:
         """No account can serve. Trying again helps only where one is merely cooling down or can't be renewed now."""
-        route, now = self._call.route, time.time()
-        name = route.provider.instance
-        wait = route.accounts.retry_after(self._call.selection, now)
-        if self._call.selection.pinned and self._call.selection.pinned not in route.accounts.accounts:
-            return GatewayError(
-                ErrorKind.BAD_REQUEST, f"{name} has no account {self._call.selection.pinned!r}.", retry=False
-            )
-        why = "it has no account yet; run `aimux login` or `aimux import`"
-        if route.accounts.accounts:
-            states = (
-                f"{a.name}: {s.status} ({s.reason})" for a in route.accounts.accounts.values() for s in [a.state(now)]
-            )
-            why = "; ".join(list(states)[:5])
+        accounts, now = self._route.accounts, time.time()
+        name, pinned = self._route.provider.instance, self._selection.pinned
+        if pinned is not None and pinned not in accounts.accounts:
+            return GatewayError(ErrorKind.BAD_REQUEST, f"{name} has no account {pinned!r}.", retry=False)
         if isinstance(self._cause, RefreshError) and not isinstance(self._cause, RefreshRejected):
-            return GatewayError(
-                ErrorKind.UNAVAILABLE, f"No {name} account can serve now: {self._cause}.", retry_after=5
-            )
+            message = f"No {name} account can serve now: {self._cause}."
+            return GatewayError(ErrorKind.UNAVAILABLE, message, retry_after=5)
+        states = [(account.name, account.state(now)) for account in accounts.accounts.values()]
+        why = "; ".join(f"{account} is {state.status} ({state.reason})" for account, state in states[:5])
+        wait = accounts.retry_after(self._selection, now)
         return GatewayError(
             ErrorKind.UNAVAILABLE,
-            f"No {name} account can serve: {why}.",
+            f"No {name} account can serve: {why or 'it has none yet; see `aimux login` and `aimux import`'}.",
             retry=None if wait is not None else False,
             retry_after=wait,
         )

@@ -11,23 +11,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from aimux.accounts import Selection
 from aimux.gateway.answers import SENT, SENT_LAST, ClientSink, error_response
-from aimux.gateway.attempts import Attempt, Attempts, Call, Route
+from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempt, Attempts, Call, Route
 from aimux.gateway.headers import to_client
 from aimux.gateway.mounts import MountTable, check_target
 from aimux.gateway.server import ClientProtocol, FrontServer
+from aimux.gateway.sessions import session_of
 from aimux.gateway.tap import Tap
 from aimux.metering.record import RequestRecord
+from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body, RequestHead
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from aiohttp import web
-
     from aimux.gateway.auth import Authentication, Caller
+    from aimux.gateway.journal import Journal, Note
+    from aimux.gateway.models import ModelRoutes
     from aimux.logs import AccessLog
     from aimux.metering.metrics import Metrics
     from aimux.plugin.provider import Provider
@@ -46,6 +50,7 @@ class Setup:
     authentication: Authentication
     mounts: MountTable
     routes: Mapping[str, Route]
+    models: ModelRoutes
     max_body_size: int
     request_timeout: float
 
@@ -58,6 +63,7 @@ class Gateway:
     pool: Pool
     metrics: Metrics
     access_log: AccessLog
+    journal: Journal
     control: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
     draining: bool = False
     server: FrontServer = field(init=False)
@@ -75,6 +81,7 @@ class Gateway:
         started = time.perf_counter()
         provider: Provider | None = None
         response: web.StreamResponse
+        notes: list[Note] = []
         self._open += 1
         try:
             check_target(target)
@@ -86,8 +93,9 @@ class Gateway:
                 route = setup.routes[mount.provider]
                 provider = route.provider
                 record.provider = mount.provider
-                response = await self._serve(request, setup, route, below, record, started)
+                response = await self._serve(request, setup, route, below, record, notes, started)
         except GatewayError as error:
+            error.request_id = record.request_id
             record.error = record.error or error.kind.name.lower()
             response = error_response(error, provider, record.request_id, close=self.draining)
         except asyncio.CancelledError:
@@ -112,6 +120,7 @@ class Gateway:
                     record.ttfb = record.duration
                 self.metrics.record(record)
                 self.access_log.record(record)
+                self.journal.add(record, tuple(notes))
         return response
 
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
@@ -136,6 +145,7 @@ class Gateway:
         route: Route,
         target: str,
         record: RequestRecord,
+        notes: list[Note],
         started: float,
     ) -> web.StreamResponse:
         provider = route.provider
@@ -152,22 +162,25 @@ class Gateway:
         head = RequestHead(request.method, target, request.headers)
         body = Body(raw, request.headers.get("content-encoding", ""))
         record.model = body.model if raw else ""
-        call = Call(
-            route,
-            head,
-            request.raw_headers,
-            body,
-            caller,
-            record,
-            Selection(
-                model=record.model,
-                session=provider.session_key(head, body) if raw else None,
-                groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
-                pinned=_pinned(request, caller),
-            ),
+        targets = setup.models.targets(record.model, provider.instance)
+        # One account needs no stickiness, which can cost parsing the body.
+        choice = raw and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
+        selection = Selection(
+            model=record.model,
+            session=session_of(provider, head, body, caller.name) if choice else None,
+            groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
+            pinned=_pinned(request, caller),
         )
+        call = Call(head, request.raw_headers, body, caller, record, targets, selection, notes)
         attempt = await Attempts(call, self.pool, setup.request_timeout).run()
         try:
+            if names := setup.models.names(provider.instance):
+                listed = await _models(provider, head, attempt, names)
+                if listed is not None:
+                    record.status = listed.status
+                    record.ttfb = time.perf_counter() - started
+                    listed.headers["x-request-id"] = record.request_id
+                    return listed
             return await self._relay(request, call, attempt, transport, started)
         finally:
             attempt.end()
@@ -176,10 +189,10 @@ class Gateway:
         self, request: web.BaseRequest, call: Call, attempt: Attempt, transport: asyncio.Transport, started: float
     ) -> web.StreamResponse:
         """Stream the answer. From here on the client has bytes, and nothing is tried again."""
-        record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, call.route.provider
+        record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, attempt.route.provider
         http11 = request.version >= (1, 1)
         keep_alive = request.keep_alive and http11 and not self.draining
-        lines = to_client(answer.fields, named=answer.connection, hidden=call.route.hidden)
+        lines = to_client(answer.fields, named=answer.connection, hidden=attempt.route.hidden)
         if attempt.retry_after is not None:
             lines = [line for line in lines if not line.lower().startswith(b"retry-after")]
             lines.append(b"retry-after: %d\r\n" % max(1, round(attempt.retry_after)))
@@ -197,6 +210,7 @@ class Gateway:
 
         coding = answer.get("content-encoding")
         meter = provider.meter(call.head, answer.status, answer.headers)
+        served_by = record.provider
         tap = Tap(meter, coding, record.provider) if meter is not None else None
         plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
@@ -207,7 +221,7 @@ class Gateway:
         record.ttfb = time.perf_counter() - started
         protocol = request.protocol
         assert isinstance(protocol, ClientProtocol)
-        self.metrics.opened(record.provider)
+        self.metrics.opened(served_by)
         try:
             protocol.exchange = exchange
             failure = await exchange.stream(head, sink, paused=protocol.full)
@@ -220,7 +234,7 @@ class Gateway:
             raise
         finally:
             protocol.exchange = None
-            self.metrics.closed(record.provider)
+            self.metrics.closed(served_by)
             record.bytes_out = exchange.bytes_out
             if meter is not None:
                 record.usage = meter.usage
@@ -232,6 +246,19 @@ class Gateway:
             transport.close()
             return SENT_LAST
         return SENT if keep_alive else SENT_LAST
+
+
+async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names: list[str]) -> web.Response | None:
+    """The list of models with the configuration's own names; None where this request is for something else."""
+    if provider.list_models(head, b"", names) is None:
+        return None
+    answer = attempt.head
+    payload = b""
+    if answer.status == 200:
+        payload = await attempt.exchange.peek(lambda _payload: False, ERROR_BODY_SECONDS)
+        payload = decode(payload, answer.get("content-encoding"))
+    listed = provider.list_models(head, payload, names)
+    return web.Response(body=listed, content_type="application/json")
 
 
 def _request_id(request: web.BaseRequest) -> str:

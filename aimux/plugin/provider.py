@@ -20,7 +20,7 @@ from aimux.plugin.settings import ProviderSettings
 from aimux.plugin.types import RELAY, Action, Body, Credential, LimitWindow, RequestHead, Upstream, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from aimux.plugin.http import Http
@@ -123,6 +123,18 @@ class Provider:
     def vendor_logins(self, environ: Mapping[str, str], home: Path) -> list[Path]:
         """Where the vendor's own CLI keeps logins on this machine, most likely first; they need not exist."""
         return []
+
+    # --- model routing ----------------------------------------------------------------------------------------------
+
+    wire_format: str = ""
+    """Providers that speak the same one can stand in for each other in `models:` ("": nobody can for this one)."""
+
+    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+        """The list of models with `names`, which the configuration adds, in it; None where this is another request.
+
+        `answer` is the upstream's own list, or b"" where it gave none.
+        """
+        return None
 
     # --- a request ---------------------------------------------------------------------------------------------------
 

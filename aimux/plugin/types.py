@@ -170,11 +170,19 @@ class Body:
     def json(self) -> dict[str, Any]:
         """The body as a JSON object, parsed once; `{}` where it isn't one or is compressed in an unknown way."""
         if self._json is None:
-            from aimux.plugin.codings import DecodeError, decode
-
+            text = self.text()
             try:
-                data = json.loads(decode(self.raw, self.encoding) if self.encoding else self.raw)
-            except (ValueError, RecursionError, DecodeError):
+                data = json.loads(text) if text is not None else None
+            except (ValueError, RecursionError):
                 data = None
             self._json = data if isinstance(data, dict) else {}
         return self._json
+
+    def text(self) -> str | None:
+        """The body decompressed and decoded; None where it is no text or compressed in an unknown way."""
+        from aimux.plugin.codings import DecodeError, decode
+
+        try:
+            return (decode(self.raw, self.encoding) if self.encoding else self.raw).decode("utf-8")
+        except (DecodeError, UnicodeDecodeError):
+            return None

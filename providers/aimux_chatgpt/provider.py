@@ -30,7 +30,7 @@ from aimux_chatgpt.login import Login
 from aimux_chatgpt.settings import ChatGPTSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aimux.plugin import Body, Http
     from aimux.plugin.types import Headers
@@ -62,6 +62,7 @@ class ChatGPT(Provider):
     login_flows = frozenset({"loopback", "paste", "device"})
     loopback_ports = (1455,)
     hidden_headers = frozenset({"openai-organization", "openai-project", "chatgpt-account-id"})
+    wire_format = "openai"
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         super().__init__(settings, instance=instance)
@@ -129,6 +130,9 @@ class ChatGPT(Provider):
         if credential.account_id is not None:
             changed["chatgpt-account-id"] = credential.account_id
         return Upstream(self.settings.base_url, below, changed, drop)
+
+    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+        return openai.list_models(request, answer, names)
 
     def session_key(self, request: RequestHead, body: Body) -> str | None:
         return openai.session_key(request, body)

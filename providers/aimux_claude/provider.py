@@ -30,7 +30,7 @@ from aimux_claude import credentials, limits
 from aimux_claude.settings import ClaudeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aimux.plugin import Body, Http
     from aimux.plugin.types import Headers
@@ -49,6 +49,7 @@ class Claude(Provider):
     credential_file = ".credentials.json"
     login_flows = frozenset({"loopback", "paste"})
     hidden_headers = frozenset({"anthropic-organization-id"})
+    wire_format = "anthropic"
 
     # --- credentials -------------------------------------------------------------------------------------------------
 
@@ -159,6 +160,9 @@ class Claude(Provider):
             changed[BETA] = ",".join(kept)
             return Upstream(self.settings.base_url, target, changed, _DROP_BEARER)
         return Upstream(self.settings.base_url, target, changed, _DROP_BEARER_AND_BETA)
+
+    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+        return anthropic.list_models(request, answer, names)
 
     def session_key(self, request: RequestHead, body: Body) -> str | None:
         return anthropic.session_key(request, body)

@@ -11,6 +11,8 @@ from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.types import Headers
 
@@ -133,6 +135,28 @@ def read_usage(usage: Usage, message: dict[str, Any]) -> None:
         usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
         written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
     usage.cache_write_tokens = written or usage.cache_write_tokens
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+    """`GET /v1/models` with `names` behind the upstream's own."""
+    if request.method != "GET" or request.path.rstrip("/") != "/v1/models":
+        return None
+    listed = Body(answer).json() or {"has_more": False}
+    data = listed.get("data")
+    models = data if isinstance(data, list) else []
+    known = {model.get("id") for model in models if isinstance(model, dict)}
+    created = "1970-01-01T00:00:00Z"  # the field is required, and nobody knows
+    models += [
+        {"type": "model", "id": name, "display_name": name, "created_at": created}
+        for name in names
+        if name not in known
+    ]
+    ids = [model["id"] for model in models if isinstance(model, dict) and "id" in model]
+    ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+    return json.dumps({**listed, "data": models, **ends}).encode()
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------

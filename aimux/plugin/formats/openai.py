@@ -12,6 +12,8 @@ from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.types import Headers
 
@@ -216,6 +218,23 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
 def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
     details = told.get(responses) or told.get(chat)
     return count(details.get(key)) if isinstance(details, dict) else 0
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+    """`GET /v1/models` with `names` behind the upstream's own."""
+    if request.method != "GET" or request.path.rstrip("/") not in {"/v1/models", "/models"}:
+        return None
+    listed = Body(answer).json() or {"object": "list"}
+    data = listed.get("data")
+    models = data if isinstance(data, list) else []
+    known = {model.get("id") for model in models if isinstance(model, dict)}
+    models += [
+        {"id": name, "object": "model", "created": 0, "owned_by": "aimux"} for name in names if name not in known
+    ]
+    return json.dumps({**listed, "data": models}).encode()
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------
