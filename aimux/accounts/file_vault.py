@@ -155,18 +155,19 @@ class FileVault(Vault):
             raise Missing(f"{path} is not there", remedy="log in, or import a login") from None
         except OSError as error:
             raise _io_error("read", path, error) from None
-        with os.fdopen(fd, "rb") as file:
+        try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SIZE:
                 raise VaultError(
-                    f"{path} is no credential file", remedy=f"a file of at most {MAX_SIZE} bytes belongs there"
+                    f"{path} is no credential file", remedy=f"a file of at most {MAX_SIZE} bytes goes there"
                 )
             if info.st_mode & 0o077:
                 self._tighten_file(fd, path)
-            try:
-                return file.read(MAX_SIZE)
-            except OSError as error:
-                raise _io_error("read", path, error) from None
+            return os.pread(fd, MAX_SIZE, 0)
+        except OSError as error:
+            raise _io_error("read", path, error) from None
+        finally:
+            os.close(fd)
 
     def _write(self, path: Path, raw: bytes, expect: bytes | None) -> None:
         try:

@@ -140,7 +140,10 @@ class Grip:
                 raise
             # The folder is read-only: the file is then written in place, keeps its inode, and can carry the lock.
             lock = real
-            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                raise error from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it may have removed the file with its account: then this is a lock on nothing.

@@ -1,0 +1,157 @@
+"""A provider, a token server that rotates strictly, and a clock: what the account tests run on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aimux.plugin import (
+    Credential,
+    CredentialError,
+    HttpAnswer,
+    HttpUnavailable,
+    Provider,
+    ProviderSettings,
+    RefreshRejected,
+    RefreshUnavailable,
+    load_object,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from aimux.plugin import Http
+
+START = 1_800_000_000.0
+HOUR = 3600.0
+
+
+class Clock:
+    """Virtual time: it moves when a test says so."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def credential_file(
+    access: str = "access-0",
+    refresh: str | None = "refresh-0",
+    expires_at: float | None = START + 8 * HOUR,
+    **more: Any,
+) -> bytes:
+    data = {"access": access, "refresh": refresh, "expires_at": expires_at, **more}
+    return json.dumps({k: v for k, v in data.items() if v is not None}).encode()
+
+
+class Demo(Provider):
+    """Merges field by field, as providers have to."""
+
+    name: ClassVar[str] = "demo"
+    credential_file: ClassVar[str] = "demo.json"
+    url = "https://auth.example/token"
+
+    def parse_credential(self, raw: bytes) -> Credential:
+        data = load_object(raw)
+        if "api_key" in data:
+            return Credential(kind="api_key", secret=data["api_key"])
+        if not isinstance(data.get("access"), str):
+            raise CredentialError("has no access token")
+        return Credential(
+            kind="oauth",
+            secret=data["access"],
+            refresh_token=data.get("refresh"),
+            expires_at=data.get("expires_at"),
+            organization=data.get("organization"),
+            account_id=data.get("account"),
+            plan=data.get("plan"),
+        )
+
+    async def refresh(self, raw: bytes, http: Http) -> bytes:
+        data = load_object(raw)
+        try:
+            answer = await http.request("POST", self.url, json={"refresh_token": data["refresh"]})
+        except HttpUnavailable as error:
+            raise RefreshUnavailable(str(error)) from None
+        if answer.status == 400:
+            raise RefreshRejected("the refresh token was refused (invalid_grant)", remedy="log in again")
+        if answer.status == 404:
+            raise RefreshUnavailable("the token endpoint answered 404", remedy="set providers.demo.token_url")
+        if answer.status != 200:
+            raise RefreshUnavailable(f"the token endpoint answered {answer.status}")
+        return json.dumps(data | answer.json()).encode()
+
+
+class TokenServer:
+    """An `Http` whose token endpoint gives every refresh token a successor and refuses one that was used."""
+
+    def __init__(self, clock: Clock, *, lifetime: float = 8 * HOUR, refresh: str = "refresh-0") -> None:
+        self.clock = clock
+        self.lifetime = lifetime
+        self.valid = {refresh}
+        self.calls: list[str] = []
+        self.faults: list[int | Exception] = []
+        """Answered before anything else: a status, or an exception to raise."""
+        self.gate: asyncio.Event | None = None
+        """Answers wait for it, after the rotation has happened."""
+        self.asked = asyncio.Event()
+        self.meanwhile: list[Any] = []
+        """Called between rotation and answer: what other programs do at the worst moment."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> HttpAnswer:
+        assert isinstance(json, dict)
+        token = json["refresh_token"]
+        self.calls.append(token)
+        self.asked.set()
+        if self.faults:
+            fault = self.faults.pop(0)
+            if isinstance(fault, Exception):
+                raise fault
+            return answer_json(fault, {"error": "server_error"})
+        if token not in self.valid:
+            return answer_json(400, {"error": "invalid_grant"})
+        number = len(self.calls)
+        self.valid.remove(token)
+        self.valid.add(f"refresh-{number}")
+        for action in self.meanwhile:
+            action()
+        self.meanwhile.clear()
+        if self.gate is not None:
+            await self.gate.wait()
+        fresh = {"access": f"access-{number}", "refresh": f"refresh-{number}"}
+        return answer_json(200, fresh | {"expires_at": self.clock() + self.lifetime})
+
+
+def answer_json(status: int, body: dict[str, Any]) -> HttpAnswer:
+    return HttpAnswer(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+def put(state_dir: Path, raw: bytes, account: str = "default", instance: str = "demo") -> Path:
+    """Write a credential file as another program would: in place, 0600."""
+    folder = state_dir / instance if account == "default" else state_dir / instance / account
+    for each in (state_dir, state_dir / instance, folder):
+        each.mkdir(exist_ok=True, mode=0o700)
+    path = folder / Demo.credential_file
+    path.touch(mode=0o600)
+    path.write_bytes(raw)
+    return path
+
+
+def provider(**settings: Any) -> Demo:
+    return Demo(ProviderSettings(**settings))
