@@ -85,9 +85,13 @@ class Connection(asyncio.Protocol):
 class Exchange:
     """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
 
-    def __init__(self, connection: Connection, method: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, connection: Connection, method: str, loop: asyncio.AbstractEventLoop, *, upgrade: bool = False
+    ) -> None:
+        """`upgrade`: the request asks for another protocol, so that 101 is an answer (`switch` then takes over)."""
         self.connection = connection
         self.method = method
+        self._upgrade = upgrade
         self.progress = 0
         """Bytes received; the pool's idle check compares it."""
         self.bytes_out = 0
@@ -169,10 +173,13 @@ class Exchange:
             if self._interim > MAX_INTERIM:
                 raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
         self._buffer = b""
-        if head.status == 101:
+        if head.status != 101:
+            self._framer = framer_for(self.method, head.status, chunked=head.chunked, length=head.length)
+        elif self._upgrade:
+            self._framer = UntilClose()  # what follows is the other protocol's, whatever the head says about a body
+        else:
             raise ProtocolError("the upstream switched protocols without being asked")
         self._head = head
-        self._framer = framer_for(self.method, head.status, chunked=head.chunked, length=head.length)
         if data or self._framer.done:
             self._read_body(data)
         self._wake()
@@ -275,8 +282,8 @@ class Exchange:
         try:
             while True:
                 payload = b"".join(self._held_payload)
-                finished = self._ended or self._held_size > HELD_BACK
-                if finished or enough(payload) or self._loop.time() >= deadline:
+                # `enough` is asked in any case: whoever peeks may draw conclusions from what it was shown.
+                if enough(payload) or self._ended or self._held_size > HELD_BACK or self._loop.time() >= deadline:
                     return payload
                 if timer is None:
                     timer = self._loop.call_at(deadline, self._wake)
@@ -340,6 +347,20 @@ class Exchange:
         finally:
             self.discard()
         return self._error
+
+    def switch(self) -> tuple[asyncio.Transport, bytes]:
+        """After a 101: the connection, which leaves the pool, and what came behind the head. Raises RelayError.
+
+        The caller sets the transport's protocol at once and resumes reading.
+        """
+        if self._ended:
+            raise self._error or ReadError("the upstream closed the connection right after it switched protocols")
+        self._ended = True
+        connection = self.connection
+        connection.exchange = None
+        connection.pool.ended(self)
+        connection.pool.forget(connection)
+        return connection.transport, b"".join(self._held)
 
     def pause(self) -> None:
         """The client can't take more."""

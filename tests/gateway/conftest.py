@@ -44,6 +44,7 @@ class Plain(Provider):
     """Bearer key, JSON, SSE whose last event holds "done"."""
 
     name = "plain"
+    wire_format = "plain"
     hidden_headers = frozenset({"x-account"})
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:

@@ -1,0 +1,246 @@
+"""Failing over: which answer a client gets, and what the accounts remember. The upstream answers by account."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+
+from aimux.relay.framing import chunk
+
+from .conftest import SECRET, TOKEN, Aimux, Start, Upstream, request
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def error(status: int, *headers: str, body: bytes = b'{"e":1}') -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def account_of(sent: bytes) -> str:
+    match = re.search(rf"Bearer {SECRET}-?(\w*)".encode(), sent)
+    assert match
+    return match[1].decode() or "default"
+
+
+def script(upstream: Upstream, answers: dict[str, bytes | list[bytes]]) -> list[str]:
+    """Answer by account (a list: one after the other, the last for good). Returns the accounts asked, as they come."""
+    asked: list[str] = []
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            account = account_of(sent)
+            asked.append(account)
+            answer = answers[account]
+            if isinstance(answer, list):
+                answer = answer.pop(0) if len(answer) > 1 else answer[0]
+            if not answer:
+                return
+            writer.write(answer)
+            await writer.drain()
+
+    upstream.script = run
+    return asked
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer[9:12])
+
+
+def state(aimux: Aimux, account: str) -> str:
+    return aimux.app.pools["plain"].accounts[account].state(__import__("time").time()).status
+
+
+async def test_a_limited_account_is_left_for_the_next(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": error(429, "retry-after: 30"), "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    statuses = [status_of(await aimux.send(request(body=b"{}"))) for _ in range(4)]
+    assert statuses == [200] * 4
+    assert asked.count("default") <= 1
+    if "default" in asked:
+        assert state(aimux, "default") == "cooling"
+
+
+async def test_every_account_limited_gives_the_last_real_answer_and_the_soonest_retry(
+    start: Start, upstream: Upstream
+) -> None:
+    body = b'{"error":"the upstream\'s own words"}'
+    script(
+        upstream,
+        {
+            "default": error(429, "retry-after: 300", "x-kept: 1", body=body),
+            "two": error(429, "retry-after: 20", "x-kept: 1", body=body),
+        },
+    )
+    aimux = await start(accounts=("default", "two"))
+    for _ in range(2):  # at once, and when both are known to be limited
+        answer = await aimux.send(request(body=b"{}"))
+        assert status_of(answer) == 429
+        assert answer.endswith(body)
+        assert b"x-kept: 1" in answer
+        assert 15 <= int(re.findall(rb"retry-after: (\d+)", answer)[0]) <= 20
+
+
+async def test_a_sole_account_keeps_its_own_error(start: Start, upstream: Upstream) -> None:
+    """Lesson 9."""
+    asked = script(upstream, {"default": error(429, "retry-after: 7")})
+    aimux = await start()
+    for _ in range(2):
+        answer = await aimux.send(request())
+        assert status_of(answer) == 429
+        assert b"retry-after: 7\r\n" in answer
+    assert asked == ["default"] * 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_the_callers_own_fault_is_not_tried_again(start: Start, upstream: Upstream, status: int) -> None:
+    asked = script(upstream, {"default": error(status), "two": error(status)})
+    aimux = await start(accounts=("default", "two"))
+    assert status_of(await aimux.send(request())) == status
+    assert len(asked) == 1
+
+
+async def test_at_most_three_attempts(start: Start, upstream: Upstream) -> None:
+    """Lesson 8."""
+    names = ("default", "two", "three", "four", "five")
+    asked = script(upstream, dict.fromkeys(names, error(503)))
+    aimux = await start(accounts=names)
+    assert status_of(await aimux.send(request(body=b"{}"))) == 503
+    assert len(asked) == 3
+    assert {state(aimux, name) for name in names} == {"healthy"}
+
+
+async def test_an_upstream_that_hangs_up_is_tried_elsewhere(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": b"", "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    assert [status_of(await aimux.send(request(body=b"{}"))) for _ in range(3)] == [200] * 3
+    assert "two" in asked
+
+
+async def test_an_upstream_that_only_hangs_up_gives_502(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": b""})
+    aimux = await start()
+    answer = await aimux.send(request())
+    assert status_of(answer) == 502
+    assert b'{"plain": "plain gave no answer: ' in answer
+
+
+async def test_an_upstream_that_answers_nothing_gives_504_in_time(start: Start, upstream: Upstream) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        await reader.read()
+
+    upstream.script = hang
+    aimux = await start(request_timeout="200ms")
+    answer = await aimux.send(request())
+    assert status_of(answer) == 504
+    assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+async def test_nobody_listening_gives_502(start: Start) -> None:
+    aimux = await start(providers={"plain": {"base_url": "http://127.0.0.1:1"}})
+    answer = await aimux.send(request())
+    assert status_of(answer) == 502
+    assert b"can't be reached" in answer
+
+
+async def test_a_refused_key_parks_its_account_and_the_others_go_on(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": error(401), "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    assert [status_of(await aimux.send(request(body=b"{}"))) for _ in range(4)] == [200] * 4
+    assert asked.count("default") <= 1
+    assert state(aimux, "default") in {"parked", "healthy"}
+
+
+async def test_a_refused_sole_key_is_told_without_inviting_retries(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": error(401, body=b"bad key")})
+    aimux = await start()
+    first = await aimux.send(request())
+    assert status_of(first) == 401
+    assert b"x-should-retry: false" in first
+    assert first.endswith(b"bad key")
+    second = await aimux.send(request())
+    assert status_of(second) == 503
+    assert b"x-should-retry: false" in second.lower()
+    assert b"parked" in second
+
+
+async def test_an_overload_inside_a_200_is_tried_elsewhere(start: Start, upstream: Upstream) -> None:
+    overload = SSE + chunk(b"event: error\ndata: {}\n\n") + b"0\r\n\r\n"
+    fine = SSE + chunk(b'data: {"done":1}\n\n') + b"0\r\n\r\n"
+    asked = script(upstream, {"default": overload, "two": fine})
+    aimux = await start(accounts=("default", "two"))
+    for _ in range(4):
+        answer = await aimux.send(request(body=b"{}"))
+        assert b'"done"' in answer, (asked, aimux.log)
+        assert b"event: error" not in answer
+    assert "two" in asked
+    assert state(aimux, "default") == "healthy"
+
+
+async def test_an_overload_everywhere_reaches_the_client_as_it_came(start: Start, upstream: Upstream) -> None:
+    overload = SSE + chunk(b"event: error\ndata: {}\n\n") + b"0\r\n\r\n"
+    script(upstream, {"default": overload})
+    aimux = await start()
+    answer = await aimux.send(request())
+    assert chunk(b"event: error\ndata: {}\n\n") in answer
+
+
+async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstream) -> None:
+    """Lesson 10: without a session header its first message names it, and never the system prompt alone."""
+    names = ("default", "two", "three")
+    asked = script(upstream, dict.fromkeys(names, OK))
+    aimux = await start(accounts=names)
+    for turn in range(6):
+        for talk in ("a", "b", "c"):
+            messages = [{"role": "system", "content": "shared"}, {"role": "user", "content": talk}]
+            messages += [{"role": "assistant", "content": "x"}] * turn
+            await aimux.send(request(body=json.dumps({"messages": messages}).encode()))
+    assert len(set(asked[0::3])) == len(set(asked[1::3])) == len(set(asked[2::3])) == 1
+    assert len(set(asked)) > 1
+
+
+async def test_a_user_may_pin_an_account_only_where_allowed(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": OK, "two": OK})
+    users = [{"name": "ann", "token": TOKEN, "pin_accounts": True}, {"name": "bob", "token": "bob-token-0123456789"}]
+    aimux = await start(accounts=("default", "two"), users=users)
+    for _ in range(3):
+        answer = await aimux.send(request(headers="X-Aimux-Account: two\r\n"))
+        assert b"x-aimux-account: two\r\n" in answer
+        assert b"x-aimux-attempts: 1\r\n" in answer
+    assert asked == ["two"] * 3
+    refused = await aimux.send(request(headers="X-Aimux-Account: two\r\n", token="bob-token-0123456789"))
+    assert status_of(refused) == 403
+    assert status_of(await aimux.send(request(headers="X-Aimux-Account: nobody\r\n"))) == 400
+    answer = await aimux.send(request(token="bob-token-0123456789"))
+    assert b"x-aimux-account" not in answer
+
+
+async def test_how_a_request_was_routed_is_remembered(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": error(503), "two": error(503)})
+    aimux = await start(accounts=("default", "two"))
+    await aimux.send(request(headers="X-Request-Id: why-1\r\n"))
+    entry = aimux.app.gateway.journal.get("why-1")
+    assert entry is not None
+    record, notes = entry
+    assert record.status == 503
+    assert [(note.status, note.action) for note in notes] == [(503, "back_off")] * 2
+    assert {note.account for note in notes} == {"default", "two"}
+
+
+async def test_a_user_bound_to_a_group_gets_its_accounts_only(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": OK, "two": OK})
+    base = f"http://127.0.0.1:{upstream.port}"
+    groups = {"default": {"groups": ["a"]}, "two": {"groups": ["b"]}}
+    aimux = await start(
+        accounts=("default", "two"),
+        users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}],
+        providers={"plain": {"base_url": base, "accounts": groups}},
+    )
+    for _ in range(4):
+        assert status_of(await aimux.send(request())) == 200
+    assert set(asked) == {"two"}

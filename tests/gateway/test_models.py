@@ -1,0 +1,132 @@
+"""Model routing: which target, in which order, and the body that reaches it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.gateway.models import rewrite_model
+from aimux.plugin.types import Body
+
+from .conftest import Start, Upstream, request
+from .test_attempts import OK, error, script, status_of
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.just("model"), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=6) | st.just("model"), json_values, max_size=5),
+    st.sampled_from([None, 0, 2, "\t"]),
+)
+def test_only_the_models_own_bytes_change(data: dict[str, Any], indent: int | str | None) -> None:
+    raw = json.dumps(data, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return
+    body = Body(raw)
+    changed = rewrite_model(body, "new")
+    if "model" not in data:
+        assert changed is body
+        return
+    assert json.loads(changed.raw) == {**data, "model": "new"}
+    assert list(json.loads(changed.raw)) == list(data)
+    assert rewrite_model(changed, "new").raw == changed.raw
+
+
+def test_every_other_byte_stays() -> None:
+    raw = '{ "x" : {"model":"inner"} ,\n "model":\t"old" , "y":[1.50, "ü\\u00e9"], "model" :"old2"}'.encode()
+    assert rewrite_model(Body(raw), 'n"w').raw == (
+        '{ "x" : {"model":"inner"} ,\n "model":\t"n\\"w" , "y":[1.50, "ü\\u00e9"], "model" :"n\\"w"}'.encode()
+    )
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"nonsense", b'{"model"', b'{"model": "a"', b"\xff\xfe", b'"model"'])
+def test_what_is_no_object_stays_as_it_is(raw: bytes) -> None:
+    body = Body(raw)
+    assert rewrite_model(body, "new") is body
+
+
+def test_a_compressed_body_is_sent_plain() -> None:
+    changed = rewrite_model(Body(gzip.compress(b'{"model":"a","x":1}'), "gzip"), "b")
+    assert changed.raw == b'{"model": "b","x":1}'.replace(b": ", b":")
+    assert changed.encoding == ""
+
+
+def providers(upstream: Upstream, **more: Any) -> dict[str, Any]:
+    base = f"http://127.0.0.1:{upstream.port}"
+    return {
+        "plain": {"base_url": base},
+        "other": {"type": "plain", "base_url": f"{base}/other", "api_key": "other-key-0123456789"},
+        **more,
+    }
+
+
+async def ask(start: Start, upstream: Upstream, model: str, models: dict[str, Any]) -> list[bytes]:
+    aimux = await start(providers=providers(upstream), models=models)
+    assert status_of(await aimux.send(request(body=json.dumps({"model": model, "n": 1}).encode()))) == 200
+    return upstream.requests
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "asked_for"),
+    [
+        ("exact", b"/other/v1/chat", "renamed"),
+        ("pre-fixed", b"/other/v1/chat", "pre-fixed"),
+        ("pre-longer", b"/v1/chat", "pre-longer"),
+        ("r123", b"/other/v1/chat", "r123"),
+        ("anything", b"/v1/chat", "fallback"),
+    ],
+)
+async def test_a_model_is_routed_by_name_prefix_expression_or_default(
+    start: Start, upstream: Upstream, model: str, path: bytes, asked_for: str
+) -> None:
+    models = {
+        "exact": {"provider": "other", "model": "renamed"},
+        "pre-*": {"provider": "other"},
+        "pre-long*": {"provider": "plain"},
+        "/r[0-9]+/": {"provider": "other"},
+        "default": {"provider": "plain", "model": "fallback"},
+    }
+    sent = (await ask(start, upstream, model, models))[0]
+    assert sent.startswith(b"POST " + path + b" HTTP/1.1")
+    assert json.loads(sent.partition(b"\r\n\r\n")[2]) == {"model": asked_for, "n": 1}
+
+
+async def test_without_models_the_body_is_untouched(start: Start, upstream: Upstream) -> None:
+    sent = (await ask(start, upstream, "m", {}))[0]
+    assert sent.endswith(b'{"model": "m", "n": 1}')
+
+
+async def test_targets_are_tried_by_priority_on_failure(start: Start, upstream: Upstream) -> None:
+    import asyncio
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            writer.write(error(503) if sent.startswith(b"POST /other") else OK)
+
+    upstream.script = run
+    models = {
+        "m": [{"account": "plain/default", "model": "second", "priority": 2}, {"provider": "other", "model": "first"}]
+    }
+    sent = await ask(start, upstream, "m", models)
+    assert [json.loads(one.partition(b"\r\n\r\n")[2])["model"] for one in sent] == ["first", "second"]
+
+
+async def test_a_target_may_be_one_account(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": OK, "two": OK})
+    aimux = await start(accounts=("default", "two"), models={"m": {"account": "plain/two"}})
+    for _ in range(3):
+        await aimux.send(request(body=b'{"model":"m"}'))
+    assert asked == ["two"] * 3
