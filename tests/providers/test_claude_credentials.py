@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
+from aimux.plugin.oauth import read_time
+from aimux.testing import ScriptedHttp, reply
+from aimux_claude import Claude
+from tests.contracts import samples
+
+ANSWER = {
+    "access_token": "sk-ant-oat01-second-access",
+    "refresh_token": "sk-ant-ort01-second-refresh",
+    "expires_in": 28800,
+    "scope": "user:inference user:profile",
+    "organization": {"uuid": "22222222-2222-4222-8222-222222222222", "name": "Ada's"},
+    "account": {"uuid": "11111111-1111-4111-8111-111111111111", "email_address": "ada@example.com"},
+}
+
+
+def test_claude_codes_login_is_read_whole(claude: Claude) -> None:
+    credential = claude.parse_credential(samples.CLAUDE_CODE_LOGIN)
+    assert credential.kind == "oauth"
+    assert credential.secret == "sk-ant-oat01-first-access-token-0123456789"
+    assert credential.refresh_token == "sk-ant-ort01-first-refresh-token-0123456789"
+    assert credential.expires_at == 1_790_000_000.0
+    assert credential.scopes == ("user:inference", "user:profile")
+    assert credential.plan == "max"
+    assert credential.account_id == "11111111-1111-4111-8111-111111111111"
+    assert credential.organization == "22222222-2222-4222-8222-222222222222"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        1_790_000_000_000,
+        "1790000000000",
+        1_790_000_000,
+        "1790000000",
+        "2026-09-21T14:13:20Z",
+        "2026-09-21T16:13:20+02:00",
+    ],
+)
+def test_an_expiry_is_read_and_written_in_its_own_notation(claude: Claude, written: int | str, now: float) -> None:
+    raw = json.dumps({"access_token": "sk-ant-oat01-a", "refresh_token": "r", "expires_at": written}).encode()
+    assert claude.parse_credential(raw).expires_at == 1_790_000_000.0
+    again = json.loads(_renew(claude, raw))["expires_at"]
+    assert type(again) is type(written)
+    assert read_time(again) == now + 28800
+    assert len(str(again)) <= len(str(written)), "the same unit"
+
+
+def test_members_of_a_team_have_limits_of_their_own(claude: Claude) -> None:
+    document = json.loads(samples.CLAUDE_CODE_LOGIN)
+    document["claudeAiOauth"]["subscriptionType"] = "team"
+    one = claude.parse_credential(json.dumps(document).encode()).organization
+    document["claudeAiOauth"]["accountUuid"] = "someone-else"
+    assert claude.parse_credential(json.dumps(document).encode()).organization != one
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"claudeAiOauth": {}}', "no access token"),
+        (b'{"claudeAiOauth": {"accessToken": "two\\nlines"}}', "can't be in a header"),
+        (b'{"a": {"access_token": "x"}, "b": {"access_token": "y"}}', "2 logins"),
+        (b'{"hello": "world"}', "no Claude credential"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_credential_is_refused_with_a_reason(claude: Claude, raw: bytes, says: str) -> None:
+    with pytest.raises(CredentialError, match=says):
+        claude.parse_credential(raw)
+
+
+# --- renewal ---------------------------------------------------------------------------------------------------------
+
+
+def _renew(provider: Claude, raw: bytes, answer: dict[str, Any] | None = None) -> bytes:
+    return asyncio.run(provider.refresh(raw, ScriptedHttp(reply(answer or ANSWER))))
+
+
+def test_a_renewal_asks_as_claude_code_does(claude: Claude) -> None:
+    http = ScriptedHttp(reply(ANSWER))
+    asyncio.run(claude.refresh(samples.CLAUDE_CODE_LOGIN, http))
+    (sent,) = http.sent
+    assert (sent.method, sent.url) == ("POST", "https://platform.claude.com/v1/oauth/token")
+    assert sent.json == {
+        "grant_type": "refresh_token",
+        "refresh_token": "sk-ant-ort01-first-refresh-token-0123456789",
+        "client_id": "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+        "scope": "user:inference user:profile",
+    }
+
+
+def test_a_renewal_keeps_scopes_tier_account_and_other_programs_logins(claude: Claude, now: float) -> None:
+    """lessons.md: ai-mux's refresh drops account id, scopes and tier; peers lose `mcpOAuth`; #6: merge by field."""
+    before = json.loads(samples.CLAUDE_CODE_LOGIN)
+    after = json.loads(_renew(claude, samples.CLAUDE_CODE_LOGIN))
+    changed = {
+        "accessToken": "sk-ant-oat01-second-access",
+        "refreshToken": "sk-ant-ort01-second-refresh",
+        "expiresAt": int((now + 28800) * 1000),
+        "emailAddress": "ada@example.com",
+    }
+    assert after == {**before, "claudeAiOauth": {**before["claudeAiOauth"], **changed}}
+
+
+def test_a_file_stays_indented_or_compact(claude: Claude) -> None:
+    assert b"\n" not in _renew(claude, samples.CLAUDE_FLAT_SNAKE)
+    assert b"\n  " in _renew(claude, samples.CLAUDE_FLAT_CAMEL)
+
+
+def test_new_keys_follow_the_spelling_of_the_file(claude: Claude) -> None:
+    after = json.loads(_renew(claude, b'{"oauth_token": "sk-ant-oat01-a", "refresh_token": "r"}'))
+    assert set(after) == {"oauth_token", "refresh_token", "expires_at", "account_uuid", "email", "organization_uuid"}
+
+
+def test_a_token_endpoint_that_moved_is_an_alarm_and_no_dead_account(claude: Claude) -> None:
+    """lessons.md #2: the token host moved and pools drained silently (claude-relay-service#1207)."""
+    with pytest.raises(RefreshUnavailable) as caught:
+        asyncio.run(claude.refresh(samples.CLAUDE_CODE_LOGIN, ScriptedHttp(reply(status=404, body=b"Not Found"))))
+    assert "404" in caught.value.reason
+    assert "providers.claude.token_url" in caught.value.remedy
+
+
+def test_the_alarm_names_the_setting_of_this_instance() -> None:
+    work = Claude(Claude.Settings(), instance="claude-work")
+    with pytest.raises(RefreshUnavailable) as caught:
+        asyncio.run(work.refresh(samples.CLAUDE_CODE_LOGIN, ScriptedHttp(reply(status=404, body=b""))))
+    assert "providers.claude-work.token_url" in caught.value.remedy
+
+
+def test_a_dead_setup_token_says_how_to_make_a_new_one(claude: Claude) -> None:
+    with pytest.raises(RefreshRejected) as caught:
+        asyncio.run(claude.refresh(b"sk-ant-oat01-setup", ScriptedHttp()))
+    assert "claude setup-token" in caught.value.remedy
+
+
+# --- login -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sign_in_address_is_claude_codes(claude: Claude) -> None:
+    redirect = claude.redirect_uri("paste", 0)
+    url = urlsplit(claude.authorization_url(redirect_uri=redirect, state="st", challenge="ch"))
+    assert (url.scheme, url.netloc, url.path) == ("https", "claude.com", "/cai/oauth/authorize")
+    query = {key: value[0] for key, value in parse_qs(url.query).items()}
+    assert query.pop("scope").split() == list(Claude.Settings().scopes)  # type: ignore[attr-defined]
+    assert query == {
+        "code": "true",
+        "client_id": "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+        "response_type": "code",
+        "redirect_uri": "https://platform.claude.com/oauth/code/callback",
+        "code_challenge": "ch",
+        "code_challenge_method": "S256",
+        "state": "st",
+    }
+    assert claude.redirect_uri("loopback", 4711) == "http://localhost:4711/callback"
+
+
+async def test_an_exchange_sends_the_state_and_writes_claude_codes_format(claude: Claude, now: float) -> None:
+    http = ScriptedHttp(reply(ANSWER))
+    raw = await claude.exchange(
+        http, code="the-code", state="the-state", verifier="the-verifier", redirect_uri="http://x"
+    )
+    assert http.sent[0].json == {
+        "grant_type": "authorization_code",
+        "code": "the-code",
+        "redirect_uri": "http://x",
+        "client_id": "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+        "code_verifier": "the-verifier",
+        "state": "the-state",
+    }
+    assert json.loads(raw) == {
+        "claudeAiOauth": {
+            "accessToken": "sk-ant-oat01-second-access",
+            "refreshToken": "sk-ant-ort01-second-refresh",
+            "expiresAt": int((now + 28800) * 1000),
+            "scopes": ["user:inference", "user:profile"],
+            "accountUuid": "11111111-1111-4111-8111-111111111111",
+            "emailAddress": "ada@example.com",
+            "organizationUuid": "22222222-2222-4222-8222-222222222222",
+        }
+    }
+
+
+async def test_a_used_code_says_so(claude: Claude) -> None:
+    with pytest.raises(LoginError, match="start again"):
+        await claude.exchange(
+            ScriptedHttp(reply({"error": "invalid_grant"}, status=400)),
+            code="c", state="s", verifier="v", redirect_uri="http://x",
+        )  # fmt: skip
+
+
+def test_a_setup_token_serves_inference_and_is_not_renewed(claude: Claude) -> None:
+    credential = claude.parse_credential(claude.setup_token_file("  sk-ant-oat01-setup-token\n"))
+    assert (credential.kind, credential.renewable, credential.expires_at) == ("oauth", False, None)
+    assert credential.scopes == ("user:inference",)
+    with pytest.raises(LoginError, match="--api-key"):
+        claude.setup_token_file("sk-ant-api03-0123")
+    with pytest.raises(LoginError, match="begins with"):
+        claude.setup_token_file("hello")
+
+
+def test_an_api_key_setting_may_hold_a_setup_token(claude: Claude) -> None:
+    assert claude.parse_credential(claude.api_key_file("sk-ant-oat01-x")).kind == "oauth"
+
+
+def test_where_claude_code_keeps_its_login(claude: Claude) -> None:
+    found = claude.vendor_logins({"CLAUDE_CONFIG_DIR": "/etc/claude"}, Path("/home/ada"))
+    assert found[0] == Path("/etc/claude/.credentials.json")
+    assert Path("/home/ada/.claude/.credentials.json") in found
+    assert claude.vendor_logins({}, Path("/home/ada"))[0] == Path("/home/ada/.claude/.credentials.json")
+
+
+def test_scopes_may_be_written_as_one_string() -> None:
+    assert Claude.Settings(scopes="user:inference user:profile").scopes == ("user:inference", "user:profile")  # type: ignore[call-arg, attr-defined]

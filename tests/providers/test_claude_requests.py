@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.plugin import Body, Credential, ErrorKind, RequestHead, RequestRefused, Upstream
+from aimux_claude import Claude
+
+OAUTH = Credential("oauth", "sk-ant-oat01-x", refresh_token="r")
+KEY = Credential("api_key", "sk-ant-api03-x")
+
+
+def request(target: str = "/v1/messages?beta=true", **headers: str) -> RequestHead:
+    return RequestHead("POST", target, CIMultiDict({k.replace("_", "-"): v for k, v in headers.items()}))
+
+
+def passes(claude: Claude, credential: Credential, head: RequestHead) -> CIMultiDict[str]:
+    """The headers after `prepare`, as the core applies it."""
+    upstream = claude.prepare(head, credential)
+    changed = {name.lower() for name in upstream.set_headers} | upstream.drop_headers
+    kept = [(name, value) for name, value in head.headers.items() if name.lower() not in changed]
+    return CIMultiDict([*kept, *upstream.set_headers.items()])
+
+
+def test_an_oauth_account_sends_a_bearer_token_and_the_oauth_beta(claude: Claude) -> None:
+    head = request(x_api_key="aimux-token", authorization="Bearer aimux-token", anthropic_version="2023-06-01")
+    assert claude.prepare(head, OAUTH) == Upstream(
+        "https://api.anthropic.com",
+        "/v1/messages?beta=true",
+        {"authorization": "Bearer sk-ant-oat01-x", "anthropic-beta": "oauth-2025-04-20"},
+        frozenset({"x-api-key"}),
+    )
+    assert passes(claude, OAUTH, head)["anthropic-version"] == "2023-06-01"
+
+
+@pytest.mark.parametrize(
+    ("sent", "goes"),
+    [
+        ([], ["oauth-2025-04-20"]),
+        (["a-1,b-2"], ["a-1,b-2,oauth-2025-04-20"]),
+        (["a-1, b-2"], ["a-1, b-2,oauth-2025-04-20"]),
+        (["a-1", "b-2"], ["a-1,b-2,oauth-2025-04-20"]),
+        (["a-1,oauth-2025-04-20,b-2"], ["a-1,oauth-2025-04-20,b-2"]),
+        (["a-1", "oauth-2025-04-20 , b-2"], ["a-1", "oauth-2025-04-20 , b-2"]),
+        (["not-oauth-2025-04-20"], ["not-oauth-2025-04-20,oauth-2025-04-20"]),
+    ],
+)
+def test_the_oauth_beta_is_there_once_and_the_clients_own_stay_in_order(
+    claude: Claude, sent: list[str], goes: list[str]
+) -> None:
+    """lessons.md: maxmux appends a second oauth beta value."""
+    head = RequestHead("POST", "/v1/messages", CIMultiDict([("Anthropic-Beta", value) for value in sent]))
+    assert passes(claude, OAUTH, head).getall("anthropic-beta") == goes
+
+
+@pytest.mark.parametrize(
+    ("sent", "goes"),
+    [
+        ([], []),
+        (["a-1, b-2"], ["a-1, b-2"]),
+        (["a-1,oauth-2025-04-20,b-2"], ["a-1,b-2"]),
+        (["oauth-2025-04-20", "a-1"], ["a-1"]),
+        (["oauth-2025-04-20"], []),
+    ],
+)
+def test_an_api_key_account_sends_its_key_alone_and_no_oauth_beta(
+    claude: Claude, sent: list[str], goes: list[str]
+) -> None:
+    fields = [("authorization", "Bearer aimux-token"), *(("anthropic-beta", value) for value in sent)]
+    headers = passes(claude, KEY, RequestHead("POST", "/v1/messages", CIMultiDict(fields)))
+    assert headers.getall("x-api-key") == ["sk-ant-api03-x"]
+    assert "authorization" not in headers
+    assert headers.getall("anthropic-beta", []) == goes
+
+
+@pytest.mark.parametrize(
+    ("target", "goes"),
+    [
+        ("/v1/messages", "/v1/messages"),
+        ("//v1/messages?beta=true", "/v1/messages?beta=true"),
+        ("/v1/v1/messages?beta=true", "/v1/messages?beta=true"),
+        ("//v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/v1/models?limit=1000", "/v1/models?limit=1000"),
+        ("/", "/"),
+        ("/api/hello", "/api/hello"),
+        ("/v1/files/a%2Fb?x=//y", "/v1/files/a%2Fb?x=//y"),
+    ],
+)
+@pytest.mark.parametrize("credential", [OAUTH, KEY])
+def test_paths_pass_unchanged_but_for_bases_with_a_slash_or_a_version(
+    claude: Claude, credential: Credential, target: str, goes: str
+) -> None:
+    assert claude.prepare(request(target), credential).target == goes
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/oauth/claude_cli/create_api_key",
+        "/api/oauth/profile",
+        "//api/oauth/usage",
+        "/API/OAuth/profile?x=1",
+        "/%61pi/oauth/profile",
+        "/v1/oauth/token",
+        "/v1//oauth/token",
+        "/v1/v1/oauth/token",
+    ],
+)
+def test_nobody_reaches_the_account_behind_a_login(claude: Claude, target: str) -> None:
+    """One of these answers with a new API key of the account, another with its owner's address."""
+    with pytest.raises(RequestRefused) as caught:
+        claude.prepare(request(target), OAUTH)
+    assert caught.value.kind is ErrorKind.NOT_FOUND
+
+
+def test_a_credential_goes_to_the_host_of_the_settings() -> None:
+    """lessons.md #17: an OAuth token sent to a third-party host (litellm#42172)."""
+    claude = Claude(Claude.Settings(base_url="https://proxy.example/anthropic/"))
+    assert claude.prepare(request("//evil.example/v1/messages"), OAUTH).base_url == "https://proxy.example/anthropic"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "key"),
+    [
+        ({"X-Claude-Code-Session-Id": "s-1"}, {}, "s-1"),
+        ({}, {"metadata": {"user_id": f"user_{'0' * 64}_account_11-22_session_6c7e0123-4567"}}, "6c7e0123-4567"),
+        ({}, {"metadata": {"user_id": json.dumps({"device_id": "d", "session_id": "6c7e"})}}, "6c7e"),
+        ({}, {"metadata": {"user_id": "ada"}}, None),
+        ({}, {"metadata": {"user_id": 7}}, None),
+        ({}, {"metadata": "x", "user_id": "a_session_6c7e0123"}, None),
+        ({}, {"messages": [{"content": '"user_id": "x_session_01234567"'}]}, None),
+        ({}, {}, None),
+    ],
+)
+def test_a_conversation_is_known_by_its_session(
+    claude: Claude, headers: dict[str, str], body: dict[str, object], key: str | None
+) -> None:
+    head = RequestHead("POST", "/v1/messages", CIMultiDict(headers))
+    assert claude.session_key(head, Body(json.dumps(body).encode())) == key
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("sk-ant-oat01-0123456789", "Claude's own login token"),
+        ("sk-ant-ort01-0123456789", "Claude's own login token"),
+        ("sk-ant-api03-0123456789", "an Anthropic API key"),
+    ],
+)
+def test_a_vendors_token_is_answered_with_the_variable_to_set(claude: Claude, token: str, says: str) -> None:
+    advice = claude.vendor_token_advice(token)
+    assert advice is not None
+    assert says in advice
+    assert "ANTHROPIC_AUTH_TOKEN" in advice
+    assert claude.vendor_token_advice("aimux-0123456789abcdef") is None
+
+
+def test_the_response_does_not_name_the_organization(claude: Claude) -> None:
+    assert "anthropic-organization-id" in claude.hidden_headers
+    assert not {"request-id", "retry-after", "cf-ray", "anthropic-ratelimit-unified-status"} & claude.hidden_headers

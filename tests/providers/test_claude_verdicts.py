@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.plugin import RELAY, Action, ErrorKind, GatewayError, LimitWindow, RequestHead, Verdict
+from aimux_claude import Claude
+from tests.contracts import samples
+from tests.providers.conftest import NOW
+
+UNIFIED = "anthropic-ratelimit-unified-"
+HOUR = 3600.0
+
+
+def problem(kind: str, message: str) -> bytes:
+    return json.dumps({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}).encode()
+
+
+def unified(**values: object) -> CIMultiDict[str]:
+    return CIMultiDict({UNIFIED + key.lstrip("_").replace("__", "-"): str(value) for key, value in values.items()})
+
+
+def limited(claude: Claude, headers: CIMultiDict[str], message: str = "Rate limited", model: str = "") -> Verdict:
+    return claude.classify(429, headers, problem("rate_limit_error", message), model=model)
+
+
+@pytest.mark.usefixtures("now")
+class TestRateLimits:
+    def test_the_cooldown_is_the_latest_reset_among_the_rejected_windows(self, claude: Claude) -> None:
+        """lessons.md #7: a cooldown outlives the real reset (CLIProxyAPI#5639): the upstream's own reset counts."""
+        headers = unified(
+            status="rejected",
+            reset=int(NOW + 9 * HOUR),
+            _5h__status="rejected",
+            _5h__reset=int(NOW + HOUR),
+            _7d__status="allowed_warning",
+            _7d__reset=int(NOW + 90 * HOUR),
+            overage__status="rejected",
+            overage__reset=int(NOW + 600 * HOUR),
+        )
+        verdict = limited(claude, headers, model="claude-opus-4-5")
+        assert verdict == Verdict(Action.COOL_DOWN, "the 5h limit is reached", until=NOW + HOUR)
+
+    def test_both_windows_rejected(self, claude: Claude) -> None:
+        headers = unified(
+            status="rejected",
+            _5h__status="rejected",
+            _5h__reset=int(NOW + HOUR),
+            _7d__status="rejected",
+            _7d__reset=int(NOW + 50 * HOUR),
+        )
+        assert limited(claude, headers).until == NOW + 50 * HOUR
+
+    def test_a_model_window_alone_limits_that_model_only(self, claude: Claude) -> None:
+        headers = unified(
+            status="rejected",
+            _5h__status="allowed",
+            _5h__reset=int(NOW + HOUR),
+            _7d_oi__status="rejected",
+            _7d_oi__reset=int(NOW + 50 * HOUR),
+        )
+        verdict = limited(claude, headers, model="claude-opus-4-5")
+        assert (verdict.until, verdict.model) == (NOW + 50 * HOUR, "claude-opus-4-5")
+
+    def test_a_reset_beyond_its_window_is_not_believed(self, claude: Claude) -> None:
+        headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + 500 * HOUR))
+        assert limited(claude, headers).until == NOW + 5 * HOUR
+
+    def test_a_429_without_any_reset_passes_through(self, claude: Claude) -> None:
+        """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
+        assert limited(claude, CIMultiDict()) == RELAY
+        assert limited(claude, unified(status="rejected", _5h__status="rejected")) == RELAY
+        past = unified(status="rejected", reset=int(NOW - 5), _5h__status="rejected", _5h__reset=int(NOW - 5))
+        assert limited(claude, past) == RELAY
+
+    def test_a_429_about_extra_usage_passes_through(self, claude: Claude) -> None:
+        headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + HOUR))
+        message = "Extra usage is required for long context requests."
+        assert limited(claude, headers, message) == RELAY
+
+    def test_an_api_key_is_limited_for_as_long_as_it_is_told(self, claude: Claude) -> None:
+        assert limited(claude, CIMultiDict({"retry-after": "17"})).until == NOW + 17
+        headers = CIMultiDict(
+            {
+                "anthropic-ratelimit-requests-remaining": "4",
+                "anthropic-ratelimit-requests-reset": "2100-01-01T00:00:00Z",
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-05-28T20:27:20Z",
+            }
+        )
+        assert limited(claude, headers).until == NOW + 40
+
+    def test_no_credit_is_looked_at_again_later(self, claude: Claude) -> None:
+        message = (
+            "Your credit balance is too low to access the Anthropic API. "
+            "Please go to Plans & Billing to upgrade or purchase credits."
+        )
+        verdict = claude.classify(400, CIMultiDict(), problem("invalid_request_error", message))
+        assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
+        assert verdict.remedy
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This organization has been disabled.",
+        "OAuth authentication is currently not allowed for this organization.",
+    ],
+)
+def test_a_permanent_refusal_parks_the_account_and_says_what_to_do(claude: Claude, status: int, message: str) -> None:
+    verdict = claude.classify(status, CIMultiDict(), problem("permission_error", message))
+    assert verdict.action is Action.PARK
+    assert verdict.remedy
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This organization has been disabled: Extra inputs are not permitted",
+        "OAuth authentication is currently not allowed for this organization.: Extra inputs are not permitted",
+        "Unexpected value(s) `This organization has been disabled.` for the `anthropic-beta` header.",
+        "Your credit balance is too low to access the Anthropic API.: Extra inputs are not permitted",
+        "messages.0.content: Input should be a valid list",
+    ],
+)
+def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, message: str) -> None:
+    """Anthropic quotes keys and values of the request in its answer."""
+    assert claude.classify(400, CIMultiDict(), problem("invalid_request_error", message)) == RELAY
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "action"),
+    [
+        (401, "Invalid bearer token", Action.REFRESH),
+        (401, "", Action.REFRESH),
+        (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
+        (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
+        (404, "model: claude-nope", Action.RELAY),
+        (413, "Request exceeds the maximum size", Action.RELAY),
+        (422, "", Action.RELAY),
+        (501, "not supported", Action.RELAY),
+        (500, "Internal server error", Action.BACK_OFF),
+        (503, "", Action.BACK_OFF),
+        (529, "Overloaded", Action.BACK_OFF),
+    ],
+)
+def test_the_other_rows(claude: Claude, status: int, message: str, action: Action) -> None:
+    """lessons.md #4: a 401 renews first (CLIProxyAPI#4087); #7: a 529 disables nothing (claude-relay-service#422)."""
+    assert claude.classify(status, CIMultiDict(), problem("some_error", message)).action is action
+    assert claude.classify(status, CIMultiDict(), b"<html>").action in {action, Action.RELAY}
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_windows_of_an_answer(claude: Claude) -> None:
+    headers = unified(
+        status="allowed_warning",
+        _5h__status="allowed_warning",
+        _5h__reset="1780010000",
+        _5h__utilization="0.91",
+        _7d__status="allowed",
+        _7d__utilization="0.2",
+        _7d_oi__status="allowed",
+        _7d_oi__utilization="nonsense",
+        overage__status="rejected",
+        overage__disabled__reason="org_level_disabled",
+    )
+    assert claude.limits(headers) == (
+        LimitWindow("5h", 0.91, 1_780_010_000.0, "warning"),
+        LimitWindow("7d", 0.2),
+        LimitWindow("7d_oi", None, scope="oi"),
+        LimitWindow("overage", status="warning", scope="overage"),
+    )
+    assert claude.limits(CIMultiDict({"anthropic-ratelimit-requests-remaining": "3"})) == ()
+
+
+def test_a_used_up_window_rejects_nothing_while_extra_usage_pays(claude: Claude) -> None:
+    told = {"_5h__status": "rejected", "_5h__utilization": "1.0"}
+    assert [w.status for w in claude.limits(unified(status="allowed", **told))] == ["warning"]
+    assert [w.status for w in claude.limits(unified(status="rejected", **told))] == ["rejected"]
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+START = samples.MESSAGE_STREAM[: samples.MESSAGE_STREAM.index(b"event: content_block_start")]
+
+
+@pytest.mark.parametrize(
+    ("payload", "action"),
+    [
+        (b"", None),
+        (START, None),
+        (START[:-1], None),
+        (b": keep-alive\n\n" + START, None),
+        (START + b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"', None),
+        (START + samples.sse({"type": "error", "error": {"type": "overloaded_error", "message": ""}}), Action.BACK_OFF),
+        (samples.sse({"type": "error", "error": {"type": "api_error", "message": ""}}), Action.BACK_OFF),
+        (samples.sse({"type": "error", "error": {"type": "invalid_request_error", "message": ""}}), Action.RELAY),
+        (START + samples.sse({"type": "content_block_start", "index": 0}), Action.RELAY),
+        (b"event: error\ndata: what\n\n", Action.RELAY),
+    ],
+)
+def test_an_overload_inside_a_200_is_told_from_content(claude: Claude, payload: bytes, action: Action | None) -> None:
+    verdict = claude.opening(payload)
+    assert (verdict.action if verdict else None) is action
+
+
+def test_errors_are_anthropics_envelope(claude: Claude) -> None:
+    error = GatewayError(ErrorKind.UNAUTHORIZED, "aimux needs a token")
+    error.request_id = "req_0123"
+    assert json.loads(claude.error(error).body) == {
+        "type": "error",
+        "error": {"type": "authentication_error", "message": "aimux needs a token"},
+        "request_id": "req_0123",
+    }
+    kinds = {
+        kind: json.loads(claude.error(GatewayError(kind, "m")).body)["error"]["type"]
+        for kind in (ErrorKind.BAD_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.RATE_LIMITED, ErrorKind.BAD_GATEWAY)
+    }
+    assert list(kinds.values()) == ["invalid_request_error", "request_too_large", "rate_limit_error", "api_error"]
+    assert b"overloaded_error" in claude.error(GatewayError(ErrorKind.UNAVAILABLE, "m", status=529)).body
+
+
+def test_a_stream_without_its_end_is_told_in_the_protocols_own_event(claude: Claude) -> None:
+    """lessons.md #11: a stream that ends without a terminal event (CLIProxyAPI#3996)."""
+    head = RequestHead("POST", "/v1/messages", CIMultiDict())
+    meter = claude.meter(head, 200, CIMultiDict({"content-type": "text/event-stream"}))
+    assert meter is not None
+    meter.feed(samples.MESSAGE_STREAM[: samples.MESSAGE_STREAM.index(b"event: message_stop")])
+    meter.end()
+    assert not meter.complete
+    event = claude.stream_error(GatewayError(ErrorKind.BAD_GATEWAY, "the upstream broke off"), head)
+    name, data, *rest = event.split(b"\n")
+    assert (name, rest) == (b"event: error", [b"", b""])
+    assert json.loads(data.removeprefix(b"data: "))["error"] == {
+        "type": "api_error",
+        "message": "the upstream broke off",
+    }
+
+
+def test_a_stream_that_ends_with_the_upstreams_own_error_is_complete(claude: Claude) -> None:
+    head = RequestHead("POST", "/v1/messages", CIMultiDict())
+    meter = claude.meter(head, 200, CIMultiDict({"content-type": "text/event-stream"}))
+    assert meter is not None
+    meter.feed(START + samples.sse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}))
+    assert meter.complete
+
+
+def test_cache_tokens_are_counted_beside_the_input(claude: Claude) -> None:
+    """lessons.md #14: cache tokens counted wrong (new-api#3258)."""
+    head = RequestHead("POST", "/v1/messages", CIMultiDict())
+    meter = claude.meter(head, 200, CIMultiDict({"content-type": "application/json"}))
+    assert meter is not None
+    meter.feed(samples.MESSAGE)
+    meter.end()
+    assert (meter.usage.input_tokens, meter.usage.total_input) == (12, 23012)
+    assert (meter.usage.cache_write_tokens, meter.usage.cache_write_1h_tokens) == (3000, 2000)
