@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "serve": LazyCommand("aimux.cli.serve:serve_command", "Run the gateway. Plain `aimux` does the same."),
     "demo": LazyCommand("aimux.cli.demo:demo_command", "Run the gateway with a simulator as its upstream."),
+    "simulator": LazyCommand("aimux.cli.simulator:simulator_command", "Run the fake upstreams on their own."),
     "check-config": LazyCommand("aimux.cli.check_config:check_config_command", "Check the configuration."),
     "config-schema": LazyCommand("aimux.cli.config_schema:config_schema_command", "Print config.yaml's JSON Schema."),
     "providers": LazyCommand("aimux.cli.providers:providers_command", "List the provider plugins."),

@@ -82,8 +82,8 @@ class Family:
     scope: str
     number: int
     generation: int = 0
-    access_token: str = ""
-    refresh_token: str | None = None
+    access_token: str = field(default="", repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
     revoked: str = ""
 
 
@@ -101,13 +101,13 @@ class Account:
     email: str = ""
     account_id: str = ""
     user_id: str = ""
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     requests: int = 0
     """Answers that the account gave, whatever their status."""
     script: Script = field(default_factory=Script)
     on_refresh: Script = field(default_factory=Script)
     """The same for renewals of this account's tokens."""
-    families: list[Family] = field(default_factory=list)
+    families: list[Family] = field(default_factory=list, repr=False)
     expiries: dict[str, float] = field(default_factory=dict, repr=False)
     """Access token → unix seconds, for every access token that was issued."""
 

@@ -28,15 +28,15 @@ class Call:
     method: str
     path: str
     query: str
-    headers: CIMultiDictProxy[str]
+    headers: CIMultiDictProxy[str] = field(repr=False)
     origin: str
     number: int
     now: float
     scenario: Scenario
     account: Account | None = None
     scope: str = ""
-    body: bytes = b""
-    _json: dict[str, Any] | None = None
+    body: bytes = field(default=b"", repr=False)
+    _json: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def json(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def provider_settings(url: str) -> dict[str, dict[str, str]]:
         "chatgpt": {
             "base_url": f"{url}/chatgpt/backend-api/codex",
             "api_base_url": f"{url}/openai",
+            "issuer": chatgpt,
             "authorize_url": f"{chatgpt}/oauth/authorize",
             "token_url": f"{chatgpt}/oauth/token",
         },

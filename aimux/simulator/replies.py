@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from aimux.simulator.scenarios import Scenario
 
-FILLER = "Nothing here was thought, only counted – naïve déjà-vu, 漢字 and 🙂 make bytes and characters differ. "
+FILLER = " Nothing here was thought, only counted – naïve déjà-vu, 漢字 and 🙂 make bytes and characters differ."
 CACHE_FROM = 1024
 """Prompts shorter than this many tokens are not cached, as with the real ones."""
 
@@ -79,8 +79,8 @@ def _text(vendor: str, asked: str) -> str:
 
 def _fit(text: str, size: int) -> str:
     """A text of exactly `size` bytes."""
-    while len(text.encode()) < size:
-        text += " " + FILLER
+    missing = size - len(text.encode())
+    text += FILLER * (missing // len(FILLER.encode()) + 1)
     short = text.encode()[:size].decode("utf-8", "ignore")
     return short + "." * (size - len(short.encode()))
 

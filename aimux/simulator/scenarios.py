@@ -147,7 +147,7 @@ def _status(status: int) -> Callable[..., dict[str, Any]]:
 
 
 NAMES: dict[str, Callable[..., dict[str, Any]]] = {
-    "ok": dict,
+    "ok": lambda: {"status": None},
     "slow-start": lambda seconds="1": {"slow_start": _seconds(seconds)},
     "gap": lambda seconds="0.1": {"gap": _seconds(seconds)},
     "hold": lambda n="0": {"hold": _count(n)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimux.simulator.accounts import SCOPES, Account, Family, stable
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ISSUER = "https://auth.openai.com"
+SETUP_SCOPE = "user:inference"
 SETUP_TOKEN_LIFETIME = 365 * 86400.0
 
 
@@ -30,10 +31,10 @@ class Issued:
     """What a token endpoint hands out. `refresh_token` is None for a setup token, and where nothing was rotated."""
 
     family: Family
-    access_token: str
-    refresh_token: str | None
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
     expires_in: float
-    id_token: str | None = None
+    id_token: str | None = field(default=None, repr=False)
 
 
 class TokenStore:
@@ -51,7 +52,8 @@ class TokenStore:
 
     def login(self, account: Account, client_id: str, scope: str | None = None) -> Issued:
         """Begin a new family. The scope `user:inference` alone gives a setup token."""
-        scope = SCOPES[account.vendor] if scope is None else scope
+        if scope is None:
+            scope = SETUP_SCOPE if account.kind == "setup_token" else SCOPES[account.vendor]
         family = Family(account, client_id, scope, number=len(account.families))
         account.families.append(family)
         return self._issue(family)
@@ -61,7 +63,7 @@ class TokenStore:
         family.generation += 1
         now = self.clock()
         serial = stable(account.vendor, account.name, family.number, family.generation)
-        setup = account.kind == "setup_token" or family.scope == "user:inference"
+        setup = family.scope == SETUP_SCOPE
         lifetime = SETUP_TOKEN_LIFETIME if setup else account.token_lifetime
         id_token = None
         if account.vendor == "anthropic":
