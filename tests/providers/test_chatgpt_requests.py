@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.plugin import Body, Credential, ErrorKind, RequestHead, RequestRefused
+from aimux_chatgpt import ChatGPT
+
+LOGIN = Credential("oauth", "access", refresh_token="r", account_id="acc-1")
+KEY = Credential("api_key", "sk-proj-x")
+BACKEND = "https://chatgpt.com/backend-api/codex"
+API = "https://api.openai.com"
+
+
+def request(target: str = "/v1/responses", **headers: str) -> RequestHead:
+    return RequestHead("POST", target, CIMultiDict({k.replace("_", "-"): v for k, v in headers.items()}))
+
+
+@pytest.mark.parametrize(
+    ("target", "with_login", "with_key"),
+    [
+        ("/v1/responses", "/responses", "/v1/responses"),
+        ("/v1/responses/compact?x=1", "/responses/compact?x=1", "/v1/responses/compact?x=1"),
+        ("/responses", "/responses", "/v1/responses"),
+        ("//v1/responses", "/responses", "/v1/responses"),
+        ("/v1/v1/responses", "/responses", "/v1/responses"),
+        ("/v1/models?client_version=0.169.0", "/models?client_version=0.169.0", "/v1/models?client_version=0.169.0"),
+    ],
+)
+def test_a_login_and_a_key_have_different_upstreams(
+    chatgpt: ChatGPT, target: str, with_login: str, with_key: str
+) -> None:
+    login, key = chatgpt.prepare(request(target), LOGIN), chatgpt.prepare(request(target), KEY)
+    assert (login.base_url, login.target) == (BACKEND, with_login)
+    assert (key.base_url, key.target) == (API, with_key)
+
+
+def test_a_login_sends_token_and_account(chatgpt: ChatGPT) -> None:
+    upstream = chatgpt.prepare(request(authorization="Bearer aimux-token", chatgpt_account_id="evil"), LOGIN)
+    assert upstream.set_headers == {"authorization": "Bearer access", "chatgpt-account-id": "acc-1"}
+    without = chatgpt.prepare(request(chatgpt_account_id="evil"), Credential("oauth", "access"))
+    assert without.set_headers == {"authorization": "Bearer access"}
+    assert "chatgpt-account-id" in without.drop_headers
+
+
+def test_codexs_own_headers_pass_and_the_other_vendors_do_not(chatgpt: ChatGPT) -> None:
+    head = request(
+        originator="codex_exec", version="0.169.0", session_id="s", x_codex_turn_state="t", openai_beta="b",
+        Anthropic_Version="2023-06-01", anthropic_anything="x", x_api_key="aimux-token",
+    )  # fmt: skip
+    dropped = chatgpt.prepare(head, LOGIN).drop_headers
+    assert not {"originator", "version", "session-id", "x-codex-turn-state", "openai-beta"} & dropped
+    assert {"anthropic-version", "anthropic-anything", "x-api-key"} <= dropped
+
+
+@pytest.mark.parametrize("credential", [LOGIN, KEY])
+def test_a_client_cannot_choose_whose_organization_pays(chatgpt: ChatGPT, credential: Credential) -> None:
+    """A foreign organization is answered 401, which would look like a bad credential and park the account."""
+    head = request(openai_organization="org-mine", openai_project="proj-mine")
+    assert {"openai-organization", "openai-project"} <= chatgpt.prepare(head, credential).drop_headers
+
+
+def test_chat_completions_with_a_login_is_a_clear_400_in_openais_shape(chatgpt: ChatGPT) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        chatgpt.prepare(request("/v1/chat/completions"), LOGIN)
+    assert caught.value.status == 400
+    assert "/v1/responses" in json.loads(chatgpt.error(caught.value).body)["error"]["message"]
+    assert chatgpt.prepare(request("/v1/chat/completions"), KEY).target == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("target", ["/api/codex/usage", "/backend-api/wham/usage", "/wham/usage", "/v1/%61pi/x"])
+def test_nobody_reaches_the_account_behind_a_login(chatgpt: ChatGPT, target: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        chatgpt.prepare(request(target), LOGIN)
+    assert caught.value.kind is ErrorKind.NOT_FOUND
+
+
+def test_the_test_call_asks_the_backend_for_its_models(chatgpt: ChatGPT) -> None:
+    head, body = chatgpt.cheapest_request(LOGIN)
+    assert (head.method, body) == ("GET", b"")
+    assert chatgpt.prepare(head, LOGIN).target.startswith("/models?client_version=")
+    assert chatgpt.prepare(chatgpt.cheapest_request(KEY)[0], KEY).target == "/v1/models"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "key"),
+    [
+        ({"session_id": "s", "thread-id": "t"}, {"prompt_cache_key": "p"}, "s"),
+        ({"Session-Id": "s"}, {}, "s"),
+        ({"thread-id": "t"}, {}, "t"),
+        ({"conversation_id": "c"}, {}, "c"),
+        ({"x-codex-turn-state": "state"}, {}, "state"),
+        ({}, {"model": "m", "prompt_cache_key": "p"}, "p"),
+        ({}, {"prompt_cache_key": 7}, None),
+        ({}, {"input": '"prompt_cache_key": "x"'}, None),
+    ],
+)
+def test_a_conversation_is_known_by_its_session(
+    chatgpt: ChatGPT, headers: dict[str, str], body: dict[str, object], key: str | None
+) -> None:
+    head = RequestHead("POST", "/v1/responses", CIMultiDict(headers))
+    assert chatgpt.session_key(head, Body(json.dumps(body).encode())) == key
+
+
+def test_a_compressed_body_is_read_too(chatgpt: ChatGPT) -> None:
+    import zstandard
+
+    raw = zstandard.ZstdCompressor().compress(b'{"prompt_cache_key": "p"}')
+    assert chatgpt.session_key(request(), Body(raw, "zstd")) == "p"
+
+
+def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: ChatGPT) -> None:
+    read = {"openai-model", "x-codex-turn-state", "x-codex-primary-used-percent", "x-models-etag", "cf-ray"}
+    assert not read & chatgpt.hidden_headers
+    assert {"openai-organization", "openai-project"} <= chatgpt.hidden_headers

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.plugin import RELAY, Action, ErrorKind, GatewayError, LimitWindow, RequestHead, Verdict
+from aimux_chatgpt import ChatGPT
+from tests.contracts import samples
+from tests.providers.conftest import NOW
+
+RESPONSES = RequestHead("POST", "/v1/responses", CIMultiDict())
+CHAT = RequestHead("POST", "/v1/chat/completions", CIMultiDict())
+EVENTS = CIMultiDict({"content-type": "text/event-stream"})
+
+
+def body(kind: str | None, /, **more: Any) -> bytes:
+    return json.dumps({"error": {"type": kind, "message": "…", **more}}).encode()
+
+
+def judged(chatgpt: ChatGPT, status: int, raw: bytes, **headers: str) -> Verdict:
+    return chatgpt.classify(status, CIMultiDict({k.replace("_", "-"): v for k, v in headers.items()}), raw)
+
+
+@pytest.mark.usefixtures("now")
+class TestLimits:
+    def test_a_used_up_plan_cools_down_until_its_own_reset(self, chatgpt: ChatGPT) -> None:
+        """lessons.md #7: a cooldown outlives the real reset (CLIProxyAPI#5639)."""
+        at = judged(chatgpt, 429, body("usage_limit_reached", resets_at=int(NOW) + 3600, plan_type="pro"))
+        assert (at.action, at.until) == (Action.COOL_DOWN, NOW + 3600)
+        after = judged(chatgpt, 429, body("usage_limit_reached", resets_in_seconds=120), retry_after="9999")
+        assert after.until == NOW + 120
+
+    def test_a_used_up_plan_without_a_reset_is_looked_at_again_later(self, chatgpt: ChatGPT) -> None:
+        assert judged(chatgpt, 429, body("usage_limit_reached")).until == NOW + 900
+
+    def test_the_headers_know_the_reset_too(self, chatgpt: ChatGPT) -> None:
+        verdict = judged(
+            chatgpt, 429, body("usage_limit_reached"),
+            x_codex_primary_used_percent="100", x_codex_primary_window_minutes="300",
+            x_codex_primary_reset_after_seconds="60", x_codex_secondary_used_percent="40",
+            x_codex_secondary_reset_after_seconds="7777",
+        )  # fmt: skip
+        assert verdict.until == NOW + 60
+
+    def test_an_absurd_reset_is_not_believed(self, chatgpt: ChatGPT) -> None:
+        assert judged(chatgpt, 429, body("usage_limit_reached", resets_at=9_000_000_000)).until == NOW + 31 * 86400
+
+    def test_a_429_without_any_reset_passes_through(self, chatgpt: ChatGPT) -> None:
+        """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
+        assert judged(chatgpt, 429, b"<html>Too Many Requests</html>") == RELAY
+        assert judged(chatgpt, 429, body("rate_limit_exceeded")) == RELAY
+
+    @pytest.mark.parametrize(
+        ("headers", "wait"),
+        [
+            ({"retry_after": "17"}, 17),
+            ({"retry_after_ms": "250"}, 0.25),
+            ({"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "6m0.5s"}, 360.5),
+            ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "120ms"}, 0.12),
+            ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1h2m3s"}, 3723),
+        ],
+    )
+    def test_an_api_key_is_limited_for_as_long_as_it_is_told(
+        self, chatgpt: ChatGPT, headers: dict[str, str], wait: float
+    ) -> None:
+        verdict = judged(chatgpt, 429, body("requests", code="rate_limit_exceeded"), **headers)
+        assert verdict.until == pytest.approx(NOW + wait)
+
+    def test_no_money_left_is_looked_at_again_later(self, chatgpt: ChatGPT) -> None:
+        verdict = judged(chatgpt, 429, body("insufficient_quota", code="insufficient_quota"))
+        assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
+
+    def test_the_windows_of_an_answer(self, chatgpt: ChatGPT) -> None:
+        headers = CIMultiDict(
+            {
+                "x-codex-primary-used-percent": "42.5",
+                "x-codex-primary-window-minutes": "300",
+                "x-codex-primary-reset-at": "1780010000",
+                "X-Codex-Secondary-Used-Percent": "100",
+                "X-Codex-Secondary-Window-Minutes": "10079",
+                "X-Codex-Secondary-Reset-After-Seconds": "60",
+            }
+        )
+        assert chatgpt.limits(headers) == (
+            LimitWindow("5h", 0.425, 1_780_010_000.0),
+            LimitWindow("7d", 1.0, NOW + 60, "rejected"),
+        )
+
+    def test_windows_come_in_events_as_well(self, chatgpt: ChatGPT) -> None:
+        meter = chatgpt.meter(RESPONSES, 200, EVENTS)
+        assert meter is not None
+        limits = {"primary": {"used_percent": 7, "window_minutes": 300, "reset_at": 1_780_010_000}, "secondary": None}
+        meter.feed(samples.sse({"type": "codex.rate_limits", "plan_type": "pro", "rate_limits": limits}))
+        assert meter.limits == (LimitWindow("5h", 0.07, 1_780_010_000.0),)
+        assert not meter.complete
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "action"),
+    [
+        (401, body(None, code="token_expired"), Action.REFRESH),
+        (401, b'{"detail": "Unauthorized"}', Action.REFRESH),
+        (401, b"", Action.REFRESH),
+        (401, body(None, code="account_deactivated"), Action.PARK),
+        (402, b'{"detail": {"code": "deactivated_workspace"}}', Action.PARK),
+        (403, body(None, code="token_revoked"), Action.REFRESH),
+        (403, body("usage_not_included"), Action.PARK),
+        (403, b"<html>Just a moment</html>", Action.RELAY),
+        (400, b'{"detail": "The model is not supported when using Codex with a ChatGPT account"}', Action.RELAY),
+        (400, body(None, code="context_length_exceeded"), Action.RELAY),
+        (404, b'{"detail": "Not Found"}', Action.RELAY),
+        (413, b"", Action.RELAY),
+        (500, body("server_error"), Action.BACK_OFF),
+        (502, b"", Action.BACK_OFF),
+        (503, body(None, code="server_is_overloaded"), Action.BACK_OFF),
+    ],
+)
+def test_the_other_rows(chatgpt: ChatGPT, status: int, raw: bytes, action: Action) -> None:
+    """lessons.md #4: a 401 renews first (CLIProxyAPI#4087)."""
+    verdict = judged(chatgpt, status, raw)
+    assert verdict.action is action
+    assert bool(verdict.remedy) is (action is Action.PARK)
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+START = samples.RESPONSE_STREAM[: samples.RESPONSE_STREAM.index(b"event: response.output_item.added")]
+
+
+def failed(code: str, **more: Any) -> bytes:
+    return samples.sse({"type": "response.failed", "response": {"status": "failed", "error": {"code": code, **more}}})
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize(
+    ("payload", "verdict"),
+    [
+        (b"", None),
+        (START, None),
+        (START + b"event: codex.rate_limits\ndata: {}\n\n", None),
+        (START + failed("server_is_overloaded")[:-1], None),
+        (START + failed("server_is_overloaded"), Action.BACK_OFF),
+        (START + failed("slow_down"), Action.BACK_OFF),
+        (START + failed("rate_limit_exceeded"), Action.BACK_OFF),
+        (START + failed("usage_limit_reached", resets_in_seconds=60), Action.COOL_DOWN),
+        (START + failed("context_length_exceeded"), Action.RELAY),
+        (samples.sse({"type": "error", "code": "server_is_overloaded", "message": "…"}), Action.BACK_OFF),
+        (samples.sse({"type": "error", "error": {"code": "server_is_overloaded"}}), Action.BACK_OFF),
+        (samples.sse({"type": "error", "error": {"type": "server_error"}}, named=False), Action.BACK_OFF),
+        (samples.CHAT_STREAM, Action.RELAY),
+        (b'data: {"error": {"type": "server_error", "message": "overloaded"}}\n\n', Action.BACK_OFF),
+        (START + samples.sse({"type": "response.output_item.added"}), Action.RELAY),
+    ],
+)
+def test_an_overload_inside_a_200_is_told_from_content(
+    chatgpt: ChatGPT, payload: bytes, verdict: Action | None
+) -> None:
+    found = chatgpt.opening(payload)
+    assert (found.action if found else None) is verdict
+
+
+def test_cached_tokens_are_taken_out_of_the_input(chatgpt: ChatGPT) -> None:
+    """lessons.md #14: cache tokens counted wrong (new-api#3258). OpenAI's input includes them."""
+    meter = chatgpt.meter(RESPONSES, 200, EVENTS)
+    assert meter is not None
+    meter.feed(samples.RESPONSE_STREAM)
+    usage = meter.usage
+    assert (usage.input_tokens, usage.cache_read_tokens, usage.total_input) == (3000, 20000, 23000)
+
+
+def test_codex_hangs_up_after_the_last_event_and_all_is_counted(chatgpt: ChatGPT) -> None:
+    """lessons.md #13: a client disconnects and its usage is lost. Codex closes before the body's end."""
+    meter = chatgpt.meter(RESPONSES, 200, EVENTS)
+    assert meter is not None
+    meter.feed(samples.RESPONSE_STREAM.rstrip(b"\n") + b"\n")
+    assert meter.complete
+    assert meter.usage.output_tokens == 420
+
+
+@pytest.mark.parametrize("kind", ["response.failed", "response.incomplete"])
+def test_an_answer_that_failed_or_was_cut_by_its_limits_is_complete(chatgpt: ChatGPT, kind: str) -> None:
+    meter = chatgpt.meter(RESPONSES, 200, EVENTS)
+    assert meter is not None
+    meter.feed(samples.sse({"type": kind, "response": {"usage": {"input_tokens": 3, "output_tokens": 2}}}))
+    assert meter.complete
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (3, 2)
+
+
+def test_the_long_first_events_are_not_parsed(chatgpt: ChatGPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They repeat instructions and tools: 50 kB of JSON, twice."""
+    meter = chatgpt.meter(RESPONSES, 200, EVENTS)
+    assert meter is not None
+    monkeypatch.setattr(type(meter), "read", lambda *_: pytest.fail("parsed"))
+    meter.feed(START.replace(b'"error","warn"', b'"warn"'))
+
+
+def test_a_stream_without_its_end_is_told_in_the_protocols_own_event(chatgpt: ChatGPT) -> None:
+    """lessons.md #11: a stream that ends without a terminal event (CLIProxyAPI#3996)."""
+    error = GatewayError(ErrorKind.BAD_GATEWAY, "the upstream broke off")
+    name, data, *_ = chatgpt.stream_error(error, RESPONSES).split(b"\n")
+    event = json.loads(data.removeprefix(b"data: "))
+    assert name == b"event: response.failed"
+    assert (event["type"], event["response"]["status"]) == ("response.failed", "failed")
+    assert event["response"]["error"] == {"code": "bad_gateway", "message": "the upstream broke off"}
+    data = chatgpt.stream_error(error, CHAT)
+    assert json.loads(data.removeprefix(b"data: "))["error"]["message"] == "the upstream broke off"
+
+
+def test_errors_have_openais_shape(chatgpt: ChatGPT) -> None:
+    answer = json.loads(chatgpt.error(GatewayError(ErrorKind.UNAUTHORIZED, "aimux needs a token")).body)
+    assert answer == {
+        "error": {
+            "message": "aimux needs a token",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "invalid_api_key",
+        }
+    }

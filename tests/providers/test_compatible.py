@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+from pydantic import ValidationError
+
+from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead
+from aimux_compatible import Compatible
+
+KEY = b'{"api_key": "or-0123456789"}'
+
+
+def make(**settings: Any) -> Compatible:
+    return Compatible(Compatible.Settings(**settings), instance="openrouter")
+
+
+def address(provider: Compatible, target: str) -> str:
+    upstream = provider.prepare(RequestHead("POST", target, CIMultiDict()), provider.parse_credential(KEY))
+    return upstream.base_url + upstream.target
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address_of_chat"),
+    [
+        ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/chat/completions"),
+        ("https://openrouter.ai/api/v1/", "https://openrouter.ai/api/v1/chat/completions"),
+        ("http://127.0.0.1:11434", "http://127.0.0.1:11434/v1/chat/completions"),
+        ("https://open.bigmodel.cn/api/paas/v4", "https://open.bigmodel.cn/api/paas/v4/chat/completions"),
+        ("https://host.example/v1beta/openai", "https://host.example/v1beta/openai/chat/completions"),
+    ],
+)
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/chat/completions", "//v1/chat/completions"])
+def test_an_openai_base_is_what_the_sdk_takes(base_url: str, address_of_chat: str, target: str) -> None:
+    assert address(make(base_url=base_url), target) == address_of_chat
+
+
+@pytest.mark.parametrize("base_url", ["https://kimi.example/anthropic", "https://kimi.example/anthropic/v1"])
+@pytest.mark.parametrize("target", ["/v1/messages?beta=true", "//v1/messages?beta=true", "/v1/v1/messages?beta=true"])
+def test_an_anthropic_base_is_what_the_sdk_takes(base_url: str, target: str) -> None:
+    provider = make(base_url=base_url, format="anthropic")
+    assert address(provider, target) == "https://kimi.example/anthropic/v1/messages?beta=true"
+
+
+@pytest.mark.parametrize(
+    ("settings", "header"),
+    [
+        ({}, {"authorization": "Bearer or-0123456789"}),
+        ({"format": "anthropic"}, {"x-api-key": "or-0123456789"}),
+        ({"format": "anthropic", "auth": "bearer"}, {"authorization": "Bearer or-0123456789"}),
+        ({"auth": "x-api-key"}, {"x-api-key": "or-0123456789"}),
+    ],
+)
+def test_the_key_goes_where_the_server_looks_for_it(settings: dict[str, str], header: dict[str, str]) -> None:
+    provider = make(base_url="https://host.example/v1", **settings)
+    upstream = provider.prepare(RequestHead("POST", "/v1/x", CIMultiDict()), provider.parse_credential(KEY))
+    assert upstream.set_headers == header
+    assert upstream.drop_headers == {"authorization", "x-api-key"}
+
+
+def test_each_format_has_its_own_errors() -> None:
+    error = GatewayError(ErrorKind.UNAUTHORIZED, "no")
+    assert b'"authentication_error"' in make(base_url="http://h", format="anthropic").error(error).body
+    assert b'"invalid_api_key"' in make(base_url="http://h").error(error).body
+
+
+def test_a_base_url_is_needed_and_a_format_is_one_of_two() -> None:
+    with pytest.raises(ValidationError, match="base_url"):
+        make()
+    with pytest.raises(ValidationError, match="format"):
+        make(base_url="http://h", format="gemini")
+
+
+@pytest.mark.parametrize("raw", [b"", b"two words", b"{}", b'{"api_key": 7}', b'{"api_key": ""}', b"{"])
+def test_what_is_no_key_is_refused(raw: bytes) -> None:
+    with pytest.raises(CredentialError):
+        make(base_url="http://h").parse_credential(raw)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "action"),
+    [
+        (401, {}, Action.REFRESH),
+        (402, {}, Action.COOL_DOWN),
+        (429, {"retry-after": "3"}, Action.COOL_DOWN),
+        (429, {}, Action.RELAY),
+        (503, {}, Action.BACK_OFF),
+        (400, {}, Action.RELAY),
+    ],
+)
+def test_verdicts(status: int, headers: dict[str, str], action: Action) -> None:
+    assert make(base_url="http://h").classify(status, CIMultiDict(headers), b"").action is action
