@@ -1,0 +1,38 @@
+"""What the service's sandbox forbids, done to a real aimux."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.running import ask, demo
+from tests.tools import lacking
+
+# PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN (Linux 6.3): what systemd's MemoryDenyWriteExecute does, without systemd.
+FORBID = "import ctypes, sys; refused = ctypes.CDLL(None).prctl(65, 1, 0, 0, 0);"
+SERVE = "from aimux.cli.main import main; main()"
+TLS = """
+import pathlib
+from aimux.tls import ServerTLS, TLSFiles
+import aiohttp, brotli, cryptography, prometheus_client, pydantic, uvloop, yaml, zstandard
+ServerTLS(TLSFiles.self_signed(pathlib.Path(sys.argv[1]), "localhost"))
+"""
+
+
+def test_aimux_imports_and_serves_without_writable_executable_memory(tmp_path: Path) -> None:
+    probe = subprocess.run([sys.executable, "-c", f"{FORBID} sys.exit(refused)"], timeout=60)
+    if probe.returncode:
+        lacking("the kernel has no PR_SET_MDWE (Linux 6.3)")
+    with demo([sys.executable, "-c", FORBID + SERVE], tmp_path) as (address, token):
+        assert ask(address, token) == "text"
+    subprocess.run([sys.executable, "-c", FORBID + TLS, str(tmp_path)], check=True, timeout=60)
+
+
+def test_the_prohibition_is_in_force(tmp_path: Path) -> None:
+    """Without this the test above could pass for nothing."""
+    map_it = "import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)"
+    done = subprocess.run([sys.executable, "-c", f"{FORBID} {map_it}"], capture_output=True, text=True, timeout=60)
+    if "Invalid argument" in done.stderr:
+        lacking("the kernel has no PR_SET_MDWE (Linux 6.3)")
+    assert "PermissionError" in done.stderr

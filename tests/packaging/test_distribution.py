@@ -1,0 +1,124 @@
+"""What `python -m build` makes, and that it works where nothing else is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.running import ask, demo
+from tests.tools import checkout, lacking
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one sdist and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+def sources(root: Path) -> set[str]:
+    files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(root)) for path in files}
+
+
+def test_the_wheel_holds_core_and_providers_and_nothing_else(wheel: Path) -> None:
+    root = checkout()
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith("aimux-")}
+    assert names == {f"aimux/{name}" for name in sources(root / "aimux")} | sources(root / "providers")
+    assert {"aimux/py.typed", "aimux/unit.toml"} <= names
+
+
+def test_its_metadata_is_pyprojects(wheel: Path) -> None:
+    project = tomllib.loads((checkout() / "pyproject.toml").read_text())["project"]
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+        entries = archive.read(name.replace("METADATA", "entry_points.txt")).decode()
+    required = {line.split(" ", 1)[1] for line in metadata.splitlines() if line.startswith("Requires-Dist:")}
+    assert {one.lower() for one in required if "extra ==" not in one} == {
+        one.lower() for one in project["dependencies"]
+    }
+    for provider in project["entry-points"]["aimux"]:
+        assert f"{provider} = " in entries
+
+
+def test_the_sdist_has_what_a_packager_needs(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for name in ("pyproject.toml", "LICENSE", "README.md", "config.example.yaml", "tests/tools.py", "aimux/unit.toml"):
+        assert name in names
+    assert not any(name.startswith((".venv", ".cache", "nix/", ".git/")) for name in names)
+
+
+def scripts(environment: Path) -> Path:
+    return Path(sysconfig.get_path("scripts", "venv", vars={"base": str(environment)}))
+
+
+def site(environment: Path) -> Path:
+    return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(environment)}))
+
+
+def serves(aimux: Path, cwd: Path) -> None:
+    with demo([str(aimux)], cwd) as (address, token):
+        assert ask(address, token) == "text"
+
+
+def test_the_wheel_serves_a_request(wheel: Path, tmp_path: Path) -> None:
+    """Beside the libraries of this environment, so that it needs no registry; its own code is the wheel's alone."""
+    environment = tmp_path / "env"
+    venv.create(environment, with_pip=False, symlinks=True)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site(environment))
+    (site(environment) / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    aimux = scripts(environment) / "aimux"
+    aimux.write_text(f"#!{scripts(environment)}/python\nfrom aimux.cli.main import main\nmain()\n")
+    aimux.chmod(0o755)
+    asked = [str(scripts(environment) / "python"), "-c", "import aimux, aimux_claude; print(aimux.__file__)"]
+    where = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert where.stdout.startswith(str(environment))
+    serves(aimux, tmp_path)
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "env"
+    venv.create(environment, with_pip=True, symlinks=True)
+    pip = [str(scripts(environment) / "python"), "-m", "pip", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "install", "--quiet", str(wheel)], capture_output=True, text=True, timeout=600)
+    if "Failed to establish a new connection" in done.stderr or "Temporary failure in name" in done.stderr:
+        lacking("the package registry can't be reached")
+    assert done.returncode == 0, done.stderr
+    subprocess.run([*pip, "check"], check=True, timeout=60)
+    serves(scripts(environment) / "aimux", tmp_path)
+
+
+@pytest.mark.parametrize("args", [["--version"], ["--help"]])
+def test_a_command_that_does_little_loads_little(args: list[str], tmp_path: Path) -> None:
+    """Start-up time is a matter of imports: neither the server's libraries nor pydantic are needed to say a version."""
+    script = (
+        "import sys; from aimux.cli.main import cli; cli.main(sys.argv[1:], prog_name='aimux', standalone_mode=False);"
+        "print(sorted({'aiohttp', 'cryptography', 'pydantic', 'rich', 'uvloop'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *args], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,47 @@
+"""aimux as a real process, for tests of how it is packaged and deployed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello!"}]}
+
+
+@contextmanager
+def demo(aimux: Sequence[str], cwd: Path) -> Iterator[tuple[str, str]]:
+    """A running demo: its address and its user's token. It must end with 0 on SIGTERM."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(cwd)}
+    command = [*aimux, "demo", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = ""
+            for line in process.stdout:
+                said += line
+                if "Ctrl-C" in line:
+                    break
+            address, token = re.search(r"listens on (http://\S+)", said), re.search(r"Bearer ([\w-]+)", said)
+            assert address and token, said
+            yield address[1], token[1]
+        finally:
+            process.terminate()
+            process.communicate()
+    assert process.returncode == 0
+
+
+def ask(address: str, token: str) -> str:
+    """One request for Claude through the gateway: the type of the answer's first block."""
+    request = urllib.request.Request(
+        f"{address}/claude/v1/messages",
+        json.dumps(PROMPT).encode(),
+        {"authorization": f"Bearer {token}", "content-type": "application/json", "anthropic-version": "2023-06-01"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return str(json.load(answer)["content"][0]["type"])
