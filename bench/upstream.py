@@ -19,7 +19,7 @@ HEAD = traffic.stream_head()
 STREAMS = {
     "turn": traffic.stream_chunks(traffic.EVENTS),
     "short": traffic.stream_chunks(traffic.FEW_EVENTS),
-    "hold": traffic.stream_chunks(traffic.FEW_EVENTS)[:1],  # an event, and then silence
+    "hold": traffic.stream_chunks(traffic.FEW_EVENTS)[:4],  # some content, and then silence
 }
 
 

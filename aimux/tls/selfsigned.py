@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aimux.tls.pair import TLSError, load_pair
+from aimux.tls.loading import load_pair
+from aimux.tls.pair import RENEW_BEFORE, TLSError
 
 LIFETIME = timedelta(days=397)
 """The longest that Apple's clients accept is 398 days."""
-RENEW_BEFORE = timedelta(days=30)
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 

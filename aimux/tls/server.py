@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aimux.tls import selfsigned
-from aimux.tls.pair import Pair, TLSError, load_pair, server_context
+from aimux.tls.pair import RENEW_BEFORE, Pair, TLSError, server_context
 
 if TYPE_CHECKING:
     import ssl
@@ -112,7 +111,7 @@ class ServerTLS:
     def _renewal_due(self, now: float) -> bool:
         return (
             self._files.self_signed_host is not None
-            and self.not_after - now < selfsigned.RENEW_BEFORE.total_seconds()
+            and self.not_after - now < RENEW_BEFORE.total_seconds()
             and now - self._renewal_tried > DAY
         )
 
@@ -125,6 +124,10 @@ class ServerTLS:
 
 
 def _load(files: TLSFiles) -> Pair:
+    # cryptography takes 80 ms to import, which a start without TLS need not pay.
+    from aimux.tls import selfsigned
+    from aimux.tls.loading import load_pair
+
     if files.self_signed_host is not None:
         selfsigned.ensure(files.cert_path, files.key_path, files.self_signed_host, time.time())
     return load_pair(files.cert_path, files.key_path)

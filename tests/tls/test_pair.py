@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.tls import TLSError, load_pair
+from aimux.tls import TLSError
+from aimux.tls.loading import load_pair
 from tests.tls.certificates import DAY, NOW, Files, Issued
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def test_unreadable(files: Files) -> None:
     files.issue(ISSUED)
     code = (
         "import os, sys, pathlib\n"
-        "from aimux.tls import load_pair, TLSError\n"
+        "from aimux.tls import TLSError\n"
+        "from aimux.tls.loading import load_pair\n"
         "os.setuid(65534) if os.getuid() == 0 else None\n"
         "try: load_pair(*map(pathlib.Path, sys.argv[1:]))\n"
         "except TLSError as error: print(error)\n"
