@@ -43,6 +43,7 @@ let
       pyyaml
       rich
       uvloop
+      websockets
       yarl
       zstandard
     ];

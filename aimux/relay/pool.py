@@ -86,22 +86,22 @@ class Pool:
         return len(self._active)
 
     async def request(
-        self, origin: Origin, method: str, request: list[bytes], head_timeout: float
+        self, origin: Origin, method: str, request: list[bytes], head_timeout: float, *, upgrade: bool = False
     ) -> tuple[Exchange, ResponseHead]:
         """Send a request whose bytes are ready and wait for the answer's head. Raises RelayError by phase.
 
         A reused connection that turns out to be closed is replaced by a new one, once: nothing of an answer had come.
         """
         connection = self._take(origin) or await self._connect(origin)
-        exchange = self._begin(connection, method)
+        exchange = self._begin(connection, method, upgrade)
         try:
             return exchange, await exchange.start(request, head_timeout)
         except StaleConnection:
-            exchange = self._begin(await self._connect(origin), method)
+            exchange = self._begin(await self._connect(origin), method, upgrade)
             return exchange, await exchange.start(request, head_timeout)
 
-    def _begin(self, connection: Connection, method: str) -> Exchange:
-        exchange = Exchange(connection, method, self._loop)
+    def _begin(self, connection: Connection, method: str, upgrade: bool) -> Exchange:
+        exchange = Exchange(connection, method, self._loop, upgrade=upgrade)
         self._active[exchange] = (0, self._loop.time())
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)

@@ -1,0 +1,233 @@
+"""Back pressure, abrupt ends, peers that do not answer, and what they cost."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+
+import pytest
+
+from aimux.relay import websocket
+from aimux.relay.websocket import SLICE
+from tests.relay.sockets import BINARY, CLOSE, CONT, PING, TEXT, Peer, Socket, close, raw
+
+# --- back pressure ---------------------------------------------------------------------------------------------------
+
+
+def sides(socket: Socket, sender: str) -> tuple[Peer, Peer, bool]:
+    return (socket.client, socket.upstream, True) if sender == "client" else (socket.upstream, socket.client, False)
+
+
+@pytest.mark.parametrize("slow", ["client", "upstream"])
+async def test_while_one_side_is_full_the_other_is_not_read(slow: str) -> None:
+    socket = Socket()
+    sender, receiver, masked = sides(socket, "upstream" if slow == "client" else "client")
+    receiver.wire.room = 10_000
+    messages = [b"%d " % number * 200 for number in range(40)]
+    for message in messages:
+        sender.send(raw(TEXT, message, masked=masked))
+    assert not sender.wire.reading
+    assert receiver.wire.get_write_buffer_size() < 11_000
+    got = []
+    while len(got) < len(messages):
+        got += receiver.got()
+        await socket.settle()
+    assert [data for _, data, _ in got] == messages
+    assert sender.wire.reading
+
+
+async def test_the_slow_side_can_still_talk() -> None:
+    socket = Socket()
+    socket.client.wire.room = 100
+    socket.upstream.send(raw(TEXT, b"x" * 200, masked=False))
+    assert not socket.upstream.wire.reading
+    socket.client.send(raw(TEXT, b"and yet"))
+    assert socket.upstream.got() == [(TEXT, b"and yet", True)]
+
+
+@pytest.mark.parametrize("opcode", [PING, TEXT], ids=["pings", "messages"])
+async def test_a_flood_towards_a_peer_that_does_not_read_is_bounded(opcode: int) -> None:
+    socket = Socket()
+    socket.upstream.wire.room = 64 * 1024
+    sent = 0
+    while socket.client.wire.reading:
+        socket.client.send(raw(opcode, b"flood" * 20) * 100)
+        sent += 100
+        await socket.settle()
+        assert sent < 10_000, "nothing ever stops it"
+    assert socket.upstream.wire.get_write_buffer_size() < 64 * 1024 + SLICE * 2
+    assert len(socket.pipe.client._held) < 64 * 1024
+
+
+async def test_a_packet_of_bombs_fills_a_slow_transport_only_once() -> None:
+    """64 kB that decompress to 64 MiB."""
+    mib = 1024 * 1024
+    socket = Socket(upstream_deflate=True)
+    socket.client.wire.room = 64 * 1024
+    codec = socket.upstream.codec
+    for _ in range(64):
+        codec.send_binary(bytes(mib))
+    socket.upstream.send(b"".join(codec.data_to_send()))
+    await socket.settle()
+    assert socket.client.wire.get_write_buffer_size() < 17 * mib
+    assert not socket.upstream.wire.reading
+    total = 0
+    while total < 64 * mib:
+        total += sum(len(data) for _, data, _ in socket.client.got())
+        await socket.settle()
+    assert socket.upstream.wire.reading
+
+
+async def test_a_packet_of_tiny_frames_leaves_room_for_others() -> None:
+    socket = Socket()
+    socket.client.send(raw(TEXT, b"", fin=False) + raw(CONT, b"", fin=False) * 50_000)
+    rounds = 0
+    while socket.pipe.client._next is not None:
+        rounds += 1
+        await asyncio.sleep(0)
+    assert rounds >= 300_000 // SLICE
+    assert len(socket.upstream.got()) == 50_001
+    assert socket.client.wire.reading
+
+
+async def test_a_slow_reader_costs_no_memory() -> None:
+    socket = Socket()
+    socket.client.wire.room = 64 * 1024
+    piece = raw(TEXT, b"x" * 900, masked=False)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(20_000):
+            if socket.upstream.wire.reading:
+                socket.upstream.send(piece)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 1024 * 1024
+
+
+async def test_an_owner_who_resumes_the_transport_does_not_undo_the_pressure() -> None:
+    socket = Socket()
+    socket.upstream.wire.room = 100
+    socket.client.send(raw(TEXT, b"x" * 200))
+    socket.client.wire.resume_reading()
+    socket.client.send(raw(TEXT, b"y"))
+    assert not socket.client.wire.reading
+    assert socket.upstream.got() == [(TEXT, b"x" * 200, True)]
+    await socket.settle()
+    assert socket.upstream.got() == [(TEXT, b"y", True)]
+
+
+# --- abrupt ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exc", [None, ConnectionResetError()], ids=["FIN", "RST"])
+async def test_a_client_that_vanishes_takes_the_upstream_along_at_once(exc: Exception | None) -> None:
+    socket = Socket()
+    socket.client.send(raw(TEXT, b"half a mess", fin=False))
+    socket.pipe.client.connection_lost(exc)
+    assert socket.upstream.wire.aborted
+    assert socket.upstream.closed_with is None
+    assert socket.pipe.done.done()
+    assert socket.pipe.error == "client_gone"
+
+
+@pytest.mark.parametrize("exc", [None, ConnectionResetError()], ids=["FIN", "RST"])
+async def test_an_upstream_that_vanishes_leaves_the_client_without_a_close_frame(exc: Exception | None) -> None:
+    socket = Socket()
+    socket.upstream.send(raw(TEXT, b"the last of it", masked=False))
+    socket.pipe.upstream.connection_lost(exc)
+    assert socket.pipe.done.done(), "the caller closes the connection, which sends what is in it"
+    assert socket.pipe.error == "upstream_lost"
+    assert socket.client.got() == [(TEXT, b"the last of it", True)]
+    assert socket.client.closed_with is None
+    socket.client.send(raw(TEXT, b"anyone?") + raw(CLOSE, close(1000)))
+    assert socket.pipe.error == "upstream_lost"
+
+
+async def test_what_an_upstream_said_before_it_vanished_reaches_a_slow_client() -> None:
+    socket = Socket()
+    socket.client.wire.room = 1000
+    last = raw(TEXT, b"x" * 2000, masked=False) + raw(TEXT, b"the end", masked=False)
+    socket.upstream.send(last + raw(CLOSE, close(4000, b"limit"), masked=False) + b"\x00" * SLICE)
+    socket.pipe.upstream.connection_lost(None)
+    assert not socket.pipe.done.done()
+    got = []
+    for _ in range(4):
+        got += socket.client.got()
+        await socket.settle()
+    assert [data for opcode, data, _ in got if opcode == TEXT] == [b"x" * 2000, b"the end"]
+    assert socket.client.closed_with == (4000, "limit")
+    assert socket.pipe.error == ""
+
+
+async def test_a_client_that_is_given_up_takes_what_it_sent_with_it() -> None:
+    socket = Socket()
+    socket.upstream.wire.room = 100
+    socket.client.send(raw(TEXT, b"x" * 200) + raw(TEXT, b"never sent" * SLICE))
+    socket.pipe.client.connection_lost(None)
+    assert not socket.upstream.wire.aborted, "it may have said goodbye in what is held back"
+    socket.pipe.abort()
+    assert socket.upstream.wire.aborted
+    assert socket.pipe.error == "client_gone"
+    assert not socket.pipe.client._held
+
+
+# --- peers that do not answer ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.0)
+    monkeypatch.setattr(websocket, "LINGER_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_client_that_never_answers_the_close_frame_is_given_up() -> None:
+    socket = Socket()
+    socket.upstream.send(raw(CLOSE, close(1000), masked=False))
+    await asyncio.wait_for(socket.pipe.done, 5)
+    assert socket.client.wire.aborted
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_upstream_that_never_ends_the_connection_is_given_up() -> None:
+    socket = Socket()
+    socket.client.send(raw(CLOSE, close(1000)))
+    assert socket.pipe.done.done()
+    while not socket.upstream.wire.closed:
+        await asyncio.sleep(0)
+    assert socket.upstream.wire.aborted
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_client_that_still_reads_is_waited_for() -> None:
+    socket = Socket()
+    socket.client.wire.room = 10
+    socket.upstream.send(raw(BINARY, b"x" * 900, masked=False) + raw(CLOSE, close(1000), masked=False))
+    while not socket.client.wire.closed and (socket.client.wire.take(50) or True):
+        if socket.client.wire.taken >= 900:
+            break
+        await asyncio.sleep(0)
+    assert socket.client.wire.taken >= 900
+    await asyncio.wait_for(socket.pipe.done, 5)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_where_there_is_no_half_close_the_culprit_has_a_moment_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    socket = Socket()
+    monkeypatch.setattr(socket.client.wire, "can_write_eof", lambda: False)
+    socket.client.send(raw(TEXT, b"\xff"))
+    assert not socket.pipe.done.done()
+    assert not socket.client.wire.half_closed
+    await asyncio.wait_for(socket.pipe.done, 5)
+
+
+async def test_a_culprit_is_not_listened_to_any_more() -> None:
+    socket = Socket()
+    socket.client.send(raw(3))
+    for _ in range(3):
+        socket.client.send(raw(TEXT, b"but") + b"\xff" * 50_000)
+    await socket.settle()
+    assert socket.upstream.got() == [(CLOSE, close(1001), True)]
+    assert socket.client.wire.reading, "it is read all the same: a reset would cost it the close frame"
