@@ -58,6 +58,6 @@ def _missing(app: App) -> Iterator[str]:
                 / mount.provider
                 / app.gateway.setup.routes[mount.provider].provider.credential_file
             )
-            yield f"{mount.provider} has no account: put one at {file}"
+            yield f"{mount.provider} has no account: put its login at {file}"
     if not app.gateway.setup.mounts.mounts:
         yield "providers: none is installed; see aimux providers"

@@ -34,7 +34,10 @@ def _show_on_terminal(problems: Sequence[Problem], severity: Severity) -> None:
     for source, group in groupby(problems, key=lambda problem: problem.source):
         found = list(group)
         count = f"{len(found)} {severity}{'s' if len(found) > 1 else ''}"
-        console.print(Text.assemble((f"{mark} ", style), (source or "configuration", "bold"), f": {count}"))
+        # A path that is wrapped can't be clicked or copied.
+        console.print(
+            Text.assemble((f"{mark} ", style), (source or "configuration", "bold"), f": {count}"), soft_wrap=True
+        )
         for problem in found:
             line = f"line {problem.line}  " if problem.line else ""
             console.print(Padding(Text.assemble((line, "dim"), (problem.where, "cyan")), (0, 0, 0, 2)))

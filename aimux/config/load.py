@@ -14,7 +14,7 @@ from aimux.config.explain import explain
 from aimux.config.files import open_to_others, read_text
 from aimux.config.models import Config
 from aimux.config.problems import MASK, ConfigError, Problem, dotted
-from aimux.config.references import References
+from aimux.config.references import UNRESOLVED, References
 from aimux.config.sections import Loading
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class _Load:
 
     def _explained(self, error: ValidationError) -> Iterator[Problem]:
         for detail in error.errors(include_url=False):
-            path, message, remedy = explain(detail, Config)
-            if not any(path[: len(place)] == place for place in self._references.unresolved):
-                yield self._problem(path, message, remedy)
+            # What a reference left open can't fit. Its own failure says more, but for a key that nobody knows.
+            if detail["input"] is not UNRESOLVED or detail["type"] == "extra_forbidden":
+                yield self._problem(*explain(detail, Config))
 
     def _warn(self, path: Where, message: str, remedy: str) -> None:
         self._warnings.append(self._problem(path, message, remedy))

@@ -12,10 +12,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from aimux.config.explain import explain
 from aimux.config.problems import wrong
+from aimux.config.references import Unresolved
 from aimux.config.sections import Loading, from_text, loading, nearest, tidy
 from aimux.plugin import ProviderSettings  # noqa: TC001 - pydantic evaluates the annotations
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from aimux.config.problems import Path
     from aimux.plugin import Provider
 
@@ -31,45 +34,53 @@ class ProviderEntry:
     settings: ProviderSettings
 
 
-Fault = tuple["Path", PydanticCustomError]
-
-
 def _entries(value: Any, info: ValidationInfo) -> Mapping[str, ProviderEntry]:
     """All entries. Raises one ValidationError with every fault of every provider."""
     context = loading(info)
-    if isinstance(value, str):
-        value = from_text(value, "list")
-    faults: list[Fault] = []
-    written: dict[str, tuple[Any, Path]] = {}
-    if isinstance(value, Mapping):
-        written = {name: (settings, (name,)) for name, settings in value.items()}
-    elif isinstance(value, list | tuple):
-        for index, name in enumerate(value):
-            if not isinstance(name, str):
-                faults.append(
-                    ((index,), wrong("is not a provider's name", "with settings, write providers: {NAME: {…}}"))
-                )
-            elif name in written:
-                faults.append(((index,), wrong(f"{name!r} is there twice", "remove one of them")))
-            else:
-                written[name] = ({}, (index,))
-    else:
-        raise wrong("is neither a list of names nor a mapping of names to settings")
-
+    faults: list[InitErrorDetails] = []
+    written = _written(from_text(value, "list") if isinstance(value, str) else value, faults)
+    context.instances = frozenset(written)
     entries: dict[str, ProviderEntry] = {}
-    for name, (settings, path) in written.items():
+    for name, (settings, place) in written.items():
+        given = settings if isinstance(settings, Unresolved) else _plugin(name, settings)
         try:
             entries[name] = _entry(name, settings, context)
         except PydanticCustomError as error:
-            faults.append((path, error))
+            faults.append(_fault((place,), error, given))
         except ValidationError as error:
-            faults += _faults(error, name, settings, context)
-    context.instances = frozenset(written)
+            faults += _settings_faults(error, name, _provider(name, settings, context).Settings)
+        except Exception as error:  # a plugin's validator: anything may come out of it
+            what = f"{type(error).__name__} in the settings class of the provider {given!r}"
+            faults.append(_fault((place,), wrong(what, "that is a fault of the plugin"), settings))
     if faults:
-        # pydantic puts our own place before each of them.
-        lines: list[InitErrorDetails] = [{"type": error, "loc": path, "input": None} for path, error in faults]
-        raise ValidationError.from_exception_data("providers", lines)
+        raise ValidationError.from_exception_data("providers", faults)
     return entries
+
+
+def _fault(path: Path, error: PydanticCustomError, given: Any) -> InitErrorDetails:
+    """One line of a ValidationError; pydantic puts the place of `providers` before its path."""
+    return {"type": error, "loc": path, "input": given}
+
+
+def _written(value: Any, faults: list[InitErrorDetails]) -> dict[str, tuple[Any, str | int]]:
+    """Settings as they are written and their place, by name."""
+    if isinstance(value, Mapping):
+        return {
+            name: (from_text(settings, "mapping") if isinstance(settings, str) else settings, name)
+            for name, settings in value.items()
+        }
+    if not isinstance(value, list | tuple):
+        raise wrong("is neither a list of names nor a mapping of names to settings")
+    written: dict[str, tuple[Any, str | int]] = {}
+    for index, name in enumerate(value):
+        if not isinstance(name, str):
+            error = wrong("is not a provider's name", "with settings, write providers: {NAME: {…}}")
+            faults.append(_fault((index,), error, name))
+        elif name in written:
+            faults.append(_fault((index,), wrong(f"{name!r} is there twice", "remove one of them"), name))
+        else:
+            written[name] = ({}, index)
+    return written
 
 
 def _entry(name: str, written: Any, context: Loading) -> ProviderEntry:
@@ -87,25 +98,31 @@ def _entry(name: str, written: Any, context: Loading) -> ProviderEntry:
     return ProviderEntry(provider.name, validated)
 
 
+def _plugin(name: str, written: Any) -> Any:
+    """The name of the plugin that an entry asks for."""
+    return written.get("type", name) if isinstance(written, Mapping) else name
+
+
 def _provider(name: str, written: Any, context: Loading) -> type[Provider]:
-    plugin = written.get("type", name) if isinstance(written, Mapping) else name
+    plugin = _plugin(name, written)
     if isinstance(plugin, str) and plugin in context.providers:
         return context.providers[plugin]
-    at = "type" if isinstance(written, Mapping) and "type" in written else ""
     meant = nearest(str(plugin), context.providers)
     installed = ", ".join(sorted(context.providers)) or "none"
     remedy = f"did you mean {meant}?" if meant else "`aimux providers` shows what is installed and what failed to load"
+    at = "" if plugin is name else "type"
     raise wrong(f"no provider {plugin!r} is installed (there is: {installed})", remedy, at=at)
 
 
-def _faults(error: ValidationError, name: str, written: Any, context: Loading) -> Iterator[Fault]:
-    settings_class = _provider(name, written, context).Settings
+def _settings_faults(error: ValidationError, name: str, settings: type[BaseModel]) -> Iterator[InitErrorDetails]:
     for detail in error.errors(include_url=False):
-        path, message, remedy = explain(detail, settings_class)
+        path, message, remedy = explain(detail, settings)
+        given = detail["input"]
         # A plugin's validator may quote what it refuses, and that may be a key: the place says which value it is.
-        if isinstance(detail["input"], str) and len(detail["input"]) >= 4:
-            message = message.replace(detail["input"], "the value")
-        yield (name, *path), wrong(message, remedy)
+        if isinstance(given, str) and len(given) >= 4:
+            message = message.replace(given, "the value")
+        # What is known about the input decides later whether a reference is to blame, which it isn't for a key.
+        yield _fault((name, *path), wrong(message, remedy), None if detail["type"] == "extra_forbidden" else given)
 
 
 def _shown(entries: Mapping[str, ProviderEntry]) -> dict[str, Any]:

@@ -50,7 +50,6 @@ class References:
         self.failures: dict[Where, ReferenceFailed] = {}
         self.values: set[str] = set()
         self.names: set[str] = set()
-        self.unresolved: set[Where] = set()
 
     def resolve(self, value: Any, path: Where = ()) -> Any:
         """A copy of `value` with every string in it resolved."""
@@ -70,7 +69,6 @@ class References:
             self.failures[path] = failed
         except _NotRead:
             pass
-        self.unresolved.add(path)
         return UNRESOLVED
 
     def _one(self, match: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import field_validator
 
 from aimux.config import (
     Config,
@@ -22,7 +23,7 @@ from aimux.config import (
     parse_config,
     pattern_kind,
 )
-from aimux.plugin import Provider
+from aimux.plugin import Provider, ProviderSettings
 from tests.config.conftest import PROVIDERS, LabSettings, Load, Problems
 
 TOKEN = "a-token-of-some-length"
@@ -512,10 +513,15 @@ tls: {enabled: "${env:TLS}"}
 """
     )
     check_form(path, environ={"HOME": "/h"}, providers=PROVIDERS)
-    path.write_text(path.read_text() + "listn: x\nadmin: {token: '${crd:x}'}\n")
+    unknown = "mounts: {/x: '${env:X}'}\nmodels: {x: {provider: '${env:X}', modl: '${env:X}'}}\nlistn: ${env:X}\n"
+    path.write_text(path.read_text() + unknown + "admin: {token: '${crd:x}'}\n")
     with pytest.raises(ConfigError) as caught:
         check_form(path, environ={"HOME": "/h"}, providers=PROVIDERS)
-    assert [problem.where for problem in caught.value.problems] == ["listn", "admin.token"]
+    assert [problem.where for problem in caught.value.problems] == [
+        "models.x[0].modl",
+        "listn",
+        "admin.token",
+    ]
 
 
 # --- everything else -------------------------------------------------------------------------------------------------
@@ -559,6 +565,39 @@ def test_no_data_ends_in_anything_but_problems(data: object) -> None:
         parse_config(data, environ={"HOME": "/h"}, providers=PROVIDERS)
     except ConfigError as error:
         assert all(problem.message for problem in error.problems)
+
+
+def test_unknown_settings_of_a_provider_are_found_without_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "providers: {claude: {api_kee: '${cred:x}', api_key: '${cred:x}'}, "
+        "lab: {type: '${env:X}'}, chatgpt: '${file:/x}'}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_form(path, environ={"HOME": "/h"}, providers=PROVIDERS)
+    assert [problem.where for problem in caught.value.problems] == ["providers.claude.api_kee"]
+
+
+def test_a_plugin_whose_settings_break_is_named() -> None:
+    class Settings(ProviderSettings):
+        @field_validator("strategy", mode="before")
+        @classmethod
+        def _broken(cls, _value: object) -> object:
+            raise AttributeError(SECRET)
+
+    class Broken(Provider):
+        name = "broken"
+
+    Broken.Settings = Settings
+    with pytest.raises(ConfigError) as caught:
+        parse_config(
+            {"providers": {"claude": {"x": 1}, "broken": {"strategy": "x"}}},
+            environ={"HOME": "/h"},
+            providers={**PROVIDERS, "broken": Broken},
+        )
+    assert [problem.where for problem in caught.value.problems] == ["providers.claude.x", "providers.broken"]
+    assert "AttributeError in the settings class of the provider 'broken'" in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
 def test_a_plugin_s_settings_that_were_validated_before_are_taken(providers: Mapping[str, type[Provider]]) -> None:

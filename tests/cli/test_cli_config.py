@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from tests.cli.conftest import Aimux
+
+TOKEN = "a-token-of-some-length"
+GOOD = f"""listen: 127.0.0.1:0
+users:
+  - {{name: alice, token: {TOKEN}}}
+"""
+BAD = """listn: x
+users:
+  - {name: alice, token: tiny-secret}
+log_level: loud
+"""
+
+
+def write(folder: Path, text: str, name: str = "config.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_good_configuration(aimux: Aimux, tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    for done in (
+        aimux("check-config"),
+        aimux("check-config", AIMUX_CONFIG=str(path)),
+        aimux("check-config", "--config", str(path)),
+    ):
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
+
+
+def test_no_configuration_at_all_is_fine(aimux: Aimux) -> None:
+    done = aimux("check-config")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "there is no file" in done.stdout
+
+
+def test_every_problem_in_a_pipe_is_a_line(aimux: Aimux, tmp_path: Path) -> None:
+    path = write(tmp_path, BAD)
+    for done in (aimux("check-config"), aimux("--config", str(path), "check-config"), aimux("serve")):
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.splitlines() == [
+            f"{path}:1: listn: is not a known setting (did you mean listen?)",
+            f"{path}:3: users[0].token: has 11 characters, and at least 16 are needed (make one: openssl rand -hex 32)",
+            f"{path}:4: log_level: must be one of debug, info, warning, error",
+        ]
+
+
+def test_a_file_that_is_not_there(aimux: Aimux, tmp_path: Path) -> None:
+    done = aimux("check-config", "--config", "no.yaml")
+    assert done.returncode == 1
+    assert f"{tmp_path / 'no.yaml'} does not exist" in done.stderr
+    assert "--config or AIMUX_CONFIG" in done.stderr
+
+
+def test_warnings_do_not_fail(aimux: Aimux, tmp_path: Path) -> None:
+    path = write(tmp_path, "listen: ':1'\n")
+    done = aimux("check-config")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"warning: {path}:1: listen: there are no users")
+
+
+def test_the_effective_configuration_is_printed_without_secrets(aimux: Aimux, tmp_path: Path) -> None:
+    write(tmp_path, GOOD + "providers: {claude: {api_key: '${env:KEY}'}}\n")
+    done = aimux("check-config", "--print", AIMUX_LOG_LEVEL="debug", KEY="sk-very-secret-key")
+    assert done.returncode == 0
+    shown = yaml.safe_load(done.stdout)
+    assert shown["log_level"] == "debug"
+    assert shown["request_timeout"] == "1m"
+    assert shown["users"] == [{"name": "alice", "token": "********", "groups": [], "pin_accounts": False}]
+    assert shown["providers"]["claude"]["api_key"] == "********"
+    assert "secret" not in done.stdout + done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_build_without_secrets_can_check(aimux: Aimux, tmp_path: Path) -> None:
+    path = write(tmp_path, "users: [{name: a, token: '${cred:a}'}, {name: b, token_file: /run/secrets/b}]")
+    assert aimux("check-config").returncode == 1
+    done = aimux("check-config", "--without-secrets")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
+    write(tmp_path, "users: [{name: a, tokn: '${cred:a}'}]")
+    assert "did you mean token?" in aimux("check-config", "--without-secrets").stderr
+    assert aimux("check-config", "--without-secrets", "--print").returncode == 2
+
+
+def test_on_a_terminal_problems_are_laid_out(tmp_path: Path) -> None:
+    path = write(tmp_path, BAD)
+    program, terminal = pty.fork()
+    if program == 0:
+        os.chdir(tmp_path)
+        environ = {"HOME": str(tmp_path), "TERM": "xterm-256color", "COLUMNS": "70", "PATH": os.environ["PATH"]}
+        os.execve(sys.executable, [sys.executable, "-m", "aimux.cli.main", "check-config"], environ)
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+    except OSError:  # Linux says so at the end of a terminal
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]) == 1
+    text = shown.decode()
+    assert "\x1b[" in text
+    for part in (
+        str(path.name),
+        "3 errors",
+        "users[0].token",
+        "line 3",
+        "→ did you mean listen?",
+        "→ make one: openssl",
+    ):
+        assert part in text
+    assert "tiny-secret" not in text
+
+
+def test_the_schema_is_printed(aimux: Aimux) -> None:
+    done = aimux("config-schema")
+    assert done.returncode == 0
+    schema = json.loads(done.stdout)
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(yaml.safe_load(GOOD))
+    assert {"claude", "chatgpt"} <= set(json.dumps(schema).replace('"', " ").split())
+
+
+# --- providers -------------------------------------------------------------------------------------------------------
+
+
+def broken_plugin(folder: Path) -> str:
+    """A distribution whose plugin can't be imported, for PYTHONPATH."""
+    info = folder / "plugins" / "aimux_broken-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aimux-broken\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[aimux]\nbroken = aimux_broken\n")
+    (folder / "plugins" / "aimux_broken.py").write_text("raise RuntimeError('out of order')\n")
+    return str(folder / "plugins")
+
+
+def test_providers_are_listed(aimux: Aimux) -> None:
+    done = aimux("providers")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *rows = [line.split() for line in done.stdout.splitlines()]
+    assert head == ["PLUGIN", "PROVIDERS", "DISTRIBUTION", "VERSION", "STATE"]
+    assert {row[0] for row in rows} >= {"claude", "chatgpt"}
+    assert all(row[-1] == "loaded" for row in rows)
+
+
+def test_a_plugin_that_fails_is_named_and_the_others_go_on(aimux: Aimux, tmp_path: Path) -> None:
+    path = broken_plugin(tmp_path)
+    done = aimux("providers", PYTHONPATH=path)
+    assert done.returncode == 1
+    [row] = [line for line in done.stdout.splitlines() if line.startswith("broken")]
+    assert row.split()[1:] == ["-", "aimux-broken", "1.2", "failed:", "RuntimeError:", "out", "of", "order"]
+
+    done = aimux("providers", "--json", PYTHONPATH=path)
+    plugins = {plugin["name"]: plugin for plugin in json.loads(done.stdout)}
+    assert plugins["broken"]["error"] == "RuntimeError: out of order"
+    assert plugins["claude"]["providers"] == ["claude"]
+    assert plugins["claude"]["error"] is None
+
+    done = aimux("check-config", PYTHONPATH=path)
+    assert done.returncode == 0
+    assert "the plugin broken (aimux-broken) is left out: RuntimeError: out of order" in done.stderr

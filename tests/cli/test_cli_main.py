@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NoReturn
+
+import click
+import pytest
+
+from aimux import __version__
+from aimux.cli import main as module
+from aimux.cli.main import COMMANDS, cli
+from tests.cli.conftest import Aimux
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["aimux", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_version(aimux: Aimux) -> None:
+    done = aimux("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"aimux {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", ["'--version'", "'--help'", "'completion', 'fish'"])
+def test_help_and_version_import_nothing_heavy(arguments: str) -> None:
+    code = f"""if True:
+        import sys
+        from aimux.cli.main import cli
+        cli.main([{arguments}], prog_name="aimux", standalone_mode=False)
+        heavy = {{"pydantic", "aiohttp", "rich", "yaml", "pluggy", "asyncio"}} & set(sys.modules)
+        sys.exit(f"imported {{heavy}}" if heavy else 0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_help_names_every_command(aimux: Aimux) -> None:
+    done = aimux("--help")
+    assert done.returncode == 0
+    for name, command in COMMANDS.items():
+        assert name in done.stdout
+        assert " ".join(command.help.split()) in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_is_true(name: str) -> None:
+    module_name, _, attribute = COMMANDS[name].target.partition(":")
+    command = getattr(import_module(module_name), attribute)
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert command.get_short_help_str(limit=200) == COMMANDS[name].help
+    assert command.help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, name, "--help") == 0
+    assert f"Usage: aimux {name}" in capsys.readouterr().out
+
+
+def test_a_misspelt_command_names_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "provders") == 2
+    error = capsys.readouterr().err
+    assert "No such command 'provders'. Did you mean 'providers'?" in error
+    assert run_main(monkeypatch, "xyzzy") == 2
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--config", "F"], ["serve", "--config", "F"], ["--config", "F", "serve"]])
+def test_without_a_command_it_serves(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("aimux.app.run", lambda *given: started.append(given))
+    monkeypatch.setattr("aimux.cli.options.config_path", lambda explicit: started.append(explicit))
+    assert run_main(monkeypatch, *arguments) == 0
+    [(load, _announce)] = started
+    with pytest.raises(AttributeError):  # no plugins here: only which file is asked for matters
+        load(None)
+    assert str(started[1]) == "F"
+
+
+def test_ctrl_c_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aimux.app.run", interrupted)
+    assert run_main(monkeypatch, "serve") == 130
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).strip() == ""
+
+
+def test_ctrl_c_at_a_question_ends_with_130_and_no_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(answer: BaseException | str) -> int:
+        def read(_prompt: str) -> str:
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        monkeypatch.setattr("click.termui.visible_prompt_func", read)
+        monkeypatch.setattr("aimux.app.run", lambda *_: click.confirm("sure?", abort=True))
+        return run_main(monkeypatch, "serve")
+
+    assert asked(KeyboardInterrupt()) == 130
+    assert "Aborted" not in capsys.readouterr().err
+    assert asked(EOFError()) == 1
+    assert asked("n") == 1
+    assert "Aborted" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from aimux.gateway.listening import ListenError
+
+    def refused(*_: object) -> NoReturn:
+        raise ListenError("can't listen on :1: somebody else does")
+
+    monkeypatch.setattr("aimux.app.run", refused)
+    assert run_main(monkeypatch, "serve") == 1
+    assert capsys.readouterr().err == "Error: can't listen on :1: somebody else does\n"
+
+
+def test_a_wrong_configuration_is_no_traceback(aimux: Aimux) -> None:
+    done = aimux("serve", AIMUX_LISTEN="nowhere", AIMUX_NO_SUCH="x")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 2
+    assert "Traceback" not in done.stderr
+    assert "AIMUX_LISTEN: listen: 'nowhere' has no port" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(aimux: Aimux, shell: str) -> None:
+    done = aimux("completion", shell)
+    assert done.returncode == 0
+    assert "_AIMUX_COMPLETE" in done.stdout
+    assert "aimux" in done.stdout
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
+
+
+def test_completion_completes(aimux: Aimux) -> None:
+    done = aimux(_AIMUX_COMPLETE="bash_complete", COMP_WORDS="aimux co", COMP_CWORD="1")
+    assert done.stdout.split() == ["plain,config-schema", "plain,completion"]
+    done = aimux(_AIMUX_COMPLETE="bash_complete", COMP_WORDS="aimux check-config --", COMP_CWORD="2")
+    assert {"plain,--config", "plain,--print", "plain,--without-secrets"} <= set(done.stdout.split())
+
+
+def test_the_group_is_the_program_s_only_entry_point() -> None:
+    [script] = entry_points(name="aimux", group="console_scripts")
+    assert script.load() is module.main
+    assert isinstance(cli, click.Group)

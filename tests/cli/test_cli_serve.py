@@ -1,0 +1,87 @@
+"""The real process, as a person starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aimux import __version__
+
+
+@contextmanager
+def serving(folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIMUX_", "XDG_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aimux.cli.main"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=clean | {"HOME": str(folder), "AIMUX_LISTEN": "127.0.0.1:0"} | environ,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_banner_says_what_runs_and_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "providers: [claude, chatgpt]\nmounts: {/: claude, /codex: chatgpt}\n"
+        "users: [{name: alice, token: '${env:ALICE}'}]\n"
+    )
+    key = tmp_path / ".aimux" / "claude" / ".credentials.json"
+    key.parent.mkdir(parents=True, mode=0o700)
+    key.parent.parent.chmod(0o700)
+    key.write_text('{"api_key": "sk-ant-api03-made-up-for-this-test"}')
+    key.chmod(0o600)
+    with serving(tmp_path, ALICE="a-token-of-some-length") as process:
+        assert process.stdout is not None
+        banner = [process.stdout.readline()]
+        while not banner[-1].startswith("  missing"):
+            assert banner[-1], "the banner ended early"
+            banner.append(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    text = "".join(banner) + rest
+    assert re.match(rf"aimux {re.escape(__version__)} listens on http://127\.0\.0\.1:\d+\n", text)
+    assert "mounts    / → claude\n            /codex → chatgpt\n" in text
+    assert "accounts  claude/default (api_key): healthy\n" in text
+    assert "users     1\n" in text
+    assert f"missing   chatgpt has no account: put its login at {tmp_path}/.aimux/chatgpt/auth.json" in text
+    assert "made-up" not in text + errors
+    assert "a-token" not in text + errors
+
+
+def test_with_json_logs_stdout_stays_empty(tmp_path: Path) -> None:
+    notify = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind(str(notify))
+        ready.settimeout(30)
+        with serving(tmp_path, AIMUX_LOG_FORMAT="json", NOTIFY_SOCKET=str(notify)) as process:
+            while b"READY=1" not in ready.recv(4096):
+                pass
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=30)
+    assert output == ""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_leaves_no_traceback(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
