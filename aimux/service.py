@@ -71,7 +71,7 @@ class Notifier:
 def listen_sockets(environ: MutableMapping[str, str]) -> list[tuple[str, socket.socket]]:
     """The sockets that the service manager opened for us, each with its name ("" without one); [] outside of one.
 
-    Takes the variables out of `environ`, so that no child process believes they are its own. Raises ValueError where
+    Takes the variables out of `environ`, so that no child process believes they are its own. Raises OSError where
     a descriptor is no listening stream socket.
     """
     pid, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
@@ -83,14 +83,13 @@ def listen_sockets(environ: MutableMapping[str, str]) -> list[tuple[str, socket.
         fd = FIRST_FD + position
         name = labels[position] if position < len(labels) else ""
         os.set_inheritable(fd, False)
+        what = f"socket activation: descriptor {fd} ({name or 'unnamed'})"
         try:
             sock = socket.socket(fileno=fd)
-            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or sock.type != socket.SOCK_STREAM:
-                raise ValueError(
-                    f"socket activation: descriptor {fd} ({name or 'unnamed'}) is no listening stream socket"
-                )
         except OSError as error:
-            raise ValueError(f"socket activation: descriptor {fd} ({name or 'unnamed'}) is no socket") from error
+            raise OSError(f"{what} is no socket") from error
+        if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(f"{what} is no listening stream socket")
         sock.setblocking(False)
         sockets.append((name, sock))
     return sockets

@@ -114,7 +114,7 @@ import os, sys
 from aimux.service import listen_sockets
 try:
     sockets = listen_sockets(os.environ)
-except ValueError as error:
+except OSError as error:
     sys.exit(str(error))
 assert not {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} & set(os.environ)
 print([name for name, _ in sockets], flush=True)

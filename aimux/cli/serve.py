@@ -31,6 +31,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
     from aimux.cli.options import config_path
     from aimux.config import ConfigError, load_config
     from aimux.gateway.listening import ListenError
+    from aimux.tls import TLSError
 
     try:
         run(
@@ -40,7 +41,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
         )
     except ConfigError as error:
         raise ConfigRefused(error) from None
-    except (ListenError, OSError) as error:
+    except (ListenError, OSError, TLSError) as error:
         raise click.ClickException(str(error)) from None
 
 
