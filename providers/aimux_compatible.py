@@ -39,9 +39,8 @@ from aimux.plugin.oauth import header_safe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aimux.plugin import Body
+    from aimux.plugin import Body, Headers
     from aimux.plugin.formats import Format
-    from aimux.plugin.types import Headers
 
 _NO_CREDIT_RECHECK = 900.0
 _DROP = frozenset({"authorization", "x-api-key"})

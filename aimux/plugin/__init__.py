@@ -12,7 +12,7 @@ from aimux.plugin.errors import (
 )
 from aimux.plugin.hookspecs import Register, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
+from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, count, sse_events
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, load_object, retry_after
 from aimux.plugin.settings import AccountSettings, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
@@ -20,6 +20,7 @@ from aimux.plugin.types import (
     Action,
     Body,
     Credential,
+    Headers,
     LimitWindow,
     RequestHead,
     Upstream,
@@ -38,6 +39,7 @@ __all__ = [
     "ErrorAnswer",
     "ErrorKind",
     "GatewayError",
+    "Headers",
     "Http",
     "HttpAnswer",
     "HttpUnavailable",
@@ -45,6 +47,7 @@ __all__ = [
     "JSONMeter",
     "LimitWindow",
     "LoginError",
+    "MessageMeter",
     "Meter",
     "Provider",
     "ProviderSettings",

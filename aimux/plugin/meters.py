@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aimux.plugin.types import LimitWindow, Usage
+from aimux.plugin.types import LimitWindow, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,13 +20,15 @@ class Meter:
     """Fed with the decoded payload in pieces; `usage` is true at any moment.
 
     `complete` says whether the protocol's own last event was seen. Where it stays False at a clean end of the bytes,
-    the answer was cut short upstream, and the client is told so. `limits`: windows that its events told.
+    the answer was cut short upstream, and the client is told so. `limits`: windows that its events told; `verdict`: what
+    an error among them means for the account (COOL_DOWN or PARK), where the answer has begun and can't be judged whole.
     """
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.complete = False
         self.limits: tuple[LimitWindow, ...] = ()
+        self.verdict: Verdict | None = None
 
     def feed(self, data: bytes) -> None:
         """Read one piece of the payload."""
@@ -128,6 +130,37 @@ class SSEMeter(Meter):
 
     def read_text(self, data: bytes) -> None:
         """For data that is no JSON object, such as `[DONE]`."""
+
+
+class MessageMeter(Meter):
+    """For a WebSocket whose messages are what the same protocol streams as events: one message an event's data.
+
+    `usage` sums the turns that came to their end. `complete` says that no turn is under way: a socket that has to be
+    closed is closed then. Whoever reads `limits` and `verdict` resets them; they are of the moment.
+    """
+
+    def __init__(self, turn: Callable[[], SSEMeter]) -> None:
+        """`turn` makes the meter of one turn."""
+        super().__init__()
+        self.complete = True
+        self._make = turn
+        self._turn = turn()
+
+    def asked(self, message: bytes) -> None:
+        """The client sent a message."""
+        self.complete = False
+
+    def feed(self, data: bytes) -> None:
+        """The upstream sent a message."""
+        turn = self._turn
+        turn.feed(b"data:%b\n" % data.replace(b"\n", b" "))
+        if turn.limits:
+            self.limits, turn.limits = turn.limits, ()
+        if turn.complete:
+            self.verdict = turn.verdict
+            self.usage.add(turn.usage)
+            self.complete = True
+            self._turn = self._make()
 
 
 def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:

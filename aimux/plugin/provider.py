@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.plugin.http import Http
-    from aimux.plugin.meters import Meter
+    from aimux.plugin.meters import MessageMeter, Meter
     from aimux.plugin.types import Headers
 
 
@@ -196,6 +196,20 @@ class Provider:
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
         """A meter for this answer, or None where it consumes nothing."""
+        return None
+
+    # --- a WebSocket -------------------------------------------------------------------------------------------------
+
+    def websocket(self, request: RequestHead) -> bool:
+        """Whether the upstream speaks WebSocket at this path too; elsewhere an upgrade is answered with 426.
+
+        The handshake goes through `prepare`, `classify` and `limits` like any request, and its account serves the
+        socket to its end. Messages cross unread, except by the meter.
+        """
+        return False
+
+    def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
+        """A meter for a socket's messages. None: nothing is metered, and nobody knows when the socket is at rest."""
         return None
 
     # --- aimux's own errors ------------------------------------------------------------------------------------------

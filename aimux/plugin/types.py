@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDict, CIMultiDictProxy
-
-    Headers = CIMultiDictProxy[str] | CIMultiDict[str]
+Headers = CIMultiDictProxy[str] | CIMultiDict[str]
+"""Header fields: names in any case, and `getall` where one may be there more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,16 @@ class Usage:
     @property
     def total_input(self) -> int:
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    def add(self, other: Usage) -> None:
+        """Count another turn in; the model is the last one's."""
+        self.model = other.model or self.model
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.cache_write_1h_tokens += other.cache_write_1h_tokens
+        self.reasoning_tokens += other.reasoning_tokens
 
 
 _LEADING_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]+)"')

@@ -14,8 +14,7 @@ from aimux.plugin import Action, LimitWindow, Verdict
 from aimux.testing.base import Samples, examples, json_values
 
 if TYPE_CHECKING:
-    from aimux.plugin import Meter
-    from aimux.plugin.types import Headers
+    from aimux.plugin import Headers, Meter
     from aimux.testing.samples import Answer
 
 _values = (

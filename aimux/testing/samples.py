@@ -13,7 +13,7 @@ from aimux.plugin import HttpAnswer, RequestHead, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from aimux.plugin.types import Headers
+    from aimux.plugin import Headers
 
 
 @dataclass(frozen=True, slots=True)

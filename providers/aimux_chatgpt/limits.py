@@ -16,7 +16,7 @@ from aimux.plugin.oauth import read_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aimux.plugin.types import Headers
+    from aimux.plugin import Headers
 
 _RECHECK = 900.0
 """Seconds until an account is tried again whose limit has no reset that could be known (no money left, say)."""

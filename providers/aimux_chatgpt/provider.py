@@ -32,8 +32,7 @@ from aimux_chatgpt.settings import ChatGPTSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Http
-    from aimux.plugin.types import Headers
+    from aimux.plugin import Body, Headers, Http
 
 # Whose organization and account a request is booked on is the credential's business: a client's own choice would only
 # be refused with a 401, and that would look like a bad credential.
@@ -43,15 +42,21 @@ _CLIENT_VERSION = "0.169.0"
 
 
 class CodexStream(openai.ResponsesStream):
-    """The Codex backend also tells limits in events of its own."""
+    """The Codex backend also tells limits in events of its own, and on a WebSocket a used-up one in an error's."""
 
     needles = (*openai.ResponsesStream.needles, b'"codex.rate_limits"')
+
+    def __init__(self, login: str) -> None:
+        super().__init__()
+        self._login = login
 
     def read(self, event: dict[str, Any]) -> None:
         if event.get("type") == "codex.rate_limits":
             self.limits = limits.windows_in(event)
-        else:
-            super().read(event)
+            return
+        super().read(event)
+        if event.get("type") in {"error", "response.failed"}:
+            self.verdict = limits.in_event(event, login=self._login)
 
 
 class ChatGPT(Provider):

@@ -13,7 +13,7 @@ from aimux.plugin.formats import anthropic
 from aimux.plugin.oauth import read_time
 
 if TYPE_CHECKING:
-    from aimux.plugin.types import Headers
+    from aimux.plugin import Headers
 
 _UNIFIED = "anthropic-ratelimit-unified-"
 _KNOWN = tuple(

@@ -32,8 +32,7 @@ from aimux_claude.settings import ClaudeSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Http
-    from aimux.plugin.types import Headers
+    from aimux.plugin import Body, Headers, Http
 
 BETA = "anthropic-beta"
 OAUTH_BETA = "oauth-2025-04-20"
