@@ -74,7 +74,7 @@ class FileVault(Vault):
 
     @asynccontextmanager
     async def _locked(self, path: Path) -> AsyncIterator[None]:
-        if self._holders.get(path) is asyncio.current_task():
+        if self._holders.get(path.parent) is asyncio.current_task():
             yield
         else:
             async with self._hold(path):
@@ -82,7 +82,8 @@ class FileVault(Vault):
 
     @asynccontextmanager
     async def _hold(self, path: Path) -> AsyncIterator[None]:
-        among_tasks = self._locks.setdefault(path, asyncio.Lock())
+        folder = path.parent  # an account has a folder of its own: its lock is the folder's, and covers the spare
+        among_tasks = self._locks.setdefault(folder, asyncio.Lock())
         grip = files.Grip(path)
         taken = False
         try:
@@ -98,12 +99,12 @@ class FileVault(Vault):
                 raise VaultError(f"{path} is in use by another process", remedy="is one of them stopped?") from None
             except OSError as error:
                 raise _io_error("lock", path, error) from None
-            self._holders[path] = asyncio.current_task()
+            self._holders[folder] = asyncio.current_task()
             yield
         finally:
             grip.release()
             if taken:
-                self._holders.pop(path, None)
+                self._holders.pop(folder, None)
                 among_tasks.release()
 
     # --- blocking parts ----------------------------------------------------------------------------------------------

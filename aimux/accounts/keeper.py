@@ -8,6 +8,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from aimux.plugin.errors import RefreshError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
@@ -91,6 +93,8 @@ class Keeper:
         try:
             async with self._room:
                 await renewer.keep(within)
+        except RefreshError:
+            pass  # logged already, and shown by the account's state
         except Exception:  # keep() expects what can be expected; an error of ours must not pass in silence
             log.exception("a renewal broke")
         finally:

@@ -17,6 +17,7 @@ from aimux.accounts.renewal import Renewer, Workshop
 from aimux.accounts.selection import admits
 from aimux.accounts.sessions import Sessions
 from aimux.accounts.state import restore, snapshot
+from aimux.accounts.vault import Missing, VaultError
 from aimux.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
@@ -167,6 +168,39 @@ class AccountPool:
             account.settings = self._settings(account.name)
         self._rearrange = True
         await self.load()
+
+    async def rename(self, name: str, new: str) -> None:
+        """Another name for an account; requests, conversations and a renewal under way go on. Raises VaultError."""
+        async with self._loading:
+            account = self._own(name)
+            assert account.renewer is not None
+            await account.renewer.move(new)
+            del self.accounts[name]
+            self.accounts[new] = account
+            self._tags[new] = self._tags.pop(name, "")
+            self._sessions.rename(name, new)
+            account.settings = self._settings(new)
+            self._rearrange = True
+            self._changed()
+
+    async def remove(self, name: str) -> None:
+        """Delete an account's credential, after a renewal under way. Requests under way go on. Raises VaultError."""
+        async with self._loading:
+            self._own(name)
+            await self._shop.vault.delete(self.provider.instance, name, self.provider.credential_file)
+            self._remove(name)
+
+    def _own(self, name: str) -> Account:
+        """An account whose credential lies in the vault. Raises VaultError for any other."""
+        instance = self.provider.instance
+        account = self.accounts.get(name)
+        if account is None:
+            raise Missing(f"there is no account {instance}/{name}")
+        if account.renewer is None:
+            raise VaultError(
+                f"{instance}/{name} comes from the configuration", remedy=f"change providers.{instance}.api_key there"
+            )
+        return account
 
     async def close(self) -> None:
         """Wait for renewals under way. Nothing is cancelled: a rotated token has to reach the disk."""

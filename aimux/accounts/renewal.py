@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import math
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -115,10 +115,15 @@ class Renewer:
                 return credential
 
     async def keep(self, within: float) -> None:
-        """The keeper's renewal, of what has less than `within` seconds left. What fails is logged and shown by the
-        account's state."""
-        with contextlib.suppress(RefreshError):
-            await self._fly(None, within)
+        """Renew what has less than `within` seconds left; infinity: anything. Raises RefreshError, logged already."""
+        await self._fly(None, within)
+        if self._failure is not None:
+            raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
+
+    async def move(self, new: str) -> None:
+        """Give the account another name. A renewal under way ends before, or goes on under it. Raises VaultError."""
+        await self._place.move(new)
+        self._account.name = new
 
     async def reload(self) -> bool:
         """Use what lies in the vault. False: a renewal is under way, ask again later."""
@@ -187,7 +192,8 @@ class Renewer:
             within = 0.0
         elif news or rejected is not None:
             within = min(within, YOUNG_MARGIN)
-        if not credential.expires_within(within, now) and (rejected is None or credential.secret != rejected.secret):
+        stale = credential.expires_within(within, now) or within == math.inf
+        if not stale and (rejected is None or credential.secret != rejected.secret):
             account.publish(credential, now)
             return raw, credential
         if not credential.renewable:

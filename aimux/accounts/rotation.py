@@ -77,6 +77,12 @@ class Place:
         self._file = shop.provider.credential_file
         self.pending: Pending | None = None
 
+    async def move(self, new: str) -> None:
+        """To another account name, with what is still to be saved. Raises VaultError."""
+        instance, account = self._where
+        await self._shop.vault.rename(instance, account, new, self._file)
+        self._where = (instance, new)
+
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Raises VaultError where it can't be had; nothing could be saved there either."""
         return self._shop.vault.lock(*self._where, self._file)

@@ -35,6 +35,13 @@ class Sessions:
             del entries[oldest]
 
 
+    def rename(self, account: str, new: str) -> None:
+        """An account has another name now; its conversations stay with it."""
+        for session, (name, used) in self._entries.items():
+            if name == account:
+                self._entries[session] = (new, used)
+
+
 def _short(session: str) -> str:
     """Clients choose the keys; a long one must not cost long memory."""
     return session if len(session) <= 64 else hashlib.blake2b(session.encode(), digest_size=16).hexdigest()

@@ -29,7 +29,7 @@ def state_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def vault(state_dir: Path) -> FileVault:
-    return FileVault(state_dir)
+    return FileVault(state_dir, lock_timeout=10)
 
 
 @pytest.fixture

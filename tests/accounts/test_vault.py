@@ -117,7 +117,7 @@ async def test_bad_names_are_refused(vault: FileVault, name: str) -> None:
         await vault.read("demo", name, FILE)
 
 
-# --- permissions ------------------------------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------------------------------
 
 
 async def test_open_files_and_folders_of_ours_are_fixed_and_said_once(
@@ -186,7 +186,7 @@ async def test_a_folder_named_default_is_no_account(
     assert "is not used" in caplog.text
 
 
-# --- links ------------------------------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ async def test_two_state_folders_that_link_one_login_share_its_lock(
         pass
 
 
-# --- locks ------------------------------------------------------------------------------------------------------------
+# --- locks ----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_lock_excludes_tasks_and_is_taken_by_writes(vault: FileVault) -> None:
@@ -344,7 +344,7 @@ async def test_a_cancellation_arrives_only_when_the_thread_is_done() -> None:
     assert ended
 
 
-# --- disks ------------------------------------------------------------------------------------------------------------
+# --- disks ----------------------------------------------------------------------------------------------------------
 
 
 def fail(code: int):  # type: ignore[no-untyped-def]
