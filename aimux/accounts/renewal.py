@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aimux.accounts.account import fingerprint
 from aimux.accounts.rotation import Place, Recorder
 from aimux.accounts.vault import Missing, Unsafe, VaultError
-from aimux.plugin.errors import CredentialError, RefreshError, RefreshRejected, RefreshUnavailable
+from aimux.plugin.errors import CredentialError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:

@@ -34,7 +34,6 @@ class Sessions:
                 break
             del entries[oldest]
 
-
     def rename(self, account: str, new: str) -> None:
         """An account has another name now; its conversations stay with it."""
         for session, (name, used) in self._entries.items():
