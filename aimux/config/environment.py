@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 PREFIX = "AIMUX_"
 FILE_VARIABLE = "AIMUX_CONFIG"
-"""Names the configuration file itself, and is no field."""
+"""Names the configuration file itself."""
+NO_FIELDS = frozenset({FILE_VARIABLE, "AIMUX_TOKEN"})
+"""The second is where people keep their own token for clients, in the shell that runs `aimux` as well."""
 
 # Kubernetes and Docker links put these into every container beside a service named `aimux` or `aimux-…`.
 _SERVICE_LINK = re.compile(r"AIMUX_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
@@ -62,7 +64,7 @@ def overlay(
 ) -> Overlaid:
     """Put the environment's values over the document's. An empty variable counts as not set (compose files do that)."""
     result = Overlaid(dict(document.data))
-    names = [name for name in environ if name.startswith(PREFIX) and name != FILE_VARIABLE and environ[name].strip()]
+    names = [name for name in environ if name.startswith(PREFIX) and name not in NO_FIELDS and environ[name].strip()]
     # The shorter first: AIMUX_TLS as JSON, then AIMUX_TLS__ENABLED over it.
     for name in sorted(names, key=lambda name: (name.count("__"), name)):
         if _SERVICE_LINK.fullmatch(name):

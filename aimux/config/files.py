@@ -40,13 +40,16 @@ def read_text(path: Path) -> str:
         raise OSError(f"{path} is not UTF-8 text (at byte {error.start})") from None
 
 
-def open_to_others(path: Path) -> bool:
-    """Whether every user of the machine can read our file. A file of somebody else's is that one's own arrangement."""
+def open_to_others(path: Path, *, whosever: bool = False) -> bool:
+    """Whether every user of the machine can read our file; with `whosever`, also somebody else's.
+
+    Kubernetes and Docker hand secrets out in files of root that everybody in the container can read.
+    """
     try:
         status = path.stat()
     except OSError:
         return False
-    return status.st_uid == os.geteuid() and bool(status.st_mode & stat.S_IROTH)
+    return bool(status.st_mode & stat.S_IROTH) and (whosever or status.st_uid == os.geteuid())
 
 
 def local_path(text: str, folder: Path, environ: Mapping[str, str]) -> Path:

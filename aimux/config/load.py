@@ -87,7 +87,7 @@ class _Load:
         assert config is not None  # with everything read, nothing stays unresolved
         for path, message, remedy in advice(config):
             self._warn(path, message, remedy)
-        if self._path and self._holds_secrets() and open_to_others(self._path):
+        if self._path and self._holds_secrets() and open_to_others(self._path, whosever=True):
             remedy = f"chmod 600 {self._path}, or move them out: token_file, ${{cred:NAME}}"
             self._warn((), "holds secrets and can be read by every user of this machine", remedy)
         return config.with_warnings(tuple(self._warnings))
@@ -123,16 +123,17 @@ class _Load:
         self._warnings.append(self._problem(path, message, remedy))
 
     def _problem(self, path: Where, message: str, remedy: str, *, line: int | None = None) -> Problem:
+        """`line`: of the file, where it is known. Else that of the closest place above `path`, or its variable."""
         for value in self._references.values:
             if len(value) >= 4:
                 message = message.replace(value, MASK)
-        source = str(self._path or "")
         for length in range(len(path), 0, -1):
+            if line is not None:
+                break
             if variable := self._overlaid.sources.get(path[:length]):
                 return Problem(dotted(path), None, message, remedy, variable)
-            if line := line or self._document.lines.get(path[:length]):
-                break
-        return Problem(dotted(path), line, message, remedy, source)
+            line = self._document.lines.get(path[:length])
+        return Problem(dotted(path), line, message, remedy, str(self._path or ""))
 
     def _holds_secrets(self) -> bool:
         """Whether a token or key stands in the file itself."""

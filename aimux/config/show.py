@@ -41,9 +41,9 @@ def json_schema(providers: Mapping[str, type[Provider]]) -> dict[str, Any]:
     schema["properties"]["providers"] |= _providers_schema(
         {name: references[provider.Settings, "validation"] for name, provider in providers.items()}
     )
-    for name, default in masked(Config()).items():
-        if name != "state_dir":  # as written, not this machine's home
-            schema["properties"][name]["default"] = default
+    # Not validated, so that `~` stays as it is written.
+    for name, default in masked(Config.model_construct()).items():
+        schema["properties"][name]["default"] = default
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_with_references(schema),

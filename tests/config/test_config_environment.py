@@ -92,6 +92,7 @@ def test_what_is_no_field_is_left_alone(load: Load) -> None:
     load(
         "providers: {claude: {api_key: '${env:AIMUX_MY_KEY}'}}",
         AIMUX_CONFIG="x.yaml",
+        AIMUX_TOKEN="my-own-token-for-codex",
         AIMUX_MY_KEY="k",
         # What Kubernetes puts beside services named aimux and aimux-metrics:
         AIMUX_SERVICE_HOST="10.0.0.1",
@@ -150,6 +151,12 @@ def test_a_line_of_the_file_is_not_blamed_for_the_environment(problems: Problems
         "users:\n  - name: a\n    token: a-token-of-some-length\n", AIMUX_USERS='[{"name": "b", "token": "short"}]'
     )
     assert (problem.where, problem.line, problem.source) == ("users[0].token", None, "AIMUX_USERS")
+
+
+def test_a_fault_of_the_file_s_text_stays_the_file_s(problems: Problems) -> None:
+    [problem] = problems("listen: ':1'\nlisten: ':2'\n", AIMUX_LISTEN=":3")
+    assert (problem.where, problem.line) == ("listen", 2)
+    assert problem.source.endswith("config.yaml")
 
 
 def test_the_line_of_a_listed_provider_is_kept(problems: Problems) -> None:

@@ -413,7 +413,9 @@ def test_what_is_legal_and_odd_is_warned_about(load: Load, text: str, warned: li
     assert all(warning.line and warning.remedy for warning in warnings)
 
 
-def test_a_file_with_secrets_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
+def test_a_file_with_secrets_that_others_can_read_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, token = tmp_path / "config.yaml", tmp_path / "token"
     token.write_text(TOKEN)
     path.write_text(ALICE)
@@ -421,11 +423,17 @@ def test_a_file_with_secrets_that_others_can_read_is_warned_about(tmp_path: Path
         path.chmod(mode)
         config = load_config(path, environ={"HOME": "/h"}, providers={})
         assert len(config.warnings) == count
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert load_config(path, environ={"HOME": "/h"}, providers={}).warnings
+    monkeypatch.undo()
     path.write_text("users: [{name: a, token_file: token}]")
     for mode, count in ((0o400, 0), (0o440, 0), (0o644, 1)):
         token.chmod(mode)
         config = load_config(path, environ={"HOME": "/h"}, providers={})
         assert [f"chmod 600 {token}"] * count == [warning.remedy for warning in config.warnings]
+    # Of root, in a container that runs as somebody else: that is how orchestrators hand secrets out.
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert not load_config(path, environ={"HOME": "/h"}, providers={}).warnings
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
