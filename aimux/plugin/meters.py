@@ -20,8 +20,8 @@ class Meter:
     """Fed with the decoded payload in pieces; `usage` is true at any moment.
 
     `complete` says whether the protocol's own last event was seen. Where it stays False at a clean end of the bytes,
-    the answer was cut short upstream, and the client is told so. `limits`: windows that its events told; `verdict`: what
-    an error among them means for the account (COOL_DOWN or PARK), where the answer has begun and can't be judged whole.
+    the answer was cut short upstream, and the client is told so. `limits`: windows that its events told; `verdict`:
+    what an error among a socket's messages means for the account (COOL_DOWN or PARK).
     """
 
     def __init__(self) -> None:

@@ -44,8 +44,8 @@ async def renew(
     http: Http,
     url: str,
     *,
-    setting: str,
-    login: str,
+    instance: str,
+    setting: str = "token_url",
     json: object = None,
     form: Mapping[str, str] | None = None,
     permanent: frozenset[str] = PERMANENT,
@@ -53,10 +53,11 @@ async def renew(
 ) -> dict[str, Any]:
     """Ask a token endpoint for a new access token: its answer, with a non-empty `access_token` in it.
 
-    `setting` is the configuration key that holds `url`, `login` the command that a person runs after a refusal.
+    `instance` is `Provider.instance` and `setting` the provider's setting that holds `url`, for what people are told.
     Raises RefreshRejected for the codes in `permanent` and the statuses in `permanent_statuses` (if the body is a JSON
     object, as only the authorization server's own is), RefreshUnavailable for everything else.
     """
+    where = f"providers.{instance}.{setting}"
     try:
         answer = await http.request("POST", url, json=json, form=form)
     except HttpUnavailable as error:
@@ -64,24 +65,30 @@ async def renew(
     code = error_code(answer)
     told = f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "")
     if answer.status in _MOVED:
-        raise RefreshUnavailable(told, remedy=f"the endpoint seems to have moved: set `{setting}` to the new address")
+        raise RefreshUnavailable(told, remedy=f"the endpoint seems to have moved: set `{where}` to the new address")
     if code in permanent or (answer.status in permanent_statuses and answer.json()):
-        raise RefreshRejected(f"the refresh token was refused: {told}", remedy=f"log in again: {login}")
+        raise RefreshRejected(f"the refresh token was refused: {told}", remedy=f"log in again: aimux login {instance}")
     if answer.status != 200:
         remedy = "it is tried again"
         if code in {"invalid_client", "unauthorized_client"}:
-            remedy = f"check the `client_id` beside `{setting}`"
+            remedy = f"check the `client_id` beside `{where}`"
         raise RefreshUnavailable(told, remedy=remedy)
     data = answer.json()
     if not _usable(data.get("access_token")):
-        raise RefreshUnavailable("the token endpoint's answer holds no access token", remedy=f"check `{setting}`")
+        raise RefreshUnavailable("the token endpoint's answer holds no access token", remedy=f"check `{where}`")
     return data
 
 
 async def redeem(
-    http: Http, url: str, *, setting: str, json: object = None, form: Mapping[str, str] | None = None
+    http: Http,
+    url: str,
+    *,
+    instance: str,
+    setting: str = "token_url",
+    json: object = None,
+    form: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Exchange an authorization code: the token endpoint's answer. Raises LoginError."""
+    """Exchange an authorization code: the token endpoint's answer, as with `renew`. Raises LoginError."""
     try:
         answer = await http.request("POST", url, json=json, form=form)
     except HttpUnavailable as error:
@@ -90,7 +97,8 @@ async def redeem(
     if answer.status == 200 and _usable(data.get("access_token")):
         return data
     if answer.status in _MOVED:
-        raise LoginError(f"the token endpoint answered {answer.status}: set `{setting}` to its new address")
+        where = f"providers.{instance}.{setting}"
+        raise LoginError(f"the token endpoint answered {answer.status}: set `{where}` to its new address")
     if answer.status == 200:
         raise LoginError("the token endpoint's answer holds no access token")
     code = error_code(answer)

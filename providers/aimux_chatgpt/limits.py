@@ -115,6 +115,18 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
     return limited(problem, _NO_HEADERS, login=login)
 
 
+def in_event(event: Mapping[str, Any], *, login: str) -> Verdict | None:
+    """The same from an error that is an event: with the status and the headers that it would have had, or without."""
+    problem = openai.problem_in(dict(event))
+    status = event.get("status") or event.get("status_code")
+    if status not in {None, 429} and openai.code_of(problem) != "usage_not_included":
+        return None
+    told = event.get("headers")
+    headers = CIMultiDict({name: str(value) for name, value in told.items()} if isinstance(told, dict) else {})
+    verdict = limited(problem, headers, login=login)
+    return None if verdict is RELAY else verdict
+
+
 def limited(problem: dict[str, Any], headers: Headers, *, login: str) -> Verdict:
     """RELAY where neither code nor headers say that it is the account which is limited, or until when."""
     code, now = openai.code_of(problem), time.time()

@@ -24,7 +24,7 @@ class Login:
 
     def __init__(self, settings: ChatGPTSettings, instance: str) -> None:
         self._settings = settings
-        self._setting = f"providers.{instance}.token_url"
+        self._instance = instance
         self.command = f"aimux login {instance}"
 
     async def renew(self, refresh_token: str, http: Http) -> dict[str, Any]:
@@ -37,8 +37,7 @@ class Login:
         return await renew(
             http,
             self._settings.tokens_at,
-            setting=self._setting,
-            login=self.command,
+            instance=self._instance,
             json=request,
             permanent=_PERMANENT,
             permanent_statuses=frozenset({401}),
@@ -70,7 +69,7 @@ class Login:
             "client_id": self._settings.client_id,
             "code_verifier": verifier,
         }
-        return await redeem(http, self._settings.tokens_at, setting=self._setting, form=form)
+        return await redeem(http, self._settings.tokens_at, instance=self._instance, form=form)
 
     async def device_start(self, http: Http) -> DeviceCode:
         url = f"{self._settings.issuer}/api/accounts/deviceauth/usercode"

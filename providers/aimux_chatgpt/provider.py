@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from aimux.plugin import (
     ErrorKind,
     GatewayError,
     LimitWindow,
+    MessageMeter,
     Meter,
     Provider,
     ProviderSettings,
@@ -42,18 +44,25 @@ _CLIENT_VERSION = "0.169.0"
 
 
 class CodexStream(openai.ResponsesStream):
-    """The Codex backend also tells limits in events of its own, and on a WebSocket a used-up one in an error's."""
+    """The Codex backend also tells limits in events of its own."""
 
     needles = (*openai.ResponsesStream.needles, b'"codex.rate_limits"')
+
+    def read(self, event: dict[str, Any]) -> None:
+        if event.get("type") == "codex.rate_limits":
+            self.limits = limits.windows_in(event)
+        else:
+            super().read(event)
+
+
+class CodexTurn(CodexStream):
+    """On a WebSocket an error is a message: no status tells that the account's limit is reached."""
 
     def __init__(self, login: str) -> None:
         super().__init__()
         self._login = login
 
     def read(self, event: dict[str, Any]) -> None:
-        if event.get("type") == "codex.rate_limits":
-            self.limits = limits.windows_in(event)
-            return
         super().read(event)
         if event.get("type") in {"error", "response.failed"}:
             self.verdict = limits.in_event(event, login=self._login)
@@ -159,6 +168,12 @@ class ChatGPT(Provider):
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
         return openai.meter(request, status, headers, responses=CodexStream)
+
+    def websocket(self, request: RequestHead) -> bool:
+        return _below_version(request.path) == "/responses"
+
+    def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
+        return MessageMeter(partial(CodexTurn, self._login.command))
 
     def error(self, error: GatewayError) -> ErrorAnswer:
         return openai.error(error)

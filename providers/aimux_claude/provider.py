@@ -67,13 +67,7 @@ class Claude(Provider):
         }
         if credential.scopes:
             request["scope"] = " ".join(credential.scopes)
-        answer = await renew(
-            http,
-            self.settings.token_url,
-            setting=f"providers.{self.instance}.token_url",
-            login=self._login,
-            json=request,
-        )
+        answer = await renew(http, self.settings.token_url, instance=self.instance, json=request)
         return credentials.renewed(raw, answer)
 
     def vendor_token_advice(self, token: str) -> str | None:
@@ -112,8 +106,7 @@ class Claude(Provider):
             "code_verifier": verifier,
             "state": state,
         }
-        setting = f"providers.{self.instance}.token_url"
-        answer = await redeem(http, self.settings.token_url, setting=setting, json=request)
+        answer = await redeem(http, self.settings.token_url, instance=self.instance, json=request)
         return credentials.from_login(answer, self.settings.scopes)
 
     def setup_token_file(self, token: str) -> bytes:
