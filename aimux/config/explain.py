@@ -24,7 +24,9 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str
     if kind == "aimux":
         return (*path, context["at"]) if context["at"] else path, context["message"], context["remedy"]
     if kind == "missing":
-        return path, "is missing", ""
+        section = section_at(model, path[:-1])
+        about = section.model_fields[str(path[-1])].description if section else None
+        return path, "is missing" + (f": {about}" if about else ""), ""
     if kind == "extra_forbidden":
         return path, "is not a known setting", _known(str(path[-1]), section_at(model, path[:-1]))
     if kind == "literal_error":

@@ -48,7 +48,7 @@ def _entries(value: Any, info: ValidationInfo) -> Mapping[str, ProviderEntry]:
         except PydanticCustomError as error:
             faults.append(_fault((place,), error, given))
         except ValidationError as error:
-            faults += _settings_faults(error, name, _provider(name, settings, context).Settings)
+            faults += _settings_faults(error, place, _provider(name, settings, context).Settings)
         except Exception as error:  # a plugin's validator: anything may come out of it
             what = f"{type(error).__name__} in the settings class of the provider {given!r}"
             faults.append(_fault((place,), wrong(what, "that is a fault of the plugin"), settings))
@@ -114,7 +114,7 @@ def _provider(name: str, written: Any, context: Loading) -> type[Provider]:
     raise wrong(f"no provider {plugin!r} is installed (there is: {installed})", remedy, at=at)
 
 
-def _settings_faults(error: ValidationError, name: str, settings: type[BaseModel]) -> Iterator[InitErrorDetails]:
+def _settings_faults(error: ValidationError, place: str | int, settings: type[BaseModel]) -> Iterator[InitErrorDetails]:
     for detail in error.errors(include_url=False):
         path, message, remedy = explain(detail, settings)
         given = detail["input"]
@@ -122,7 +122,7 @@ def _settings_faults(error: ValidationError, name: str, settings: type[BaseModel
         if isinstance(given, str) and len(given) >= 4:
             message = message.replace(given, "the value")
         # What is known about the input decides later whether a reference is to blame, which it isn't for a key.
-        yield _fault((name, *path), wrong(message, remedy), None if detail["type"] == "extra_forbidden" else given)
+        yield _fault((place, *path), wrong(message, remedy), None if detail["type"] == "extra_forbidden" else given)
 
 
 def _shown(entries: Mapping[str, ProviderEntry]) -> dict[str, Any]:

@@ -266,7 +266,7 @@ listen: ":1"
         ("users: [{name: 5, token: x}]", "users[0].name", "must be text, not a number", "quotes"),
         ("users: [{name: '', token_sha256: x}]", "users[0].name", "is empty", ""),
         ('users: [{name: "a\\nb"}]', "users[0].name", "can't be shown", ""),
-        ("users: [{token: x}]", "users[0].name", "is missing", ""),
+        ("users: [{token: x}]", "users[0].name", "is missing: The user's name", ""),
         ("users: [{name: a}]", "users[0]", "has no token", "exactly one of"),
         ("users: [{name: a, token: 1234567890123456789}]", "users[0].token", "is not text", "quotes"),
         ("users: [{name: a, token: a token with spaces}]", "users[0].token", "no HTTP header can carry", "openssl"),
