@@ -96,7 +96,7 @@ class ChatGPTApi(OpenAIApi):
         return json_answer(429, {"error": error}, [*self.ids(call), *self.limits(call, rejected=window, until=until)])
 
     def headers(self, call: Call) -> Pairs:
-        model = str(call.json.get("model", ""))
+        model = str(call.json.get("model", MODELS[0]))
         state = call.headers.get("x-codex-turn-state") or f"simulator-{stable(call.owner.name, call.number)[:32]}"
         return [
             *self.ids(call),
@@ -124,6 +124,25 @@ class ChatGPTApi(OpenAIApi):
                 (f"{prefix}-reset-at", f"{reset:.0f}"),
             ]
         return [*pairs, ("x-codex-credits-has-credits", "False"), ("x-codex-credits-unlimited", "False")]
+
+    def limits_event(self, call: Call) -> dict[str, Any] | None:
+        """`codex.rate_limits`: what the headers tell, on a WebSocket."""
+        owner = call.owner
+        windows = {
+            name: {
+                "used_percent": round(window.used * 100, 1),
+                "window_minutes": round(window.length / 60),
+                "reset_at": round(window.resets_at),
+            }
+            for name, window in owner.windows.items()
+        }
+        limited = bool(owner.rejected(call.now))
+        return {
+            "type": "codex.rate_limits",
+            "plan_type": owner.plan,
+            "rate_limits": {"allowed": not limited, "limit_reached": limited, **windows},
+            "credits": {"has_credits": False, "unlimited": False, "balance": None},
+        }
 
     def _usage(self, call: Call) -> dict[str, Any]:
         owner = call.owner

@@ -28,6 +28,8 @@ class Received:
     account: str | None = None
     status: int | None = None
     usage: dict[str, Any] | None = None
+    pongs: list[bytes] = field(default_factory=list)
+    """What pings of the simulator were answered with, on a WebSocket."""
     aborted: bool = False
     done: bool = False
 

@@ -163,6 +163,10 @@ class OpenAIApi:
         call.owner.spend(said.total_input + said.output, call.now)
         return said
 
+    def limits_event(self, call: Call) -> dict[str, Any] | None:
+        """The event that tells the account's limits on a WebSocket; the API has none."""
+        return None
+
     def error(
         self,
         call: Call,

@@ -11,7 +11,7 @@ import socket
 import struct
 import zlib
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp import web
 
@@ -71,31 +71,35 @@ class Wire:
     ) -> None:
         self._request = request
         self._scenario = scenario
-        self._pause = pause
+        self.pause = pause
         self._hold = hold
         self._forever = forever
 
     async def send(self, answer: Answer) -> bool:
         """Send it all; True if the connection is to go on. Raises Broken, and ConnectionError if the client left."""
+        await self.open()
+        for number in range(self._scenario.interim):
+            await self.write(b"HTTP/1.1 103 Early Hints\r\nlink: </hint/%d>; rel=preload\r\n\r\n" % number)
+        return await self._send(answer)
+
+    async def open(self) -> None:
+        """What happens before any head, and maybe in place of one. Raises Broken."""
         scenario = self._scenario
         if (transport := self._request.transport) is not None:
             transport.set_write_buffer_limits(high=0)
         if scenario.slow_start:
-            await self._pause(scenario.slow_start)
+            await self.pause(scenario.slow_start)
         if scenario.hang:
             await self._forever()
         if scenario.ending == "drop":
-            self._close()
+            self.close()
         if scenario.ending == "drop-rst":
-            self._reset()
-        for number in range(scenario.interim):
-            await self._write(b"HTTP/1.1 103 Early Hints\r\nlink: </hint/%d>; rel=preload\r\n\r\n" % number)
+            self.reset()
         if scenario.raw is not None:
-            await self._write(scenario.raw)
+            await self.write(scenario.raw)
             if scenario.stall is not None:
                 await self._forever()
-            self._close()
-        return await self._send(answer)
+            self.close()
 
     async def _send(self, answer: Answer) -> bool:
         scenario = self._scenario
@@ -120,12 +124,12 @@ class Wire:
             headers.append(("connection", "close"))
         if scenario.leaky:
             headers += LEAKY
-        await self._write(head(answer, headers, "1.0" if framing == "http10" else "1.1"))
-        await self._mark(0)
+        await self.write(head(answer, headers, "1.0" if framing == "http10" else "1.1"))
+        await self.mark(0)
         if not bodyless:
             await self._body(chunks, chunked=framing == "chunked")
         if scenario.ending == "stale" or not keep:
-            self._close()
+            self.close()
         return keep and self._request.keep_alive
 
     async def _body(self, chunks: list[bytes], *, chunked: bool) -> None:
@@ -135,16 +139,17 @@ class Wire:
             if breaks and (number == scenario.ending_at or number == len(chunks) - 1):
                 await self._break(chunk, chunked=chunked)
             if number and scenario.gap:
-                await self._pause(scenario.gap)
-            await self._write(frame(chunk, scenario.extensions) if chunked else chunk)
-            await self._mark(number + 1)
+                await self.pause(scenario.gap)
+            await self.write(frame(chunk, scenario.extensions) if chunked else chunk)
+            await self.mark(number + 1)
             await asyncio.sleep(0)  # lets a reader in this process see one chunk at a time
         if breaks:
             await self._break(b"", chunked=chunked)
         if chunked:
-            await self._write(b"0\r\nx-simulator-trailer: 1\r\n\r\n" if scenario.trailers else b"0\r\n\r\n")
+            await self.write(b"0\r\nx-simulator-trailer: 1\r\n\r\n" if scenario.trailers else b"0\r\n\r\n")
 
-    async def _mark(self, sent: int) -> None:
+    async def mark(self, sent: int) -> None:
+        """So many chunks are sent: is this where the answer is to wait?"""
         if self._scenario.hold == sent:
             await self._hold()
         if self._scenario.stall == sent:
@@ -154,12 +159,12 @@ class Wire:
         """RST (between two chunks where there are any), or FIN with half of a chunk out."""
         half = chunk[: len(chunk) // 2]
         if self._scenario.ending == "reset":
-            await self._write(b"" if chunked else half)
-            self._reset()
-        await self._write(b"%x\r\n%b" % (len(chunk), half) if chunked and half else half)
-        self._close()
+            await self.write(b"" if chunked else half)
+            self.reset()
+        await self.write(b"%x\r\n%b" % (len(chunk), half) if chunked and half else half)
+        self.close()
 
-    async def _write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Write, and wait until the kernel has it: what follows may end the connection, and a gap is to be one."""
         transport = self._request.transport
         if transport is None or transport.is_closing():
@@ -168,12 +173,14 @@ class Wire:
             transport.write(data)
         await self._request.writer.drain()
 
-    def _close(self) -> None:
+    def close(self) -> NoReturn:
+        """FIN, after what was written. Raises Broken."""
         if (transport := self._request.transport) is not None:
             transport.close()
         raise Broken
 
-    def _reset(self) -> None:
+    def reset(self) -> NoReturn:
+        """RST. Raises Broken."""
         transport = self._request.transport
         if transport is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
