@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from aimux.gateway.attempts import Attempt, Call
     from aimux.gateway.tap import Tap
     from aimux.plugin.provider import Provider
     from aimux.relay.errors import RelayError
@@ -80,6 +81,15 @@ class ClientSink:
 
     def _event(self, message: str) -> bytes:
         return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message)) if self._error_event else b""
+
+
+def own_lines(call: Call, attempt: Attempt) -> list[bytes]:
+    """The header lines that aimux adds to every relayed answer."""
+    lines = [b"x-request-id: %b\r\n" % call.record.request_id.encode("ascii")]
+    if call.caller.user is not None and call.caller.user.pin_accounts:
+        lines.append(b"x-aimux-account: %b\r\n" % attempt.account.name.encode("utf-8"))
+        lines.append(b"x-aimux-attempts: %d\r\n" % call.record.attempts)
+    return lines
 
 
 def error_response(

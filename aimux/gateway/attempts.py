@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aimux.accounts import Account, AccountPool, Selection
     from aimux.gateway.auth import Caller
     from aimux.gateway.models import Target
+    from aimux.gateway.websockets import Handshake
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Credential
     from aimux.relay.head import ResponseHead
@@ -75,6 +76,7 @@ class Call:
     targets: Sequence[Target]
     selection: Selection
     notes: list[Note] = field(default_factory=list)
+    upgrade: Handshake | None = None
 
     def note(self, account: str, status: int, action: str, reason: str) -> None:
         """Remember a step for `aimux why`."""
@@ -211,7 +213,9 @@ class Attempts:
         record.attempts += 1
         account.in_flight += 1
         try:
-            exchange, head = await self._pool.request(origin, call.head.method, request, remaining)
+            exchange, head = await self._pool.request(
+                origin, call.head.method, request, remaining, upgrade=call.upgrade is not None
+            )
         except RelayError as error:
             account.in_flight -= 1
             self._cause = error

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.accounts import Selection
-from aimux.gateway.answers import SENT, SENT_LAST, ClientSink, error_response
+from aimux.gateway.answers import SENT, SENT_LAST, ClientSink, error_response, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempt, Attempts, Call, Route
 from aimux.gateway.headers import to_client
+from aimux.gateway.models import Target
 from aimux.gateway.mounts import MountTable, check_target
 from aimux.gateway.server import ClientProtocol, FrontServer
 from aimux.gateway.sessions import session_of
 from aimux.gateway.tap import Tap
+from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import RequestRecord
 from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -67,11 +69,13 @@ class Gateway:
     control: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
     draining: bool = False
     server: FrontServer = field(init=False)
+    sockets: WebSockets = field(init=False)
     _open: int = field(init=False, default=0)
     _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.server = FrontServer(self.handle)
+        self.sockets = WebSockets(self.metrics)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """aiohttp's server calls this for each request."""
@@ -126,10 +130,12 @@ class Gateway:
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
         if self._open:
+            self.sockets.drain()
             try:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
                 log.warning("%d requests did not end within %g s and are cut off", self._open, timeout)
+                self.sockets.cut()
 
     async def _control(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
         response = await self.control(request)
@@ -155,25 +161,27 @@ class Gateway:
         address = peer[0] if isinstance(peer, tuple) else ""
         caller = setup.authentication.authenticate(request.headers, address, provider, time.monotonic())
         record.user = caller.name
-        if "upgrade" in request.headers and request.headers.get("connection", "").lower() != "keep-alive":
-            raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
-        raw = await _read_body(request, setup.max_body_size, transport)
-        record.bytes_in = len(raw)
         head = RequestHead(request.method, target, request.headers)
+        upgrade = handshake(request, provider, head, draining=self.draining)
+        raw = await _read_body(request, setup.max_body_size, transport) if upgrade is None else b""
+        record.bytes_in = len(raw)
         body = Body(raw, request.headers.get("content-encoding", ""))
         record.model = body.model if raw else ""
-        targets = setup.models.targets(record.model, provider.instance)
+        # A socket names its models later, and then it has its account.
+        targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
         # One account needs no stickiness, which can cost parsing the body.
-        choice = raw and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
+        choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         selection = Selection(
             model=record.model,
             session=session_of(provider, head, body, caller.name) if choice else None,
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
             pinned=_pinned(request, caller),
         )
-        call = Call(head, request.raw_headers, body, caller, record, targets, selection, notes)
+        call = Call(head, request.raw_headers, body, caller, record, targets, selection, notes, upgrade)
         attempt = await Attempts(call, self.pool, setup.request_timeout).run()
         try:
+            if upgrade is not None and attempt.head.status == 101:
+                return await self.sockets.relay(request, call, attempt, upgrade, started)
             if names := setup.models.names(provider.instance):
                 listed = await _models(provider, head, attempt, names)
                 if listed is not None:
@@ -200,10 +208,7 @@ class Gateway:
             # The credential that was refused is aimux's: the client can't mend it by trying again.
             lines.append(b"x-should-retry: false\r\n")
         lines.append(exchange.framing(http11=http11))
-        lines.append(b"x-request-id: %b\r\n" % record.request_id.encode("ascii"))
-        if call.caller.user is not None and call.caller.user.pin_accounts:
-            lines.append(b"x-aimux-account: %b\r\n" % attempt.account.name.encode("utf-8"))
-            lines.append(b"x-aimux-attempts: %d\r\n" % record.attempts)
+        lines += own_lines(call, attempt)
         if not keep_alive:
             lines.append(b"connection: close\r\n")
         head = b"".join([_REASONS[answer.status], answer.reason, b"\r\n", *lines, b"\r\n"])

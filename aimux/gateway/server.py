@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from aimux.relay.upstream import Exchange
 
 KEEP_ALIVE_SECONDS = 75.0
 """Idle client connections, and the time a client has for a request's head."""
@@ -21,14 +19,24 @@ READ_BUFFER = 256 * 1024
 """A request of the vendors' CLIs is 50–90 kB: with aiohttp's own 64 kB reading would stop and start within one."""
 
 
+class Flow(Protocol):
+    """What is being sent to a client."""
+
+    def pause(self) -> None:
+        """The client can't take more."""
+
+    def resume(self) -> None:
+        """The client can take more."""
+
+
 class ClientProtocol(RequestHandler):
-    """One client connection. `exchange` is the answer that is streaming to it."""
+    """One client connection. `exchange` is the answer, or the WebSocket, that is streaming to it."""
 
     __slots__ = ("exchange", "full")
 
     def __init__(self, manager: FrontServer, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.exchange: Exchange | None = None
+        self.exchange: Flow | None = None
         self.full = False
         """The client takes less than it is sent: an answer that starts now starts paused."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aimux.gateway.headers import to_upstream
 from aimux.relay.head import build_head, clean
 from aimux.relay.pool import Origin
+from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +29,13 @@ def build_request(
     dropped = upstream.drop_headers
     if body is not call.body:
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
+    if call.upgrade is not None:
+        dropped |= HANDSHAKE_HEADERS
     fields = [(b"Host", origin.host_header)]
     fields += to_upstream(call.raw_headers, token=call.caller.token, dropped=dropped, replaced=replaced)
     fields += [(name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
+    if call.upgrade is not None:
+        fields += call.upgrade.request_fields()
     method = call.head.method
     if body.raw or method in {"POST", "PUT", "PATCH"}:
         fields.append((b"Content-Length", b"%d" % len(body.raw)))

@@ -52,6 +52,8 @@ class Connection(asyncio.Protocol):
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
         self.exchange: Exchange | None = None
+        self.tunnel: asyncio.Protocol | None = None
+        """What took over after a 101."""
         self.served = 0
         self.idle_since = 0.0
         self.closed = False
@@ -60,10 +62,12 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self.exchange is None:
-            self.abort()  # an answer that nobody asked for
-        else:
+        if self.exchange is not None:
             self.exchange.received(data)
+        elif self.tunnel is not None:
+            self.tunnel.data_received(data)
+        else:
+            self.abort()  # an answer that nobody asked for
 
     def eof_received(self) -> bool:
         return False
@@ -73,6 +77,16 @@ class Connection(asyncio.Protocol):
         self.pool.forget(self)
         if self.exchange is not None:
             self.exchange.lost(exc)
+        elif self.tunnel is not None:
+            self.tunnel.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.resume_writing()
 
     def abort(self) -> None:
         """Close at once, unsent bytes dropped."""
@@ -88,7 +102,7 @@ class Exchange:
     def __init__(
         self, connection: Connection, method: str, loop: asyncio.AbstractEventLoop, *, upgrade: bool = False
     ) -> None:
-        """`upgrade`: the request asks for another protocol, so that 101 is an answer (`switch` then takes over)."""
+        """`upgrade`: the request asks for another protocol, so that 101 is an answer, and `switch` follows it."""
         self.connection = connection
         self.method = method
         self._upgrade = upgrade
@@ -348,19 +362,18 @@ class Exchange:
             self.discard()
         return self._error
 
-    def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """After a 101: the connection, which leaves the pool, and what came behind the head. Raises RelayError.
+    def switch(self, tunnel: asyncio.Protocol) -> bytes:
+        """After a 101: `tunnel` takes over until the connection's end. Raises RelayError where that is over already.
 
-        The caller sets the transport's protocol at once and resumes reading.
+        Returns what came behind the head. If that was much, the transport is not being read: the tunnel resumes it.
         """
         if self._ended:
             raise self._error or ReadError("the upstream closed the connection right after it switched protocols")
         self._ended = True
-        connection = self.connection
-        connection.exchange = None
-        connection.pool.ended(self)
-        connection.pool.forget(connection)
-        return connection.transport, b"".join(self._held)
+        self.connection.exchange = None
+        self.connection.tunnel = tunnel
+        self.connection.pool.ended(self)
+        return b"".join(self._held)
 
     def pause(self) -> None:
         """The client can't take more."""

@@ -89,9 +89,10 @@ class End(asyncio.Protocol):
         del self._held[:SLICE]
         self.codec.receive_data(piece)
         self._pass_on()
-        self._go_on()
+        self.go_on()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Take what is held back, then read on; nothing happens while the other side is full."""
         if self._stopped or self._next is not None:
             return
         if self._held:
@@ -216,7 +217,7 @@ class End(asyncio.Protocol):
         """It can be taken again, or is only waited out."""
         if self._stopped:
             self._stopped = False
-            self._go_on()
+            self.go_on()
 
     def _pause(self) -> None:
         if not self._lost and not self.transport.is_closing():
@@ -242,6 +243,11 @@ class Pipe:
         self.client = End(*client, asked, self._client_ended, self._finish)
         self.upstream = End(*upstream, answered, self._upstream_ended, upstream[1].close)
         self.client.peer, self.upstream.peer = self.upstream, self.client
+
+    def start(self, early: bytes) -> None:
+        """`early`: what the upstream sent right behind its handshake."""
+        self.upstream.data_received(early)
+        self.upstream.go_on()
 
     def close(self, code: int, reason: str) -> None:
         """End both sides from here: the client is told `code`, the upstream that its client goes away."""
@@ -282,7 +288,7 @@ class Pipe:
 
 def _notice_when_gone(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+    if sock is None or transport.is_closing() or sock.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _ALIVE.items():

@@ -119,7 +119,7 @@ def in_event(event: Mapping[str, Any], *, login: str) -> Verdict | None:
     """The same from an error that is an event: with the status and the headers that it would have had, or without."""
     problem = openai.problem_in(dict(event))
     status = event.get("status") or event.get("status_code")
-    if status not in {None, 429} and openai.code_of(problem) != "usage_not_included":
+    if status not in (None, 429) and openai.code_of(problem) != "usage_not_included":
         return None
     told = event.get("headers")
     headers = CIMultiDict({name: str(value) for name, value in told.items()} if isinstance(told, dict) else {})

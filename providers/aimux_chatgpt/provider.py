@@ -64,7 +64,7 @@ class CodexTurn(CodexStream):
 
     def read(self, event: dict[str, Any]) -> None:
         super().read(event)
-        if event.get("type") in {"error", "response.failed"}:
+        if event.get("type") in ("error", "response.failed"):
             self.verdict = limits.in_event(event, login=self._login)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,19 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from aimux.app import App
 from aimux.config import load_config
 from aimux.logs import Logs
-from aimux.plugin import Action, ErrorAnswer, GatewayError, JSONMeter, Meter, Provider, RequestHead, SSEMeter, Verdict
+from aimux.plugin import (
+    Action,
+    ErrorAnswer,
+    GatewayError,
+    JSONMeter,
+    LimitWindow,
+    MessageMeter,
+    Meter,
+    Provider,
+    RequestHead,
+    SSEMeter,
+    Verdict,
+)
 from aimux.plugin.loader import Plugin, Plugins
 from aimux.plugin.types import RELAY
 
@@ -35,6 +48,19 @@ class StreamMeter(SSEMeter):
         self.complete = self.complete or "done" in event
 
 
+class TurnMeter(StreamMeter):
+    needles = (*StreamMeter.needles, b'"used"', b'"broken"')
+
+    def read(self, event: dict[str, Any]) -> None:
+        super().read(event)
+        if "used" in event:
+            self.limits = (LimitWindow("5h", used=event["used"]),)
+        if event.get("limited"):
+            self.verdict = Verdict(Action.COOL_DOWN, "limited", until=time.time() + event["limited"])
+        if "broken" in event:
+            raise RuntimeError("a meter's fault")
+
+
 class AnswerMeter(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         self.usage.output_tokens = answer.get("tokens", 0)
@@ -51,6 +77,12 @@ class Plain(Provider):
         if status != 200:
             return None
         return StreamMeter() if headers.get("content-type") == "text/event-stream" else AnswerMeter()
+
+    def websocket(self, request: RequestHead) -> bool:
+        return request.path == "/v1/socket"
+
+    def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
+        return None if "x-unmetered" in request.headers else MessageMeter(TurnMeter)
 
     def opening(self, payload: bytes) -> Verdict | None:
         if b"\n\n" not in payload:

@@ -1,0 +1,242 @@
+"""A WebSocket's way: its handshake goes through the attempt loop like any request; then a pipe, metered and drained.
+
+The socket belongs to the account that answered the handshake until it ends. It is one request to the access log and the
+metrics, with the usage of all its turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from websockets.frames import CloseCode
+
+from aimux.gateway.answers import SENT_LAST, own_lines
+from aimux.gateway.headers import to_client
+from aimux.gateway.server import ClientProtocol
+from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.types import Action
+from aimux.relay.errors import RelayError
+from aimux.relay.websocket import Pipe
+from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from aimux.accounts import Account
+    from aimux.gateway.attempts import Attempt, Call
+    from aimux.metering.metrics import Metrics
+    from aimux.plugin.meters import MessageMeter
+    from aimux.plugin.provider import Provider
+    from aimux.plugin.types import RequestHead
+    from aimux.relay.websocket import End
+
+log = logging.getLogger("aimux.gateway")
+
+_UPGRADES = frozenset({"websocket", "tcp"})
+"""Behind these aiohttp reads no further request; other protocols (h2c) may be asked for, and are ignored."""
+_OWN = frozenset(name.encode("ascii") for name in HANDSHAKE_HEADERS)
+
+
+class Handshake:
+    """A client's handshake, accepted, and the one that each attempt makes of it."""
+
+    def __init__(self, client: ClientSide, fields: list[tuple[bytes, bytes]]) -> None:
+        self.client = client
+        self.fields = fields
+        """What a 101 says to the client; the subprotocol is the upstream's choice."""
+        self.upstream: UpstreamSide | None = None
+        """Of the last attempt."""
+
+    def request_fields(self) -> list[tuple[bytes, bytes]]:
+        """The header fields of one more handshake with an upstream."""
+        client = self.client
+        self.upstream = UpstreamSide(deflate=bool(client.extensions), subprotocols=client.subprotocols)
+        return self.upstream.request_handshake()
+
+
+def handshake(request: web.BaseRequest, provider: Provider, head: RequestHead, *, draining: bool) -> Handshake | None:
+    """None for a request that asks for no upgrade. GatewayError: 426 where there is no WebSocket, 400, 503."""
+    headers = request.headers
+    if "upgrade" not in headers or headers["upgrade"].strip().lower() not in _UPGRADES:
+        return None
+    options = ",".join(headers.getall("connection", ())).lower().split(",")
+    if "upgrade" not in {option.strip() for option in options}:
+        return None
+    if request.method != "GET" or request.version < (1, 1) or not provider.websocket(head):
+        raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
+    client = ClientSide()
+    try:
+        if request.can_read_body:
+            raise HandshakeRefused("it has a body")
+        fields = client.accept_handshake(headers.items())
+    except HandshakeRefused as error:
+        raise GatewayError(
+            ErrorKind.BAD_REQUEST, f"This WebSocket handshake is not acceptable: {error}.", retry=False
+        ) from None
+    if draining:
+        raise GatewayError(ErrorKind.UNAVAILABLE, "aimux is restarting; connect again.", retry_after=1)
+    return Handshake(client, fields)
+
+
+class WebSockets:
+    """The open sockets of a gateway."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._open: set[Session] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def drain(self) -> None:
+        """Close each socket as soon as it is at rest."""
+        for session in list(self._open):
+            session.drain()
+
+    def cut(self) -> None:
+        """Close those that are left in the middle of a turn."""
+        for session in list(self._open):
+            session.pipe.close(CloseCode.SERVICE_RESTART, "aimux is restarting")
+
+    async def relay(
+        self, request: web.BaseRequest, call: Call, attempt: Attempt, upgrade: Handshake, started: float
+    ) -> web.StreamResponse:
+        """From the upstream's 101 to the socket's end. Raises GatewayError as long as the client has no byte."""
+        record, provider, protocol = call.record, attempt.route.provider, request.protocol
+        transport, upstream = request.transport, upgrade.upstream
+        assert isinstance(protocol, ClientProtocol)
+        assert transport is not None
+        assert upstream is not None
+        session = Session(provider.websocket_meter(call.head), attempt.account)
+        try:
+            upstream.check_handshake(attempt.head)
+            pipe = Pipe(
+                (upgrade.client, transport),
+                (upstream, attempt.exchange.connection.transport),
+                asked=session.asked,
+                answered=session.answered,
+            )
+            early = attempt.exchange.switch(pipe.upstream)
+        except RelayError as error:
+            raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
+        session.pipe = pipe
+        transport.write(_answer(call, attempt, upgrade))
+        record.status = 101
+        record.ttfb = time.perf_counter() - started
+        self._metrics.opened(record.provider)
+        self._open.add(session)
+        client = _FromClient(pipe.client)
+        protocol.exchange = client
+        try:
+            if protocol.full:
+                client.pause()
+            pipe.start(early)
+            protocol.set_parser(cast("Any", client))  # which brings what the client sent right behind its handshake
+            await pipe.done
+        except asyncio.CancelledError:
+            if request.transport is None:
+                pipe.abort()
+            else:
+                pipe.close(CloseCode.SERVICE_RESTART, "aimux is restarting")
+                record.error = "shutdown"
+            raise
+        finally:
+            protocol.exchange = None
+            self._open.discard(session)
+            self._metrics.closed(record.provider)
+            record.bytes_in, record.bytes_out = pipe.client.bytes_in, pipe.client.bytes_out
+            record.usage = session.usage
+            # Codex hangs up without a close frame; between two turns that is no abort.
+            gone_at_rest = pipe.error in {"", "client_gone"} and session.at_rest
+            record.error = record.error or ("done" if gone_at_rest else pipe.error)
+            if pipe.error not in {"", "client_gone"}:
+                log.warning("%s: %s account %s: %s", record.request_id, record.provider, record.account, pipe.detail)
+        return SENT_LAST
+
+
+class Session:
+    """What a socket's messages mean: usage, limits of its account, and when it may be closed."""
+
+    pipe: Pipe
+
+    def __init__(self, meter: MessageMeter | None, account: Account) -> None:
+        self.usage = meter.usage if meter is not None else None
+        self._meter = meter
+        self._account = account
+        self._draining = False
+
+    @property
+    def at_rest(self) -> bool:
+        """No turn is under way, as far as the meter knows."""
+        return self._meter is not None and self._meter.complete
+
+    def drain(self) -> None:
+        self._draining = True
+        if self.at_rest:
+            self.pipe.close(CloseCode.GOING_AWAY, "aimux is restarting")
+
+    def asked(self, message: bytes) -> None:
+        if self._meter is not None:
+            try:
+                self._meter.asked(message)
+            except Exception as error:  # a meter's fault must not reach the socket
+                self._drop(error)
+
+    def answered(self, message: bytes) -> None:
+        meter = self._meter
+        if meter is None:
+            return
+        try:
+            meter.feed(message)
+        except Exception as error:  # as above
+            self._drop(error)
+            return
+        if meter.limits:
+            self._account.observe(meter.limits, time.time())
+            meter.limits = ()
+        if meter.verdict is not None:
+            if meter.verdict.action in {Action.COOL_DOWN, Action.PARK}:
+                self._account.apply(meter.verdict, time.time())
+            meter.verdict = None
+        if self._draining and meter.complete:
+            self.drain()
+
+    def _drop(self, error: Exception) -> None:
+        self._meter = None
+        name = self._account.provider
+        log.warning("usage of a %s socket can't be read: %s: %s", name, type(error).__name__, error)
+
+
+class _FromClient:
+    """How aiohttp's server hands on the bytes and the state of a connection that was upgraded."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: End) -> None:
+        self._end = end
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._end.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._end.connection_lost(None)
+
+    def pause(self) -> None:
+        self._end.pause_writing()
+
+    def resume(self) -> None:
+        self._end.resume_writing()
+
+
+def _answer(call: Call, attempt: Attempt, upgrade: Handshake) -> bytes:
+    answer = attempt.head
+    fields = [field for field in answer.fields if field[0].lower() not in _OWN]
+    lines = to_client(fields, named=answer.connection, hidden=attempt.route.hidden)
+    lines += [b"%b: %b\r\n" % field for field in upgrade.fields]
+    if upgrade.upstream is not None and upgrade.upstream.subprotocol:
+        lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode("ascii"))
+    return b"".join([b"HTTP/1.1 101 Switching Protocols\r\n", *lines, *own_lines(call, attempt), b"\r\n"])
