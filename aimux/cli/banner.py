@@ -24,6 +24,8 @@ def banner_lines(app: App, now: float) -> Iterator[str]:
     yield f"aimux {__version__} listens on {', '.join(app.addresses)}"
     mounts = app.gateway.setup.mounts.mounts
     yield from _block("mounts", [f"{mount.prefix or '/'} → {mount.provider}" for mount in mounts])
+    if app.tls is not None:
+        yield from _block("tls", [f"certificate's SHA-256 {app.tls.fingerprint}"])
     yield from _block("accounts", list(_accounts(app, now)))
     yield from _block("users", [_users(app)])
     yield from _block("missing", list(_missing(app)))

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": LazyCommand("aimux.cli.demo:demo_command", "Run the gateway with a simulator as its upstream."),
     "simulator": LazyCommand("aimux.cli.simulator:simulator_command", "Run the fake upstreams on their own."),
     "check-config": LazyCommand("aimux.cli.check_config:check_config_command", "Check the configuration."),
+    "doctor": LazyCommand("aimux.cli.doctor:doctor_command", "Look for whatever keeps aimux from working."),
     "config-schema": LazyCommand("aimux.cli.config_schema:config_schema_command", "Print config.yaml's JSON Schema."),
     "providers": LazyCommand("aimux.cli.providers:providers_command", "List the provider plugins."),
     "migrate": LazyCommand(

@@ -1,0 +1,92 @@
+"""`aimux doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux.cli.options import config_option, config_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aimux.cli.doctor.finding import Finding
+
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("✗", "bold red")}
+
+
+@click.command("doctor", short_help="Look for whatever keeps aimux from working.")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--offline", is_flag=True, help="Leave out upstreams and clock, which take the network.")
+@click.pass_context
+def doctor_command(context: click.Context, config: Path | None, as_json: bool, offline: bool) -> None:
+    """Check configuration, permissions, address, certificate, accounts, upstreams and clock, and say what to do.
+
+    Run it as the user that aimux runs as. Exits with 1 where something is broken; warnings alone exit with 0.
+    """
+    findings = asyncio.run(examine(config_path(config), offline=offline))
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _show_on_terminal(findings)
+    else:
+        for finding in findings:
+            click.echo(finding)
+    if any(finding.status == "error" for finding in findings):
+        context.exit(1)
+
+
+async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
+    """Everything that was found. A configuration that can't be read is the end of it: the rest depends on it."""
+    from aimux.accounts import ControlHttp
+    from aimux.cli.doctor import accounts, machine, setup, upstreams
+    from aimux.config import ConfigError, load_config
+    from aimux.plugin.loader import load_plugins
+
+    plugins = load_plugins()
+    found = setup.of_plugins(plugins)
+    try:
+        config = load_config(path, environ=os.environ, providers=plugins.providers)
+    except ConfigError as error:
+        return found + setup.of_config_error(error)
+    http = ControlHttp()
+    try:
+        found += setup.of_config(config, path)
+        found += machine.of_state_dir(config.state_dir)
+        found += await machine.of_address(config, http)
+        found += machine.of_certificate(config)
+        providers = setup.providers_of(config, plugins)
+        found_accounts, used = await accounts.of_accounts(config, providers, http)
+        found += found_accounts
+        if not offline:
+            found += await upstreams.of_upstreams(used or list(providers.values()), http)
+    finally:
+        await http.close()
+    return found
+
+
+def _show_on_terminal(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(max_width=40, overflow="fold")
+    table.add_column(overflow="fold")
+    for finding in findings:
+        mark, style = _MARKS[finding.status]
+        text = Text(finding.message)
+        if finding.remedy:
+            text.append(f"\n→ {finding.remedy}", style="green")
+        table.add_row(Text(mark, style), Text(finding.subject, "cyan"), text)
+    console = Console(highlight=False)
+    console.print(table)
+    count = {status: sum(finding.status == status for finding in findings) for status in _MARKS}
+    console.print(f"\n{count['error']} broken, {count['warning']} to look after, {count['ok']} fine", style="bold")

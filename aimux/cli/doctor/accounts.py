@@ -1,0 +1,99 @@
+"""Each account as a start would find it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aimux.accounts import AccountPool, FileVault, PoolOptions, StateFile, file_vault
+from aimux.accounts.vault import VaultError
+from aimux.cli.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aimux.accounts import Account
+    from aimux.config import Config
+    from aimux.plugin.http import Http
+    from aimux.plugin.provider import Provider
+
+SOON = 7 * 86400.0
+"""The end of a credential that can't be renewed is told this long before."""
+
+
+async def of_accounts(
+    config: Config, providers: Mapping[str, Provider], http: Http
+) -> tuple[list[Finding], list[Provider]]:
+    """Each account's state, and the providers that have any account. Nothing is renewed or written."""
+    found: list[Finding] = []
+    used: list[Provider] = []
+    now = time.time()
+    with _told_by_vault() as told:
+        vault, state = FileVault(config.state_dir), StateFile(config.state_dir / "accounts.json")
+        for name, provider in providers.items():
+            options = PoolOptions(refresh_before_expiry=config.refresh_before_expiry, state=state)
+            pool = AccountPool(provider, vault, http, options=options)
+            try:
+                await pool.load()
+            except VaultError as error:
+                found.append(Finding("error", f"accounts of {name}", error.reason, error.remedy))
+                continue
+            found += [_account(account, now) for account in pool.accounts.values()]
+            if pool.accounts:
+                used.append(provider)
+            elif config.providers is not None:
+                file = config.state_dir / name / provider.credential_file
+                remedy = f"put a login at {file}, or set providers.{name}.api_key"
+                found.append(Finding("error", f"accounts of {name}", "there is none", remedy))
+    if not used and config.providers is None and not found:
+        files = " or ".join(str(config.state_dir / name / one.credential_file) for name, one in providers.items())
+        found.append(Finding("error", "accounts", "there is none", f"put a login at {files}"))
+    return found + [Finding("warning", "accounts", message) for message in told], used
+
+
+def _account(account: Account, now: float) -> Finding:
+    subject = f"account {account.provider}/{account.name}"
+    state, credential = account.state(now), account.credential
+    what = ", ".join(part for part in (account.kind, account.plan) if part)
+    if state.status == "parked":
+        return Finding("error", subject, f"parked: {state.reason}", state.remedy)
+    if state.status != "healthy":
+        return Finding("warning", subject, f"{what}; {state.status}: {state.reason}", state.remedy)
+    if credential is None or credential.expires_at is None:
+        return Finding("ok", subject, f"{what}; does not expire")
+    left = credential.expires_at - now
+    when = f"expires in {_span(left)}" if left > 0 else f"expired {_span(-left)} ago"
+    if credential.renewable:
+        return Finding("ok", subject, f"{what}; {when}, aimux renews it")
+    if left > SOON:
+        return Finding("ok", subject, f"{what}; {when} and can't be renewed")
+    return Finding("warning" if left > 0 else "error", subject, f"{what}; {when} and can't be renewed", "log in again")
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, seconds // 60):.0f} min"
+
+
+@contextmanager
+def _told_by_vault() -> Iterator[list[str]]:
+    """What the vault logs meanwhile: a file's mode that it mended, say. The rest is in the accounts' state."""
+    told: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name == file_vault.log.name:
+                told.append(record.getMessage())
+
+    logger, listener = logging.getLogger("aimux.accounts"), Listener(logging.WARNING)
+    logger.addHandler(listener)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield told
+    finally:
+        logger.removeHandler(listener)
+        logger.propagate = propagated

@@ -1,0 +1,66 @@
+"""Plugins and configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from aimux.cli.doctor.finding import Finding, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from aimux.config import Config, ConfigError, Problem
+    from aimux.plugin.loader import Plugins
+    from aimux.plugin.provider import Provider
+
+
+def of_plugins(plugins: Plugins) -> list[Finding]:
+    """Provider plugins that can't be loaded."""
+    if not plugins.plugins:
+        return [Finding("error", "plugins", "no provider plugin is installed", "install aimux anew")]
+    return [
+        Finding(
+            "error",
+            f"plugin {plugin.name}",
+            f"{plugin.distribution} {plugin.version} can't be loaded: {plugin.error}",
+            f"upgrade or uninstall {plugin.distribution}",
+        )
+        for plugin in plugins.failed
+    ]
+
+
+def of_config_error(error: ConfigError) -> list[Finding]:
+    """Every problem that `aimux check-config` has."""
+    return _problems("error", error.problems)
+
+
+def of_config(config: Config, path: Path | None) -> list[Finding]:
+    """What is legal in the configuration and probably not meant."""
+    what = f"{path} is in order" if path else "there is no file: everything has its default"
+    return [Finding("ok", "configuration", what), *_problems("warning", config.warnings)]
+
+
+def providers_of(config: Config, plugins: Plugins) -> dict[str, Provider]:
+    """The provider instances that a start would have, by name."""
+    if config.providers is not None:
+        entries = config.providers.items()
+        return {name: plugins.providers[entry.plugin](entry.settings, instance=name) for name, entry in entries}
+    made = {}
+    for name, provider in plugins.providers.items():
+        try:
+            made[name] = provider(provider.Settings())
+        except ValidationError:
+            continue  # it needs settings: only a configuration that names it can mean it
+    return made
+
+
+def _problems(status: Status, problems: Iterable[Problem]) -> list[Finding]:
+    found = []
+    for problem in problems:
+        place = problem.source + (f":{problem.line}" if problem.line else "")
+        message = ": ".join(part for part in (place, problem.where, problem.message) if part)
+        found.append(Finding(status, "configuration", message, problem.remedy))
+    return found
