@@ -13,6 +13,7 @@ import uvloop
 from pydantic import ValidationError
 
 from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile
+from aimux.admin import KEY_FILE, Admin, Desk, Key, ensure_key
 from aimux.config import ConfigError
 from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.listening import address_of, listen_on
@@ -51,6 +52,9 @@ class App:
         self.pools: dict[str, AccountPool] = {}
         self.config: Config
         self.gateway: Gateway
+        self.admin: Admin
+        self.made_key: str | None = None
+        """An admin key that this start has made, until it was announced."""
         self.tls: ServerTLS | None = None
         self._load = load
         self._logs = logs
@@ -84,7 +88,11 @@ class App:
                 accounts=self.accounts, certificate_not_after=lambda: self.tls.not_after if self.tls else None
             )
             setup = await self._setup(config)
-            self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, Journal(), self._control)
+            journal = Journal()
+            desk = Desk(self.pools, self._vault, self._http, pool, journal)
+            self.admin = Admin(desk, self._admin_key(config))
+            stack.push_async_callback(self.admin.close)
+            self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, journal, self._control)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None
             self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
@@ -151,7 +159,20 @@ class App:
             self.metrics.refresh(account.provider, account.name, OUTCOMES[outcome])
 
     async def _control(self, request: web.BaseRequest) -> web.StreamResponse | None:
-        return sight(self.gateway, request, public=self.config.metrics_public)
+        answer = sight(self.gateway, request, public=self.config.metrics_public)
+        return answer or await self.admin.serve(request, self.gateway.setup.authentication)
+
+    def _admin_key(self, config: Config) -> Key | None:
+        if config.admin.configured:
+            return Key(config.admin.sha256, local=False)
+        try:
+            key, self.made_key = ensure_key(config.state_dir)
+        except OSError as error:
+            log.warning("no admin key can be kept in %s (%s): set admin.token", config.state_dir, error.strerror)
+            return None
+        if self.made_key is not None:
+            log.info("made an admin key for this machine: it is in %s", config.state_dir / KEY_FILE)
+        return key
 
     # --- reload and stop ------------------------------------------------------------------------------------------
 
@@ -175,6 +196,7 @@ class App:
             self.tls.reload(files)
         self._adopt_logging(config)
         self.gateway.setup = setup
+        self.admin.key = self._admin_key(config)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
@@ -219,6 +241,7 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
     loop = asyncio.get_running_loop()
     await app.start()
     announce(app)
+    app.made_key = None
     ended = asyncio.Event()
     reloads = asyncio.Event()
 
@@ -232,6 +255,8 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGINT, end)
     loop.add_signal_handler(signal.SIGHUP, reloads.set)
+    await app.start()  # only now: whoever hears that it is ready may send a signal at once
+    announce(app)
     try:
         while True:
             await reloads.wait()
