@@ -36,12 +36,19 @@ def demo(aimux: Sequence[str], cwd: Path) -> Iterator[tuple[str, str]]:
     assert process.returncode == 0
 
 
-def ask(address: str, token: str) -> str:
-    """One request for Claude through the gateway: the type of the answer's first block."""
-    request = urllib.request.Request(
-        f"{address}/claude/v1/messages",
-        json.dumps(PROMPT).encode(),
-        {"authorization": f"Bearer {token}", "content-type": "application/json", "anthropic-version": "2023-06-01"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+def request(address: str, token: str, *, path: str = "/claude/v1/messages", **more: object) -> urllib.request.Request:
+    """A request for Claude; `more` goes into its body, apart from `simulator`, the scenario that the upstream plays."""
+    headers = {
+        "authorization": f"Bearer {token}",
+        "content-type": "application/json",
+        "anthropic-version": "2023-06-01",
+    }
+    if scenario := more.pop("simulator", None):
+        headers["x-simulator"] = str(scenario)
+    return urllib.request.Request(address + path, json.dumps(PROMPT | more).encode(), headers)
+
+
+def ask(address: str, token: str, **more: object) -> str:
+    """One request through the gateway: the type of the answer's first block."""
+    with urllib.request.urlopen(request(address, token, **more), timeout=30) as answer:  # type: ignore[arg-type]
         return str(json.load(answer)["content"][0]["type"])

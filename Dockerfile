@@ -1,0 +1,34 @@
+# Debian in both stages, so that the interpreter that the environment was made with is the one that runs it.
+FROM debian:trixie-slim AS build
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3 python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /opt/aimux
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY aimux aimux
+COPY providers providers
+RUN /opt/aimux/bin/pip install --no-cache-dir . \
+ && /opt/aimux/bin/pip uninstall --yes pip
+
+FROM debian:trixie-slim
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates python3 \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --user-group --home-dir /var/lib/aimux --shell /usr/sbin/nologin --no-log-init aimux \
+ && install --directory --owner aimux --group aimux --mode 0700 /var/lib/aimux
+COPY --from=build /opt/aimux /opt/aimux
+COPY deploy/container/config.yaml /etc/aimux/config.yaml
+ENV PATH=/opt/aimux/bin:$PATH \
+    AIMUX_CONFIG=/etc/aimux/config.yaml \
+    PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+# Credentials and everything else that has to outlive the container. Nothing else is ever written.
+VOLUME /var/lib/aimux
+EXPOSE 8080
+# SIGTERM lets open streams end (drain_timeout, 30 s): give it more than docker's 10 s before it is killed.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
+  CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
+ENTRYPOINT ["aimux"]
+CMD ["serve"]
