@@ -28,5 +28,5 @@ def program(name: str, package: str) -> str:
 def checkout() -> Path:
     """The repository, for tests of files that the sdist does not have."""
     if not (ROOT / "flake.nix").exists():
-        pytest.skip("this is not a checkout of the repository")
+        pytest.skip("this is not a checkout of the repository", allow_module_level=True)
     return ROOT
