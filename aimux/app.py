@@ -160,7 +160,9 @@ class App:
 
     async def _control(self, request: web.BaseRequest) -> web.StreamResponse | None:
         answer = sight(self.gateway, request, public=self.config.metrics_public)
-        return answer or await self.admin.serve(request, self.gateway.setup.authentication)
+        if answer is None:
+            return await self.admin.serve(request, self.gateway.setup.authentication)
+        return answer
 
     def _admin_key(self, config: Config) -> Key | None:
         if config.admin.configured:
@@ -239,9 +241,6 @@ def _tls_files(config: Config) -> TLSFiles | None:
 async def serve(app: App, announce: Callable[[App], None]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reloads. A second signal ends without waiting."""
     loop = asyncio.get_running_loop()
-    await app.start()
-    announce(app)
-    app.made_key = None
     ended = asyncio.Event()
     reloads = asyncio.Event()
 
@@ -257,6 +256,7 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
     loop.add_signal_handler(signal.SIGHUP, reloads.set)
     await app.start()  # only now: whoever hears that it is ready may send a signal at once
     announce(app)
+    app.made_key = None
     try:
         while True:
             await reloads.wait()

@@ -65,6 +65,19 @@ class FileVault(Vault):
         async with self._locked(first), self._locked(second):
             await files.in_thread(self._rename, source, target)
 
+    async def links(self, instance: str, file_name: str) -> dict[str, str]:
+        names = await self.scan(instance, file_name)
+        paths = {name: self._path(instance, name, file_name) for name in names}
+        return await files.in_thread(
+            lambda: {name: os.path.realpath(path) for name, path in paths.items() if path.is_symlink()}
+        )
+
+    async def link(self, instance: str, account: str, file_name: str, target: Path) -> None:
+        """Make the account a link to another program's login, which both use from then on. Raises Conflict."""
+        path = self._path(instance, account, file_name)
+        async with self._locked(path):
+            await files.in_thread(self._link, path, target)
+
     @asynccontextmanager
     async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:
         async with self._hold(self._path(instance, account, file_name)):
@@ -214,6 +227,16 @@ class FileVault(Vault):
         except OSError as error:
             raise _io_error("rename", source, error) from None
         self._leave(source)
+
+    def _link(self, path: Path, target: Path) -> None:
+        if os.path.lexists(path):
+            raise Conflict(f"{path} is there already")
+        self._read(target)
+        try:
+            path.symlink_to(target.absolute())
+            files.sync_folder(path.parent)
+        except OSError as error:
+            raise _io_error("link", path, error) from None
 
     def _leave(self, path: Path) -> None:
         if path.parent.parent != self._root:  # an account's own folder; the instance's holds the others

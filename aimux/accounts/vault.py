@@ -62,6 +62,10 @@ class Vault(Protocol):
         """Raises Missing, or Conflict where `new` is taken."""
         ...
 
+    async def links(self, instance: str, file_name: str) -> dict[str, str]:
+        """Accounts whose credential is shared with another program, and where it lies."""
+        ...
+
     def lock(self, instance: str, account: str, file_name: str) -> AbstractAsyncContextManager[None]:
         """Exclusive over tasks and processes; `write`, `delete` and `rename` take it unless the task has it."""
         ...

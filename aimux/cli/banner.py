@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from aimux import __version__
+from aimux.admin import KEY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,7 @@ def banner_lines(app: App, now: float) -> Iterator[str]:
     yield from _block("accounts", list(_accounts(app, now)))
     yield from _block("users", [_users(app)])
     yield from _block("missing", list(_missing(app)))
+    yield from _block("admin key", list(_admin_key(app)))
 
 
 def _block(title: str, lines: list[str]) -> Iterator[str]:
@@ -50,6 +53,13 @@ def _users(app: App) -> str:
     if count := len(app.config.users):
         return f"{count}"
     return "none: everyone is served" if app.config.allow_anonymous else "none: only this machine is served"
+
+
+def _admin_key(app: App) -> Iterator[str]:
+    """The one time that it is shown; not to systemd's journal, which keeps it and has other readers."""
+    if app.made_key is not None:
+        path = app.config.state_dir / KEY_FILE
+        yield f"in {path}" if "JOURNAL_STREAM" in os.environ else f"{app.made_key} (kept in {path}, not shown again)"
 
 
 def _missing(app: App) -> Iterator[str]:

@@ -1,0 +1,101 @@
+"""The admin API on the wire: who may use it, how much they may send, and what goes back."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.admin.api import MAX_BODY, Answer, Api, problem
+from aimux.admin.openapi import BASE
+from aimux.admin.problems import Refused
+from aimux.gateway.auth import FailureLimit
+
+if TYPE_CHECKING:
+    from aimux.admin.desk import Desk
+    from aimux.admin.key import Key
+    from aimux.gateway import Authentication
+
+
+class Admin:
+    """Serves `/api/v1`. Only a bearer key opens it, which no browser sends by itself: there is nothing to forge.
+
+    `key` may be replaced at any time; None: there is none, and nobody is let in.
+    """
+
+    def __init__(self, desk: Desk, key: Key | None) -> None:
+        self.key = key
+        self.api = Api(desk)
+        self._failures = FailureLimit()
+
+    async def serve(self, request: web.BaseRequest, authentication: Authentication) -> web.Response | None:
+        """The answer, or None for a path outside of `/api/v1`. `authentication` knows where callers come from."""
+        path, _, query = request.raw_path.partition("?")
+        if path != BASE and not path.startswith(BASE + "/"):
+            return None
+        try:
+            answer = await self._serve(request, path.removeprefix(BASE), query, authentication)
+        except Refused as refused:
+            answer = problem(refused)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+    async def close(self) -> None:
+        await self.api.close()
+
+    async def _serve(self, request: web.BaseRequest, path: str, query: str, callers: Authentication) -> Answer:
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        address = peer[0] if isinstance(peer, tuple) else ""
+        key = self.key
+        if key is None:
+            detail = "This aimux has no admin key, and none could be made in its state folder."
+            raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
+        if key.local and not callers.is_local(request.headers, address):
+            detail = "Without an admin token in the configuration, the admin API serves its own machine only."
+            raise Refused(403, "forbidden", detail, remedy="set admin.token")
+        try:
+            found = self.api.find(request.method, path)
+        except Refused:
+            self._authenticate(request, key, callers.address(request.headers, address))
+            if path == "/openapi.json" and request.method == "GET":
+                return self.api.document()
+            raise
+        operation, parameters = found
+        if not operation.open:
+            self._authenticate(request, key, callers.address(request.headers, address))
+        raw = await _read(request) if operation.body is not None else b""
+        return await self.api.run(operation, parameters, query, raw)
+
+    def _authenticate(self, request: web.BaseRequest, key: Key, address: str) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+            if hmac.compare_digest(digest, key.sha256):
+                return
+        wait = self._failures.failed(address, time.monotonic())
+        if wait is not None:
+            seconds = math.ceil(wait)
+            detail = "Too many requests without the admin key came from your address."
+            raise Refused(429, "slow-down", detail, remedy=f"wait {seconds} s", headers={"retry-after": str(seconds)})
+        raise Refused(
+            401,
+            "unauthorized",
+            "The admin API needs its key: send `Authorization: Bearer <key>`.",
+            remedy="it is in admin.key in the state folder" if key.local else "it is admin.token of the configuration",
+            headers={"www-authenticate": 'Bearer realm="aimux admin"'},
+        )
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """A JSON body of at most 1 MiB. Refused 413, 415."""
+    raw = bytearray()
+    while chunk := await request.content.readany():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise Refused(413, "too-large", f"The body is larger than {MAX_BODY} bytes.")
+    if raw and (request.content_type != "application/json" or "content-encoding" in request.headers):
+        raise Refused(415, "not-json", "The body has to be JSON, uncompressed: `Content-Type: application/json`.")
+    return bytes(raw)

@@ -1,0 +1,62 @@
+"""The admin key: from the configuration, or one that aimux makes for its own machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY_FILE = "admin.key"
+MIN_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key's SHA-256. `local`: it was made here, and serves this machine only."""
+
+    sha256: bytes = field(repr=False)
+    local: bool
+
+
+def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
+    """The key in `state_dir`, made (0600) where there is none; then it is also returned, to be shown this once.
+
+    Raises OSError where the folder can't be written.
+    """
+    path = state_dir / KEY_FILE
+    text = read_key(path)
+    if text is not None:
+        return Key(sha256(text.encode()).digest(), local=True), None
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = secrets.token_urlsafe(32)
+    temporary = path.with_name(f".{KEY_FILE}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(made + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Key(sha256(made.encode()).digest(), local=True), made
+
+
+def read_key(path: Path) -> str | None:
+    """The key in a file; None where there is none, or none that could be a key. Raises OSError.
+
+    A file that others could read is made private: it was so from the start, unless somebody changed it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        if os.fstat(fd).st_mode & 0o077:
+            os.fchmod(fd, 0o600)
+        text = file.read(4096).decode("ascii", "replace").strip()
+    return text if len(text) >= MIN_LENGTH and text.isprintable() and text.isascii() else None

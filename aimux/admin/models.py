@@ -1,0 +1,214 @@
+"""What the API takes and gives. Times are RFC 3339 in UTC; no field holds more of a secret than it must to be sent."""
+
+# ruff: noqa: TC003 - pydantic evaluates the annotations
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A provider's name.")]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$", description="An account's name within its provider.")
+]
+RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="An answer's `x-request-id`.")]
+FlowId = Annotated[str, Field(min_length=1, max_length=128, description="As the flow's start gave it.")]
+
+MAX_SECRET = 256 * 1024
+
+
+class Given(BaseModel):
+    """What a client sends: unknown fields and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Limit(BaseModel):
+    """One limit window, as the upstream last told it."""
+
+    name: str = Field(description="Such as `5h` or `7d`.")
+    used: float | None = Field(description="0 to 1; null: not told.")
+    status: str = Field(description="`allowed`, `warning` or `rejected`.")
+    resets_at: datetime | None
+    scope: str | None = Field(description="What it holds for, where that is not the whole account.")
+
+
+class Account(BaseModel):
+    """An account and how it fares."""
+
+    provider: str
+    name: str
+    kind: str = Field(description="`oauth` or `api_key`; empty while its credential can't be read.")
+    plan: str | None
+    email: str | None
+    organization: str | None = Field(description="Who owns the limits: accounts with the same one share them.")
+    status: Literal["healthy", "cooling", "parked", "disabled"]
+    reason: str = Field(description="Why it has that status; for a healthy account, models that are limited.")
+    remedy: str = Field(description="What a person can do about it.")
+    until: datetime | None = Field(description="When a cooling account is free.")
+    expires_at: datetime | None = Field(description="When its access token ends; null: not known, or never.")
+    renewable: bool = Field(description="Whether aimux renews it by itself.")
+    limits: list[Limit]
+    in_flight: int = Field(description="Requests under way.")
+    last_used: datetime | None
+    weight: float
+    priority: int
+    groups: list[str]
+    shared_with: str | None = Field(description="The file of another program whose login this is, if it is one.")
+    configured: bool = Field(description="It is an `api_key` of the configuration, and can't be changed here.")
+
+
+class AccountPage(BaseModel):
+    """A part of the accounts, by provider and name."""
+
+    items: list[Account]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
+
+
+class PageQuery(Given):
+    """Which part of a list."""
+
+    limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
+    after: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
+
+
+class AccountQuery(PageQuery):
+    """Which accounts."""
+
+    provider: Instance | None = Field(default=None, description="Only this provider's.")
+
+
+class NewAccount(Given):
+    """A credential to keep. Exactly one of `file`, `api_key` and `setup_token`."""
+
+    provider: Instance
+    name: Name | None = Field(default=None, description="Without it, aimux chooses one (`default` first).")
+    file: SecretStr | None = Field(
+        default=None, max_length=MAX_SECRET, description="A credential file's content, in any format of the provider."
+    )
+    api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
+    setup_token: SecretStr | None = Field(
+        default=None, min_length=1, max_length=4096, description="A long-lived token of the vendor's own CLI."
+    )
+    replace: bool = Field(default=False, description="Whether an account of that name gives way.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(given is not None for given in (self.file, self.api_key, self.setup_token)) != 1:
+            raise ValueError("give exactly one of file, api_key and setup_token")
+        return self
+
+
+class Rename(Given):
+    """Another name."""
+
+    name: Name
+
+
+class Tested(BaseModel):
+    """What a real call brought."""
+
+    ok: bool
+    status: int | None = Field(description="The upstream's; null: it gave no answer.")
+    reason: str
+    remedy: str
+    seconds: float
+    account: Account
+
+
+class Authorize(Given):
+    """Where the login goes once it is done."""
+
+    account: Name | None = Field(default=None, description="Without it, aimux chooses one (`default` first).")
+    replace: bool = Field(default=False, description="Whether an account of that name gives way.")
+
+
+class Authorization(BaseModel):
+    """A login that is under way."""
+
+    authorization_url: str = Field(description="Where a person signs in.")
+    state: str = Field(description="For `exchange`; good once.")
+    expires_in: float = Field(description="Seconds.")
+
+
+class Exchange(Given):
+    """What the person brought back."""
+
+    code: str = Field(min_length=1, max_length=8192, description="The code, `CODE#STATE`, or the address it came in.")
+    state: FlowId | None = Field(default=None, description="As `authorize` gave it; may be left out of `CODE#STATE`.")
+
+
+class CallbackQuery(BaseModel):
+    """What an authorization server adds to the redirect URI. It may add more."""
+
+    state: FlowId
+    code: str | None = Field(default=None, max_length=8192)
+    error: str | None = Field(default=None, max_length=200)
+
+
+class Device(BaseModel):
+    """A device login that is under way."""
+
+    id: str = Field(description="To poll with; good for one login.")
+    verification_url: str = Field(description="What the person opens …")
+    user_code: str = Field(description="… and types there.")
+    interval: float = Field(description="Seconds between two polls.")
+    expires_in: float = Field(description="Seconds.")
+
+
+class DevicePoll(Given):
+    """Which one."""
+
+    id: FlowId
+
+
+class DeviceState(BaseModel):
+    """How far a device login is."""
+
+    status: Literal["pending", "done"]
+    account: Account | None = Field(default=None, description="When it is done.")
+
+
+class Tokens(BaseModel):
+    """What a request consumed."""
+
+    input: int = Field(description="Without cached ones.")
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int = Field(description="The part of `output` spent on reasoning.")
+
+
+class Step(BaseModel):
+    """One step on a request's way: an account was asked, or could not be."""
+
+    provider: str
+    account: str
+    status: int | None = Field(description="The upstream's; null: it gave no answer.")
+    action: str = Field(description="What that meant: `relay`, `cool_down`, `refresh`, `park`, …")
+    reason: str
+    seconds: float = Field(description="Since the request came.")
+
+
+class Request(BaseModel):
+    """How one request was routed."""
+
+    id: str
+    time: datetime
+    method: str
+    path: str
+    user: str
+    provider: str
+    account: str = Field(description="Who served it in the end.")
+    model: str = Field(description="As the client asked for it.")
+    status: int | None = Field(description="What the client got; null: it left before.")
+    error: str = Field(description="What ended it early, in one word.")
+    attempts: int
+    seconds: float
+    first_byte_seconds: float | None
+    bytes_in: int
+    bytes_out: int
+    tokens: Tokens | None
+    steps: list[Step]

@@ -1,0 +1,73 @@
+"""The one shape of the API's errors: RFC 9457 problem details."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import ValidationError
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str = Field(description="The field, such as `body.name`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str = Field(default="about:blank", description="`urn:aimux:` and a word that programs can rely on.")
+    title: str
+    status: int
+    detail: str = Field(default="", description="What is wrong, for a person.")
+    remedy: str | None = Field(default=None, description="What to do about it.")
+    account: str | None = Field(default=None, description="The account it is about, as `provider/name`.")
+    errors: list[Fault] | None = Field(default=None, description="What is wrong with the request's fields.")
+
+
+class Refused(Exception):
+    """An operation's own way to say no. `word` is the last part of the problem's type."""
+
+    def __init__(
+        self,
+        status: int,
+        word: str,
+        detail: str,
+        *,
+        remedy: str = "",
+        account: str | None = None,
+        errors: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.headers = dict(headers or {})
+        self.problem = Problem(
+            type=f"urn:aimux:{word}",
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            remedy=remedy or None,
+            account=account,
+            errors=list(errors) or None,
+        )
+
+
+def invalid(error: ValidationError, where: str) -> Refused:
+    """A request that doesn't fit its model. What was sent is not repeated: it may be a secret."""
+    faults = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        if detail["type"] == "json_invalid":
+            return Refused(400, "not-json", "The body is not valid JSON.")
+        faults.append(Fault(where=".".join([where, *map(str, detail["loc"])]), message=detail["msg"]))
+    return Refused(422, "invalid", "; ".join(f"{f.where}: {f.message}" for f in faults), errors=faults)
