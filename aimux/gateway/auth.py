@@ -157,9 +157,19 @@ def _from_foreign_page(headers: Headers) -> bool:
     """A web page in a browser on this machine reaches loopback too, also by a name that resolves to it (rebinding)."""
     if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         return True
-    host = headers.get("host", "").rpartition("@")[2]
-    name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
-    return not (not name or name == "localhost" or _ip(name.strip("[]")) is not None)
+    # A WebSocket needs no leave from us to cross origins, and not every browser says more than `origin` on it.
+    scheme, _, origin = headers.get("origin", "").partition("://")
+    if scheme == "null" or (scheme in {"http", "https"} and origin != headers.get("host")):
+        ip = _ip(_name(origin))
+        if _name(origin) != "localhost" and not (ip is not None and ip.is_loopback):
+            return True
+    name = _name(headers.get("host", "").rpartition("@")[2])
+    return not (not name or name == "localhost" or _ip(name) is not None)
+
+
+def _name(authority: str) -> str:
+    """The host without its port and an IPv6 address's brackets."""
+    return authority[1 : authority.find("]")] if authority.startswith("[") else authority.partition(":")[0]
 
 
 def _advice(tokens: list[str], provider: Provider) -> str:
