@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aimux.simulator import anthropic_events as events
 from aimux.simulator.accounts import stable
 from aimux.simulator.answers import Answer, Pairs, edge_answer, json_answer, stream_answer
+from aimux.simulator.anthropic_headers import CLAIMS, headers_of, ids, iso, key_limits, request_id, unified
 from aimux.simulator.replies import call_tool, input_tokens, reply
 from aimux.simulator.tokens import RefusedToken
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 OAUTH_BETA = "oauth-2025-04-20"
 MAX_BODY = 32 * 1024 * 1024
-CLAIMS = {"5h": "five_hour", "7d": "seven_day", "7d_oi": "seven_day_overage_included"}
 MODELS = {
     "claude-opus-5": "Claude Opus 5",
     "claude-sonnet-5": "Claude Sonnet 5",
@@ -119,7 +118,7 @@ class AnthropicApi:
             case ("GET" | "HEAD", "/v1/models"):
                 return self._models(call)
             case ("GET" | "HEAD", path) if (name := path.removeprefix("/v1/models/")) in MODELS:
-                return json_answer(200, _model(name), _headers(call))
+                return json_answer(200, _model(name), headers_of(call))
             case ("GET", "/api/oauth/usage"):
                 return self._usage(call)
             case ("GET", "/api/oauth/profile"):
@@ -151,13 +150,9 @@ class AnthropicApi:
 
     def _messages(self, call: Call, model: str) -> Answer:
         request = call.json
-        last = request["messages"][-1] if isinstance(request["messages"], list) and request["messages"] else {}
-        content = last.get("content") if isinstance(last, dict) else None
-        blocks = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
-        blocks = [block for block in blocks if isinstance(block, dict)]
-        asked = next((str(b.get("text", "")) for b in reversed(blocks) if b.get("type") == "text"), "")
+        asked, answered = last_message(request["messages"])
         tool = None
-        if call.scenario.tool is not None and not any(b.get("type") == "tool_result" for b in blocks):
+        if call.scenario.tool is not None and not answered:
             tool = call_tool(request.get("tools") or [], call.scenario.tool, "input_schema")
         said = reply("Claude", asked, call.body, call.scenario, tool, events.FRAME)
         call.owner.spend(said.total_input + said.output, call.now, model=model)
@@ -166,34 +161,34 @@ class AnthropicApi:
         if request.get("stream") is not True:
             if call.scenario.overload is not None:
                 return self.fault(call, 529)
-            answer = json_answer(200, events.message(said, model, message_id), _headers(call))
+            answer = json_answer(200, events.message(said, model, message_id), headers_of(call))
             answer.usage = usage
             return answer
         chunks = events.stream(said, model, message_id)
         if call.scenario.overload is not None:
             # The frame's first three events come before any content.
             after = call.scenario.overload + 3 if call.scenario.overload else 0
-            chunks = events.overloaded(chunks, after, _request_id(call))
-        return stream_answer(chunks, _headers(call), usage)
+            chunks = events.overloaded(chunks, after, request_id(call))
+        return stream_answer(chunks, headers_of(call), usage)
 
     def _count(self, call: Call, _model: str) -> Answer:
-        return json_answer(200, {"input_tokens": input_tokens(call.body)}, _headers(call))
+        return json_answer(200, {"input_tokens": input_tokens(call.body)}, headers_of(call))
 
     def _models(self, call: Call) -> Answer:
         data = [_model(name) for name in MODELS]
         page = {"data": data, "has_more": False, "first_id": data[0]["id"], "last_id": data[-1]["id"]}
-        return json_answer(200, page, _headers(call))
+        return json_answer(200, page, headers_of(call))
 
     def _usage(self, call: Call) -> Answer:
         if "user:profile" not in call.scope.split():
             return error(call, 403, "OAuth token does not meet scope requirement user:profile")
         call.owner.rejected(call.now)  # rolls the windows
         windows = {
-            CLAIMS[w.name]: {"utilization": round(w.used * 100, 1), "resets_at": _iso(w.resets_at)}
+            CLAIMS[w.name]: {"utilization": round(w.used * 100, 1), "resets_at": iso(w.resets_at)}
             for w in call.owner.windows.values()
             if w.name != "7d_oi"
         }
-        return json_answer(200, {**windows, "seven_day_opus": None, "extra_usage": {"is_enabled": False}}, _ids(call))
+        return json_answer(200, {**windows, "seven_day_opus": None, "extra_usage": {"is_enabled": False}}, ids(call))
 
     def _profile(self, call: Call) -> Answer:
         if "user:profile" not in call.scope.split():
@@ -205,78 +200,38 @@ class AnthropicApi:
             "name": f"{owner.name}'s Organization",
             "rate_limit_tier": "default",
         }
-        return json_answer(200, {"account": account, "organization": organization}, _ids(call))
+        return json_answer(200, {"account": account, "organization": organization}, ids(call))
 
     def _limited(self, call: Call, until: float, window: str) -> Answer:
         """429 until then: a subscription's window, or the requests of an API key."""
         wait = f"{max(0, until - call.now):.0f}"
         message = "This request would exceed your account's rate limit. Please try again later."
         if call.owner.kind == "api_key":
-            return error(call, 429, message, [("retry-after", wait), *_key_limits(call, until)])
-        return error(call, 429, message, [("retry-after", wait), *_unified(call, rejected=window, until=until)])
+            return error(call, 429, message, [("retry-after", wait), *key_limits(call, until)])
+        return error(call, 429, message, [("retry-after", wait), *unified(call, rejected=window, until=until)])
+
+
+def last_message(messages: object) -> tuple[str, bool]:
+    """What the user said last (a client's reminders are not it), and whether a tool answered since."""
+    answered = False
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if not isinstance(message, dict) or message.get("role") != "user":
+            continue
+        content = message.get("content")
+        blocks = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
+        for block in reversed([block for block in blocks if isinstance(block, dict)]):
+            if block.get("type") == "tool_result":
+                answered = True
+            elif (text := str(block.get("text", ""))) and not text.startswith("<system-reminder>"):
+                return text, answered
+    return "", answered
 
 
 def error(call: Call, status: int, message: str, headers: Pairs | None = None) -> Answer:
     """An error in the vendor's envelope."""
     kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": _request_id(call)}
-    return json_answer(status, body, [*_ids(call), *(headers or ())])
-
-
-def _request_id(call: Call) -> str:
-    return "req_011" + stable(call.number, "request")[:21]
-
-
-def _ids(call: Call) -> Pairs:
-    pairs = [("request-id", _request_id(call)), ("cf-ray", f"{stable(call.number, 'ray')[:16]}-SIM")]
-    if call.account is not None:
-        pairs.append(("anthropic-organization-id", call.account.organization))
-    return pairs
-
-
-def _headers(call: Call) -> Pairs:
-    limits = _key_limits(call, None) if call.owner.kind == "api_key" else _unified(call)
-    return [*_ids(call), *limits]
-
-
-def _unified(call: Call, rejected: str = "", until: float = 0.0) -> Pairs:
-    """The headers of a subscription's windows. `rejected` is refused until `until`, whatever was used of it."""
-    pairs: Pairs = []
-    call.owner.rejected(call.now)  # rolls the windows
-    claim = rejected or "5h"
-    statuses = {}
-    for window in call.owner.windows.values():
-        used, status, reset = window.used, window.status, window.resets_at
-        if window.name == rejected:
-            used, status, reset = 1.0, "rejected", until
-        statuses[window.name] = (status, reset)
-        prefix = f"anthropic-ratelimit-unified-{window.name}"
-        pairs += [
-            (f"{prefix}-status", status),
-            (f"{prefix}-reset", f"{reset:.0f}"),
-            (f"{prefix}-utilization", f"{used:.4f}"),
-        ]
-    overall = "rejected" if rejected else statuses[claim][0]
-    return [
-        ("anthropic-ratelimit-unified-status", overall),
-        ("anthropic-ratelimit-unified-reset", f"{statuses[claim][1]:.0f}"),
-        ("anthropic-ratelimit-unified-representative-claim", CLAIMS[claim]),
-        ("anthropic-ratelimit-unified-overage-status", "rejected"),
-        ("anthropic-ratelimit-unified-overage-disabled-reason", "org_level_disabled"),
-        ("anthropic-ratelimit-unified-fallback-percentage", "0.5"),
-        *pairs,
-    ]
-
-
-def _key_limits(call: Call, exhausted_until: float | None) -> Pairs:
-    """The headers of an API key's limits per minute."""
-    pairs: Pairs = []
-    reset = _iso(call.now + 60 if exhausted_until is None else exhausted_until)
-    for what, limit in (("requests", 4000), ("input-tokens", 2_000_000), ("output-tokens", 400_000)):
-        left = 0 if exhausted_until is not None and what == "requests" else limit - 1
-        prefix = f"anthropic-ratelimit-{what}"
-        pairs += [(f"{prefix}-limit", str(limit)), (f"{prefix}-remaining", str(left)), (f"{prefix}-reset", reset)]
-    return pairs
+    body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id(call)}
+    return json_answer(status, body, [*ids(call), *(headers or ())])
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -291,7 +246,3 @@ def _model(name: str) -> dict[str, Any]:
 
 def _list(call: Call, header: str) -> list[str]:
     return [one.strip() for value in call.headers.getall(header, []) for one in value.split(",")]
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -75,8 +75,6 @@ class ChatGPTApi(OpenAIApi):
             return self._detail(call, 400, "Stream must be set to true")
         if call.json.get("store") is not False:
             return self._detail(call, 400, "Store must be set to false")
-        if not call.json.get("instructions"):
-            return self._detail(call, 400, "Instructions are required")
         return self._room(call)
 
     def _room(self, call: Call) -> Answer | None:

@@ -82,7 +82,10 @@ class Socket:
         finally:
             turns.cancel()
             await asyncio.wait([turns])
-        if not turns.cancelled() and (error := turns.exception()) is not None:
+            error = None if turns.cancelled() else turns.exception()
+            if error is not None and not isinstance(error, (Broken, ConnectionError)):
+                raise error  # a mistake in here, and not the cancellation that came of it
+        if error is not None:
             raise error
         if not self._received.done:
             raise ConnectionResetError("the client left in the middle of a turn")
@@ -112,7 +115,6 @@ class Socket:
             except Broken:
                 self._received.done = True  # the simulator's doing, not the client's
                 raise
-            self._received.done = self._messages.empty()
 
     def _frames(self, call: Call, answer: Answer, message: bytes) -> list[bytes]:
         """The events of a turn, as they are sent."""
@@ -130,9 +132,9 @@ class Socket:
             return [dumps({"type": "error", "status": 400, "error": error})]
         events = [chunk.partition(b"\ndata: ")[2].rstrip(b"\n") for chunk in answer.chunks]
         self._known.add(json.loads(events[0])["response"]["id"])
-        if asked.get("generate") is False:
+        done = json.loads(events[-1])
+        if asked.get("generate") is False and done["type"] == "response.completed":
             # A warm-up: the prompt is taken in, and nothing said.
-            done = json.loads(events[-1])
             done["response"] |= {"output": []}
             done["response"]["usage"] |= {"output_tokens": 0, "total_tokens": done["response"]["usage"]["input_tokens"]}
             events = [events[0], dumps(done | {"sequence_number": 1})]
@@ -154,6 +156,8 @@ class Socket:
                     await wire.write(piece)
             else:
                 await ws.send_str(payload.decode())
+            if number == len(frames) - 1:
+                self._received.done = self._messages.empty()  # Codex leaves as soon as it has read this
             await wire.mark(number + 1)
             await asyncio.sleep(0)  # lets a reader in this process see one frame at a time
         await self._break(ws, call, wire, b"")

@@ -19,7 +19,7 @@ MESSAGE: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Grüß Gott"}],
 }
 RESPONSE: dict[str, Any] = {"model": "gpt-5.5", "input": "Grüß Gott"}
-CODEX = RESPONSE | {"stream": True, "store": False, "instructions": "Be brief."}
+CODEX = RESPONSE | {"stream": True, "store": False}
 
 
 @pytest.fixture

@@ -131,6 +131,17 @@ async def test_usage_follows_from_the_request(sim: Simulator, http: aiohttp.Clie
     }
 
 
+async def test_the_users_words_are_found(sim: Simulator, http: aiohttp.ClientSession) -> None:
+    reminder = {"type": "text", "text": "<system-reminder>Be kind.</system-reminder>"}
+    said = {"role": "user", "content": [{"type": "text", "text": "What I said"}, reminder]}
+    messages = [said, {"role": "system", "content": "Available agents"}]
+    for more in ([], [{"role": "assistant", "content": "x"}, {"role": "user", "content": [reminder]}]):
+        _, body, _ = await post(http, sim, claude(sim), messages=messages + more)
+        assert "You said: “What I said”." in body["content"][0]["text"]
+    _, body, _ = await post(http, sim, claude(sim), messages=[])
+    assert "You said nothing." in body["content"][0]["text"]
+
+
 async def test_windows_fill_and_then_refuse(sim: Simulator, http: aiohttp.ClientSession) -> None:
     account = sim.accounts["claude"]
     seen = []

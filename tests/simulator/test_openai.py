@@ -128,7 +128,6 @@ async def test_who_is_refused_by_codex(
     [
         ("stream", "Stream must be set to true"),
         ("store", "Store must be set to false"),
-        ("instructions", "Instructions are required"),
     ],
 )
 async def test_codex_demands_more_than_the_api(

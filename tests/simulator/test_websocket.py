@@ -89,6 +89,12 @@ async def test_claude_has_none(sim: Simulator, http: aiohttp.ClientSession) -> N
     assert refused.value.status == 405
 
 
+@pytest.mark.parametrize(("scenario", "last"), [("overload", "response.failed"), ("overload-error", "error")])
+async def test_a_warm_up_may_fail(sim: Simulator, http: aiohttp.ClientSession, scenario: str, last: str) -> None:
+    async with http.ws_connect(sim.url + URL, headers=codex(sim, **{"x-simulator": scenario})) as socket:
+        assert (await turn(socket, generate=False))[-1]["type"] == last
+
+
 async def test_each_turn_takes_the_scripts_next(sim: Simulator, http: aiohttp.ClientSession) -> None:
     account = sim.accounts["chatgpt"]
     account.script("ok", "429:60", "overload", "401")

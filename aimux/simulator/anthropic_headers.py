@@ -1,0 +1,77 @@
+"""The headers of api.anthropic.com: request ids, and the limits of subscriptions and of API keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aimux.simulator.accounts import stable
+
+if TYPE_CHECKING:
+    from aimux.simulator.answers import Call, Pairs
+
+CLAIMS = {"5h": "five_hour", "7d": "seven_day", "7d_oi": "seven_day_overage_included"}
+
+
+def request_id(call: Call) -> str:
+    """The same for every header and body of one answer."""
+    return "req_011" + stable(call.number, "request")[:21]
+
+
+def ids(call: Call) -> Pairs:
+    """What every answer tells, errors too."""
+    pairs = [("request-id", request_id(call)), ("cf-ray", f"{stable(call.number, 'ray')[:16]}-SIM")]
+    if call.account is not None:
+        pairs.append(("anthropic-organization-id", call.account.organization))
+    return pairs
+
+
+def headers_of(call: Call) -> Pairs:
+    """The headers of a good answer."""
+    limits = key_limits(call, None) if call.owner.kind == "api_key" else unified(call)
+    return [*ids(call), *limits]
+
+
+def unified(call: Call, rejected: str = "", until: float = 0.0) -> Pairs:
+    """The headers of a subscription's windows. `rejected` is refused until `until`, whatever was used of it."""
+    pairs: Pairs = []
+    call.owner.rejected(call.now)  # rolls the windows
+    claim = rejected or "5h"
+    statuses = {}
+    for window in call.owner.windows.values():
+        used, status, reset = window.used, window.status, window.resets_at
+        if window.name == rejected:
+            used, status, reset = 1.0, "rejected", until
+        statuses[window.name] = (status, reset)
+        prefix = f"anthropic-ratelimit-unified-{window.name}"
+        pairs += [
+            (f"{prefix}-status", status),
+            (f"{prefix}-reset", f"{reset:.0f}"),
+            (f"{prefix}-utilization", f"{used:.4f}"),
+        ]
+    overall = "rejected" if rejected else statuses[claim][0]
+    return [
+        ("anthropic-ratelimit-unified-status", overall),
+        ("anthropic-ratelimit-unified-reset", f"{statuses[claim][1]:.0f}"),
+        ("anthropic-ratelimit-unified-representative-claim", CLAIMS[claim]),
+        ("anthropic-ratelimit-unified-overage-status", "rejected"),
+        ("anthropic-ratelimit-unified-overage-disabled-reason", "org_level_disabled"),
+        ("anthropic-ratelimit-unified-fallback-percentage", "0.5"),
+        *pairs,
+    ]
+
+
+def key_limits(call: Call, exhausted_until: float | None) -> Pairs:
+    """The headers of an API key's limits per minute."""
+    pairs: Pairs = []
+    reset = iso(call.now + 60 if exhausted_until is None else exhausted_until)
+    for what, limit in (("requests", 4000), ("input-tokens", 2_000_000), ("output-tokens", 400_000)):
+        left = 0 if exhausted_until is not None and what == "requests" else limit - 1
+        prefix = f"anthropic-ratelimit-{what}"
+        pairs += [(f"{prefix}-limit", str(limit)), (f"{prefix}-remaining", str(left)), (f"{prefix}-reset", reset)]
+    return pairs
+
+
+def iso(seconds: float) -> str:
+    """Unix seconds as the vendor writes a time."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
