@@ -22,8 +22,11 @@ _values = (
     | st.sampled_from(["2100-01-01T00:00:00Z", "Fri, 31 Dec 2100 23:59:59 GMT", "6m0s", "99999999999999999999"])
     | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=20)
 )
+_problems = json_values | st.dictionaries(
+    st.sampled_from(["type", "code", "message", "status", "param", "resets_at", "resets_in_seconds"]), json_values
+)
 _bodies = st.binary(max_size=80) | (
-    json_values | st.fixed_dictionaries({"error": json_values}) | st.fixed_dictionaries({"detail": json_values})
+    _problems | st.fixed_dictionaries({"error": _problems}) | st.fixed_dictionaries({"detail": _problems})
 ).map(lambda value: json.dumps(value).encode())
 
 
@@ -115,15 +118,35 @@ class AnswerContract(Samples):
             _feed(meter, [answer.body[:cut], *parts, answer.body[cut:]])
 
     @examples
-    @given(st.data(), st.lists(json_values, max_size=4))
-    def test_no_json_breaks_a_meter(self, data: st.DataObject, values: list[Any]) -> None:
+    @given(st.data(), json_values)
+    def test_no_json_breaks_a_meter(self, data: st.DataObject, value: Any) -> None:
         """Known keys with values that nobody expects."""
         for answer in self.answers:
             meter = self.meter(answer)
-            if meter is None or not values:
+            if meter is None:
                 continue
-            mangled = [_mangled(line, data.draw(st.sampled_from(values)), data) for line in answer.body.split(b"\n")]
-            _feed(meter, [b"\n".join(mangled)])
+            _feed(meter, [_mangled(answer.body, value, data)])
+
+    @examples
+    @given(st.lists(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()), max_size=4))
+    def test_no_message_breaks_a_sockets_meter(self, messages: list[bytes]) -> None:
+        for answer in self.answers:
+            meter = self.make().websocket_meter(answer.request)
+            if meter is None:
+                continue
+            for message in messages:
+                meter.asked(message)
+                meter.feed(message)
+
+    @examples
+    @given(st.data(), json_values)
+    def test_no_message_with_known_keys_breaks_a_sockets_meter(self, data: st.DataObject, value: Any) -> None:
+        for answer in self.answers:
+            meter = self.make().websocket_meter(answer.request)
+            if meter is None or not answer.streamed:
+                continue
+            for line in _mangled(answer.body, value, data).split(b"\n"):
+                meter.feed(line.removeprefix(b"data:"))
 
     # --- the start of a stream ---------------------------------------------------------------------------------------
 
@@ -145,6 +168,21 @@ class AnswerContract(Samples):
         if verdict is not None:
             _check(verdict)
 
+    @examples
+    @given(st.data(), json_values)
+    def test_the_start_of_a_stream_may_have_known_keys_with_anything_in_them(
+        self, data: st.DataObject, value: Any
+    ) -> None:
+        for answer in self.answers:
+            if not answer.streamed:
+                continue
+            mangled = _mangled(answer.body, value, data)
+            unnamed = b"\n".join(line for line in mangled.split(b"\n") if not line.startswith(b"event:"))
+            for payload in (mangled, unnamed):
+                verdict = self.make().opening(payload)
+                if verdict is not None:
+                    _check(verdict)
+
 
 def _check(verdict: Verdict) -> None:
     assert isinstance(verdict, Verdict)
@@ -164,20 +202,30 @@ def _feed(meter: Meter, parts: list[bytes]) -> None:
     meter.end()
 
 
-def _mangled(line: bytes, value: Any, data: st.DataObject) -> bytes:
-    """A line (or a whole JSON body) with one value in it replaced."""
-    start = line.find(b"{")
-    try:
-        event = json.loads(line[start:]) if start >= 0 else None
-    except ValueError:
-        return line
-    if not isinstance(event, dict) or not event:
-        return line
-    inner = event
+def _mangled(body: bytes, value: Any, data: st.DataObject) -> bytes:
+    """`body` with one value in one of its JSON objects (the lines of a stream have one each) replaced."""
+    lines = body.split(b"\n")
+    objects = [at for at, line in enumerate(lines) if _object(line)]
+    if not objects:
+        return body
+    at = data.draw(st.sampled_from(objects))
+    start = lines[at].index(b"{")
+    event = inner = _object(lines[at])
     while True:
         key = data.draw(st.sampled_from(sorted(inner)))
-        if isinstance(inner[key], dict) and inner[key] and data.draw(st.booleans()):
-            inner = inner[key]
-            continue
-        inner[key] = value
-        return line[:start] + json.dumps(event).encode()
+        if not (isinstance(inner[key], dict) and inner[key] and data.draw(st.booleans())):
+            break
+        inner = inner[key]
+    inner[key] = value
+    lines[at] = lines[at][:start] + json.dumps(event).encode()
+    return b"\n".join(lines)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """The JSON object in a line; `{}` where there is none."""
+    start = line.find(b"{")
+    try:
+        found = json.loads(line[start:]) if start >= 0 else None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from aimux.plugin import Credential, CredentialError, Provider
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from aimux.plugin import HttpAnswer
     from aimux.testing.samples import Answer
 
-# The same examples in each run; nothing is written to disk; subclasses share the inherited tests.
+# The same examples in each run, and nothing is written to disk. An example goes through all samples, which makes
+# shrinking it take a minute; they are small as they are. Subclasses share the inherited tests.
 examples = settings(
     derandomize=True,
     database=None,
     deadline=None,
     max_examples=60,
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 

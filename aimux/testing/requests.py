@@ -37,6 +37,9 @@ _values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=4
 _targets = st.sampled_from(
     ["/", "/v1", "/v1/messages?beta=true", "/v1/responses", "/v1/chat/completions", "/v1/models", "//v1/messages"]
 ) | st.from_regex(r"/[a-z0-9._~%/-]{0,40}(\?[a-z0-9=&]{0,20})?", fullmatch=True)
+_lists = json_values | st.fixed_dictionaries(
+    {"data": json_values | st.lists(st.fixed_dictionaries({"id": json_values}), max_size=3)}
+)
 
 
 class RequestContract(Samples):
@@ -98,6 +101,16 @@ class RequestContract(Samples):
         request = RequestHead("POST", "/v1/messages", CIMultiDict(fields))
         key = self.make().session_key(request, Body(raw))
         assert key is None or (isinstance(key, str) and key)
+
+    @examples
+    @given(st.binary(max_size=80) | _lists)
+    def test_models_of_the_configuration_are_added_to_any_list(self, listed: Any) -> None:
+        raw = listed if isinstance(listed, bytes) else json.dumps(listed).encode()
+        request = RequestHead("GET", f"{self.provider.api_version_path}/models", CIMultiDict())
+        answer = self.make().list_models(request, raw, ["a-model-of-ours"])
+        assert answer is None or "a-model-of-ours" in _strings(json.loads(answer))
+        other = RequestHead("POST", "/v1/anything-else", CIMultiDict())
+        assert self.make().list_models(other, raw, ["a-model-of-ours"]) is None
 
     @examples
     @given(st.text(max_size=60))

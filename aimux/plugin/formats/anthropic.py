@@ -147,7 +147,7 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
     listed = Body(answer).json() or {"has_more": False}
     data = listed.get("data")
     models = data if isinstance(data, list) else []
-    known = {model.get("id") for model in models if isinstance(model, dict)}
+    known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
     created = "1970-01-01T00:00:00Z"  # the field is required, and nobody knows
     models += [
         {"type": "model", "id": name, "display_name": name, "created_at": created}

@@ -114,7 +114,7 @@ def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
             return True, {}
         if not isinstance(event, dict):
             return True, {}
-        if not name and event.get("type") in _PREAMBLE:
+        if not name and str(event.get("type")) in _PREAMBLE:
             continue
         return True, problem_in(event)
     return False, {}
@@ -230,7 +230,7 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
     listed = Body(answer).json() or {"object": "list"}
     data = listed.get("data")
     models = data if isinstance(data, list) else []
-    known = {model.get("id") for model in models if isinstance(model, dict)}
+    known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
     models += [
         {"id": name, "object": "model", "created": 0, "owned_by": "aimux"} for name in names if name not in known
     ]

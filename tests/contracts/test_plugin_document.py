@@ -1,0 +1,204 @@
+"""docs/plugins.md is complete, and what it teaches works: exactly its files become a distribution that is served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+import aimux.plugin
+import aimux.testing
+from aimux.plugin import Provider, RequestHead
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/plugins.md").read_text()
+TOKEN = "a-user's-token-0123456789"
+KEY = "acme-key-0123456789abcdef"
+
+
+def test_every_public_name_is_documented() -> None:
+    blocks = re.compile(r"```\w+\n(.*?)```", re.DOTALL)
+    prose = " ".join(re.findall(r"`[^`]+`", blocks.sub("", DOCUMENT)))
+    named = set(re.findall(r"\w+", prose)) | set(re.findall(r"\w+", " ".join(blocks.findall(DOCUMENT))))
+    assert {*aimux.plugin.__all__, *aimux.testing.__all__} - named == set()
+    methods = {name for name, _ in inspect.getmembers(Provider) if not name.startswith("_")}
+    assert methods - set(re.findall(r"\w+", prose)) == set()
+
+
+def test_the_smallest_provider_is_one() -> None:
+    module: dict[str, Any] = {}
+    code = re.search(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[1]  # type: ignore[index]
+    exec(compile(code, "docs/plugins.md", "exec", dont_inherit=True), module)
+    found: list[type[Provider]] = []
+    module["aimux_register_providers"](found.append)
+    tiny = found[0](found[0].Settings())
+    upstream = tiny.prepare(RequestHead("GET", "/v1/x", CIMultiDict()), tiny.parse_credential(tiny.api_key_file("k")))
+    assert (upstream.base_url, upstream.target) == ("https://api.tiny.example", "/v1/x")
+    assert upstream.set_headers == {"authorization": "Bearer k"}
+
+
+def test_the_example_is_short() -> None:
+    assert len(files()["aimux_acme.py"].splitlines()) <= 160
+
+
+def files() -> dict[str, str]:
+    """The document's files: a heading with a name, and the first block below it."""
+    return dict(re.findall(r"^### `([\w.]+)`\n.*?```\w+\n(.*?)```", DOCUMENT, re.MULTILINE | re.DOTALL))
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "HOME": str(cwd)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh environment with aimux and the document's plugin, both from wheels. Dependencies are this one's."""
+    for tool in ("pip", "hatchling"):
+        pytest.importorskip(tool, reason=f"building a distribution takes {tool}")
+    folder = tmp_path_factory.mktemp("plugin")
+    source = folder / "aimux-acme"
+    source.mkdir()
+    for name, content in files().items():
+        (source / name).write_text(content)
+    offline = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
+    pip = (sys.executable, "-m", "pip")
+    for project in (ROOT, source):
+        run(*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder / "wheels", project, cwd=folder)
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    python = folder / "venv/bin/python"
+    run(*pip, "--python", python, "install", *offline, *sorted((folder / "wheels").glob("*.whl")), cwd=folder)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    (Path(site) / "dependencies.pth").write_text("\n".join(sorted(places_of_dependencies())) + "\n")
+    yield folder
+
+
+def places_of_dependencies() -> set[str]:
+    """Where this environment has what aimux needs. Names in a .pth file follow the environment's own on the path."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["testing"]]
+    names = [re.split(r"[^\w-]", requirement)[0] for requirement in needed]
+    found = {str(importlib.metadata.distribution(name).locate_file("")) for name in names}
+    return found | {entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}}
+
+
+@pytest.mark.slow
+def test_the_plugin_is_a_distribution_of_its_own(installed: Path) -> None:
+    told = run(installed / "venv/bin/aimux", "providers", cwd=installed)
+    line = next(line for line in told.splitlines() if "acme" in line)
+    assert "aimux-acme" in line
+    assert "1.0.0" in line
+
+
+@pytest.mark.slow
+def test_the_plugin_keeps_the_contract(installed: Path) -> None:
+    source = installed / "aimux-acme"
+    told = run(installed / "venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", source, cwd=installed)
+    assert re.search(r"^\d\d+ passed", told, re.MULTILINE), told
+
+
+class Acme:
+    """The made-up vendor's server."""
+
+    def __init__(self) -> None:
+        self.requests: list[web.Request] = []
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        if "stream" not in await request.text():
+            return web.json_response({"text": "hello", "usage": {"in": 7, "out": 2}}, headers={"acme-account": "ada"})
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for event in (b'{"text": "hello"}', b'{"state": "finished", "usage": {"in": 7, "out": 2}}'):
+            await response.write(b"data: " + event + b"\n\n")
+        return response
+
+
+@pytest.fixture
+async def acme() -> AsyncIterator[tuple[Acme, str]]:
+    server = Acme()
+    app = web.Application()
+    app.router.add_post("/v1/generate", server.generate)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield server, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, base_url: str) -> AsyncIterator[str]:
+    """The real program in the fresh environment; its address."""
+    account = folder / "state/acme/credential.json"
+    account.parent.mkdir(parents=True, mode=0o700)
+    account.touch(mode=0o600)
+    account.write_text(f'{{"api_key": "{KEY}"}}')
+    (folder / "config.yaml").write_text(
+        f"listen: 127.0.0.1:0\nstate_dir: {folder}/state\n"
+        f"providers: {{acme: {{base_url: '{base_url}'}}}}\n"
+        f'users: [{{name: ada, token: "{TOKEN}"}}]\n'
+    )
+    process = await asyncio.create_subprocess_exec(
+        folder / "venv/bin/aimux",
+        "serve",
+        "--config",
+        folder / "config.yaml",
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            while line := await process.stdout.readline():
+                if match := re.search(rb"http://[\d.:]+", line):
+                    break
+        assert match, "it said where it listens"
+        yield match[0].decode()
+    finally:
+        process.terminate()
+        await process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+async def test_the_plugin_serves_through_the_gateway(installed: Path, acme: tuple[Acme, str]) -> None:
+    upstream, base_url = acme
+    async with serving(installed, base_url) as address, aiohttp.ClientSession() as client:
+        url, headers = f"{address}/acme/v1/generate", {"authorization": f"Bearer {TOKEN}"}
+        async with client.post(url, json={"prompt": "hi"}, headers=headers) as answer:
+            assert (answer.status, await answer.json()) == (200, {"text": "hello", "usage": {"in": 7, "out": 2}})
+            assert "acme-account" not in answer.headers
+        async with client.post(url, json={"stream": True}, headers=headers) as answer:
+            assert (await answer.read()).endswith(b'"usage": {"in": 7, "out": 2}}\n\n')
+        async with client.post(url, json={}) as answer:
+            assert answer.status == 401
+            assert (await answer.json())["code"] == "unauthorized"
+        async with client.get(f"{address}/metrics") as answer:
+            metrics = await answer.text()
+    assert [request.headers["acme-key"] for request in upstream.requests] == [KEY, KEY]
+    assert not [request for request in upstream.requests if TOKEN in str(request.headers)]
+    assert re.search(r'tokens_total{[^}]*provider="acme"[^}]*} 14\.0', metrics), "both answers were metered"
