@@ -12,7 +12,7 @@ from aimux.simulator.replies import call_tool, input_tokens, reply
 from aimux.simulator.tokens import RefusedToken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aimux.simulator.accounts import Account
     from aimux.simulator.answers import Call
@@ -48,6 +48,7 @@ FORBIDDEN = {
     "disabled": "This organization has been disabled.",
     "organization": "OAuth authentication is currently not allowed for this organization.",
 }
+NEEDS = ("model", "max_tokens", "messages")
 EXTRA_USAGE = "Extra usage is required for long context requests."
 
 
@@ -129,7 +130,7 @@ class AnthropicApi:
                 return error(call, 405, "Method Not Allowed")
         return error(call, 404, "Not Found")
 
-    def _checked(self, call: Call, then: Any, needs: tuple[str, ...] = ("model", "max_tokens", "messages")) -> Answer:
+    def _checked(self, call: Call, then: Callable[[Call, str], Answer], needs: tuple[str, ...] = NEEDS) -> Answer:
         if "anthropic-version" not in call.headers:
             return error(call, 400, "anthropic-version: header is required")
         if len(call.body) > MAX_BODY:
@@ -145,8 +146,7 @@ class AnthropicApi:
         if limits := call.owner.rejected(call.now, model):
             tightest = max(limits, key=lambda window: window.resets_at)
             return self._limited(call, tightest.resets_at, tightest.name)
-        answer: Answer = then(call, model)
-        return answer
+        return then(call, model)
 
     def _messages(self, call: Call, model: str) -> Answer:
         request = call.json

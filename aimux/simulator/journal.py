@@ -6,7 +6,10 @@ import asyncio
 import json
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ class Journal:
         event, self._changed = self._changed, asyncio.Event()
         event.set()
 
-    async def wait(self, condition: Any) -> None:
+    async def wait(self, condition: Callable[[], bool]) -> None:
         """Until `condition()` is true; it is asked again after every change."""
         while not condition():
             await self._changed.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlencode
@@ -85,7 +86,7 @@ class CodeStore:
         return grant
 
 
-class OAuthServer:
+class OAuthServer(ABC):
     """Base of both servers. `script` decides about token requests that name no account; accounts have their own."""
 
     vendor: Vendor
@@ -107,14 +108,17 @@ class OAuthServer:
         """Nothing here needs a credential."""
         return None
 
+    @abstractmethod
     def fault(self, call: Call, status: int) -> Answer:
-        raise NotImplementedError
+        """The server's own error of this status."""
 
+    @abstractmethod
     def respond(self, call: Call) -> Answer:
-        raise NotImplementedError
+        """Answer a request to any of the endpoints."""
 
+    @abstractmethod
     def redirect_allowed(self, url: URL, origin: str) -> bool:
-        raise NotImplementedError
+        """Whether the vendor's client is registered with this redirect_uri."""
 
     def sign_in(self, wanted: str | None = None) -> Account:
         """Who signs in. Raises RefusedLogin where nobody can."""
