@@ -6,12 +6,33 @@ import json
 import os
 import re
 import subprocess
+import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello!"}]}
+
+
+@contextmanager
+def serving(config: Mapping[str, object], folder: Path) -> Iterator[str]:
+    """A running gateway with this configuration: its address. It must end with 0 on SIGTERM."""
+    file = folder / "aimux.json"
+    file.write_text(json.dumps(config))
+    file.chmod(0o600)
+    command = [sys.executable, "-m", "aimux.cli.main", "serve", "--config", str(file)]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            found = re.search(r"listens on (\S+)", process.stdout.readline())
+            assert found
+            yield found[1]
+        finally:
+            process.terminate()
+            process.communicate()
+    assert process.returncode == 0
 
 
 @contextmanager

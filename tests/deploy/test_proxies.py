@@ -1,0 +1,185 @@
+"""The snippets for reverse proxies, in the real programs: a stream arrives event by event, and who calls is known."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from aimux.simulator import Simulator, credential_file, provider_settings
+from tests.running import PROMPT, serving
+from tests.tls.certificates import Issued
+from tests.tools import checkout, program
+
+SNIPPETS = checkout() / "deploy/proxy"
+TOKEN = "the-token-of-the-test-of-proxies"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def edited(name: str, *changes: tuple[str, str]) -> str:
+    """The snippet with what is the site's own put in: addresses and certificates."""
+    text = (SNIPPETS / name).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def nginx(upstream: str, port: int, folder: Path) -> list[str]:
+    server = edited(
+        "nginx.conf",
+        ("server 127.0.0.1:8080", f"server {upstream}"),
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("ai.example.org;", "localhost;"),
+        ("/etc/ssl/ai.example.org/fullchain.pem", f"{folder}/cert.pem"),
+        ("/etc/ssl/ai.example.org/key.pem", f"{folder}/key.pem"),
+    )
+    paths = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}}"
+        f"http {{ access_log off; {paths}\n{server}}}"
+    )
+    return [program("nginx", "nginx"), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+
+
+def caddy(upstream: str, port: int, folder: Path) -> list[str]:
+    site = edited(
+        "Caddyfile",
+        (
+            "ai.example.org {",
+            f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {folder}/cert.pem {folder}/key.pem",
+        ),
+        ("reverse_proxy 127.0.0.1:8080", f"reverse_proxy {upstream}"),
+    )
+    options = f"{{\n\tadmin off\n\tauto_https disable_redirects\n\tstorage file_system {folder}\n}}\n"
+    (folder / "Caddyfile").write_text(options + site)
+    return [program("caddy", "caddy"), "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
+
+
+@contextmanager
+def running(command: list[str], port: int) -> Iterator[None]:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except ConnectionRefusedError:
+                    assert process.poll() is None, process.stderr and process.stderr.read()
+            yield
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+@pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
+def proxy(request: pytest.FixtureRequest) -> Callable[[str, int, Path], list[str]]:
+    found: Callable[[str, int, Path], list[str]] = request.param
+    return found
+
+
+@asynccontextmanager
+async def stack(
+    proxy: Callable[[str, int, Path], list[str]], folder: Path, **config: Any
+) -> AsyncIterator[tuple[Simulator, str, ssl.SSLContext]]:
+    """Simulator, aimux and proxy: the simulator, the proxy's URL, and a context that trusts its certificate."""
+    issued = Issued()
+    (folder / "cert.pem").write_bytes(issued.pem)
+    (folder / "key.pem").write_bytes(issued.key_pem())
+    async with Simulator() as upstream:
+        login = folder / "state/claude/.credentials.json"
+        login.parent.mkdir(parents=True)
+        login.write_bytes(credential_file(upstream.accounts["claude"]))
+        settings = {
+            "listen": "127.0.0.1:0",
+            "state_dir": str(folder / "state"),
+            "providers": {"claude": provider_settings(upstream.url)["claude"]},
+            **config,
+        }
+        port = free_port()
+        with serving(settings, folder) as address, running(proxy(address.removeprefix("http://"), port, folder), port):
+            yield upstream, f"https://localhost:{port}", ssl.create_default_context(cadata=issued.pem.decode())
+
+
+HEADERS = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
+USERS = [{"name": "alice", "token": TOKEN}]
+
+
+async def test_a_stream_arrives_event_by_event(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
+    async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
+        asked = session.post(
+            f"{url}/claude/v1/messages",
+            json={**PROMPT, "stream": True},
+            headers={**HEADERS, "x-simulator": "hold:3"},
+            ssl=trusting,
+        )
+        async with asyncio.timeout(30), asked as answer:
+            received = b""
+            while received.count(b"\n\n") < 3:  # what the upstream has sent so far; it sends no more before release
+                received += await answer.content.readany()
+            assert b"message_stop" not in received
+            await upstream.wait_for_held()
+            upstream.release()
+            assert b"message_stop" in received + await answer.content.read()
+
+
+async def test_only_the_mounts_are_reached(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
+    running_stack = stack(proxy, tmp_path, users=USERS, metrics_public=True)
+    async with running_stack as (_, url, trusting), aiohttp.ClientSession() as session:
+        for path in ("/metrics", "/ready", "/api/v1/accounts", "/", "/claudette"):
+            async with session.get(url + path, ssl=trusting) as answer:
+                assert answer.status == 404, path
+        async with session.head(f"{url}/claude", ssl=trusting) as answer:
+            assert answer.status == 401
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_clients_are_told_apart_where_the_proxy_is_trusted(
+    proxy: Callable[[str, int, Path], list[str]], tmp_path: Path, trusted: bool
+) -> None:
+    """One client fails too often and is slowed down. Another is not, as long as aimux can tell the two apart."""
+    proxies = ["127.0.0.1"] if trusted else []
+    async with stack(proxy, tmp_path, users=USERS, trusted_proxies=proxies) as (_, url, trusting):
+
+        async def status(source: str) -> int:
+            connector = aiohttp.TCPConnector(local_addr=(source, 0), family=socket.AF_INET)
+            # A client that invents forwarding headers gains nothing.
+            headers = {"authorization": "Bearer no-token-of-anybody", "x-forwarded-for": "192.0.2.7"}
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.get(f"{url}/claude/v1/models", headers=headers, ssl=trusting) as answer,
+            ):
+                return answer.status
+
+        statuses = [await status("127.0.0.5") for _ in range(12)]
+        assert (statuses[0], statuses[-1]) == (401, 429)
+        assert await status("127.0.0.6") == (401 if trusted else 429)
+
+
+def test_the_traefik_snippet_routes_the_mounts_alone() -> None:
+    """Traefik is in no registry that the tests use, so its snippet is read and not run."""
+    http = yaml.safe_load((SNIPPETS / "traefik.yaml").read_text())["http"]
+    router = http["routers"]["aimux"]
+    assert router["service"] in http["services"]
+    pattern = re.search(r"PathRegexp\(`(.*)`\)", router["rule"])
+    assert pattern
+    for path in ("/claude", "/claude/v1/messages", "/chatgpt/v1/responses"):
+        assert re.search(pattern[1], path)
+    for path in ("/claudette", "/metrics", "/api/v1/accounts", "/"):
+        assert not re.search(pattern[1], path)
