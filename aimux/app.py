@@ -10,11 +10,10 @@ import signal
 from typing import TYPE_CHECKING
 
 import uvloop
-from pydantic import ValidationError
 
 from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile
 from aimux.admin import KEY_FILE, Admin, Desk, Key, ensure_key
-from aimux.config import ConfigError
+from aimux.config import ConfigError, provider_instances
 from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.listening import address_of, listen_on
 from aimux.gateway.sight import sight
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.config import Config
-    from aimux.plugin.provider import Provider
 
 log = logging.getLogger("aimux")
 
@@ -116,7 +114,7 @@ class App:
 
     async def _setup(self, config: Config) -> Setup:
         """The gateway's view of one configuration. Live account state is carried over."""
-        providers, named = self._providers(config)
+        providers = provider_instances(config, self.plugins.providers)
         for name in [name for name in self.pools if name not in providers]:
             await self.pools.pop(name).close()
         for name, provider in providers.items():
@@ -129,6 +127,7 @@ class App:
                 self.pools[name] = AccountPool(provider, self._vault, self._http, options=options)
             await self.pools[name].load()
         mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
+        named = config.providers is not None
         routes = {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()}
         return Setup(
             Authentication(
@@ -140,19 +139,6 @@ class App:
             config.max_body_size,
             config.request_timeout,
         )
-
-    def _providers(self, config: Config) -> tuple[dict[str, Provider], bool]:
-        """The providers to serve, and whether the configuration named them."""
-        if config.providers is not None:
-            entries = config.providers.items()
-            return {name: self.plugins.providers[e.plugin](e.settings, instance=name) for name, e in entries}, True
-        made: dict[str, Provider] = {}
-        for name, provider in self.plugins.providers.items():
-            try:
-                made[name] = provider(provider.Settings())
-            except ValidationError:
-                continue  # it can't run on defaults alone: only a configuration that names it can mean it
-        return made, False
 
     def _renewed(self, account: Account, outcome: str) -> None:
         if outcome in OUTCOMES:

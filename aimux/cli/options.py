@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def _or_the_groups(context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
     """`aimux --config FILE check-config` means the same as `aimux check-config --config FILE`."""
-    return value if value is not None else context.find_root().params.get("config")
+    outer = context.parent
+    while value is None and outer is not None:
+        value, outer = outer.params.get("config"), outer.parent
+    return value
 
 
 def config_option(command: F) -> F:

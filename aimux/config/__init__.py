@@ -1,6 +1,7 @@
 """config.yaml: its models, and how they are loaded. See docs/configuration.md."""
 
-from aimux.config.load import check_form, find_config, load_config, parse_config
+from aimux.config.instances import provider_instances
+from aimux.config.load import admin_token, check_form, find_config, load_config, parse_config
 from aimux.config.models import TLS, Admin, Config, User
 from aimux.config.problems import ConfigError, Problem
 from aimux.config.providers import ProviderEntry
@@ -20,6 +21,7 @@ __all__ = [
     "ProviderEntry",
     "Token",
     "User",
+    "admin_token",
     "check_form",
     "find_config",
     "format_duration",
@@ -31,4 +33,5 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "pattern_kind",
+    "provider_instances",
 ]

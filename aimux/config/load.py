@@ -48,6 +48,16 @@ def parse_config(
     return _Load(Document(dict(data)), None, environ, providers).config()
 
 
+def admin_token(
+    path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]
+) -> str | None:
+    """`admin.token` itself, for a command that has to show it to the server; None where only its hash is there.
+
+    A Config does not keep it. Call it with a configuration that `load_config` has taken.
+    """
+    return _Load(_read(path), path, environ, providers).admin_token()
+
+
 def check_form(path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]) -> None:
     """Check a file without reading the secrets it refers to, where there are none (a build). Raises ConfigError."""
     _Load(_read(path), path, environ, providers, read=False).validate()
@@ -91,6 +101,11 @@ class _Load:
             remedy = f"chmod 600 {self._path}, or move them out: token_file, ${{cred:NAME}}"
             self._warn((), "holds secrets and can be read by every user of this machine", remedy)
         return config.with_warnings(tuple(self._warnings))
+
+    def admin_token(self) -> str | None:
+        admin = self._references.resolve(self._overlaid.data.get("admin"))
+        token = admin.get("token") if isinstance(admin, dict) else None
+        return token if isinstance(token, str) else None
 
     def validate(self) -> Config | None:
         """The Config; None where references were not to be read and nothing else is wrong. Raises ConfigError."""

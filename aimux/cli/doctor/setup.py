@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from aimux.cli.doctor.finding import Finding, Status
+from aimux.config import provider_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,16 +44,7 @@ def of_config(config: Config, path: Path | None) -> list[Finding]:
 
 def providers_of(config: Config, plugins: Plugins) -> dict[str, Provider]:
     """The provider instances that a start would have, by name."""
-    if config.providers is not None:
-        entries = config.providers.items()
-        return {name: plugins.providers[entry.plugin](entry.settings, instance=name) for name, entry in entries}
-    made = {}
-    for name, provider in plugins.providers.items():
-        try:
-            made[name] = provider(provider.Settings())
-        except ValidationError:
-            continue  # it needs settings: only a configuration that names it can mean it
-    return made
+    return provider_instances(config, plugins.providers)
 
 
 def _problems(status: Status, problems: Iterable[Problem]) -> list[Finding]:
