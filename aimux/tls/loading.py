@@ -121,7 +121,7 @@ def _certificates(path: Path) -> list[x509.Certificate]:
         raise _not_pem(path, field, data, "certificate")
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TLSError(f"{field}: {path} holds a damaged certificate", "copy it again, whole, as PEM") from error
 
 
@@ -170,7 +170,7 @@ def _check_match(chain: list[x509.Certificate], key: PublicKeyTypes, cert_path: 
 def _names(leaf: x509.Certificate) -> frozenset[str]:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return frozenset()
     return frozenset(names.get_values_for_type(x509.DNSName)) | frozenset(
         str(address) for address in names.get_values_for_type(x509.IPAddress)
