@@ -215,6 +215,8 @@ def main() -> None:
         say(f"load average {os.getloadavg()[0]:.1f}: something else runs on this machine, the figures will be noisy")
     with contextlib.ExitStack() as stack:
         if options.keep:
+            if options.keep.exists():
+                parser.error(f"{options.keep} is there already")
             options.keep.mkdir(parents=True)
             folder = options.keep.resolve()
         else:
