@@ -1,0 +1,42 @@
+"""The compose file: valid by the Compose specification, and as tight as the image allows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import yaml
+
+from aimux.config import parse_config, parse_duration
+from tests.tools import checkout
+
+FILE = checkout() / "deploy/container/compose.yaml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+
+
+def test_valid_by_the_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_is_built_from_the_repository_and_runs_locked_down() -> None:
+    service = COMPOSE["services"]["aimux"]
+    assert (FILE.parent / service["build"]["context"] / "Dockerfile").exists()
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_what_has_to_last_is_on_a_volume() -> None:
+    image = yaml.safe_load((FILE.parent / "config.yaml").read_text())
+    named, _, path = COMPOSE["services"]["aimux"]["volumes"][0].partition(":")
+    assert named in COMPOSE["volumes"]
+    assert path == image["state_dir"]
+
+
+def test_it_has_time_to_drain() -> None:
+    grace = parse_duration(COMPOSE["services"]["aimux"]["stop_grace_period"])
+    assert grace > parse_config({}, environ={"HOME": "/"}, providers={}).drain_timeout
