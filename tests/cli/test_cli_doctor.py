@@ -19,7 +19,7 @@ from aiohttp import web
 from aimux.accounts import ControlHttp
 from aimux.cli.doctor import accounts, examine, machine, setup, upstreams
 from aimux.cli.doctor.finding import Finding
-from aimux.config import parse_config
+from aimux.config import parse_config, provider_instances
 from aimux.plugin import Credential, HttpUrl, Provider, ProviderSettings, load_object
 from aimux.plugin.loader import Plugin, Plugins
 from aimux.tls import ServerTLS, TLSFiles
@@ -252,7 +252,7 @@ def test_the_certificate(state_dir: Path) -> None:
 
 async def look_at_accounts(state_dir: Path, **fields: Any) -> list[Finding]:
     config = config_of(state_dir, **fields)
-    providers = setup.providers_of(config, PLUGINS)
+    providers = provider_instances(config, PLUGINS.providers)
     found, _ = await accounts.of_accounts(config, providers, ControlHttp())
     assert not any(SECRET[9:] in str(finding) for finding in found)
     return found
@@ -308,7 +308,7 @@ async def test_no_account(state_dir: Path) -> None:
     assert finding.status == "error"
     assert finding.remedy == f"put a login at {state_dir}/fake/credential.json, or set providers.fake.api_key"
     config = parse_config({"state_dir": str(state_dir)}, environ={}, providers=PLUGINS.providers)
-    found, used = await accounts.of_accounts(config, setup.providers_of(config, PLUGINS), ControlHttp())
+    found, used = await accounts.of_accounts(config, provider_instances(config, PLUGINS.providers), ControlHttp())
     assert [finding.status for finding in found] == ["error"]
     assert used == []
 

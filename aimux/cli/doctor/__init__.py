@@ -46,7 +46,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
     """Everything that was found. A configuration that can't be read is the end of it: the rest depends on it."""
     from aimux.accounts import ControlHttp
     from aimux.cli.doctor import accounts, machine, setup, upstreams
-    from aimux.config import ConfigError, load_config
+    from aimux.config import ConfigError, load_config, provider_instances
     from aimux.plugin.loader import load_plugins
 
     plugins = load_plugins()
@@ -61,7 +61,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
         found += machine.of_state_dir(config.state_dir)
         found += await machine.of_address(config, http)
         found += machine.of_certificate(config)
-        providers = setup.providers_of(config, plugins)
+        providers = provider_instances(config, plugins.providers)
         found_accounts, used = await accounts.of_accounts(config, providers, http)
         found += found_accounts
         if not offline:

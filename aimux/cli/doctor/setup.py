@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimux.cli.doctor.finding import Finding, Status
-from aimux.config import provider_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
     from aimux.config import Config, ConfigError, Problem
     from aimux.plugin.loader import Plugins
-    from aimux.plugin.provider import Provider
 
 
 def of_plugins(plugins: Plugins) -> list[Finding]:
@@ -40,11 +38,6 @@ def of_config(config: Config, path: Path | None) -> list[Finding]:
     """What is legal in the configuration and probably not meant."""
     what = f"{path} is in order" if path else "there is no file: everything has its default"
     return [Finding("ok", "configuration", what), *_problems("warning", config.warnings)]
-
-
-def providers_of(config: Config, plugins: Plugins) -> dict[str, Provider]:
-    """The provider instances that a start would have, by name."""
-    return provider_instances(config, plugins.providers)
 
 
 def _problems(status: Status, problems: Iterable[Problem]) -> list[Finding]:
