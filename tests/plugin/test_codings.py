@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.plugin.codings import MAX_DECODED, DecodeError, decode, decoder
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "gzip in members": ("gzip", lambda data: gzip.compress(data[:3]) + gzip.compress(data[3:])),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", raw_deflate),
+    "brotli": ("br", brotli.compress),
+    "zstd": ("zstd", zstandard.compress),
+    "zstd in frames": ("zstd", lambda data: zstandard.compress(data[:3]) + zstandard.compress(data[3:])),
+}
+
+
+@pytest.mark.parametrize(("coding", "encode"), CODINGS.values(), ids=CODINGS)
+def test_bytes_come_out_as_they_went_in_wherever_they_are_cut(coding: str, encode: Callable[[bytes], bytes]) -> None:
+    data = 'data: {"text": "ünïcode"}\n\n'.encode() * 40
+    packed = encode(data)
+    assert decode(packed, coding) == data
+    for cut in range(len(packed) + 1):
+        incremental = decoder(coding)
+        assert incremental.decode(packed[:cut]) + incremental.decode(packed[cut:]) == data
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@given(parts=st.lists(st.binary(max_size=40), max_size=5))
+def test_anything_else_is_a_decode_error(coding: str, parts: list[bytes]) -> None:
+    incremental = decoder(coding)
+    try:
+        for part in parts:
+            incremental.decode(part)
+    except DecodeError as error:
+        assert str(error)
+
+
+def bomb(coding: str) -> bytes:
+    """More than the bound, from a few kilobytes."""
+    packer = {
+        "gzip": lambda: zlib.compressobj(9, zlib.DEFLATED, 31),
+        "zstd": lambda: zstandard.ZstdCompressor().compressobj(),
+    }.get(coding)
+    pieces, zeros = range(MAX_DECODED // 2**20 + 1), bytes(2**20)
+    if packer is None:
+        compressor = brotli.Compressor(quality=5)
+        return b"".join([*(compressor.process(zeros) for _ in pieces), compressor.finish()])
+    made = packer()
+    return b"".join([*(made.compress(zeros) for _ in pieces), made.flush()])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_a_bomb_does_not_go_off(coding: str) -> None:
+    with pytest.raises(DecodeError, match="more than"):
+        decode(bomb(coding), coding)
+
+
+def test_ten_thousand_empty_members_are_no_deep_recursion() -> None:
+    assert decode(gzip.compress(b"") * 10_000 + gzip.compress(b"x"), "gzip") == b"x"
+
+
+def test_a_list_of_codings_is_undone_from_its_end() -> None:
+    assert decode(gzip.compress(brotli.compress(b"x")), "br, gzip") == b"x"
+    assert decode(b"x", "identity") == b"x"
+
+
+@pytest.mark.parametrize("coding", ["", "compress", "gzip;q=1"])
+def test_an_unknown_coding_is_named(coding: str) -> None:
+    with pytest.raises(DecodeError, match="unknown"):
+        decoder(coding)
+
+
+def test_a_list_without_end_is_refused() -> None:
+    with pytest.raises(DecodeError, match="more than 4"):
+        decode(b"", ",".join(["gzip"] * 5))

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.plugin import CredentialError, HttpUnavailable, LoginError, RefreshRejected, RefreshUnavailable
+from aimux.plugin.oauth import (
+    dump_like,
+    error_code,
+    header_safe,
+    jwt_claims,
+    lifetime,
+    read_time,
+    redeem,
+    renew,
+    write_time,
+)
+from aimux.testing import ScriptedHttp, reply
+from aimux.testing.base import json_values
+
+URL = "https://auth.example/token"
+NOTATIONS: list[Any] = [1, 1.5, "1700000000", 1_700_000_000_000, "1700000000000", "2023-11-14T22:13:20Z"]
+
+
+@given(st.integers(200_000_000, 4_000_000_000), st.sampled_from(NOTATIONS))
+def test_a_time_is_written_as_it_was_found(moment: int, like: Any) -> None:
+    written = write_time(moment, like)
+    assert read_time(written) == moment
+    assert isinstance(written, str) == isinstance(like, str)
+
+
+@given(json_values | st.text() | st.floats())
+def test_whatever_stands_for_a_time(value: Any) -> None:
+    moment = read_time(value)
+    assert moment is None or isinstance(moment, float)
+    if moment is not None:
+        write_time(1_700_000_000, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2023-11-14T22:13:20.123456789Z", 1_700_000_000.123456),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000.0),
+        ("2023-11-14T22:13:20", 1_700_000_000.0),
+        (True, None),
+        ("soon", None),
+        (float("nan"), None),
+        (10**400, None),
+        (None, None),
+    ],
+)
+def test_times(value: Any, moment: float | None) -> None:
+    assert read_time(value) == moment
+
+
+@given(json_values)
+def test_a_lifetime_is_sensible_or_the_default(value: Any) -> None:
+    assert 0 < lifetime({"expires_in": value}, 3600) < 10 * 365 * 86400
+    assert lifetime({"expires_in": "28800"}, 1) == lifetime({"expires_in": 28800}, 1) == 28800
+
+
+@given(st.text() | st.binary().map(lambda raw: f"a.{base64.urlsafe_b64encode(raw).decode()}.b"))
+def test_any_text_may_be_taken_for_a_jwt(token: str) -> None:
+    assert isinstance(jwt_claims(token), dict)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=3))
+def test_claims_are_read_with_or_without_padding(claims: dict[str, Any]) -> None:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+    assert jwt_claims(f"h.{payload}.s") == jwt_claims(f"h.{payload.rstrip('=')}.s") == claims
+
+
+@pytest.mark.parametrize("secret", ["", "  ", "a b", "a\nb", "ü", "a\x00"])
+def test_what_cannot_stand_in_a_header_is_refused_unquoted(secret: str) -> None:
+    with pytest.raises(CredentialError) as caught:
+        header_safe(secret)
+    assert not secret.strip() or secret not in str(caught.value)
+
+
+def test_white_space_around_a_secret_is_dropped() -> None:
+    assert header_safe(" token\n") == "token"
+
+
+@given(json_values, st.booleans())
+def test_a_document_stays_what_it_is(document: Any, indented: bool) -> None:
+    raw = json.dumps(document, indent=2 if indented else None).encode()
+    assert json.loads(dump_like(document, raw)) == document
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": {"code": "refresh_token_reused", "type": "invalid_request_error"}}, "refresh_token_reused"),
+        ({"error": {"code": None, "type": "invalid_request_error"}}, "invalid_request_error"),
+        ({"code": "denied", "error": {"message": "…"}}, "denied"),
+        ({"error": "sk-ant-ort01-a-token"}, ""),
+        ({"error": "Long words\nwith lines"}, ""),
+        ([], ""),
+    ],
+)
+def test_only_what_looks_like_a_code_is_told(body: Any, code: str) -> None:
+    assert error_code(reply(body, status=400)) == code
+
+
+def test_failures_of_a_renewal_are_sorted() -> None:
+    def renewing(step: Any, **options: Any) -> Any:
+        return asyncio.run(renew(ScriptedHttp(step), URL, instance="acme-2", json={"refresh_token": "r"}, **options))
+
+    with pytest.raises(RefreshRejected) as refused:
+        renewing(reply({"error": "invalid_grant"}, status=400))
+    assert refused.value.remedy == "log in again: aimux login acme-2"
+    with pytest.raises(RefreshUnavailable) as moved:
+        renewing(reply(status=404, body=b""), setting="renew_url")
+    assert "providers.acme-2.renew_url" in moved.value.remedy
+    with pytest.raises(RefreshUnavailable, match="no answer"):
+        renewing(HttpUnavailable("auth.example: no answer"))
+    with pytest.raises(RefreshRejected):
+        renewing(reply({"detail": "no"}, status=401), permanent_statuses=frozenset({401}))
+    with pytest.raises(RefreshUnavailable):
+        renewing(reply(status=401, body=b"<html>"), permanent_statuses=frozenset({401}))
+    assert renewing(reply({"access_token": "new"}))["access_token"] == "new"
+
+
+def test_failures_of_an_exchange_are_for_a_person() -> None:
+    def exchanging(step: Any) -> Any:
+        return asyncio.run(redeem(ScriptedHttp(step), URL, instance="acme", form={"code": "c"}))
+
+    for step, says in (
+        (reply({"error": "invalid_grant"}, status=400), "start again"),
+        (reply(status=404, body=b""), "providers.acme.token_url"),
+        (reply(status=503, body=b""), "503"),
+        (reply({}), "no access token"),
+        (HttpUnavailable("auth.example: no answer"), "no answer"),
+    ):
+        with pytest.raises(LoginError, match=says):
+            exchanging(step)
+    assert exchanging(reply({"access_token": "new"})) == {"access_token": "new"}
