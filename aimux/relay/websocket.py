@@ -108,6 +108,7 @@ class End(asyncio.Protocol):
             peer.codec.relay(frame)
             if frame.opcode < Opcode.CLOSE:
                 self._collect(frame.data, frame.fin)
+            frame.data = b""  # the library's parser holds on to its last frame, and an idle socket's may be 900 kB
         peer.flush()
         self.flush()
         if not codec.open:

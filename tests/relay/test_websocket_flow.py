@@ -106,6 +106,31 @@ async def test_a_slow_reader_costs_no_memory() -> None:
     assert grown < 1024 * 1024
 
 
+@pytest.mark.parametrize("deflate", [False, True])
+async def test_an_idle_socket_keeps_nothing_of_its_last_messages(deflate: bool) -> None:
+    socket = Socket(client_deflate=deflate, upstream_deflate=deflate)
+    messages = []
+    for peer in (socket.client, socket.upstream):
+        peer.codec.send_text(b"x" * 900_000)
+        messages.append(b"".join(peer.codec.data_to_send()))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for peer, message in zip((socket.client, socket.upstream), messages, strict=True):
+            peer.send(message)
+            await socket.settle()
+        for peer in (socket.client, socket.upstream):
+            assert peer.wire.sent
+            peer.wire.sent.clear()
+        assert [len(message) for message in socket.asked + socket.answered] == [900_000, 900_000]
+        socket.asked.clear()
+        socket.answered.clear()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 20_000
+
+
 async def test_an_owner_who_resumes_the_transport_does_not_undo_the_pressure() -> None:
     socket = Socket()
     socket.upstream.wire.room = 100
