@@ -83,12 +83,12 @@ class ClientSink:
         return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message)) if self._error_event else b""
 
 
-def own_lines(call: Call, attempt: Attempt) -> list[bytes]:
+def own_lines(call: Call, attempt: Attempt) -> list[str]:
     """The header lines that aimux adds to every relayed answer."""
-    lines = [b"x-request-id: %b\r\n" % call.record.request_id.encode("ascii")]
+    lines = [f"x-request-id: {call.record.request_id}\r\n"]
     if call.caller.user is not None and call.caller.user.pin_accounts:
-        lines.append(b"x-aimux-account: %b\r\n" % attempt.account.name.encode("utf-8"))
-        lines.append(b"x-aimux-attempts: %d\r\n" % call.record.attempts)
+        lines.append(f"x-aimux-account: {attempt.account.name}\r\n")
+        lines.append(f"x-aimux-attempts: {call.record.attempts}\r\n")
     return lines
 
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from aimux.gateway.headers import NEVER_TO_CLIENT
 from aimux.gateway.journal import Note
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.upstream_request import build_request
@@ -49,12 +50,13 @@ class Route:
     accounts: AccountPool
     required: bool = True
     """The configuration names it: without an account that can serve, aimux isn't ready."""
-    hidden: frozenset[bytes] = field(init=False)
+    blocked: frozenset[str] = field(init=False)
+    """Header names of an answer that don't reach the client."""
     watches_openings: bool = field(init=False)
     extra_headers: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.hidden = frozenset(name.encode("latin-1") for name in self.provider.hidden_headers)
+        self.blocked = NEVER_TO_CLIENT | self.provider.hidden_headers
         self.watches_openings = type(self.provider).opening is not Provider.opening
         self.extra_headers = {
             name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
@@ -241,8 +243,13 @@ class Attempts:
         if limits:
             attempt.account.observe(limits, time.time())
         if head.status < 400:
-            streamed = head.status == 200 and head.get("content-type").startswith("text/event-stream")
-            return await self._opening(attempt) if streamed and route.watches_openings else RELAY
+            if (
+                route.watches_openings
+                and head.status == 200
+                and head.get("content-type").startswith("text/event-stream")
+            ):
+                return await self._opening(attempt)
+            return RELAY
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
         body = _decoded(payload, head.get("content-encoding"))
         verdict = provider.classify(head.status, head.headers, body, model=self._selection.model)

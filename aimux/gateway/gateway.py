@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import random
 import re
 import time
 from dataclasses import dataclass, field
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux.gateway")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_REASONS = {status: b"HTTP/1.1 %d " % status for status in range(100, 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +199,18 @@ class Gateway:
         record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, attempt.route.provider
         http11 = request.version >= (1, 1)
         keep_alive = request.keep_alive and http11 and not self.draining
-        lines = to_client(answer.fields, named=answer.connection, hidden=attempt.route.hidden)
+        lines = to_client(answer, attempt.route.blocked)
         if attempt.retry_after is not None:
-            lines = [line for line in lines if not line.lower().startswith(b"retry-after")]
-            lines.append(b"retry-after: %d\r\n" % max(1, round(attempt.retry_after)))
+            lines = [line for line in lines if not line.lower().startswith("retry-after")]
+            lines.append(f"retry-after: {max(1, round(attempt.retry_after))}\r\n")
         if answer.status == 401:
             # The credential that was refused is aimux's: the client can't mend it by trying again.
-            lines.append(b"x-should-retry: false\r\n")
-        lines.append(exchange.framing(http11=http11))
+            lines.append("x-should-retry: false\r\n")
         lines += own_lines(call, attempt)
+        lines.append(exchange.framing(http11=http11))
         if not keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join([_REASONS[answer.status], answer.reason, b"\r\n", *lines, b"\r\n"])
+            lines.append("connection: close\r\n")
+        head = f"HTTP/1.1 {answer.status} {answer.reason}\r\n{''.join(lines)}\r\n".encode("latin-1")
 
         coding = answer.get("content-encoding")
         meter = provider.meter(call.head, answer.status, answer.headers)
@@ -270,7 +269,8 @@ def _request_id(request: web.BaseRequest) -> str:
     given = request.headers.get("x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return "req_" + os.urandom(12).hex()
+    # It names a request and protects nothing: os.urandom would be a system call more.
+    return f"req_{random.getrandbits(96):024x}"
 
 
 def _pinned(request: web.BaseRequest, caller: Caller) -> str | None:

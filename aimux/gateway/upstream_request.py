@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aimux.gateway.headers import to_upstream
-from aimux.relay.head import build_head, clean
+from aimux.relay.head import clean
 from aimux.relay.pool import Origin
 from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
 
@@ -25,20 +25,32 @@ def build_request(
     """The head and the body, ready for the wire, and where they go. `extra_headers` come from the configuration."""
     origin = origin_of(upstream.base_url)
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()}
-    replaced.update(extra_headers)
+    if extra_headers:
+        replaced.update(extra_headers)
     dropped = upstream.drop_headers
     if body is not call.body:
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
-    fields = [(b"Host", origin.host_header)]
-    fields += to_upstream(call.raw_headers, token=call.caller.token, dropped=dropped, replaced=replaced)
-    fields += [(name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
-    if call.upgrade is not None:
-        fields += call.upgrade.request_fields()
     method = call.head.method
-    if body.raw or method in {"POST", "PUT", "PATCH"}:
-        fields.append((b"Content-Length", b"%d" % len(body.raw)))
-    start = b"%b %b%b HTTP/1.1" % (method.encode("latin-1"), origin.base_path, clean(upstream.target))
-    head = build_head(start, fields)
-    return ([head, body.raw] if body.raw else [head]), origin
+    lines = [
+        b"%b %b%b HTTP/1.1\r\nHost: %b\r\n"
+        % (method.encode("latin-1"), origin.base_path, clean(upstream.target), origin.host_header),
+        *to_upstream(
+            call.raw_headers,
+            token=call.caller.token,
+            connection=",".join(call.head.headers.getall("connection", ())),
+            dropped=dropped,
+            replaced=replaced,
+        ),
+    ]
+    for name, value in replaced.items():
+        lines.append(b"%b: %b\r\n" % (name.encode("latin-1"), clean(value)))
+    if call.upgrade is not None:
+        lines += [b"%b: %b\r\n" % field for field in call.upgrade.request_fields()]
+    raw = body.raw
+    if raw or method in {"POST", "PUT", "PATCH"}:
+        lines.append(b"Content-Length: %d\r\n" % len(raw))
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    return ([head, raw] if raw else [head]), origin

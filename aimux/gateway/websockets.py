@@ -37,7 +37,6 @@ log = logging.getLogger("aimux.gateway")
 
 _UPGRADES = frozenset({"websocket", "tcp"})
 """Behind these aiohttp reads no further request; other protocols (h2c) may be asked for, and are ignored."""
-_OWN = frozenset(name.encode("ascii") for name in HANDSHAKE_HEADERS)
 
 
 class Handshake:
@@ -233,10 +232,9 @@ class _FromClient:
 
 
 def _answer(call: Call, attempt: Attempt, upgrade: Handshake) -> bytes:
-    answer = attempt.head
-    fields = [field for field in answer.fields if field[0].lower() not in _OWN]
-    lines = to_client(fields, named=answer.connection, hidden=attempt.route.hidden)
-    lines += [b"%b: %b\r\n" % field for field in upgrade.fields]
+    lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS)
+    lines += own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
-        lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode("ascii"))
-    return b"".join([b"HTTP/1.1 101 Switching Protocols\r\n", *lines, *own_lines(call, attempt), b"\r\n"])
+        lines.append(f"Sec-WebSocket-Protocol: {upgrade.upstream.subprotocol}\r\n")
+    fields = [b"%b: %b\r\n" % field for field in upgrade.fields]
+    return b"".join([b"HTTP/1.1 101 Switching Protocols\r\n", "".join(lines).encode("latin-1"), *fields, b"\r\n"])

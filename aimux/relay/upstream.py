@@ -310,7 +310,7 @@ class Exchange:
     def error(self) -> RelayError | None:
         return self._error
 
-    def framing(self, *, http11: bool) -> bytes:
+    def framing(self, *, http11: bool) -> str:
         """Choose how the body goes to the client, and return the header line that says so ("": by its end)."""
         framer, head = self._framer, self._head
         assert framer is not None
@@ -319,17 +319,17 @@ class Exchange:
             self._reframe = _as_chunks
             self._frame = chunk
             self._end = LAST_CHUNK
-            return b"transfer-encoding: chunked\r\n"
+            return "transfer-encoding: chunked\r\n"
         if isinstance(framer, Chunked):
             if not http11:
                 self._reframe = b"".join
-                return b""
+                return ""
             self._frame = framer.wrap
             self._end = LAST_CHUNK
-            return b"transfer-encoding: chunked\r\n"
+            return "transfer-encoding: chunked\r\n"
         if isinstance(framer, Length):
             self._frame = framer.wrap
-        return b"" if head.length is None or head.status == 204 else b"content-length: %d\r\n" % head.length
+        return "" if head.length is None or head.status == 204 else f"content-length: {head.length}\r\n"
 
     async def stream(self, head: bytes, sink: Sink, *, paused: bool = False) -> RelayError | None:
         """Send the answer: `head`, what was held back, then all the rest as it comes. Call `framing` before.

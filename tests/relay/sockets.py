@@ -213,5 +213,4 @@ def _head(upstream: ServerProtocol, fields: list[tuple[bytes, bytes]]) -> Respon
     from websockets.http11 import Request
 
     response = upstream.accept(Request("/", Headers([(name.decode(), value.decode()) for name, value in fields])))
-    pairs = [(name.encode(), value.encode()) for name, value in response.headers.raw_items()]
-    return ResponseHead(response.status_code, b"", pairs, minor=1)
+    return ResponseHead(response.status_code, "", list(response.headers.raw_items()), minor=1)

@@ -415,31 +415,31 @@ def test_a_handshake_against_the_rules_is_refused(changed: dict[str, str | None]
 @pytest.mark.parametrize(
     "changed",
     [
-        {b"sec-websocket-accept": b"c3Vycm9nYXRl"},
-        {b"sec-websocket-accept": None},
-        {b"upgrade": b"h2c"},
-        {b"connection": b"keep-alive"},
-        {b"sec-websocket-extensions": b"permessage-deflate"},
-        {b"sec-websocket-extensions": b"x-unknown"},
-        {b"sec-websocket-protocol": b"never-offered"},
-        {b"sec-websocket-protocol": b"mine, yours"},
+        {"sec-websocket-accept": "c3Vycm9nYXRl"},
+        {"sec-websocket-accept": None},
+        {"upgrade": "h2c"},
+        {"connection": "keep-alive"},
+        {"sec-websocket-extensions": "permessage-deflate"},
+        {"sec-websocket-extensions": "x-unknown"},
+        {"sec-websocket-protocol": "never-offered"},
+        {"sec-websocket-protocol": "mine, yours"},
     ],
 )
-def test_an_upstream_must_answer_the_handshake_that_was_asked(changed: dict[bytes, bytes | None]) -> None:
+def test_an_upstream_must_answer_the_handshake_that_was_asked(changed: dict[str, str | None]) -> None:
     from websockets.utils import accept_key
 
     codec = UpstreamSide(deflate=False, subprotocols=["mine", "yours"])  # type: ignore[list-item]
     fields = {
-        b"upgrade": b"websocket",
-        b"connection": b"Upgrade",
-        b"sec-websocket-accept": accept_key(codec.key).encode(),
-        b"sec-websocket-protocol": b"yours",
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-accept": accept_key(codec.key),
+        "sec-websocket-protocol": "yours",
     }
-    codec.check_handshake(ResponseHead(101, b"", list(fields.items()), minor=1))
+    codec.check_handshake(ResponseHead(101, "", list(fields.items()), minor=1))
     assert codec.subprotocol == "yours"
     wrong = [(name, value) for name, value in {**fields, **changed}.items() if value is not None]
     with pytest.raises(ProtocolError, match="handshake"):
-        codec.check_handshake(ResponseHead(101, b"", wrong, minor=1))
+        codec.check_handshake(ResponseHead(101, "", wrong, minor=1))
 
 
 def test_deflate_is_offered_without_context_takeover_and_only_where_the_client_offered_it() -> None:
