@@ -102,7 +102,8 @@ async def redeem(
     if answer.status == 200:
         raise LoginError("the token endpoint's answer holds no access token")
     code = error_code(answer)
-    hint = ": the code was wrong, used already or too old; start again" if code == "invalid_grant" else ""
+    refused = 400 <= answer.status < 500 and answer.status != 429
+    hint = ": the code was wrong, used already or too old; start again" if refused else ""
     raise LoginError(f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "") + hint)
 
 
