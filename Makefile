@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# NixOS can't run pip's; its development shell brings one.
+RUFF   ?= $(BIN)/ruff
 
 .PHONY: run test lint types format bench clean
 
@@ -10,19 +12,19 @@ run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
 
 test: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(RUFF) check .
+	$(RUFF) format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
+	$(RUFF) check .
 
 types: $(STAMP)
 	$(BIN)/mypy
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(RUFF) check --fix . && $(RUFF) format .
 
 # One table, from one run: bench/README.md. ARGS=--quick for a glance.
 bench: $(STAMP)

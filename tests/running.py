@@ -17,12 +17,19 @@ PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "u
 
 @contextmanager
 def serving(config: Mapping[str, object], folder: Path) -> Iterator[str]:
-    """A running gateway with this configuration: its address. It must end with 0 on SIGTERM."""
+    """A running gateway with this configuration: its address."""
     file = folder / "aimux.json"
     file.write_text(json.dumps(config))
     file.chmod(0o600)
+    with serving_file(file, folder) as address:
+        yield address
+
+
+@contextmanager
+def serving_file(file: Path, folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The same for a file. The gateway must end with 0 on SIGTERM."""
     command = [sys.executable, "-m", "aimux.cli.main", "serve", "--config", str(file)]
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "AIMUX_LOG_FORMAT": "text", **(environ or {})}
     with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

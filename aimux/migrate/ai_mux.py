@@ -18,7 +18,7 @@ _SAME = ("log_level", "request_timeout", "refresh_check_interval")
 
 def recognise(data: Mapping[str, Any]) -> bool:
     providers = data.get("providers")
-    return isinstance(providers, list) and all(name in _FILES for name in providers)
+    return isinstance(providers, list) and all(name in tuple(_FILES) for name in providers)
 
 
 def read(fields: Fields, path: Path) -> Plan:

@@ -46,8 +46,8 @@ def _server(plan: Plan, server: Fields) -> None:
         plan.add_user("api-key", key, where="server.api_key")
     timeouts = server.section("timeouts")
     for theirs, ours in (("api_timeout_ms", "request_timeout"), ("connect_timeout_ms", "connect_timeout")):
-        if milliseconds := timeouts.text(theirs):
-            plan.config[ours] = float(milliseconds) / 1000
+        if milliseconds := timeouts.number(theirs):
+            plan.config[ours] = milliseconds / 1000
 
 
 def _tokens(plan: Plan, path: Path) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _models(plan: Plan, fields: Fields, instances: dict[str, str]) -> None:
         name = model.text("name")
         for mapping in model.sections("mappings"):
             provider, actual = mapping.text("provider"), mapping.text("actual_model")
-            priority = int(mapping.text("priority") or 0)
+            priority = int(mapping.number("priority") or 0)
             if provider not in instances:
                 plan.note(f"model {name!r} by {provider!r}", "that provider did not come along")
                 continue

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yarl import URL
+
 from aimux.migrate.credentials import api_key, claude_oauth, codex_oauth, load_json
-from aimux.migrate.plan import Fields, MigrationError, Plan, address
+from aimux.migrate.plan import Fields, MigrationError, Plan, address, unique
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +90,7 @@ def _api_key(plan: Plan, entry: Fields, field: str) -> None:
         plan.add_account(provider, f"{provider}-key", api_key(key), origin=field)
         return
     instances = plan.config.setdefault("providers", {})
-    name = f"{provider}-{len(instances) + 1}"
+    name = unique(re.sub(r"[^A-Za-z0-9]+", "-", URL(base_url).host or "")[:50].strip("-") or provider, list(instances))
     instances[name] = {"type": provider, "base_url": base_url}
     plan.add_account(name, "default", api_key(key), origin=f"{field} for {base_url}")
 

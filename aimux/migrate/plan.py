@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aimux.config.tokens import MIN_LENGTH
 
@@ -117,15 +117,23 @@ class Fields:
         if value is None:
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise MigrationError(f"{self.where(name)} is no text")
+            self._refuse(name, "is no text")
         return str(value).strip()
+
+    def number(self, name: str) -> float | None:
+        """A number, also written as text; None where there is none."""
+        text = self.text(name)
+        try:
+            return float(text) if text else None
+        except ValueError:
+            self._refuse(name, "is no number")
 
     def texts(self, name: str) -> list[str]:
         """A list of strings, each not empty."""
-        value = self.take(name)
-        if not isinstance(value, list | tuple):
-            return [] if value is None else [self._refuse(name, "is no list")]
-        return [str(one) for one in value if one not in (None, "")]
+        values = self.take(name) or []
+        if not isinstance(values, list) or any(isinstance(one, list | dict) for one in values):
+            self._refuse(name, "is no list of texts")
+        return [str(one) for one in values if one not in (None, "")]
 
     def section(self, name: str) -> Fields:
         """A mapping within this one; an empty one where there is none."""
@@ -135,9 +143,11 @@ class Fields:
         return inner
 
     def sections(self, name: str) -> Iterator[Fields]:
-        """The mappings of a list."""
-        self._used.add(name)
-        for position, data in enumerate(self._data.get(name) or []):
+        """The mappings of a list; none where there is none."""
+        values = self.take(name) or []
+        if not isinstance(values, list):
+            self._refuse(name, "is no list")
+        for position, data in enumerate(values):
             inner = Fields(data, f"{self.where(name)}[{position}]")
             self._inner.append(inner)
             yield inner
@@ -147,7 +157,7 @@ class Fields:
         mine = [self.where(name) for name, value in self._data.items() if name not in self._used and _says(value)]
         return mine + [path for inner in self._inner for path in inner.left()]
 
-    def _refuse(self, name: str, why: str) -> str:
+    def _refuse(self, name: str, why: str) -> NoReturn:
         raise MigrationError(f"{self.where(name)} {why}")
 
 
