@@ -46,7 +46,7 @@ SENT_LAST = Sent(keep_alive=False)
 class ClientSink:
     """The client's side of a streamed answer."""
 
-    __slots__ = ("_error_event", "_transport", "tap")
+    __slots__ = ("_error_event", "_transport", "observe", "tap")
 
     def __init__(
         self, transport: asyncio.Transport, tap: Tap | None, error_event: Callable[[GatewayError], bytes] | None
@@ -55,15 +55,12 @@ class ClientSink:
         self._transport = transport
         self._error_event = error_event
         self.tap = tap
+        self.observe = tap.feed if tap is not None else None
 
     def write(self, data: bytes) -> None:
         # A client that has just left: uvloop's transport raises before connection_lost is called.
         if not self._transport.is_closing():
             self._transport.write(data)
-
-    def observe(self, payload: bytes) -> None:
-        if self.tap is not None:
-            self.tap.feed(payload)
 
     def complete(self) -> bytes | None:
         tap = self.tap

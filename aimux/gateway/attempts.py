@@ -14,7 +14,7 @@ from aimux.gateway.journal import Note
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.upstream_request import build_request
 from aimux.plugin.codings import DecodeError, decode
-from aimux.plugin.errors import ErrorKind, GatewayError, RefreshError, RefreshRejected
+from aimux.plugin.errors import ErrorKind, GatewayError, RefreshError, RefreshRejected, RequestRefused
 from aimux.plugin.provider import Provider
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
 from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
@@ -209,9 +209,14 @@ class Attempts:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             return None
-        request, origin = build_request(
-            route.provider.prepare(call.head, credential), call, self._body, route.extra_headers
-        )
+        try:
+            upstream = route.provider.prepare(call.head, credential)
+        except RequestRefused as refusal:
+            # Of this account; one of another kind may serve it, as an API key does what a login can't.
+            self._cause = refusal
+            call.note(account.name, 0, "refused", refusal.message)
+            return None
+        request, origin = build_request(upstream, call, self._body, route.extra_headers)
         record.attempts += 1
         account.in_flight += 1
         try:
@@ -316,6 +321,8 @@ class Attempts:
 
     def _failure(self) -> GatewayError:
         cause, name = self._cause, self._route.provider.instance
+        if isinstance(cause, RequestRefused):
+            return cause
         if isinstance(cause, HeadTimeout) or (cause is None and time.monotonic() >= self._deadline):
             return GatewayError(ErrorKind.TIMEOUT, f"{name} did not answer in time: {cause or 'the time is used up'}.")
         if isinstance(cause, ConnectError):

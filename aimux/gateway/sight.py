@@ -23,9 +23,7 @@ def sight(gateway: Gateway, request: web.BaseRequest, *, public: bool) -> web.Re
         return None
     if request.method not in {"GET", "HEAD"}:
         raise GatewayError(ErrorKind.METHOD_NOT_ALLOWED, f"{path} answers GET and HEAD.", retry=False)
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    address = peer[0] if isinstance(peer, tuple) else ""
-    if not public and not gateway.setup.authentication.is_local(request.headers, address):
+    if not public and not gateway.setup.authentication.is_local(request.headers, request.remote or ""):
         raise GatewayError(
             ErrorKind.FORBIDDEN, f"{path} is served to this machine only; `metrics_public: true` opens it.", retry=False
         )

@@ -15,8 +15,24 @@ MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 16 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
 
-_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[^\x00-\x08\x0a-\x1f\x7f]*+)?")
+
+
+class _Sizes(dict[bytes, int]):
+    """A chunk's plain size line → its size; 0 for anything that needs a closer look.
+
+    The events of a stream have few different sizes: a look-up costs 0.05 µs, reading the line 0.5.
+    """
+
+    def __missing__(self, line: bytes) -> int:
+        match = _CHUNK_LINE.fullmatch(line)
+        size = int(match[1], 16) if match else 0
+        if len(self) < 8192 and len(line) < 8:
+            self[line] = size
+        return size
+
+
+_sizes = _Sizes()
 
 Pieces = tuple[bytes, ...] | list[bytes]
 
@@ -115,13 +131,11 @@ class Chunked(Framer):
         self._trailers = False
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
-        # An upstream that flushes each event sends exactly one chunk a packet: 0.6 µs against 1.5 for the general way.
+        # An upstream that flushes each event sends exactly one chunk a packet: 0.4 µs against 1.5 for the general way.
         if not self._left and not self._held:
             end = data.find(b"\r\n", 1, 18)
-            if end > 0 and _HEX.fullmatch(data, 0, end):
-                size = int(data[:end], 16)
-                if size and len(data) == end + size + 4 and data.endswith(b"\r\n"):
-                    return data, (data[end + 2 : -2],)
+            if end > 0 and (size := _sizes[data[:end]]) and len(data) == end + size + 4 and data.endswith(b"\r\n"):
+                return data, (data[end + 2 : -2],)
         return self._general(data)
 
     def _general(self, data: bytes) -> tuple[bytes, Pieces]:

@@ -29,10 +29,11 @@ class Sink(Protocol):
     """Where a streamed answer goes: a client's connection."""
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the client's transport."""
+        """Hand bytes to the client's transport; it may be closed already."""
 
-    def observe(self, payload: bytes) -> None:
-        """See a copy of the payload, after it was written. Must not raise."""
+    @property
+    def observe(self) -> Callable[[bytes], None] | None:
+        """Sees a copy of the payload, after it was written. Must not raise."""
 
     def complete(self) -> bytes | None:
         """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
@@ -217,8 +218,9 @@ class Exchange:
         elif forward:
             self.bytes_out += len(forward)
             sink.write(forward)
-            for piece in payload:
-                sink.observe(piece)
+            if (observe := sink.observe) is not None:
+                for piece in payload:
+                    observe(piece)
 
     def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
         assert self._framer is not None
@@ -233,8 +235,9 @@ class Exchange:
 
     def _write_last(self, sink: Sink, forward: bytes, payload: Sequence[bytes]) -> None:
         """The sink sees the last packet before it is written: only then can it tell whether the answer is whole."""
-        for piece in payload:
-            sink.observe(piece)
+        if sink.observe is not None:
+            for piece in payload:
+                sink.observe(piece)
         cut = sink.complete()
         if cut is None:
             forward += self._end
@@ -348,8 +351,9 @@ class Exchange:
             return self._error
         self.bytes_out += len(head) + len(body)
         sink.write(head + body)
-        for piece in payload:
-            sink.observe(piece)
+        if sink.observe is not None:
+            for piece in payload:
+                sink.observe(piece)
         if self._error is not None:
             self._write_farewell(sink, self._error)
             return self._error
