@@ -8,9 +8,11 @@ import re
 
 import pytest
 
+from aimux.plugin import Credential, RequestHead, RequestRefused
+from aimux.plugin import Upstream as Target
 from aimux.relay.framing import chunk
 
-from .conftest import SECRET, TOKEN, Aimux, Start, Upstream, request
+from .conftest import SECRET, TOKEN, Aimux, Plain, Start, Upstream, request
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -102,6 +104,38 @@ async def test_the_callers_own_fault_is_not_tried_again(start: Start, upstream: 
     aimux = await start(accounts=("default", "two"))
     assert status_of(await aimux.send(request())) == status
     assert len(asked) == 1
+
+
+async def test_what_one_kind_of_account_cannot_serve_another_may(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Plain.prepare
+
+    def refusing(self: Plain, head: RequestHead, credential: Credential) -> Target:
+        if head.path == "/v1/chat" and credential.secret == SECRET:
+            raise RequestRefused("a login can't do this")
+        return prepare(self, head, credential)
+
+    monkeypatch.setattr(Plain, "prepare", refusing)
+    asked = script(upstream, {"default": OK, "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    assert [status_of(await aimux.send(request())) for _ in range(4)] == [200] * 4
+    assert asked == ["two"] * 4
+    assert state(aimux, "default") == "healthy"
+
+
+async def test_what_no_account_can_serve_is_the_callers_fault(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(self: Plain, head: RequestHead, credential: Credential) -> Target:
+        raise RequestRefused("a login can't do this")
+
+    monkeypatch.setattr(Plain, "prepare", refusing)
+    answer = await (await start(accounts=("default", "two"))).send(request())
+    assert status_of(answer) == 400
+    assert b"a login can't do this" in answer
+    assert b"x-should-retry: false" in answer.lower()
+    assert not upstream.requests
 
 
 async def test_at_most_three_attempts(start: Start, upstream: Upstream) -> None:
