@@ -1,0 +1,182 @@
+"""Who may import whom (docs/architecture.md): every import statement is read, those inside functions too."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aimux.plugin.loader import load_plugins
+
+ROOT = Path(__file__).parent.parent
+OURS = "aimux"
+TYPES_AND_ERRORS = frozenset({"aimux.plugin.types", "aimux.plugin.errors"})
+
+BASE = ("config", "storage", "metering", "accounts")
+"""Each may import those that stand left of it."""
+EVERYTHING = frozenset({"plugin", *BASE, "relay", "gateway", "admin", "simulator", "logs", "tls", "service"})
+
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "plugin": frozenset(),
+    "testing": frozenset({"plugin"}),
+    "relay": frozenset(),  # and TYPES_AND_ERRORS
+    **{name: frozenset({"plugin", *BASE[:position]}) for position, name in enumerate(BASE)},
+    "logs": frozenset({"plugin", *BASE}),
+    "tls": frozenset(),
+    "service": frozenset(),
+    "simulator": frozenset({"plugin"}),
+    "migrate": frozenset({"plugin", *BASE}),
+    "gateway": frozenset({"plugin", *BASE, "relay", "logs"}),
+    "admin": frozenset({"plugin", *BASE, "relay", "logs", "gateway"}),
+    "app": EVERYTHING,
+    "cli": EVERYTHING | {"app", "migrate"},
+}
+"""Part of aimux → the other parts that it may import. `aimux` itself (its version) is everybody's."""
+
+NOT_FOR_RELAY = frozenset({"pydantic", "pluggy"})
+
+
+def sources(folder: Path) -> Iterator[Path]:
+    yield from sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def module_of(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of everything that a file imports; `from x import y` gives `x.y`."""
+    package = module_of(path, root).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            for alias in node.names:
+                yield node.lineno, ".".join([*base, *([node.module] if node.module else []), alias.name])
+
+
+def part_of(name: str) -> str:
+    """`aimux.relay.pool.Pool` → `relay`; "" for `aimux` and what it defines itself."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == OURS and len(parts) > 1 and parts[1] != "__version__" else ""
+
+
+def violations_of_core(root: Path) -> Iterator[str]:
+    for path in sources(root / OURS):
+        own = part_of(module_of(path, root))
+        where = path.relative_to(root)
+        if own and own not in MAY_IMPORT:
+            yield f"{where}: tests/test_layers.py does not know the part {own!r}"
+            continue
+        for line, name in imports(path, root):
+            head, part = name.split(".")[0], part_of(name)
+            if own == "relay":
+                if head in NOT_FOR_RELAY:
+                    yield f"{where}:{line} imports {name}: the relay does without {head}"
+                if part == "plugin" and not any(
+                    name == allowed or name.startswith(f"{allowed}.") for allowed in TYPES_AND_ERRORS
+                ):
+                    yield f"{where}:{line} imports {name}: of the plugin API, the relay uses its types and errors only"
+            if (
+                part
+                and part != own
+                and not (own == "relay" and part == "plugin")
+                and part not in MAY_IMPORT.get(own, ())
+            ):
+                yield f"{where}:{line} imports {name}: {own or OURS} may not import {part}"
+            if head.startswith(f"{OURS}_"):
+                yield f"{where}:{line} imports {name}: the core names no provider"
+
+
+def violations_of_providers(root: Path) -> Iterator[str]:
+    providers = root / "providers"
+    for path in sources(providers):
+        own = module_of(path, providers).split(".")[0]
+        for line, name in imports(path, providers):
+            head = name.split(".")[0]
+            if head == OURS and part_of(name) != "plugin":
+                yield f"{path.relative_to(root)}:{line} imports {name}: a provider imports aimux.plugin alone"
+            if head.startswith(f"{OURS}_") and head != own:
+                yield f"{path.relative_to(root)}:{line} imports {name}: a provider stands by itself"
+
+
+def test_nobody_imports_what_is_not_his() -> None:
+    found = [*violations_of_core(ROOT), *violations_of_providers(ROOT)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "words"),
+    [
+        ("aimux/plugin/x.py", "import aimux.config", "plugin may not import config"),
+        ("aimux/relay/x.py", "from aimux.plugin import Provider", "types and errors only"),
+        ("aimux/relay/x.py", "import pydantic", "does without pydantic"),
+        ("aimux/relay/x.py", "from aimux.gateway import Gateway", "relay may not import gateway"),
+        ("aimux/config/x.py", "from aimux.accounts import Account", "config may not import accounts"),
+        ("aimux/gateway/x.py", "def f():\n    from ..app import App", "gateway may not import app"),
+        ("aimux/gateway/x.py", "from .. import admin", "gateway may not import admin"),
+        ("aimux/admin/x.py", "import aimux_claude", "names no provider"),
+        ("providers/aimux_new.py", "from aimux.relay.head import clean", "aimux.plugin alone"),
+        ("providers/aimux_new.py", "import aimux_claude", "stands by itself"),
+        ("aimux/brandnew/x.py", "", "does not know the part"),
+    ],
+)
+def test_a_violation_is_found(tmp_path: Path, file: str, line: str, words: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{line}\nimport json\n")
+    found = [*violations_of_core(tmp_path), *violations_of_providers(tmp_path)]
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_what_is_allowed_is_not_found(tmp_path: Path) -> None:
+    for file, line in {
+        "aimux/relay/x.py": "from aimux.plugin.types import RELAY\nfrom aimux.relay.head import clean\nfrom . import y",
+        "aimux/accounts/x.py": "from aimux import __version__\nfrom aimux.config import Config\nimport pydantic",
+        "aimux/cli/x.py": "from aimux.app import run",
+        "providers/aimux_new/x.py": "from aimux.plugin import Provider\nfrom aimux_new.y import z",
+    }.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True)
+        path.write_text(line)
+    assert not [*violations_of_core(tmp_path), *violations_of_providers(tmp_path)]
+
+
+def test_the_core_names_no_provider() -> None:
+    """Not in code: comments and docstrings may give examples, and so may the simulator and what connects clients."""
+    names = set(load_plugins().providers)
+    assert {"claude", "chatgpt"} <= names
+    found = []
+    for part in ("gateway", "relay", "accounts", "config", "metering", "plugin"):
+        for path in sources(ROOT / OURS / part):
+            tree = ast.parse(path.read_bytes())
+            prose = {
+                id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
+            }
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and id(node) not in prose and node.value in names:
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} says {node.value!r}")
+    assert not found, "\n".join(found)
+
+
+def test_the_relay_loads_without_what_is_not_for_it() -> None:
+    """What is imported at run time, whichever way: a process that may speak for itself."""
+    code = "import sys, pkgutil, importlib, aimux.relay as r\n" + (
+        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, 'aimux.relay.')]\n"
+        f"print(*sorted({set(NOT_FOR_RELAY)!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}
+    )
+    assert done.stdout.split() == []
