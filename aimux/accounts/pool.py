@@ -157,7 +157,7 @@ class AccountPool:
                 del tags[FIXED]
             for name in [name for name in self.accounts if name not in tags and self.accounts[name].renewer]:
                 self._remove(name)
-            for name, tag in tags.items():
+            for name, tag in sorted(tags.items()):
                 if self._tags.get(name) != tag:
                     await self._load(name, tag)
 

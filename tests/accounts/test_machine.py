@@ -153,6 +153,16 @@ class Machine(RuleBasedStateMachine):
         account.in_flight += 1
         self.known[account.name].in_flight += 1
 
+    @rule()
+    def requests_come(self) -> None:
+        """Most of what happens are plain requests, and mistakes show in them."""
+        for _ in range(3):
+            self.a_request_comes("", None, frozenset(), None, None)
+
+    @rule()
+    def the_configuration_is_read_again(self) -> None:
+        asyncio.run(self.pool.reconfigure(self.pool.provider))
+
     def _settle(self) -> None:
         if self.pool._rearrange:
             self.pool._rearrange = False
@@ -277,4 +287,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -102,6 +102,17 @@ async def test_two_pools_on_one_folder_rotate_once_and_the_loser_adopts(
     assert told == ["adopted"]
 
 
+async def test_the_loser_adopts_a_token_that_lives_for_less_than_the_margin_as_well(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    other = AccountPool(provider(), FileVault(state_dir), server, options=PoolOptions(clock=clock))
+    first, second = await load(pool), await load(other)
+    server.lifetime = 120
+    assert (await first.renew()).secret == (await second.renew()).secret == "access-1"
+    assert len(server.calls) == 1
+
+
 async def test_a_client_that_leaves_does_not_stop_the_renewal(
     pool: AccountPool, state_dir: Path, server: TokenServer
 ) -> None:
@@ -222,6 +233,7 @@ async def test_lesson_3_a_refused_refresh_token_parks_and_is_not_tried_again(
     assert pool.select(Selection(), clock()) is None
     assert pool.last_resort(Selection(), clock()) is None
     assert account.renewer is not None
+    account.apply(Verdict(Action.PARK, "401"), clock())  # as the gateway says once more
     clock.pass_(10 * HOUR)
     assert not account.renewer.due(clock(), HOUR)
     assert path.read_bytes() == before, "nothing is ever erased"

@@ -169,6 +169,26 @@ async def test_pinned(make_pool: Any, state_dir: Any) -> None:
     assert pool.last_resort(Selection(pinned="nobody"), START) is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda account: account.apply(Verdict(Action.COOL_DOWN, until=START + 60), START),
+        lambda account: account.apply(Verdict(Action.COOL_DOWN, until=START + 60, model="m"), START),
+        lambda account: account.apply(Verdict(Action.PARK, "revoked"), START),
+        lambda account: account.keep_off(START + 60, START, "no network"),
+        lambda account: account.disable(),
+    ],
+    ids=["limited", "limited for the model", "parked", "held", "disabled"],
+)
+async def test_a_change_counts_from_the_very_next_choice(make_pool: Any, state_dir: Any, change: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "a b c", strategy="round_robin")
+    assert chosen(pool, 4, Selection("m")) == ["a", "b", "c", "a"]
+    change(pool.accounts["b"])
+    assert chosen(pool, 3, Selection("m")) == ["c", "a", "c"]
+    pool.accounts["b"].enable()
+    assert "b" in chosen(pool, 3, Selection("m"), now=START + 60)
+
+
 async def test_excluded_accounts_are_not_chosen_again(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b@o c@o")
     tried: list[str] = []
@@ -288,8 +308,13 @@ async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir
     assert pool.accounts["a"] is a
     assert a.in_flight == 3
     assert chosen(pool, 2) == ["a", "a"]
+    await pool.reconfigure(provider(settings.model_copy(update={"strategy": "round_robin", "accounts": {}})))
+    await pool.reconfigure(provider(settings.model_copy(update={"strategy": "least_used", "accounts": {}})))
+    used(pool.accounts["b"], 0.5)
+    assert chosen(pool, 3) == ["b"] * 3, "what is in flight still counts"
     a.in_flight -= 3
     assert a.in_flight == 0
+    assert "a" in chosen(pool, 2)
 
 
 async def test_accounts_that_come_and_go(make_pool: Any, state_dir: Any) -> None:

@@ -283,6 +283,25 @@ async def test_the_lock_excludes_other_processes(vault: FileVault, state_dir: Pa
     assert await vault.read("demo", "a", FILE) == b"two"
 
 
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, real = tmp_path / ".aimux.lock", fcntl.flock
+
+    def flock(fd: int, operation: int) -> None:
+        if not removed:
+            removed.append(True)
+            lock.unlink()  # its holder deleted the account, between our open and our flock
+        real(fd, operation)
+
+    removed: list[bool] = []
+    monkeypatch.setattr(fcntl, "flock", flock)
+    grip = files.Grip(tmp_path / FILE)
+    assert not grip.take()
+    assert grip.take()
+    assert not files.Grip(tmp_path / FILE).take()
+    grip.release()
+    grip.release()
+
+
 async def test_a_cancelled_wait_and_a_cancelled_holder_leave_no_lock(vault: FileVault) -> None:
     async def hold(event: asyncio.Event) -> None:
         async with vault.lock("demo", "a", FILE):
