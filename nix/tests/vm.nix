@@ -29,22 +29,13 @@ in
 
   nodes = {
     upstream =
-      { pkgs, ... }:
+      { lib, pkgs, ... }:
       {
         networking.firewall.allowedTCPPorts = [ 9000 ];
         environment.etc."aimux-test/cert.pem".source = "${certificate pkgs}/cert.pem";
         systemd.services.simulator = {
           wantedBy = [ "multi-user.target" ];
-          serviceConfig.ExecStart = "${python pkgs}/bin/python ${pkgs.writeText "simulator.py" ''
-            import asyncio
-            from aimux.simulator import Simulator
-
-            async def main():
-                async with Simulator(host="0.0.0.0", port=9000):
-                    await asyncio.Event().wait()
-
-            asyncio.run(main())
-          ''}";
+          serviceConfig.ExecStart = "${lib.getExe (pkgs.callPackage ../package.nix { })} simulator --host 0.0.0.0 --port 9000";
         };
       };
 

@@ -1,0 +1,109 @@
+"""`aimux seed`: first credentials, put in place by whatever sets a machine up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from aimux.cli.seed import seed_command
+from aimux.simulator import Simulator, credential_file, provider_settings
+from tests.running import ask, serving_file
+
+LOGIN = {"claudeAiOauth": {"accessToken": "sk-ant-oat01-first", "refreshToken": "sk-ant-ort01-first", "expiresAt": 1}}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a login and a state folder of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AIMUX_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "login.json").write_text(json.dumps(LOGIN))
+    return tmp_path
+
+
+def seed(*args: str) -> Result:
+    return CliRunner().invoke(seed_command, args)
+
+
+def test_a_login_is_put_in_place_once(place: Path) -> None:
+    stored = place / "state/claude/.credentials.json"
+    assert seed("claude=login.json").output == "claude/default comes from login.json\n"
+    assert json.loads(stored.read_text()) == LOGIN
+    assert stored.stat().st_mode & 0o777 == 0o600
+    stored.write_text(stored.read_text().replace("first", "renewed"))
+    again = seed("claude=login.json")
+    assert (again.exit_code, again.output) == (0, "claude/default is there already\n")
+    assert "renewed" in stored.read_text()
+
+
+def test_what_is_there_is_not_even_compared(place: Path) -> None:
+    assert seed("claude=login.json").exit_code == 0
+    assert seed("claude=no-such-file").exit_code == 0
+
+
+def test_several_accounts_and_instances(place: Path) -> None:
+    (place / "config.yaml").write_text(yaml.safe_dump({"providers": {"lab": {"type": "claude"}, "claude": {}}}))
+    assert seed("lab=login.json", "claude/work=login.json").exit_code == 0
+    state = place / "state"
+    assert {str(path.relative_to(state)) for path in state.rglob("*.json")} == {
+        "lab/.credentials.json",
+        "claude/work/.credentials.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        ([], 2, "Missing argument"),
+        (["claude"], 2, "'claude' is not PROVIDER=FILE"),
+        (["claude/=x"], 2, "'claude/=x' is not PROVIDER=FILE"),
+        (["=x"], 2, "'=x' is not PROVIDER=FILE"),
+        (["nobody=login.json"], 1, "nobody"),
+        (["claude=no-such-file"], 1, "can't read no-such-file: No such file or directory"),
+        (["claude=config.json"], 1, "config.json is not valid JSON"),
+        (["claude/../x=login.json"], 1, "can't be a name"),
+    ],
+)
+def test_mistakes(place: Path, args: list[str], code: int, says: str) -> None:
+    (place / "config.json").write_text("secret, but not JSON")
+    done = seed(*args)
+    assert done.exit_code == code
+    assert says in done.output
+    assert "secret" not in done.output
+    assert not list(place.rglob("state/**/*.json"))
+
+
+def test_a_provider_that_the_configuration_leaves_out_is_refused(place: Path) -> None:
+    (place / "config.yaml").write_text("providers: [claude]\n")
+    refused = seed("chatgpt=login.json")
+    assert refused.exit_code == 1
+    assert "has no provider 'chatgpt'; it has claude" in refused.output
+
+
+async def test_a_seeded_login_that_is_due_is_renewed_and_kept(place: Path) -> None:
+    """What the NixOS module does, without NixOS: seed, serve, and after a restart go on with the renewed login."""
+    async with Simulator() as upstream:
+        login = json.loads(credential_file(upstream.accounts["claude"]))
+        login["claudeAiOauth"]["expiresAt"] = 1000
+        (place / "login.json").write_text(json.dumps(login))
+        config = place / "config.yaml"
+        settings = {"claude": provider_settings(upstream.url)["claude"]}
+        config.write_text(yaml.safe_dump({"listen": "127.0.0.1:0", "state_dir": "state", "providers": settings}))
+
+        def lives() -> str:
+            assert seed("claude=login.json").exit_code == 0
+            with serving_file(config, place) as address:
+                assert ask(address, "") == "text"
+            stored = json.loads((place / "state/claude/.credentials.json").read_text())
+            token: str = stored["claudeAiOauth"]["accessToken"]
+            return token
+
+        first = await asyncio.to_thread(lives)
+        assert first != login["claudeAiOauth"]["accessToken"]
+        assert await asyncio.to_thread(lives) == first
