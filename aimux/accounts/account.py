@@ -138,7 +138,7 @@ class Account:
     def state(self, now: float) -> AccountState:
         """For people, metrics and health; the choice asks `free_at`."""
         if self.disabled:
-            return AccountState("disabled", "switched off", f"aimux accounts enable {self.name}")
+            return AccountState("disabled", "switched off", f"aimux accounts enable {self.provider}/{self.name}")
         if self.parked is not None:
             return AccountState("parked", self.parked.reason, self.parked.remedy)
         cooldown = max((c for c in (self.hold, self.quota.cooling(now)) if c), key=lambda c: c.until, default=None)

@@ -22,6 +22,10 @@ COMMANDS = {
     "doctor": LazyCommand("aimux.cli.doctor:doctor_command", "Look for whatever keeps aimux from working."),
     "config-schema": LazyCommand("aimux.cli.config_schema:config_schema_command", "Print config.yaml's JSON Schema."),
     "providers": LazyCommand("aimux.cli.providers:providers_command", "List the provider plugins."),
+    "login": LazyCommand("aimux.cli.login:login_command", "Log in to a provider, and keep the account."),
+    "import": LazyCommand("aimux.cli.import_:import_command", "Take over logins of the vendors' own CLIs."),
+    "accounts": LazyCommand("aimux.cli.accounts:accounts_command", "Show the accounts, and change them."),
+    "why": LazyCommand("aimux.cli.why:why_command", "Explain how a request was routed."),
     "migrate": LazyCommand(
         "aimux.cli.migrate:migrate_command", "Take over another gateway's configuration and accounts."
     ),

@@ -1,0 +1,195 @@
+"""`aimux accounts` and what can be done with one account."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from aimux.cli.calls import Backend
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_name_argument = click.argument("name", metavar="[PROVIDER/]NAME")
+
+
+@click.group("accounts", invoke_without_command=True, short_help="Show the accounts, and change them.")
+@config_option
+@_json_option
+@click.pass_context
+def accounts_command(context: click.Context, config: Path | None, as_json: bool) -> None:
+    """Show the accounts: state and why, limits used, when they reset.
+
+    A running server is asked, and obeys at once. Without one, the files in its state folder are read and changed.
+    """
+    if context.invoked_subcommand is None:
+        accounts = _run(config, _all)
+        if as_json:
+            _print_json(accounts)
+        elif accounts:
+            from aimux.cli.show import accounts_table
+
+            accounts_table(accounts)
+        else:
+            click.echo("There is no account yet: aimux login PROVIDER, or aimux import.")
+
+
+@accounts_command.command("show")
+@_name_argument
+@config_option
+@_json_option
+def show_command(name: str, config: Path | None, as_json: bool) -> None:
+    """Show all that is known of an account."""
+    from aimux.cli.show import account_lines
+
+    account = _run(config, lambda backend: find(backend, name))
+    if as_json:
+        _print_json(account)
+    else:
+        account_lines(account)
+
+
+@accounts_command.command("enable")
+@_name_argument
+@config_option
+def enable_command(name: str, config: Path | None) -> None:
+    """Let an account serve again, whoever or whatever took it out."""
+    report(_run(config, lambda backend: _act(backend, name, "enable")))
+
+
+@accounts_command.command("disable")
+@_name_argument
+@config_option
+def disable_command(name: str, config: Path | None) -> None:
+    """Take an account out of service. Its login is kept fresh; open requests end as usual."""
+    report(_run(config, lambda backend: _act(backend, name, "disable")))
+
+
+@accounts_command.command("rename")
+@_name_argument
+@click.argument("new")
+@config_option
+def rename_command(name: str, new: str, config: Path | None) -> None:
+    """Give an account another name. Its state and conversations stay."""
+    report(_run(config, lambda backend: _act(backend, name, "rename", {"name": new.rpartition("/")[2]})))
+
+
+@accounts_command.command("remove")
+@_name_argument
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@config_option
+def remove_command(name: str, yes: bool, config: Path | None) -> None:
+    """Delete an account's credential. A login that is shared with the vendor's CLI stays that CLI's."""
+
+    async def remove(backend: Backend) -> str:
+        account = await find(backend, name)
+        full = _full(account)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(f"{full} would be removed: say --yes.")
+            click.confirm(f"Remove {full}, and its credential with it?", abort=True)
+        await backend.call("DELETE", _path(account))
+        return full
+
+    click.echo(f"{_run(config, remove)} is removed.")
+
+
+@accounts_command.command("refresh")
+@_name_argument
+@config_option
+def refresh_command(name: str, config: Path | None) -> None:
+    """Renew an account's login now, however long it still lasts."""
+    report(_run(config, lambda backend: _act(backend, name, "refresh")))
+
+
+@accounts_command.command("test")
+@_name_argument
+@config_option
+@_json_option
+@click.pass_context
+def test_command(context: click.Context, name: str, config: Path | None, as_json: bool) -> None:
+    """Make the cheapest real call with an account. Exits with 1 where it does not work."""
+    tested = _run(config, lambda backend: _act(backend, name, "test"))
+    full, state = _full(tested["account"]), tested["account"]["status"]
+    if as_json:
+        _print_json(tested)
+    elif tested["ok"]:
+        out = "" if state == "healthy" else f" It is {state}: aimux accounts show {full}"
+        click.echo(f"{full} works: {tested['status']} after {tested['seconds']:.2f} s.{out}")
+    else:
+        answered = f" ({tested['status']})" if tested["status"] else ""
+        remedy = f" → {tested['remedy']}" if tested["remedy"] else ""
+        click.echo(f"{full} does not work{answered}: {tested['reason']}{remedy}", err=True)
+    if not tested["ok"]:
+        context.exit(1)
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _run(config: Path | None, work: Callable[[Backend], Awaitable[Any]]) -> Any:
+    # Imported late: it brings aiohttp, which `aimux --help` does not need.
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting
+
+    async def run() -> Any:
+        async with backend(setting) as opened:
+            return await work(opened)
+
+    setting = Setting(config)
+    return asyncio.run(run())
+
+
+async def _all(backend: Backend) -> list[dict[str, Any]]:
+    from aimux.cli.backend import every_account
+
+    return await every_account(backend)
+
+
+async def find(backend: Backend, name: str) -> dict[str, Any]:
+    """The account that `NAME` or `PROVIDER/NAME` means. Ends the command where that is none, or several."""
+    accounts = await _all(backend)
+    found = [account for account in accounts if name in {account["name"], _full(account)}]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise click.UsageError(f"Which one? {', '.join(map(_full, found))}")
+    near = get_close_matches(name, [text for account in accounts for text in (account["name"], _full(account))], n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(map(_full, accounts)) or 'none'}."
+    raise click.UsageError(f"There is no account {name!r}. {hint}")
+
+
+async def _act(backend: Backend, name: str, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    account = await find(backend, name)
+    return await backend.call("POST", f"{_path(account)}/{verb}", body)
+
+
+def _full(account: dict[str, Any]) -> str:
+    return f"{account['provider']}/{account['name']}"
+
+
+def _path(account: dict[str, Any]) -> str:
+    return f"/accounts/{_full(account)}"
+
+
+def report(account: dict[str, Any]) -> None:
+    """One line: whose it is and how it fares."""
+    from aimux.cli.show import expiry, state
+
+    now = datetime.now(UTC)
+    expires = f"; expires {expiry(account, now)}" if account["expires_at"] else ""
+    click.echo(f"{_full(account)}: {state(account, now)}{expires}")
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

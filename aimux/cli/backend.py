@@ -1,0 +1,46 @@
+"""What the account commands work on: the running server that the configuration names, or else its files."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aimux.cli.files import Files, local_desk
+from aimux.cli.server import listening, server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aimux.cli.calls import Backend, Setting
+
+
+@asynccontextmanager
+async def backend(setting: Setting) -> AsyncIterator[Backend]:
+    """The server if one listens there, else the files. Says on stderr which it is."""
+    address = await listening(setting.config)
+    if address is not None:
+        click.echo(f"Using the server at {address}.", err=True)
+        async with server(setting, address) as opened:
+            yield opened
+        return
+    click.echo(f"No server listens on {setting.config.listen}: using {setting.config.state_dir}.", err=True)
+    async with local_desk(setting) as desk:
+        files = Files(desk)
+        try:
+            yield files
+        finally:
+            await files.close()
+
+
+async def every_account(backend: Backend) -> list[dict[str, Any]]:
+    """All accounts, by provider and name."""
+    found: list[dict[str, Any]] = []
+    query: dict[str, str | int] = {"limit": 1000}
+    while True:
+        page = await backend.call("GET", "/accounts", query=query)
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        query["after"] = page["next"]

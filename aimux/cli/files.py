@@ -1,0 +1,89 @@
+"""The same operations without a server: in this process, on the credential files and the state file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import click
+
+from aimux.accounts import AccountPool, ControlHttp, FileVault, PoolOptions, StateFile, VaultError
+from aimux.admin import Api, Desk
+from aimux.admin.problems import Problem, Refused
+from aimux.cli.calls import ApiRefused
+from aimux.config import provider_instances
+from aimux.gateway import Journal
+from aimux.relay.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from aimux.cli.calls import Setting
+
+
+class Files:
+    """The same operations in this process, on the credential files and the state file."""
+
+    live = False
+
+    def __init__(self, desk: Desk) -> None:
+        self._api = Api(desk)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str | int] | None = None,
+    ) -> dict[str, Any]:
+        try:
+            operation, parameters = self._api.find(method, path)
+        except Refused as refused:
+            raise ApiRefused(refused.problem) from None
+        raw = json.dumps(body).encode() if body is not None else b""
+        answer = await self._api.run(operation, parameters, urlencode(query or {}), raw)
+        if answer.status >= 400:
+            raise ApiRefused(Problem.model_validate_json(answer.body))
+        return json.loads(answer.body) if answer.body else {}
+
+    async def close(self) -> None:
+        """Wait for what was begun: a login half renewed would be lost."""
+        await self._api.close()
+
+
+@asynccontextmanager
+async def local_desk(setting: Setting) -> AsyncIterator[Desk]:
+    """A desk over the files alone, for the user who owns them."""
+    config = setting.config
+    _refuse_strangers(config.state_dir)
+    logging.getLogger("aimux.accounts").setLevel(logging.ERROR)  # what it warns of is in the accounts' state
+    vault, http, relay = FileVault(config.state_dir), ControlHttp(), Pool(connect_timeout=config.connect_timeout)
+    options = PoolOptions(
+        refresh_before_expiry=config.refresh_before_expiry, state=StateFile(config.state_dir / "accounts.json")
+    )
+    providers = provider_instances(config, setting.plugins.providers)
+    pools = {name: AccountPool(provider, vault, http, options=options) for name, provider in providers.items()}
+    try:
+        for pool in pools.values():
+            await pool.load()
+        yield Desk(pools, vault, http, relay, Journal())
+    except VaultError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        await relay.close()
+        await http.close()
+
+
+def _refuse_strangers(state_dir: Path) -> None:
+    """Files that root writes, the service's user could neither read nor lock."""
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        return
+    if owner != os.geteuid():
+        raise click.ClickException(f"{state_dir} belongs to another user: run this as that user (sudo -u '#{owner}' …)")

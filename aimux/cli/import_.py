@@ -1,0 +1,197 @@
+"""`aimux import`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aimux.cli.calls import Backend, Setting
+    from aimux.plugin import Credential, Provider
+
+MAX_SIZE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A credential file that a provider can read."""
+
+    path: Path
+    provider: Provider
+    credential: Credential
+    raw: bytes = field(repr=False)
+
+
+@click.command("import", short_help="Take over logins of the vendors' own CLIs.")
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--provider", metavar="NAME", help="Whose login it is, where the file does not tell.")
+@click.option("--account", metavar="NAME", help="The account's name; without it: default, or one after the person.")
+@click.option("--link", is_flag=True, help="Share the login with the vendor's CLI instead of copying it.")
+@click.option("--force", is_flag=True, help="Replace an account of that name without asking.")
+@config_option
+def import_command(
+    path: Path | None, provider: str | None, account: str | None, link: bool, force: bool, config: Path | None
+) -> None:
+    """Take over logins that the vendors' own CLIs have on this machine, or the login in PATH (a file or folder).
+
+    A copy of a login that gets renewed is for machines where the vendor's CLI is used no more: of two that renew the
+    same login, one loses it. With --link both use, and renew, the same file.
+    """
+    from aimux.cli.calls import Setting
+    from aimux.config import provider_instances
+
+    setting = Setting(config)
+    providers = provider_instances(setting.config, setting.plugins.providers)
+    if provider is not None:
+        if provider not in providers:
+            raise click.UsageError(f"There is no provider {provider!r}; there are: {', '.join(providers) or 'none'}.")
+        providers = {provider: providers[provider]}
+    found = [read_given(path, providers)] if path and path.is_file() else list(search(path, providers))
+    if not found:
+        places = f"in {path}" if path else "on this machine, where the vendors' CLIs keep theirs"
+        raise click.ClickException(f"there is no login {places}: give a PATH, or use aimux login")
+    if account is not None and len(found) > 1:
+        where = ", ".join(f"{login.path} ({login.provider.instance})" for login in found)
+        raise click.UsageError(f"There are {len(found)} logins, and one name: {where}. Give one PATH, or --provider.")
+    asyncio.run(_import(setting, found, account, link=link, force=force))
+
+
+async def _import(setting: Setting, found: list[Login], account: str | None, *, link: bool, force: bool) -> None:
+    from aimux.cli.backend import backend
+
+    async with backend(setting) as opened:
+        for login in found:
+            if link:
+                await _link(opened, setting, login, account, force=force)
+            else:
+                await _copy(opened, login, account, force=force)
+
+
+# --- finding logins --------------------------------------------------------------------------------------------------
+
+
+def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[Login]:
+    """The vendors' own logins on this machine, or in a folder (a home, or a CLI's own). The first good file in each
+    place counts: what else may lie there is older."""
+    # Of several instances of one plugin, the one with its own name; for another there is --provider.
+    first: dict[str, Provider] = {}
+    for provider in sorted(providers.values(), key=lambda provider: provider.instance != provider.name):
+        first.setdefault(provider.name, provider)
+    for provider in first.values():
+        seen: set[str] = set()
+        for files in _places(folder, provider).values():
+            refused = []
+            for path in files:
+                try:
+                    login = _read(path, provider)
+                except click.ClickException as error:
+                    refused.append(f"{path} is no login of {provider.instance}: it {error.message}")
+                    continue
+                if login.credential.secret not in seen:
+                    seen.add(login.credential.secret)
+                    yield login
+                break
+            else:
+                for line in refused:
+                    click.echo(line, err=True)
+
+
+def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
+    """Files that are there, by the folder that they are in."""
+    if folder is None:
+        paths = provider.vendor_logins(os.environ, Path.home())
+    else:
+        in_home = provider.vendor_logins({}, folder)
+        paths = [*in_home, *(folder / path.name for path in in_home)]
+    found: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        if path.is_file():
+            found.setdefault(path.parent, []).append(path)
+    return found
+
+
+def read_given(path: Path, providers: Mapping[str, Provider]) -> Login:
+    """A file that the person named, with the provider that can read it. Ends the command where that isn't one."""
+    found, reasons = [], {}
+    for name, provider in providers.items():
+        try:
+            found.append(_read(path, provider))
+        except click.ClickException as error:
+            reasons[name] = error.message
+    # `{"api_key": …}` fits everywhere: then whoever knows the vendor's own tokens by their looks.
+    own = [login for login in found if login.provider.vendor_token_advice(login.credential.secret)]
+    if len(own) == 1 or len(found) == 1:
+        return (own if len(own) == 1 else found)[0]
+    if found:
+        names = ", ".join(login.provider.instance for login in found)
+        raise click.UsageError(f"{path} could be a login of {names}: say --provider.")
+    why = "; ".join(f"{name}: it {reason}" for name, reason in reasons.items())
+    raise click.ClickException(f"{path} can't be read as a login. {why}")
+
+
+def _read(path: Path, provider: Provider) -> Login:
+    from aimux.plugin import CredentialError
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SIZE + 1)
+        if len(raw) > MAX_SIZE:
+            raise CredentialError("is no credential file: it is larger than 1 MiB")
+        return Login(path, provider, provider.parse_credential(raw), raw)
+    except OSError as error:
+        raise click.ClickException(f"can't be read: {error.strerror}") from None
+    except CredentialError as error:
+        raise click.ClickException(str(error)) from None
+
+
+# --- taking them over ------------------------------------------------------------------------------------------------
+
+
+async def _copy(backend: Backend, login: Login, account: str | None, *, force: bool) -> None:
+    from aimux.cli.login import save
+
+    try:
+        text = login.raw.decode()
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{login.path} is not UTF-8 text") from None
+    body = {"provider": login.provider.instance, "file": text, "name": account, "replace": force}
+    click.echo(f"{login.path}:")
+    await save(backend, body)
+    if login.credential.renewable:
+        click.echo("  Only one program can go on renewing this login, and the other is logged out by that: stop using")
+        click.echo("  it there, or have both use the same file: aimux import --link")
+
+
+async def _link(backend: Backend, setting: Setting, login: Login, account: str | None, *, force: bool) -> None:
+    """Made on the files in any case: a running server sees it at its next look, which the last call brings about."""
+    from aimux.accounts import FileVault
+    from aimux.admin.desk import choose_name
+    from aimux.cli.accounts import report
+    from aimux.cli.files import local_desk
+    from aimux.cli.login import ask_to_replace
+
+    instance, file_name = login.provider.instance, login.provider.credential_file
+    async with local_desk(setting) as desk:
+        accounts = desk.pool(instance).accounts
+        name = account or choose_name(login.credential, accounts)
+        vault = desk.vault
+        assert isinstance(vault, FileVault)
+        if name in accounts:
+            if (await vault.links(instance, file_name)).get(name) == os.path.realpath(login.path):  # noqa: ASYNC240
+                click.echo(f"{instance}/{name} is linked to {login.path} already.")
+                return
+            if not force:
+                ask_to_replace(f"{instance}/{name}")
+            await vault.delete(instance, name, file_name)
+        await vault.link(instance, name, file_name, login.path)
+    click.echo(f"{login.path} is shared:")
+    report(await backend.call("GET", f"/accounts/{instance}/{name}"))

@@ -1,0 +1,179 @@
+"""The running server that the configuration names: where it is, how it is trusted, and the key that it wants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import aiohttp
+import click
+from yarl import URL
+
+from aimux.admin import KEY_FILE
+from aimux.admin.key import read_key
+from aimux.admin.openapi import BASE
+from aimux.admin.problems import Problem
+from aimux.cli.calls import ApiRefused
+from aimux.config import admin_token
+from aimux.config.environment import KEY_VARIABLE
+from aimux.config.files import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from aimux.cli.calls import Setting
+    from aimux.config import Config
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 180.0
+"""A renewal may wait for another process's lock, and a test for an upstream."""
+
+
+class Server:
+    """Over HTTP."""
+
+    live = True
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, key_from: str) -> None:
+        self._session = session
+        self._address = address
+        self._key_from = key_from
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str | int] | None = None,
+    ) -> dict[str, Any]:
+        url = URL(BASE + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
+        try:
+            async with self._session.request(method, url, json=body, allow_redirects=False) as answer:
+                raw = await answer.read()
+                status, kind = answer.status, answer.content_type
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise click.ClickException(f"{self._address}: {_why(error)}") from None
+        if status < 300 and (not raw or kind == "application/json"):
+            return json.loads(raw) if raw else {}
+        if status == 401:
+            raise click.ClickException(
+                f"the server at {self._address} does not accept the admin key of {self._key_from}; does it use another"
+                " configuration?"
+            )
+        if kind == "application/problem+json":
+            raise ApiRefused(Problem.model_validate_json(raw))
+        raise click.ClickException(
+            f"what answers at {self._address} is no aimux with an admin API (status {status}): check `listen`"
+        )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerFingerprintMismatch):
+        return "it shows another certificate than the configuration's"
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it broke the connection off; is `tls` there the same as in this configuration?"
+    return str(error)
+
+
+async def listening(config: Config) -> str | None:
+    """The address of whatever listens where the configuration says, or None."""
+    listen = config.listen
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            if listen.unix_path is not None:
+                _, writer = await asyncio.open_unix_connection(listen.unix_path)
+                address = f"unix:{listen.unix_path}"
+            elif not listen.port:
+                return None  # the system chooses one at each start
+            else:
+                url = _base(config)
+                assert url.host is not None
+                _, writer = await asyncio.open_connection(url.host, listen.port)
+                address = str(url)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return None
+    except TimeoutError:
+        raise click.ClickException(f"{listen} does not answer") from None
+    except OSError as error:
+        raise click.ClickException(f"{listen} can't be reached: {error.strerror or error}") from None
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return address
+
+
+def _base(config: Config) -> URL:
+    """Every address of the machine includes loopback."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.listen.host, config.listen.host)  # noqa: S104
+    scheme = "https" if config.tls.enabled else "http"
+    if config.listen.unix_path is not None:
+        return URL.build(scheme=scheme, host="localhost")
+    return URL.build(scheme=scheme, host=host, port=config.listen.port)
+
+
+@asynccontextmanager
+async def server(setting: Setting, address: str) -> AsyncIterator[Server]:
+    """Connections that trust the server's certificate and show it the admin key."""
+    config, (key, key_from) = setting.config, _key(setting)
+    connector: aiohttp.BaseConnector
+    if config.listen.unix_path is not None:
+        connector = aiohttp.UnixConnector(config.listen.unix_path)
+    else:
+        connector = aiohttp.TCPConnector(ssl=_certificate(config) if config.tls.enabled else True)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
+    # Never through a proxy, which would see the key.
+    async with aiohttp.ClientSession(
+        _base(config),
+        connector=connector,
+        timeout=timeout,
+        headers={"authorization": f"Bearer {key}"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    ) as session:
+        yield Server(session, address, key_from)
+
+
+def _certificate(config: Config) -> aiohttp.Fingerprint:
+    """The server's certificate itself is what we trust: its names need not be ours, nor its issuer known here."""
+    path = config.tls.cert_path or config.state_dir / "tls" / "cert.pem"
+    try:
+        text = read_text(path)
+        first, end = text.index("-----BEGIN CERTIFICATE-----"), text.index("-----END CERTIFICATE-----")
+        der = ssl.PEM_cert_to_DER_cert(text[first:end] + "-----END CERTIFICATE-----")
+    except OSError as error:
+        raise click.ClickException(f"the server's certificate: {error}") from None
+    except ValueError:
+        raise click.ClickException(f"{path} holds no certificate") from None
+    return aiohttp.Fingerprint(sha256(der).digest())
+
+
+def _key(setting: Setting) -> tuple[str, str]:
+    """The admin key and where it comes from: $AIMUX_ADMIN_TOKEN, else the configuration, else the server's own."""
+    admin, made = setting.config.admin, setting.config.state_dir / KEY_FILE
+    if key := os.environ.get(KEY_VARIABLE, "").strip():
+        return key, KEY_VARIABLE
+    file = admin.token_file.path if admin.token_file is not None else None if admin.configured else made
+    if file is None:
+        key = admin_token(setting.path, environ=os.environ, providers=setting.plugins.providers) or ""
+        if not key:
+            raise click.ClickException(f"the configuration holds only a hash of the admin token: set {KEY_VARIABLE}")
+        return key, "admin.token"
+    try:
+        key = (read_key(file) if file == made else read_text(file)) or ""
+    except OSError as error:
+        why = error.strerror or error
+        raise click.ClickException(
+            f"the admin key in {file} can't be read ({why}): run this as the server's user, or set {KEY_VARIABLE}"
+        ) from None
+    if not key:
+        raise click.ClickException(f"there is no admin key in {file}; does the server use another configuration?")
+    return key, str(file)

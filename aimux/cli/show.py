@@ -1,0 +1,125 @@
+"""How accounts look on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COLUMNS = ("PROVIDER", "NAME", "KIND", "PLAN", "STATE", "EXPIRES", "LIMITS", "LAST USED")
+_STYLES = {"healthy": "green", "cooling": "yellow", "parked": "bold red", "disabled": "dim"}
+
+
+def account_row(account: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
+    """One cell for each of COLUMNS."""
+    return (
+        account["provider"],
+        account["name"],
+        account["kind"] or "-",
+        account["plan"] or "-",
+        state(account, now),
+        expiry(account, now),
+        ", ".join(limit(window, now) for window in account["limits"]) or "-",
+        ago(account["last_used"], now),
+    )
+
+
+def state(account: Mapping[str, Any], now: datetime) -> str:
+    """The status and why."""
+    text: str = account["status"]
+    if account["until"]:
+        text += f" for {span(account['until'], now)}"
+    if account["reason"]:
+        text += f": {account['reason']}"
+    return text + (f" → {account['remedy']}" if account["remedy"] else "")
+
+
+def expiry(account: Mapping[str, Any], now: datetime) -> str:
+    """When its access token ends, and whether that matters."""
+    if account["expires_at"] is None:
+        return "-"
+    left = _seconds(account["expires_at"], now)
+    text = f"in {_span(left)}" if left > 0 else f"{_span(-left)} ago"
+    return text if account["renewable"] else f"{text} (for good)"
+
+
+def limit(window: Mapping[str, Any], now: datetime) -> str:
+    """`5h 42 % (resets in 2 h)`."""
+    used = window["status"] if window["used"] is None else f"{window['used'] * 100:.0f} %"
+    resets = f" (resets in {span(window['resets_at'], now)})" if window["resets_at"] else ""
+    return f"{window['name']} {used}{resets}"
+
+
+def ago(when: str | None, now: datetime) -> str:
+    """`3 min ago`, or `never`."""
+    return "never" if when is None else f"{_span(-_seconds(when, now))} ago"
+
+
+def span(when: str, now: datetime) -> str:
+    """From now until then."""
+    return _span(_seconds(when, now))
+
+
+def _seconds(when: str, now: datetime) -> float:
+    return (datetime.fromisoformat(when) - now).total_seconds()
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
+    """Print them: a table on a terminal, aligned columns in a pipe."""
+    now = datetime.now(UTC)
+    rows = [account_row(account, now) for account in accounts]
+    if sys.stdout.isatty():
+        _rich_table(rows, [account["status"] for account in accounts])
+        return
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    for row in (COLUMNS, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(rows: Sequence[Sequence[str]], statuses: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold", ratio=3 if name in {"STATE", "LIMITS"} else None)
+    for row, status in zip(rows, statuses, strict=True):
+        table.add_row(*(Text(cell, _STYLES[status] if i == 4 else "") for i, cell in enumerate(row)))
+    Console(highlight=False).print(table)
+
+
+def account_lines(account: Mapping[str, Any]) -> None:
+    """Print all that is known of one."""
+    now = datetime.now(UTC)
+    click.echo(f"{account['provider']}/{account['name']}")
+    lines = {
+        "kind": account["kind"] or "unknown: its credential can't be read",
+        "plan": account["plan"],
+        "email": account["email"],
+        "organization": account["organization"],
+        "state": state(account, now),
+        "expires": expiry(account, now) + (", aimux renews it" if account["renewable"] else ""),
+        "limits": "\n".join(limit(window, now) for window in account["limits"]),
+        "last used": ago(account["last_used"], now),
+        "in flight": str(account["in_flight"]),
+        "weight": f"{account['weight']:g}, priority {account['priority']}",
+        "groups": ", ".join(account["groups"]),
+        "shared": account["shared_with"],
+        "set in": "the configuration" if account["configured"] else None,
+    }
+    for name, value in lines.items():
+        for index, line in enumerate((value or "").splitlines()):
+            click.echo(f"  {name if not index else '':<13} {line}")

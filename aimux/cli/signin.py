@@ -1,0 +1,78 @@
+"""The three ways in which a person signs in: a browser here, a code to paste, a code to type elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import webbrowser
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import click
+from yarl import URL
+
+from aimux.accounts.login import LIFETIME, Finished, Logins, read_answer
+from aimux.cli.loopback import loopback
+from aimux.plugin import LoginError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from aimux.plugin import DeviceCode, Http, Provider
+
+
+async def with_browser(provider: Provider, http: Http) -> bytes:
+    """Open a browser and wait for it to come back. Raises LoginError, NoPort."""
+    async with loopback(provider.loopback_ports) as waiting:
+        redirect_uri = provider.redirect_uri("loopback", waiting.port)
+        logins: Logins[None] = Logins(http)
+        started = logins.begin(provider, redirect_uri, None)
+        click.echo(f"Sign in with your browser. If none opens, go to\n\n  {started.authorization_url}\n")
+        await asyncio.to_thread(webbrowser.open, started.authorization_url)
+        with _spinner("Waiting for the browser to come back (Ctrl-C ends it)"):
+            try:
+                async with asyncio.timeout(LIFETIME):
+                    answer = await waiting.wait(URL(redirect_uri).path, started.state)
+            except TimeoutError:
+                raise LoginError("nobody signed in within ten minutes: start again") from None
+            return (await logins.finish(provider.instance, answer)).raw
+
+
+async def with_paste(provider: Provider, http: Http) -> bytes:
+    """Show the address and ask for what it ended with. Raises LoginError."""
+    logins: Logins[None] = Logins(http)
+    started = logins.begin(provider, provider.redirect_uri("paste", 0), None)
+    click.echo(f"Sign in with any browser at\n\n  {started.authorization_url}\n")
+    click.echo("Then copy the code that it shows, or the address of the page that it ends at (which may not load).")
+    # Blocking is fine here: nothing else is under way.
+    answer = read_answer(click.prompt("Code or address", err=True))
+    if not answer.state:
+        raise LoginError("that is only a part of the code: copy all of CODE#STATE, or the whole address")
+    return (await logins.finish(provider.instance, answer)).raw
+
+
+async def with_device(provider: Provider, http: Http) -> bytes:
+    """Show the code and wait until it was typed. Raises LoginError."""
+    logins: Logins[None] = Logins(http)
+    name, device = await logins.device_begin(provider, None)
+    click.echo(f"On any device, open\n\n  {device.verification_url}\n\nand type the code\n\n  {device.user_code}\n")
+    with _spinner("Waiting for the code to be confirmed (Ctrl-C ends it)"):
+        return (await _polled(logins, provider, name, device)).raw
+
+
+async def _polled(logins: Logins[None], provider: Provider, name: str, device: DeviceCode) -> Finished[None]:
+    while True:
+        finished = await logins.device_poll(provider.instance, name)
+        if finished is not None:
+            return finished
+        await asyncio.sleep(device.interval)
+
+
+def _spinner(text: str) -> AbstractContextManager[object]:
+    """On a terminal; a line of text elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        return Console(stderr=True).status(text)
+    click.echo(f"{text} …", err=True)
+    return nullcontext()

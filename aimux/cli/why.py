@@ -1,0 +1,57 @@
+"""`aimux why`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("why", short_help="Explain how a request was routed.")
+@click.argument("request_id", metavar="REQUEST-ID")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
+    """Explain how a request was routed: which accounts were asked, and what came of it.
+
+    REQUEST-ID is the `x-request-id` of its answer. The server remembers its last 10,000 requests.
+    """
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting
+
+    async def explain() -> dict[str, Any]:
+        async with backend(setting) as opened:
+            if not opened.live:
+                raise click.ClickException("Requests are remembered by the running server only, and there is none.")
+            return await opened.call("GET", f"/requests/{quote(request_id, safe='')}")
+
+    setting = Setting(config)
+    found = asyncio.run(explain())
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    who = f" for {found['user']}" if found["user"] else ""
+    model = f", model {found['model']}" if found["model"] else ""
+    click.echo(f"{found['time']}  {found['method']} {found['path']}{who}{model}")
+    for step in found["steps"]:
+        what = f"{step['provider']}/{step['account']}: {step['status'] or 'no answer'}, {step['action']}"
+        reason = f" ({step['reason']})" if step["reason"] else ""
+        click.echo(f"  +{step['seconds']:.3f} s  {what}{reason}")
+    result = found["status"] or "nothing, it had left"
+    error = f", {found['error']}" if found["error"] else ""
+    click.echo(f"  +{found['seconds']:.3f} s  the client got {result}{error}; {_size(found)}")
+
+
+def _size(found: dict[str, Any]) -> str:
+    text = f"{found['bytes_in']} bytes in, {found['bytes_out']} out"
+    if tokens := found["tokens"]:
+        text += f"; tokens: {tokens['input']} in, {tokens['cache_read']} of the cache, {tokens['output']} out"
+    return text
