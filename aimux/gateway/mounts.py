@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from aimux.config.routes import RESERVED
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -31,12 +32,16 @@ class MountTable:
 
     def __init__(self, mounts: Mapping[str, str]) -> None:
         """`mounts`: prefix → provider's instance name, as in the configuration."""
-        self._mounts = {prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()}
+        self._mounts: dict[str, Mount | None] = {
+            prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()
+        }
+        if "" in self._mounts:  # below the root lie aimux's own paths too
+            self._mounts |= dict.fromkeys(RESERVED)
         self._depths = sorted({prefix.count("/") for prefix in self._mounts}, reverse=True)
 
     @property
     def mounts(self) -> list[Mount]:
-        return list(self._mounts.values())
+        return [mount for mount in self._mounts.values() if mount is not None]
 
     def find(self, target: str) -> tuple[Mount, str] | None:
         """The mount and the target below it, which begins with "/"."""
@@ -48,8 +53,11 @@ class MountTable:
                 if end < 0:
                     end = len(path)
                     break
-            mount = self._mounts.get(path[:end])
-            if mount is not None:
+            prefix = path[:end]
+            if prefix in self._mounts:
+                mount = self._mounts[prefix]
+                if mount is None:
+                    return None
                 rest = target[end:]
                 return mount, rest if rest.startswith("/") else "/" + rest
         return None

@@ -30,6 +30,8 @@ ROOT = MountTable({"/": "claude", "/chatgpt": "chatgpt"})
         (ROOT, "/", "claude", "/"),
         (ROOT, "/chatgpt/v1", "chatgpt", "/v1"),
         (ROOT, "/chatgptx/v1", "claude", "/chatgptx/v1"),
+        (ROOT, "/api/hello", "claude", "/api/hello"),
+        (ROOT, "/healthy", "claude", "/healthy"),
     ],
 )
 def test_the_deepest_mount_wins(table: MountTable, target: str, provider: str, below: str) -> None:
@@ -43,6 +45,11 @@ def test_the_deepest_mount_wins(table: MountTable, target: str, provider: str, b
 )
 def test_what_is_not_mounted_is_not_found(target: str) -> None:
     assert TABLE.find(target) is None
+
+
+@pytest.mark.parametrize("target", ["/health", "/ready?x", "/metrics", "/api/v1", "/api/v1/accounts", "/api/v1?x"])
+def test_a_mount_at_the_root_leaves_aimuxs_own_paths_alone(target: str) -> None:
+    assert ROOT.find(target) is None
 
 
 @pytest.mark.parametrize(
