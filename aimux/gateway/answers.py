@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from aimux.relay.errors import RelayError
 
 
+DONE = "done"
+"""A request's error until it is recorded, where the client hung up behind the protocol's last event: it is none."""
+
+
 class Sent(web.StreamResponse):
     """Tells aiohttp's server that the answer is on the wire already, as its own file responses do."""
 

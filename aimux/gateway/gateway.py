@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.accounts import Selection
-from aimux.gateway.answers import SENT, SENT_LAST, ClientSink, error_response, own_lines
+from aimux.gateway.answers import DONE, SENT, SENT_LAST, ClientSink, error_response, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempt, Attempts, Call, Route
 from aimux.gateway.headers import to_client
 from aimux.gateway.models import Target
@@ -117,6 +117,8 @@ class Gateway:
             if self.draining and not self._open:
                 self._idle.set()
             record.duration = time.perf_counter() - started
+            if record.error == DONE:
+                record.error = ""
             if record.provider:
                 if not record.status and record.error not in {"client_gone", "shutdown"}:
                     record.status = response.status
@@ -235,7 +237,7 @@ class Gateway:
             if tap is None or not tap.complete:
                 record.error = "client_gone" if request.transport is None else "shutdown"
             else:
-                record.error = "done"
+                record.error = DONE
             raise
         finally:
             protocol.exchange = None

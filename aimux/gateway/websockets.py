@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import CloseCode
 
-from aimux.gateway.answers import SENT_LAST, own_lines
+from aimux.gateway.answers import DONE, SENT_LAST, own_lines
 from aimux.gateway.headers import to_client
 from aimux.gateway.server import ClientProtocol
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -25,16 +25,15 @@ from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, Handshake
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from aimux.accounts import Account
     from aimux.gateway.attempts import Attempt, Call
     from aimux.metering.metrics import Metrics
-    from aimux.plugin.meters import MessageMeter
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import RequestHead
+    from aimux.plugin.types import RequestHead, Verdict
     from aimux.relay.websocket import End
 
 log = logging.getLogger("aimux.gateway")
 
+RESTARTING = "aimux is restarting"
 _UPGRADES = frozenset({"websocket", "tcp"})
 """Behind these aiohttp reads no further request; other protocols (h2c) may be asked for, and are ignored."""
 
@@ -76,7 +75,7 @@ def handshake(request: web.BaseRequest, provider: Provider, head: RequestHead, *
             ErrorKind.BAD_REQUEST, f"This WebSocket handshake is not acceptable: {error}.", retry=False
         ) from None
     if draining:
-        raise GatewayError(ErrorKind.UNAVAILABLE, "aimux is restarting; connect again.", retry_after=1)
+        raise GatewayError(ErrorKind.UNAVAILABLE, f"{RESTARTING}; connect again.", retry_after=1)
     return Handshake(client, fields)
 
 
@@ -85,20 +84,20 @@ class WebSockets:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._open: set[Session] = set()
+        self._open: set[OpenSocket] = set()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def drain(self) -> None:
         """Close each socket as soon as it is at rest."""
-        for session in list(self._open):
-            session.drain()
+        for socket in list(self._open):
+            socket.drain()
 
     def cut(self) -> None:
         """Close those that are left in the middle of a turn."""
-        for session in list(self._open):
-            session.pipe.close(CloseCode.SERVICE_RESTART, "aimux is restarting")
+        for socket in list(self._open):
+            socket.pipe.close(CloseCode.SERVICE_RESTART, RESTARTING)
 
     async def relay(
         self, request: web.BaseRequest, call: Call, attempt: Attempt, upgrade: Handshake, started: float
@@ -109,24 +108,24 @@ class WebSockets:
         assert isinstance(protocol, ClientProtocol)
         assert transport is not None
         assert upstream is not None
-        session = Session(provider.websocket_meter(call.head), attempt.account)
+        socket = OpenSocket(call, attempt)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(
                 (upgrade.client, transport),
                 (upstream, attempt.exchange.connection.transport),
-                asked=session.asked,
-                answered=session.answered,
+                asked=socket.asked,
+                answered=socket.answered,
             )
             early = attempt.exchange.switch(pipe.upstream)
         except RelayError as error:
             raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
-        session.pipe = pipe
+        socket.pipe = pipe
         transport.write(_answer(call, attempt, upgrade))
         record.status = 101
         record.ttfb = time.perf_counter() - started
         self._metrics.opened(record.provider)
-        self._open.add(session)
+        self._open.add(socket)
         client = _FromClient(pipe.client)
         protocol.exchange = client
         try:
@@ -139,33 +138,37 @@ class WebSockets:
             if request.transport is None:
                 pipe.abort()
             else:
-                pipe.close(CloseCode.SERVICE_RESTART, "aimux is restarting")
+                pipe.close(CloseCode.SERVICE_RESTART, RESTARTING)
                 record.error = "shutdown"
             raise
         finally:
             protocol.exchange = None
-            self._open.discard(session)
+            self._open.discard(socket)
             self._metrics.closed(record.provider)
             record.bytes_in, record.bytes_out = pipe.client.bytes_in, pipe.client.bytes_out
-            record.usage = session.usage
+            record.usage = socket.usage
             # Codex hangs up without a close frame; between two turns that is no abort.
-            gone_at_rest = pipe.error in {"", "client_gone"} and session.at_rest
-            record.error = record.error or ("done" if gone_at_rest else pipe.error)
+            gone_at_rest = pipe.error == "client_gone" and socket.at_rest
+            record.error = record.error or (pipe.error if pipe.error and not gone_at_rest else DONE)
             if pipe.error not in {"", "client_gone"}:
                 log.warning("%s: %s account %s: %s", record.request_id, record.provider, record.account, pipe.detail)
         return SENT_LAST
 
 
-class Session:
-    """What a socket's messages mean: usage, limits of its account, and when it may be closed."""
+class OpenSocket:
+    """What a socket's messages mean: usage, limits of its account, and when the socket may be closed."""
 
     pipe: Pipe
 
-    def __init__(self, meter: MessageMeter | None, account: Account) -> None:
+    def __init__(self, call: Call, attempt: Attempt) -> None:
+        self._call = call
+        self._route = attempt.route
+        self._account = attempt.account
+        self._meter = meter = attempt.route.provider.websocket_meter(call.head)
         self.usage = meter.usage if meter is not None else None
-        self._meter = meter
-        self._account = account
         self._draining = False
+        self._answering = False
+        """The client has something of the present turn's answer."""
 
     @property
     def at_rest(self) -> bool:
@@ -175,9 +178,10 @@ class Session:
     def drain(self) -> None:
         self._draining = True
         if self.at_rest:
-            self.pipe.close(CloseCode.GOING_AWAY, "aimux is restarting")
+            self.pipe.close(CloseCode.GOING_AWAY, RESTARTING)
 
     def asked(self, message: bytes) -> None:
+        self._answering = False
         if self._meter is not None:
             try:
                 self._meter.asked(message)
@@ -185,6 +189,7 @@ class Session:
                 self._drop(error)
 
     def answered(self, message: bytes) -> None:
+        """Called before the message goes on: a socket that is closed here does not send it."""
         meter = self._meter
         if meter is None:
             return
@@ -193,15 +198,31 @@ class Session:
         except Exception as error:  # as above
             self._drop(error)
             return
+        if meter.verdict is not None:
+            verdict, meter.verdict = meter.verdict, None
+            self._judge(verdict)
         if meter.limits:
             self._account.observe(meter.limits, time.time())
             meter.limits = ()
-        if meter.verdict is not None:
-            if meter.verdict.action in {Action.COOL_DOWN, Action.PARK}:
-                self._account.apply(meter.verdict, time.time())
-            meter.verdict = None
+        else:
+            self._answering = True
         if self._draining and meter.complete:
-            self.drain()
+            asyncio.get_running_loop().call_soon(self.drain)  # behind the message
+
+    def _judge(self, verdict: Verdict) -> None:
+        """The account ran into a limit. While the client has nothing of this turn, another account may serve it.
+
+        An account can't be changed under a socket; but a client that is told to come back does, at once and without a
+        word to its user (Codex: 0.3 s), and a limit would end the user's work although other accounts have room.
+        """
+        account, call, now = self._account, self._call, time.time()
+        if verdict.action not in {Action.COOL_DOWN, Action.PARK}:
+            return
+        account.apply(verdict, now)
+        call.note(account.name, 101, verdict.action.value, verdict.reason)
+        if not self._answering and self._route.accounts.select(call.selection, now) is not None:
+            log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
+            self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
 
     def _drop(self, error: Exception) -> None:
         self._meter = None

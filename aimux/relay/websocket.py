@@ -105,9 +105,9 @@ class End(asyncio.Protocol):
     def _pass_on(self) -> None:
         codec, peer = self.codec, self.peer
         for frame in codec.frames_received():
-            peer.codec.relay(frame)
             if frame.opcode < Opcode.CLOSE:
                 self._collect(frame.data, frame.fin)
+            peer.codec.relay(frame)
             frame.data = b""  # the library's parser holds on to its last frame, and an idle socket's may be 900 kB
         peer.flush()
         self.flush()
@@ -236,7 +236,10 @@ class Pipe:
         asked: Callable[[bytes], None],
         answered: Callable[[bytes], None],
     ) -> None:
-        """`asked` and `answered` see each whole message of the client and of the upstream; they must not raise."""
+        """`asked` and `answered` see each whole message of the client and of the upstream; they must not raise.
+
+        They are called before the message's end goes on. If they close the pipe, it does not.
+        """
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error = ""
         """What ended it, if that was not a close frame: `client_gone`, `upstream_lost`, or who broke the protocol."""
