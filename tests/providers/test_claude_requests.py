@@ -25,6 +25,7 @@ def passes(claude: Claude, credential: Credential, head: RequestHead) -> CIMulti
 
 
 def test_an_oauth_account_sends_a_bearer_token_and_the_oauth_beta(claude: Claude) -> None:
+    """lessons.md: ai-mux lets the client's `x-api-key` go upstream, which prefers it."""
     head = request(x_api_key="aimux-token", authorization="Bearer aimux-token", anthropic_version="2023-06-01")
     assert claude.prepare(head, OAUTH) == Upstream(
         "https://api.anthropic.com",
