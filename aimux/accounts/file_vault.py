@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_SIZE = 1024 * 1024
+_TICK_NS = 100_000_000
 _IN_PLACE = "%s is written in place, for its folder or mount allows no rename; mount the folder instead of the file"
 
 
@@ -276,7 +278,10 @@ def _tag(path: Path) -> str | None:
         return "dangling" if path.is_symlink() else None
     except OSError as error:
         return f"unreadable:{error.errno}"
-    return f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    tag = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    # File times move in ticks of some milliseconds: a second change within one would not show. So a file that changed
+    # just now gets another tag when it has come to rest, and is read once more.
+    return tag if abs(time.time_ns() - info.st_ctime_ns) > _TICK_NS else f"{tag}:moving"
 
 
 _REMEDIES = {

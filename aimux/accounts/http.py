@@ -38,7 +38,10 @@ class ControlHttp:
     ) -> HttpAnswer:
         if self._session is None:
             self._session = aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
-        target = URL(url)
+        try:
+            target = URL(url)
+        except ValueError:
+            raise HttpUnavailable("a URL from the settings is not valid") from None
         try:
             async with self._session.request(
                 method,
@@ -56,7 +59,7 @@ class ControlHttp:
                         raise HttpUnavailable(f"{target.host} answered with more than {MAX_BODY} bytes")
                 return HttpAnswer(answer.status, answer.headers, bytes(body))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise HttpUnavailable(f"{target.host} {_what(error, timeout)}") from None
+            raise HttpUnavailable(f"{target.host or 'a URL without a host'} {_what(error, timeout)}") from None
 
     async def close(self) -> None:
         if self._session is not None:
@@ -79,6 +82,6 @@ def _what(error: Exception, timeout: float) -> str:
         case aiohttp.ClientConnectorError() | aiohttp.ClientOSError():
             return f"can't be reached ({error.strerror or 'no connection'})"
         case aiohttp.InvalidURL():
-            return "is part of a URL that is not valid"
+            return "is in a URL that is not valid"
         case _:
             return f"broke the connection off ({type(error).__name__})"

@@ -85,8 +85,7 @@ class AccountPool:
         two excluded attempts 7 (timeit, CPython 3.11, one shared core).
         """
         if self._rearrange:
-            self._rearrange = False
-            self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed)
+            self._arrange()
         self._index.settle(now)
         session = selection.session
         if selection.pinned is not None:
@@ -160,6 +159,8 @@ class AccountPool:
             for name, tag in sorted(tags.items()):
                 if self._tags.get(name) != tag:
                     await self._load(name, tag)
+            if self._rearrange:
+                self._arrange()
 
     async def reconfigure(self, provider: Provider) -> None:
         """Take new settings. Live state, requests under way and conversations stay."""
@@ -258,6 +259,10 @@ class AccountPool:
             quota.absorb(account.quota, self.options.clock())  # the same login, that now says whose it is
         account.quota = quota
         self._rearrange = True
+
+    def _arrange(self) -> None:
+        self._rearrange = False
+        self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed)
 
     def _settings(self, name: str) -> AccountSettings:
         return self.provider.settings.accounts.get(name) or AccountSettings()

@@ -165,8 +165,7 @@ class Machine(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         if self.pool._rearrange:
-            self.pool._rearrange = False
-            self.pool._index.arrange(self.pool.accounts.values(), self.strategy, lambda: None)
+            self.pool._arrange()
         self.pool._index.settle(self.clock())
 
     @precondition(lambda self: any(known.in_flight for known in self.known.values()))

@@ -8,6 +8,7 @@ import fcntl
 import os
 import resource
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -483,12 +484,18 @@ async def test_what_a_killed_writer_left_is_swept(vault: FileVault, state_dir: P
     assert not left.exists()
 
 
-async def test_a_changed_file_changes_its_tag(vault: FileVault, state_dir: Path) -> None:
+async def test_a_changed_file_changes_its_tag(
+    vault: FileVault, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(state_dir, b"one", "a")
     put(state_dir, b"one", "b")
+    moving = await vault.scan("demo", FILE)
+    later = time.time_ns() + 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
     before = await vault.scan("demo", FILE)
+    assert before["a"] != moving["a"], "a change within the same tick of the file system's clock would not show"
     assert await vault.scan("demo", FILE) == before
-    put(state_dir, b"two", "a")
+    put(state_dir, b"three", "a")
     after = await vault.scan("demo", FILE)
     assert after["a"] != before["a"]
     assert after["b"] == before["b"]

@@ -1,0 +1,123 @@
+"""The control client against real sockets: what it sends, what it refuses, and what its errors don't say."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestServer
+
+from aimux.accounts import ControlHttp
+from aimux.plugin import HttpUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SECRET = "sk-very-secret"
+
+
+async def echo(request: web.Request) -> web.Response:
+    body = (await request.read()).decode()
+    return web.json_response({"method": request.method, "type": request.content_type, "body": body}, status=418)
+
+
+async def redirect(request: web.Request) -> web.Response:
+    raise web.HTTPTemporaryRedirect("/echo")
+
+
+async def set_cookie(request: web.Request) -> web.Response:
+    answer = web.json_response({"cookies": dict(request.cookies)})
+    answer.set_cookie("session", "x")
+    return answer
+
+
+async def big(request: web.Request) -> web.Response:
+    return web.Response(body=b"x" * (1024 * 1024 + 1))
+
+
+async def silent(request: web.Request) -> web.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def cut(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[BaseTestServer]:
+    app = web.Application()
+    for handler in (echo, redirect, set_cookie, big, silent, cut):
+        app.router.add_route("*", f"/{handler.__name__}", handler)
+    async with TestServer(app) as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[ControlHttp]:
+    client = ControlHttp()
+    yield client
+    await client.close()
+    await client.close()
+
+
+async def test_json_form_and_any_status(http: ControlHttp, server: BaseTestServer) -> None:
+    url = str(server.make_url("/echo"))
+    answer = await http.request("POST", url, json={"a": 1})
+    assert answer.status == 418
+    assert answer.json() == {"method": "POST", "type": "application/json", "body": '{"a": 1}'}
+    answer = await http.request("POST", url, form={"a": "1 2"})
+    assert answer.json()["body"] == "a=1+2"
+    assert answer.json()["type"] == "application/x-www-form-urlencoded"
+    assert answer.headers["content-type"].startswith("application/json")
+    assert "body" not in repr(answer)
+
+
+async def test_lesson_17_no_redirect_is_followed(http: ControlHttp, server: BaseTestServer) -> None:
+    answer = await http.request("POST", str(server.make_url("/redirect")), json={"refresh_token": SECRET})
+    assert answer.status == 307
+
+
+async def test_no_cookie_is_kept(http: ControlHttp, server: BaseTestServer) -> None:
+    url = str(server.make_url("/set_cookie"))
+    await http.request("GET", url)
+    assert (await http.request("GET", url)).json() == {"cookies": {}}
+
+
+async def test_a_body_is_bounded(http: ControlHttp, server: BaseTestServer) -> None:
+    with pytest.raises(HttpUnavailable, match="more than 1048576 bytes"):
+        await http.request("GET", str(server.make_url("/big")))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/silent", "did not answer within 0.05 s"), ("/cut", "broke the connection off")],
+)
+async def test_failures_name_the_host_and_nothing_secret(
+    http: ControlHttp, server: BaseTestServer, path: str, message: str
+) -> None:
+    url = str(server.make_url(path).with_query(key=SECRET))
+    headers = {"authorization": f"Bearer {SECRET}"}
+    with pytest.raises(HttpUnavailable) as caught:
+        await http.request(
+            "POST", url, json={"token": SECRET}, headers=headers, timeout=0.05 if "0.05" in message else 30
+        )
+    assert str(caught.value).startswith(f"127.0.0.1 {message}")
+    assert SECRET not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+async def test_nobody_listens(http: ControlHttp, unused_tcp_port: int) -> None:
+    with pytest.raises(HttpUnavailable, match=r"^127.0.0.1 can't be reached \("):
+        await http.request("GET", f"http://127.0.0.1:{unused_tcp_port}/{SECRET}")
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "http://", "ftp://host/", "http://a b/", "http://127.0.0.1:99999/"])
+async def test_a_url_that_is_none(http: ControlHttp, url: str) -> None:
+    with pytest.raises(HttpUnavailable):
+        await http.request("GET", url)

@@ -1,0 +1,139 @@
+"""Cooldowns and windows: until when, and what ends them early."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.accounts.quota import CEILING, Quota
+from aimux.plugin import LimitWindow
+from tests.accounts.support import HOUR, START
+
+FULL = LimitWindow("5h", 1.0, START + 5 * HOUR, status="rejected")
+ROOM = LimitWindow("5h", 0.2, START + 5 * HOUR)
+WEEK = LimitWindow("7d", 0.4, START + 90 * HOUR)
+
+
+def cooled(until: float | None = START + HOUR, *windows: LimitWindow, model: str = "") -> Quota:
+    quota = Quota()
+    quota.observe(windows, START)
+    quota.cool(START, until=until, reason="limited", model=model)
+    return quota
+
+
+@pytest.mark.parametrize(
+    ("until", "windows", "expected"),
+    [
+        (START + HOUR, (), START + HOUR),
+        (START + HOUR, (FULL, WEEK), START + HOUR),
+        (None, (), START + 30),
+        (math.nan, (), START + 30),
+        (START + 0.02, (), START + 1),
+        (START - 99, (), START + 1),
+        (START + 400 * HOUR, (), START + CEILING),
+        (START * 1000, (), START + CEILING),
+        (math.inf, (FULL, WEEK), START + 90 * HOUR),
+        (START + 99 * HOUR, (FULL,), START + 5 * HOUR),
+    ],
+    ids=[
+        "the upstream's reset",
+        "within its windows",
+        "not told",
+        "nonsense",
+        "lesson 8: a floor",
+        "in the past",
+        "lesson 7: a ceiling",
+        "milliseconds taken for seconds",
+        "at most the longest window",
+        "at most the only window",
+    ],
+)
+def test_until_when(until: float | None, windows: tuple[LimitWindow, ...], expected: float) -> None:
+    assert cooled(until, *windows).free_at("") == expected
+
+
+def test_a_limit_without_a_time_does_not_shorten_one_with() -> None:
+    quota = cooled(START + HOUR)
+    quota.cool(START + 1, until=None, reason="limited")
+    assert quota.free_at("") == START + HOUR
+    quota.cool(START + 2, until=START + 60, reason="limited")
+    assert quota.free_at("") == START + 60, "the last word with a time counts"
+
+
+def test_lesson_7_a_window_that_has_room_again_ends_the_cooldown() -> None:
+    quota = cooled(START + 5 * HOUR, FULL)
+    quota.observe([ROOM], START + 2)
+    assert quota.free_at("") == 0
+
+
+def test_but_not_within_its_first_second() -> None:
+    quota = cooled(START + 5 * HOUR, FULL)
+    quota.observe([ROOM], START + 0.9)
+    assert quota.free_at("") == START + 5 * HOUR
+
+
+def test_an_answer_that_was_under_way_proves_nothing_where_no_window_was_full() -> None:
+    quota = cooled(START + HOUR, ROOM)
+    quota.observe([ROOM], START + 10)
+    assert quota.free_at("") == START + HOUR
+    quota.observe([ROOM], START + 60)
+    assert quota.free_at("") == 0, "a minute later it does: the limit was a mistake, or is over"
+
+
+@pytest.mark.parametrize("windows", [(), (FULL,), (ROOM, LimitWindow("7d", 1.0, status="rejected"))])
+def test_what_does_not_end_it(windows: tuple[LimitWindow, ...]) -> None:
+    quota = cooled(START + 5 * HOUR, FULL)
+    quota.observe(windows, START + HOUR)
+    assert quota.free_at("") == START + 5 * HOUR
+
+
+def test_a_models_cooldown_is_ended_by_its_own_kind_of_window_alone() -> None:
+    full = LimitWindow("7d_big", 1.0, START + 90 * HOUR, status="rejected", scope="big")
+    quota = cooled(START + 90 * HOUR, full, model="claude-big")
+    quota.observe([ROOM, WEEK], START + HOUR)
+    assert quota.free_at("claude-big") == START + 90 * HOUR
+    assert quota.free_at("claude-small") == 0
+    quota.observe([ROOM, LimitWindow("7d_big", 0.1, START + 180 * HOUR, scope="big")], START + HOUR)
+    assert quota.free_at("claude-big") == 0
+
+
+def test_the_whole_accounts_cooldown_is_not_ended_by_a_models_window() -> None:
+    quota = cooled(START + HOUR)
+    quota.observe([LimitWindow("7d_big", 0.1, scope="big")], START + 100)
+    assert quota.free_at("") == START + HOUR
+
+
+def test_listeners_hear_of_changes_and_not_of_the_usual_answer() -> None:
+    quota, heard = Quota(), []
+    quota.listeners.append(lambda: heard.append(1))
+    quota.observe([ROOM], START)
+    assert len(heard) == 1
+    quota.observe([ROOM], START + 1)
+    quota.observe([], START + 1)
+    assert len(heard) == 1
+    quota.observe([LimitWindow("5h", 0.3, ROOM.resets_at)], START + 2)
+    quota.cool(START + 3, until=None, reason="limited")
+    assert len(heard) == 3
+
+
+windows = st.builds(
+    LimitWindow,
+    st.sampled_from(["5h", "7d", "7d_big"]),
+    st.none() | st.floats(0, 2),
+    st.none() | st.floats(START - 10, START + 1e6),
+    st.sampled_from(["allowed", "warning", "rejected"]),
+    st.sampled_from([None, "big"]),
+)
+
+
+@given(st.lists(st.lists(windows, max_size=4), max_size=6), st.floats(0, 1e6))
+def test_used_is_a_fraction_and_what_changes_lies_ahead(answers: list[list[LimitWindow]], later: float) -> None:
+    quota = Quota()
+    for answer in answers:
+        quota.observe(answer, START)
+    quota.settle(START + later)
+    assert 0 <= quota.used <= 1
+    assert quota.changes_at > START + later

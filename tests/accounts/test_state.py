@@ -1,0 +1,200 @@
+"""What outlives a restart, and what a broken file does."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.accounts import AccountPool, FileVault, PoolOptions, Selection, StateFile
+from aimux.plugin import Action, LimitWindow, RefreshRejected, Verdict
+from tests.accounts.support import HOUR, START, Clock, TokenServer, credential_file, provider, put
+
+
+class Restarts:
+    """A gateway that can be restarted on its state folder."""
+
+    def __init__(self, state_dir: Path, clock: Clock) -> None:
+        self.state_dir, self.clock = state_dir, clock
+        self.server = TokenServer(clock)
+
+    async def start(self) -> AccountPool:
+        state = StateFile(self.state_dir / "accounts.json", clock=self.clock)
+        options = PoolOptions(clock=self.clock, state=state)
+        pool = AccountPool(provider(), FileVault(self.state_dir), self.server, options=options)
+        await pool.load()
+        return pool
+
+
+@pytest.fixture
+def gateway(state_dir: Path, clock: Clock) -> Restarts:
+    for name in ("a", "b", "c"):
+        put(state_dir, credential_file(f"access-{name}"), name)
+    return Restarts(state_dir, clock)
+
+
+async def test_cooldowns_windows_parked_and_disabled_accounts_survive(gateway: Restarts, clock: Clock) -> None:
+    pool = await gateway.start()
+    a, b, c = pool.accounts.values()
+    full = LimitWindow("5h", 1.0, START + HOUR, status="rejected")
+    a.observe([full, LimitWindow("7d", 0.3, START + 90 * HOUR)], START)
+    a.apply(Verdict(Action.COOL_DOWN, "five hours used up", until=START + HOUR), START)
+    a.apply(Verdict(Action.COOL_DOWN, "big used up", until=START + 2 * HOUR, model="big"), START)
+    b.park("the organization is disabled", "ask its owner")
+    c.disable()
+    used = pool.select(Selection(), START)
+    assert used is None
+    await pool.close()
+
+    clock.pass_(60)
+    pool = await gateway.start()
+    a, b, c = pool.accounts.values()
+    assert (a.state(clock()).status, a.state(clock()).reason) == ("cooling", "five hours used up")
+    assert a.state(clock()).until == START + HOUR
+    assert a.limits["5h"] == full
+    assert b.state(clock()).reason == "the organization is disabled"
+    assert b.state(clock()).remedy == "ask its owner"
+    assert c.state(clock()).status == "disabled"
+    assert pool.select(Selection(), clock()) is None
+
+    clock.pass_(HOUR)
+    assert pool.select(Selection(), clock()) is a
+    assert pool.select(Selection(model="big"), clock()) is None
+    await pool.close()
+
+    clock.pass_(2 * HOUR)
+    pool = await gateway.start()
+    assert pool.accounts["a"].state(clock()).status == "healthy"
+    assert "5h" not in pool.accounts["a"].limits
+    assert pool.accounts["a"].last_used == START + 60 + HOUR
+
+
+async def test_they_are_re_validated_early_by_fresh_headers(gateway: Restarts, clock: Clock) -> None:
+    pool = await gateway.start()
+    a = pool.accounts["a"]
+    a.observe([LimitWindow("5h", 1.0, START + HOUR, status="rejected")], START)
+    a.apply(Verdict(Action.COOL_DOWN, until=START + HOUR), START)
+    await pool.close()
+    clock.pass_(5)
+    pool = await gateway.start()
+    a = pool.accounts["a"]
+    a.observe([LimitWindow("5h", 0.1, START + 5 * HOUR)], clock())
+    assert a.state(clock()).status == "healthy"
+
+
+async def test_a_login_while_the_gateway_was_down_ends_parking(
+    gateway: Restarts, state_dir: Path, clock: Clock
+) -> None:
+    put(state_dir, credential_file(refresh="used", expires_at=START - 1), "a")
+    pool = await gateway.start()
+    with pytest.raises(RefreshRejected):
+        await pool.accounts["a"].renew()
+    await pool.close()
+    pool = await gateway.start()
+    account = pool.accounts["a"]
+    assert account.state(clock()).status == "parked"
+    assert account.renewer is not None
+    assert not account.renewer.due(clock(), HOUR), "a dead token stays dead over a restart"
+    await pool.close()
+    put(state_dir, credential_file("access-new", "refresh-new"), "a")
+    pool = await gateway.start()
+    assert pool.accounts["a"].state(clock()).status == "healthy"
+
+
+BROKEN: list[Any] = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'{"accounts": 3}',
+    b'{"accounts": {"demo": []}}',
+    b'{"accounts": {"demo": {"a": 1}}}',
+    b'{"accounts": {"demo": {"a": {"disabled": []}}}}',
+    b'{"accounts": {"demo": {"a": {"cooldowns": {"": {"until": "x"}}}}}}',
+    b'{"accounts": {"demo": {"a": {"cooldowns": {"": {"until": 1e999, "since": 0, "reason": ""}}}}}}',
+    b'{"accounts": {"demo": {"a": {"cooldowns": {"": {"until": 1e18, "since": 0, "reason": ""}}}}}}',
+    b'{"accounts": {"demo": {"a": {"limits": [{"used": 1}]}}}}',
+    b'{"accounts": {"demo": {"a": {"parked": {"reason": 1}}}}}',
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("raw", BROKEN, ids=range(len(BROKEN)))
+async def test_a_broken_file_counts_as_none_and_is_replaced(
+    gateway: Restarts, state_dir: Path, clock: Clock, raw: bytes
+) -> None:
+    path = state_dir / "accounts.json"
+    path.write_bytes(raw)
+    pool = await gateway.start()
+    assert [account.state(clock()).status for account in pool.accounts.values()] == ["healthy"] * 3
+    pool.accounts["a"].disable()
+    await pool.close()
+    assert json.loads(path.read_bytes())["accounts"]["demo"]["a"] == {"disabled": True}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_keys_of_a_newer_version_are_let_be(gateway: Restarts, state_dir: Path, clock: Clock) -> None:
+    saved = {"accounts": {"demo": {"a": {"disabled": True, "mood": "good"}}, "other": {"x": {"disabled": True}}}}
+    (state_dir / "accounts.json").write_text(json.dumps(saved))
+    pool = await gateway.start()
+    assert pool.accounts["a"].state(clock()).status == "disabled"
+    await pool.close()
+    data = json.loads((state_dir / "accounts.json").read_bytes())
+    assert data["accounts"]["other"] == {"x": {"disabled": True}}, "a provider that isn't loaded now keeps its state"
+
+
+async def test_it_is_written_at_most_every_ten_seconds_and_not_without_need(
+    gateway: Restarts, state_dir: Path, clock: Clock
+) -> None:
+    path = state_dir / "accounts.json"
+    pool = await gateway.start()
+    state = pool.options.state
+    assert state is not None
+    await state.flush()
+    path.unlink()
+    pool.accounts["a"].disable()
+    clock.pass_(9)
+    await state.flush()
+    assert not path.exists()
+    clock.pass_(1)
+    await state.flush()
+    assert json.loads(path.read_bytes())["accounts"]["demo"]["a"]["disabled"]
+    path.unlink()
+    clock.pass_(100)
+    await state.flush()
+    assert not path.exists()
+
+
+async def test_a_full_disk_is_a_complaint_and_tried_again(
+    gateway: Restarts, state_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = await gateway.start()
+    state = pool.options.state
+    assert state is not None
+    pool.accounts["a"].disable()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        await state.flush()
+    assert "No space left" in caplog.text
+    clock.pass_(10)
+    await state.flush()
+    assert json.loads((state_dir / "accounts.json").read_bytes())["accounts"]["demo"]["a"]["disabled"]
+
+
+async def test_no_secret_is_in_it(gateway: Restarts, state_dir: Path) -> None:
+    pool = await gateway.start()
+    for account in pool.accounts.values():
+        account.park("broken")
+    await pool.close()
+    raw = (state_dir / "accounts.json").read_text()
+    assert "access-" not in raw
+    assert "refresh-" not in raw
