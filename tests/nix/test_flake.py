@@ -86,3 +86,14 @@ def test_the_package_depends_on_what_pyproject_says(nix: Nix, repository: Path) 
     assert set(package["nativeCheckInputs"]) - {"pytestcheckhook"} <= _names(
         project["optional-dependencies"]["dev"]
     ) | {"pytestCheckHook"}
+
+
+def test_the_snippets_of_the_documentation_parse(nix: Nix, repository: Path, tmp_path: Path) -> None:
+    text = (repository / "docs/deployment.md").read_text()
+    snippets = re.findall(r"```nix\n(.*?)```", text, re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        file = tmp_path / "snippet.nix"
+        # Lines of a module's body stand without its braces.
+        file.write_text(snippet if snippet.startswith("{") else f"{{ {snippet} }}")
+        nix.run("nix-instantiate", "--parse", str(file))

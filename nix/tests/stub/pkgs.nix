@@ -53,6 +53,7 @@ let
       "pyyaml"
       "rich"
       "uvloop"
+      "websockets"
       "yarl"
       "zstandard"
     ]
