@@ -42,7 +42,7 @@ class ModelRoutes:
             (re.compile(name[1:-1]), targets) for name, targets in models.items() if pattern_kind(name) == "regex"
         ]
         self._default = models.get("default", ())
-        self._empty = not models
+        self.empty = not models
         self.targets = lru_cache(maxsize=REMEMBERED)(self._targets)
 
     def _targets(self, model: str, mounted: str) -> tuple[Target, ...]:
@@ -51,7 +51,7 @@ class ModelRoutes:
         A target that speaks another wire format than the mount can't serve its clients and is passed over.
         """
         own = self._routes[mounted]
-        if not self._empty:
+        if not self.empty:
             targets = tuple(
                 Target(route, target.account_name, None if target.model == model else target.model)
                 for target in self._match(model)
