@@ -169,14 +169,17 @@ async def test_renewals_run_at_most_so_many_at_once(
         put(state_dir, credential_file(f"access-{number}", f"refresh-{number}", expires_at=START), f"a{number}")
     under_way: list[int] = []
     most = 0
+    full = asyncio.Event()
 
     class Counting(TokenServer):
         async def request(self, *args: Any, **named: Any) -> Any:
             nonlocal most
             under_way.append(1)
             most = max(most, len(under_way))
-            for _ in range(5):
-                await asyncio.sleep(0)
+            if len(under_way) == 3:
+                full.set()
+            await full.wait()
+            await asyncio.sleep(0)
             under_way.pop()
             return await server.request(*args, **named)
 
