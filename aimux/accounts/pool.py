@@ -13,11 +13,12 @@ from weakref import WeakValueDictionary
 from aimux.accounts.account import Account
 from aimux.accounts.index import Index
 from aimux.accounts.quota import Quota
-from aimux.accounts.renewal import Renewer, Workshop
+from aimux.accounts.renewal import Renewer
 from aimux.accounts.selection import admits
 from aimux.accounts.sessions import Sessions
 from aimux.accounts.state import restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
+from aimux.accounts.workshop import Workshop
 from aimux.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:

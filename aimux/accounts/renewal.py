@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import random
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimux.accounts.account import fingerprint
@@ -16,13 +15,8 @@ from aimux.plugin.errors import CredentialError, RefreshRejected, RefreshUnavail
 from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
-
     from aimux.accounts.account import Account
-    from aimux.accounts.vault import Vault
-    from aimux.plugin.http import Http
-    from aimux.plugin.provider import Provider
+    from aimux.accounts.workshop import Workshop
     from aimux.plugin.types import Credential
 
 log = logging.getLogger(__name__)
@@ -31,37 +25,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
 YOUNG_MARGIN = 30.0
 """A credential that somebody else just wrote is taken unless it has less than this left."""
-
-
-@dataclass(slots=True)
-class Workshop:
-    """What the renewers of one pool share. It owns their tasks."""
-
-    provider: Provider
-    vault: Vault
-    http: Http
-    margin: float
-    clock: Callable[[], float]
-    on_outcome: Callable[[Account, str], None] | None = None
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-
-    async def scan(self) -> dict[str, str]:
-        return await self.vault.scan(self.provider.instance, self.provider.credential_file)
-
-    def start(self, work: Coroutine[Any, Any, Credential]) -> asyncio.Task[Credential]:
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited for it has got it; perhaps they all left
-
-    async def close(self) -> None:
-        while self.tasks:
-            await asyncio.wait(self.tasks)
 
 
 class Renewer:
@@ -167,9 +130,7 @@ class Renewer:
             account.park(error.reason, error.remedy, dead=True)
             self._tell("rejected")
             raise
-        except RefreshUnavailable as error:
-            return self._unavailable(error, rejected)
-        except VaultError as error:
+        except (RefreshUnavailable, VaultError) as error:
             return self._unavailable(RefreshUnavailable(error.reason, remedy=error.remedy), rejected)
         except CredentialError as error:
             self._unreadable(error)
