@@ -32,13 +32,21 @@ class Flow(Protocol):
 class ClientProtocol(RequestHandler):
     """One client connection. `exchange` is the answer, or the WebSocket, that is streaming to it."""
 
-    __slots__ = ("exchange", "full")
+    __slots__ = ("exchange", "full", "tunnel")
 
     def __init__(self, manager: FrontServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self.exchange: Flow | None = None
         self.full = False
         """The client takes less than it is sent: an answer that starts now starts paused."""
+        self.tunnel: asyncio.Protocol | None = None
+        """Who gets the bytes of a connection that was upgraded."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.tunnel is not None:
+            self.tunnel.data_received(data)  # aiohttp would drop it as soon as the server is going to stop
+        else:
+            super().data_received(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()

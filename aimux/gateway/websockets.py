@@ -133,6 +133,7 @@ class WebSockets:
                 client.pause()
             pipe.start(early)
             protocol.set_parser(cast("Any", client))  # which brings what the client sent right behind its handshake
+            protocol.tunnel = pipe.client
             await pipe.done
         except asyncio.CancelledError:
             if request.transport is None:
@@ -231,7 +232,7 @@ class OpenSocket:
 
 
 class _FromClient:
-    """How aiohttp's server hands on the bytes and the state of a connection that was upgraded."""
+    """How aiohttp's server hands over a connection that was upgraded, and tells of its state."""
 
     __slots__ = ("_end",)
 

@@ -1,0 +1,207 @@
+"""Codex's WebSocket through a real aimux to the simulator, as Codex speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import resource
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from aimux.simulator import Simulator
+from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
+
+PROMPT = {
+    "type": "response.create",
+    "model": "gpt-5.5",
+    "instructions": "You are Codex. " * 3000,
+    "input": [{"role": "user", "content": [{"type": "input_text", "text": "say hi"}]}],
+    "store": False,
+    "stream": True,
+    "prompt_cache_key": "0199-thread",
+}
+
+
+def codex(aimux: Aimux, mount: str = "chatgpt/v1/responses", *, simulator: str = "", **options: Any) -> connect:
+    headers = {
+        "authorization": f"Bearer {TOKEN}",
+        "openai-beta": "responses_websockets=2026-02-06",
+        "session-id": "0199-thread",
+        **({"x-simulator": simulator} if simulator else {}),
+    }
+    url = f"{aimux.address.replace('http', 'ws', 1)}/{mount}"
+    return connect(url, additional_headers=headers, ping_interval=None, max_size=None, proxy=None, **options)
+
+
+async def turn(client: ClientConnection, **changed: Any) -> list[dict[str, Any]]:
+    """The events of one turn."""
+    await client.send(json.dumps(PROMPT | changed))
+    events: list[dict[str, Any]] = []
+    async with asyncio.timeout(30):
+        while not events or events[-1]["type"] not in {"response.completed", "response.failed", "error"}:
+            events.append(json.loads(await client.recv()))
+    return events
+
+
+@asynccontextmanager
+async def running(folder: Path, *others: str, **settings: Any) -> AsyncIterator[tuple[Simulator, Aimux]]:
+    """aimux with the account `default`, and `others` that come after it."""
+    async with Simulator() as sim:
+        config = config_of(sim, folder, **settings)
+        config["providers"]["chatgpt"] |= {
+            "strategy": "priority",
+            "accounts": {name: {"priority": 1} for name in others},
+        }
+        put_account(folder / "state", sim.accounts["chatgpt"])
+        for name in others:
+            put_account(folder / "state", sim.add_account(name, "openai", "oauth"), name)
+        async with serving(folder, config) as aimux:
+            yield sim, aimux
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+async def test_a_session_of_codex(tmp_path: Path, compression: str | None) -> None:
+    async with running(tmp_path) as (sim, aimux):
+        async with codex(aimux, compression=compression, simulator="encode" if compression else "ok") as client:
+            assert client.response is not None
+            told = client.response.headers
+            assert {"x-codex-primary-used-percent", "x-codex-turn-state", "openai-model"} <= {n.lower() for n in told}
+            warm = await turn(client, generate=False)
+            previous = warm[-1]["response"]["id"]
+            used = [warm[-1]["response"]["usage"]]
+            for _ in range(3):
+                events = await turn(client, previous_response_id=previous)
+                assert [event["sequence_number"] for event in events if "sequence_number" in event]
+                assert "say hi" in json.dumps(events[-1]["response"]["output"])
+                previous = events[-1]["response"]["id"]
+                used.append(events[-1]["response"]["usage"])
+            huge = await turn(client, input=[{"role": "user", "content": "x" * 917_000}])
+            used.append(huge[-1]["response"]["usage"])
+            pong = await client.ping()
+            await pong
+        (line,) = await aimux.logged(1)
+        fresh = sum(u["input_tokens"] - u["input_tokens_details"]["cached_tokens"] for u in used)
+        cached = sum(u["input_tokens_details"]["cached_tokens"] for u in used)
+        assert line["tokens"] == f"{fresh}+{cached}+0/{sum(u['output_tokens'] for u in used)}"
+        assert (line["status"], line["error"], line["model"]) == ("101", "-", "gpt-5.5")
+        metrics = (await asyncio.to_thread(urllib.request.urlopen, f"{aimux.address}/metrics")).read().decode()
+        assert re.search(r'limit_used_ratio{account="default",provider="chatgpt",window="5h"} 0\.', metrics), metrics
+        assert TOKEN not in aimux.output
+        assert sim.accounts["chatgpt"].access_token not in aimux.output
+
+
+async def test_claude_has_no_websocket_and_says_so_in_its_own_words(tmp_path: Path) -> None:
+    async with running(tmp_path) as (sim, aimux):
+        for mount in ("claude/v1/messages", "chatgpt/v1/chat/completions", "chatgpt/v1/models"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with codex(aimux, mount):
+                    pass
+            assert refused.value.response.status_code == 426
+            error = json.loads(refused.value.response.body or b"")
+            assert error["type"] == "error" if mount.startswith("claude") else "message" in error["error"]
+        assert not sim.requests
+
+
+async def test_a_token_that_expired_is_renewed_during_the_handshake(tmp_path: Path) -> None:
+    async with running(tmp_path) as (sim, aimux):
+        sim.accounts["chatgpt"].expire()
+        async with codex(aimux) as client:
+            assert (await turn(client))[-1]["type"] == "response.completed"
+        (line,) = await aimux.logged(1)
+        assert line["attempts"] == "2"
+
+
+async def test_a_limit_is_met_with_another_account_before_and_within_a_socket(tmp_path: Path) -> None:
+    async with running(tmp_path, "second", "third") as (sim, aimux):
+        sim.accounts["chatgpt"].script("429:3600")
+        async with codex(aimux) as client:
+            assert (await turn(client))[-1]["type"] == "response.completed"
+            sim.accounts["second"].exhaust("primary", time.time() + 3600)
+            with pytest.raises(ConnectionClosed):
+                await turn(client)
+            assert client.close_code == 1012
+        async with codex(aimux) as client:
+            assert (await turn(client))[-1]["type"] == "response.completed"
+            sim.accounts["third"].exhaust("primary", time.time() + 3600)
+            last = (await turn(client))[-1]
+            assert (last["status"], last["error"]["type"]) == (429, "usage_limit_reached")
+        with pytest.raises(InvalidStatus) as refused:
+            async with codex(aimux, simulator="429:3600"):
+                pass
+        assert refused.value.response.status_code == 429
+        assert "retry-after" in refused.value.response.headers
+        assert [line["account"] for line in (await aimux.logged(3))[:2]] == ["second", "third"]
+
+
+@pytest.mark.parametrize("scenario", ["reset:3", "cut:3", "stale"])
+async def test_an_upstream_that_breaks_off_breaks_the_clients_socket(tmp_path: Path, scenario: str) -> None:
+    async with running(tmp_path) as (_, aimux):
+        async with codex(aimux, simulator=scenario) as client:
+            with pytest.raises(ConnectionClosed):
+                await turn(client)
+                await client.recv()
+            assert client.close_code == 1006
+        (line,) = await aimux.logged(1)
+        assert line["error"] == "upstream_lost"
+
+
+async def test_a_close_frame_in_the_middle_of_a_turn_crosses(tmp_path: Path) -> None:
+    async with running(tmp_path) as (_, aimux), codex(aimux, simulator="end:3") as client:
+        with pytest.raises(ConnectionClosed):
+            await turn(client)
+        assert client.close_code == 1000
+
+
+@pytest.mark.parametrize("scenario", ["tiny:400", "split", "interim:3", "tiny:400,encode"])
+async def test_however_the_upstream_sends_its_events(tmp_path: Path, scenario: str) -> None:
+    async with running(tmp_path) as (_, aimux), codex(aimux, simulator=scenario) as client:
+        assert (await turn(client))[-1]["type"] == "response.completed"
+
+
+async def test_a_restart_waits_for_the_turn_and_not_for_the_socket(tmp_path: Path) -> None:
+    async with running(tmp_path) as (sim, aimux), codex(aimux) as idle, codex(aimux, simulator="hold:4") as busy:
+        await turn(idle)
+        asked = asyncio.create_task(turn(busy))
+        await sim.wait_for_held()
+        stopping = asyncio.create_task(aimux.stop())
+        await idle.wait_closed()
+        assert idle.close_code == 1001
+        sim.release()
+        assert (await asked)[-1]["type"] == "response.completed"
+        await busy.wait_closed()
+        assert busy.close_code == 1001
+        assert await stopping == 0
+
+
+async def test_idle_sockets_are_cheap(tmp_path: Path) -> None:
+    """1,000 of them, a turn behind each, may cost 60 MB; a fifth of them is enough to see it."""
+    count = 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+
+    def resident(aimux: Aimux) -> int:
+        status = Path(f"/proc/{aimux.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    if not Path("/proc/self/status").exists():
+        pytest.skip("reads /proc")
+    async with running(tmp_path) as (_, aimux):
+        async with codex(aimux) as client:
+            await turn(client)
+        before = resident(aimux)
+        sockets = [await codex(aimux) for _ in range(count)]
+        for client in sockets:
+            await turn(client)
+        grown = resident(aimux) - before
+        for client in sockets:
+            client.transport.abort()
+    assert grown * 1000 / count < 60_000_000
