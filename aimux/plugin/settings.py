@@ -29,7 +29,7 @@ class AccountSettings(BaseModel):
     weight: float = Field(
         default=1.0, gt=0, le=1000, description="Share of the load against the others of its priority."
     )
-    priority: int = Field(default=0, description="Lower is tried first (strategy `priority`).")
+    priority: int = Field(default=0, description="Lower is tried first, whatever the strategy.")
     groups: tuple[str, ...] = Field(default=(), description="Groups that users may be bound to; none means: for all.")
 
 
