@@ -274,4 +274,5 @@ class AccountPool:
 
     def _snapshot(self) -> dict[str, object]:
         now = self.options.clock()
-        return {name: snapshot(account, now) for name, account in self.accounts.items()}
+        taken = {name: snapshot(account, now) for name, account in self.accounts.items()}
+        return {name: entry for name, entry in taken.items() if entry}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -77,6 +78,7 @@ class StateFile:
         self._clock = clock
         self._written_at = -DEBOUNCE
         self._changed: dict[str, Callable[[], dict[str, Any]]] = {}
+        self._writing = asyncio.Lock()
         self._data = self._read()
 
     def entry(self, instance: str, account: str) -> object:
@@ -90,14 +92,22 @@ class StateFile:
 
     async def flush(self, *, now: bool = False) -> None:
         """Write what changed, at most every ten seconds unless `now`. A failure is logged and tried again later."""
+        async with self._writing:  # an older state must not overtake a newer one on its way to the disk
+            await self._flush(now=now)
+
+    async def _flush(self, *, now: bool) -> None:
         if not self._changed or (not now and self._clock() - self._written_at < DEBOUNCE):
             return
         self._written_at = self._clock()
         taken, self._changed = self._changed, {}
-        self._data |= {instance: take() for instance, take in taken.items()}
-        raw = json.dumps({"version": 1, "accounts": self._data}, indent=1).encode()
+        new = {instance: take() for instance, take in taken.items()}
+        if all(accounts == self._data.get(instance, {}) for instance, accounts in new.items()):
+            return  # so that a command which only looks doesn't write over a running server's file
+        data = self._data | new
+        raw = json.dumps({"version": 1, "accounts": data}, indent=1).encode()
         try:
             await files.in_thread(self._write, raw)
+            self._data = data
         except OSError as error:
             self._changed = taken | self._changed
             log.warning("can't write %s (%s); cooldowns would not outlive a restart", self._path, error.strerror)

@@ -229,9 +229,12 @@ async def test_stopping_it_in_the_middle_of_a_renewal_loses_nothing(
 
 
 async def test_it_writes_the_state(
-    state_dir: Path, vault: FileVault, keep: Any, server: TokenServer, clock: Clock
+    state_dir: Path, vault: FileVault, keep: Any, server: TokenServer, turns: Turns, clock: Clock
 ) -> None:
     put(state_dir, credential_file())
     options = PoolOptions(clock=clock, state=StateFile(state_dir / "accounts.json", clock=clock))
-    await keep(AccountPool(provider(), vault, server, options=options))
+    pool = AccountPool(provider(), vault, server, options=options)
+    await keep(pool)
+    pool.accounts["default"].disable()
+    await turns.next(6)
     assert (state_dir / "accounts.json").exists()

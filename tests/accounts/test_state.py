@@ -155,6 +155,7 @@ async def test_it_is_written_at_most_every_ten_seconds_and_not_without_need(
     pool = await gateway.start()
     state = pool.options.state
     assert state is not None
+    pool.accounts["b"].disable()
     await state.flush()
     path.unlink()
     pool.accounts["a"].disable()
@@ -168,6 +169,18 @@ async def test_it_is_written_at_most_every_ten_seconds_and_not_without_need(
     clock.pass_(100)
     await state.flush()
     assert not path.exists()
+
+
+async def test_looking_at_the_accounts_writes_nothing(gateway: Restarts, state_dir: Path) -> None:
+    pool = await gateway.start()
+    await pool.close()
+    assert not (state_dir / "accounts.json").exists()
+    pool.accounts["a"].disable()
+    await pool.close()
+    (state_dir / "accounts.json").unlink()
+    pool = await gateway.start()
+    await pool.close()
+    assert not (state_dir / "accounts.json").exists()
 
 
 async def test_a_full_disk_is_a_complaint_and_tried_again(
