@@ -28,12 +28,11 @@ class Loopback:
         self.port = 0
         self._path = ""
         self._state = ""
-        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, path: str, state: str) -> Answer:
-        """What comes to `path` with `state`."""
+    def expect(self, path: str, state: str) -> None:
+        """From now on, what comes to `path` with `state` is the answer."""
         self._path, self._state = path, state
-        return await self._answer
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         path, _, query = request.raw_path.partition("?")
@@ -46,8 +45,8 @@ class Loopback:
         # A page from anywhere can send a browser here: without the state it gets nothing, and stops nothing.
         if not compare_digest(answer.state.encode(), self._state.encode()):
             return _page(400, "Not this login", "The state is not the one of the login that aimux waits for.")
-        if not self._answer.done():
-            self._answer.set_result(answer)
+        if not self.answer.done():
+            self.answer.set_result(answer)
         if answer.error:
             return _page(200, "Not logged in", "The sign-in was declined. You can close this window.")
         return _page(200, "Back to the terminal", "aimux has the code, and goes on there. You can close this window.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import webbrowser
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -28,11 +29,13 @@ async def with_browser(provider: Provider, http: Http) -> bytes:
         logins: Logins[None] = Logins(http)
         started = logins.begin(provider, redirect_uri, None)
         click.echo(f"Sign in with your browser. If none opens, go to\n\n  {started.authorization_url}\n")
-        await asyncio.to_thread(webbrowser.open, started.authorization_url)
+        waiting.expect(URL(redirect_uri).path, started.state)
+        # Some browsers return from this only when their window is closed.
+        threading.Thread(target=webbrowser.open, args=(started.authorization_url,), daemon=True).start()
         with _spinner("Waiting for the browser to come back (Ctrl-C ends it)"):
             try:
                 async with asyncio.timeout(LIFETIME):
-                    answer = await waiting.wait(URL(redirect_uri).path, started.state)
+                    answer = await waiting.answer
             except TimeoutError:
                 raise LoginError("nobody signed in within ten minutes: start again") from None
             return (await logins.finish(provider.instance, answer)).raw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -107,8 +108,15 @@ def error_response(
     if error.kind is ErrorKind.UPGRADE_REQUIRED:
         headers["upgrade"] = "HTTP/1.1"
     if provider is None:
-        body = json.dumps({"error": {"type": error.kind.name.lower(), "message": error.message}}).encode()
-        content_type = "application/json"
+        # Problem details (RFC 9457), as the admin API's; `error` is where the vendors' SDKs look for a message.
+        problem = {
+            "type": "about:blank",
+            "title": HTTPStatus(error.kind.value).phrase,
+            "status": error.status,
+            "detail": error.message,
+            "error": {"type": error.kind.name.lower(), "message": error.message},
+        }
+        body, content_type = json.dumps(problem).encode(), "application/problem+json"
     else:
         answer = provider.error(error)
         body, content_type = answer.body, answer.content_type
