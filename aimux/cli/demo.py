@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,4 +127,5 @@ def _hints(address: str, simulator: str) -> Iterator[str]:
     call = 'responses.create(model="gpt-5.5", input="Hello!")'
     yield f"python3 -c 'from openai import OpenAI; print({client}.{call}.output_text)'"
     yield ""
-    yield "Ctrl-C ends it. For accounts of your own see README.md; then run aimux."
+    program = sys.argv[0] if "/" in sys.argv[0] and not Path(sys.argv[0]).is_absolute() else "aimux"
+    yield f"Ctrl-C ends it. For accounts of your own: {program} login claude (or chatgpt), {program} import; then {program}."
