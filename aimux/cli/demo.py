@@ -128,4 +128,5 @@ def _hints(address: str, simulator: str) -> Iterator[str]:
     yield f"python3 -c 'from openai import OpenAI; print({client}.{call}.output_text)'"
     yield ""
     program = sys.argv[0] if "/" in sys.argv[0] and not Path(sys.argv[0]).is_absolute() else "aimux"
-    yield f"Ctrl-C ends it. For accounts of your own: {program} login claude (or chatgpt), {program} import; then {program}."
+    yield f"Ctrl-C ends it. For accounts of your own: {program} login claude (or chatgpt), or {program} import;"
+    yield f"then {program}."
