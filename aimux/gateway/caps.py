@@ -1,0 +1,54 @@
+"""What clients may take of aimux before they are let go. A test holds the table in docs/security.md equal to this."""
+
+from __future__ import annotations
+
+import resource
+
+KEEP_ALIVE_SECONDS = 75.0
+"""A connection without a whole request on it: idle, or with a head that comes slowly."""
+HANDSHAKE_SECONDS = 10.0
+"""A TLS handshake."""
+BODY_SECONDS = 30.0
+"""Between two packets of a request's body."""
+BODY_RATE = 4096
+"""Bytes of a body a second, on average, …"""
+BODY_GRACE = 30.0
+"""… after so many seconds: 32 MB may take two hours."""
+SEND_SECONDS = 60.0
+"""A client that takes nothing of its answer, while it is full."""
+LINGER_SECONDS = 10.0
+"""The same, once its connection is to be closed."""
+SWEEP_SECONDS = 5.0
+"""How often somebody looks: each deadline for bodies and answers may be that much later."""
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request's head."""
+MAX_FIELD = 32 * 1024
+"""Bytes of its first line, of one header's name and of its value. Codex sends about 1 kB of metadata in one."""
+MAX_FIELDS = 128
+"""Headers of a request."""
+MAX_CONNECTIONS = 16_384
+"""Client connections, where file descriptors last for so many."""
+KEPT_DESCRIPTORS = 64
+"""Files, listening sockets, name look-ups, renewals: what serving requests may not use up."""
+
+
+def raise_descriptor_limit() -> None:
+    """As many file descriptors as MAX_CONNECTIONS needs, or as the hard limit allows. For the process's start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS + KEPT_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            pass  # some systems have a lower ceiling than they say; the soft limit is then what there is
+
+
+def connection_limit() -> int:
+    """Client connections that the file descriptors last for: each may need a second one, to an upstream."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, (soft - KEPT_DESCRIPTORS) // 2))
