@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
-from aimux.gateway.attempts import ERROR_BODY, ERROR_BODY_SECONDS, Call, Route
+from aimux.gateway.attempts import ERROR_BODY, ERROR_BODY_SECONDS
 from aimux.gateway.auth import Caller
+from aimux.gateway.call import Call, Route
 from aimux.gateway.upstream_request import build_request
 from aimux.metering.record import RequestRecord
 from aimux.plugin import RELAY, Action, RefreshError, RequestRefused, Verdict

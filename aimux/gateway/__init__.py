@@ -1,7 +1,7 @@
 """One request's way through aimux."""
 
-from aimux.gateway.attempts import Route
 from aimux.gateway.auth import Authentication
+from aimux.gateway.call import Route
 from aimux.gateway.gateway import Gateway, Setup
 from aimux.gateway.journal import Journal
 from aimux.gateway.models import ModelRoutes

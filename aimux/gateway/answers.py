@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from aimux.gateway.attempts import Attempt, Call
+    from aimux.gateway.call import Attempt, Call
     from aimux.gateway.tap import Tap
     from aimux.plugin.provider import Provider
     from aimux.relay.errors import RelayError

@@ -6,31 +6,22 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aimux.gateway.headers import NEVER_TO_CLIENT
-from aimux.gateway.journal import Note
+from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.upstream_request import build_request
 from aimux.plugin.codings import DecodeError, decode
 from aimux.plugin.errors import ErrorKind, GatewayError, RefreshError, RefreshRejected, RequestRefused
-from aimux.plugin.provider import Provider
-from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
+from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from aimux.accounts import Account, AccountPool, Selection
-    from aimux.gateway.auth import Caller
+    from aimux.accounts import Account
     from aimux.gateway.models import Target
-    from aimux.gateway.websockets import Handshake
-    from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Credential
-    from aimux.relay.head import ResponseHead
     from aimux.relay.pool import Pool
-    from aimux.relay.upstream import Exchange
 
 log = logging.getLogger("aimux.gateway")
 
@@ -40,70 +31,6 @@ ERROR_BODY = 64 * 1024
 ERROR_BODY_SECONDS = 5.0
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
-
-
-@dataclass(slots=True)
-class Route:
-    """A provider with its accounts, ready to serve."""
-
-    provider: Provider
-    accounts: AccountPool
-    required: bool = True
-    """The configuration names it: without an account that can serve, aimux isn't ready."""
-    blocked: frozenset[str] = field(init=False)
-    """Header names of an answer that don't reach the client."""
-    watches_openings: bool = field(init=False)
-    extra_headers: dict[str, str] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.blocked = NEVER_TO_CLIENT | self.provider.hidden_headers
-        self.watches_openings = type(self.provider).opening is not Provider.opening
-        self.extra_headers = {
-            name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
-        }
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-@dataclass(slots=True)
-class Call:
-    """A client's request as the attempts need it. `targets` are tried in their order."""
-
-    head: RequestHead
-    raw_headers: Iterable[tuple[bytes, bytes]]
-    body: Body
-    caller: Caller
-    record: RequestRecord
-    targets: Sequence[Target]
-    selection: Selection
-    notes: list[Note] = field(default_factory=list)
-    upgrade: Handshake | None = None
-
-    def note(self, account: str, status: int, action: str, reason: str) -> None:
-        """Remember a step for `aimux why`."""
-        record = self.record
-        self.notes.append(Note(record.provider, account, status, action, reason, time.time() - record.time))
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One answer of an upstream, not yet sent to the client. Its account is in flight until `end`."""
-
-    route: Route
-    account: Account
-    exchange: Exchange
-    head: ResponseHead
-    verdict: Verdict = RELAY
-    retry_after: float | None = None
-    """What to tell the client instead of the upstream's own: another account may be free sooner."""
-    ended: bool = False
-
-    def end(self) -> None:
-        if not self.ended:
-            self.ended = True
-            self.account.in_flight -= 1
-            self.exchange.discard()
 
 
 class Attempts:

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from aimux.accounts import Selection
 from aimux.gateway.answers import DONE, SENT, SENT_LAST, ClientSink, error_response, own_lines
-from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempt, Attempts, Call, Route
+from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
+from aimux.gateway.body import Unframed, check_message, read_body
+from aimux.gateway.call import Attempt, Call, Route
 from aimux.gateway.headers import to_client
 from aimux.gateway.models import Target
 from aimux.gateway.mounts import MountTable, check_target
@@ -87,6 +89,7 @@ class Gateway:
         notes: list[Note] = []
         self._open += 1
         try:
+            check_message(request)
             check_target(target)
             found = setup.mounts.find(target)
             if found is None:
@@ -100,7 +103,8 @@ class Gateway:
         except GatewayError as error:
             error.request_id = record.request_id
             record.error = record.error or error.kind.name.lower()
-            response = error_response(error, provider, record.request_id, close=self.draining)
+            close = self.draining or isinstance(error, Unframed)
+            response = error_response(error, provider, record.request_id, close=close)
         except asyncio.CancelledError:
             if not record.error:
                 record.error = "client_gone" if request.transport is None else "shutdown"
@@ -162,7 +166,7 @@ class Gateway:
         record.user = caller.name
         head = RequestHead(request.method, target, request.headers)
         upgrade = handshake(request, provider, head, draining=self.draining)
-        raw = await _read_body(request, setup.max_body_size, transport) if upgrade is None else b""
+        raw = await read_body(request, setup.max_body_size, transport) if upgrade is None else b""
         record.bytes_in = len(raw)
         body = Body(raw, request.headers.get("content-encoding", ""))
         record.model = _model(body, decides=not setup.models.empty) if raw else ""
@@ -293,32 +297,3 @@ def _pinned(request: web.BaseRequest, caller: Caller) -> str | None:
             ErrorKind.FORBIDDEN, "You may not choose the account: leave `x-aimux-account` out.", retry=False
         )
     return wanted
-
-
-async def _read_body(request: web.BaseRequest, limit: int, transport: asyncio.Transport) -> bytes:
-    """The whole body, kept for replay. GatewayError 413 above `limit`, before it is read where its length is known."""
-    content = request.content
-    length = request.headers.get("content-length")
-    if length is not None and int(length) > limit:
-        raise _too_large(limit)
-    if content.is_eof() and not content.total_bytes:
-        return b""
-    if request.headers.get("expect", "").lower() == "100-continue" and request.version >= (1, 1):
-        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        part = await content.readany()
-        if not part:
-            break
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(limit: int) -> GatewayError:
-    return GatewayError(
-        ErrorKind.TOO_LARGE, f"The request's body is larger than {limit} bytes (`max_body_size`).", retry=False
-    )

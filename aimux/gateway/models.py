@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aimux.config import ModelTarget
-    from aimux.gateway.attempts import Route
+    from aimux.gateway.call import Route
 
 REMEMBERED = 1024
 

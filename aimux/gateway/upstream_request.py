@@ -13,7 +13,7 @@ from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aimux.gateway.attempts import Call
+    from aimux.gateway.call import Call
     from aimux.plugin.types import Body, Upstream
 
 origin_of = lru_cache(maxsize=256)(Origin.parse)
@@ -53,4 +53,6 @@ def build_request(
         lines.append(b"Content-Length: %d\r\n" % len(raw))
     lines.append(b"\r\n")
     head = b"".join(lines)
+    if len(head) > MAX_HEAD:
+        raise GatewayError(ErrorKind.BAD_REQUEST, head_too_large(), status=431, retry=False)
     return ([head, raw] if raw else [head]), origin

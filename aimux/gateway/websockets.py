@@ -25,7 +25,7 @@ from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, Handshake
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from aimux.gateway.attempts import Attempt, Call
+    from aimux.gateway.call import Attempt, Call
     from aimux.metering.metrics import Metrics
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import RequestHead, Verdict

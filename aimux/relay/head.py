@@ -15,6 +15,8 @@ from multidict import CIMultiDict
 from aimux.relay.errors import ProtocolError
 
 MAX_HEAD = 64 * 1024
+MAX_INTERIM = 16
+"""Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
 
 # Possessive quantifiers: the head is read once, whatever is in it.
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
@@ -96,6 +98,36 @@ def parse_response_head(block: bytes) -> ResponseHead:
     if " \r\n" in text or "\t\r\n" in text:
         fields = [(name, value.rstrip(" \t")) for name, value in fields]
     return ResponseHead(int(line[2]), line[3] or "", fields, minor=int(line[1]))
+
+
+class HeadReader:
+    """Finds the head of the real answer in what an upstream sends. Interim answers end here."""
+
+    __slots__ = ("_buffer", "_interim", "began")
+
+    def __init__(self) -> None:
+        self.began = False
+        """The upstream has sent something."""
+        self._buffer = b""
+        self._interim = 0
+
+    def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """The head and what followed it, or None as long as it isn't whole. Raises ProtocolError."""
+        self.began = True
+        if self._buffer:
+            data = self._buffer + data
+        while (end := data.find(b"\r\n\r\n")) >= 0:
+            head = parse_response_head(data[: end + 4])
+            data = data[end + 4 :]
+            if head.status >= 200 or head.status == 101:
+                return head, data
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
+        if len(data) > MAX_HEAD:
+            raise ProtocolError(f"the answer's head is larger than {MAX_HEAD} bytes")
+        self._buffer = data
+        return None
 
 
 def clean(value: str) -> bytes:

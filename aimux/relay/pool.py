@@ -13,8 +13,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
+from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, StaleConnection
-from aimux.relay.upstream import Connection, Exchange
+from aimux.relay.exchange import Exchange
 
 if TYPE_CHECKING:
     from aimux.relay.head import ResponseHead

@@ -1,4 +1,4 @@
-"""One upstream connection, and the exchange of one request and its answer on it.
+"""The exchange of one request and its answer on an upstream's connection.
 
 An exchange holds the answer back until somebody decides: `peek` shows its start, `stream` sends it to a client and from
 then on each packet goes from the upstream's socket to the client's in one call, without a task switch. Flow control
@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from aimux.relay.errors import HeadTimeout, ProtocolError, ReadError, RelayError, StaleConnection
 from aimux.relay.framing import LAST_CHUNK, Chunked, Framer, Length, UntilClose, chunk, framer_for
-from aimux.relay.head import MAX_HEAD, ResponseHead, parse_response_head
+from aimux.relay.head import HeadReader, ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aimux.relay.pool import Pool
+    from aimux.relay.connection import Connection
 
-MAX_INTERIM = 16
-"""Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
 HELD_BACK = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it; reading pauses above."""
 
@@ -46,57 +44,6 @@ def _as_chunks(payload: Sequence[bytes]) -> bytes:
     return b"".join([chunk(piece) for piece in payload])
 
 
-class Connection(asyncio.Protocol):
-    """One connection to an origin, used by one exchange at a time."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
-        self.exchange: Exchange | None = None
-        self.tunnel: asyncio.Protocol | None = None
-        """What took over after a 101."""
-        self.served = 0
-        self.idle_since = 0.0
-        self.closed = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if self.exchange is not None:
-            self.exchange.received(data)
-        elif self.tunnel is not None:
-            self.tunnel.data_received(data)
-        else:
-            self.abort()  # an answer that nobody asked for
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self.pool.forget(self)
-        if self.exchange is not None:
-            self.exchange.lost(exc)
-        elif self.tunnel is not None:
-            self.tunnel.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        if self.tunnel is not None:
-            self.tunnel.pause_writing()
-
-    def resume_writing(self) -> None:
-        if self.tunnel is not None:
-            self.tunnel.resume_writing()
-
-    def abort(self) -> None:
-        """Close at once, unsent bytes dropped."""
-        self.closed = True
-        self.pool.forget(self)
-        if self.transport is not None:
-            self.transport.abort()
-
-
 class Exchange:
     """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
 
@@ -111,8 +58,7 @@ class Exchange:
         """Bytes received; the pool's idle check compares it."""
         self.bytes_out = 0
         self._loop = loop
-        self._buffer = b""
-        self._interim = 0
+        self._reader = HeadReader()
         self._head: ResponseHead | None = None
         self._framer: Framer | None = None
         self._error: RelayError | None = None
@@ -171,23 +117,10 @@ class Exchange:
             self._fail(error)
 
     def _read_head(self, data: bytes) -> None:
-        if self._buffer:
-            data = self._buffer + data
-        while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if len(data) > MAX_HEAD:
-                    raise ProtocolError(f"the answer's head is larger than {MAX_HEAD} bytes")
-                self._buffer = data
-                return
-            head = parse_response_head(data[: end + 4])
-            data = data[end + 4 :]
-            if head.status >= 200 or head.status == 101:
-                break
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
-        self._buffer = b""
+        found = self._reader.feed(data)
+        if found is None:
+            return
+        head, rest = found
         if head.status != 101:
             self._framer = framer_for(self.method, head.status, chunked=head.chunked, length=head.length)
         elif self._upgrade:
@@ -195,8 +128,8 @@ class Exchange:
         else:
             raise ProtocolError("the upstream switched protocols without being asked")
         self._head = head
-        if data or self._framer.done:
-            self._read_body(data)
+        if rest or self._framer.done:
+            self._read_body(rest)
         self._wake()
 
     # --- the answer's body ----------------------------------------------------------------------------------------
@@ -260,7 +193,7 @@ class Exchange:
             return
         framer = self._framer
         if framer is None:
-            if self.connection.served and not self._buffer and not self._interim:
+            if self.connection.served and not self._reader.began:
                 self._fail(StaleConnection("the upstream had closed the idle connection"))
             else:
                 self._fail(ReadError("the upstream closed the connection without an answer"))

@@ -1,0 +1,88 @@
+"""What the attempt loop works on: where requests can go, one client's request, and one upstream's answer to it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aimux.gateway.headers import NEVER_TO_CLIENT
+from aimux.gateway.journal import Note
+from aimux.plugin.provider import Provider
+from aimux.plugin.types import RELAY, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aimux.accounts import Account, AccountPool, Selection
+    from aimux.gateway.auth import Caller
+    from aimux.gateway.models import Target
+    from aimux.gateway.websockets import Handshake
+    from aimux.metering.record import RequestRecord
+    from aimux.plugin.types import Body, RequestHead
+    from aimux.relay.exchange import Exchange
+    from aimux.relay.head import ResponseHead
+
+
+@dataclass(slots=True)
+class Route:
+    """A provider with its accounts, ready to serve."""
+
+    provider: Provider
+    accounts: AccountPool
+    required: bool = True
+    """The configuration names it: without an account that can serve, aimux isn't ready."""
+    blocked: frozenset[str] = field(init=False)
+    """Header names of an answer that don't reach the client."""
+    watches_openings: bool = field(init=False)
+    extra_headers: dict[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.blocked = NEVER_TO_CLIENT | self.provider.hidden_headers
+        self.watches_openings = type(self.provider).opening is not Provider.opening
+        self.extra_headers = {
+            name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
+        }
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@dataclass(slots=True)
+class Call:
+    """A client's request as the attempts need it. `targets` are tried in their order."""
+
+    head: RequestHead
+    raw_headers: Iterable[tuple[bytes, bytes]]
+    body: Body
+    caller: Caller
+    record: RequestRecord
+    targets: Sequence[Target]
+    selection: Selection
+    notes: list[Note] = field(default_factory=list)
+    upgrade: Handshake | None = None
+
+    def note(self, account: str, status: int, action: str, reason: str) -> None:
+        """Remember a step for `aimux why`."""
+        record = self.record
+        self.notes.append(Note(record.provider, account, status, action, reason, time.time() - record.time))
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One answer of an upstream, not yet sent to the client. Its account is in flight until `end`."""
+
+    route: Route
+    account: Account
+    exchange: Exchange
+    head: ResponseHead
+    verdict: Verdict = RELAY
+    retry_after: float | None = None
+    """What to tell the client instead of the upstream's own: another account may be free sooner."""
+    ended: bool = False
+
+    def end(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.account.in_flight -= 1
+            self.exchange.discard()

@@ -1,0 +1,61 @@
+"""One connection to an upstream: used by one exchange at a time, or taken over by what a 101 switched to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aimux.relay.exchange import Exchange
+    from aimux.relay.pool import Pool
+
+
+class Connection(asyncio.Protocol):
+    """One connection to an origin, used by one exchange at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
+        self.exchange: Exchange | None = None
+        self.tunnel: asyncio.Protocol | None = None
+        """What took over after a 101."""
+        self.served = 0
+        self.idle_since = 0.0
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.received(data)
+        elif self.tunnel is not None:
+            self.tunnel.data_received(data)
+        else:
+            self.abort()  # an answer that nobody asked for
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.pool.forget(self)
+        if self.exchange is not None:
+            self.exchange.lost(exc)
+        elif self.tunnel is not None:
+            self.tunnel.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.resume_writing()
+
+    def abort(self) -> None:
+        """Close at once, unsent bytes dropped."""
+        self.closed = True
+        self.pool.forget(self)
+        if self.transport is not None:
+            self.transport.abort()
