@@ -94,7 +94,8 @@ class Authentication:
                 return Caller(known[1], token.encode("utf-8", "surrogateescape"))
         if not self._users:
             return self._anonymous(headers, peer, tokens)
-        wait = self.failures.failed(self.address(headers, peer), now)
+        advice, guessed = _advice(tokens, provider)
+        wait = self.failures.failed(self.address(headers, peer), now) if guessed else None
         if wait is not None:
             raise GatewayError(
                 ErrorKind.RATE_LIMITED,
@@ -103,7 +104,7 @@ class Authentication:
                 retry=False,
                 retry_after=math.ceil(wait),
             )
-        raise GatewayError(ErrorKind.UNAUTHORIZED, _advice(tokens, provider), retry=False)
+        raise GatewayError(ErrorKind.UNAUTHORIZED, advice, retry=False)
 
     def _anonymous(self, headers: Headers, peer: str, tokens: list[str]) -> Caller:
         if self._allow_anonymous or (self.is_local(headers, peer) and not _from_foreign_page(headers)):
@@ -172,10 +173,18 @@ def _name(authority: str) -> str:
     return authority[1 : authority.find("]")] if authority.startswith("[") else authority.partition(":")[0]
 
 
-def _advice(tokens: list[str], provider: Provider) -> str:
+def _advice(tokens: list[str], provider: Provider) -> tuple[str, bool]:
+    """What to tell a caller without a valid token, and whether that was a guess at one.
+
+    Claude Code's probe at each start brings none, and a client with the vendor's own login makes a dozen requests in a
+    row: counted as guesses, they would have a whole office told to wait instead of what to set.
+    """
     for token in tokens:
         if advice := provider.vendor_token_advice(token):
-            return advice
+            return advice, False
     if tokens:
-        return "This token is not known to aimux; ask whoever runs it for one, or check for a typing error."
-    return "aimux needs a token: send `Authorization: Bearer <your aimux token>` or `x-api-key: <your aimux token>`."
+        return "This token is not known to aimux; ask whoever runs it for one, or check for a typing error.", True
+    return (
+        "aimux needs a token: send `Authorization: Bearer <your aimux token>` or `x-api-key: <your aimux token>`.",
+        False,
+    )

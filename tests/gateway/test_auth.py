@@ -145,6 +145,14 @@ def test_repeated_failures_are_slowed_down_and_forgiven() -> None:
     assert auth.authenticate(CIMultiDict({"x-api-key": TOKEN}), "8.8.8.8", PROVIDER, 0.0).name == "ann"
 
 
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer vendor-login-0123456789"}])
+def test_what_is_no_guess_is_never_slowed_down(headers: dict[str, str]) -> None:
+    """Claude Code's probes come without a token, Codex's own login comes a dozen times at each start."""
+    auth = authentication()
+    assert {refused(auth, headers, "8.8.8.8").status for _ in range(FAILURES + 2)} == {401}
+    assert refused(auth, {"x-api-key": "wrong-wrong-wrong-wrong"}, "8.8.8.8").status == 401
+
+
 def test_failures_are_remembered_in_bounded_memory() -> None:
     limit = FailureLimit()
     for number in range(MAX_ADDRESSES + 50):

@@ -1,0 +1,77 @@
+"""`make clients`: the real programs, at the versions that the tests were written for, in a folder each.
+
+Nothing is installed outside that folder, and what is there already is left alone: `python -m tests.clients.install FOLDER`.
+Only the standard library is needed, next to npm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+NPM = {
+    "claude-code": "@anthropic-ai/claude-code@2.1.197",
+    "codex": "@openai/codex@0.169.0",
+    "node-anthropic": "@anthropic-ai/sdk@1.11.0",
+    "node-openai": "openai@7.55.0",
+}
+PYTHON = {
+    "python-anthropic": "anthropic==0.125.0",
+    "python-openai": "openai==2.54.0",
+}
+"""One major version back: the present ones are among the development dependencies."""
+DONE = ".installed"
+
+
+def folder_of(cache: Path, name: str) -> Path:
+    """Where a client is, or None would be: its pinned version is part of the marker, not of the path."""
+    return cache / name
+
+
+def installed(cache: Path, name: str) -> bool:
+    """Whether the pinned version is there, whole."""
+    try:
+        return (cache / name / DONE).read_text() == (NPM | PYTHON)[name]
+    except FileNotFoundError:
+        return False
+
+
+def _npm(folder: Path, package: str) -> None:
+    # Without a package.json of its own, npm would look for one further up.
+    (folder / "package.json").write_text("{}")
+    options = ["--no-package-lock", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    subprocess.run(["npm", "install", *options, package], cwd=folder, check=True, env=os.environ | {"CI": "true"})
+
+
+def _python(folder: Path, package: str) -> None:
+    venv.create(folder, with_pip=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", package], check=True)
+
+
+def install(cache: Path) -> list[str]:
+    """Install what is missing. The names of those that could not be."""
+    failed = []
+    for name, package in (NPM | PYTHON).items():
+        if installed(cache, name):
+            continue
+        print(f"{package} …", flush=True)
+        folder = cache / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            (_npm if name in NPM else _python)(folder, package)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{package} could not be installed: {error}", file=sys.stderr)
+            failed.append(name)
+        else:
+            (folder / DONE).write_text(package)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(1 if install(Path(sys.argv[1])) else 0)
