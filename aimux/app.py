@@ -15,6 +15,7 @@ from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOpti
 from aimux.admin import KEY_FILE, Admin, Desk, Key, ensure_key
 from aimux.config import ConfigError, provider_instances
 from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
+from aimux.gateway.caps import raise_descriptor_limit
 from aimux.gateway.listening import address_of, listen_on
 from aimux.gateway.sight import sight
 from aimux.logs import Logs
@@ -256,6 +257,7 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
 
 def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> None:
     """Serve until a signal ends it. `announce` is called once it listens. Raises ConfigError or ListenError."""
+    raise_descriptor_limit()
     logs = Logs()
     try:
         plugins = load_plugins()

@@ -82,7 +82,10 @@ class ClientSink:
         return self._event(f"This answer broke off: {error}; try again.")
 
     def _event(self, message: str) -> bytes:
-        return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message)) if self._error_event else b""
+        # Behind half an event an error is unreadable: SDKs then fail on its JSON, where a broken connection is plain.
+        if self._error_event is None or (self.tap is not None and self.tap.torn):
+            return b""
+        return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message))
 
 
 def own_lines(call: Call, attempt: Attempt) -> list[str]:

@@ -27,6 +27,10 @@ MAX_FIELD = 32 * 1024
 """Bytes of its first line, of one header's name and of its value. Codex sends about 1 kB of metadata in one."""
 MAX_FIELDS = 128
 """Headers of a request."""
+HEAD_TOO_LARGE = (
+    f"The request's head is too large: at most {MAX_HEAD} bytes, {MAX_FIELDS} headers, and {MAX_FIELD} bytes for any "
+    "of them or for the first line."
+)
 MAX_CONNECTIONS = 16_384
 """Client connections, where file descriptors last for so many."""
 KEPT_DESCRIPTORS = 64

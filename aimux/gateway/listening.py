@@ -8,7 +8,9 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from aimux.gateway.caps import HANDSHAKE_SECONDS
 
 if TYPE_CHECKING:
     import ssl
@@ -34,7 +36,7 @@ async def listen_on(
     try:
         if listen.unix_path is not None:
             return [await _serve_socket(server, _unix_socket(Path(listen.unix_path)), context)]
-        return [await loop.create_server(server, listen.host or None, listen.port, ssl=context, backlog=BACKLOG)]
+        return [await loop.create_server(server, listen.host or None, listen.port, backlog=BACKLOG, **_tls(context))]
     except OSError as error:
         raise ListenError(f"can't listen on {listen}: {_why(error)}") from error
 
@@ -42,8 +44,12 @@ async def listen_on(
 async def _serve_socket(server: FrontServer, sock: socket.socket, context: ssl.SSLContext | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_server(server, sock=sock, ssl=context, backlog=BACKLOG)
-    return await loop.create_server(server, sock=sock, ssl=context, backlog=BACKLOG)
+        return await loop.create_unix_server(server, sock=sock, backlog=BACKLOG, **_tls(context))
+    return await loop.create_server(server, sock=sock, backlog=BACKLOG, **_tls(context))
+
+
+def _tls(context: ssl.SSLContext | None) -> dict[str, Any]:
+    return {} if context is None else {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
 
 
 def _unix_socket(path: Path) -> socket.socket:

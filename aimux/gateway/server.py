@@ -28,10 +28,6 @@ READ_BUFFER = 256 * 1024
 """A request of the vendors' CLIs is 50–90 kB: with aiohttp's own 64 kB reading would stop and start within one."""
 
 _NO_HTTP = "This is no HTTP request that has only one reading"
-_TOO_LARGE = (
-    f"The request's head is too large: at most {caps.MAX_HEAD} bytes, {caps.MAX_FIELDS} headers, and "
-    f"{caps.MAX_FIELD} bytes for one of them or the first line."
-)
 _BUSY = "aimux has as many connections as it can hold; try again in a moment."
 
 
@@ -95,7 +91,7 @@ class ClientProtocol(RequestHandler):
             return
         self._head_size += size
         if self._head_size > caps.MAX_HEAD and self.transport is not None:
-            self.transport.write(_plain_answer(b"431 Request Header Fields Too Large", _TOO_LARGE))
+            self.transport.write(_plain_answer(b"431 Request Header Fields Too Large", caps.HEAD_TOO_LARGE))
             self.force_close()
 
     def expect_body(self, content: StreamReader | None) -> None:
@@ -144,7 +140,7 @@ class ClientProtocol(RequestHandler):
         what = what[:100] if described else type(exc).__name__
         log.info("a request from %s is refused: %s", self.peer, what)
         if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
-            status, detail = 431, _TOO_LARGE
+            status, detail = 431, caps.HEAD_TOO_LARGE
         else:
             detail = f"{_NO_HTTP}: {what}."
         answer = web.Response(status=status, body=_problem(detail), content_type="application/json")

@@ -14,15 +14,17 @@ log = logging.getLogger("aimux.metering")
 
 
 class Tap:
-    """Feeds a meter. `truncated` is True only where the meter could follow and did not see the protocol's end."""
+    """Feeds a meter. `truncated` is True only where the meter could follow and did not see the protocol's end, and
+    `torn` where the payload ended inside an event."""
 
-    __slots__ = ("_decoder", "_meter", "_name", "truncated")
+    __slots__ = ("_decoder", "_meter", "_name", "torn", "truncated")
 
     def __init__(self, meter: Meter, coding: str, name: str) -> None:
         self._meter: Meter | None = meter
         self._name = name
         self._decoder: Decoder | None = None
         self.truncated = False
+        self.torn = False
         if coding and coding != "identity":
             try:
                 self._decoder = decoder(coding)
@@ -46,6 +48,7 @@ class Tap:
         if meter is None:
             return
         try:
+            self.torn = meter.torn
             meter.end()
         except Exception as error:  # as above
             self._drop(error)

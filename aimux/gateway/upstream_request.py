@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from aimux.gateway.caps import HEAD_TOO_LARGE, MAX_HEAD
 from aimux.gateway.headers import to_upstream
+from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.relay.head import clean
 from aimux.relay.pool import Origin
 from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
@@ -22,7 +24,10 @@ origin_of = lru_cache(maxsize=256)(Origin.parse)
 def build_request(
     upstream: Upstream, call: Call, body: Body, extra_headers: Mapping[str, str]
 ) -> tuple[list[bytes], Origin]:
-    """The head and the body, ready for the wire, and where they go. `extra_headers` come from the configuration."""
+    """The head and the body, ready for the wire, and where they go. `extra_headers` come from the configuration.
+
+    Raises GatewayError (431) where the head is too large to be anybody's.
+    """
     origin = origin_of(upstream.base_url)
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()}
     if extra_headers:
@@ -54,5 +59,5 @@ def build_request(
     lines.append(b"\r\n")
     head = b"".join(lines)
     if len(head) > MAX_HEAD:
-        raise GatewayError(ErrorKind.BAD_REQUEST, head_too_large(), status=431, retry=False)
+        raise GatewayError(ErrorKind.BAD_REQUEST, HEAD_TOO_LARGE, status=431, retry=False)
     return ([head, raw] if raw else [head]), origin

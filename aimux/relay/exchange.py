@@ -56,6 +56,8 @@ class Exchange:
         self._upgrade = upgrade
         self.progress = 0
         """Bytes received; the pool's idle check compares it."""
+        self.paused = False
+        """The upstream isn't read for now: that nothing comes is not its fault."""
         self.bytes_out = 0
         self._loop = loop
         self._reader = HeadReader()
@@ -326,6 +328,7 @@ class Exchange:
         transport = self.connection.transport
         if self._ended or transport.is_closing():
             return
+        self.paused = not on
         if on:
             transport.resume_reading()
         else:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -16,6 +14,7 @@ from yarl import URL
 from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, StaleConnection
 from aimux.relay.exchange import Exchange
+from aimux.relay.proxy import open_tunnel
 
 if TYPE_CHECKING:
     from aimux.relay.head import ResponseHead
@@ -164,38 +163,19 @@ class Pool:
         return await self._tunnel(origin, origin.proxy, tls)
 
     async def _tunnel(self, origin: Origin, proxy: URL, tls: ssl.SSLContext | None) -> Connection:
-        """A CONNECT tunnel, also for plain http: the proxy then sees where the request goes and nothing of it."""
-        assert proxy.host
-        reader, writer = await asyncio.open_connection(
-            proxy.host,
-            proxy.port,
-            ssl=self._context() if proxy.scheme == "https" else None,
-        )
+        """Through a proxy, also for plain http: it then sees where the request goes and nothing of it."""
+        connection = Connection(self)
+        to_proxy = self._context() if proxy.scheme == "https" else None
+        transport = await open_tunnel(proxy, origin.host, origin.port, to_proxy, connection)
         try:
-            host = f"[{origin.host}]" if ":" in origin.host else origin.host
-            lines = [f"CONNECT {host}:{origin.port} HTTP/1.1", f"Host: {host}:{origin.port}"]
-            if proxy.user is not None:
-                login = f"{unquote(proxy.user)}:{unquote(proxy.password or '')}".encode()
-                lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
-            writer.write("\r\n".join([*lines, "", ""]).encode())
-            answer = await reader.readuntil(b"\r\n\r\n")
-            if answer[9:12] != b"200":
-                status = answer.split(b"\r\n", 1)[0].decode("latin-1")
-                raise ConnectionError(f"the proxy {proxy.host}:{proxy.port} answered {status!r}")
-            connection = Connection(self)
-            transport: asyncio.BaseTransport | None = writer.transport
-            assert isinstance(transport, asyncio.Transport)
-            transport.set_protocol(connection)
             if tls is not None:
-                transport = await self._loop.start_tls(transport, connection, tls, server_hostname=origin.host)
-                assert transport is not None
-            connection.connection_made(transport)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            writer.transport.abort()
-            raise ConnectionError(f"the proxy {proxy.host}:{proxy.port} gave no answer") from None
+                secured = await self._loop.start_tls(transport, connection, tls, server_hostname=origin.host)
+                assert secured is not None
+                transport = secured
         except BaseException:
-            writer.transport.abort()
+            transport.abort()
             raise
+        connection.connection_made(transport)
         return connection
 
     def _context(self) -> ssl.SSLContext:
@@ -209,7 +189,7 @@ class Pool:
         self._sweeper = None
         now = self._loop.time()
         for exchange, (seen, since) in list(self._active.items()):
-            if exchange.progress != seen:
+            if exchange.progress != seen or exchange.paused:  # a client that takes nothing is the server's to let go
                 self._active[exchange] = (exchange.progress, now)
             elif exchange.progress and now - since >= self.idle_timeout:
                 exchange.idle_timeout(self.idle_timeout)
