@@ -1,0 +1,266 @@
+"""Connections to upstreams: TLS, proxies, reuse, and what is said when there is none. On both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
+from aimux.relay.pool import Origin, Pool
+from aimux.tls import ServerTLS, TLSFiles
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+GET = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    def runner(work: Coroutine[Any, Any, None]) -> None:
+        factory = uvloop.new_event_loop if request.param == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as loop:
+            loop.run(asyncio.wait_for(work, 20))
+
+    return runner
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handler(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            tasks.discard(task)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        writer.write(ANSWER)
+
+
+class Proxy:
+    """A CONNECT proxy that remembers what it was asked."""
+
+    def __init__(self, status: bytes = b"200 Connection established") -> None:
+        self.status = status
+        self.asked: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head)
+        writer.write(b"HTTP/1.1 " + self.status + b"\r\nx: y\r\n\r\n")
+        host, _, port = head.split()[1].rpartition(b":")
+        if not self.status.startswith(b"200"):
+            return
+        source, target = await asyncio.open_connection(host.decode(), int(port))
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                target.write(data)
+
+        try:
+            ways = [asyncio.create_task(copy(reader, target)), asyncio.create_task(copy(source, writer))]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            target.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def pool(**options: Any) -> AsyncIterator[Pool]:
+    made = Pool(**options)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def fetch(pool: Pool, url: str) -> int:
+    exchange, head = await pool.request(Origin.parse(url), "GET", GET, 5)
+    assert await exchange.peek(lambda payload: len(payload) == 2, 5) == b"ok"
+    return head.status
+
+
+@pytest.fixture
+def no_proxy_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context and that of a client who trusts it."""
+    files = TLSFiles.self_signed(tmp_path, "")
+    server = ServerTLS(files).context
+    return server, ssl.create_default_context(cafile=str(files.cert_path))
+
+
+pytestmark = pytest.mark.usefixtures("no_proxy_set")
+
+
+def test_a_connection_serves_again(run: Run) -> None:
+    async def work() -> None:
+        async with listening(serve) as port, pool() as made:
+            for _ in range(3):
+                assert await fetch(made, f"http://127.0.0.1:{port}") == 200
+            assert made.open_connections == 1
+        assert made.open_connections == 0
+
+    run(work())
+
+
+def test_tls_is_verified(run: Run, certificate: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    server, trusting = certificate
+
+    async def work() -> None:
+        async with listening(serve, server) as port:
+            async with pool(ssl_context=trusting) as made:
+                assert await fetch(made, f"https://localhost:{port}") == 200
+            async with pool() as made:
+                with pytest.raises(ConnectError, match="certificate is not accepted"):
+                    await fetch(made, f"https://localhost:{port}")
+
+    run(work())
+
+
+def test_a_proxy_tunnels_tls_and_sees_nothing_of_it(
+    run: Run, certificate: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, trusting = certificate
+    proxy = Proxy()
+
+    async def work() -> None:
+        async with listening(serve, server) as port, listening(proxy) as door, pool(ssl_context=trusting) as made:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{door}")
+            for _ in range(2):
+                assert await fetch(made, f"https://localhost:{port}") == 200
+            assert len(proxy.asked) == 1
+            assert proxy.asked[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % port)
+            login = base64.b64encode(b"me:p@ss")
+            assert b"Proxy-Authorization: Basic " + login + b"\r\n" in proxy.asked[0]
+            monkeypatch.setenv("NO_PROXY", "localhost")
+            assert await fetch(made, f"https://localhost:{port}") == 200
+            assert len(proxy.asked) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"502 Bad Gateway"])
+def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, status: bytes) -> None:
+    async def work() -> None:
+        async with listening(Proxy(status)) as door, pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{door}")
+            with pytest.raises(ConnectError, match=rf"the proxy 127\.0\.0\.1:{door} answered .*{status[:3].decode()}"):
+                await fetch(made, "http://example.invalid")
+
+    run(work())
+
+
+def test_a_proxy_that_hangs_up_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async def work() -> None:
+        async with listening(hang_up) as door, pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{door}")
+            with pytest.raises(ConnectError, match="gave no answer"):
+                await fetch(made, "http://example.invalid")
+
+    run(work())
+
+
+def test_connecting_has_a_deadline(run: Run) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def work() -> None:
+        async with listening(silent) as port, pool(connect_timeout=0.1) as made:
+            with pytest.raises(ConnectTimeout, match=r"within 0\.1 s"):  # TCP stands, TLS never does
+                await fetch(made, f"https://localhost:{port}")
+            with pytest.raises(HeadTimeout):
+                await made.request(Origin.parse(f"http://127.0.0.1:{port}"), "GET", GET, 0.1)
+            assert made.active_exchanges == 0
+
+    run(work())
+
+
+def test_an_answer_that_nobody_asked_for_closes_the_connection(run: Run) -> None:
+    spoke = asyncio.Event()
+
+    async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+        await spoke.wait()
+        writer.write(ANSWER)
+        await reader.read()
+        spoke.clear()
+
+    async def work() -> None:
+        async with listening(chatty) as port, pool() as made:
+            assert await fetch(made, f"http://127.0.0.1:{port}") == 200
+            spoke.set()
+            while made.open_connections:
+                await asyncio.sleep(0)
+
+    run(work())
+
+
+def test_a_silent_answer_ends_after_the_idle_timeout(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
+
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome")
+        await reader.read()
+
+    async def work() -> None:
+        async with listening(stalls) as port, pool(idle_timeout=0.05) as made:
+            exchange, _ = await made.request(Origin.parse(f"http://127.0.0.1:{port}"), "GET", GET, 5)
+            assert await exchange.peek(lambda _: False, 10) == b"some"
+            assert "no data from the upstream" in str(exchange.error)
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "header", "path"),
+    [
+        ("https://api.example.com", "api.example.com", b"api.example.com", b""),
+        ("http://[::1]:81/a/b", "::1", b"[::1]:81", b"/a/b"),
+        ("https://api.example.com:443/v1/", "api.example.com", b"api.example.com", b"/v1"),
+    ],
+)
+def test_an_origin_is_read_from_its_url(url: str, host: str, header: bytes, path: bytes) -> None:
+    origin = Origin.parse(url)
+    assert (origin.host, origin.base_path) == (host, path)
+    assert origin.host_header in {header, header + b":443"}
