@@ -80,8 +80,17 @@ class AccountQuery(PageQuery):
     provider: Instance | None = Field(default=None, description="Only this provider's.")
 
 
+_SOURCES = ("file", "api_key", "setup_token")
+
+
 class NewAccount(Given):
     """A credential to keep. Exactly one of `file`, `api_key` and `setup_token`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in _SOURCES]
+        }
+    )
 
     provider: Instance
     name: Name | None = Field(default=None, description="Without it, aimux chooses one (`default` first).")
@@ -96,8 +105,8 @@ class NewAccount(Given):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(given is not None for given in (self.file, self.api_key, self.setup_token)) != 1:
-            raise ValueError("give exactly one of file, api_key and setup_token")
+        if sum(getattr(self, name) is not None for name in _SOURCES) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_SOURCES)}")
         return self
 
 

@@ -65,7 +65,7 @@ def _operation(operation: Operation, references: Any) -> dict[str, Any]:
         described["security"] = []
         errors.discard(401)
     if operation.parameters:
-        errors.add(404)
+        errors |= {400, 404}  # the first for what no path may hold
     if operation.query is not None:
         errors.add(422)
     if operation.body is not None:

@@ -17,6 +17,7 @@ from aimux.config import parse_config
 from aimux.logs import Logs
 from aimux.plugin.loader import load_plugins
 from aimux.simulator import Simulator, demo_files
+from tests.admin.conformance import conforms
 
 PLUGINS = load_plugins()
 FILES = {"claude": ".credentials.json", "chatgpt": "auth.json"}
@@ -59,6 +60,8 @@ class Aimux:
             text = await answer.text()
             self.answers.append(text)
             body = await answer.json(content_type=None) if "json" in answer.content_type else text
+            if path != "/openapi.json":
+                conforms(method, path, answer.status, answer.content_type, body)
             return answer.status, answer.headers, body
 
     async def get(self, path: str) -> Any:

@@ -1,0 +1,93 @@
+"""A running aimux with its simulator in a thread of its own, for tests that are not asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aimux.app import App
+from aimux.config import load_config
+from aimux.logs import Logs
+from aimux.simulator import Simulator, demo_files
+from tests.admin.conftest import PLUGINS, put
+
+
+class Live:
+    """What runs. `config` is the file that it was started with."""
+
+    def __init__(self, folder: Path, app: App, sim: Simulator) -> None:
+        self.app = app
+        self.sim = sim
+        self.folder = folder
+        self.config = folder / "config.json"
+        self.state_dir = folder / "state"
+        self.key = (self.state_dir / "admin.key").read_text().strip()
+
+
+def write_config(folder: Path, sim: Simulator, **settings: Any) -> Path:
+    """A configuration for the simulator's providers; a unix socket in `folder` is where it listens."""
+    config = {
+        "listen": f"unix:{folder / 'socket'}",
+        "state_dir": str(folder / "state"),
+        "providers": {name: dict(values) for name, values in demo_files(sim).settings.items()},
+        **settings,
+    }
+    file = folder / "config.json"
+    file.write_text(json.dumps(config))
+    file.chmod(0o600)
+    return file
+
+
+@contextmanager
+def running(folder: Path, **settings: Any) -> Iterator[Live]:
+    """Until the end of the block, with the account `default` of each provider. `settings` are the configuration's."""
+    started: list[Live] = []
+    failed: list[BaseException] = []
+    ready, stopping = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        fd = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        logs = Logs(fd)
+        try:
+            async with Simulator() as sim:
+                for provider, raw in demo_files(sim).credentials.items():
+                    put(folder / "state", provider, raw)
+                file = write_config(folder, sim, **settings)
+                app = App(lambda: load_config(file, environ={}, providers=PLUGINS.providers), PLUGINS, logs, {})
+                await app.start()
+                started.append(Live(folder, app, sim))
+                ready.set()
+                await stopping.wait()
+                await app.stop()
+        finally:
+            logs.close()
+            os.close(fd)
+
+    def work() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    try:
+        if failed:
+            raise failed[0]
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join()
+        loop.close()
+    if failed:
+        raise failed[0]
