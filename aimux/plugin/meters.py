@@ -30,6 +30,11 @@ class Meter:
         self.limits: tuple[LimitWindow, ...] = ()
         self.verdict: Verdict | None = None
 
+    @property
+    def torn(self) -> bool:
+        """So far the payload ends inside an event's line, and whatever followed would be read as its rest."""
+        return False
+
     def feed(self, data: bytes) -> None:
         """Read one piece of the payload."""
 
@@ -84,6 +89,10 @@ class SSEMeter(Meter):
         super().__init__()
         self._tail: list[bytes] = []
         self._tail_size = 0
+
+    @property
+    def torn(self) -> bool:
+        return bool(self._tail)
 
     def feed(self, data: bytes) -> None:
         if self._tail:

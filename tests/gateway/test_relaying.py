@@ -143,6 +143,22 @@ async def test_a_reset_in_mid_stream_is_told_too(start: Start, upstream: Upstrea
     assert "upstream_lost" in aimux.log
 
 
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n"])
+async def test_half_an_event_is_followed_by_nothing_that_would_be_read_as_its_rest(
+    start: Start, upstream: Upstream, end: bytes
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE + chunk(EVENT + EVENT[:-5]) + end)
+        await writer.drain()
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert body_of(answer) == chunk(EVENT + EVENT[:-5])
+    assert "upstream_lost" in aimux.log
+
+
 async def test_a_clean_early_end_is_no_clean_end(start: Start, upstream: Upstream) -> None:
     """Lesson 11; SDKs take a clean early EOF for a short answer."""
     upstream.answer = SSE + chunk(EVENT) + b"0\r\n\r\n"
