@@ -1,0 +1,113 @@
+"""A gateway on raw sockets, and an upstream that reads more strictly than any real one and keeps every byte."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, start
+
+__all__ = ["SECRET", "TOKEN", "Aimux", "Start", "StrictUpstream", "aimux", "ask", "head", "start", "upstream"]
+
+_REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ([\t -~\x80-\xff]*)")
+
+
+class StrictUpstream(Upstream):
+    """Answers each request with its own `x-tag`. `faults`: what is not exactly one well-formed request after another.
+
+    Not an HTTP server: it takes nothing but what aimux may write (RFC 9112 without any leniency, and no framing but a
+    single content-length), so that no byte can be read in two ways.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+        self.raw = b""
+        """All that was received, of all connections."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        buffer = b""
+        while data := await reader.read(1 << 16):
+            self.raw += data
+            buffer += data
+            while (parsed := self._take(buffer)) is not None:
+                request, buffer = parsed
+                self.requests.append(request)
+                tag = re.search(rb"\r\nx-tag: (\S+)", request, re.IGNORECASE)
+                body = tag[1] if tag else b"untagged"
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+                async with self.changed:
+                    self.changed.notify_all()
+        if buffer:
+            self.faults.append(f"a request that never ends: {buffer[:200]!r}")
+
+    def _take(self, buffer: bytes) -> tuple[bytes, bytes] | None:
+        block, found, rest = buffer.partition(b"\r\n\r\n")
+        if not found:
+            return None
+        lines = block.split(b"\r\n")
+        if not _REQUEST_LINE.fullmatch(lines[0]):
+            self.faults.append(f"request line {lines[0]!r}")
+        names = []
+        length = 0
+        for line in lines[1:]:
+            field = _FIELD.fullmatch(line)
+            if field is None:
+                self.faults.append(f"header line {line!r}")
+                continue
+            name = field[1].lower()
+            names.append(name)
+            if name == b"content-length":
+                if not re.fullmatch(rb"0|[1-9][0-9]*", field[2]):
+                    self.faults.append(f"content-length {field[2]!r}")
+                    continue
+                length = int(field[2])
+            elif name in {b"transfer-encoding", b"connection", b"upgrade", b"te", b"trailer", b"expect"}:
+                self.faults.append(f"hop-by-hop {line!r}")
+        for name in (b"host", b"authorization"):
+            if names.count(name) != 1:
+                self.faults.append(f"{name!r} is there {names.count(name)} times")
+        if names.count(b"content-length") > 1:
+            self.faults.append("two content-lengths")
+        return (block + found + rest[:length], rest[length:]) if len(rest) >= length else None
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[StrictUpstream]:
+    fake = StrictUpstream()
+    server = await asyncio.start_server(fake._connected, "127.0.0.1", 0)
+    fake.port = server.sockets[0].getsockname()[1]
+    yield fake
+    server.close()
+    await fake.until(lambda: fake.open == 0)
+
+
+@pytest.fixture
+async def aimux(start: Start) -> Aimux:
+    return await start()
+
+
+def head(line: str = "POST /plain/v1/chat HTTP/1.1", *fields: str, tag: str = "evil", close: bool = False) -> bytes:
+    """A request's head as an attacker writes it, the needful in front. What is in `fields` goes out as it stands."""
+    lines = [line, "Host: gateway", f"Authorization: Bearer {TOKEN}", f"X-Tag: {tag}"]
+    lines += ["Connection: close"] if close else []
+    return "\r\n".join([*lines, *fields, "", ""]).encode("latin-1")
+
+
+async def ask(aimux: Aimux, *pieces: bytes, until: bytes | None = None) -> bytes:
+    """Send the pieces one by one on a connection of its own; what comes back, up to its end or `until`."""
+    reader, writer = await aimux.connect()
+    async with asyncio.timeout(10):
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0)
+        if until is not None:
+            return await reader.readuntil(until)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b"reset"
