@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import resource
+import ssl
 import time
 import urllib.request
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from aimux.simulator import Simulator
 from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
+from tests.relay.sockets import raw
+from tests.tls.certificates import Issued
 
 PROMPT = {
     "type": "response.create",
@@ -180,6 +183,36 @@ async def test_a_restart_waits_for_the_turn_and_not_for_the_socket(tmp_path: Pat
         await busy.wait_closed()
         assert busy.close_code == 1001
         assert await stopping == 0
+
+
+async def test_over_tls_on_both_sides(tmp_path: Path) -> None:
+    issued = Issued()
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for file, content in zip(files, (issued.pem, issued.key_pem()), strict=True):
+        file.write_bytes(content)
+        file.chmod(0o600)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    trust = ssl.create_default_context(cafile=str(files[0]))
+    async with Simulator(host="localhost", tls=context) as sim:
+        config = config_of(sim, tmp_path, tls={"enabled": True, "cert_path": str(files[0]), "key_path": str(files[1])})
+        put_account(tmp_path / "state", sim.accounts["chatgpt"])
+        async with serving(tmp_path, config, environ={"SSL_CERT_FILE": str(files[0])}) as aimux:
+            aimux.address = aimux.address.replace("127.0.0.1", "localhost")
+            async with codex(aimux, ssl=trust) as client:
+                for size in (10, 917_000):
+                    events = await turn(
+                        client, instructions="x" * 100_000, input=[{"role": "user", "content": "x" * size}]
+                    )
+                    assert events[-1]["type"] == "response.completed"
+            async with codex(aimux, ssl=trust) as client:
+                client.transport.write(raw(3, b"a reserved opcode") + raw(1, bytes(300_000)))
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+                assert client.close_code == 1002
+            async with codex(aimux, ssl=trust) as client:
+                client.transport.abort()
+            assert [line["error"] for line in await aimux.logged(3)] == ["-", "bad_request", "-"]
 
 
 async def test_idle_sockets_are_cheap(tmp_path: Path) -> None:
