@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from aimux.cli.units import unit_settings
 from tests.running import ask, demo
-from tests.tools import lacking
+from tests.tools import lacking, program
 
 # PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN (Linux 6.3): what systemd's MemoryDenyWriteExecute does, without systemd.
 FORBID = "import ctypes, sys; refused = ctypes.CDLL(None).prctl(65, 1, 0, 0, 0);"
@@ -36,3 +38,23 @@ def test_the_prohibition_is_in_force(tmp_path: Path) -> None:
     if "Invalid argument" in done.stderr:
         lacking("the kernel has no PR_SET_MDWE (Linux 6.3)")
     assert "PermissionError" in done.stderr
+
+
+def system_calls(name: str) -> set[str]:
+    """What is in one of systemd's sets, those that it includes among it."""
+    command = [program("systemd-analyze", "systemd"), "syscall-filter", name]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")[1:]
+    names = [line.strip() for line in listed if line.strip() and not line.strip().startswith("#")]
+    return {call for one in names for call in (system_calls(one) if one.startswith("@") else {one})}
+
+
+def test_every_system_call_is_one_that_the_unit_allows(tmp_path: Path) -> None:
+    traced = tmp_path / "calls"
+    strace = [program("strace", "strace"), "--daemonize", "--follow-forks", "--quiet=all", "--output", str(traced)]
+    with demo([*strace, sys.executable, "-m", "aimux.cli.main"], tmp_path) as (address, token):
+        assert ask(address, token) == "text"
+    used = set(re.findall(r"^\d+ +([a-z0-9_]+)\(", traced.read_text(), re.MULTILINE))
+    assert "accept4" in used
+    allow, *deny = unit_settings()["hardening"]["SystemCallFilter"]
+    forbidden = {call for one in deny for call in system_calls(one.removeprefix("~"))}
+    assert used - system_calls("@default") <= system_calls(allow) - forbidden
