@@ -149,6 +149,34 @@ async def test_an_upstream_that_breaks_the_rules_is_a_bad_gateway_to_the_client(
     assert socket.pipe.error == "bad_gateway"
 
 
+FRAMES = st.builds(
+    raw,
+    st.integers(0, 15),
+    st.one_of(st.binary(max_size=130), st.text(max_size=40).map(str.encode)),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, 4, 1, 7]),
+    masked=st.sampled_from([True, True, True, False]),
+)
+
+
+@given(
+    st.lists(st.one_of(FRAMES, st.binary(max_size=20)), max_size=12), st.booleans(), st.booleans(), st.integers(1, 50)
+)
+async def test_whatever_one_side_sends_the_other_side_gets_what_follows_the_rules(
+    pieces: list[bytes], from_client: bool, deflate: bool, packet: int
+) -> None:
+    socket = Socket(client_deflate=deflate, upstream_deflate=deflate)
+    culprit, other = (socket.client, socket.upstream) if from_client else (socket.upstream, socket.client)
+    wire = b"".join(pieces)
+    for start in range(0, len(wire), packet):
+        culprit.send(wire[start : start + packet])
+    await socket.settle()
+    other.got()  # which checks it
+    culprit.got()
+    assert (culprit.closed_with is None) == (other.closed_with is None), "both sides end, or neither"
+    assert not other.wire.aborted
+
+
 # --- text ------------------------------------------------------------------------------------------------------------
 
 GOOD_TEXTS = ["κόσμε", "Hello-µ@ßöäüàá-UTF-8!!", "\x00", "\u07ff\u0800\uffff\U00010000\U0010ffff", "\ufffd\ud7ff\ue000"]
