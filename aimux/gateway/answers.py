@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.provider import ErrorAnswer
 
 if TYPE_CHECKING:
     import asyncio
@@ -119,11 +120,11 @@ def error_response(
             "detail": error.message,
             "error": {"type": error.kind.name.lower(), "message": error.message},
         }
-        body, content_type = json.dumps(problem).encode(), "application/problem+json"
+        answer = ErrorAnswer(json.dumps(problem).encode(), "application/problem+json")
     else:
         answer = provider.error(error)
-        body, content_type = answer.body, answer.content_type
-    response = web.Response(status=error.status, body=body, headers=headers, content_type=content_type)
+    status = answer.status or error.status
+    response = web.Response(status=status, body=answer.body, headers=headers, content_type=answer.content_type)
     if close:
         response.force_close()
     return response

@@ -30,10 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An error in the provider's wire format. The core adds `x-should-retry`, `retry-after` and `x-request-id`."""
+    """An error in the provider's wire format. The core adds `x-should-retry`, `retry-after` and `x-request-id`.
+
+    `status`: what to answer in place of the error's own, where the format's clients do the right thing only then.
+    """
 
     body: bytes
     content_type: str = "application/json"
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

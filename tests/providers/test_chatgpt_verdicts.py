@@ -209,6 +209,17 @@ def test_a_stream_without_its_end_is_told_in_the_protocols_own_event(chatgpt: Ch
     assert json.loads(data.removeprefix(b"data: "))["error"]["message"] == "the upstream broke off"
 
 
+@pytest.mark.parametrize(("retry", "status"), [(False, 400), (None, None), (True, None)])
+def test_codex_stops_at_once_where_asking_again_is_pointless(
+    chatgpt: ChatGPT, retry: bool | None, status: int | None
+) -> None:
+    """It asks for a 5xx 30 times, whatever x-should-retry says."""
+    answer = chatgpt.error(GatewayError(ErrorKind.UNAVAILABLE, "every account is parked", retry=retry))
+    assert answer.status == status
+    refused = chatgpt.error(GatewayError(ErrorKind.UNAUTHORIZED, "aimux needs a token", retry=False))
+    assert refused.status is None
+
+
 def test_errors_have_openais_shape(chatgpt: ChatGPT) -> None:
     answer = json.loads(chatgpt.error(GatewayError(ErrorKind.UNAUTHORIZED, "aimux needs a token")).body)
     assert answer == {

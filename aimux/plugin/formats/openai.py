@@ -37,7 +37,9 @@ _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", 
 
 def error(error: GatewayError) -> ErrorAnswer:
     """An error answer's body."""
-    return ErrorAnswer(json.dumps({"error": _object(error)}).encode())
+    # Codex does not know x-should-retry: a 5xx it asks for 30 times in 24 s, and only a 400 has it stop and say why.
+    status = 400 if error.retry is False and error.status >= 500 else None
+    return ErrorAnswer(json.dumps({"error": _object(error)}).encode(), status=status)
 
 
 def stream_error(error: GatewayError, request: RequestHead) -> bytes:
