@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -56,10 +56,10 @@ def _users(app: App) -> str:
 
 
 def _admin_key(app: App) -> Iterator[str]:
-    """The one time that it is shown; not to systemd's journal, which keeps it and has other readers."""
+    """The one time that it is shown, to a terminal only: journals and containers' logs have other readers."""
     if app.made_key is not None:
         path = app.config.state_dir / KEY_FILE
-        yield f"in {path}" if "JOURNAL_STREAM" in os.environ else f"{app.made_key} (kept in {path}, not shown again)"
+        yield f"{app.made_key} (kept in {path}, not shown again)" if sys.stdout.isatty() else f"in {path}"
 
 
 def _missing(app: App) -> Iterator[str]:
@@ -70,6 +70,6 @@ def _missing(app: App) -> Iterator[str]:
                 / mount.provider
                 / app.gateway.setup.routes[mount.provider].provider.credential_file
             )
-            yield f"{mount.provider} has no account: put its login at {file}"
+            yield f"{mount.provider} has no account: aimux login {mount.provider}, or put one at {file}"
     if not app.gateway.setup.mounts.mounts:
         yield "providers: none is installed; see aimux providers"

@@ -59,7 +59,10 @@ def test_the_banner_says_what_runs_and_what_is_missing(tmp_path: Path) -> None:
     assert "mounts    / → claude\n            /codex → chatgpt\n" in text
     assert "accounts  claude/default (api_key): healthy\n" in text
     assert "users     1\n" in text
-    assert f"missing   chatgpt has no account: put its login at {tmp_path}/.aimux/chatgpt/auth.json" in text
+    assert (
+        f"missing   chatgpt has no account: aimux login chatgpt, or put one at {tmp_path}/.aimux/chatgpt/auth.json"
+        in text
+    )
     assert "made-up" not in text + errors
     assert "a-token" not in text + errors
 
