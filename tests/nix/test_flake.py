@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.nix.conftest import Nix
 
@@ -70,22 +76,59 @@ def _names(requirements: list[str]) -> set[str]:
     return {re.split(r"[^A-Za-z0-9._-]", one)[0].lower().replace("_", "-") for one in requirements}
 
 
-def test_the_package_depends_on_what_pyproject_says(nix: Nix, repository: Path) -> None:
+@pytest.fixture(scope="module")
+def package(nix: Nix) -> dict[str, list[str]]:
+    """What the package asks for, by the names that nixpkgs has for it."""
     expression = """
       let
         pkgs = import ./nix/tests/stub/pkgs.nix { system = "x86_64-linux"; };
         package = pkgs.callPackage ./nix/package.nix { };
       in
-      builtins.mapAttrs (_: map (p: p.pname)) { inherit (package) dependencies nativeCheckInputs; }
+      {
+        dependencies = map (p: p.pname) package.dependencies;
+        nativeCheckInputs = map (p: p.pname) package.nativeCheckInputs;
+        inherit (package) disabledTestPaths;
+      }
     """
     done = nix.run("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
-    package = json.loads(done.stdout)
-    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path) -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_the_package_depends_on_what_pyproject_says(package: dict[str, list[str]], project: dict[str, Any]) -> None:
     assert set(package["dependencies"]) == _names(project["dependencies"])
-    # What the tests import, and no more: tools and stubs are for those who develop.
-    assert set(package["nativeCheckInputs"]) - {"pytestcheckhook"} <= _names(
-        project["optional-dependencies"]["dev"]
-    ) | {"pytestCheckHook"}
+
+
+def test_a_build_has_all_that_its_tests_import(
+    package: dict[str, list[str]], project: dict[str, Any], repository: Path
+) -> None:
+    inputs = set(package["nativeCheckInputs"]) - {"pytestCheckHook"}
+    left_out = [repository / path for path in package["disabledTestPaths"]]
+    assert all(path.exists() for path in left_out)
+    tests = [file for file in (repository / "tests").rglob("*.py") if not any(map(file.is_relative_to, left_out))]
+    assert _imported(tests) <= {*package["dependencies"], *inputs, "aimux", "pytest", "pydantic-core"}
+    # Nor is anything taken along that nobody needs: tools and stubs are for those who develop.
+    assert inputs <= _names(project["optional-dependencies"]["dev"])
+
+
+def _imported(files: list[Path]) -> set[str]:
+    """The distributions that are imported as soon as these tests are collected."""
+    found = set()
+    for file in files:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+    distributions = packages_distributions()
+    modules = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
+    return {name.lower().replace("_", "-") for module in modules for name in distributions.get(module, ())}
 
 
 def test_the_snippets_of_the_documentation_parse(nix: Nix, repository: Path, tmp_path: Path) -> None:

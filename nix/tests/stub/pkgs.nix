@@ -81,6 +81,7 @@ let
             dependencies
             nativeCheckInputs
             disabledTestMarks
+            disabledTestPaths
             ;
         }
         // attrs.passthru;
