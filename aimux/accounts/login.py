@@ -147,6 +147,8 @@ def read_answer(pasted: str) -> Answer:
     A code alone has the state "". Raises LoginError where nothing of it is there.
     """
     text = pasted.strip()
+    if "response_type=" in text:
+        raise LoginError("that is the address to sign in at; copy what the browser shows once you have done so")
     if "code=" in text or "error=" in text:
         parts = urlsplit(text)
         # Without "?" it is the query itself that was copied.

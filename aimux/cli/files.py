@@ -61,7 +61,9 @@ async def local_desk(setting: Setting) -> AsyncIterator[Desk]:
     """A desk over the files alone, for the user who owns them."""
     config = setting.config
     _refuse_strangers(config.state_dir)
-    logging.getLogger("aimux.accounts").setLevel(logging.ERROR)  # what it warns of is in the accounts' state
+    logger = logging.getLogger("aimux.accounts")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what it warns of is in the accounts' state
     vault, http, relay = FileVault(config.state_dir), ControlHttp(), Pool(connect_timeout=config.connect_timeout)
     options = PoolOptions(
         refresh_before_expiry=config.refresh_before_expiry, state=StateFile(config.state_dir / "accounts.json")
@@ -75,6 +77,7 @@ async def local_desk(setting: Setting) -> AsyncIterator[Desk]:
     except VaultError as error:
         raise click.ClickException(str(error)) from None
     finally:
+        logger.setLevel(level)
         await relay.close()
         await http.close()
 

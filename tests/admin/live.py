@@ -19,15 +19,23 @@ from tests.admin.conftest import PLUGINS, put
 
 
 class Live:
-    """What runs. `config` is the file that it was started with."""
+    """What runs. `config` is the file that it was started with, or would be."""
 
-    def __init__(self, folder: Path, app: App, sim: Simulator) -> None:
-        self.app = app
+    def __init__(self, folder: Path, app: App | None, sim: Simulator) -> None:
+        self._app = app
         self.sim = sim
         self.folder = folder
         self.config = folder / "config.json"
         self.state_dir = folder / "state"
-        self.key = (self.state_dir / "admin.key").read_text().strip()
+
+    @property
+    def app(self) -> App:
+        assert self._app is not None
+        return self._app
+
+    @property
+    def key(self) -> str:
+        return (self.state_dir / "admin.key").read_text().strip()
 
 
 def write_config(folder: Path, sim: Simulator, **settings: Any) -> Path:
@@ -45,21 +53,30 @@ def write_config(folder: Path, sim: Simulator, **settings: Any) -> Path:
 
 
 @contextmanager
-def running(folder: Path, **settings: Any) -> Iterator[Live]:
-    """Until the end of the block, with the account `default` of each provider. `settings` are the configuration's."""
+def running(folder: Path, *, serve: bool = True, **settings: Any) -> Iterator[Live]:
+    """Until the end of the block, with the account `default` of each provider. `settings` are the configuration's.
+
+    With `serve=False` there is only the simulator, and no account.
+    """
     started: list[Live] = []
     failed: list[BaseException] = []
     ready, stopping = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
-    async def serve() -> None:
+    async def run() -> None:
         fd = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         logs = Logs(fd)
         try:
             async with Simulator() as sim:
+                sim.oauth_openai.device_interval = 1
+                file = write_config(folder, sim, **settings)
+                if not serve:
+                    started.append(Live(folder, None, sim))
+                    ready.set()
+                    await stopping.wait()
+                    return
                 for provider, raw in demo_files(sim).credentials.items():
                     put(folder / "state", provider, raw)
-                file = write_config(folder, sim, **settings)
                 app = App(lambda: load_config(file, environ={}, providers=PLUGINS.providers), PLUGINS, logs, {})
                 await app.start()
                 started.append(Live(folder, app, sim))
@@ -72,7 +89,7 @@ def running(folder: Path, **settings: Any) -> Iterator[Live]:
 
     def work() -> None:
         try:
-            loop.run_until_complete(serve())
+            loop.run_until_complete(run())
         except BaseException as error:
             failed.append(error)
         finally:
