@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import click
 import pytest
 
 from aimux.cli.login import choose_flow
@@ -179,9 +180,10 @@ def test_a_pasted_address_becomes_an_account(aimux: Commands) -> None:
         (lambda url: shown_code(url).partition("#")[0] + "#another-state", "not under way"),
         (lambda url: shown_code(url).partition("#")[0], "only a part of the code"),
         (lambda url: "ac_made-up#" + shown_code(url).partition("#")[2], "the code was wrong"),
-        (lambda url: url, "there is no code in that"),
+        (lambda url: url, "the address to sign in at"),
+        (lambda url: "https://example.com/", "there is no code in that"),
     ],
-    ids=["another state", "no state", "another code", "no code"],
+    ids=["another state", "no state", "another code", "the same address", "another address"],
 )
 def test_another_paste_is_refused(aimux: Commands, made: Callable[[str], str], says: str) -> None:
     status, said = paste(aimux, "claude", made)
@@ -245,7 +247,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(aimux: Command
         ("--api-key", "", "there is none on stdin"),
         ("--setup-token", " \n", "there is none on stdin"),
         ("--setup-token", "sk-ant-api03-secret", "use --api-key"),
-        ("--setup-token", "hunter2-secret", "a setup token begins with"),
+        ("--setup-token", "hunter2-secret", "setup token begins with"),
         ("--api-key", "two secret words", "can't be in a header"),
     ],
 )
