@@ -55,18 +55,8 @@ def _make(names: list[str], now: float) -> tuple[bytes, bytes]:
     public = key.public_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aimux (self-signed)")])
     start = datetime.fromtimestamp(now, UTC)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    # No CA: rustls (Codex) refuses a CA as a server's certificate, and every client takes a server's as its own anchor.
+    # No CA: rustls (Codex) refuses a CA as a server's certificate. And no key usage: without the right to sign,
+    # BoringSSL (Claude Code) does not see that the certificate is its own issuer; with it, a CA is what it has to be.
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -77,7 +67,6 @@ def _make(names: list[str], now: float) -> tuple[bytes, bytes]:
         .not_valid_after(start + LIFETIME)
         .add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)

@@ -1,7 +1,8 @@
-"""`make clients`: the real programs, at the versions that the tests were written for, in a folder each.
+"""`make clients`: the real programs, at the versions that the tests were written for, in a folder each below FOLDER.
 
-Nothing is installed outside that folder, and what is there already is left alone: `python -m tests.clients.install FOLDER`.
-Only the standard library is needed, next to npm.
+Nothing is installed outside of it, and what is there already is left alone. Only npm is needed.
+
+usage: python -m tests.clients.install FOLDER
 """
 
 from __future__ import annotations
@@ -25,11 +26,6 @@ PYTHON = {
 }
 """One major version back: the present ones are among the development dependencies."""
 DONE = ".installed"
-
-
-def folder_of(cache: Path, name: str) -> Path:
-    """Where a client is, or None would be: its pinned version is part of the marker, not of the path."""
-    return cache / name
 
 
 def installed(cache: Path, name: str) -> bool:
@@ -59,14 +55,14 @@ def install(cache: Path) -> list[str]:
     for name, package in (NPM | PYTHON).items():
         if installed(cache, name):
             continue
-        print(f"{package} …", flush=True)
+        sys.stderr.write(f"{package} …\n")
         folder = cache / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             (_npm if name in NPM else _python)(folder, package)
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"{package} could not be installed: {error}", file=sys.stderr)
+            sys.stderr.write(f"{package} could not be installed: {error}\n")
             failed.append(name)
         else:
             (folder / DONE).write_text(package)
