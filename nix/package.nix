@@ -84,6 +84,7 @@ let
       "tests/deploy"
       "tests/nix"
       "tests/packaging"
+      "tests/test_bench.py"
     ];
     __darwinAllowLocalNetworking = true;
 

@@ -112,13 +112,15 @@ def test_a_build_has_all_that_its_tests_import(
     left_out = [repository / path for path in package["disabledTestPaths"]]
     assert all(path.exists() for path in left_out)
     tests = [file for file in (repository / "tests").rglob("*.py") if not any(map(file.is_relative_to, left_out))]
-    assert _imported(tests) <= {*package["dependencies"], *inputs, "aimux", "pytest", "pydantic-core"}
+    ours = {"aimux", "pytest", "pydantic-core", "tests", *(file.stem.replace("_", "-") for file in tests)}
+    ours |= {entry.replace("_", "-") for entry in project["entry-points"]["aimux"].values()}
+    assert _imported(tests) <= {*package["dependencies"], *inputs, *ours}
     # Nor is anything taken along that nobody needs: tools and stubs are for those who develop.
     assert inputs <= _names(project["optional-dependencies"]["dev"])
 
 
 def _imported(files: list[Path]) -> set[str]:
-    """The distributions that are imported as soon as these tests are collected."""
+    """The distributions, or else modules, that are imported as soon as these tests are collected."""
     found = set()
     for file in files:
         for node in ast.parse(file.read_text()).body:
@@ -128,7 +130,7 @@ def _imported(files: list[Path]) -> set[str]:
                 found.add(node.module)
     distributions = packages_distributions()
     modules = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
-    return {name.lower().replace("_", "-") for module in modules for name in distributions.get(module, ())}
+    return {name.lower().replace("_", "-") for module in modules for name in distributions.get(module, [module])}
 
 
 def test_the_snippets_of_the_documentation_parse(nix: Nix, repository: Path, tmp_path: Path) -> None:

@@ -63,7 +63,14 @@ def test_the_sdist_has_what_a_packager_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("pyproject.toml", "LICENSE", "README.md", "config.example.yaml", "tests/tools.py", "aimux/unit.toml"):
+    for name in (
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "config.example.yaml",
+        "tests/running.py",
+        "aimux/unit.toml",
+    ):
         assert name in names
     assert not any(name.startswith((".venv", ".cache", "nix/", ".git/")) for name in names)
 
@@ -81,9 +88,10 @@ def serves(aimux: Path, cwd: Path) -> None:
         assert ask(address, token) == "text"
 
 
-def test_the_wheel_serves_a_request(wheel: Path, tmp_path: Path) -> None:
-    """Beside the libraries of this environment, so that it needs no registry; its own code is the wheel's alone."""
-    environment = tmp_path / "env"
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel beside the libraries of this environment, so that no registry is needed; aimux is the wheel's alone."""
+    environment = tmp_path_factory.mktemp("wheel") / "env"
     venv.create(environment, with_pip=False, symlinks=True)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site(environment))
@@ -91,10 +99,32 @@ def test_the_wheel_serves_a_request(wheel: Path, tmp_path: Path) -> None:
     aimux = scripts(environment) / "aimux"
     aimux.write_text(f"#!{scripts(environment)}/python\nfrom aimux.cli.main import main\nmain()\n")
     aimux.chmod(0o755)
+    return environment
+
+
+def test_the_wheel_serves_a_request(environment: Path, tmp_path: Path) -> None:
     asked = [str(scripts(environment) / "python"), "-c", "import aimux, aimux_claude; print(aimux.__file__)"]
     where = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
     assert where.stdout.startswith(str(environment))
-    serves(aimux, tmp_path)
+    serves(scripts(environment) / "aimux", tmp_path)
+
+
+def test_the_sdists_tests_need_nothing_that_it_lacks(built: Path, environment: Path, tmp_path: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    command = [
+        str(scripts(environment) / "python"),
+        "-m",
+        "pytest",
+        "--collect-only",
+        "--quiet",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if "::" not in line)
 
 
 @pytest.mark.network
