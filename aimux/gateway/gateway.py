@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.gateway")
 
+ARRIVAL_SECONDS = 0.2
+"""How long a stop waits for requests that are on their way over connections accepted before it."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -134,7 +137,11 @@ class Gateway:
 
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
+        if self.server.connections:
+            # A connection that was just accepted has its first request on the way.
+            await asyncio.sleep(min(ARRIVAL_SECONDS, timeout))
         if self._open:
+            self._idle.clear()
             self.sockets.drain()
             try:
                 await asyncio.wait_for(self._idle.wait(), timeout)

@@ -163,6 +163,11 @@ class ClientProtocol(RequestHandler):
             return None
         return self._next_keepalive_close_time - caps.KEEP_ALIVE_SECONDS
 
+    @property
+    def at_rest(self) -> bool:
+        """It has served a request, and nothing of another one has come."""
+        return self.idle_since is not None and self._request_count > 0 and not self._head_size
+
     def sweep(self, transport: asyncio.Transport, now: float) -> None:
         """Let go of a client that sends nothing of its request, or takes nothing of its answer, for too long."""
         if self.full or transport.is_closing():
@@ -264,6 +269,15 @@ class FrontServer(web.Server):
         if self.open <= self.limit // 2:
             self._full = False
         self._sweeper = self._loop.call_later(caps.SWEEP_SECONDS, self._sweep) if self._connections else None
+
+    def pre_shutdown(self) -> None:
+        """Close what is idle between two requests. What is under way or arriving goes on: the gateway drains it.
+
+        aiohttp's own would drop the rest of a request's body, and a first request that is still on its way.
+        """
+        for protocol in list(self._connections):
+            if isinstance(protocol, ClientProtocol) and protocol.at_rest:
+                protocol.force_close()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Close every connection; handlers get so many seconds to end."""

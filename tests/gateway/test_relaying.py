@@ -367,3 +367,26 @@ async def test_an_answer_before_the_request_was_read_reaches_the_client(start: S
     upstream.script = script
     aimux = await start()
     assert (await aimux.send(request(body=b"x" * 5_000_000))).startswith(b"HTTP/1.1 413 No\r\n")
+
+
+async def test_a_request_that_is_arriving_when_aimux_stops_is_served(start: Start, upstream: Upstream) -> None:
+    aimux = await start()
+    whole = request(body=b'{"model":"m"}', close=False)
+    idle, fresh, half_head, half_body = [await aimux.connect() for _ in range(4)]
+    idle[1].write(whole)
+    async with asyncio.timeout(10):
+        await idle[0].readuntil(b"{}")
+        half_head[1].write(whole[:30])
+        half_body[1].write(whole[:-5])
+        while len(aimux.app.gateway.server.connections) < 4 or not aimux.app.gateway._open:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(aimux.app.stop())
+        assert await idle[0].read() == b""
+        half_body[1].write(whole[-5:])
+        half_head[1].write(whole[30:])
+        fresh[1].write(whole)
+        for reader, _ in (half_body, half_head, fresh):
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert b"connection: close" in answer
+        await stopping
