@@ -78,10 +78,11 @@ class Api:
             if operation.body is not None:
                 arguments["body"] = _body(operation.body, raw)
             result = await operation.handler(self.desk, **arguments)
-            if operation.method != "GET":
-                await self.desk.keep()
         except Exception as error:  # whatever it is, the caller gets a problem document
             return problem(_refusal(error))
+        finally:
+            if operation.method != "GET" or operation.open:
+                await self.desk.keep()  # an operation that failed may have parked an account
         if result is None:
             return Answer(operation.status)
         if isinstance(result, Page):

@@ -1,0 +1,282 @@
+"""`aimux import`: every format, every place, copied and shared."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.simulator.demo import credential_file
+from tests.admin.live import Live, running
+from tests.cli.support import Commands
+
+LATER = int(time.time()) + 8 * 3600
+SECRET = "sk-ant-oat01-a-login-for-these-tests"
+
+
+@pytest.fixture(scope="module")
+def nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with running(tmp_path_factory.mktemp("import"), serve=False) as live:
+        yield live
+
+
+@pytest.fixture
+def aimux(nobody: Live, tmp_path: Path) -> Commands:
+    """Commands that work on files; home and state folder are their own."""
+    environ = {"HOME": str(tmp_path), "AIMUX_CONFIG": str(nobody.config), "AIMUX_STATE_DIR": str(tmp_path / "state")}
+    return Commands(nobody, environ)
+
+
+def write(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    path.write_bytes(raw)
+    return path
+
+
+def vendors_logins(aimux: Commands, home: Path | None = None) -> tuple[Path, Path]:
+    """Claude Code's and Codex's logins in a home."""
+    home, sim = home or Path(aimux.home), aimux.live.sim
+    return (
+        write(home / ".claude" / ".credentials.json", credential_file(sim.accounts["claude"])),
+        write(home / ".codex" / "auth.json", credential_file(sim.accounts["chatgpt"])),
+    )
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+FLAT = {"access_token": SECRET, "refresh_token": "rt-1"}
+CAMEL = {"accessToken": SECRET, "refreshToken": "rt-1", "expiresAt": LATER * 1000}
+FORMATS: list[tuple[object, str, str]] = [
+    ({"claudeAiOauth": CAMEL}, "claude", "renewable"),
+    ({"claudeAiOauth": {"accessToken": SECRET}, "mcpOAuth": {"x": 1}}, "claude", "lasting"),
+    (CAMEL, "claude", "renewable"),
+    (FLAT | {"expires_at": LATER}, "claude", "renewable"),
+    ({"oauthToken": SECRET}, "claude", "lasting"),
+    ({"oauth_token": SECRET}, "claude", "lasting"),
+    ({"anthropic": FLAT | {"expires_at": "2099-01-01T00:00:00Z"}}, "claude", "renewable"),
+    ({"api_key": "sk-ant-api03-a-key"}, "claude", "key"),
+    (SECRET.encode() + b"\n", "claude", "lasting"),
+    (b"sk-ant-api03-a-bare-key", "claude", "key"),
+    ({"OPENAI_API_KEY": "sk-proj-a-key", "tokens": None}, "chatgpt", "key"),
+    ({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-proj-a-key", "tokens": {"access_token": "x"}}, "chatgpt", "key"),
+    ({"api_key": "sk-proj-a-key"}, "chatgpt", "key"),
+    (b"sk-proj-a-bare-key", "chatgpt", "key"),
+]
+
+
+@pytest.mark.parametrize(("content", "provider", "what"), FORMATS, ids=range(len(FORMATS)))
+def test_every_format_is_understood(aimux: Commands, tmp_path: Path, content: object, provider: str, what: str) -> None:
+    given = write(tmp_path / "given.json", content)
+    said = aimux("import", str(given))
+    assert f"{provider}/default: healthy" in said.stdout
+    shown = aimux.account(f"{provider}/default")
+    assert shown["kind"] == ("api_key" if what == "key" else "oauth")
+    assert shown["renewable"] is (what == "renewable")
+    kept = tmp_path / "state" / provider / (".credentials.json" if provider == "claude" else "auth.json")
+    assert kept.read_bytes() == given.read_bytes()
+    assert SECRET not in said.output
+    assert ("Only one program" in said.stdout) is (what == "renewable")
+
+
+def test_a_login_of_chatgpt_is_told_from_a_login_of_claude(aimux: Commands, tmp_path: Path) -> None:
+    flat = json.loads(credential_file(aimux.live.sim.accounts["chatgpt"]))["tokens"]
+    given = write(tmp_path / "given.json", flat | {"expires_at": LATER})
+    assert "chatgpt/default: healthy" in aimux("import", str(given)).stdout
+
+
+def test_what_could_be_of_two_providers_is_asked_for(aimux: Commands, tmp_path: Path) -> None:
+    given = write(tmp_path / "given.json", {"access_token": "opaque-token-of-somebody"})
+    refused = aimux("import", str(given), expect=2).stderr
+    assert "--provider" in refused
+    assert "opaque" not in refused
+    assert "chatgpt/default: healthy" in aimux("import", str(given), "--provider", "chatgpt").stdout
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\x00\xff", {"what": "is this"}, [1], b" " * (1024 * 1024 + 1)], ids=range(6)
+)
+def test_what_is_no_login_is_refused_with_reasons(aimux: Commands, tmp_path: Path, content: Any) -> None:
+    refused = aimux("import", str(write(tmp_path / "given.json", content)), expect=1).stderr
+    assert "can't be read as a login" in refused
+    assert "claude: it " in refused
+    assert not (tmp_path / "state" / "claude" / ".credentials.json").exists()
+
+
+def test_several_logins_in_one_file_need_migrate(aimux: Commands, tmp_path: Path) -> None:
+    one = {"access_token": SECRET, "refresh_token": "rt"}
+    given = write(tmp_path / "oauth_tokens.json", {"a": one, "b": one})
+    assert "aimux migrate" in aimux("import", str(given), "--provider", "claude", expect=1).stderr
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_vendors_own_logins_are_found(aimux: Commands) -> None:
+    vendors_logins(aimux)
+    aimux("import")
+    assert aimux.names() == ["chatgpt/default", "claude/default"]
+
+
+def test_their_own_variables_are_followed_and_both_places_count(aimux: Commands, tmp_path: Path) -> None:
+    sim = aimux.live.sim
+    vendors_logins(aimux)
+    other = sim.accounts.get("ida") or sim.add_account("ida", "anthropic")
+    write(tmp_path / "elsewhere" / ".credentials.json", credential_file(other))
+    aimux.environ["CLAUDE_CONFIG_DIR"] = str(tmp_path / "elsewhere")
+    aimux.environ["CODEX_HOME"] = str(tmp_path / "nothing-there")
+    aimux("import")
+    assert aimux.names() == ["chatgpt/default", "claude/account-2", "claude/default"]
+    assert aimux.account("claude/default")["organization"] == other.organization
+
+
+def test_a_folder_is_a_home_or_a_vendors_own(aimux: Commands, tmp_path: Path) -> None:
+    vendors_logins(aimux, tmp_path / "backup")
+    aimux("import", str(tmp_path / "backup" / ".claude"))
+    assert aimux.names() == ["claude/default"]
+    aimux("import", str(tmp_path / "backup"), "--provider", "chatgpt")
+    assert aimux.names() == ["chatgpt/default", "claude/default"]
+
+
+def test_the_best_file_of_a_folder_counts(aimux: Commands, tmp_path: Path) -> None:
+    folder = tmp_path / ".claude"
+    write(folder / ".credentials.json", {"mcpOAuth": {}})
+    write(folder / "auth.json", {"oauthToken": SECRET})
+    write(folder / "config.json", {"oauthToken": SECRET + "-older"})
+    said = aimux("import")
+    assert str(folder / "auth.json") in said.stdout
+    assert str(folder / ".credentials.json") not in said.output
+    assert aimux.names() == ["claude/default"]
+
+
+def test_nothing_to_import_says_where_it_looked_and_why_not(aimux: Commands, tmp_path: Path) -> None:
+    assert "there is no login on this machine" in aimux("import", expect=1).stderr
+    write(tmp_path / ".claude" / ".credentials.json", {"claudeAiOauth": {}})
+    refused = aimux("import", expect=1).stderr
+    assert f"{tmp_path}/.claude/.credentials.json is no login of claude: it " in refused
+    assert f"there is no login in {tmp_path}" in aimux("import", str(tmp_path), expect=1).stderr
+    aimux("import", str(tmp_path / "missing"), expect=2)
+    assert "There is no provider 'what'" in aimux("import", "--provider", "what", expect=2).stderr
+
+
+def test_names_are_given_and_kept(aimux: Commands) -> None:
+    vendors_logins(aimux)
+    assert "2 logins, and one name" in aimux("import", "--account", "mine", expect=2).stderr
+    aimux("import", "--provider", "claude", "--account", "mine")
+    assert aimux.names() == ["claude/mine"]
+    assert "--force" in aimux("import", "--provider", "claude", expect=1).stderr
+    aimux("import", "--provider", "claude", "--force")
+    assert aimux.names() == ["claude/mine"]
+
+
+# --- shared ----------------------------------------------------------------------------------------------------------
+
+
+def own_login(aimux: Commands, name: str) -> tuple[Path, dict[str, Any]]:
+    """A login of Claude Code's with keys that aimux knows nothing of, whose account nobody else has."""
+    sim = aimux.live.sim
+    account = sim.accounts.get(name) or sim.add_account(name, "anthropic")
+    content = json.loads(credential_file(account))
+    content["mcpOAuth"] = {"server": {"accessToken": "of somebody else"}}
+    content["claudeAiOauth"]["futureKey"] = [1, 2]
+    return write(Path(aimux.home) / ".claude" / ".credentials.json", content), content
+
+
+def test_a_shared_login_is_renewed_in_the_vendors_own_file(aimux: Commands, tmp_path: Path) -> None:
+    path, before = own_login(aimux, "linked")
+    said = aimux("import", "--link")
+    assert f"{path} is shared:" in said.stdout
+    assert "Only one program" not in said.stdout
+    link = tmp_path / "state" / "claude" / ".credentials.json"
+    assert link.is_symlink()
+    assert aimux.account("default")["shared_with"] == str(path)
+    aimux("accounts", "refresh", "default")
+    after = json.loads(path.read_bytes())
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert after["claudeAiOauth"]["refreshToken"] == aimux.live.sim.accounts["linked"].refresh_token
+    assert after["claudeAiOauth"]["refreshToken"] != before["claudeAiOauth"]["refreshToken"]
+    assert after["mcpOAuth"] == before["mcpOAuth"]
+    assert after["claudeAiOauth"].keys() >= before["claudeAiOauth"].keys()
+    assert after["claudeAiOauth"]["futureKey"] == [1, 2]
+    assert "works: 200" in aimux("accounts", "test", "default").stdout
+
+
+def test_what_the_vendors_cli_writes_is_taken(aimux: Commands) -> None:
+    path, _ = own_login(aimux, "both")
+    aimux("import", "--link")
+    account = aimux.live.sim.accounts["both"]
+    aimux.live.sim.tokens["anthropic"].renew(account.family)  # Claude Code has renewed it
+    path.write_bytes(credential_file(account))
+    assert "works: 200" in aimux("accounts", "test", "default").stdout
+    aimux("accounts", "refresh", "default")
+    assert json.loads(path.read_bytes())["claudeAiOauth"]["refreshToken"] == account.refresh_token
+
+
+def test_sharing_twice_is_once(aimux: Commands) -> None:
+    path, _ = own_login(aimux, "twice")
+    aimux("import", "--link")
+    assert f"is linked to {path} already" in aimux("import", "--link").stdout
+    assert aimux.names() == ["claude/default"]
+
+
+def test_an_account_gives_way_to_a_link_only_by_force(aimux: Commands, tmp_path: Path) -> None:
+    path, _ = own_login(aimux, "forced")
+    aimux("import")
+    assert "--force" in aimux("import", "--link", expect=1).stderr
+    assert not (tmp_path / "state" / "claude" / ".credentials.json").is_symlink()
+    aimux("import", "--link", "--force")
+    assert aimux.account("default")["shared_with"] == str(path)
+
+
+def test_a_login_that_others_can_read_is_not_shared(aimux: Commands) -> None:
+    path, _ = own_login(aimux, "open")
+    path.chmod(0o644)
+    refused = aimux("import", "--link", expect=1).stderr
+    assert f"chmod 600 {path}" in refused
+    assert aimux.names() == []
+
+
+def test_removing_a_shared_login_leaves_it_to_its_owner(aimux: Commands) -> None:
+    path, before = own_login(aimux, "left")
+    aimux("import", "--link")
+    aimux("accounts", "remove", "default", "--yes")
+    assert json.loads(path.read_bytes()) == before
+    assert aimux.names() == []
+
+
+def test_renaming_a_shared_login_keeps_it_shared(aimux: Commands) -> None:
+    path, _ = own_login(aimux, "renamed")
+    aimux("import", "--link")
+    aimux("accounts", "rename", "default", "work")
+    assert aimux.account("work")["shared_with"] == str(path)
+    aimux("accounts", "refresh", "work")
+
+
+def test_a_new_login_takes_a_links_place_and_not_the_vendors_file(aimux: Commands) -> None:
+    path, before = own_login(aimux, "spared")
+    aimux("import", "--link")
+    aimux("login", "claude", "--api-key", "--account", "default", "--force", stdin="sk-ant-api03-of-my-own")
+    assert json.loads(path.read_bytes()) == before
+    assert aimux.account("default")["shared_with"] is None
+
+
+# --- with a server ---------------------------------------------------------------------------------------------------
+
+
+def test_a_running_server_has_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path) as live:
+        aimux = Commands(live, {"HOME": str(tmp_path / "home"), "AIMUX_CONFIG": str(live.config)})
+        for name, options in (("copied", ()), ("shared", ("--link",))):
+            path, _ = own_login(aimux, name)
+            aimux("import", "--account", name, *options)
+            account = live.app.pools["claude"].accounts[name]
+            assert account.credential is not None
+            assert account.credential.secret == live.sim.accounts[name].access_token
+            assert aimux.account(name)["shared_with"] == (str(path) if options else None)
