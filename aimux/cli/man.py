@@ -31,14 +31,22 @@ def man_page() -> str:
         ".SH COMMANDS",
     ]
     for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None  # the group lists only what it has
-        inner = click.Context(command, info_name=name, parent=context)
-        usage = " ".join(command.collect_usage_pieces(inner))
-        lines += [f".SS aimux {_escaped(name)} {_escaped(usage)}", *_prose(command.help or "")]
-        lines += _options(command, inner, ".PP")
+        lines += _command(cli, name, context, "aimux")
     lines += [".SH FILES", *_prose(cli.epilog or "")]
     return "\n".join(lines) + "\n"
+
+
+def _command(group: click.Group, name: str, context: click.Context, path: str) -> Iterator[str]:
+    """A command's section, and those of the commands below it."""
+    command = group.get_command(context, name)
+    assert command is not None  # the group lists only what it has
+    inner, path = click.Context(command, info_name=name, parent=context), f"{path} {name}"
+    usage = " ".join(filter(None, command.collect_usage_pieces(inner)))
+    yield from (f".SS {_escaped(path)} {_escaped(usage)}", *_prose(command.help or ""))
+    yield from _options(command, inner, ".PP")
+    if isinstance(command, click.Group):
+        for below in command.list_commands(inner):
+            yield from _command(command, below, inner, path)
 
 
 def _options(command: click.Command, context: click.Context, heading: str) -> Iterator[str]:
