@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aimux.gateway.caps import HANDSHAKE_SECONDS
+from aimux.gateway import caps
 
 if TYPE_CHECKING:
     import ssl
@@ -49,7 +49,7 @@ async def _serve_socket(server: FrontServer, sock: socket.socket, context: ssl.S
 
 
 def _tls(context: ssl.SSLContext | None) -> dict[str, Any]:
-    return {} if context is None else {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+    return {} if context is None else {"ssl": context, "ssl_handshake_timeout": caps.HANDSHAKE_SECONDS}
 
 
 def _unix_socket(path: Path) -> socket.socket:

@@ -6,9 +6,12 @@ None of the deadlines costs a request anything: a sweep looks at all connections
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import heapq
 import json
 import logging
+import sys
+import termios
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
@@ -171,8 +174,8 @@ class ClientProtocol(RequestHandler):
     def sweep(self, transport: asyncio.Transport, now: float) -> None:
         """Let go of a client that sends nothing of its request, or takes nothing of its answer, for too long."""
         if self.full or transport.is_closing():
-            # Nobody writes to a transport that is full or closing: only the client changes what is left in it.
-            left = transport.get_write_buffer_size()
+            # Nobody writes to a transport that is full or closing: only the client changes what is left to send.
+            left = _left_to_send(transport)
             if left != self._mark:
                 self._mark, self._since = left, now
             elif left and now - self._since >= (caps.LINGER_SECONDS if transport.is_closing() else caps.SEND_SECONDS):
@@ -284,6 +287,18 @@ class FrontServer(web.Server):
         if self._sweeper is not None:
             self._sweeper.cancel()
         await super().shutdown(timeout)
+
+
+def _left_to_send(transport: asyncio.Transport) -> int:
+    """Bytes that a client has not taken: ours, and the kernel's, which may hold megabytes and take from us in gulps."""
+    left = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if left and sock is not None:
+        try:
+            left += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            pass  # not every system can tell; then ours have to do
+    return left
 
 
 def _problem(detail: str) -> bytes:

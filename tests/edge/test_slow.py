@@ -1,0 +1,328 @@
+"""Clients that take their time, or all the room there is: deadlines and caps hold, and honest clients go on.
+
+The constants are made small; what is waited for is the end of a connection, never a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from aimux.gateway import caps
+from aimux.relay.framing import chunk
+from tests.gateway.conftest import Start, Upstream
+from tests.tls.certificates import Issued
+
+from .conftest import TOKEN, Aimux, StrictUpstream, ask, head
+
+BIG = 4_000_000
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "KEEP_ALIVE_SECONDS": 0.3,
+        "HANDSHAKE_SECONDS": 0.3,
+        "BODY_SECONDS": 0.3,
+        "BODY_GRACE": 0.3,
+        "SEND_SECONDS": 0.3,
+        "LINGER_SECONDS": 0.3,
+        "SWEEP_SECONDS": 0.05,
+    }.items():
+        monkeypatch.setattr(caps, name, value)
+
+
+async def honest(aimux: Aimux) -> None:
+    answer = await ask(aimux, head("GET /plain/v1/honest HTTP/1.1", tag="honest", close=True))
+    assert answer.endswith(b"\r\n\r\nhonest")
+
+
+async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    """One piece after the other, until the connection is gone."""
+    while not writer.transport.is_closing():
+        writer.write(piece)
+        await asyncio.sleep(0.02)
+
+
+async def rest(aimux: Aimux, sent: bytes, piece: bytes) -> bytes:
+    """What comes back, to the connection's end, while a client drips."""
+    reader, writer = await aimux.connect()
+    writer.write(sent)
+    dripping = asyncio.create_task(drip(writer, piece))
+    try:
+        async with asyncio.timeout(10):
+            await honest(aimux)
+            return await reader.read()
+    except ConnectionResetError:
+        return b"reset"
+    finally:
+        dripping.cancel()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /plain/v1/chat HT", head()[:-2]], ids=["nothing", "a line", "a head"])
+async def test_a_slow_head_has_a_deadline_however_busy_it_looks(
+    aimux: Aimux, upstream: StrictUpstream, sent: bytes
+) -> None:
+    await rest(aimux, sent, b"X-A: b\r\n" if sent.endswith(b"\r\n") else b"P")
+    assert b"evil" not in upstream.raw
+
+
+async def test_an_idle_connection_has_one_too(aimux: Aimux, upstream: StrictUpstream) -> None:
+    reader, writer = await aimux.connect()
+    writer.write(head("GET /plain/v1/one HTTP/1.1", tag="one"))
+    async with asyncio.timeout(10):
+        assert (await reader.read()).endswith(b"one")
+    await honest(aimux)
+
+
+SLOW_BODIES = {
+    "a body that stops": (head(body := "POST /plain/v1/chat HTTP/1.1", "Content-Length: 90000") + b"hello", b""),
+    "a body of which nothing comes": (head(body, "Content-Length: 90000"), b""),
+    "a byte now and then": (head(body, "Content-Length: 90000"), b"x"),
+    "a chunk now and then": (head(body, "Transfer-Encoding: chunked"), b"1\r\nx\r\n"),
+    "an endless chunk extension": (head(body, "Transfer-Encoding: chunked") + b"1;", b"x"),
+    "endless trailers": (head(body, "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n", b"X-A: b\r\n"),
+}
+
+
+@pytest.mark.parametrize(("sent", "piece"), SLOW_BODIES.values(), ids=SLOW_BODIES)
+async def test_a_slow_body_is_a_408(aimux: Aimux, upstream: StrictUpstream, sent: bytes, piece: bytes) -> None:
+    answer = await rest(aimux, sent, piece)
+    if answer != b"reset":  # what still came in meanwhile may cost the client its answer
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close" in answer.lower()
+        assert b"did not arrive" in answer
+    assert "status=408" in aimux.log
+    assert b"evil" not in upstream.raw
+    assert "Traceback" not in aimux.log
+
+
+async def test_a_body_that_takes_long_but_goes_on_is_served(
+    aimux: Aimux, upstream: StrictUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times as long as the longest silence and the grace."""
+    monkeypatch.setattr(caps, "BODY_RATE", 10)
+    pieces = 45
+    reader, writer = await aimux.connect()
+    writer.write(head("POST /plain/v1/chat HTTP/1.1", f"Content-Length: {pieces}", tag="patient", close=True))
+    for _ in range(pieces):
+        await asyncio.sleep(0.02)
+        writer.write(b"x")
+    async with asyncio.timeout(10):
+        assert (await reader.read()).endswith(b"patient")
+    assert upstream.requests[0].endswith(b"\r\n\r\n" + b"x" * pieces)
+
+
+async def stubborn(aimux: Aimux, request: bytes) -> socket.socket:
+    """A client with a small buffer that reads nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", aimux.port))
+    await loop.sock_sendall(client, request)
+    return client
+
+
+def answers_big(upstream: Upstream) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % BIG + bytes(BIG))
+        await reader.read()
+
+    upstream.script = script
+
+
+async def test_who_takes_nothing_of_a_stream_is_let_go_and_its_upstream_is_stopped(
+    start: Start, upstream: Upstream
+) -> None:
+    stopped = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await upstream.read(reader)
+        if b" /v1/honest " in request:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhonest")
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        try:
+            while not writer.transport.is_closing():
+                writer.write(chunk(b":" * 65_000 + b"\n\n"))
+                await writer.drain()
+        finally:
+            stopped.set()
+
+    upstream.script = script
+    # The upstream's own silence is none of its fault: the pool would end it after stream_idle_timeout.
+    aimux = await start(stream_idle_timeout=0.1)
+    client = await stubborn(aimux, head("GET /plain/v1/stream HTTP/1.1"))
+    async with asyncio.timeout(10):
+        await honest(aimux)
+        await stopped.wait()
+        while not aimux.log.count("error=client_gone"):
+            await asyncio.sleep(0)
+    assert "takes nothing of its answer" in aimux.log
+    assert "upstream_lost" not in aimux.log
+    client.close()
+
+
+async def test_who_leaves_a_whole_answer_lying_is_let_go(start: Start, upstream: Upstream) -> None:
+    """Nothing is streaming any more: the bytes lie with aimux, and the connection counts as idle."""
+    answers_big(upstream)
+    aimux = await start()
+    client = await stubborn(aimux, head("GET /plain/v1/big HTTP/1.1"))
+    server = aimux.app.gateway.server
+    async with asyncio.timeout(10):
+        while not server.open:
+            await asyncio.sleep(0)
+        while server.open:
+            await asyncio.sleep(0.01)
+    assert "takes nothing of its answer" in aimux.log
+    client.close()
+
+
+async def test_a_client_that_reads_slowly_is_not_let_go(start: Start, upstream: Upstream) -> None:
+    answers_big(upstream)
+    aimux = await start()
+    client = await stubborn(aimux, head("GET /plain/v1/big HTTP/1.1", close=True))
+    loop = asyncio.get_running_loop()
+    received = 0
+    async with asyncio.timeout(20):
+        for _ in range(40):
+            received += len(await loop.sock_recv(client, 4096))
+            await asyncio.sleep(0.03)
+        while data := await loop.sock_recv(client, 1 << 16):
+            received += len(data)
+    assert received > BIG
+    assert "takes nothing" not in aimux.log
+    client.close()
+
+
+async def test_a_tls_handshake_has_a_deadline(start: Start, upstream: Upstream, tmp_path: Path) -> None:
+    issued = Issued()
+    for name, content in {"cert.pem": issued.pem, "key.pem": issued.key_pem()}.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+    tls = {"enabled": True, "cert_path": str(tmp_path / "cert.pem"), "key_path": str(tmp_path / "key.pem")}
+    aimux = await start(tls=tls)
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    async with asyncio.timeout(10):
+        for sent in (b"", hello):
+            reader, writer = await aimux.connect()
+            writer.write(sent)
+            try:
+                assert await reader.read() == b""
+            except ConnectionResetError:
+                pass
+    context = ssl.create_default_context(cadata=issued.pem.decode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", aimux.port, ssl=context, server_hostname="localhost")
+    writer.write(head("GET /plain/v1/honest HTTP/1.1", close=True))
+    async with asyncio.timeout(10):
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+    await writer.wait_closed()
+
+
+# --- many connections ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the cap makes room."""
+    monkeypatch.setattr(caps, "KEEP_ALIVE_SECONDS", 300.0)
+
+
+async def held(aimux: Aimux, condition: int) -> None:
+    """Until the server counts that many connections."""
+    async with asyncio.timeout(10):
+        while aimux.app.gateway.server.open != condition:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_half_open_connections_make_room_for_honest_ones(aimux: Aimux, upstream: StrictUpstream) -> None:
+    server = aimux.app.gateway.server
+    server.limit = 32
+    crowd = []
+    for _ in range(10):
+        crowd += [await aimux.connect() for _ in range(30)]
+        crowd[-1][1].write(head()[:-2])
+        await honest(aimux)
+        assert server.open <= 32
+    gone = sum(reader.at_eof() or writer.transport.is_closing() for reader, writer in crowd)
+    assert gone >= len(crowd) - 32
+    assert aimux.log.count("client connections are open") == 1, "and that is said once"
+
+
+@pytest.mark.usefixtures("patient")
+async def test_the_longest_idle_goes_first_and_nobody_who_is_being_served(start: Start, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await upstream.read(reader):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+            if b" /v1/slow " in request:
+                await go_on.wait()
+            writer.write(b"ok")
+
+    upstream.script = script
+    aimux = await start()
+    server = aimux.app.gateway.server
+    server.limit = 4
+    busy = await aimux.connect()
+    busy[1].write(head("GET /plain/v1/slow HTTP/1.1"))
+    async with asyncio.timeout(10):
+        await busy[0].readuntil(b"\r\n\r\n")
+        used = [await aimux.connect() for _ in range(2)]
+        for reader, writer in used:
+            writer.write(head("GET /plain/v1/fast HTTP/1.1"))
+            await reader.readuntil(b"ok")
+        newest = await aimux.connect()
+        await held(aimux, 4)
+        newcomer = await aimux.connect()
+        assert await used[0][0].read() == b"", "the longest idle one"
+        for reader, writer in (newcomer, newest, used[1]):
+            writer.write(head("GET /plain/v1/fast HTTP/1.1"))
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK")
+        go_on.set()
+        await busy[0].readuntil(b"ok")
+
+
+@pytest.mark.usefixtures("patient")
+async def test_with_all_of_them_busy_a_new_one_is_told_to_come_back(start: Start, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+        await go_on.wait()
+        writer.write(b"ok")
+        await writer.drain()
+
+    upstream.script = script
+    aimux = await start()
+    aimux.app.gateway.server.limit = 3
+    busy = [await aimux.connect() for _ in range(3)]
+    async with asyncio.timeout(10):
+        for reader, writer in busy:
+            writer.write(head("GET /plain/v1/slow HTTP/1.1"))
+            await reader.readuntil(b"\r\n\r\n")
+        for _ in range(20):
+            reader, writer = await aimux.connect()
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: 1\r\n" in answer
+        go_on.set()
+        for reader, _ in busy:
+            assert await reader.readexactly(2) == b"ok"
+    assert aimux.log.count("client connections are open") == 1
+    assert TOKEN not in aimux.log
+
+
+def test_the_cap_leaves_descriptors_for_the_upstreams_and_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, limit in {1024: 480, 256: 96, 20: 1, 1 << 20: caps.MAX_CONNECTIONS, -1: caps.MAX_CONNECTIONS}.items():
+        monkeypatch.setattr(caps.resource, "getrlimit", lambda _, soft=soft: (soft, -1))
+        assert caps.connection_limit() == limit
