@@ -75,6 +75,7 @@ class Gateway:
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
     _open: int = field(init=False, default=0)
+    _cut: bool = field(init=False, default=False)
     _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Gateway:
             response = error_response(error, provider, record.request_id, close=close)
         except asyncio.CancelledError:
             if not record.error:
-                record.error = "client_gone" if request.transport is None else "shutdown"
+                record.error = self._why_cancelled(request)
             raise
         except Exception:
             log.exception("%s: a fault in aimux itself", record.request_id)
@@ -135,6 +136,10 @@ class Gateway:
                 self.journal.add(record, tuple(notes))
         return response
 
+    def _why_cancelled(self, request: web.BaseRequest) -> str:
+        # When the server shuts down it closes a connection before it cancels the handler, as a client does.
+        return "client_gone" if request.transport is None and not self._cut else "shutdown"
+
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
         if self.server.connections:
@@ -147,6 +152,7 @@ class Gateway:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
                 log.warning("%d requests did not end within %g s and are cut off", self._open, timeout)
+                self._cut = True
                 self.sockets.cut()
 
     async def _control(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
@@ -246,7 +252,7 @@ class Gateway:
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
             if tap is None or not tap.complete:
-                record.error = "client_gone" if request.transport is None else "shutdown"
+                record.error = self._why_cancelled(request)
             else:
                 record.error = DONE
             raise
