@@ -11,12 +11,13 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-COLUMNS = ("PROVIDER", "NAME", "KIND", "PLAN", "STATE", "EXPIRES", "LIMITS", "LAST USED")
+COLUMNS = ("PROVIDER", "NAME", "KIND", "PLAN", "STATE", "EXPIRES", "LIMITS (RESET IN)", "LAST USED")
 _STYLES = {"healthy": "green", "cooling": "yellow", "parked": "bold red", "disabled": "dim"}
 
 
 def account_row(account: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
-    """One cell for each of COLUMNS."""
+    """One cell for each of COLUMNS. Limits are separated by ", "."""
+    limits = [w for w in account["limits"] if w["used"] is not None or w["status"] == "rejected"]
     return (
         account["provider"],
         account["name"],
@@ -24,19 +25,24 @@ def account_row(account: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
         account["plan"] or "-",
         state(account, now),
         expiry(account, now),
-        ", ".join(limit(window, now) for window in account["limits"]) or "-",
+        ", ".join(limit(window, now) for window in limits) or "-",
         ago(account["last_used"], now),
     )
 
 
 def state(account: Mapping[str, Any], now: datetime) -> str:
-    """The status and why."""
-    text: str = account["status"]
-    if account["until"]:
-        text += f" for {span(account['until'], now)}"
-    if account["reason"]:
-        text += f": {account['reason']}"
-    return text + (f" → {account['remedy']}" if account["remedy"] else "")
+    """The status, why, and what to do about it."""
+    return ": ".join(part for part in (status(account, now), why(account)) if part)
+
+
+def status(account: Mapping[str, Any], now: datetime) -> str:
+    """The status alone: `cooling for 48 min`."""
+    return f"{account['status']}" + (f" for {span(account['until'], now)}" if account["until"] else "")
+
+
+def why(account: Mapping[str, Any]) -> str:
+    """The reason, and the remedy behind an arrow."""
+    return f"{account['reason']}" + (f" → {account['remedy']}" if account["remedy"] else "")
 
 
 def expiry(account: Mapping[str, Any], now: datetime) -> str:
@@ -49,9 +55,9 @@ def expiry(account: Mapping[str, Any], now: datetime) -> str:
 
 
 def limit(window: Mapping[str, Any], now: datetime) -> str:
-    """`5h 42 % (resets in 2 h)`."""
+    """`5h 42 % (2 h)`."""
     used = window["status"] if window["used"] is None else f"{window['used'] * 100:.0f} %"
-    resets = f" (resets in {span(window['resets_at'], now)})" if window["resets_at"] else ""
+    resets = f" ({span(window['resets_at'], now)})" if window["resets_at"] else ""
     return f"{window['name']} {used}{resets}"
 
 
@@ -77,28 +83,35 @@ def _span(seconds: float) -> str:
 
 
 def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
-    """Print them: a table on a terminal, aligned columns in a pipe."""
+    """Print them: on a terminal a table with the reasons below it, in a pipe aligned columns that have everything."""
     now = datetime.now(UTC)
-    rows = [account_row(account, now) for account in accounts]
     if sys.stdout.isatty():
-        _rich_table(rows, [account["status"] for account in accounts])
+        _rich_table(accounts, now)
         return
+    rows = [account_row(account, now) for account in accounts]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     for row in (COLUMNS, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _rich_table(rows: Sequence[Sequence[str]], statuses: Sequence[str]) -> None:
+def _rich_table(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, overflow="fold", ratio=3 if name in {"STATE", "LIMITS"} else None)
-    for row, status in zip(rows, statuses, strict=True):
-        table.add_row(*(Text(cell, _STYLES[status] if i == 4 else "") for i, cell in enumerate(row)))
-    Console(highlight=False).print(table)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold", no_wrap=column.startswith("LIMITS"))
+    for account in accounts:
+        provider, name, kind, plan, _, expires, limits, used = account_row(account, now)
+        told = Text(status(account, now), _STYLES[account["status"]])
+        table.add_row(provider, name, kind, plan, told, expires, limits.replace(", ", "\n"), used)
+    console.print(table)
+    for account in accounts:
+        if reason := why(account):
+            full = f"{account['provider']}/{account['name']}: "
+            console.print(Text.assemble("\n", (full, "bold"), reason.removeprefix(full), overflow="fold"))
 
 
 def account_lines(account: Mapping[str, Any]) -> None:
@@ -112,7 +125,7 @@ def account_lines(account: Mapping[str, Any]) -> None:
         "organization": account["organization"],
         "state": state(account, now),
         "expires": expiry(account, now) + (", aimux renews it" if account["renewable"] else ""),
-        "limits": "\n".join(limit(window, now) for window in account["limits"]),
+        "limits": "\n".join(limit(window, now).replace("(", "(resets in ") for window in account["limits"]),
         "last used": ago(account["last_used"], now),
         "in flight": str(account["in_flight"]),
         "weight": f"{account['weight']:g}, priority {account['priority']}",

@@ -69,7 +69,7 @@ def test_the_table_tells_what_there_is(aimux: Commands) -> None:
         ["chatgpt", "default", "oauth", "plus", "healthy"],
         ["claude", "default", "oauth", "max", "healthy"],
     ]
-    assert "5h 0 % (resets in 5 h)" in rows[1]
+    assert "  5h 0 % (5 h), 7d 0 % (7 d)" in rows[1]
     assert len(said.stderr.splitlines()) == 1
 
 
@@ -310,7 +310,9 @@ def test_cells_are_for_people() -> None:
         {"name": "5h", "used": 0.421, "status": "allowed", "resets_at": "2030-01-01T03:00:00Z", "scope": None},
         {"name": "overage", "used": None, "status": "rejected", "resets_at": None, "scope": "overage"},
     ]
-    assert shown(limits=limits)["LIMITS"] == "5h 42 % (resets in 3 h), overage rejected"
+    assert shown(limits=limits)["LIMITS (RESET IN)"] == "5h 42 % (3 h), overage rejected"
+    limits[1]["status"] = "warning"  # of extra usage, which is no limit that was used up
+    assert shown(limits=limits)["LIMITS (RESET IN)"] == "5h 42 % (3 h)"
 
 
 # --- processes of their own ------------------------------------------------------------------------------------------
