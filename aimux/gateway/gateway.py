@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.gateway")
 
-ARRIVAL_SECONDS = 0.2
-"""How long a stop waits for requests that are on their way over connections accepted before it."""
+ARRIVAL_SECONDS = 0.3
+"""How long a stop waits for the first request of connections that were accepted just before it."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -142,9 +142,9 @@ class Gateway:
 
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
-        if self.server.connections:
-            # A connection that was just accepted has its first request on the way.
-            await asyncio.sleep(min(ARRIVAL_SECONDS, timeout))
+        patience = time.monotonic() + min(ARRIVAL_SECONDS, timeout)
+        while self.server.awaits_requests and time.monotonic() < patience:  # noqa: ASYNC110 - 30 looks at the very end
+            await asyncio.sleep(0.01)
         if self._open:
             self._idle.clear()
             self.sockets.drain()

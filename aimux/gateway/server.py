@@ -273,6 +273,12 @@ class FrontServer(web.Server):
             self._full = False
         self._sweeper = self._loop.call_later(caps.SWEEP_SECONDS, self._sweep) if self._connections else None
 
+    @property
+    def awaits_requests(self) -> bool:
+        """A connection has its first request on the way, or a part of one has come."""
+        protocols = (protocol for protocol in self._connections if isinstance(protocol, ClientProtocol))
+        return any(protocol.idle_since is not None and not protocol.at_rest for protocol in protocols)
+
     def pre_shutdown(self) -> None:
         """Close what is idle between two requests. What is under way or arriving goes on: the gateway drains it.
 

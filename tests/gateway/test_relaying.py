@@ -369,7 +369,10 @@ async def test_an_answer_before_the_request_was_read_reaches_the_client(start: S
     assert (await aimux.send(request(body=b"x" * 5_000_000))).startswith(b"HTTP/1.1 413 No\r\n")
 
 
-async def test_a_request_that_is_arriving_when_aimux_stops_is_served(start: Start, upstream: Upstream) -> None:
+async def test_a_request_that_is_arriving_when_aimux_stops_is_served(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.gateway.gateway.ARRIVAL_SECONDS", 10.0)
     aimux = await start()
     whole = request(body=b'{"model":"m"}', close=False)
     idle, fresh, half_head, half_body = [await aimux.connect() for _ in range(4)]
