@@ -8,7 +8,6 @@ import json
 import os
 import ssl
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -75,8 +74,8 @@ class Server:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        return "it shows another certificate than the configuration's"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"it shows another certificate than the configuration's ({error.certificate_error})"
     if isinstance(error, TimeoutError):
         return "it does not answer"
     if isinstance(error, aiohttp.ServerDisconnectedError):
@@ -128,7 +127,7 @@ async def server(setting: Setting, address: str) -> AsyncIterator[Server]:
     if config.listen.unix_path is not None:
         connector = aiohttp.UnixConnector(config.listen.unix_path)
     else:
-        connector = aiohttp.TCPConnector(ssl=_certificate(config) if config.tls.enabled else True)
+        connector = aiohttp.TCPConnector(ssl=_trusting(config) if config.tls.enabled else True)
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
     # Never through a proxy, which would see the key.
     async with aiohttp.ClientSession(
@@ -142,18 +141,25 @@ async def server(setting: Setting, address: str) -> AsyncIterator[Server]:
         yield Server(session, address, key_from)
 
 
-def _certificate(config: Config) -> aiohttp.Fingerprint:
+def _trusting(config: Config) -> ssl.SSLContext:
     """The server's certificate itself is what we trust: its names need not be ours, nor its issuer known here."""
     path = config.tls.cert_path or config.state_dir / "tls" / "cert.pem"
     try:
         text = read_text(path)
+        # Of a chain only the first: trusting an issuer would mean all that it has ever signed.
         first, end = text.index("-----BEGIN CERTIFICATE-----"), text.index("-----END CERTIFICATE-----")
         der = ssl.PEM_cert_to_DER_cert(text[first:end] + "-----END CERTIFICATE-----")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=der)
+    except ssl.SSLError:
+        raise click.ClickException(f"{path} holds no certificate") from None
     except OSError as error:
         raise click.ClickException(f"the server's certificate: {error}") from None
     except ValueError:
         raise click.ClickException(f"{path} holds no certificate") from None
-    return aiohttp.Fingerprint(sha256(der).digest())
+    return context
 
 
 def _key(setting: Setting) -> tuple[str, str]:

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 
 from aimux.cli.show import COLUMNS, account_row
 from aimux.simulator.demo import credential_file
@@ -22,6 +25,7 @@ from tests.admin.conftest import MESSAGE, put
 from tests.admin.live import Live, running, write_config
 from tests.cli.support import Commands
 from tests.running import serving
+from tests.tls.certificates import DAY, NOW, Issued
 
 ADMIN = "an-admin-token-for-the-tests"
 
@@ -217,6 +221,38 @@ def test_a_self_signed_server_is_trusted_by_its_certificate(tmp_path: Path) -> N
         assert ensure(tmp_path / "cert", tmp_path / "key", "", time.time())
         (live.state_dir / "tls" / "cert.pem").write_bytes((tmp_path / "cert").read_bytes())
         assert "another certificate" in aimux("accounts", expect=1).stderr
+
+
+def issued(name: str, authority: Issued) -> Issued:
+    """A server's certificate of this authority; its `pem` is the chain."""
+    made = Issued(name)
+    made.certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(made.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .sign(authority.key, SHA256())
+    )
+    return made
+
+
+def test_an_issued_certificate_is_trusted_and_its_issuer_is_not(tmp_path: Path) -> None:
+    authority = Issued("authority")
+    ours, theirs = issued("gateway.example", authority), issued("elsewhere.example", authority)
+    cert, key, listen = tmp_path / "chain.pem", tmp_path / "key.pem", f"127.0.0.1:{free_port()}"
+    cert.write_bytes(ours.pem + authority.pem)
+    key.write_bytes(ours.key_pem())
+    key.chmod(0o600)
+    with running(tmp_path, listen=listen, tls={"enabled": True, "cert_path": str(cert), "key_path": str(key)}) as live:
+        aimux = commands(live)
+        assert aimux.names() == ["chatgpt/default", "claude/default"]
+        cert.write_bytes(theirs.pem + authority.pem)
+        assert "another certificate" in aimux("accounts", expect=1).stderr
+        cert.write_bytes(b"nothing of the kind")
+        assert "holds no certificate" in aimux("accounts", expect=1).stderr
 
 
 def test_every_address_includes_this_machine(tmp_path: Path) -> None:
