@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
+MODELS = (
+    "models:\n  other-name: {provider: claude, model: some-other}\n  some-*: {provider: claude}\n"
+    "  /no-.*-match/: {provider: claude}\n  default: {provider: claude}\n"
+)
 ALL_KINDS = ("small", "turn", "short", "latency", "hold")
 
 
@@ -93,16 +97,16 @@ def _aiohttp(folder: Path, port: int, upstream: str) -> list[str]:
     return [sys.executable, "-m", "bench.peers.aiohttp_proxy", str(port), upstream]
 
 
-def _aimux(users: int) -> Callable[[Path, int, str], list[str]]:
-    """The real program: users, an OAuth account, metering, metrics, access log into a file."""
+def _aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]]:
+    """The real program: users, OAuth accounts, metering, metrics, access log into a file.
+
+    With several accounts models are routed too: `models:` has an exact name, a prefix, an expression and a default.
+    """
 
     def command(folder: Path, port: int, upstream: str) -> list[str]:
         program = Path(sys.executable).with_name("aimux")
         if not program.exists():
             raise Unavailable(f"{program} is not installed")
-        account = folder / "state" / "claude"
-        account.mkdir(parents=True, mode=0o700, exist_ok=True)
-        account.parent.chmod(0o700)
         credential = {
             "accessToken": "sk-ant-oat01-bench-only-not-a-secret",
             "refreshToken": "sk-ant-ort01-bench-only-not-a-secret",
@@ -110,9 +114,16 @@ def _aimux(users: int) -> Callable[[Path, int, str], list[str]]:
             "scopes": ["user:inference", "user:profile"],
             "subscriptionType": "max",
         }
-        file = account / ".credentials.json"
-        file.write_text(json.dumps({"claudeAiOauth": credential}))
-        file.chmod(0o600)
+        state = folder / "state"
+        for number in range(accounts):
+            account = state / "claude" / (f"account{number}" if number else "")
+            account.mkdir(parents=True, mode=0o700, exist_ok=True)
+            file = account / ".credentials.json"
+            login = {**credential, "accessToken": f"{credential['accessToken']}-{number}"}
+            file.write_text(json.dumps({"claudeAiOauth": login}))
+            file.chmod(0o600)
+        state.chmod(0o700)
+        models = MODELS if accounts > 1 else ""
         tokens = [traffic.USER_TOKEN, *(f"bench-user-token-{number:010}" for number in range(1, users))]
         listed = "".join(
             f"  - name: user{number}\n    token_sha256: {hashlib.sha256(token.encode()).hexdigest()}\n"
@@ -120,7 +131,7 @@ def _aimux(users: int) -> Callable[[Path, int, str], list[str]]:
         )
         (folder / "config.yaml").write_text(
             f"listen: 127.0.0.1:{port}\nstate_dir: {folder}/state\n"
-            f"providers:\n  claude:\n    base_url: {upstream}\nusers:\n{listed}"
+            f"providers:\n  claude:\n    base_url: {upstream}\n{models}users:\n{listed}"
         )
         return [str(program), "serve", "--config", str(folder / "config.yaml")]
 
@@ -141,6 +152,7 @@ CONTENDERS = (
     Contender("nginx", _nginx, lambda: _output(shutil.which("nginx") or "/usr/sbin/nginx", "-v").split()[-1]),
     Contender("aimux", _aimux(1), _aimux_version, prefix="/claude"),
     Contender("aimux, 10,000 users", _aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency")),
+    Contender("aimux, 20 accounts and models", _aimux(1, 20), _aimux_version, prefix="/claude"),
     Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),)),
     Contender("aiohttp server + client", _aiohttp, _python_version("aiohttp")),
 )

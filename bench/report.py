@@ -83,6 +83,12 @@ def _ratios(results: Results) -> list[str]:
     one, many = results.median("aimux", "small"), results.median("aimux, 10,000 users", "small")
     if one and many:
         lines.append(f"With 10,000 users a small request costs {many / one:.2f}× what it costs with one.")
+    for kind, what in (("small", "a small request"), ("turn", "a real turn")):
+        one, routed = results.median("aimux", kind), results.median("aimux, 20 accounts and models", kind)
+        if one and routed:
+            lines.append(
+                f"With 20 accounts and models routed {what} costs {routed / one:.2f}× the single-account path."
+            )
     return lines
 
 
