@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
+from aimux.gateway.preview import Preview
 from aimux.gateway.upstream_request import build_request
-from aimux.plugin.codings import DecodeError, decode
 from aimux.plugin.errors import ErrorKind, GatewayError, RefreshError, RefreshRejected, RequestRefused
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
+from aimux.relay.exchange import HELD_BACK
 
 if TYPE_CHECKING:
     from aimux.accounts import Account
@@ -183,7 +184,7 @@ class Attempts:
                 return await self._opening(attempt)
             return RELAY
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
-        body = _decoded(payload, head.get("content-encoding"))
+        body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
         verdict = provider.classify(head.status, head.headers, body, model=self._selection.model)
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, credential, verdict)
@@ -191,13 +192,14 @@ class Attempts:
 
     async def _opening(self, attempt: Attempt) -> Verdict:
         """An error can hide in a 200's stream; before its first content it can still be retried."""
-        provider, coding = attempt.route.provider, attempt.head.get("content-encoding")
+        provider, preview = attempt.route.provider, Preview(attempt.head.get("content-encoding"), HELD_BACK)
         verdict: Verdict | None = None
 
         def decided(payload: bytes) -> bool:
             nonlocal verdict
-            verdict = provider.opening(_decoded(payload, coding)) if payload else None
-            return verdict is not None
+            start = preview.read(payload)
+            verdict = provider.opening(start) if start else None
+            return verdict is not None or preview.full
 
         await attempt.exchange.peek(decided, OPENING_SECONDS)
         return verdict or RELAY
@@ -276,13 +278,3 @@ class Attempts:
             retry=None if wait is not None else False,
             retry_after=wait,
         )
-
-
-def _decoded(payload: bytes, coding: str) -> bytes:
-    """As much of an encoded start as can be read."""
-    if not coding or not payload:
-        return payload
-    try:
-        return decode(payload, coding)
-    except DecodeError:
-        return b""
