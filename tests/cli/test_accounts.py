@@ -323,7 +323,7 @@ def test_the_configuration_may_stand_anywhere_in_the_command(unserved: Commands)
 
 # --- how it looks ----------------------------------------------------------------------------------------------------
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SHOWN_AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def shown(**changed: Any) -> dict[str, str]:
@@ -331,7 +331,7 @@ def shown(**changed: Any) -> dict[str, str]:
         "provider": "claude", "name": "ann", "kind": "oauth", "plan": "max", "status": "healthy", "reason": "",
         "remedy": "", "until": None, "expires_at": None, "renewable": True, "limits": [], "last_used": None,
     }  # fmt: skip
-    return dict(zip(COLUMNS, account_row(account | changed, NOW), strict=True))
+    return dict(zip(COLUMNS, account_row(account | changed, SHOWN_AT), strict=True))
 
 
 def test_cells_are_for_people() -> None:
