@@ -223,24 +223,26 @@ def test_a_self_signed_server_is_trusted_by_its_certificate(tmp_path: Path) -> N
         assert "another certificate" in aimux("accounts", expect=1).stderr
 
 
-def issued(name: str, authority: Issued) -> Issued:
-    """A server's certificate of this authority; its `pem` is the chain."""
+def issued(name: str, authority: Issued | None = None) -> Issued:
+    """A server's certificate of this authority, or an authority."""
     made = Issued(name)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     made.certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(authority.certificate.subject)
+        .subject_name(subject)
+        .issuer_name(authority.certificate.subject if authority else subject)
         .public_key(made.key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - DAY)
         .not_valid_after(NOW + DAY)
-        .sign(authority.key, SHA256())
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .sign((authority or made).key, SHA256())
     )
     return made
 
 
 def test_an_issued_certificate_is_trusted_and_its_issuer_is_not(tmp_path: Path) -> None:
-    authority = Issued("authority")
+    authority = issued("authority")
     ours, theirs = issued("gateway.example", authority), issued("elsewhere.example", authority)
     cert, key, listen = tmp_path / "chain.pem", tmp_path / "key.pem", f"127.0.0.1:{free_port()}"
     cert.write_bytes(ours.pem + authority.pem)
