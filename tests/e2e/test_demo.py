@@ -1,0 +1,66 @@
+"""`aimux demo`: what it prints works as it is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.process import Process
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def printed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[str]]:
+    """The commands of a running demo; one that goes on in the next line is one."""
+    folder = tmp_path_factory.mktemp("demo")
+    process = await Process.start(folder, "demo", "--listen", "127.0.0.1:0")
+    await process.said("Ctrl-C ends it")
+    said = "\n".join(process.stdout).replace("\\\n", "")
+    yield [line for line in said.splitlines() if line.startswith(("curl", "python3", "ANTHROPIC_", "AIMUX_"))]
+    assert await process.stop() == 0
+    assert "Traceback" not in process.output
+
+
+async def run(command: str, folder: Path, *more_path: str) -> str:
+    """A shell's output, with this virtual environment's python3 and a home of its own."""
+    path = os.pathsep.join([*more_path, str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = await asyncio.create_subprocess_shell(
+        command,
+        cwd=folder,
+        env={"PATH": path, "HOME": str(folder)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def test_there_is_a_command_for_every_client(printed: list[str]) -> None:
+    programs = [command.split()[0] for command in printed]
+    assert programs.count("curl") == 3
+    assert programs.count("python3") == 2
+    assert len([command for command in printed if " claude " in command or " codex " in command]) == 2
+
+
+async def test_curl(printed: list[str], tmp_path: Path) -> None:
+    commands = [command for command in printed if command.startswith("curl")]
+    whole, streamed, responses = await asyncio.gather(*(run(command, tmp_path) for command in commands))
+    assert '"type":"message"' in whole.replace(": ", ":")
+    assert "event: message_stop" in streamed
+    assert "event: response.completed" in responses
+
+
+async def test_the_sdks(printed: list[str], tmp_path: Path) -> None:
+    commands = [command for command in printed if command.startswith("python3")]
+    for said in await asyncio.gather(*(run(command, tmp_path) for command in commands)):
+        assert "You said: “Hello!”" in said
