@@ -47,13 +47,13 @@ class Admin:
         await self.api.close()
 
     async def _serve(self, request: web.BaseRequest, path: str, query: str, callers: Authentication) -> Answer:
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        address = peer[0] if isinstance(peer, tuple) else ""
+        address, own = _ends(request)
         key = self.key
         if key is None:
             detail = "This aimux has no admin key, and none could be made in its state folder."
             raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
-        if key.local and not callers.is_local(request.headers, address):
+        # From one of the machine's addresses to itself is local too, whichever `listen` names.
+        if key.local and not callers.is_local(request.headers, "" if address == own else address):
             detail = "Without an admin token in the configuration, the admin API serves its own machine only."
             raise Refused(403, "forbidden", detail, remedy="set admin.token")
         try:
@@ -87,6 +87,14 @@ class Admin:
             remedy="it is in admin.key in the state folder" if key.local else "it is admin.token of the configuration",
             headers={"www-authenticate": 'Bearer realm="aimux admin"'},
         )
+
+
+def _ends(request: web.BaseRequest) -> tuple[str, str]:
+    """The caller's address and our own; "" for a unix socket's."""
+    transport = request.transport
+    names = [transport.get_extra_info(name) if transport else None for name in ("peername", "sockname")]
+    peer, own = (str(name[0]) if isinstance(name, tuple) else "" for name in names)
+    return peer, own
 
 
 async def _read(request: web.BaseRequest) -> bytes:

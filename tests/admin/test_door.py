@@ -67,6 +67,24 @@ async def test_what_came_through_a_proxy_is_not_from_here(aimux: Aimux) -> None:
         assert (await aimux.send("GET", "/accounts", headers=headers))[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("peer", "own", "forwarded", "served"),
+    [
+        ("127.0.0.1", "127.0.0.1", False, True),
+        ("192.0.2.5", "192.0.2.5", False, True),  # `listen: 192.0.2.5:8080`, from the machine itself
+        ("192.0.2.5", "192.0.2.5", True, False),
+        ("192.0.2.6", "192.0.2.5", False, False),
+        ("192.0.2.6", "127.0.0.1", False, False),
+    ],
+)
+async def test_from_the_machines_own_address_to_itself_is_local(
+    aimux: Aimux, monkeypatch: pytest.MonkeyPatch, peer: str, own: str, forwarded: bool, served: bool
+) -> None:
+    monkeypatch.setattr("aimux.admin.door._ends", lambda _request: (peer, own))
+    headers = ELSEWHERE if forwarded else {}
+    assert (await aimux.send("GET", "/accounts", headers=headers))[0] == (200 if served else 403)
+
+
 @pytest.mark.parametrize("how", ["token", "token_file", "token_sha256"])
 async def test_an_admin_token_opens_it_from_everywhere(start: Start, tmp_path: Path, how: str) -> None:
     file = tmp_path / "admin-token"
