@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli.files import Files, local_desk
-from aimux.cli.server import listening, server
+from aimux.cli.server import admin_key, listening, server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def backend(setting: Setting) -> AsyncIterator[Backend]:
     """The server if one listens there, else the files. Says on stderr which it is."""
-    address = await listening(setting.config)
-    if address is not None:
+    config = setting.config
+    address = await listening(config)
+    key = admin_key(setting) if address is not None else None
+    if address is not None and key is not None:
         click.echo(f"Using the server at {address}.", err=True)
-        async with server(setting, address) as opened:
+        async with server(setting, address, key) as opened:
             yield opened
         return
-    click.echo(f"No server listens on {setting.config.listen}: using {setting.config.state_dir}.", err=True)
+    none = "No server" if address is None else "Another program, or an aimux with another state folder,"
+    click.echo(f"{none} listens on {config.listen}: using {config.state_dir}.", err=True)
     async with local_desk(setting) as desk:
         files = Files(desk)
         try:

@@ -120,9 +120,9 @@ def _base(config: Config) -> URL:
 
 
 @asynccontextmanager
-async def server(setting: Setting, address: str) -> AsyncIterator[Server]:
+async def server(setting: Setting, address: str, key: tuple[str, str]) -> AsyncIterator[Server]:
     """Connections that trust the server's certificate and show it the admin key."""
-    config, (key, key_from) = setting.config, _key(setting)
+    config, (token, key_from) = setting.config, key
     connector: aiohttp.BaseConnector
     if config.listen.unix_path is not None:
         connector = aiohttp.UnixConnector(config.listen.unix_path)
@@ -134,7 +134,7 @@ async def server(setting: Setting, address: str) -> AsyncIterator[Server]:
         _base(config),
         connector=connector,
         timeout=timeout,
-        headers={"authorization": f"Bearer {key}"},
+        headers={"authorization": f"Bearer {token}"},
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
@@ -162,8 +162,11 @@ def _trusting(config: Config) -> ssl.SSLContext:
     return context
 
 
-def _key(setting: Setting) -> tuple[str, str]:
-    """The admin key and where it comes from: $AIMUX_ADMIN_TOKEN, else the configuration, else the server's own."""
+def admin_key(setting: Setting) -> tuple[str, str] | None:
+    """The admin key and where it comes from: $AIMUX_ADMIN_TOKEN, else the configuration, else the server's own.
+
+    None: no aimux was ever started with this state folder, or it would have made one.
+    """
     admin, made = setting.config.admin, setting.config.state_dir / KEY_FILE
     if key := os.environ.get(KEY_VARIABLE, "").strip():
         return key, KEY_VARIABLE
@@ -180,6 +183,4 @@ def _key(setting: Setting) -> tuple[str, str]:
         raise click.ClickException(
             f"the admin key in {file} can't be read ({why}): run this as the server's user, or set {KEY_VARIABLE}"
         ) from None
-    if not key:
-        raise click.ClickException(f"there is no admin key in {file}; does the server use another configuration?")
-    return key, str(file)
+    return (key, str(file)) if key else None
