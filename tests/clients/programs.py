@@ -1,0 +1,76 @@
+"""How each program is pointed at aimux, as its documentation has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.clients.world import Ran, Seat, client, run
+
+
+async def claude_code(
+    seat: Seat,
+    *arguments: str,
+    base: str | None = None,
+    token: str | None = None,
+    stdin: bytes = b"",
+    environ: Mapping[str, str] | None = None,
+) -> Ran:
+    """`claude -p`. `token` "": none at all, and `environ` says how to authenticate. Three tries where it retries."""
+    token = seat.token if token is None else token
+    settings = {
+        "ANTHROPIC_BASE_URL": base or seat.world.aimux.claude,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_MAX_RETRIES": "2",
+        **({"ANTHROPIC_AUTH_TOKEN": token} if token else {}),
+        **(environ or {}),
+    }
+    program = client("claude-code", "node_modules", ".bin", "claude")
+    return await run([program, "-p", *(arguments or ("say hi",))], seat.home, stdin=stdin, environ=settings)
+
+
+async def codex(
+    seat: Seat,
+    *arguments: str,
+    base: str | None = None,
+    auth: str | None = None,
+    entry: str = "",
+    top: str = "",
+    login: bytes | None = None,
+    websockets: bool = False,
+    stdin: bytes = b"",
+    environ: Mapping[str, str] | None = None,
+) -> Ran:
+    """`codex exec`. `auth`, `entry`, `top`: lines of its config.toml, in the provider's entry and above it.
+
+    It makes a second request where it retries one, and a second connection where it reconnects.
+    """
+    folder = seat.home / ".codex"
+    folder.mkdir(exist_ok=True)
+    if login is not None:
+        (folder / "auth.json").write_bytes(login)
+    (folder / "config.toml").write_text(f"""
+model = "gpt-5.5"
+model_provider = "aimux"
+{top}
+[model_providers.aimux]
+name = "aimux"
+base_url = "{base or seat.world.aimux.chatgpt}"
+wire_api = "responses"
+request_max_retries = 1
+stream_max_retries = 1
+supports_websockets = {str(websockets).lower()}
+{f'experimental_bearer_token = "{seat.token}"' if auth is None else auth}
+{entry}
+""")
+    program = client("codex", "node_modules", ".bin", "codex")
+    command = [program, "exec", "--skip-git-repo-check", *(arguments or ("say hi",))]
+    return await run(command, seat.home, stdin=stdin, environ={**seat.world.trap.environ, **(environ or {})})
+
+
+def leaks(seat: Seat, secret: str) -> bool:
+    """Whether a part of `secret` that tells anything stands in what aimux wrote, on its streams or to disk."""
+    pieces = [secret[at : at + 16] for at in range(8, len(secret) - 16, 8)]
+    files = [path for path in Path(seat.world.folder).rglob("*") if path.is_file() and seat.name not in path.parts]
+    texts = [seat.world.aimux.output, *(path.read_bytes().decode("latin-1") for path in files)]
+    return any(piece in text for piece in pieces for text in texts)

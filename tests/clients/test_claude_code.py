@@ -1,0 +1,191 @@
+"""Claude Code through aimux: everything a person does with it, and every way to say who they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.clients.programs import claude_code, leaks
+from tests.clients.world import Seat, Wire
+
+SAID = "You said: “say hi”"
+LOGIN = "sk-ant-oat01-" + "a-login-of-the-vendor's-own-0123456789-".replace("'", "") * 2
+KEY = "sk-ant-api03-" + "a-key-of-the-vendor-0123456789-" * 2
+
+
+async def test_one_shot(seat: Seat) -> None:
+    ran = await claude_code(seat, "say hi", "--output-format", "json")
+    result = json.loads(ran.out)
+    assert (ran.code, result["is_error"], result["num_turns"]) == (0, False, 1)
+    assert SAID in result["result"]
+    assert [(r.method, r.target) for r in seat.sent] == [("POST", "/anthropic/v1/messages?beta=true")]
+    (served,) = seat.served
+    usage = result["usage"]
+    counts = usage["input_tokens"], usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]
+    assert served["tokens"] == "{}+{}+{}/{}".format(*counts, usage["output_tokens"]), "aimux counts what it counts"
+
+
+async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat: Seat) -> None:
+    assert (await claude_code(seat)).code == 0
+    (sent,) = seat.sent
+    assert sent.header("authorization") == f"Bearer {seat.anthropic.access_token}"
+    assert sent.header("x-api-key") is None
+    betas = (sent.header("anthropic-beta") or "").split(",")
+    assert betas[-1] == "oauth-2025-04-20", "merged behind its own"
+    assert len(betas) == len(set(betas)) > 1
+    assert "claude-cli" in (sent.header("user-agent") or "")
+    assert sent.json()["stream"] is True
+    assert seat.token.encode() not in b"".join(value for _, value in sent.headers) + sent.body
+
+
+async def test_streamed(seat: Seat) -> None:
+    ran = await claude_code(seat, "say hi", "--output-format", "stream-json", "--verbose", "--include-partial-messages")
+    events = [event["event"] for event in ran.events if event["type"] == "stream_event"]
+    text = "".join(event["delta"]["text"] for event in events if event["type"] == "content_block_delta")
+    assert SAID in text
+    assert ran.events[-1]["result"] == text
+    assert [events[0]["type"], events[-1]["type"]] == ["message_start", "message_stop"]
+
+
+async def test_a_tool_turn(seat: Seat) -> None:
+    seat.anthropic.script("tool:Bash")
+    ran = await claude_code(seat, "say hi", "--allowedTools", "Bash(echo:*)")
+    assert (ran.code, SAID in ran.out) == (0, True)
+    first, second = seat.sent
+    assert "Bash" in [tool["name"] for tool in first.json()["tools"]]
+    results = [block for message in second.json()["messages"] for block in message["content"] if "tool_use_id" in block]
+    assert [result["content"] for result in results] == ["simulator"], "the shell ran what the model asked for"
+
+
+async def test_two_turns_on_one_connection(seat: Seat) -> None:
+    turns = [{"type": "user", "message": {"role": "user", "content": text}} for text in ("first", "second")]
+    options = ("--input-format", "stream-json", "--output-format", "stream-json", "--verbose")
+    async with Wire(seat.world.aimux) as wire:
+        # Behind a proxy it leaves out its probe, which would have a connection of its own.
+        ran = await claude_code(
+            seat,
+            *options,
+            base=f"{wire.url}/claude",
+            environ=seat.world.trap.environ,
+            stdin=b"\n".join(json.dumps(turn).encode() for turn in turns) + b"\n",
+        )
+    assert wire.connections == 1
+    results = [event["result"] for event in ran.events if event["type"] == "result"]
+    assert ["first" in results[0], "second" in results[-1]] == [True, True]
+    assert len({r.header("x-claude-code-session-id") for r in seat.sent}) == 1
+
+
+async def test_a_prompt_of_three_megabytes(seat: Seat) -> None:
+    ran = await claude_code(seat, "summarize", stdin=b"word " * 600_000)
+    assert (ran.code, "summarize word word" in ran.out) == (0, True)
+    assert len(seat.sent[0].body) > 3_000_000
+
+
+async def test_a_burst_of_token_counts(seat: Seat) -> None:
+    ran = await claude_code(seat, "/context")
+    assert (ran.code, "Context Usage" in ran.out) == (0, True)
+    assert {r.target for r in seat.sent} == {"/anthropic/v1/messages/count_tokens?beta=true"}
+    assert len(seat.sent) > 10
+    assert {line["status"] for line in seat.served} == {"200"}
+
+
+async def test_it_finds_the_models_and_nothing_leaves_the_machine(seat: Seat) -> None:
+    """With its other traffic allowed, which it needs for this; the trap shows what that would be."""
+    settings = {"CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": ""}
+    ran = await claude_code(seat, environ=seat.world.trap.environ | settings)
+    assert ran.code == 0
+    assert "/anthropic/v1/models?limit=1000" in [r.target for r in seat.sent]
+
+
+async def test_a_proxy_for_the_rest_of_the_world_sees_nothing(seat: Seat) -> None:
+    caught = len(seat.world.trap.caught)
+    assert (await claude_code(seat, environ=seat.world.trap.environ)).code == 0
+    assert seat.world.trap.caught[caught:] == []
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
+async def test_bases(seat: Seat, end: str) -> None:
+    """Its probe comes without a token and is refused, which it does not mind."""
+    ran = await claude_code(seat, base=seat.world.aimux.claude + end)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert [r.target for r in seat.sent] == ["/anthropic/v1/messages?beta=true"]
+    probes = [line for line in seat.world.aimux.requests if line["method"] == "HEAD"]
+    assert {line["status"] for line in probes} <= {"401"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
+async def test_a_compressed_stream(seat: Seat, coding: str) -> None:
+    seat.anthropic.script(f"encode:{coding}")
+    ran = await claude_code(seat)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert seat.served[0]["tokens"].endswith("/38")
+
+
+# --- who they are ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        ["ANTHROPIC_AUTH_TOKEN"],
+        ["ANTHROPIC_API_KEY"],
+        ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"],
+        ["CLAUDE_CODE_OAUTH_TOKEN"],
+    ],
+    ids=lambda variables: "+".join(variables),
+)
+async def test_a_token_in_any_of_its_variables(seat: Seat, variables: list[str]) -> None:
+    ran = await claude_code(seat, token="", environ=dict.fromkeys(variables, seat.token))
+    assert (ran.code, SAID in ran.out) == (0, True)
+    (sent,) = seat.sent
+    betas = (sent.header("anthropic-beta") or "").split(",")
+    assert betas.count("oauth-2025-04-20") == 1
+    assert sent.header("authorization") == f"Bearer {seat.anthropic.access_token}"
+
+
+@pytest.mark.parametrize("variable", ["CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY", "a stored login"])
+async def test_the_vendors_own_credential_is_refused_with_advice_and_not_logged(seat: Seat, variable: str) -> None:
+    secret, environ = (KEY if variable == "ANTHROPIC_API_KEY" else LOGIN), {}
+    if variable == "a stored login":
+        store(seat.home, secret)
+    else:
+        environ = {variable: secret}
+    before = len(seat.world.aimux.requests)
+    # The proxy: what it would do with such a login elsewhere is nobody's business here.
+    ran = await claude_code(seat, token="", environ=seat.world.trap.environ | environ)
+    assert ran.code == 1
+    assert "Set ANTHROPIC_AUTH_TOKEN to the token that aimux gave you" in ran.out
+    asked = [line for line in seat.world.aimux.requests[before:] if line["method"] == "POST"]
+    assert 1 <= len(asked) <= 2, "it may read its login again, once"
+    assert {line["status"] for line in asked} == {"401"}
+    assert seat.sent == []
+    assert not leaks(seat, secret)
+    assert not leaks(seat, secret.replace("oat01", "ort01"))
+
+
+def store(home: Path, token: str) -> None:
+    """A login, as Claude Code keeps it."""
+    login = {
+        "accessToken": token,
+        "refreshToken": token.replace("oat01", "ort01"),
+        "expiresAt": int(time.time() + 8 * 3600) * 1000,
+        "scopes": ["user:inference", "user:profile"],
+        "subscriptionType": "max",
+    }
+    (home / ".claude").mkdir()
+    (home / ".claude" / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
+
+
+async def test_many_at_once(seat: Seat) -> None:
+    """Users don't get into each other's way."""
+    seats = [seat, *(seat.world.seat() for _ in range(3))]
+    for number, one in enumerate(seats):
+        one.anthropic.script(f"gap:0.0{number + 1}")
+    for ran in await asyncio.gather(*(claude_code(one, f"I am {one.name}") for one in seats)):
+        assert ran.code == 0
+    for one in seats:
+        assert [f"I am {one.name}" in r.body.decode() for r in one.sent] == [True]

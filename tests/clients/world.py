@@ -1,0 +1,195 @@
+"""One aimux for all the programs. Each run has a seat: a user with accounts that no one else uses, upstream included.
+
+So runs can go on at once, each with its own trouble upstream, and what a client did can be counted afterwards. The
+programs get nothing of this machine's environment, a fresh home, and a proxy that writes down whoever wants to leave
+the machine and lets nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from aimux.simulator import Account, Received, Simulator
+from tests.clients.install import NPM, PYTHON, installed
+from tests.e2e.process import Aimux
+from tests.tools import ROOT, lacking
+
+CACHE = ROOT / ".cache" / "clients"
+
+
+def client(name: str, *path: str) -> Path:
+    """A file of a client that `make clients` has installed."""
+    if not installed(CACHE, name):
+        lacking(f"{(NPM | PYTHON)[name]} is not installed (make clients)")
+    return CACHE.joinpath(name, *path)
+
+
+@dataclass
+class Ran:
+    """What a program did: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Its output, where that is a JSON object a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+async def run(
+    command: Sequence[str | Path], home: Path, *, stdin: bytes = b"", environ: Mapping[str, str] | None = None
+) -> Ran:
+    """Run a program to its end, in `home`."""
+    path = {"/usr/bin", "/bin", str(Path(shutil.which("node") or "/usr/bin/node").parent)}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=home,
+        env={"PATH": os.pathsep.join(sorted(path)), "HOME": str(home), "TERM": "dumb", **(environ or {})},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(90):
+            out, err = await process.communicate(stdin)
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+@dataclass
+class Trap:
+    """A proxy for everything that is not on this machine. `caught`: the request lines; none is answered."""
+
+    caught: list[str] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def environ(self) -> dict[str, str]:
+        here = f"http://127.0.0.1:{self.port}"
+        return {"HTTPS_PROXY": here, "HTTP_PROXY": here, "ALL_PROXY": here, "NO_PROXY": "127.0.0.1,localhost"}
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Trap]:
+        async def caught(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                self.caught.append((await reader.readline()).decode().strip())
+            finally:
+                writer.transport.abort()
+
+        server = await asyncio.start_server(caught, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+
+class Wire:
+    """A plain forwarder in front of aimux, which counts the connections that a client makes."""
+
+    def __init__(self, aimux: Aimux) -> None:
+        self.connections = 0
+        self.url = ""
+        self._target = int(aimux.address.rpartition(":")[2])
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        await asyncio.gather(*self._running)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        self.connections += 1
+        onward_reader, onward = await asyncio.open_connection("127.0.0.1", self._target)
+        await asyncio.gather(self._copy(reader, onward), self._copy(onward_reader, writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+
+
+def token_of(user: str) -> str:
+    return f"{user}-token-0123456789abcdef"
+
+
+@dataclass
+class Seat:
+    """A user of `world`'s aimux. `anthropic` and `openai` are the upstream accounts that serve this user alone."""
+
+    world: World
+    name: str
+    home: Path
+
+    @property
+    def token(self) -> str:
+        return token_of(self.name)
+
+    @property
+    def anthropic(self) -> Account:
+        return self.world.sim.accounts[f"{self.name}-anthropic"]
+
+    @property
+    def openai(self) -> Account:
+        return self.world.sim.accounts[f"{self.name}-openai"]
+
+    @property
+    def sent(self) -> list[Received]:
+        """What arrived upstream of this user's requests, renewals of tokens left out."""
+        accounts = {self.anthropic.name, self.openai.name}
+        return [r for r in self.world.sim.requests if r.account in accounts and not r.base.startswith("oauth")]
+
+    @property
+    def served(self) -> list[dict[str, str]]:
+        """The access log's lines of this user."""
+        return [line for line in self.world.aimux.requests if line["user"] == self.name]
+
+
+@dataclass
+class World:
+    """The simulator, the aimux in front of it, and the trap."""
+
+    sim: Simulator
+    aimux: Aimux
+    trap: Trap
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def seat(self) -> Seat:
+        """One that nobody has had yet."""
+        name = f"seat{next(self._numbers)}"
+        home = self.folder / name
+        home.mkdir()
+        return Seat(self, name, home)
