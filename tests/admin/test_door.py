@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aimux.admin import KEY_FILE, ensure_key
+from aimux.cli.banner import banner_lines
 from aimux.gateway.auth import FAILURES
 from tests.admin.conftest import Aimux, Start
 
@@ -110,6 +111,25 @@ async def test_the_key_is_made_once_kept_privately_and_forgotten(start: Start) -
     again = await start()
     assert again.app.made_key is None
     assert (await again.send("GET", "/accounts", headers={"authorization": f"Bearer {aimux.key}"}))[0] == 200
+
+
+async def test_the_banner_shows_a_fresh_key_once_and_not_to_the_journal(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    aimux = await start()
+    path = str(aimux.state_dir / KEY_FILE)
+    shown = [line for line in banner_lines(aimux.app, 0.0) if "admin key" in line]
+    assert len(shown) == 1
+    assert aimux.key in shown[0]
+    assert path in shown[0]
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1234")
+    text = "\n".join(banner_lines(aimux.app, 0.0))
+    assert path in text
+    assert aimux.key not in text
+    monkeypatch.delenv("JOURNAL_STREAM")
+    again = await start()
+    assert "admin key" not in "\n".join(banner_lines(again.app, 0.0))
 
 
 def test_a_key_that_can_be_none_is_made_anew(tmp_path: Path) -> None:
