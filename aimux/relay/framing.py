@@ -15,7 +15,11 @@ MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 16 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
 
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[^\x00-\x08\x0a-\x1f\x7f]*+)?")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+# Lines pass as they came, so that extensions have to be what every client reads: without the white space that RFC 9112
+# allows beside the signs and llhttp does not.
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _QUOTED))
 
 
 class _Sizes(dict[bytes, int]):
