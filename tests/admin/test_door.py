@@ -113,23 +113,21 @@ async def test_the_key_is_made_once_kept_privately_and_forgotten(start: Start) -
     assert (await again.send("GET", "/accounts", headers={"authorization": f"Bearer {aimux.key}"}))[0] == 200
 
 
-async def test_the_banner_shows_a_fresh_key_once_and_not_to_the_journal(
+async def test_the_banner_shows_a_fresh_key_once_and_to_a_terminal_only(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     aimux = await start()
-    path = str(aimux.state_dir / KEY_FILE)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     shown = [line for line in banner_lines(aimux.app, 0.0) if "admin key" in line]
     assert len(shown) == 1
     assert aimux.key in shown[0]
-    assert path in shown[0]
-    monkeypatch.setenv("JOURNAL_STREAM", "8:1234")
-    text = "\n".join(banner_lines(aimux.app, 0.0))
-    assert path in text
-    assert aimux.key not in text
-    monkeypatch.delenv("JOURNAL_STREAM")
+    assert str(aimux.state_dir / KEY_FILE) in shown[0]
     again = await start()
     assert "admin key" not in "\n".join(banner_lines(again.app, 0.0))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    text = "\n".join(banner_lines(aimux.app, 0.0))
+    assert str(aimux.state_dir / KEY_FILE) in text
+    assert aimux.key not in text
 
 
 def test_a_key_that_can_be_none_is_made_anew(tmp_path: Path) -> None:
