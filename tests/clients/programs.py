@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from tests.clients.world import Ran, Seat, client, run
 
@@ -69,8 +68,14 @@ supports_websockets = {str(websockets).lower()}
 
 
 def leaks(seat: Seat, secret: str) -> bool:
-    """Whether a part of `secret` that tells anything stands in what aimux wrote, on its streams or to disk."""
-    pieces = [secret[at : at + 16] for at in range(8, len(secret) - 16, 8)]
-    files = [path for path in Path(seat.world.folder).rglob("*") if path.is_file() and seat.name not in path.parts]
+    """Whether any part of `secret` stands in what aimux wrote, on its streams or in its folder.
+
+    Credential files are left out: they hold the accounts' own tokens, whose beginnings look the same.
+    """
+    state = seat.world.folder / "state"
+    files = [
+        path for path in state.rglob("*") if path.is_file() and path.name not in {".credentials.json", "auth.json"}
+    ]
     texts = [seat.world.aimux.output, *(path.read_bytes().decode("latin-1") for path in files)]
+    pieces = [secret[at : at + 16] for at in range(8, len(secret) - 16, 8)]
     return any(piece in text for piece in pieces for text in texts)

@@ -1,0 +1,143 @@
+"""Codex through aimux, by POST and by WebSocket."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aimux.simulator import credential_file
+from tests.clients.programs import codex, leaks
+from tests.clients.world import Seat, Wire
+
+SAID = "You said: “say hi”"
+BOTH = pytest.mark.parametrize("websockets", [False, True], ids=["post", "websocket"])
+
+
+@BOTH
+async def test_one_shot(seat: Seat, websockets: bool) -> None:
+    ran = await codex(seat, "--json", "say hi", websockets=websockets)
+    assert ran.code == 0
+    texts = [event["item"]["text"] for event in ran.events if event["type"] == "item.completed"]
+    assert SAID in texts[-1]
+    (served,) = seat.served
+    assert served["error"] in {"-", "done"}, "it hangs up as soon as it has the last event"
+    counted = next(event["usage"] for event in ran.events if event["type"] == "turn.completed")
+    fresh, cached, _, out = (int(count) for count in served["tokens"].replace("/", "+").split("+"))
+    if not websockets:  # there a warm-up is counted too
+        assert (fresh + cached, cached) == (counted["input_tokens"], counted["cached_input_tokens"])
+    assert out == counted["output_tokens"]
+
+
+@BOTH
+async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat: Seat, websockets: bool) -> None:
+    assert (await codex(seat, websockets=websockets)).code == 0
+    first = seat.sent[0]
+    assert first.target == "/chatgpt/backend-api/codex/responses"
+    assert first.header("authorization") == f"Bearer {seat.openai.access_token}"
+    assert first.header("chatgpt-account-id") == seat.openai.account_id
+    assert first.header("originator") == "codex_exec"
+    assert json.loads(first.header("x-codex-turn-metadata") or "") != {}
+    assert first.header("accept-encoding") is None, "a compressed stream breaks it"
+    turn = seat.sent[-1].json()
+    assert (turn["stream"], turn["store"]) == (True, False)
+    if websockets:
+        assert [r.method for r in seat.sent] == ["GET", "WS", "WS"]
+        assert first.header("openai-beta") == "responses_websockets=2026-02-06"
+        assert seat.sent[1].json()["generate"] is False
+    assert seat.token.encode() not in b"".join([value for _, value in first.headers] + [r.body for r in seat.sent])
+
+
+@BOTH
+async def test_a_tool_turn(seat: Seat, websockets: bool) -> None:
+    """Two turns on one socket; a connection for POSTs it leaves after each answer, before its end."""
+    seat.openai.script(*(["ok"] if websockets else []), "tool:exec_command")
+    async with Wire(seat.world.aimux) as wire:
+        ran = await codex(seat, base=f"{wire.url}/chatgpt/v1", websockets=websockets)
+    assert ran.code == 0, ran.err
+    assert "succeeded in" in ran.err
+    assert wire.connections == (1 if websockets else 2)
+    assert {line["error"] for line in seat.served} <= {"-", "done"}
+    result = seat.sent[-1].json()["input"][-1]
+    assert (result["type"], "simulator" in result["output"]) == ("function_call_output", True)
+
+
+async def test_a_conversation_that_is_taken_up_again(seat: Seat) -> None:
+    assert (await codex(seat, "first")).code == 0
+    ran = await codex(seat, "resume", "--last", "second")
+    assert (ran.code, "You said: “second”" in ran.out) == (0, True)
+    assert "first" in json.dumps(seat.sent[-1].json()["input"])
+    assert len({r.header("thread-id") for r in seat.sent}) == 1
+
+
+@BOTH
+async def test_a_prompt_of_three_megabytes(seat: Seat, websockets: bool) -> None:
+    """A million characters are the most it takes."""
+    ran = await codex(seat, "-", stdin="字".encode() * 1_000_000, websockets=websockets)
+    assert (ran.code, "字字字" in ran.out) == (0, True)
+    assert len(seat.sent[-1].body) > 3_000_000
+
+
+@pytest.mark.parametrize("base", ["/chatgpt/v1", "/chatgpt/v1/", "/chatgpt", "/chatgpt/"])
+async def test_bases(seat: Seat, base: str) -> None:
+    ran = await codex(seat, base=seat.world.aimux.address + base)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert [r.target for r in seat.sent] == ["/chatgpt/backend-api/codex/responses"]
+
+
+async def test_a_stream_that_is_not_compressed_for_it_even_where_upstream_could(seat: Seat) -> None:
+    seat.openai.script("encode")
+    ran = await codex(seat)
+    assert (ran.code, SAID in ran.out) == (0, True)
+
+
+# --- who they are ----------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "auth",
+    [
+        'experimental_bearer_token = "{token}"',
+        'env_key = "AIMUX_TOKEN"',
+        'http_headers = {{ "x-api-key" = "{token}" }}',
+        'env_http_headers = {{ "x-api-key" = "AIMUX_TOKEN" }}',
+        'experimental_bearer_token = "{token}"\nhttp_headers = {{ "x-api-key" = "{token}" }}',
+    ],
+    ids=["bearer", "env_key", "header", "env_header", "both"],
+)
+async def test_a_token_in_any_of_its_settings(seat: Seat, auth: str, websockets: bool) -> None:
+    environ = {"AIMUX_TOKEN": seat.token}
+    ran = await codex(seat, auth=auth.format(token=seat.token), environ=environ, websockets=websockets)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert {r.header("x-api-key") for r in seat.sent} == {None}
+
+
+async def test_a_token_that_was_stored_as_a_key(seat: Seat) -> None:
+    """As by `codex login --with-api-key`."""
+    login = json.dumps({"OPENAI_API_KEY": seat.token}).encode()
+    ran = await codex(seat, auth="requires_openai_auth = true", login=login)
+    assert (ran.code, SAID in ran.out) == (0, True)
+
+
+async def test_the_vendors_own_login_is_refused_with_advice_and_not_logged(seat: Seat) -> None:
+    """With such a login it asks for the models too, and renews it when it is refused, here with the simulator."""
+    before = len(seat.world.aimux.requests)
+    owner = seat.world.sim.add_account(f"{seat.name}-private", "openai")
+    secrets = [owner.access_token, str(owner.refresh_token)]
+    ran = await codex(
+        seat,
+        auth="requires_openai_auth = true",
+        login=credential_file(owner),
+        top='chatgpt_base_url = "http://127.0.0.1:9/"',  # its plugins and analytics: nobody's business here
+        environ={"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{seat.world.sim.url}/oauth/openai/oauth/token"},
+    )
+    assert ran.code == 1
+    assert "You sent ChatGPT's own login token, not an aimux token" in ran.err
+    assert "experimental_bearer_token" in ran.err
+    asked = seat.world.aimux.requests[before:]
+    assert {line["path"] for line in asked} == {"/chatgpt/v1/models", "/chatgpt/v1/responses"}
+    assert {line["status"] for line in asked} == {"401"}
+    assert {r.base for r in seat.world.sim.requests if r.account == owner.name} == {"oauth/openai"}
+    for secret in (*secrets, owner.access_token, str(owner.refresh_token)):
+        assert not leaks(seat, secret.rpartition(".")[0] or secret)
