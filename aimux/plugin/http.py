@@ -26,7 +26,7 @@ class HttpAnswer:
         """The body as a JSON object; `{}` where it isn't one (an HTML error page, say)."""
         try:
             data = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return data if isinstance(data, dict) else {}
 
