@@ -9,11 +9,9 @@ import pytest
 import pytest_asyncio
 
 from aimux.simulator import Simulator
-from aimux.simulator.accounts import Vendor
-from tests.clients.world import Seat, Trap, World, token_of
+from aimux.simulator.accounts import Kind, Vendor
+from tests.clients.world import KEY_SEATS, SEATS, Seat, Trap, World, token_of
 from tests.e2e.process import config_of, put_account, serving
-
-SEATS = 90
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,10 +29,12 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         config = config_of(sim, folder)
         config["users"] = []
         vendors: dict[str, Vendor] = {"claude": "anthropic", "chatgpt": "openai"}
-        for name in (f"seat{number}" for number in range(SEATS)):
+        kinds: dict[str, Kind] = dict.fromkeys(SEATS, "oauth") | dict.fromkeys(KEY_SEATS, "api_key")
+        for name, kind in kinds.items():
             config["users"].append({"name": name, "token": token_of(name), "groups": [name]})
             for provider, vendor in vendors.items():
-                put_account(folder / "state", sim.add_account(f"{name}-{vendor}", vendor), name)
+                account = sim.add_account(f"{name}-{vendor}", vendor, kind if vendor == "openai" else "oauth")
+                put_account(folder / "state", account, name)
                 config["providers"][provider].setdefault("accounts", {})[name] = {"groups": [name]}
         async with serving(folder, config) as aimux:
             yield World(sim, aimux, trap, folder)

@@ -8,7 +8,6 @@ the machine and lets nobody.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import shutil
@@ -24,6 +23,9 @@ from tests.e2e.process import Aimux
 from tests.tools import ROOT, lacking
 
 CACHE = ROOT / ".cache" / "clients"
+SEATS = [f"seat{number}" for number in range(100)]
+KEY_SEATS = [f"key-seat{number}" for number in range(10)]
+"""Those whose OpenAI account is an API key, which serves more than Codex."""
 
 
 def client(name: str, *path: str) -> Path:
@@ -185,11 +187,12 @@ class World:
     aimux: Aimux
     trap: Trap
     folder: Path
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _free: Iterator[str] = field(default_factory=lambda: iter(SEATS))
+    _free_with_key: Iterator[str] = field(default_factory=lambda: iter(KEY_SEATS))
 
-    def seat(self) -> Seat:
-        """One that nobody has had yet."""
-        name = f"seat{next(self._numbers)}"
+    def seat(self, *, key: bool = False) -> Seat:
+        """One that nobody has had yet. `key`: of KEY_SEATS."""
+        name = next(self._free_with_key if key else self._free)
         home = self.folder / name
         home.mkdir()
         return Seat(self, name, home)
