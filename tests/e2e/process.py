@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,13 @@ from aimux.simulator import Account, Simulator, credential_file, demo_files
 
 TOKEN = "ann-token-0123456789abcdef"
 COMMAND = (sys.executable, "-m", "aimux.cli.main")
+ACTIVATED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""What a service manager does between fork and exec for a service that it hands a socket."""
 
 
 class Process:
@@ -31,11 +39,23 @@ class Process:
         self._ended = asyncio.create_task(self._read_all())
 
     @classmethod
-    async def start(cls, folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Self:
-        """Run `aimux` with these arguments, in `folder`, which is its home too, and with no other environment."""
+    async def start(
+        cls,
+        folder: Path,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> Self:
+        """Run `aimux` with these arguments, in `folder`, which is its home too, and with no other environment.
+
+        `listener` is handed over by socket activation, and stays open here.
+        """
+        fds = [listener.fileno()] if listener is not None else []
         process = await asyncio.create_subprocess_exec(
+            *(part for fd in fds for part in (sys.executable, "-c", ACTIVATED, str(fd))),
             *COMMAND,
             *arguments,
+            pass_fds=fds,
             cwd=folder,
             env={"PATH": os.environ["PATH"], "HOME": str(folder), **(environ or {})},
             stdin=asyncio.subprocess.DEVNULL,
@@ -147,10 +167,15 @@ def put_account(state: Path, account: Account, name: str = "default") -> Path:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, config: Mapping[str, Any], *, environ: Mapping[str, str] | None = None
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] | None = None,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[Aimux]:
     """`aimux serve` with this configuration, until the block ends; it must then end with 0, if it is still there."""
-    aimux = await Aimux.start(folder, "serve", "--config", str(write_config(folder, config)), environ=environ)
+    file = write_config(folder, config)
+    aimux = await Aimux.start(folder, "serve", "--config", str(file), environ=environ, listener=listener)
     try:
         await aimux.said("listens on ")
         found = re.search(r"listens on (\S+)", aimux.output)
