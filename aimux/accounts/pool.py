@@ -109,7 +109,7 @@ class AccountPool:
         """Where nobody can serve: the account that is free soonest, for the real upstream's own answer."""
         able = (
             (account.free_at(selection.model), account.name, account)
-            for account in self._candidates(selection)
+            for account in self.candidates(selection)
             if account.name not in selection.exclude
         )
         free_at, _, account = min(able, default=(math.inf, "", None))
@@ -117,14 +117,15 @@ class AccountPool:
 
     def retry_after(self, selection: Selection, now: float) -> float | None:
         """Seconds until an account is free (0: one is now); None where waiting doesn't help. `exclude` is ignored."""
-        free_at = min((account.free_at(selection.model) for account in self._candidates(selection)), default=math.inf)
+        free_at = min((account.free_at(selection.model) for account in self.candidates(selection)), default=math.inf)
         return None if free_at == math.inf else max(0.0, free_at - now)
 
     def ready(self, now: float) -> bool:
         """Whether any account can serve."""
         return any(account.free_at("") <= now for account in self.accounts.values())
 
-    def _candidates(self, selection: Selection) -> Iterator[Account]:
+    def candidates(self, selection: Selection) -> Iterator[Account]:
+        """Those that may serve such a request, in whatever state they are now."""
         for account in self.accounts.values():
             if selection.pinned in {None, account.name} and admits(selection.groups, account.settings):
                 yield account

@@ -269,12 +269,15 @@ class Attempts:
         if isinstance(self._cause, RefreshError) and not isinstance(self._cause, RefreshRejected):
             message = f"No {name} account can serve now: {self._cause}."
             return GatewayError(ErrorKind.UNAVAILABLE, message, retry_after=5)
-        states = [(account.name, account.state(now)) for account in accounts.accounts.values()]
+        # Those that others alone may use are none of this caller's business.
+        states = [(account.name, account.state(now)) for account in accounts.candidates(self._selection)]
         why = "; ".join(f"{account} is {state.status} ({state.reason})" for account, state in states[:5])
+        if not why:
+            why = "none is for your groups" if accounts.accounts else "see `aimux login` and `aimux import`"
         wait = accounts.retry_after(self._selection, now)
         return GatewayError(
             ErrorKind.UNAVAILABLE,
-            f"No {name} account can serve: {why or 'it has none yet; see `aimux login` and `aimux import`'}.",
+            f"No {name} account can serve: {why}.",
             retry=None if wait is not None else False,
             retry_after=wait,
         )

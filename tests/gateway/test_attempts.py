@@ -278,3 +278,22 @@ async def test_a_user_bound_to_a_group_gets_its_accounts_only(start: Start, upst
     for _ in range(4):
         assert status_of(await aimux.send(request())) == 200
     assert set(asked) == {"two"}
+
+
+async def test_what_is_said_when_nobody_serves_is_of_the_users_own_accounts(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": OK, "two": error(401)})
+    aimux = await start(
+        accounts=("default", "two"),
+        users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}],
+        providers={
+            "plain": {
+                "base_url": f"http://127.0.0.1:{upstream.port}",
+                "accounts": {"default": {"groups": ["a"]}, "two": {"groups": ["b"]}},
+            }
+        },
+    )
+    await aimux.send(request())
+    answer = await aimux.send(request())
+    assert status_of(answer) == 503
+    assert b"two is parked" in answer
+    assert b"default" not in answer
