@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run test lint types format bench clean
+.PHONY: run test clients lint types format bench clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -16,6 +16,10 @@ test: $(STAMP)
 	$(RUFF) format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# The real client programs, pinned, into .cache/clients (0.8 GB): tests/clients drives them where they are.
+clients: $(STAMP)
+	@$(BIN)/python -m tests.clients.install .cache/clients
 
 lint: $(STAMP)
 	$(RUFF) check .
