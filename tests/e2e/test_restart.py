@@ -20,7 +20,7 @@ WAITING = 150
 """Newcomers at once: fewer than the backlog holds, for as long as nobody accepts."""
 KEPT = 5
 STREAMS = 10
-EVENTS = 25
+EVENTS = 40
 
 
 def request(*, simulator: str = "ok", stream: bool = False) -> bytes:
@@ -154,16 +154,24 @@ class Load:
                     await asyncio.sleep(KEPT * NEWCOMERS_EVERY)
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def listener(request: pytest.FixtureRequest, short: Path) -> Iterator[socket.socket]:
-    family = socket.AF_INET if request.param == "tcp" else socket.AF_UNIX
+@pytest.fixture
+def listener(family: socket.AddressFamily, short: Path) -> Iterator[socket.socket]:
+    """What a service manager opened, and keeps open."""
     with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind(("127.0.0.1", 0) if request.param == "tcp" else str(short / "aimux.sock"))
+        sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(short / "aimux.sock"))
         sock.listen(1024)
         yield sock
 
 
-@pytest.mark.parametrize("order", ["start, then stop", "stop, then start"])
+@pytest.mark.parametrize(
+    ("family", "order"),
+    [
+        (socket.AF_INET, "start, then stop"),
+        (socket.AF_INET, "stop, then start"),
+        (socket.AF_UNIX, "stop, then start"),
+    ],
+    ids=["tcp overlapping", "tcp", "unix"],
+)
 async def test_a_restart_under_load_loses_nothing(
     sim: Simulator, folder: Path, listener: socket.socket, order: str
 ) -> None:
