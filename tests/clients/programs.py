@@ -37,12 +37,13 @@ async def codex(
     top: str = "",
     login: bytes | None = None,
     websockets: bool = False,
+    patient: bool = False,
     stdin: bytes = b"",
     environ: Mapping[str, str] | None = None,
 ) -> Ran:
     """`codex exec`. `auth`, `entry`, `top`: lines of its config.toml, in the provider's entry and above it.
 
-    It makes a second request where it retries one, and a second connection where it reconnects.
+    It tries a request and a connection twice; with `patient`, as often as it does by itself.
     """
     folder = seat.home / ".codex"
     folder.mkdir(exist_ok=True)
@@ -56,8 +57,8 @@ model_provider = "aimux"
 name = "aimux"
 base_url = "{base or seat.world.aimux.chatgpt}"
 wire_api = "responses"
-request_max_retries = 1
-stream_max_retries = 1
+{"" if patient else "request_max_retries = 1"}
+{"" if patient else "stream_max_retries = 1"}
 supports_websockets = {str(websockets).lower()}
 {f'experimental_bearer_token = "{seat.token}"' if auth is None else auth}
 {entry}

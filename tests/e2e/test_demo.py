@@ -18,23 +18,28 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def printed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[str]]:
-    """The commands of a running demo; one that goes on in the next line is one."""
+    """The commands of a running demo."""
     folder = tmp_path_factory.mktemp("demo")
     process = await Process.start(folder, "demo", "--listen", "127.0.0.1:0")
     await process.said("Ctrl-C ends it")
-    said = "\n".join(process.stdout).replace("\\\n", "")
-    yield [line for line in said.splitlines() if line.startswith(("curl", "python3", "ANTHROPIC_", "AIMUX_"))]
+    yield commands(process)
     assert await process.stop() == 0
     assert "Traceback" not in process.output
 
 
-async def run(command: str, folder: Path, *more_path: str) -> str:
+def commands(demo: Process) -> list[str]:
+    """What it offers to copy; a command that goes on in the next line is one."""
+    said = "\n".join(demo.stdout).replace("\\\n", "")
+    return [line for line in said.splitlines() if line.startswith(("curl", "python3", "ANTHROPIC_", "AIMUX_"))]
+
+
+async def run(command: str, folder: Path, *more_path: str, **environ: str) -> str:
     """A shell's output, with this virtual environment's python3 and a home of its own."""
     path = os.pathsep.join([*more_path, str(Path(sys.executable).parent), os.environ["PATH"]])
     process = await asyncio.create_subprocess_shell(
         command,
         cwd=folder,
-        env={"PATH": path, "HOME": str(folder)},
+        env={"PATH": path, "HOME": str(folder), **environ},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

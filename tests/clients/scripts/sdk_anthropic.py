@@ -1,4 +1,4 @@
-"""What people do with Anthropic's Python SDK, of any major version: prints what came of each step as JSON."""
+"""What people do with Anthropic's Python SDK, of any major version. Prints what came of all steps, or of those named."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ STEPS: dict[str, Callable[[], Any]] = {
 
 def main() -> None:
     report: dict[str, Any] = {}
-    for name, step in STEPS.items():
+    for name in sys.argv[1:] or STEPS:
         try:
-            report[name] = step()
+            report[name] = STEPS[name]()
         except Exception as error:
             report[name] = {"error": type(error).__name__, "message": str(error)}
     json.dump(report, sys.stdout)

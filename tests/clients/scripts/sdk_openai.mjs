@@ -1,4 +1,4 @@
-// What people do with OpenAI's Node SDK: prints what came of each step as JSON.
+// What people do with OpenAI's Node SDK: prints what came of each step (or of those named) as JSON.
 import OpenAI from "openai";
 
 const { BASE, TOKEN, VENDOR_KEY } = process.env;
@@ -59,9 +59,10 @@ const steps = {
 
 const report = {};
 console.error = () => {}; // the SDK tells of broken streams itself
-for (const [name, step] of Object.entries(steps)) {
+const named = process.argv.slice(2);
+for (const name of named.length ? named : Object.keys(steps)) {
   try {
-    report[name] = await step();
+    report[name] = await steps[name]();
   } catch (error) {
     report[name] = { error: error.constructor.name, message: String(error.message) };
   }

@@ -1,0 +1,147 @@
+"""What Claude Code and Codex do about each failure, counted: no try too many where trying is pointless, and recovery
+where it is not. The rows run at once, since most of their time is waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.clients.programs import claude_code, codex
+from tests.clients.world import Ran, Seat, World
+
+AT_ONCE = 6
+SAID = "You said: “say hi”"
+OVERLOADED = "Selected model is at capacity"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`fails`: what upstream does about the first requests; then it is well, or with `for_good` goes on with the last.
+
+    `tries`: how many requests the client made of aimux. `upstream`: how many requests came upstream, where that tells
+    more (aimux tries again too). `says`: what the person reads, as a regular expression. `streamed`: of each request,
+    whether it asked for a stream. `key`: with an OpenAI API key upstream; `oauth`: Claude Code takes its token for a
+    subscription's; `patient`: Codex with its own number of tries.
+    """
+
+    fails: tuple[str, ...]
+    tries: int | None
+    says: str = SAID
+    for_good: bool = False
+    upstream: int | None = None
+    streamed: tuple[bool, ...] | None = None
+    key: bool = False
+    oauth: bool = False
+    patient: bool = False
+
+
+def for_good(fails: str, tries: int, says: str, **more: Any) -> Row:
+    return Row((fails,), tries, says, for_good=True, **more)
+
+
+CLAUDE = {
+    "401": for_good("401", 1, "API Error: 401", upstream=2),
+    "403": for_good("403", 1, "API Error: 403 Your account does not have permission"),
+    "403 that revokes": for_good("403:revoked", 2, "No claude account can serve: .* is parked", upstream=2),
+    "400": for_good("400", 1, "API Error: 400"),
+    "429 for a second": Row(("429:1",), 2),
+    "429 for minutes": for_good("429:120", 1, "429"),
+    "429 of a subscription": for_good("429:30", 1, "limit", oauth=True),
+    "429 that is none of the account": for_good("429:extra-usage", 1, "Extra usage is required"),
+    "529": for_good("529", 3, "Repeated 529 Overloaded"),
+    "529 once": Row(("529",), 2),
+    "500 once": Row(("500",), 2),
+    "502 once": Row(("502",), 2),
+    "503 once": Row(("503",), 2),
+    "502 for good": for_good("502", 3, "API Error: 502"),
+    # On a connection that was used before, aimux tries again by itself: the client may not even notice.
+    "a connection that is reset": Row(("drop:rst",), None, upstream=2),
+    "a stream that is cut": Row(("cut:5",), 2, streamed=(True, False)),
+    "a stream that is reset": Row(("reset:5",), 2, streamed=(True, False)),
+    "a stream that ends too early": Row(("end:5",), 2, streamed=(True, False)),
+    "an error in a stream": Row(("overload:3",), 2, streamed=(True, False)),
+    "an error before its content": Row(("overload",), 2),
+    "a redirect": for_good("307", 2, "issue with the selected model", upstream=2),
+}
+POST = {
+    "429 with the usage limit": for_good("429:3600", 1, "hit your usage limit"),
+    "429": for_good("429", 1, "exceeded retry limit, last status: 429"),
+    "400": for_good("400", 1, "Simulated error 400"),
+    "429 for a second": Row(("429:1",), 2, key=True),
+    "401": for_good("401", 2, "No chatgpt account can serve: .* is parked", upstream=2),
+    "403": for_good("403", 2, "unexpected status 403"),
+    "500 once": Row(("500",), 2),
+    "500 for good": for_good("500", 4, "high demand"),
+    "500 for good, and all of its patience": for_good("500", 30, "high demand", patient=True),
+    "a stream that is cut": Row(("cut:5",), 2),
+    "a stream that is reset": Row(("reset:5",), 2),
+    "a stream that ends too early": Row(("end:5",), 2),
+    "overloaded": for_good("overload", 1, OVERLOADED),
+}
+WEBSOCKET = {
+    "426": Row(("426",), 2),
+    "404": Row(("404", "404", "404"), 4),
+    "502": Row(("502", "502", "502"), 4),
+    "429 with the usage limit": for_good("429:3600", 2, "hit your usage limit"),
+    "a frame that is cut": Row(("ok", "cut:5"), 2),
+    "a socket that is closed in mid-turn": Row(("ok", "end:5"), 2),
+    "overloaded": for_good("overload", 2, OVERLOADED),
+}
+ROWS = {
+    **{f"Claude Code, {name}": row for name, row in CLAUDE.items()},
+    **{f"Codex, {name}": row for name, row in POST.items()},
+    **{f"Codex by WebSocket, {name}": row for name, row in WEBSOCKET.items()},
+}
+
+
+@dataclass
+class Played:
+    ran: Ran
+    seat: Seat
+
+
+async def play(world: World, name: str, limit: asyncio.Semaphore) -> Played:
+    row = ROWS[name]
+    seat = world.seat(key=row.key)
+    account = seat.anthropic if name.startswith("Claude") else seat.openai
+    account.script(*row.fails)
+    if row.for_good:
+        account.script.always = row.fails[-1]
+    async with limit:
+        if name.startswith("Claude"):
+            variable = "CLAUDE_CODE_OAUTH_TOKEN" if row.oauth else "ANTHROPIC_AUTH_TOKEN"
+            return Played(await claude_code(seat, token="", environ={variable: seat.token}), seat)
+        return Played(await codex(seat, websockets="WebSocket" in name, patient=row.patient), seat)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def plays(world: World, request: pytest.FixtureRequest) -> dict[str, asyncio.Task[Played]]:
+    """Those that this run of the tests asks for, at once; the longest first."""
+    limit = asyncio.Semaphore(AT_ONCE)
+    selected = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
+    wanted = sorted(selected & ROWS.keys(), key=lambda name: not ROWS[name].patient)
+    return {name: asyncio.create_task(play(world, name, limit)) for name in wanted}
+
+
+def parameter(name: str) -> Any:
+    return pytest.param(name, id=name, marks=[pytest.mark.slow] if ROWS[name].patient else [])
+
+
+@pytest.mark.parametrize("row", map(parameter, ROWS))
+async def test_a_failure(plays: dict[str, asyncio.Task[Played]], row: str) -> None:
+    expected, played = ROWS[row], await plays[row]
+    ran, seat = played.ran, played.seat
+    recovers = expected.says == SAID
+    assert re.search(expected.says, ran.said)
+    assert ran.code == (0 if recovers else 1)
+    if expected.tries is not None:
+        assert len(seat.served) == expected.tries
+    if expected.upstream is not None:
+        assert len(seat.sent) == expected.upstream
+    if expected.streamed is not None:
+        assert tuple(r.json().get("stream", False) for r in seat.sent) == expected.streamed
