@@ -45,7 +45,9 @@ class User(_TokenHolder):
         default=(), description="Account groups the user is bound to; none means: every account."
     )
     pin_accounts: bool = Field(
-        default=False, description="Whether the user may choose an account with the header `x-aimux-account`."
+        default=False,
+        description="Whether the user may choose an account with the header `x-aimux-account`, and is told which one "
+        "served.",
     )
 
     @field_validator("name")

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,12 @@ class Plain(Provider):
         if b"\n\n" not in payload:
             return None
         return Verdict(Action.BACK_OFF, "overloaded") if payload.startswith(b"event: error") else RELAY
+
+    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+        if request.path != "/v1/models":
+            return None
+        listed = json.loads(answer)["data"] if answer else []
+        return json.dumps({"data": [*listed, *({"id": name} for name in names)]}).encode()
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return b"event: error\ndata: " + json.dumps({"message": error.message}).encode() + b"\n\n"

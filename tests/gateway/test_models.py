@@ -130,3 +130,20 @@ async def test_a_target_may_be_one_account(start: Start, upstream: Upstream) -> 
     for _ in range(3):
         await aimux.send(request(body=b'{"model":"m"}'))
     assert asked == ["two"] * 3
+
+
+async def test_the_list_of_models_has_the_routed_names(start: Start, upstream: Upstream) -> None:
+    models = {"mine": {"provider": "other", "model": "theirs"}, "pre-*": {"provider": "plain"}}
+    listed = b'{"data":[{"id":"their-own"}]}'
+    upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(listed),
+        listed,
+    )
+    aimux = await start(providers=providers(upstream), models=models)
+    answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
+    assert [model["id"] for model in json.loads(answer.partition(b"\r\n\r\n")[2])["data"]] == ["their-own", "mine"]
+    upstream.answer = error(404)
+    answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["data"] == [{"id": "mine"}]
+    other = await aimux.send(request("/plain/v1/other", method="GET", body=b""))
+    assert other.endswith(b'{"e":1}')
