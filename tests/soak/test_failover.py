@@ -138,11 +138,17 @@ class Storm:
 
     def choose(self) -> None:
         """Up to two accounts fail now; no more than leave one that serves, and no third that might fail meanwhile."""
-        able = [name for name, account in self.pool.accounts.items() if not self.out(account)]
-        for name in self.rng.sample(able, min(self.rng.choice([0, 1, 2, 2]), max(0, len(able) - 2))):
+        able = {name for name, account in self.pool.accounts.items() if not self.out(account)}
+        unseen = {name for name in able if self.failing(self.upstream[name])}
+        count = min(self.rng.choice([0, 1, 2, 2]), 2, len(able) - 2) - len(unseen)
+        for name in self.rng.sample(sorted(able - unseen), max(0, count)):
             fault = self.draw()
             strike(self.upstream[name], fault, self.rng)
             self.struck[fault] += 1
+
+    def failing(self, upstream: Account) -> bool:
+        """Its login is void, and as nobody has asked it since, aimux doesn't know."""
+        return bool(upstream.family.revoked) or upstream.expires_at <= time.time()
 
     def draw(self) -> str:
         """The next fault: each in its turn, in random order. Parked accounts are few, so that there is a choice."""
