@@ -132,7 +132,7 @@ def parameter(name: str) -> Any:
     return pytest.param(name, id=name, marks=[pytest.mark.slow] if ROWS[name].patient else [])
 
 
-@pytest.mark.parametrize("row", map(parameter, ROWS))
+@pytest.mark.parametrize("row", [parameter(name) for name in ROWS])
 async def test_a_failure(plays: dict[str, asyncio.Task[Played]], row: str) -> None:
     expected, played = ROWS[row], await plays[row]
     ran, seat = played.ran, played.seat

@@ -1,4 +1,4 @@
-"""What people do with Anthropic's Python SDK, of any major version. Prints what came of all steps, or of those named."""
+"""What people do with Anthropic's Python SDK, any major version. Prints what came of all steps, or of those named."""
 
 from __future__ import annotations
 
