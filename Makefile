@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run test clients lint types format bench clean
+.PHONY: run test clients lint types format bench failover clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -33,6 +33,10 @@ format: $(STAMP)
 # One table, from one run: bench/README.md. ARGS=--quick for a glance.
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(ARGS)
+
+# 10,000 requests over five accounts that fail all the time; the suite has a shorter run.
+failover: $(STAMP)
+	AIMUX_FAILOVER_REQUESTS=10000 $(BIN)/pytest tests/soak/test_failover.py -o log_cli=true -o log_cli_level=INFO
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
