@@ -182,7 +182,7 @@ class Gateway:
         raw = await read_body(request, setup.max_body_size, transport) if upgrade is None else b""
         record.bytes_in = len(raw)
         body = Body(raw, request.headers.get("content-encoding", ""))
-        record.model = _model(body, decides=not setup.models.empty) if raw else ""
+        record.model = (body.model if setup.models.empty else body.routed_model) if raw else ""
         # A socket names its models later, and then it has its account.
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
         # One account needs no stickiness, which can cost parsing the body.
@@ -283,14 +283,6 @@ async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names
         payload = decode(payload, answer.get("content-encoding"))
     listed = provider.list_models(head, payload, names)
     return web.Response(body=listed, content_type="application/json")
-
-
-def _model(body: Body, *, decides: bool) -> str:
-    """The model that the body names. Where it decides about the route, the one that the upstream will take it for."""
-    if not decides:
-        return body.model
-    model = body.json().get("model")
-    return model if isinstance(model, str) else ""
 
 
 def _request_id(request: web.BaseRequest) -> str:

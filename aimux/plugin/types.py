@@ -178,6 +178,19 @@ class Body:
         model = self.json().get("model")
         return model if isinstance(model, str) else ""
 
+    @property
+    def routed_model(self) -> str:
+        """The model that the upstream will take it for, where something is decided by it: a repeated key's last value.
+
+        The leading one is it, unless the name stands once more or could be written with escapes (30 µs to look through
+        60 kB, against 150 to parse them).
+        """
+        plain = not self.encoding and self.raw.count(b'"model"') == 1 and b"\\u006" not in self.raw
+        if plain and (match := _LEADING_MODEL.match(self.raw)):
+            return match[1].decode("utf-8", "replace")
+        model = self.json().get("model")
+        return model if isinstance(model, str) else ""
+
     def json(self) -> dict[str, Any]:
         """The body as a JSON object, parsed once; `{}` where it isn't one or is compressed in an unknown way."""
         if self._json is None:

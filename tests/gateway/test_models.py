@@ -132,6 +132,21 @@ async def test_a_target_may_be_one_account(start: Start, upstream: Upstream) -> 
     assert asked == ["two"] * 3
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"last"}',
+        b'{"model":"first","model":"last"}',
+        b'{"model":"first","\\u006dodel":"last"}',
+        b'{"model":"first","mo\\u0064e\\u006C":"last"}',
+        b'{"x":{"model":"inner"},"model":"last"}',
+        gzip.compress(b'{"model":"last"}'),
+    ],
+)
+def test_a_route_is_decided_by_the_model_that_counts_upstream(raw: bytes) -> None:
+    assert Body(raw, "gzip" if raw[:1] != b"{" else "").routed_model == "last"
+
+
 async def test_the_list_of_models_has_the_routed_names(start: Start, upstream: Upstream) -> None:
     models = {"mine": {"provider": "other", "model": "theirs"}, "pre-*": {"provider": "plain"}}
     listed = b'{"data":[{"id":"their-own"}]}'
