@@ -42,6 +42,7 @@ let
       pydantic
       pyyaml
       rich
+      tomlkit
       uvloop
       websockets
       yarl

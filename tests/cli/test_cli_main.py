@@ -149,7 +149,7 @@ def test_completion_scripts(aimux: Aimux, shell: str) -> None:
 
 def test_completion_completes(aimux: Aimux) -> None:
     done = aimux(_AIMUX_COMPLETE="bash_complete", COMP_WORDS="aimux co", COMP_CWORD="1")
-    assert done.stdout.split() == ["plain,config-schema", "plain,completion"]
+    assert done.stdout.split() == ["plain,config-schema", "plain,connect", "plain,completion"]
     done = aimux(_AIMUX_COMPLETE="bash_complete", COMP_WORDS="aimux check-config --", COMP_CWORD="2")
     assert {"plain,--config", "plain,--print", "plain,--without-secrets"} <= set(done.stdout.split())
 

@@ -52,6 +52,7 @@ let
       "pytestCheckHook"
       "pyyaml"
       "rich"
+      "tomlkit"
       "uvloop"
       "websockets"
       "yarl"

@@ -1,0 +1,102 @@
+"""Putting settings into a client's own file: merged into what is there, after a backup."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+Format = Literal["json", "toml"]
+
+
+class MergeError(Exception):
+    """The file can't be merged into; the message says why and what to do. Nothing was changed."""
+
+
+def dump(settings: Mapping[str, Any], file_format: Format) -> str:
+    """The settings as the text of a file."""
+    return merged("", settings, file_format)
+
+
+def merged(text: str, settings: Mapping[str, Any], file_format: Format) -> str:
+    """`text` with the settings in it; everything else stays, in TOML comments and layout too. Raises MergeError."""
+    if file_format == "json":
+        document = _json(text)
+        _merge(document, settings, "")
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    import tomlkit  # 30 ms that only Codex needs
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        parsed = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise MergeError(f"is no TOML: {error}") from None
+    _merge(parsed, settings, "")
+    return tomlkit.dumps(parsed)
+
+
+def _json(text: str) -> dict[str, Any]:
+    if not text.strip():
+        return {}
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise MergeError(f"is no JSON that aimux could write back ({error}); comments are none") from None
+    if not isinstance(document, dict):
+        raise MergeError("holds no JSON object")
+    return document
+
+
+def _merge(into: MutableMapping[str, Any], settings: Mapping[str, Any], where: str) -> None:
+    for key, value in settings.items():
+        if not isinstance(value, Mapping):
+            if into.get(key) != value:
+                into[key] = value
+            continue
+        inner = into.get(key)
+        if inner is None:
+            into[key] = value
+        elif isinstance(inner, MutableMapping):
+            _merge(inner, value, f"{where}{key}.")
+        else:
+            raise MergeError(f"has something else than settings at {where}{key}")
+
+
+def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path | None:
+    """Merge into the file at `path`, or make it; it holds a token then, so it is its owner's alone. A link stays one.
+
+    The backup's path; None where there was no file, or nothing to change. Raises MergeError, also where the system
+    refuses.
+    """
+    try:
+        path = path.resolve()
+        before = path.read_text() if path.exists() else ""
+        after = merged(before, settings, file_format)
+        if after == before:
+            path.chmod(0o600)
+            return None
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        backup = None
+        if path.exists():
+            backup = path.with_name(f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.bak")
+            shutil.copy2(path, backup)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # which makes it 0600
+        try:
+            with os.fdopen(fd, "w") as file:
+                file.write(after)
+                file.flush()
+                os.fsync(fd)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except UnicodeDecodeError:
+        raise MergeError("is no text in UTF-8") from None
+    except OSError as error:
+        raise MergeError(f"can't be written ({error.strerror})") from None
+    return backup

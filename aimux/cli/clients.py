@@ -1,0 +1,158 @@
+"""What each client has to be told to use a gateway: settings for its own file, and what a person types or clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PLACEHOLDER = "<your aimux token>"
+VARIABLE = "AIMUX_TOKEN"
+
+
+class NotServed(Exception):
+    """The gateway has no mount for this client; the text is the wire format that it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """`mounts`: wire format → URL without a slash at its end. `certificate`: one that clients have to be told of."""
+
+    mounts: Mapping[str, str]
+    certificate: Path | None = None
+
+    def base(self, wire_format: str) -> str:
+        """Raises NotServed."""
+        try:
+            return self.mounts[wire_format]
+        except KeyError:
+            raise NotServed(wire_format) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """`settings(gateway, token)`: for its file, where it has one; without a token they hold a placeholder that works
+    if the client knows one. `hints`: what else to do, line by line."""
+
+    title: str
+    hints: Callable[[Gateway], Iterator[str]]
+    settings: Callable[[Gateway, str | None], dict[str, Any]] | None = None
+    file: Callable[[Mapping[str, str], Path], Path] | None = None
+    file_format: Literal["json", "toml"] = "json"
+
+
+# --- Claude Code -----------------------------------------------------------------------------------------------------
+
+
+def _claude_code(gateway: Gateway, token: str | None) -> dict[str, Any]:
+    env = {"ANTHROPIC_BASE_URL": gateway.base("anthropic"), "ANTHROPIC_AUTH_TOKEN": token or PLACEHOLDER}
+    if gateway.certificate is not None:
+        env["NODE_EXTRA_CA_CERTS"] = str(gateway.certificate)
+    return {"env": env}
+
+
+def _claude_code_hints(gateway: Gateway) -> Iterator[str]:
+    yield "Or for one shell only:"
+    if gateway.certificate is not None:
+        yield f"  export NODE_EXTRA_CA_CERTS={gateway.certificate}"
+    yield f"  export ANTHROPIC_BASE_URL={gateway.base('anthropic')} ANTHROPIC_AUTH_TOKEN=${VARIABLE}"
+    yield "ANTHROPIC_API_KEY and CLAUDE_CODE_OAUTH_TOKEN should be unset; a login of Claude Code's own may stay."
+
+
+# --- Codex -----------------------------------------------------------------------------------------------------------
+
+
+def _codex(gateway: Gateway, token: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": "aimux",
+        "base_url": f"{gateway.base('openai')}/v1",
+        "wire_api": "responses",
+        "supports_websockets": True,
+    }
+    entry |= {"env_key": VARIABLE} if token is None else {"experimental_bearer_token": token}
+    return {"model_provider": "aimux", "model_providers": {"aimux": entry}}
+
+
+def _codex_hints(gateway: Gateway) -> Iterator[str]:
+    if gateway.certificate is not None:
+        yield f"Codex learns the certificate from the environment: export CODEX_CA_CERTIFICATE={gateway.certificate}"
+    yield f"With `env_key` it takes the token from the environment: export {VARIABLE}=…"
+
+
+# --- opencode --------------------------------------------------------------------------------------------------------
+
+
+def _opencode(gateway: Gateway, token: str | None) -> dict[str, Any]:
+    # Its packages put what comes behind /v1 to the base.
+    key = f"{{env:{VARIABLE}}}" if token is None else token
+    names = {"anthropic": "anthropic", "openai": "openai"}
+    served = {name: gateway.mounts[name] for name in names if name in gateway.mounts}
+    if not served:
+        raise NotServed("anthropic")
+    providers = {name: {"options": {"baseURL": f"{base}/v1", "apiKey": key}} for name, base in served.items()}
+    return {"$schema": "https://opencode.ai/config.json", "provider": providers}
+
+
+def _opencode_hints(gateway: Gateway) -> Iterator[str]:
+    if gateway.certificate is not None:
+        yield f"It learns the certificate from the environment: export NODE_EXTRA_CA_CERTS={gateway.certificate}"
+    yield f"{{env:{VARIABLE}}} is the token from the environment: export {VARIABLE}=…"
+
+
+# --- those without a file --------------------------------------------------------------------------------------------
+
+
+def _sdk_hints(gateway: Gateway) -> Iterator[str]:
+    yield "For a shell or a .env file; the SDKs read these by themselves:"
+    if gateway.certificate is not None:
+        yield f"  export SSL_CERT_FILE={gateway.certificate} NODE_EXTRA_CA_CERTS={gateway.certificate}"
+    for prefix, key, wire_format, end in (
+        ("ANTHROPIC", "ANTHROPIC_AUTH_TOKEN", "anthropic", ""),
+        ("OPENAI", "OPENAI_API_KEY", "openai", "/v1"),
+    ):
+        if wire_format in gateway.mounts:
+            yield f"  export {prefix}_BASE_URL={gateway.base(wire_format)}{end} {key}=${VARIABLE}"
+    yield ""
+    yield "In Python (in Node likewise: baseURL, authToken, apiKey):"
+    if "anthropic" in gateway.mounts:
+        yield f'  Anthropic(base_url="{gateway.base("anthropic")}", auth_token=os.environ["{VARIABLE}"])'
+    if "openai" in gateway.mounts:
+        yield f'  OpenAI(base_url="{gateway.base("openai")}/v1", api_key=os.environ["{VARIABLE}"])'
+        yield "A ChatGPT login serves streamed Responses only; for the rest the gateway needs an OpenAI API key."
+
+
+def _cursor_hints(gateway: Gateway) -> Iterator[str]:
+    base = gateway.base("openai")
+    yield "Cursor keeps this in its settings window, Models → API Keys:"
+    yield "  OpenAI API Key            your aimux token"
+    yield f"  Override OpenAI Base URL  {base}/v1"
+    yield "Cursor's own servers make the requests: the gateway must be reachable from the internet, over HTTPS with a"
+    yield "certificate that everybody trusts. They speak Chat Completions, which takes an OpenAI API key behind aimux."
+
+
+CLIENTS: dict[str, Client] = {
+    "claude-code": Client(
+        "Claude Code",
+        _claude_code_hints,
+        _claude_code,
+        lambda environ, home: Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude") / "settings.json",
+    ),
+    "codex": Client(
+        "Codex",
+        _codex_hints,
+        _codex,
+        lambda environ, home: Path(environ.get("CODEX_HOME") or home / ".codex") / "config.toml",
+        "toml",
+    ),
+    "sdk": Client("the SDKs", _sdk_hints),
+    "opencode": Client(
+        "opencode",
+        _opencode_hints,
+        _opencode,
+        lambda environ, home: Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode" / "opencode.json",
+    ),
+    "cursor": Client("Cursor", _cursor_hints),
+}
