@@ -85,7 +85,10 @@ class Attempts:
                 if verdict.action is Action.RELAY:
                     self._keep(None)
                     return attempt
-                self._keep(attempt)
+                if attempt.head.status == 401 and self._last is not None:
+                    attempt.end()  # about a credential of aimux's; what another account said is more to the client
+                else:
+                    self._keep(attempt)
                 again = self._judge(attempt)
             if call.record.attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
                 break

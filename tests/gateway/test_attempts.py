@@ -98,6 +98,16 @@ async def test_a_sole_account_keeps_its_own_error(start: Start, upstream: Upstre
     assert asked == ["default"] * 2
 
 
+@pytest.mark.parametrize("answers", [(503, 401), (401, 503)])
+async def test_a_credential_that_was_refused_does_not_hide_another_accounts_error(
+    start: Start, upstream: Upstream, answers: tuple[int, int]
+) -> None:
+    """A client that is told 401 gives up, or looks for a fault in its own token."""
+    script(upstream, dict(zip(("default", "two"), map(error, answers), strict=True)))
+    aimux = await start(accounts=("default", "two"))
+    assert status_of(await aimux.send(request(body=b"{}"))) == 503
+
+
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 async def test_the_callers_own_fault_is_not_tried_again(start: Start, upstream: Upstream, status: int) -> None:
     asked = script(upstream, {"default": error(status), "two": error(status)})
