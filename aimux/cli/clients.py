@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from aimux.cli.reach import TOKEN_VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 PLACEHOLDER = "<your aimux token>"
-VARIABLE = "AIMUX_TOKEN"
 
 
 class NotServed(Exception):
@@ -58,7 +59,7 @@ def _claude_code_hints(gateway: Gateway) -> Iterator[str]:
     yield "Or for one shell only:"
     if gateway.certificate is not None:
         yield f"  export NODE_EXTRA_CA_CERTS={gateway.certificate}"
-    yield f"  export ANTHROPIC_BASE_URL={gateway.base('anthropic')} ANTHROPIC_AUTH_TOKEN=${VARIABLE}"
+    yield f"  export ANTHROPIC_BASE_URL={gateway.base('anthropic')} ANTHROPIC_AUTH_TOKEN=${TOKEN_VARIABLE}"
     yield "ANTHROPIC_API_KEY and CLAUDE_CODE_OAUTH_TOKEN should be unset; a login of Claude Code's own may stay."
 
 
@@ -72,14 +73,14 @@ def _codex(gateway: Gateway, token: str | None) -> dict[str, Any]:
         "wire_api": "responses",
         "supports_websockets": True,
     }
-    entry |= {"env_key": VARIABLE} if token is None else {"experimental_bearer_token": token}
+    entry |= {"env_key": TOKEN_VARIABLE} if token is None else {"experimental_bearer_token": token}
     return {"model_provider": "aimux", "model_providers": {"aimux": entry}}
 
 
 def _codex_hints(gateway: Gateway) -> Iterator[str]:
     if gateway.certificate is not None:
         yield f"Codex learns the certificate from the environment: export CODEX_CA_CERTIFICATE={gateway.certificate}"
-    yield f"With `env_key` it takes the token from the environment: export {VARIABLE}=…"
+    yield f"With `env_key` it takes the token from the environment: export {TOKEN_VARIABLE}=…"
 
 
 # --- opencode --------------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def _codex_hints(gateway: Gateway) -> Iterator[str]:
 
 def _opencode(gateway: Gateway, token: str | None) -> dict[str, Any]:
     # Its packages put what comes behind /v1 to the base.
-    key = f"{{env:{VARIABLE}}}" if token is None else token
+    key = f"{{env:{TOKEN_VARIABLE}}}" if token is None else token
     names = {"anthropic": "anthropic", "openai": "openai"}
     served = {name: gateway.mounts[name] for name in names if name in gateway.mounts}
     if not served:
@@ -99,7 +100,7 @@ def _opencode(gateway: Gateway, token: str | None) -> dict[str, Any]:
 def _opencode_hints(gateway: Gateway) -> Iterator[str]:
     if gateway.certificate is not None:
         yield f"It learns the certificate from the environment: export NODE_EXTRA_CA_CERTS={gateway.certificate}"
-    yield f"{{env:{VARIABLE}}} is the token from the environment: export {VARIABLE}=…"
+    yield f"{{env:{TOKEN_VARIABLE}}} is the token from the environment: export {TOKEN_VARIABLE}=…"
 
 
 # --- those without a file --------------------------------------------------------------------------------------------
@@ -114,13 +115,13 @@ def _sdk_hints(gateway: Gateway) -> Iterator[str]:
         ("OPENAI", "OPENAI_API_KEY", "openai", "/v1"),
     ):
         if wire_format in gateway.mounts:
-            yield f"  export {prefix}_BASE_URL={gateway.base(wire_format)}{end} {key}=${VARIABLE}"
+            yield f"  export {prefix}_BASE_URL={gateway.base(wire_format)}{end} {key}=${TOKEN_VARIABLE}"
     yield ""
     yield "In Python (in Node likewise: baseURL, authToken, apiKey):"
     if "anthropic" in gateway.mounts:
-        yield f'  Anthropic(base_url="{gateway.base("anthropic")}", auth_token=os.environ["{VARIABLE}"])'
+        yield f'  Anthropic(base_url="{gateway.base("anthropic")}", auth_token=os.environ["{TOKEN_VARIABLE}"])'
     if "openai" in gateway.mounts:
-        yield f'  OpenAI(base_url="{gateway.base("openai")}/v1", api_key=os.environ["{VARIABLE}"])'
+        yield f'  OpenAI(base_url="{gateway.base("openai")}/v1", api_key=os.environ["{TOKEN_VARIABLE}"])'
         yield "A ChatGPT login serves streamed Responses only; for the rest the gateway needs an OpenAI API key."
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aimux.cli.client_files import MergeError, dump, write
-from aimux.cli.clients import CLIENTS, PLACEHOLDER, VARIABLE, Client, Gateway, NotServed
-from aimux.cli.options import config_option, read_config
+from aimux.cli.clients import CLIENTS, Client, Gateway, NotServed
+from aimux.cli.options import config_option
+from aimux.cli.reach import TOKEN_VARIABLE, Reach, reach, token_of_a_person
 
 if TYPE_CHECKING:
     from aimux.config import Config, User
-    from aimux.plugin import Provider
 
 PROVIDERS = {"anthropic": "Claude", "openai": "ChatGPT or OpenAI"}
 
@@ -38,18 +37,10 @@ def connect_command(
 
     On another machine than the gateway's give --url; without a configuration the usual mounts are assumed.
     """
-    from aimux.config import parse_config, provider_instances
-    from aimux.plugin.loader import load_plugins
-
     about = CLIENTS[client]
-    plugins = load_plugins()
-    if url is not None and config is None and user is None:
-        known = parse_config({}, environ={}, providers=plugins.providers)
-    else:
-        known = read_config(config, plugins)
-    providers = provider_instances(known, plugins.providers)
-    gateway = _gateway(known, providers, url, mount)
-    owner = _user(known, user)
+    known = reach(config, url, need_config=user is not None)
+    gateway = _gateway(known, mount)
+    owner = _user(known.config, user)
     try:
         hints = "\n".join(about.hints(gateway))
         if about.settings is None or about.file is None:
@@ -59,7 +50,7 @@ def connect_command(
             return
         path = about.file(os.environ, Path.home())
         if to_file:
-            token = _token(known, providers, owner, checked=url is None or user is not None)
+            token = _token(known, owner)
             _write(about, path, about.settings(gateway, token))
         else:
             click.echo(f"For {path}:\n\n{dump(about.settings(gateway, None), about.file_format)}\n{hints}")
@@ -68,37 +59,14 @@ def connect_command(
         raise click.ClickException(f"{about.title} needs a mount of {what}, and this gateway has none.") from None
 
 
-def _gateway(config: Config, providers: dict[str, Provider], url: str | None, mount: str | None) -> Gateway:
-    if url is None:
-        address = _local_address(config)
-    elif url.startswith(("http://", "https://")):
-        address = url.rstrip("/")
-    else:
-        raise click.UsageError(f"--url: {url!r} does not begin with http:// or https://.")
-    mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
-    if mount is not None:
-        if mount.rstrip("/") not in {prefix.rstrip("/") for prefix in mounts}:
-            raise click.UsageError(f"--mount: there is no {mount!r}; there are {', '.join(mounts)}.")
-        mounts = {prefix: name for prefix, name in mounts.items() if prefix.rstrip("/") == mount.rstrip("/")}
+def _gateway(known: Reach, mount: str | None) -> Gateway:
+    if mount is not None and mount.rstrip("/") not in known.mounts:
+        raise click.UsageError(f"--mount: there is no {mount!r}; there are {', '.join(known.mounts)}.")
     found: dict[str, str] = {}
-    for prefix, name in mounts.items():
-        found.setdefault(providers[name].wire_format, address + prefix.rstrip("/"))
-    certificate = config.state_dir / "tls" / "cert.pem" if config.tls.enabled and config.tls.self_signed else None
-    return Gateway(found, certificate)
-
-
-def _local_address(config: Config) -> str:
-    listen = config.listen
-    if listen.unix_path is not None or not listen.port:
-        raise click.UsageError(f"Clients can't be told {listen}: give the address that they reach with --url.")
-    host = listen.host
-    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
-        click.echo(
-            "aimux listens on every address: these settings are for this machine; for others add --url.", err=True
-        )
-        host = "localhost"
-    scheme = "https" if config.tls.enabled else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}"
+    for prefix, provider in known.mounts.items():
+        if mount is None or prefix == mount.rstrip("/"):
+            found.setdefault(provider.wire_format, known.address + prefix)
+    return Gateway(found, known.certificate)
 
 
 def _user(config: Config, name: str | None) -> User | None:
@@ -111,24 +79,21 @@ def _user(config: Config, name: str | None) -> User | None:
     raise click.UsageError(f"--user: there is no {name!r}; the configuration has {names or 'no users'}.")
 
 
-def _token(config: Config, providers: dict[str, Provider], owner: User | None, *, checked: bool) -> str:
-    """`checked`: the configuration at hand is that of the gateway which the token is for."""
-    if checked and not config.users:
+def _token(known: Reach, owner: User | None) -> str:
+    users = known.config.users
+    if known.own and not users:
         return "no-token-is-needed"  # clients want one all the same
-    token = os.environ.get(VARIABLE, "")
-    if not token and sys.stdin.isatty():
-        token = click.prompt(f"Token of {owner.name}" if owner else "Your aimux token", hide_input=True, err=True)
-    token = (token or sys.stdin.readline()).strip()
-    if not token or token == PLACEHOLDER:
-        raise click.UsageError(f"There is no token: set {VARIABLE}, or give it on standard input.")
-    for provider in providers.values():
+    token = token_of_a_person(f"Token of {owner.name}" if owner else "Your aimux token")
+    if not token:
+        raise click.UsageError(f"There is no token: set {TOKEN_VARIABLE}, or give it on standard input.")
+    for provider in known.mounts.values():
         if provider.vendor_token_advice(token):
             raise click.ClickException(
                 f"This is a credential of {provider.name}'s vendor, not an aimux token: ask whoever runs aimux for one."
             )
-    if checked:
+    if known.own:
         digest = hashlib.sha256(token.encode()).digest()
-        owners = [user.name for user in config.users if user.sha256 == digest]
+        owners = [user.name for user in users if user.sha256 == digest]
         if not owners:
             raise click.ClickException("This token is none of the configuration's users'; nothing was written.")
         if owner is not None and owner.name not in owners:

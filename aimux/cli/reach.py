@@ -1,0 +1,77 @@
+"""A gateway as its clients reach it: by its own configuration, or by the address that a person gives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from aimux.cli.options import read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from aimux.config import Config
+    from aimux.plugin import Provider
+
+TOKEN_VARIABLE = "AIMUX_TOKEN"  # noqa: S105 - its name
+
+
+class Reach(NamedTuple):
+    """`mounts`: prefix without a slash at its end → provider; the URL is `address` and the prefix. `certificate`: one
+    that clients have to be told of.
+
+    `config` is only assumed where `own` is False: a person gave an address, and nothing more is known of what is there.
+    """
+
+    config: Config
+    own: bool
+    address: str
+    mounts: Mapping[str, Provider]
+    certificate: Path | None
+
+
+def reach(path: Path | None, url: str | None, *, need_config: bool = False) -> Reach:
+    """With a URL, and no configuration asked for, the usual mounts are assumed. A failure ends the command."""
+    from aimux.config import parse_config, provider_instances
+    from aimux.plugin.loader import load_plugins
+
+    plugins = load_plugins()
+    own = url is None or path is not None or need_config
+    config = read_config(path, plugins) if own else parse_config({}, environ={}, providers=plugins.providers)
+    if url is None:
+        address = _address(config)
+    elif url.startswith(("http://", "https://")):
+        address = url.rstrip("/")
+    else:
+        raise click.UsageError(f"--url: {url!r} does not begin with http:// or https://.")
+    providers = provider_instances(config, plugins.providers)
+    prefixes = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
+    mounts = {prefix.rstrip("/"): providers[name] for prefix, name in prefixes.items()}
+    certificate = config.state_dir / "tls" / "cert.pem" if config.tls.enabled and config.tls.self_signed else None
+    return Reach(config, own, address, mounts, certificate)
+
+
+def _address(config: Config) -> str:
+    listen = config.listen
+    if listen.unix_path is not None or not listen.port:
+        raise click.UsageError(f"No client can be told {listen}: give the address that they reach with --url.")
+    host = listen.host
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
+        click.echo("aimux listens on every address: this is for this machine; for others add --url.", err=True)
+        host = "localhost"
+    scheme = "https" if config.tls.enabled else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}"
+
+
+def token_of_a_person(prompt: str) -> str:
+    """From the variable AIMUX_TOKEN, a hidden prompt, or standard input; "" where there is none."""
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if not token and sys.stdin.isatty():
+        token = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)
+    elif not token:
+        token = sys.stdin.readline()
+    return token.strip()
