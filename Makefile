@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run test clients lint types format bench failover clean
+.PHONY: run test clients chaos lint types format bench failover clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -20,6 +20,11 @@ test: $(STAMP)
 # The real client programs, pinned, into .cache/clients (0.8 GB): tests/clients drives them where they are.
 clients: $(STAMP)
 	@$(BIN)/python -m tests.clients.install .cache/clients
+
+# A real aimux, two hundred clients, and everything that can go wrong for SECONDS; a ledger decides.
+SECONDS ?= 30
+chaos: $(STAMP)
+	AIMUX_CHAOS=$(SECONDS) $(BIN)/pytest -s tests/chaos
 
 lint: $(STAMP)
 	$(RUFF) check .

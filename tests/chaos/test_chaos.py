@@ -159,6 +159,8 @@ async def run(folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc and mounts a tmpfs")
+@pytest.mark.slow
+@pytest.mark.skipif("AIMUX_CHAOS" not in os.environ, reason="`make chaos` runs it; it takes a minute")
 def test_chaos(tmp_path: Path) -> None:
     figures = asyncio.run(run(tmp_path))
     sys.stdout.write(f"\n{figures}\n")
