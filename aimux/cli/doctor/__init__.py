@@ -24,13 +24,32 @@ _MARKS = {"ok": ("âœ“", "green"), "warning": ("!", "bold yellow"), "error": ("âœ
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Leave out upstreams and clock, which take the network.")
+@click.option(
+    "--live",
+    metavar="[TOKEN]",
+    is_flag=False,
+    flag_value="-",
+    help="Try the running gateway instead, as a client with this user's token. Others on this machine can see a token "
+    "that is an argument: without it, it comes from AIMUX_TOKEN, a hidden prompt or standard input.",
+)
+@click.option("--url", help="With --live: the gateway's address as clients reach it, if that is another.")
 @click.pass_context
-def doctor_command(context: click.Context, config: Path | None, as_json: bool, offline: bool) -> None:
+def doctor_command(
+    context: click.Context, config: Path | None, as_json: bool, offline: bool, live: str | None, url: str | None
+) -> None:
     """Check configuration, permissions, address, certificate, accounts, upstreams and clock, and say what to do.
 
     Run it as the user that aimux runs as. Exits with 1 where something is broken; warnings alone exit with 0.
+
+    With --live, check from outside what clients meet: tokens, errors, streams, limits, WebSocket. Each mount gets one
+    small streamed request.
     """
-    findings = asyncio.run(examine(config_path(config), offline=offline))
+    if live is not None:
+        findings = _live(config, live, url)
+    elif url is not None:
+        raise click.UsageError("--url belongs to --live.")
+    else:
+        findings = asyncio.run(examine(config_path(config), offline=offline))
     if as_json:
         click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2, ensure_ascii=False))
     elif sys.stdout.isatty():
@@ -40,6 +59,19 @@ def doctor_command(context: click.Context, config: Path | None, as_json: bool, o
             click.echo(finding)
     if any(finding.status == "error" for finding in findings):
         context.exit(1)
+
+
+def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
+    from aimux.cli.live import examine_live
+    from aimux.cli.reach import reach, token_of_a_person
+
+    known = reach(config, url)
+    if token == "-":  # noqa: S105 - the place where it is
+        nobody = known.own and not known.config.users
+        token = "" if nobody else token_of_a_person("Your aimux token")
+        if not token and not nobody:
+            raise click.UsageError("There is no token: set AIMUX_TOKEN, or give it on standard input.")
+    return asyncio.run(examine_live(known, token))
 
 
 async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
