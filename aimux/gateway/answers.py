@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aimux.gateway.tap import Tap
     from aimux.plugin.provider import Provider
     from aimux.relay.errors import RelayError
+    from aimux.relay.head import ResponseHead
 
 
 DONE = "done"
@@ -128,3 +129,14 @@ def error_response(
     if close:
         response.force_close()
     return response
+
+
+def redirected(name: str, head: ResponseHead) -> GatewayError:
+    """A client would follow with its own token (`x-api-key` crosses origins) and its prompt, past aimux."""
+    where = head.get("location").partition("?")[0]
+    return GatewayError(
+        ErrorKind.BAD_GATEWAY,
+        f"{name} redirects ({head.status}) to {where!r}, and aimux passes no redirect on; "
+        "if it has moved, set the provider's base_url to where it is now.",
+        retry=False,
+    )

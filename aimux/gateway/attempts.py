@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aimux.gateway.answers import redirected
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
@@ -30,6 +31,7 @@ MAX_ATTEMPTS = 3
 ERROR_BODY = 64 * 1024
 """How much of an error's body is read to judge it, and for how long. All of it goes to the client."""
 ERROR_BODY_SECONDS = 5.0
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
 
@@ -179,6 +181,8 @@ class Attempts:
         if limits:
             attempt.account.observe(limits, time.time())
         if head.status < 400:
+            if head.status in REDIRECTS and "location" in head.headers:
+                raise redirected(provider.instance, head)
             if (
                 route.watches_openings
                 and head.status == 200

@@ -66,7 +66,8 @@ CLAUDE = {
     "a stream that ends too early": Row(("end:5",), 2, streamed=(True, False)),
     "an error in a stream": Row(("overload:3",), 2, streamed=(True, False)),
     "an error before its content": Row(("overload",), 2),
-    "a redirect": for_good("307", 2, "issue with the selected model", upstream=2),
+    # It would follow one, with its token in x-api-key, wherever that leads.
+    "a redirect": for_good("307", 1, "aimux passes no redirect on", upstream=1),
 }
 POST = {
     "429 with the usage limit": for_good("429:3600", 1, "hit your usage limit"),

@@ -307,3 +307,16 @@ async def test_what_is_said_when_nobody_serves_is_of_the_users_own_accounts(star
     assert status_of(answer) == 503
     assert b"two is parked" in answer
     assert b"default" not in answer
+
+
+@pytest.mark.parametrize("location", ["https://elsewhere.example/v1?x=secret", "/v1/elsewhere"])
+async def test_a_redirect_is_not_passed_on(start: Start, upstream: Upstream, location: str) -> None:
+    """Clients follow it with their aimux token: `Authorization` stays behind when the origin changes, x-api-key not."""
+    head = f"HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
+    script(upstream, {"default": head.encode()})
+    answer = await (await start()).send(request())
+    assert status_of(answer) == 502
+    assert b"\r\nlocation:" not in answer.lower()
+    assert b"x-should-retry: false" in answer.lower()
+    assert b"redirects (307)" in answer
+    assert b"secret" not in answer
