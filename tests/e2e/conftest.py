@@ -31,6 +31,7 @@ class Door:
     url: str
     context: ssl.SSLContext | None = None
     fingerprint: bytes = b""
+    certificate: str | None = None
     socket: str | None = None
 
     def transport(self, module: ModuleType) -> Any:
@@ -86,9 +87,11 @@ async def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
                 if request.param == "unix":
                     yield Door(sim, aimux, "http://localhost", socket=f"{short}/aimux.sock")
                 elif request.param == "tls":
-                    context = ssl.create_default_context(cafile=folder / "state" / "tls" / "cert.pem")
+                    certificate = str(folder / "state" / "tls" / "cert.pem")
+                    context = ssl.create_default_context(cafile=certificate)
                     printed = next(line for line in aimux.stdout if "SHA-256" in line).split()[-1]
-                    yield Door(sim, aimux, aimux.address, context, bytes.fromhex(printed.replace(":", "")))
+                    fingerprint = bytes.fromhex(printed.replace(":", ""))
+                    yield Door(sim, aimux, aimux.address, context, fingerprint, certificate)
                 else:
                     yield Door(sim, aimux, aimux.address)
 

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.process import Process
+from tests.tools import program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -58,6 +59,7 @@ async def test_there_is_a_command_for_every_client(printed: list[str]) -> None:
 
 
 async def test_curl(printed: list[str], tmp_path: Path) -> None:
+    program("curl", "curl")
     commands = [command for command in printed if command.startswith("curl")]
     whole, streamed, responses = await asyncio.gather(*(run(command, tmp_path) for command in commands))
     assert '"type":"message"' in whole.replace(": ", ":")

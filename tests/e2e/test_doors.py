@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.conftest import Door
 from tests.e2e.process import TOKEN
+from tests.tools import program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -176,6 +177,35 @@ async def test_a_client_that_leaves_ends_the_work_upstream(door: Door) -> None:
         answer.close()
         async with asyncio.timeout(10):
             await door.sim.wait_for_aborted(aborted + 1)
+
+
+async def curl(door: Door, *arguments: str) -> str:
+    """Its output; one that fails ends the test."""
+    way = ["--unix-socket", door.socket] if door.socket else ["--cacert", door.certificate] if door.certificate else []
+    process = await asyncio.create_subprocess_exec(
+        program("curl", "curl"), "-sS", *way, *arguments, stdout=asyncio.subprocess.PIPE, env={}
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
+
+
+async def test_curl(door: Door) -> None:
+    url, body = f"{door.url}/claude/v1/messages", json.dumps(MESSAGE)
+    usual = ["-H", "anthropic-version: 2023-06-01", "-H", "content-type: application/json"]
+    for auth in (
+        [f"authorization: Bearer {TOKEN}"],
+        [f"x-api-key: {TOKEN}"],
+        [f"x-api-key: {TOKEN}", f"authorization: Bearer {TOKEN}"],
+    ):
+        fields = [part for field in auth for part in ("-H", field)]
+        assert "Grüß Gott" in json.loads(await curl(door, url, *usual, *fields, "-d", body))["content"][0]["text"]
+    key = ["-H", f"x-api-key: {TOKEN}"]
+    streamed = await curl(door, "-N", url, *usual, *key, "-d", json.dumps(MESSAGE | {"stream": True}))
+    assert "event: message_stop" in streamed
+    assert (await curl(door, "-I", f"{door.url}/claude/v1/models", *key)).startswith("HTTP/1.1 200")
+    assert (await curl(door, "-I", f"{door.url}/claude")).startswith("HTTP/1.1 401")
+    assert "aimux needs a token" in await curl(door, url, *usual, "-d", body)
 
 
 # --- sockets ---------------------------------------------------------------------------------------------------------

@@ -171,6 +171,15 @@ async def test_a_credential_that_cannot_be_read_is_told_and_mended_without_a_res
     assert "torn" not in aimux.output
 
 
+async def test_a_credential_that_others_can_read_is_made_its_owners_alone(sim: Simulator, folder: Path) -> None:
+    """In a folder that is aimux's own."""
+    path = folder / "state" / "claude" / ".credentials.json"
+    path.chmod(0o644)
+    async with serving(folder, config_of(sim, folder)) as aimux:
+        assert f"{path} could be read by others; it is 0600 now" in aimux.output
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_login_by_another_program_is_picked_up(sim: Simulator, folder: Path) -> None:
     """The old one is refused: aimux reads the file again and goes on with what lies there now."""
     async with serving(folder, config_of(sim, folder)) as aimux, aiohttp.ClientSession() as session:
