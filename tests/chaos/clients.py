@@ -37,7 +37,7 @@ class Door:
     """How clients get in."""
 
     address: tuple[str, int]
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
     tokens: list[str]
     ledger: Ledger
     over: bool = False
@@ -50,7 +50,8 @@ class Door:
         sock.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(sock, self.address)
-            reader, writer = await asyncio.open_connection(sock=sock, ssl=self.context, server_hostname="localhost")
+            name = "localhost" if self.context else None
+            reader, writer = await asyncio.open_connection(sock=sock, ssl=self.context, server_hostname=name)
         except (OSError, asyncio.IncompleteReadError):
             sock.close()
             raise
@@ -354,7 +355,7 @@ async def asker(door: Door, provider: str, kind: str) -> None:
 async def talker(door: Door, provider: str, kind: str) -> None:
     """A WebSocket with a few turns."""
     host, port = door.address
-    url = f"wss://{host}:{port}/chatgpt/v1/responses"
+    url = f"ws{'s' if door.context else ''}://{host}:{port}/chatgpt/v1/responses"
     with door.ledger.request("socket", kind) as entry:
         headers = {
             "authorization": f"Bearer {random.choice(door.tokens)}",
@@ -368,7 +369,7 @@ async def talker(door: Door, provider: str, kind: str) -> None:
                 connect(
                     url,
                     ssl=door.context,
-                    server_hostname="localhost",
+                    server_hostname="localhost" if door.context else None,
                     additional_headers=headers,
                     user_agent_header=None,
                     proxy=None,
