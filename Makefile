@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run test clients chaos lint types format bench failover clean
+.PHONY: run test clients chaos fuzz lint types format bench failover clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -25,6 +25,11 @@ clients: $(STAMP)
 SECONDS ?= 30
 chaos: $(STAMP)
 	AIMUX_CHAOS=$(SECONDS) $(BIN)/pytest -s tests/chaos
+
+# Everything that parses foreign bytes, SECONDS for each target (of about thirty). The seed is printed, and SEED= takes it
+# again; what fails is kept in tests/fuzz/corpus, for every later `make test` too. ARGS='-k config' for some of them.
+fuzz: $(STAMP)
+	AIMUX_FUZZ=$(SECONDS) AIMUX_FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz $(ARGS)
 
 lint: $(STAMP)
 	$(RUFF) check .

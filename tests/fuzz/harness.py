@@ -1,34 +1,43 @@
 """What the fuzz tests share: how long they run, where their inputs come from, and where a failing one is kept.
 
 A target is a function of bytes that raises AssertionError (or anything) if it finds fault with what our code makes of
-them. `pytest` tries the corpus and a few hundred fixed inputs; `make fuzz` tries many more, different ones each time.
+them. `pytest` tries the corpus and a few hundred fixed inputs. `make fuzz` goes on for SECONDS with each target, from
+another seed each time; what it finds goes into the corpus, and so is tried by every `pytest` from then on.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import itertools
 import os
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 Target = Callable[[bytes], None]
 
 CORPUS = Path(__file__).parent / "corpus"
-EXAMPLES = int(os.environ.get("AIMUX_FUZZ", "0"))
-"""Inputs for each target; 0: few, and always the same."""
+FEW = 200
+ROUND = 1000
+"""Inputs of one seed: hypothesis remembers all of them, so that it gets slower and larger with their number."""
 
-sized = settings(
-    max_examples=EXAMPLES or 200,
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=bool(EXAMPLES),
-)
+
+def long_run() -> tuple[float, int] | None:
+    """Seconds for each target and the first seed, as `make fuzz` sets them; None where the run is a short one."""
+    if not (given_seconds := os.environ.get("AIMUX_FUZZ")):
+        return None
+    return float(given_seconds), int(os.environ.get("AIMUX_FUZZ_SEED") or secrets.randbits(32))
+
+
+LONG = long_run()
+
+common = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def seeds(name: str) -> list[bytes]:
@@ -59,13 +68,12 @@ def mutated(draw: st.DrawFn, inputs: Sequence[bytes], words: Sequence[bytes]) ->
     return bytes(data)
 
 
-def fuzz(name: str, *words: bytes, examples: int = 1) -> Callable[[Target], Callable[..., None]]:
-    """Make a test of a target whose corpus is the folder `name`. `examples`: a share, for a target that is slow."""
+def fuzz(name: str, *words: bytes, share: int = 1) -> Callable[[Target], Callable[..., None]]:
+    """Make a test of a target whose corpus is the folder `name`. `share`: a slow target gets one input in so many."""
 
     def decorate(target: Target) -> Callable[..., None]:
         corpus = seeds(name)
         inputs = st.one_of(mutated(corpus, words), mutated(corpus, words), st.binary(max_size=200))
-        fewer = settings(sized, max_examples=max(1, sized.max_examples // examples))
 
         @pytest.mark.parametrize("source", ["corpus", "fuzz"])
         @functools.wraps(target, assigned=("__name__", "__qualname__", "__doc__", "__module__"), updated=())
@@ -74,7 +82,7 @@ def fuzz(name: str, *words: bytes, examples: int = 1) -> Callable[[Target], Call
                 for data in corpus:
                     target(data)
             else:
-                fewer(given(data=inputs)(keeping(name, target)))()
+                search(name, target, inputs, share=share)
 
         del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look for the target's parameters
         return test
@@ -82,18 +90,41 @@ def fuzz(name: str, *words: bytes, examples: int = 1) -> Callable[[Target], Call
     return decorate
 
 
-def keeping(name: str, target: Target) -> Target:
-    """Keep what a long run finds; hypothesis tries smaller and smaller inputs, so that the last one is the smallest."""
+def search(name: str, target: Target, inputs: st.SearchStrategy[bytes], *, share: int = 1) -> None:
+    """Try a few inputs, always the same; in a long run round after round of them, each with a seed of its own."""
+    if LONG is None:
+        settings(common, max_examples=FEW // share, derandomize=True)(given(data=inputs)(target))()
+        return
+    seconds, first = LONG
+    end = time.monotonic() + seconds
+    for number in itertools.count(first):
+        one_round(name, target, inputs, number, ROUND // share)
+        if time.monotonic() >= end:
+            return
 
-    def checked(data: bytes) -> None:
+
+def one_round(name: str, target: Target, inputs: st.SearchStrategy[bytes], number: int, size: int) -> None:
+    """Those of one seed. What fails is kept: hypothesis tries smaller and smaller inputs, and the smallest last."""
+    failed = b""
+
+    @seed(number)
+    @settings(common, max_examples=size)
+    @given(data=inputs)
+    def check(data: bytes) -> None:
+        nonlocal failed
         try:
             target(data)
         except Exception:
-            if EXAMPLES:
-                (CORPUS / name / "found").write_bytes(data)
+            failed = data
             raise
 
-    return checked
+    try:
+        check()
+    except Exception as error:
+        kept = CORPUS / name / f"found-{hashlib.sha256(failed).hexdigest()[:8]}"
+        kept.write_bytes(failed)
+        error.add_note(f"The input is in {kept}. This seed finds it again: make fuzz SEED={number}")
+        raise
 
 
 def splits(data: bytes) -> list[list[bytes]]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 
 from aimux.app import App
 from aimux.config import load_config
@@ -19,7 +18,7 @@ from aimux.plugin.loader import Plugin, Plugins
 from tests.edge.conftest import SECRET, TOKEN, StrictUpstream
 from tests.gateway.conftest import Plain
 
-from .harness import CORPUS, keeping, mutated, seeds, sized
+from .harness import CORPUS, mutated, search, seeds
 
 TAG = re.compile(rb"\r\nx-tag: (\S+)", re.IGNORECASE)
 WORDS = (
@@ -153,7 +152,7 @@ def test_good_ones_are_answered(world: World, name: str, count: int) -> None:
 
 
 def test_mutated_ones(world: World) -> None:
-    sized(given(data=mutated(seeds("requests"), WORDS))(keeping("requests", world.check)))()
+    search("requests", world.check, mutated(seeds("requests"), WORDS))
 
 
 def test_nothing_is_left_over(world: World) -> None:

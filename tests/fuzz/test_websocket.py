@@ -59,11 +59,11 @@ def target(data: bytes, *, from_client: bool) -> None:
     asyncio.run(relay([data], from_client=from_client, deflate=True))
 
 
-@fuzz("frames_from_client", *_FRAMES, examples=4)
+@fuzz("frames_from_client", *_FRAMES, share=4)
 def test_frames_from_a_client(data: bytes) -> None:
     target(data, from_client=True)
 
 
-@fuzz("frames_from_upstream", *_FRAMES, examples=4)
+@fuzz("frames_from_upstream", *_FRAMES, share=4)
 def test_frames_from_an_upstream(data: bytes) -> None:
     target(data, from_client=False)
