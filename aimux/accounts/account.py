@@ -230,6 +230,16 @@ class Account:
         self.hold = Cooldown(until, now, reason)
         self.on_change()
 
+    def distrust(self, now: float) -> bool:
+        """Forget what was noted at a time yet to come, as the clock was wrong then. True if there was anything."""
+        wrong = self.quota.distrust(now)
+        if self.hold is not None and self.hold.since > now:
+            self.hold, wrong = None, True
+            self.on_change()
+        if self.renewer is not None and self.renewer.distrust(now):
+            wrong = True
+        return wrong
+
     def park(self, reason: str, remedy: str = "", *, dead: bool = False, unreadable: bool = False) -> None:
         """Out of the choice until its credential changes, or `enable`."""
         mark = None if unreadable else self.fingerprint

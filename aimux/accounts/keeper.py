@@ -55,6 +55,7 @@ class Keeper:
                     await self._look(pool)
                 full = countdown <= 0
                 for pool in list(self._pools):
+                    pool.distrust(self._clock())
                     self._renew(pool, full=full)
                 countdown = (self._interval * random.uniform(0.9, 1.1) if full else countdown) - self._poll
                 for state in {pool.options.state for pool in self._pools} - {None}:

@@ -164,6 +164,16 @@ class AccountPool:
             if self._rearrange:
                 self._arrange()
 
+    def distrust(self, now: float) -> None:
+        """The clock may have been set back: cooldowns and pauses that it began when it was wrong are over."""
+        wrong = [account.name for account in self.accounts.values() if account.distrust(now)]
+        if wrong:
+            log.warning(
+                "%s: the clock was set back: cooldowns from a time yet to come are over (%s)",
+                self.provider.instance,
+                ", ".join(wrong),
+            )
+
     async def reconfigure(self, provider: Provider) -> None:
         """Take new settings. Live state, requests under way and conversations stay."""
         self._shop.provider = provider

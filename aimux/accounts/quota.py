@@ -91,6 +91,15 @@ class Quota:
         self.windows |= fresh
         self._changed(now)
 
+    def distrust(self, now: float) -> bool:
+        """End cooldowns that began at a time yet to come: the clock was wrong then. True if there were any."""
+        wrong = [model for model, cooldown in self.cooldowns.items() if cooldown.since > now]
+        for model in wrong:
+            del self.cooldowns[model]
+        if wrong:
+            self._changed(now)
+        return bool(wrong)
+
     def settle(self, now: float) -> None:
         """Bring `used` and `changes_at` up to `now`, and drop what is over."""
         for model in [model for model, cooldown in self.cooldowns.items() if cooldown.until <= now]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
+"""Seconds between tries while renewal fails; doubled each time, give or take JITTER of them."""
+JITTER = 0.2
 YOUNG_MARGIN = 30.0
 """A credential that somebody else just wrote is taken unless it has less than this left."""
 
@@ -82,6 +83,13 @@ class Renewer:
         await self._fly(None, within)
         if self._failure is not None:
             raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
+
+    def distrust(self, now: float) -> bool:
+        """Try again at once what is to wait for longer than anything does: the clock was wrong. True if so."""
+        if self._retry_at - now <= LONGEST_PAUSE * (1 + JITTER):
+            return False
+        self._retry_at = now
+        return True
 
     async def move(self, new: str) -> None:
         """Give the account another name. A renewal under way ends before, or goes on under it. Raises VaultError."""
@@ -240,7 +248,7 @@ class Renewer:
         raise error
 
     def _pause(self) -> None:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(1 - JITTER, 1 + JITTER)
         self._failures = min(self._failures + 1, 16)
         self._retry_at = self._shop.clock() + pause
 

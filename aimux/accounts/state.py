@@ -65,7 +65,7 @@ def restore(account: Account, saved: object, now: float) -> None:
         account.parked = entry.parked
     quota = Quota()
     quota.windows = {w.name: w for w in entry.limits if w.resets_at is None or w.resets_at > now}
-    quota.cooldowns = {model: c for model, c in entry.cooldowns.items() if now < c.until <= now + CEILING}
+    quota.cooldowns = {model: c for model, c in entry.cooldowns.items() if c.since <= now < c.until <= now + CEILING}
     account.quota.absorb(quota, now)
 
 

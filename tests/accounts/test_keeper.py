@@ -137,6 +137,25 @@ async def test_what_failed_is_tried_again_before_the_next_round(
     assert account.state(clock()).status == "healthy"
 
 
+@pytest.mark.parametrize("wrong", [90.0, 400 * 24 * HOUR])
+async def test_what_a_wrong_clock_brought_ends_when_it_is_set_back(
+    pool: AccountPool, state_dir: Path, keep: Any, turns: Turns, server: TokenServer, clock: Clock, wrong: float
+) -> None:
+    put(state_dir, credential_file(expires_at=START + wrong + 8 * HOUR), "limited")
+    put(state_dir, credential_file(expires_at=START + wrong - 1), "failed")
+    await pool.load()
+    clock.pass_(wrong)
+    server.faults = [503]
+    await keep(pool)
+    limited, failed = pool.accounts["limited"], pool.accounts["failed"]
+    limited.apply(Verdict(Action.COOL_DOWN, "rate limited", until=clock() + 5), clock())
+    assert pool.select(Selection(), clock()) is None
+    clock.pass_(-wrong)
+    await turns.next()
+    assert {account.state(clock()).status for account in (limited, failed)} == {"healthy"}
+    assert {pool.select(Selection(), clock()) for _ in range(2)} == {limited, failed}
+
+
 async def test_a_dead_token_is_asked_for_once(
     pool: AccountPool, state_dir: Path, keep: Any, server: TokenServer, turns: Turns, clock: Clock
 ) -> None:

@@ -211,3 +211,14 @@ async def test_no_secret_is_in_it(gateway: Restarts, state_dir: Path) -> None:
     raw = (state_dir / "accounts.json").read_text()
     assert "access-" not in raw
     assert "refresh-" not in raw
+
+
+async def test_a_cooldown_from_a_time_yet_to_come_is_not_taken_over(gateway: Restarts, clock: Clock) -> None:
+    """The clock was wrong when it began, and was set before the restart."""
+    pool = await gateway.start()
+    clock.pass_(HOUR)
+    pool.accounts["a"].apply(Verdict(Action.COOL_DOWN, "rate limited", until=clock() + 5), clock())
+    await pool.close()
+    clock.pass_(-HOUR)
+    again = await gateway.start()
+    assert again.accounts["a"].state(clock()).status == "healthy"
