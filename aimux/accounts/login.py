@@ -10,7 +10,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from aimux.plugin.errors import LoginError
 
@@ -150,9 +150,8 @@ def read_answer(pasted: str) -> Answer:
     if "response_type=" in text:
         raise LoginError("that is the address to sign in at; copy what the browser shows once you have done so")
     if "code=" in text or "error=" in text:
-        parts = urlsplit(text)
-        # Without "?" it is the query itself that was copied.
-        return from_query(parts.query or text.rpartition("?")[2])
+        address, mark, query = text.partition("#")[0].partition("?")
+        return from_query(query if mark else address)  # else it is the query itself that was copied
     code, _, state = text.partition("#")
     if not code or re.search(r"\s", text) or "://" in text:
         raise LoginError("there is no code in that; copy the whole CODE#STATE, or the whole address")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,14 +31,22 @@ def merged(text: str, settings: Mapping[str, Any], file_format: Format) -> str:
         _merge(document, settings, "")
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     import tomlkit  # 30 ms that only Codex needs
-    from tomlkit.exceptions import TOMLKitError
 
     try:
-        parsed = tomlkit.parse(text)
-    except TOMLKitError as error:
+        expected = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise MergeError(f"is no TOML: {error}") from None
-    _merge(parsed, settings, "")
-    return tomlkit.dumps(parsed)
+    _merge(expected, settings, "")
+    try:
+        parsed = tomlkit.parse(text)
+        _merge(parsed, settings, "")
+        after = tomlkit.dumps(parsed)
+        agrees = tomllib.loads(after) == expected
+    except Exception:  # it keeps comments and layout, and stumbles over some of them in ways of its own
+        agrees = False
+    if not agrees:
+        raise MergeError("has a layout that the settings can't be put into; add them by hand")
+    return after
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -45,7 +54,7 @@ def _json(text: str) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MergeError(f"is no JSON that aimux could write back ({error}); comments are none") from None
     if not isinstance(document, dict):
         raise MergeError("holds no JSON object")
@@ -75,8 +84,8 @@ def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path 
     """
     try:
         path = path.resolve()
-        before = path.read_text() if path.exists() else ""
-        after = merged(before, settings, file_format)
+        before = path.read_bytes() if path.exists() else b""  # with the line ends that it has
+        after = merged(before.decode(), settings, file_format).encode()
         if after == before:
             path.chmod(0o600)
             return None
@@ -87,7 +96,7 @@ def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path 
             shutil.copy2(path, backup)
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # which makes it 0600
         try:
-            with os.fdopen(fd, "w") as file:
+            with os.fdopen(fd, "wb") as file:
                 file.write(after)
                 file.flush()
                 os.fsync(fd)
@@ -95,7 +104,7 @@ def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path 
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise MergeError("is no text in UTF-8") from None
     except OSError as error:
         raise MergeError(f"can't be written ({error.strerror})") from None

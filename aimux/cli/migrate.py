@@ -57,6 +57,8 @@ def migrate_command(file: Path, source: str | None, output: Path, state_dir: Pat
         credentials, renewable = _credentials(plan, config, plugins)
     except MigrationError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"a file that {file} names can't be looked at: {error.strerror}") from None
     if output.exists() and not dry_run:
         raise click.ClickException(f"{output} exists already, and nothing is overwritten: choose another --output")
     written = asyncio.run(_store(config, credentials, dry_run=dry_run))

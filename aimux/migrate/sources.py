@@ -78,6 +78,9 @@ def _document(path: Path) -> tuple[Mapping[str, Any], Path]:
     except yaml.MarkedYAMLError as error:
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise MigrationError(f"{path} is no valid YAML{where}") from None
+    except (ValueError, RecursionError, yaml.YAMLError):
+        # A date that there is none of, a number of 5,000 digits, 2,000 brackets, a NUL: each parser has some of these.
+        raise MigrationError(f"{path} holds something that can't be read as a value") from None
     if not isinstance(data, Mapping):
         raise MigrationError(f"{path} holds no configuration")
     return data, path

@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from aimux.accounts.login import denial, read_answer
 from aimux.plugin import (
     Credential,
     CredentialError,
@@ -188,6 +189,21 @@ def test_an_answer_during_a_login(data: bytes) -> None:
                 assert SECRET not in repr(device)
                 if raw is not None:
                     parsed(provider, raw)
+
+
+@fuzz("pasted", b"code=", b"&state=", b"error=", b"#", b"?", b"http://[", b"%ff", b"%00", b"\r\n", b";", b"=" * 50)
+def test_what_a_person_pasted(data: bytes) -> None:
+    """A code and a state, or words that repeat neither."""
+    text = data.decode("utf-8", "replace")
+    try:
+        answer = read_answer(text)
+    except LoginError as error:
+        assert str(error)
+        assert text.strip() not in str(error) or len(text.strip()) < 9
+        return
+    assert answer.code or answer.error
+    assert denial(answer.error).isprintable()
+    assert answer.code not in repr(answer) or len(answer.code) < 9
 
 
 @fuzz("tokens", b".", b"e30", b"=", b"-", b"_", b"+", b"/", b"\0", b"\xff")

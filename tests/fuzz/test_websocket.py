@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from aimux.relay.errors import ProtocolError
+from aimux.relay.head import HeadReader
+from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
 from tests.relay.sockets import Peer, Socket
 
 from .harness import fuzz, splits
@@ -67,3 +70,50 @@ def test_frames_from_a_client(data: bytes) -> None:
 @fuzz("frames_from_upstream", *_FRAMES, share=4)
 def test_frames_from_an_upstream(data: bytes) -> None:
     target(data, from_client=False)
+
+
+@fuzz(
+    "handshakes",
+    b"Sec-WebSocket-Extensions: permessage-deflate",
+    b"; server_max_window_bits=8",
+    b"; client_max_window_bits=16",
+    b"; server_no_context_takeover",
+    b"Sec-WebSocket-Protocol: ",
+    b"Sec-WebSocket-Key: ",
+    b"Sec-WebSocket-Version: 8",
+    b",",
+    b";",
+    b'"',
+    b"=",
+    b"\n",
+    b"\xff",
+    b"h2c",
+)
+def test_a_handshake(data: bytes) -> None:
+    """A client's is refused, or answered and made anew for the upstream; an upstream's is taken, or is its fault."""
+    try:
+        found = HeadReader().feed(b"HTTP/1.1 101 Fine\r\n" + data.replace(b"\n", b"\r\n") + b"\r\n\r\n")
+    except ProtocolError:
+        return
+    assert found is not None
+    head, offered = found[0], []
+    client = ClientSide()
+    try:
+        written = client.accept_handshake(head.headers.items())
+    except HandshakeRefused as error:
+        assert str(error)
+        written = []
+    else:
+        offered = client.subprotocols
+    for deflate in (True, False):
+        upstream = UpstreamSide(deflate=deflate, subprotocols=offered)
+        written += upstream.request_handshake()
+        try:
+            upstream.check_handshake(head)
+        except ProtocolError:
+            continue
+        assert deflate or not upstream.extensions, "what was not offered can't be chosen"
+        assert upstream.subprotocol is None or upstream.subprotocol in offered
+    for name, value in written:
+        assert name.decode().lower() in HANDSHAKE_HEADERS | {"connection", "upgrade"}
+        assert value.decode().isprintable()

@@ -1,0 +1,122 @@
+"""Bodies: what is compressed, and what of a request's is looked at before it goes on."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import brotli
+import zstandard
+from multidict import CIMultiDict
+
+from aimux.gateway.models import rewrite_model
+from aimux.gateway.preview import Preview
+from aimux.gateway.sessions import session_of
+from aimux.plugin import RequestHead
+from aimux.plugin.codings import MAX_DECODED, DecodeError, decoder
+from aimux.plugin.types import Body
+
+from .harness import fuzz, splits
+from .test_answers import PROVIDERS
+
+CODINGS = ("gzip", "deflate", "br", "zstd")
+FEW = 64 * 1024
+
+
+def decoded(coding: str, pieces: list[bytes]) -> tuple[bytes, bool]:
+    """What comes out, and whether it came to a fault."""
+    one, out = decoder(coding), b""
+    try:
+        for piece in pieces:
+            out += one.decode(piece)
+    except DecodeError:
+        return out, True
+    return out, False
+
+
+@fuzz("compressed", b"\x1f\x8b\x08\0", b"\x78\x9c", b"(\xb5/\xfd", b"\0", b"\xff" * 8, b"\x8b", b"\x03")
+def test_compressed_bytes(data: bytes) -> None:
+    """However they are cut, the same comes out of them, or a fault of the one kind that is expected; and never much."""
+    for coding in CODINGS:
+        results = [decoded(coding, pieces) for pieces in splits(data)]
+        assert len({failed for _, failed in results}) == 1, coding
+        if not results[0][1]:
+            assert len({out for out, _ in results}) == 1, coding
+        assert all(len(out) <= MAX_DECODED for out, _ in results)
+        previews = []
+        for pieces in splits(data):
+            preview, seen = Preview(coding, FEW), b""
+            for piece in pieces:
+                seen += piece
+                text = preview.read(seen)
+                assert len(text) <= FEW
+            previews.append(text if pieces else b"")
+        longest = max(previews, key=len)
+        assert all(longest.startswith(text) for text in previews), coding
+
+
+COMPRESS = {
+    "": bytes,
+    "gzip": lambda data: (c := zlib.compressobj(wbits=31)).compress(data) + c.flush(),
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstandard.compress,
+}
+
+
+def as_json(data: bytes) -> object:
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return None
+
+
+@fuzz(
+    "bodies",
+    b'"model"',
+    b'"model":"other",',
+    b'"\\u006dodel"',
+    b'"Model"',
+    b'"messages"',
+    b'"input"',
+    b'"role":"system"',
+    b'"metadata"',
+    b'"prompt_cache_key"',
+    b"null",
+    b"[]",
+    b"{}",
+    b"1e999",
+    b"9" * 5000,
+    b"[" * 2000,
+    b"\\ud800",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\x0b",
+    b"\n",
+    b" ",
+)
+def test_a_requests_body(data: bytes) -> None:
+    """Its model is the one that an upstream reads, also where that is found without parsing; a compressed body is no
+    different; and with another model it is the same body otherwise."""
+    plain, parsed = Body(data), as_json(data)
+    if isinstance(parsed, dict):
+        wanted = parsed.get("model")
+        assert plain.routed_model == (wanted if isinstance(wanted, str) else "")
+    for coding, compress in COMPRESS.items():
+        body = Body(compress(data), coding)
+        assert body.json() == plain.json()
+        assert isinstance(body.model, str)
+        for provider in PROVIDERS:
+            head = RequestHead("POST", "/v1/messages", CIMultiDict())
+            session = session_of(provider, head, body, "ann")
+            assert session is None or session.startswith("ann\0"), "nobody shares another user's"
+            assert session == session_of(provider, head, plain, "ann")
+        changed = rewrite_model(body, "new")
+        if changed is body:
+            continue
+        assert changed.encoding == ""
+        if isinstance(parsed, dict):
+            assert as_json(changed.raw) == parsed | {"model": "new"}
+            assert changed.routed_model == "new"
+        else:
+            assert as_json(changed.raw) is None, "what was no JSON has not become any"
