@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Seconds between tries while renewal fails; doubled each time, give or take JITTER of them."""
-JITTER = 0.2
+"""Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
 YOUNG_MARGIN = 30.0
 """A credential that somebody else just wrote is taken unless it has less than this left."""
 
@@ -43,6 +42,7 @@ class Renewer:
         self._flight: asyncio.Task[Credential] | None = None
         self._failures = 0
         self._failure: RefreshUnavailable | None = None
+        self._paused_at = 0.0
         self._retry_at = 0.0
 
     # --- from outside ------------------------------------------------------------------------------------------------
@@ -85,10 +85,10 @@ class Renewer:
             raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
 
     def distrust(self, now: float) -> bool:
-        """Try again at once what is to wait for longer than anything does: the clock was wrong. True if so."""
-        if self._retry_at - now <= LONGEST_PAUSE * (1 + JITTER):
+        """End a pause that began at a time yet to come: the clock was wrong then. True if there was one."""
+        if self._paused_at <= now:
             return False
-        self._retry_at = now
+        self._paused_at = self._retry_at = now
         return True
 
     async def move(self, new: str) -> None:
@@ -248,9 +248,10 @@ class Renewer:
         raise error
 
     def _pause(self) -> None:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(1 - JITTER, 1 + JITTER)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
         self._failures = min(self._failures + 1, 16)
-        self._retry_at = self._shop.clock() + pause
+        self._paused_at = self._shop.clock()
+        self._retry_at = self._paused_at + pause
 
     def _unreadable(self, error: VaultError | CredentialError) -> None:
         """A file that can't be read: one in use may be half written, so that what is in memory goes on for a while."""

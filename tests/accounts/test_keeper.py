@@ -153,6 +153,8 @@ async def test_what_a_wrong_clock_brought_ends_when_it_is_set_back(
     clock.pass_(-wrong)
     await turns.next()
     assert {account.state(clock()).status for account in (limited, failed)} == {"healthy"}
+    assert failed.renewer is not None
+    assert failed.renewer.due(clock(), 8 * HOUR + wrong), "it is tried again without a pause"
     assert {pool.select(Selection(), clock()) for _ in range(2)} == {limited, failed}
 
 
