@@ -28,10 +28,10 @@ from aimux.tls import ServerTLS, TLSFiles
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
-    from aiohttp import web
-
     from aimux.accounts import Account
     from aimux.config import Config
+    from aimux.gateway.answers import Answer
+    from aimux.gateway.request import Request
 
 log = logging.getLogger("aimux")
 
@@ -145,7 +145,7 @@ class App:
         if outcome in OUTCOMES:
             self.metrics.refresh(account.provider, account.name, OUTCOMES[outcome])
 
-    async def _control(self, request: web.BaseRequest) -> web.StreamResponse | None:
+    async def _control(self, request: Request) -> Answer | None:
         answer = sight(self.gateway, request, public=self.config.metrics_public)
         if answer is None:
             return await self.admin.serve(request, self.gateway.setup.authentication)

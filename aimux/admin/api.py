@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -17,11 +16,10 @@ from aimux.admin import accounts, logins, requests
 from aimux.admin.openapi import document
 from aimux.admin.operations import Operation, Page, Router
 from aimux.admin.problems import CONTENT_TYPE, Fault, Refused, invalid
+from aimux.gateway.answers import Answer
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aimux.admin.desk import Desk
 
 log = logging.getLogger("aimux.admin")
@@ -29,15 +27,6 @@ log = logging.getLogger("aimux.admin")
 OPERATIONS = (*accounts.operation.operations, *logins.operation.operations, *requests.operation.operations)
 MAX_BODY = 1024 * 1024
 JSON = {"content-type": "application/json", "cache-control": "no-store"}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = field(default=b"", repr=False)
 
 
 class Api:

@@ -8,17 +8,18 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from aimux.admin.api import MAX_BODY, Answer, Api, problem
+from aimux.admin.api import MAX_BODY, Api, problem
 from aimux.admin.openapi import BASE
 from aimux.admin.problems import Refused
 from aimux.gateway.auth import FailureLimit
+from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.admin.desk import Desk
     from aimux.admin.key import Key
     from aimux.gateway import Authentication
+    from aimux.gateway.answers import Answer
+    from aimux.gateway.request import Request
 
 
 class Admin:
@@ -32,45 +33,44 @@ class Admin:
         self.api = Api(desk)
         self._failures = FailureLimit()
 
-    async def serve(self, request: web.BaseRequest, authentication: Authentication) -> web.Response | None:
+    async def serve(self, request: Request, authentication: Authentication) -> Answer | None:
         """The answer, or None for a path outside of `/api/v1`. `authentication` knows where callers come from."""
-        path, _, query = request.raw_path.partition("?")
+        path, _, query = request.head.target.partition("?")
         if path != BASE and not path.startswith(BASE + "/"):
             return None
         try:
-            answer = await self._serve(request, path.removeprefix(BASE), query, authentication)
+            return await self._serve(request, path.removeprefix(BASE), query, authentication)
         except Refused as refused:
-            answer = problem(refused)
-        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+            return problem(refused)
 
     async def close(self) -> None:
         await self.api.close()
 
-    async def _serve(self, request: web.BaseRequest, path: str, query: str, callers: Authentication) -> Answer:
+    async def _serve(self, request: Request, path: str, query: str, callers: Authentication) -> Answer:
         address, own = _ends(request)
         key = self.key
         if key is None:
             detail = "This aimux has no admin key, and none could be made in its state folder."
             raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
         # From one of the machine's addresses to itself is local too, whichever `listen` names.
-        if key.local and not callers.is_local(request.headers, "" if address == own else address):
+        if key.local and not callers.is_local(request.head.headers, "" if address == own else address):
             detail = "Without an admin token in the configuration, the admin API serves its own machine only."
             raise Refused(403, "forbidden", detail, remedy="set admin.token")
         try:
-            found = self.api.find(request.method, path)
+            found = self.api.find(request.head.method, path)
         except Refused:
-            self._authenticate(request, key, callers.address(request.headers, address))
-            if path == "/openapi.json" and request.method == "GET":
+            self._authenticate(request, key, callers.address(request.head.headers, address))
+            if path == "/openapi.json" and request.head.method == "GET":
                 return self.api.document()
             raise
         operation, parameters = found
         if not operation.open:
-            self._authenticate(request, key, callers.address(request.headers, address))
+            self._authenticate(request, key, callers.address(request.head.headers, address))
         raw = await _read(request) if operation.body is not None else b""
-        return await self.api.run(operation, parameters, query, raw)
+        return await request.turn.apart(self.api.run(operation, parameters, query, raw))
 
-    def _authenticate(self, request: web.BaseRequest, key: Key, address: str) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    def _authenticate(self, request: Request, key: Key, address: str) -> None:
+        scheme, _, token = request.head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
             if hmac.compare_digest(digest, key.sha256):
@@ -89,21 +89,22 @@ class Admin:
         )
 
 
-def _ends(request: web.BaseRequest) -> tuple[str, str]:
+def _ends(request: Request) -> tuple[str, str]:
     """The caller's address and our own; "" for a unix socket's."""
-    transport = request.transport
-    names = [transport.get_extra_info(name) if transport else None for name in ("peername", "sockname")]
-    peer, own = (str(name[0]) if isinstance(name, tuple) else "" for name in names)
-    return peer, own
+    own = request.connection.transport.get_extra_info("sockname")
+    return request.connection.peer, str(own[0]) if isinstance(own, tuple) else ""
 
 
-async def _read(request: web.BaseRequest) -> bytes:
+async def _read(request: Request) -> bytes:
     """A JSON body of at most 1 MiB. Refused 413, 415."""
-    raw = bytearray()
-    while chunk := await request.content.readany():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise Refused(413, "too-large", f"The body is larger than {MAX_BODY} bytes.")
-    if raw and (request.content_type != "application/json" or "content-encoding" in request.headers):
+    try:
+        raw = await request.read(MAX_BODY)
+    except GatewayError as error:
+        if error.kind is ErrorKind.TOO_LARGE:
+            raise Refused(413, "too-large", f"The body is larger than {MAX_BODY} bytes.") from None
+        raise
+    headers = request.head.headers
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if raw and (content_type != "application/json" or "content-encoding" in headers):
         raise Refused(415, "not-json", "The body has to be JSON, uncompressed: `Content-Type: application/json`.")
-    return bytes(raw)
+    return raw

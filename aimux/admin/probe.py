@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from multidict import istr
+
 from aimux.accounts import Selection
 from aimux.gateway.attempts import ERROR_BODY, ERROR_BODY_SECONDS
 from aimux.gateway.auth import Caller
@@ -49,9 +51,11 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
 async def _call(accounts: AccountPool, account: Account, credential: Credential, relay: Pool) -> tuple[int, Verdict]:
     provider = accounts.provider
     head, raw = provider.cheapest_request(credential)
-    lines = [(name.encode("latin-1"), value.encode("utf-8")) for name, value in head.headers.items()]
+    fields = [
+        (name.lower(), (istr(name), value), f"{name}: {value}\r\n".encode()) for name, value in head.headers.items()
+    ]
     record = RequestRecord("", time.time(), head.method, head.path)
-    call = Call(head, lines, Body(raw), Caller(None, b""), record, (), Selection())
+    call = Call(head, fields, "", Body(raw), Caller(None, b""), record, (), Selection())
     extra = Route(provider, accounts).extra_headers
     request, origin = build_request(provider.prepare(head, credential), call, call.body, extra)
     account.in_flight += 1

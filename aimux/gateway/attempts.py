@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aimux.gateway.answers import redirected
 from aimux.gateway.call import Attempt, Call
@@ -20,10 +20,14 @@ from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
 from aimux.relay.exchange import HELD_BACK
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from aimux.accounts import Account
     from aimux.gateway.models import Target
     from aimux.plugin.types import Credential
     from aimux.relay.pool import Pool
+
+T = TypeVar("T")
 
 log = logging.getLogger("aimux.gateway")
 
@@ -67,13 +71,12 @@ class Attempts:
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
         try:
-            return await self._run()
+            return await self._run(self._call)
         except BaseException:
             self._keep(None)
             raise
 
-    async def _run(self) -> Attempt:
-        call = self._call
+    async def _run(self, call: Call) -> Attempt:
         account = self._next() or self._last_resort()
         if account is None:
             raise self._nobody()
@@ -96,10 +99,15 @@ class Attempts:
                 break
             account = again or self._next()
             if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
-                await asyncio.sleep(min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic())))
+                wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
+                await self._apart(asyncio.sleep(wait))
         if self._last is not None:
             return self._settle(self._last)
         raise self._failure()
+
+    async def _apart(self, work: Coroutine[None, None, T]) -> T:
+        turn = self._call.turn
+        return await (work if turn is None else turn.apart(work))
 
     def _keep(self, attempt: Attempt | None) -> None:
         """Remember the last real answer; it goes to the client if nothing better comes."""
@@ -134,7 +142,9 @@ class Attempts:
         record = call.record
         record.account = account.name
         try:
-            credential = account.usable(time.time()) or await account.renew()
+            credential = account.usable(time.time())
+            if credential is None:
+                credential = await self._apart(account.renew())
         except RefreshError as error:
             self._cause = error
             call.note(account.name, 0, "skipped", error.reason)
@@ -154,7 +164,7 @@ class Attempts:
         account.in_flight += 1
         try:
             exchange, head = await self._pool.request(
-                origin, call.head.method, request, remaining, upgrade=call.upgrade is not None
+                origin, call.head.method, request, remaining, upgrade=call.upgrade is not None, turn=call.turn
             )
         except RelayError as error:
             account.in_flight -= 1
@@ -218,7 +228,7 @@ class Attempts:
             return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
         self._renewed.add(account)
         try:
-            await account.renew(rejected=credential)
+            await self._apart(account.renew(rejected=credential))
         except RefreshRejected as error:
             self._cause = error
             return Verdict(Action.PARK, error.reason, remedy=error.remedy)

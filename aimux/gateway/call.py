@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aimux.gateway.headers import NEVER_TO_CLIENT
 from aimux.gateway.journal import Note
@@ -12,7 +12,7 @@ from aimux.plugin.provider import Provider
 from aimux.plugin.types import RELAY, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from aimux.accounts import Account, AccountPool, Selection
     from aimux.gateway.auth import Caller
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Body, RequestHead
     from aimux.relay.exchange import Exchange
-    from aimux.relay.head import ResponseHead
+    from aimux.relay.head import Field, ResponseHead
+    from aimux.relay.turn import Turn
 
 
 @dataclass(slots=True)
@@ -53,7 +54,10 @@ class Call:
     """A client's request as the attempts need it. `targets` are tried in their order."""
 
     head: RequestHead
-    raw_headers: Iterable[tuple[bytes, bytes]]
+    fields: Sequence[Field]
+    """The client's header lines."""
+    connection: str
+    """Its `Connection` header, in lower case."""
     body: Body
     caller: Caller
     record: RequestRecord
@@ -61,6 +65,8 @@ class Call:
     selection: Selection
     notes: list[Note] = field(default_factory=list)
     upgrade: Handshake | None = None
+    turn: Turn[Any] | None = None
+    """What drives it; None: a task."""
 
     def note(self, account: str, status: int, action: str, reason: str) -> None:
         """Remember a step for `aimux why`."""

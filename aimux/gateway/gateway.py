@@ -11,17 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from aimux.accounts import Selection
-from aimux.gateway.answers import DONE, SENT, SENT_LAST, ClientSink, error_response, own_lines
+from aimux.gateway.answers import DONE, SENT, Answer, ClientSink, Sent, error_answer, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
-from aimux.gateway.body import Unframed, check_message, read_body
 from aimux.gateway.call import Attempt, Call, Route
 from aimux.gateway.headers import to_client
 from aimux.gateway.models import Target
-from aimux.gateway.mounts import MountTable, check_target
-from aimux.gateway.server import ClientProtocol, FrontServer
+from aimux.gateway.request import BodyError, Request
+from aimux.gateway.server import FrontServer
 from aimux.gateway.sessions import session_of
 from aimux.gateway.tap import Tap
 from aimux.gateway.websockets import WebSockets, handshake
@@ -36,9 +33,11 @@ if TYPE_CHECKING:
     from aimux.gateway.auth import Authentication, Caller
     from aimux.gateway.journal import Journal, Note
     from aimux.gateway.models import ModelRoutes
+    from aimux.gateway.mounts import MountTable
     from aimux.logs import AccessLog
     from aimux.metering.metrics import Metrics
     from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Headers
     from aimux.relay.pool import Pool
 
 log = logging.getLogger("aimux.gateway")
@@ -70,7 +69,7 @@ class Gateway:
     metrics: Metrics
     access_log: AccessLog
     journal: Journal
-    control: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
+    control: Callable[[Request], Awaitable[Answer | None]]
     draining: bool = False
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
@@ -82,33 +81,31 @@ class Gateway:
         self.server = FrontServer(self.handle)
         self.sockets = WebSockets(self.metrics)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """aiohttp's server calls this for each request."""
+    async def handle(self, request: Request) -> Answer | Sent:
+        """Serve one request. Runs as its turn."""
         setup = self.setup
-        target = request.raw_path
-        record = RequestRecord(_request_id(request), time.time(), request.method, target.partition("?")[0])
+        target = request.head.target
+        record = RequestRecord(_request_id(request), time.time(), request.head.method, target.partition("?")[0])
         started = time.perf_counter()
         provider: Provider | None = None
-        response: web.StreamResponse
+        answer: Answer | Sent
         notes: list[Note] = []
         self._open += 1
         try:
-            check_message(request)
-            check_target(target)
             found = setup.mounts.find(target)
             if found is None:
-                response = await self._control(request, record)
+                answer = await self._control(request)
             else:
                 mount, below = found
                 route = setup.routes[mount.provider]
                 provider = route.provider
                 record.provider = mount.provider
-                response = await self._serve(request, setup, route, below, record, notes, started)
+                answer = await self._serve(request, setup, route, below, record, notes, started)
         except GatewayError as error:
             error.request_id = record.request_id
             record.error = record.error or error.kind.name.lower()
-            close = self.draining or isinstance(error, Unframed)
-            response = error_response(error, provider, record.request_id, close=close)
+            close = self.draining or isinstance(error, BodyError)
+            answer = error_answer(error, provider, record.request_id, close=close)
         except asyncio.CancelledError:
             if not record.error:
                 record.error = self._why_cancelled(request)
@@ -119,7 +116,7 @@ class Gateway:
             fault = GatewayError(
                 ErrorKind.INTERNAL, f"aimux failed; its log has the details under {record.request_id}."
             )
-            response = error_response(fault, provider, record.request_id, close=True)
+            answer = error_answer(fault, provider, record.request_id, close=True)
         finally:
             self._open -= 1
             if self.draining and not self._open:
@@ -129,16 +126,16 @@ class Gateway:
                 record.error = ""
             if record.provider:
                 if not record.status and record.error not in {"client_gone", "shutdown"}:
-                    record.status = response.status
+                    assert isinstance(answer, Answer)
+                    record.status = answer.status
                     record.ttfb = record.duration
                 self.metrics.record(record)
                 self.access_log.record(record)
                 self.journal.add(record, tuple(notes))
-        return response
+        return answer
 
-    def _why_cancelled(self, request: web.BaseRequest) -> str:
-        # When the server shuts down it closes a connection before it cancels the handler, as a client does.
-        return "client_gone" if request.transport is None and not self._cut else "shutdown"
+    def _why_cancelled(self, request: Request) -> str:
+        return "client_gone" if request.connection.lost and not self._cut else "shutdown"
 
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
@@ -155,33 +152,32 @@ class Gateway:
                 self._cut = True
                 self.sockets.cut()
 
-    async def _control(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
-        response = await self.control(request)
-        if response is not None:
-            return response
+    async def _control(self, request: Request) -> Answer:
+        answer = await self.control(request)
+        if answer is not None:
+            return answer
         mounts = ", ".join(mount.prefix or "/" for mount in self.setup.mounts.mounts) or "none"
         raise GatewayError(ErrorKind.NOT_FOUND, f"Nothing is served at this path. Mounts: {mounts}.", retry=False)
 
     async def _serve(
         self,
-        request: web.BaseRequest,
+        request: Request,
         setup: Setup,
         route: Route,
         target: str,
         record: RequestRecord,
         notes: list[Note],
         started: float,
-    ) -> web.StreamResponse:
-        provider = route.provider
-        transport = request.transport
-        assert transport is not None
-        caller = setup.authentication.authenticate(request.headers, request.remote or "", provider, time.monotonic())
+    ) -> Answer | Sent:
+        provider, received = route.provider, request.head
+        headers = received.headers
+        caller = setup.authentication.authenticate(headers, request.connection.peer, provider, time.monotonic())
         record.user = caller.name
-        head = RequestHead(request.method, target, request.headers)
-        upgrade = handshake(request, provider, head, draining=self.draining)
-        raw = await read_body(request, setup.max_body_size, transport) if upgrade is None else b""
+        head = RequestHead(received.method, target, headers)
+        upgrade = handshake(request, provider, head, draining=self.draining) if "upgrade" in headers else None
+        raw = await request.read(setup.max_body_size) if upgrade is None else b""
         record.bytes_in = len(raw)
-        body = Body(raw, request.headers.get("content-encoding", ""))
+        body = Body(raw, headers.get("content-encoding", ""))
         record.model = (body.model if setup.models.empty else body.routed_model) if raw else ""
         # A socket names its models later, and then it has its account.
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
@@ -191,9 +187,21 @@ class Gateway:
             model=record.model,
             session=session_of(provider, head, body, caller.name) if choice else None,
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
-            pinned=_pinned(request, caller),
+            pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
-        call = Call(head, request.raw_headers, body, caller, record, targets, selection, notes, upgrade)
+        call = Call(
+            head,
+            received.fields,
+            received.connection,
+            body,
+            caller,
+            record,
+            targets,
+            selection,
+            notes,
+            upgrade,
+            request.turn,
+        )
         attempt = await Attempts(call, self.pool, setup.request_timeout).run()
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = Body(b"")
@@ -204,33 +212,31 @@ class Gateway:
             if names := setup.models.names(provider.instance):
                 listed = await _models(provider, head, attempt, names)
                 if listed is not None:
-                    record.status = listed.status
+                    record.status = 200
                     record.ttfb = time.perf_counter() - started
-                    listed.headers["x-request-id"] = record.request_id
-                    return listed
-            return await self._relay(request, call, attempt, transport, started)
+                    return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, listed)
+            return await self._relay(request, call, attempt, started)
         finally:
             attempt.end()
 
-    async def _relay(
-        self, request: web.BaseRequest, call: Call, attempt: Attempt, transport: asyncio.Transport, started: float
-    ) -> web.StreamResponse:
+    async def _relay(self, request: Request, call: Call, attempt: Attempt, started: float) -> Sent:
         """Stream the answer. From here on the client has bytes, and nothing is tried again."""
         record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, attempt.route.provider
-        http11 = request.version >= (1, 1)
-        keep_alive = request.keep_alive and http11 and not self.draining
+        connection, http11 = request.connection, request.head.http11
+        if self.draining:
+            request.keep_alive = False
         lines = to_client(answer, attempt.route.blocked)
         if attempt.retry_after is not None:
-            lines = [line for line in lines if not line.lower().startswith("retry-after")]
-            lines.append(f"retry-after: {max(1, round(attempt.retry_after))}\r\n")
+            lines = [line for line in lines if not line.lower().startswith(b"retry-after")]
+            lines.append(b"retry-after: %d\r\n" % max(1, round(attempt.retry_after)))
         if answer.status == 401:
             # The credential that was refused is aimux's: the client can't mend it by trying again.
-            lines.append("x-should-retry: false\r\n")
+            lines.append(b"x-should-retry: false\r\n")
         lines += own_lines(call, attempt)
         lines.append(exchange.framing(http11=http11))
-        if not keep_alive:
-            lines.append("connection: close\r\n")
-        head = f"HTTP/1.1 {answer.status} {answer.reason}\r\n{''.join(lines)}\r\n".encode("latin-1")
+        if not request.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(lines))
 
         coding = answer.get("content-encoding")
         meter = provider.meter(call.head, answer.status, answer.headers)
@@ -239,16 +245,14 @@ class Gateway:
         plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
         error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
-        sink = ClientSink(transport, tap, error_event)
+        sink = ClientSink(connection.transport, tap, error_event)
 
         record.status = answer.status
         record.ttfb = time.perf_counter() - started
-        protocol = request.protocol
-        assert isinstance(protocol, ClientProtocol)
         self.metrics.opened(served_by)
         try:
-            protocol.exchange = exchange
-            failure = await exchange.stream(head, sink, paused=protocol.full)
+            connection.flow = exchange
+            failure = await exchange.stream(head, sink, paused=connection.full)
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
             if tap is None or not tap.complete:
@@ -257,7 +261,7 @@ class Gateway:
                 record.error = DONE
             raise
         finally:
-            protocol.exchange = None
+            connection.flow = None
             self.metrics.closed(served_by)
             record.bytes_out = exchange.bytes_out
             if meter is not None:
@@ -267,12 +271,11 @@ class Gateway:
         if failure is not None:
             record.error = "upstream_lost"
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
-            transport.close()
-            return SENT_LAST
-        return SENT if keep_alive else SENT_LAST
+            request.keep_alive = False
+        return SENT
 
 
-async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names: list[str]) -> web.Response | None:
+async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names: list[str]) -> bytes | None:
     """The list of models with the configuration's own names; None where this request is for something else."""
     if provider.list_models(head, b"", names) is None:
         return None
@@ -281,24 +284,20 @@ async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names
     if answer.status == 200:
         payload = await attempt.exchange.peek(lambda _payload: False, ERROR_BODY_SECONDS)
         payload = decode(payload, answer.get("content-encoding"))
-    listed = provider.list_models(head, payload, names)
-    return web.Response(body=listed, content_type="application/json")
+    return provider.list_models(head, payload, names)
 
 
-def _request_id(request: web.BaseRequest) -> str:
-    given = request.headers.get("x-request-id")
+def _request_id(request: Request) -> str:
+    given = request.head.headers.get("x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
     # It names a request and protects nothing: os.urandom would be a system call more.
     return f"req_{random.getrandbits(96):024x}"
 
 
-def _pinned(request: web.BaseRequest, caller: Caller) -> str | None:
-    wanted = request.headers.get("x-aimux-account")
-    if wanted is None:
-        return None
+def _pinned(headers: Headers, caller: Caller) -> str:
     if caller.user is None or not caller.user.pin_accounts:
         raise GatewayError(
             ErrorKind.FORBIDDEN, "You may not choose the account: leave `x-aimux-account` out.", retry=False
         )
-    return wanted
+    return headers["x-aimux-account"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
 KEPT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """One step: an account was asked, or could not be. `status` 0: no answer. `seconds`: since the request."""
 
     provider: str

@@ -6,24 +6,24 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
+from aimux.gateway.answers import Answer
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.gateway.gateway import Gateway
+    from aimux.gateway.request import Request
 
 PATHS = frozenset({"/health", "/ready", "/metrics"})
 
 
-def sight(gateway: Gateway, request: web.BaseRequest, *, public: bool) -> web.Response | None:
+def sight(gateway: Gateway, request: Request, *, public: bool) -> Answer | None:
     """The answer, or None for another path. GatewayError 403 for a caller from elsewhere unless `public`."""
-    path = request.raw_path.partition("?")[0]
+    path = request.head.target.partition("?")[0]
     if path not in PATHS:
         return None
-    if request.method not in {"GET", "HEAD"}:
+    if request.head.method not in {"GET", "HEAD"}:
         raise GatewayError(ErrorKind.METHOD_NOT_ALLOWED, f"{path} answers GET and HEAD.", retry=False)
-    if not public and not gateway.setup.authentication.is_local(request.headers, request.remote or ""):
+    if not public and not gateway.setup.authentication.is_local(request.head.headers, request.connection.peer):
         raise GatewayError(
             ErrorKind.FORBIDDEN, f"{path} is served to this machine only; `metrics_public: true` opens it.", retry=False
         )
@@ -32,10 +32,10 @@ def sight(gateway: Gateway, request: web.BaseRequest, *, public: bool) -> web.Re
     if path == "/ready":
         return _ready(gateway)
     body, content_type = gateway.metrics.render()
-    return web.Response(body=body, headers={"content-type": content_type})
+    return Answer(200, {"content-type": content_type}, body)
 
 
-def _ready(gateway: Gateway) -> web.Response:
+def _ready(gateway: Gateway) -> Answer:
     """200 as soon as every provider has an account that can serve, else 503 with what is missing.
 
     Without `providers:` in the configuration, those that have no account at all don't count.
@@ -57,5 +57,5 @@ def _ready(gateway: Gateway) -> web.Response:
     return _json(200 if ready else 503, answer)
 
 
-def _json(status: int, answer: dict[str, object]) -> web.Response:
-    return web.Response(status=status, body=json.dumps(answer).encode() + b"\n", content_type="application/json")
+def _json(status: int, answer: dict[str, object]) -> Answer:
+    return Answer(status, {"content-type": "application/json"}, json.dumps(answer).encode() + b"\n")

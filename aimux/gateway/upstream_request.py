@@ -38,17 +38,9 @@ def build_request(
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
     method = call.head.method
-    lines = [
-        b"%b %b%b HTTP/1.1\r\nHost: %b\r\n"
-        % (method.encode("latin-1"), origin.base_path, clean(upstream.target), origin.host_header),
-        *to_upstream(
-            call.raw_headers,
-            token=call.caller.token,
-            connection=",".join(call.head.headers.getall("connection", ())),
-            dropped=dropped,
-            replaced=replaced,
-        ),
-    ]
+    lines = to_upstream(
+        call.fields, token=call.caller.token, connection=call.connection, dropped=dropped, replaced=replaced
+    )
     for name, value in replaced.items():
         lines.append(b"%b: %b\r\n" % (name.encode("latin-1"), clean(value)))
     if call.upgrade is not None:
@@ -56,8 +48,13 @@ def build_request(
     raw = body.raw
     if raw or method in {"POST", "PUT", "PATCH"}:
         lines.append(b"Content-Length: %d\r\n" % len(raw))
-    lines.append(b"\r\n")
-    head = b"".join(lines)
+    head = b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
+        method.encode("latin-1"),
+        origin.base_path,
+        clean(upstream.target),
+        origin.host_header,
+        b"".join(lines),
+    )
     if len(head) > MAX_HEAD:
         raise GatewayError(ErrorKind.BAD_REQUEST, HEAD_TOO_LARGE, status=431, retry=False)
     return ([head, raw] if raw else [head]), origin

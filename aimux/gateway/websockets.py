@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
-from aimux.gateway.answers import DONE, SENT_LAST, own_lines
+from aimux.gateway.answers import DONE, SENT, Sent, own_lines
 from aimux.gateway.headers import to_client
-from aimux.gateway.server import ClientProtocol
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Action
 from aimux.relay.errors import RelayError
@@ -23,9 +22,8 @@ from aimux.relay.websocket import Pipe
 from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.request import Request
     from aimux.metering.metrics import Metrics
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import RequestHead, Verdict
@@ -35,7 +33,7 @@ log = logging.getLogger("aimux.gateway")
 
 RESTARTING = "aimux is restarting"
 _UPGRADES = frozenset({"websocket", "tcp"})
-"""Behind these aiohttp reads no further request; other protocols (h2c) may be asked for, and are ignored."""
+"""Other protocols (h2c) may be asked for, and are ignored."""
 
 
 class Handshake:
@@ -55,19 +53,21 @@ class Handshake:
         return self.upstream.request_handshake()
 
 
-def handshake(request: web.BaseRequest, provider: Provider, head: RequestHead, *, draining: bool) -> Handshake | None:
-    """None for a request that asks for no upgrade. GatewayError: 426 where there is no WebSocket, 400, 503."""
-    headers = request.headers
-    if "upgrade" not in headers or headers["upgrade"].strip().lower() not in _UPGRADES:
+def handshake(request: Request, provider: Provider, head: RequestHead, *, draining: bool) -> Handshake | None:
+    """For a request with an `Upgrade` header; None where that is for another protocol.
+
+    GatewayError: 426 where there is no WebSocket, 400, 503.
+    """
+    received, headers = request.head, request.head.headers
+    if headers["upgrade"].strip().lower() not in _UPGRADES:
         return None
-    options = ",".join(headers.getall("connection", ())).lower().split(",")
-    if "upgrade" not in {option.strip() for option in options}:
+    if "upgrade" not in {option.strip() for option in received.connection.split(",")}:
         return None
-    if request.method != "GET" or request.version < (1, 1) or not provider.websocket(head):
+    if received.method != "GET" or not received.http11 or not provider.websocket(head):
         raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
     client = ClientSide()
     try:
-        if request.can_read_body:
+        if received.length != 0:
             raise HandshakeRefused("it has a body")
         fields = client.accept_handshake(headers.items())
     except HandshakeRefused as error:
@@ -99,14 +99,10 @@ class WebSockets:
         for socket in list(self._open):
             socket.pipe.close(CloseCode.SERVICE_RESTART, RESTARTING)
 
-    async def relay(
-        self, request: web.BaseRequest, call: Call, attempt: Attempt, upgrade: Handshake, started: float
-    ) -> web.StreamResponse:
+    async def relay(self, request: Request, call: Call, attempt: Attempt, upgrade: Handshake, started: float) -> Sent:
         """From the upstream's 101 to the socket's end. Raises GatewayError as long as the client has no byte."""
-        record, provider, protocol = call.record, attempt.route.provider, request.protocol
-        transport, upstream = request.transport, upgrade.upstream
-        assert isinstance(protocol, ClientProtocol)
-        assert transport is not None
+        record, provider, connection = call.record, attempt.route.provider, request.connection
+        transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
         socket = OpenSocket(call, attempt)
         try:
@@ -124,26 +120,26 @@ class WebSockets:
         transport.write(_answer(call, attempt, upgrade))
         record.status = 101
         record.ttfb = time.perf_counter() - started
+        request.keep_alive = False
         self._metrics.opened(record.provider)
         self._open.add(socket)
-        client = _FromClient(pipe.client)
-        protocol.exchange = client
+        client = _ToClient(pipe.client)
+        connection.flow = client
         try:
-            if protocol.full:
+            if connection.full:
                 client.pause()
             pipe.start(early)
-            protocol.set_parser(cast("Any", client))  # which brings what the client sent right behind its handshake
-            protocol.tunnel = pipe.client
-            await pipe.done
+            connection.upgrade(pipe.client)
+            await request.turn.apart(pipe.done)
         except asyncio.CancelledError:
-            if request.transport is None:
+            if connection.lost:
                 pipe.abort()
             else:
                 pipe.close(CloseCode.SERVICE_RESTART, RESTARTING)
                 record.error = "shutdown"
             raise
         finally:
-            protocol.exchange = None
+            connection.flow = None
             self._open.discard(socket)
             self._metrics.closed(record.provider)
             record.bytes_in, record.bytes_out = pipe.client.bytes_in, pipe.client.bytes_out
@@ -153,7 +149,7 @@ class WebSockets:
             record.error = record.error or (pipe.error if pipe.error and not gone_at_rest else DONE)
             if pipe.error not in {"", "client_gone"}:
                 log.warning("%s: %s account %s: %s", record.request_id, record.provider, record.account, pipe.detail)
-        return SENT_LAST
+        return SENT
 
 
 class OpenSocket:
@@ -231,20 +227,13 @@ class OpenSocket:
         log.warning("usage of a %s socket can't be read: %s: %s", name, type(error).__name__, error)
 
 
-class _FromClient:
-    """How aiohttp's server hands over a connection that was upgraded, and tells of its state."""
+class _ToClient:
+    """The socket's flow, as a client's connection knows it."""
 
     __slots__ = ("_end",)
 
     def __init__(self, end: End) -> None:
         self._end = end
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._end.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._end.connection_lost(None)
 
     def pause(self) -> None:
         self._end.pause_writing()
@@ -257,6 +246,6 @@ def _answer(call: Call, attempt: Attempt, upgrade: Handshake) -> bytes:
     lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS)
     lines += own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
-        lines.append(f"Sec-WebSocket-Protocol: {upgrade.upstream.subprotocol}\r\n")
+        lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())
     fields = [b"%b: %b\r\n" % field for field in upgrade.fields]
-    return b"".join([b"HTTP/1.1 101 Switching Protocols\r\n", "".join(lines).encode("latin-1"), *fields, b"\r\n"])
+    return b"".join([b"HTTP/1.1 101 Switching Protocols\r\n", *lines, *fields, b"\r\n"])

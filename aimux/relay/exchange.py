@@ -8,19 +8,24 @@ reaches across: while the client can't take more, the upstream isn't read.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aimux.relay.errors import HeadTimeout, ProtocolError, ReadError, RelayError, StaleConnection
 from aimux.relay.framing import LAST_CHUNK, Chunked, Framer, Length, UntilClose, chunk, framer_for
 from aimux.relay.head import HeadReader, ResponseHead
+from aimux.relay.turn import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aimux.relay.connection import Connection
+    from aimux.relay.turn import Turn
 
 HELD_BACK = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it; reading pauses above."""
+SWEPT_SECONDS = 5.0
+"""A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for
+each request would cost it 2 µs."""
 
 
 class Sink(Protocol):
@@ -47,15 +52,59 @@ def _as_chunks(payload: Sequence[bytes]) -> bytes:
 class Exchange:
     """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
 
+    __slots__ = (
+        "_end",
+        "_ended",
+        "_error",
+        "_frame",
+        "_framer",
+        "_head",
+        "_held",
+        "_held_payload",
+        "_held_size",
+        "_loop",
+        "_reader",
+        "_reframe",
+        "_sink",
+        "_timeout",
+        "_turn",
+        "_upgrade",
+        "_waiter",
+        "bytes_out",
+        "connection",
+        "deadline",
+        "method",
+        "paused",
+        "progress",
+        "seen",
+        "since",
+    )
+
     def __init__(
-        self, connection: Connection, method: str, loop: asyncio.AbstractEventLoop, *, upgrade: bool = False
+        self,
+        connection: Connection,
+        method: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        upgrade: bool = False,
+        turn: Turn[Any] | None = None,
     ) -> None:
-        """`upgrade`: the request asks for another protocol, so that 101 is an answer, and `switch` follows it."""
+        """`upgrade`: the request asks for another protocol, so that 101 is an answer, and `switch` follows it.
+
+        `turn`: who awaits the answer, where that is a turn and no task.
+        """
         self.connection = connection
         self.method = method
         self._upgrade = upgrade
+        self._turn = turn
         self.progress = 0
-        """Bytes received; the pool's idle check compares it."""
+        """Bytes received."""
+        # What the pool's sweep last saw of it, and since when it has been so.
+        self.seen = 0
+        self.since = 0.0
+        self._timeout = 0.0
+        self.deadline: float | None = None
+        """When the head must be there, by the loop's clock."""
         self.paused = False
         """The upstream isn't read for now: that nothing comes is not its fault."""
         self.bytes_out = 0
@@ -81,8 +130,13 @@ class Exchange:
 
     async def start(self, request: list[bytes], head_timeout: float) -> ResponseHead:
         """Send, and wait for the answer's head. Raises RelayError by phase; then the connection is closed already."""
+        self._timeout = head_timeout
         self.connection.transport.writelines(request)
-        timer = self._loop.call_later(head_timeout, self._fail, HeadTimeout(f"no answer within {head_timeout:g} s"))
+        timer = None
+        if head_timeout < SWEPT_SECONDS:
+            timer = self._loop.call_later(head_timeout, self.head_timeout)
+        else:
+            self.deadline = self._loop.time() + head_timeout
         try:
             while self._head is None and not self._ended:
                 await self._wait()
@@ -90,13 +144,18 @@ class Exchange:
             self.discard()
             raise
         finally:
-            timer.cancel()
+            self.deadline = None
+            if timer is not None:
+                timer.cancel()
         if self._error is not None:
             raise self._error
         assert self._head is not None
         return self._head
 
     async def _wait(self) -> None:
+        if self._turn is not None:
+            await pause()
+            return
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -104,7 +163,9 @@ class Exchange:
             self._waiter = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._turn is not None:
+            self._turn.resume()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def received(self, data: bytes) -> None:
@@ -218,6 +279,10 @@ class Exchange:
         self._close()
         self._wake()
 
+    def head_timeout(self) -> None:
+        """The head did not come in time."""
+        self._fail(HeadTimeout(f"no answer within {self._timeout:g} s"))
+
     def idle_timeout(self, seconds: float) -> None:
         """The pool saw no byte for that long."""
         self._fail(ReadError(f"no data from the upstream for {seconds:g} s"))
@@ -248,8 +313,8 @@ class Exchange:
     def error(self) -> RelayError | None:
         return self._error
 
-    def framing(self, *, http11: bool) -> str:
-        """Choose how the body goes to the client, and return the header line that says so ("": by its end)."""
+    def framing(self, *, http11: bool) -> bytes:
+        """Choose how the body goes to the client, and return the header line that says so (b"": by its end)."""
         framer, head = self._framer, self._head
         assert framer is not None
         assert head is not None
@@ -257,17 +322,17 @@ class Exchange:
             self._reframe = _as_chunks
             self._frame = chunk
             self._end = LAST_CHUNK
-            return "transfer-encoding: chunked\r\n"
+            return b"transfer-encoding: chunked\r\n"
         if isinstance(framer, Chunked):
             if not http11:
                 self._reframe = b"".join
-                return ""
+                return b""
             self._frame = framer.wrap
             self._end = LAST_CHUNK
-            return "transfer-encoding: chunked\r\n"
+            return b"transfer-encoding: chunked\r\n"
         if isinstance(framer, Length):
             self._frame = framer.wrap
-        return "" if head.length is None or head.status == 204 else f"content-length: {head.length}\r\n"
+        return b"" if head.length is None or head.status == 204 else b"content-length: %d\r\n" % head.length
 
     async def stream(self, head: bytes, sink: Sink, *, paused: bool = False) -> RelayError | None:
         """Send the answer: `head`, what was held back, then all the rest as it comes. Call `framing` before.

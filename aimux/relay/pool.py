@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -18,6 +18,7 @@ from aimux.relay.proxy import open_tunnel
 
 if TYPE_CHECKING:
     from aimux.relay.head import ResponseHead
+    from aimux.relay.turn import Turn
 
 IDLE_SECONDS = 50.0
 """Below the 60 s after which common load balancers drop an idle connection, so that few requests meet a stale one."""
@@ -73,7 +74,7 @@ class Pool:
         self._ssl = ssl_context
         self._idle: dict[Origin, deque[Connection]] = {}
         self._origins: dict[Connection, Origin] = {}
-        self._active: dict[Exchange, tuple[int, float]] = {}
+        self._active: set[Exchange] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -86,23 +87,31 @@ class Pool:
         return len(self._active)
 
     async def request(
-        self, origin: Origin, method: str, request: list[bytes], head_timeout: float, *, upgrade: bool = False
+        self,
+        origin: Origin,
+        method: str,
+        request: list[bytes],
+        head_timeout: float,
+        *,
+        upgrade: bool = False,
+        turn: Turn[Any] | None = None,
     ) -> tuple[Exchange, ResponseHead]:
         """Send a request whose bytes are ready and wait for the answer's head. Raises RelayError by phase.
 
         A reused connection that turns out to be closed is replaced by a new one, once: nothing of an answer had come.
+        `turn` is given where a turn awaits this instead of a task.
         """
-        connection = self._take(origin) or await self._connect(origin)
-        exchange = self._begin(connection, method, upgrade)
+        connection = self._take(origin) or await self._connect(origin, turn)
+        exchange = self._begin(connection, method, upgrade, turn)
         try:
             return exchange, await exchange.start(request, head_timeout)
         except StaleConnection:
-            exchange = self._begin(await self._connect(origin), method, upgrade)
+            exchange = self._begin(await self._connect(origin, turn), method, upgrade, turn)
             return exchange, await exchange.start(request, head_timeout)
 
-    def _begin(self, connection: Connection, method: str, upgrade: bool) -> Exchange:
-        exchange = Exchange(connection, method, self._loop, upgrade=upgrade)
-        self._active[exchange] = (0, self._loop.time())
+    def _begin(self, connection: Connection, method: str, upgrade: bool, turn: Turn[Any] | None) -> Exchange:
+        exchange = Exchange(connection, method, self._loop, upgrade=upgrade, turn=turn)
+        self._active.add(exchange)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         return exchange
@@ -126,7 +135,7 @@ class Pool:
             self._idle.setdefault(self._origins[connection], deque()).append(connection)
 
     def ended(self, exchange: Exchange) -> None:
-        self._active.pop(exchange, None)
+        self._active.discard(exchange)
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed or about to be."""
@@ -137,7 +146,10 @@ class Pool:
             except ValueError:
                 pass
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def _connect(self, origin: Origin, turn: Turn[Any] | None) -> Connection:
+        return await (self._new(origin) if turn is None else turn.apart(self._new(origin)))
+
+    async def _new(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(self.connect_timeout):
                 connection = await self._open(origin)
@@ -188,10 +200,13 @@ class Pool:
         """Once a second instead of a timer per packet: end silent answers, close connections idle for too long."""
         self._sweeper = None
         now = self._loop.time()
-        for exchange, (seen, since) in list(self._active.items()):
-            if exchange.progress != seen or exchange.paused:  # a client that takes nothing is the server's to let go
-                self._active[exchange] = (exchange.progress, now)
-            elif exchange.progress and now - since >= self.idle_timeout:
+        for exchange in list(self._active):
+            if exchange.deadline is not None and now >= exchange.deadline:
+                exchange.head_timeout()
+            elif exchange.progress != exchange.seen or exchange.paused:
+                # A client that takes nothing is the server's to let go.
+                exchange.seen, exchange.since = exchange.progress, now
+            elif exchange.progress and now - exchange.since >= self.idle_timeout:
                 exchange.idle_timeout(self.idle_timeout)
         for idle in self._idle.values():
             while idle and now - idle[0].idle_since >= IDLE_SECONDS:

@@ -96,6 +96,8 @@ REFUSED = {
             "POST\t/plain/v1/chat\tHTTP/1.1",
             "POST /plain/v1/chat x HTTP/1.1",
             "POST /plain/v1/chat HTTP/1.1 ",
+            "POST  /plain/v1/chat HTTP/1.1",
+            "POST /plain/v1/chat  HTTP/1.1",
             "POST /plain/v1/chat HTTP/1.1\n",
             "POST /plain/v1/chat HTTP/1.1\rX: y",
             "POST /plain/v1/chat HTTP/0.9",
@@ -115,7 +117,7 @@ REFUSED = {
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a TLS handshake": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
     **{
-        f"chunks {body!r}": CHUNKED + body + SMUGGLED
+        f"chunks {body[:40]!r}": CHUNKED + body + SMUGGLED
         for body in (
             b"0x5\r\nhello\r\n0\r\n\r\n",
             b"-5\r\nhello\r\n0\r\n\r\n",
@@ -141,6 +143,7 @@ REFUSED = {
             b"5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
             b"5\r\nhello\r\n0\n\n",
+            b"5;" + b"x" * 100_000 + b"\r\nhello\r\n0\r\n\r\n",
         )
     },
     "too many headers": head(PATH, *(f"X-{n}: 1" for n in range(200)), close=True),
@@ -159,11 +162,6 @@ FORWARDED = {
     "chunks, spelt otherwise": (head(PATH, "tRANSFER-eNCODING:\tCHUNKED ") + b"005\r\nhello\r\n00\r\n\r\n", b"", HELLO),
     "chunk extensions": (
         head(PATH, "Transfer-Encoding: chunked") + b'2;a=b;c="d;\xe9"\r\nhe\r\n3;x\r\nllo\r\n0;last\r\n\r\n',
-        b"",
-        HELLO,
-    ),
-    "an extension of 100 kB": (
-        head(PATH, "Transfer-Encoding: chunked") + b"5;" + b"x" * 100_000 + b"\r\nhello\r\n0\r\n\r\n",
         b"",
         HELLO,
     ),
@@ -189,7 +187,6 @@ FORWARDED = {
         HELLO,
     ),
     "empty lines in front": (b"\r\n\r\n" + head(PATH, "Content-Length: 5") + b"hello", b"", HELLO),
-    "a second space": (head("POST  /plain/v1/chat  HTTP/1.1", "Content-Length: 5") + b"hello", b"", HELLO),
     "another host": (
         head(PATH, "Content-Length: 5").replace(b"Host: gateway", b"Host: evil.example@127.0.0.1/x?y") + b"hello",
         b"",
@@ -254,8 +251,6 @@ async def test_it_is_refused(aimux: Aimux, upstream: StrictUpstream, request_: b
 async def test_it_arrives_as_exactly_one_request(
     aimux: Aimux, upstream: StrictUpstream, request_: bytes, kept: bytes | None, end: bytes, pieces: str
 ) -> None:
-    if pieces == "byte by byte" and len(request_) > 5000:
-        request_ = request_.replace(b"x" * 100_000, b"x" * 2000)
     parts = [request_] if pieces == "whole" else [request_[i : i + 1] for i in range(len(request_))]
     answer = await ask(aimux, *parts, until=b"untagged" if kept is None else b"evil")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -340,7 +335,7 @@ async def test_nothing_of_a_refused_line_is_in_the_log_or_the_answer(aimux: Aimu
     """It may be the one with the token: the library's own words would quote it."""
     request_ = head(PATH).replace(b"Authorization:", b"Authorization :")
     answer = await ask(aimux, request_)
-    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert answer.startswith(b"HTTP/1.1 400 ")
     assert TOKEN.encode()[:12] not in answer
     assert TOKEN[:12] not in aimux.log
-    assert "is refused: Invalid header token" in aimux.log
+    assert "is refused: a malformed header line" in aimux.log

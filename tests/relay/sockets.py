@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from multidict import istr
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol
@@ -16,6 +17,9 @@ from websockets.uri import WebSocketURI
 from aimux.relay.head import ResponseHead
 from aimux.relay.websocket import Pipe
 from aimux.relay.websocket_codec import ClientSide, UpstreamSide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -213,4 +217,8 @@ def _head(upstream: ServerProtocol, fields: list[tuple[bytes, bytes]]) -> Respon
     from websockets.http11 import Request
 
     response = upstream.accept(Request("/", Headers([(name.decode(), value.decode()) for name, value in fields])))
-    return ResponseHead(response.status_code, "", list(response.headers.raw_items()), minor=1)
+    return response_head(response.status_code, list(response.headers.raw_items()))
+
+
+def response_head(status: int, fields: Iterable[tuple[str, str]]) -> ResponseHead:
+    return ResponseHead(status, b"", [(name.lower(), (istr(name), value), b"") for name, value in fields], minor=1)

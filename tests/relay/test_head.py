@@ -17,7 +17,7 @@ FRAMING = {"content-length", "transfer-encoding", "connection"}
 
 
 def build(start: str, fields: list[tuple[str, str]]) -> bytes:
-    return "\r\n".join([start, *(f"{name}: {value}" for name, value in fields), "", ""]).encode("latin-1")
+    return "\r\n".join([start, *(f"{name}: {value}" for name, value in fields)]).encode("latin-1")
 
 
 @given(st.integers(100, 999), st.lists(st.tuples(tokens, values), max_size=20))
@@ -25,41 +25,41 @@ def test_what_is_built_is_parsed(status: int, fields: list[tuple[str, str]]) -> 
     kept = [(name, value.strip(" ")) for name, value in fields if name.lower() not in FRAMING]
     head = parse_response_head(build(f"HTTP/1.1 {status} Fine", kept))
     assert head.status == status
-    assert head.fields == kept
+    assert [field[1] for field in head.fields] == kept
     assert head.keep_alive
 
 
 @pytest.mark.parametrize(
     "block",
     [
-        b"HTTP/2 200 OK\r\n\r\n",
-        b"HTTP/1.1 99 No\r\n\r\n",
-        b"HTTP/1.1 2000 No\r\n\r\n",
-        b"ICY 200 OK\r\n\r\n",
-        b"HTTP/1.1  200 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\n\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na : c\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n a: c\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: b\nset-cookie: c\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: \x00\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: b\n\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: b\nset-cookie: c\r\nd\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na\x0b: b\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n: empty\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 0x5\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: \r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/2 200 OK",
+        b"HTTP/1.1 99 No",
+        b"HTTP/1.1 2000 No",
+        b"ICY 200 OK",
+        b"HTTP/1.1  200 OK",
+        b"HTTP/1.1 200 OK\n",
+        b"HTTP/1.1 200 OK\r\na b: c",
+        b"HTTP/1.1 200 OK\r\na : c",
+        b"HTTP/1.1 200 OK\r\n a: c",
+        b"HTTP/1.1 200 OK\r\na: b\r\n folded",
+        b"HTTP/1.1 200 OK\r\na: b\nset-cookie: c",
+        b"HTTP/1.1 200 OK\r\na: b\rc",
+        b"HTTP/1.1 200 OK\r\na: \x00",
+        b"HTTP/1.1 200 OK\r\nno colon",
+        b"HTTP/1.1 200 OK\r\na: b\n",
+        b"HTTP/1.1 200 OK\r\na: b\nset-cookie: c\r\nd",
+        b"HTTP/1.1 200 OK\r\na\x0b: b",
+        b"HTTP/1.1 200 OK\r\n: empty",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5, 6",
+        b"HTTP/1.1 200 OK\r\ncontent-length: +5",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0x5",
+        b"HTTP/1.1 200 OK\r\ncontent-length: ",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked",
+        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked",
     ],
 )
 def test_what_two_parsers_could_read_differently_is_refused(block: bytes) -> None:
@@ -68,17 +68,17 @@ def test_what_two_parsers_could_read_differently_is_refused(block: bytes) -> Non
 
 
 def test_repeated_equal_lengths_are_one_length() -> None:
-    head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5, 5\r\n\r\n")
+    head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5, 5")
     assert head.length == 5
 
 
 @pytest.mark.parametrize(
     ("block", "keep_alive"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", True),
-        (b"HTTP/1.1 200\r\nConnection: keep-alive, Close\r\n\r\n", False),
-        (b"HTTP/1.0 200 OK\r\n\r\n", False),
-        (b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK", True),
+        (b"HTTP/1.1 200\r\nConnection: keep-alive, Close", False),
+        (b"HTTP/1.0 200 OK", False),
+        (b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive", True),
     ],
 )
 def test_keep_alive(block: bytes, keep_alive: bool) -> None:
@@ -88,13 +88,13 @@ def test_keep_alive(block: bytes, keep_alive: bool) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
     try:
-        head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n")
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + data)
     except ProtocolError:
         return
-    again = parse_response_head(build("HTTP/1.1 200 OK", head.fields))
+    again = parse_response_head(build("HTTP/1.1 200 OK", [field[1] for field in head.fields]))
     assert again.fields == head.fields
     assert (again.length, again.chunked, again.connection) == (head.length, head.chunked, head.connection)
-    assert data.count(b"\r\n") == len(head.fields)
+    assert data.count(b"\r\n") == len(head.fields) - 1
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\0"])

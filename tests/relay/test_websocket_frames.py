@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.relay.errors import ProtocolError
-from aimux.relay.head import ResponseHead
 from aimux.relay.websocket_codec import COMPRESS_FROM, MAX_MESSAGE, ClientSide, HandshakeRefused, UpstreamSide
-from tests.relay.sockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, Socket, close, raw
+from tests.relay.sockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, Socket, close, raw, response_head
 
 SIZES = (0, 1, 125, 126, 127, 128, 65535, 65536, 70_000)
 
@@ -463,11 +462,11 @@ def test_an_upstream_must_answer_the_handshake_that_was_asked(changed: dict[str,
         "sec-websocket-accept": accept_key(codec.key),
         "sec-websocket-protocol": "yours",
     }
-    codec.check_handshake(ResponseHead(101, "", list(fields.items()), minor=1))
+    codec.check_handshake(response_head(101, fields.items()))
     assert codec.subprotocol == "yours"
     wrong = [(name, value) for name, value in {**fields, **changed}.items() if value is not None]
     with pytest.raises(ProtocolError, match="handshake"):
-        codec.check_handshake(ResponseHead(101, "", wrong, minor=1))
+        codec.check_handshake(response_head(101, wrong))
 
 
 def test_deflate_is_offered_without_context_takeover_and_only_where_the_client_offered_it() -> None:

@@ -1,0 +1,169 @@
+"""A client's request, sans-IO: a strict parser for its head, and a reader for its body.
+
+Heads follow the rules of `aimux.relay.head`, and these: one space on each side of the target, HTTP/1.1 or HTTP/1.0, a
+method in capitals, exactly one `Host` (HTTP/1.0: at most one), at most one `content-length`, and never two framings.
+What breaks a rule is refused whole, and its connection ends: a request that could be read as two must not go upstream.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict, istr
+
+from aimux.relay.errors import ProtocolError
+from aimux.relay.framing import Chunked
+from aimux.relay.head import CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, FieldLines
+
+if TYPE_CHECKING:
+    from aimux.relay.head import Field
+
+_METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
+_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]++")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_HOST = istr("host")
+_EXPECT = istr("expect")
+_UNSERVED = frozenset({b"CONNECT", b"TRACE"})
+"""One asks for a tunnel; the other makes an upstream say what it got, and that holds the account's credential."""
+_IN_NO_TRAILER = frozenset({"content-length", "transfer-encoding"})
+_REMEMBERED = 1024
+_SHORT = 256
+
+
+class RequestError(Exception):
+    """This is no request that aimux can read; `status` answers it. The message quotes nothing of it."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _RequestLines(dict[bytes, tuple[str, str, bool]]):
+    """Request lines → method, target, whether it is HTTP/1.1. Remembered as header lines are."""
+
+    def __missing__(self, line: bytes) -> tuple[str, str, bool]:
+        method, _, rest = line.partition(b" ")
+        target, _, version = rest.partition(b" ")
+        if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _VERSION.fullmatch(version)):
+            raise RequestError("a malformed request line")
+        if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
+            raise RequestError("aimux speaks versions 1.1 and 1.0 of it", 505)
+        if method in _UNSERVED:
+            raise RequestError(f"aimux does not serve {method.decode()}", 405)
+        read = (method.decode("ascii"), target.decode("latin-1"), version == b"HTTP/1.1")
+        if len(line) <= _SHORT:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[line] = read
+        return read
+
+
+_lines = _RequestLines()
+_fields = FieldLines("utf-8", "surrogateescape")
+
+
+class RequestHead:
+    """A request's head. Values are UTF-8, with surrogates for what isn't; `fields` hold the bytes.
+
+    `length` is None where the body is chunked. `connection` is the `Connection` header, its repetitions joined.
+    """
+
+    __slots__ = ("connection", "expects", "fields", "headers", "http11", "keep_alive", "length", "method", "target")
+
+    def __init__(self, method: str, target: str, http11: bool, fields: list[Field]) -> None:
+        self.method = method
+        self.target = target
+        self.http11 = http11
+        self.fields = fields
+        self.headers = headers = CIMultiDict([field[1] for field in fields])
+        hosts = headers.getall(_HOST, ())
+        if len(hosts) != 1 and (hosts or http11):
+            raise RequestError("it has no Host header, or several")
+        self.length: int | None = 0
+        if CONTENT_LENGTH in headers:
+            values = headers.getall(CONTENT_LENGTH)
+            if len(values) > 1 or not _DIGITS.fullmatch(values[0]):
+                raise RequestError("it has no clear content-length")
+            self.length = int(values[0])
+        if TRANSFER_ENCODING in headers:
+            codings = headers.getall(TRANSFER_ENCODING)
+            if len(codings) > 1 or codings[0].lower() != "chunked" or not http11 or CONTENT_LENGTH in headers:
+                raise RequestError("send a content-length, or `transfer-encoding: chunked` alone")
+            self.length = None
+        self.connection = ""
+        self.keep_alive = http11
+        if CONNECTION in headers:
+            self.connection = ",".join(headers.getall(CONNECTION)).lower()
+            self.keep_alive = http11 and "close" not in {option.strip() for option in self.connection.split(",")}
+        self.expects = http11 and _EXPECT in headers and headers[_EXPECT].lower() == "100-continue"
+        """It wants to hear `100 Continue` before it sends its body."""
+
+
+def parse_request_head(block: bytes) -> RequestHead:
+    """`block` runs up to the empty line, without the line end before it. Raises RequestError."""
+    first, *lines = block.split(b"\r\n")
+    line = _lines[first]
+    try:
+        fields = [*map(_fields.__getitem__, lines)]
+    except ProtocolError as error:
+        raise RequestError(str(error)) from None
+    return RequestHead(*line, fields)
+
+
+class BodyReader:
+    """Collects a request's body. `feed` until `complete`; `rest` is then what followed it."""
+
+    __slots__ = ("_chunks", "_left", "_parts", "complete", "received", "rest", "size")
+
+    def __init__(self, length: int | None) -> None:
+        """`length` None: it is chunked."""
+        self._chunks = Chunked() if length is None else None
+        self._left = length or 0
+        self._parts: list[bytes] = []
+        self.complete = length == 0
+        self.received = 0
+        """Bytes, framing included."""
+        self.size = 0
+        """Bytes of the payload."""
+        self.rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Raises RequestError for chunks that break the rules."""
+        self.received += len(data)
+        if self._chunks is not None:
+            self._feed_chunks(self._chunks, data)
+        elif len(data) < self._left:
+            self._left -= len(data)
+            self.size += len(data)
+            self._parts.append(data)
+        else:
+            self.size += self._left
+            self._parts.append(data[: self._left])
+            self.rest = data[self._left :]
+            self.complete = True
+
+    def _feed_chunks(self, chunks: Chunked, data: bytes) -> None:
+        try:
+            _, payload = chunks.feed(data)
+            self._parts.extend(payload)
+            self.size += sum(map(len, payload))
+            if chunks.done:
+                # They end here like an answer's; but who sends a framing as one has something in mind.
+                for line in chunks.trailers.split(b"\r\n") if chunks.trailers else ():
+                    if _fields[line][0] in _IN_NO_TRAILER:
+                        raise ProtocolError("a trailer that no trailer may be")
+                self.rest = chunks.rest
+                self.complete = True
+        except ProtocolError as error:
+            raise RequestError(str(error).replace("the answer has", "its body has")) from None
+
+    def drop(self) -> None:
+        """Forget what came so far: nobody wants it."""
+        self._parts.clear()
+
+    def take(self) -> bytes:
+        """The payload, once."""
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)

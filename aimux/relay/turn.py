@@ -1,0 +1,95 @@
+"""Runs one request's coroutine on the event loop without an asyncio task.
+
+A task is woken a round of the loop after what it waits for has come, twice for each request, and costs 8 µs to make.
+A turn goes on within the very callback that brought the packet. Whatever needs a task (locks, timeouts, connecting)
+gets one by `apart`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+log = logging.getLogger("aimux.relay")
+
+
+@coroutine
+def pause() -> Generator[None, None, None]:
+    """Wait for the turn's `resume`. It may come for another reason: look again whether there is what you want."""
+    yield
+
+
+class Turn(Generic[T]):
+    """`start`, then `resume` whenever something it may wait for has happened, or `cancel`."""
+
+    __slots__ = ("_cancelled", "_coroutine", "_ended", "_running")
+
+    def __init__(self, ended: Callable[[T | None], None]) -> None:
+        """`ended` is called once, with the coroutine's result; None where it was cancelled or failed."""
+        self._ended = ended
+        self._coroutine: Coroutine[None, None, T] | None = None
+        self._running = False
+        self._cancelled = False
+
+    def start(self, work: Coroutine[None, None, T]) -> None:
+        """Run `work` to its first pause."""
+        self._coroutine = work
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on. While it runs this does nothing: it looks by itself before it pauses."""
+        work = self._coroutine
+        if work is None or self._running:
+            return
+        self._running = True
+        result: T | None = None
+        try:
+            if self._cancelled:
+                self._cancelled = False
+                work.throw(asyncio.CancelledError())
+            else:
+                work.send(None)
+        except StopIteration as end:
+            result = end.value
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("a request ended with a fault in aimux itself")
+        else:
+            self._running = False
+            if self._cancelled:
+                self.resume()
+            return
+        self._running = False
+        self._coroutine = None
+        self._ended(result)
+
+    def cancel(self) -> None:
+        """Raise CancelledError where it pauses."""
+        self._cancelled = True
+        self.resume()
+
+    async def apart(self, work: Awaitable[U]) -> U:
+        """What `work` gives, run as a task of its own, which ends with the turn."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._done)
+        try:
+            while not task.done():
+                await pause()
+        except BaseException:
+            task.cancel()
+            raise
+        return task.result()
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # the turn may be over, and nobody there to hear of it
+        self.resume()
