@@ -218,6 +218,9 @@ class AccountPool:
     async def close(self) -> None:
         """Wait for renewals under way. Nothing is cancelled: a rotated token has to reach the disk."""
         await self._shop.close()
+        for account in self.accounts.values():
+            if account.renewer is not None:
+                await account.renewer.close()
         if self.options.state is not None:
             self._changed()
             await self.options.state.flush(now=True)

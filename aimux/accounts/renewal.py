@@ -112,6 +112,18 @@ class Renewer:
         account.publish(credential, self._shop.clock())
         return True
 
+    async def close(self) -> None:
+        """A last try to save what a disk did not take. Call it when no renewal is under way."""
+        await self._save_pending()
+        if self._place.pending is not None:
+            account = self._account
+            log.error(
+                "%s account %s: its renewed credential is lost with this process: %s",
+                account.provider,
+                account.name,
+                self._login(),
+            )
+
     async def _fly(self, rejected: Credential | None, within: float) -> Credential:
         if self._flight is None:
             self._flight = self._shop.start(self._renew(rejected, within))

@@ -491,6 +491,24 @@ async def test_a_full_disk_costs_nothing_but_a_complaint(
     assert not account.renewer.due(clock(), 0)
 
 
+async def test_what_a_full_disk_did_not_take_is_saved_before_the_process_ends(
+    pool: AccountPool, state_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        assert (await account.renew()).secret == "access-1"
+        await pool.close()
+        assert "lost with this process: log in again" in caplog.text
+    await pool.close()
+    assert on_disk(state_dir)["refresh"] == "refresh-1"
+
+
 async def test_where_nothing_can_be_saved_nothing_is_rotated(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
