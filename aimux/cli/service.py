@@ -109,7 +109,7 @@ def _outside_homes(program: Path, config: Path | None) -> None:
         if path is not None and any(path.is_relative_to(home) for home in _HOMES):
             raise click.ClickException(
                 f"{path} is in a home folder, which the system's service can't see: use --user, or install aimux"
-                " elsewhere (python3 -m venv /opt/aimux && /opt/aimux/bin/pip install aimux)"
+                " elsewhere (in a clone: python3 -m venv /opt/aimux && /opt/aimux/bin/pip install .)"
             )
 
 
