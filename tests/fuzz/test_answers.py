@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -20,6 +21,7 @@ from aimux.plugin.types import Body
 from .harness import fuzz, splits
 
 SECONDS_OF_A_YEAR = 366 * 86400.0
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def providers() -> Iterator[Provider]:
@@ -167,7 +169,8 @@ def test_answers_and_errors(data: bytes) -> None:
 def test_limits_in_headers(data: bytes) -> None:
     lines = (line.partition(b":") for line in data.split(b"\n"))
     headers = CIMultiDict(
-        [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, _, value in lines if name]
+        # Other names don't get through the parser of heads.
+        [(name.decode(), value.strip().decode("latin-1")) for name, _, value in lines if TOKEN.fullmatch(name)]
     )
     now = time.time()
     wait = retry_after(headers)
