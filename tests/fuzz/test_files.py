@@ -30,6 +30,8 @@ from tests.config.conftest import PROVIDERS
 from .harness import fuzz, mutated, search, seeds
 
 SECRETS = ("SECRET-0123456789abcdef", "SECRET-admin-0123456789")
+LINE_ENDS = (b"\n", b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+"""YAML's."""
 ENVIRON = {"HOME": "/nonexistent", "SECRET": "SECRET-0123456789abcdef"}
 
 
@@ -87,7 +89,7 @@ def test_a_configuration(data: bytes) -> None:
         assert error.problems
         for problem in error.problems:
             assert problem.message
-            assert problem.line is None or 1 <= problem.line <= data.count(b"\n") + data.count(b"\r") + 2
+            assert problem.line is None or 1 <= problem.line <= sum(map(data.count, LINE_ENDS)) + 2
         told = str(error)
     else:
         told = repr(config) + "".join(map(str, config.warnings))

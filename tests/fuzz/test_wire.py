@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_parser import HttpResponseParser
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 from multidict import CIMultiDict
 
 from aimux.gateway.auth import Authentication
@@ -17,8 +18,10 @@ from aimux.plugin import GatewayError
 from aimux.relay.errors import ProtocolError
 from aimux.relay.framing import LAST_CHUNK, Chunked, Length
 from aimux.relay.head import HeadReader, ResponseHead, clean
+from aimux.relay.request import BodyReader, RequestError, RequestHead, parse_request_head
 
 from .harness import fuzz, splits
+from .test_requests import WORDS
 
 
 def as_a_client_reads(answer: bytes) -> tuple[int, str, list[tuple[bytes, bytes]], bytes]:
@@ -78,6 +81,69 @@ def test_an_answers_head(data: bytes) -> None:
     read = as_a_client_reads(answer)
     assert read[0] == status
     assert read[2][:-1] == [(name.encode("latin-1"), value.encode("latin-1")) for name, value in passed]
+
+
+Asked = tuple[str, bytes, list[tuple[bytes, bytes]], bytes]
+"""Method, target, headers and body of a request."""
+
+
+def as_an_upstream_reads(data: bytes) -> Asked | None:
+    """The request that `data` begins with, by a parser of others (llhttp); None where it refuses it."""
+    loop = asyncio.new_event_loop()
+    try:
+        parser = HttpRequestParser(BaseProtocol(loop), loop, 1 << 20, auto_decompress=False, max_field_size=1 << 16)
+        messages = []
+        for byte in range(len(data)):
+            messages += parser.feed_data(data[byte : byte + 1])[0]
+            if messages and messages[0][1].is_eof():
+                break
+    except HttpProcessingError:
+        return None
+    finally:
+        loop.close()
+    message, payload = messages[0]
+    headers = [(name, value.strip(b" \t")) for name, value in message.raw_headers]
+    target = message.path.encode("utf-8", "surrogateescape")
+    return message.method, target, headers, b"".join(getattr(payload, "_buffer", ()))
+
+
+def as_aimux_reads(data: bytes) -> tuple[Asked, bytes, bool] | None:
+    """The same by ours, with what follows it and whether that is a request too. None for half a one, too."""
+    block, end, rest = data.partition(b"\r\n\r\n")
+    try:
+        head: RequestHead = parse_request_head(block)
+        results = []
+        for pieces in splits(rest):
+            body = BodyReader(head.length)
+            while pieces and not body.complete:
+                body.feed(pieces.pop(0))
+            results.append((body.complete, body.rest + b"".join(pieces), body.take()))
+    except RequestError:
+        return None
+    assert results[0] == results[1] == results[2], "however it is cut"
+    complete, rest, payload = results[0]
+    if not end or not complete:
+        return None
+    fields = [
+        (name.encode("latin-1"), value.encode("utf-8", "surrogateescape")) for name, value in head.headers.items()
+    ]
+    return (head.method, head.target.encode("latin-1"), fields, payload), rest, head.keep_alive
+
+
+@fuzz("requests", *WORDS)
+def test_a_request(data: bytes) -> None:
+    """What is taken for requests, others take for the same ones, or refuse."""
+    goes_on = True
+    while goes_on:
+        while data.startswith(b"\r\n"):
+            data = data[2:]
+        read = as_aimux_reads(data)
+        if read is None:
+            return
+        ours, rest, goes_on = read
+        theirs = as_an_upstream_reads(data)
+        assert theirs is None or theirs == ours
+        data = rest
 
 
 @fuzz(
