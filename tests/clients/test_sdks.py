@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.clients.world import Seat, World, client, run
+from tests.clients.programs import leaks
+from tests.clients.world import Seat, Wire, World, client, run
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SAID = "You said: “say hi”"
@@ -33,20 +34,21 @@ class Report:
         return len([r for r in self.seat.sent if r.header("x-step") == step])
 
 
-async def report(world: World, vendor: str, runtime: str) -> Report:
+async def report(world: World, vendor: str, runtime: str, *steps: str, address: str = "") -> Report:
+    """Run the steps, or all of them, through aimux or what stands in front of it at `address`."""
     seat = world.seat(key=True)
     environ = {
-        "BASE": world.aimux.claude if vendor == "anthropic" else world.aimux.chatgpt,
+        "BASE": (address or world.aimux.address) + ("/claude" if vendor == "anthropic" else "/chatgpt/v1"),
         "TOKEN": seat.token,
         "VENDOR_KEY": KEYS[vendor],
     }
     if runtime == "node":
         folder = client(f"node-{vendor}")
         script = (SCRIPTS / f"sdk_{vendor}.mjs").read_bytes()  # through stdin: imports are looked up in the folder
-        ran = await run(["node", "--input-type=module", "-"], folder, stdin=script, environ=environ)
+        ran = await run(["node", "--input-type=module", "-", *steps], folder, stdin=script, environ=environ)
     else:
         python = Path(sys.executable) if runtime == "python" else client(f"python-{vendor}", "bin", "python")
-        ran = await run([python, SCRIPTS / f"sdk_{vendor}.py"], seat.home, environ=environ)
+        ran = await run([python, SCRIPTS / f"sdk_{vendor}.py", *steps], seat.home, environ=environ)
     assert ran.code == 0, ran.err
     return Report(vendor, json.loads(ran.out), seat)
 
@@ -86,6 +88,15 @@ async def test_tools_counts_and_models(sdk: asyncio.Task[Report]) -> None:
         assert len(set(done.steps["counts"])) == 1
 
 
+@pytest.mark.parametrize(("vendor", "runtime"), [(vendor, runtime) for vendor in KEYS for runtime in RUNTIMES])
+async def test_turns_on_one_connection(world: World, vendor: str, runtime: str) -> None:
+    """Node frees a connection a moment after the answer's end, so that its next turn opens another; then it has two."""
+    async with Wire(world.aimux) as wire:
+        done = await report(world, vendor, runtime, "twice", address=wire.url)
+    assert [SAID in text for text in done.steps["twice"]] == [True] * 3
+    assert wire.connections == (2 if runtime == "node" else 1)
+
+
 async def test_what_is_pointless_is_tried_once(sdk: asyncio.Task[Report]) -> None:
     """The SDKs retry twice where they aren't told not to."""
     done = await sdk
@@ -95,7 +106,7 @@ async def test_what_is_pointless_is_tried_once(sdk: asyncio.Task[Report]) -> Non
         assert done.tries(step) == 0
     assert done.steps["no such model"]["error"] == "NotFoundError"
     assert done.tries("no such model") == 1
-    assert not [line for line in done.seat.world.aimux.requests if KEYS[done.vendor][10:] in str(line)]
+    assert not leaks(done.seat, KEYS[done.vendor])
 
 
 async def test_what_may_get_better_is_tried_again(sdk: asyncio.Task[Report]) -> None:

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from tests.tools import ROOT, lacking
 
 CACHE = ROOT / ".cache" / "clients"
 SEATS = [f"seat{number}" for number in range(100)]
-KEY_SEATS = [f"key-seat{number}" for number in range(10)]
+KEY_SEATS = [f"key-seat{number}" for number in range(20)]
 """Those whose OpenAI account is an API key, which serves more than Codex."""
 
 
@@ -177,6 +178,17 @@ class Seat:
     def served(self) -> list[dict[str, str]]:
         """The access log's lines of this user."""
         return [line for line in self.world.aimux.requests if line["user"] == self.name]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the start of this user's first request to the start of the last one, by the access log."""
+        starts = []
+        for line in self.world.aimux.stderr:
+            when, _, rest = line.partition(" ACCESS ")
+            if f" user={self.name} " in rest:
+                took = float(rest.partition(" duration=")[2].partition(" ")[0])
+                starts.append(datetime.fromisoformat(when).timestamp() - took)
+        return max(starts) - min(starts)
 
 
 @dataclass

@@ -22,11 +22,16 @@ const tool = async () => {
   const turns = [...messages, { role: "assistant", content: [call] }, { role: "user", content: [result] }];
   return [call.type, await say(sdk, { messages: turns, tools })];
 };
+const twice = async () => {
+  const sdk = client("twice");
+  return [await say(sdk), await stream(sdk), await say(sdk)];
+};
 
 const steps = {
   hello: () => say(client("hello")),
   stream: () => stream(client("stream")),
   tool,
+  twice,
   big: () => say(client("big"), { messages: [{ role: "user", content: "word ".repeat(600_000) }] }),
   counts: async () => {
     const sdk = client("counts");

@@ -49,10 +49,16 @@ async def counts() -> list[int]:
         return [count.input_tokens for count in await asyncio.gather(*asked)]
 
 
+def twice() -> list[str]:
+    sdk = client("twice")
+    return [say(sdk), stream(sdk), say(sdk)]
+
+
 STEPS: dict[str, Callable[[], Any]] = {
     "hello": lambda: say(client("hello")),
     "stream": lambda: stream(client("stream")),
     "tool": tool,
+    "twice": twice,
     "big": lambda: say(client("big"), [{"role": "user", "content": "word " * 600_000}]),
     "counts": lambda: asyncio.run(counts()),
     "models": lambda: [model.id for model in client("models").models.list()],

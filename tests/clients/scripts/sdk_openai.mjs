@@ -30,6 +30,10 @@ const tool = async () => {
   const result = { type: "function_call_output", call_id: call.call_id, output: "done" };
   return [call.type, await say(sdk, { input: [...input, call, result], tools })];
 };
+const twice = async () => {
+  const sdk = client("twice");
+  return [await say(sdk), await stream(sdk), await say(sdk)];
+};
 
 const steps = {
   hello: () => say(client("hello")),
@@ -37,6 +41,7 @@ const steps = {
   chat: () => chat(client("chat")),
   "chat stream": () => chatStream(client("chat stream")),
   tool,
+  twice,
   big: () => say(client("big"), { input: [{ role: "user", content: "word ".repeat(600_000) }] }),
   models: async () => {
     const ids = [];

@@ -53,12 +53,18 @@ def tool() -> Any:
     return [call.type, say(sdk, [*HELLO, call.to_dict(), result], tools=TOOLS)]
 
 
+def twice() -> list[str]:
+    sdk = client("twice")
+    return [say(sdk), stream(sdk), say(sdk)]
+
+
 STEPS: dict[str, Callable[[], Any]] = {
     "hello": lambda: say(client("hello")),
     "stream": lambda: stream(client("stream")),
     "chat": lambda: chat(client("chat")),
     "chat stream": lambda: chat_stream(client("chat stream")),
     "tool": tool,
+    "twice": twice,
     "big": lambda: say(client("big"), [{"role": "user", "content": "word " * 600_000}]),
     "models": lambda: [model.id for model in client("models").models.list()],
     "slash": lambda: say(client("slash", base_url=f"{BASE}/")),
