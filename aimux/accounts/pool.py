@@ -87,6 +87,12 @@ class AccountPool:
         """
         if self._rearrange:
             self._arrange()
+        if len(self.accounts) == 1:
+            (only,) = self.accounts.values()
+            if selection.pinned not in {None, only.name} or not self._serves(only, selection, now):
+                return None
+            only.last_used = now
+            return only
         self._index.settle(now)
         session = selection.session
         if selection.pinned is not None:

@@ -36,7 +36,7 @@ class Quota:
     `used` and `changes_at` are kept ready for the ranking: both move only at a change or when `changes_at` has passed.
     """
 
-    __slots__ = ("__weakref__", "changes_at", "cooldowns", "listeners", "used", "windows")
+    __slots__ = ("__weakref__", "_told", "changes_at", "cooldowns", "listeners", "used", "windows")
 
     def __init__(self) -> None:
         self.windows: dict[str, LimitWindow] = {}
@@ -45,6 +45,7 @@ class Quota:
         self.used = 0.0
         """Of the tightest window that holds for everything: 0 is unused (or nothing told), 1 is full."""
         self.changes_at = math.inf
+        self._told: Iterable[LimitWindow] = ()
 
     def free_at(self, model: str) -> float:
         """When this model may be used, unix seconds; in the past if it may be used now."""
@@ -77,6 +78,10 @@ class Quota:
         A window that turned from rejected to allowed is proof. Where no window showed the cause, room in all of them is
         proof only after a while: the answer may belong to a request that was sent before the limit was hit.
         """
+        # The usual answer tells what the one before it told; providers keep what they have read.
+        if limits is self._told and not self.cooldowns and now < self.changes_at:
+            return
+        self._told = limits
         fresh = {window.name: window for window in limits}
         for model, cooldown in list(self.cooldowns.items()):
             # A scope's words are the provider's own, so that any scoped window may be the one of a model's cooldown.
@@ -87,7 +92,7 @@ class Quota:
                     del self.cooldowns[model]
                     self.changes_at = now
         if all(self.windows.get(name) == window for name, window in fresh.items()) and now < self.changes_at:
-            return  # the usual answer tells what the one before it told
+            return
         self.windows |= fresh
         self._changed(now)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,8 +20,7 @@ STEPS = 20
 what those will use shows only in their answers, and a burst would all land on one account."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """What a request needs.
 
     `groups` None: any account; a set: accounts of one of these groups, and those without groups. `session` names the

@@ -6,18 +6,17 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from multidict import istr
-
 from aimux.accounts import Selection
 from aimux.gateway.attempts import ERROR_BODY, ERROR_BODY_SECONDS
 from aimux.gateway.auth import Caller
-from aimux.gateway.call import Call, Route
+from aimux.gateway.call import Admitted, Call, Route
 from aimux.gateway.upstream_request import build_request
 from aimux.metering.record import RequestRecord
 from aimux.plugin import RELAY, Action, RefreshError, RequestRefused, Verdict
 from aimux.plugin.codings import DecodeError, decode
 from aimux.plugin.types import Body
 from aimux.relay.errors import RelayError
+from aimux.relay.request import parse_request_head
 
 if TYPE_CHECKING:
     from aimux.accounts import Account, AccountPool
@@ -51,13 +50,12 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
 async def _call(accounts: AccountPool, account: Account, credential: Credential, relay: Pool) -> tuple[int, Verdict]:
     provider = accounts.provider
     head, raw = provider.cheapest_request(credential)
-    fields = [
-        (name.lower(), (istr(name), value), f"{name}: {value}\r\n".encode()) for name, value in head.headers.items()
-    ]
+    lines = "".join(f"\r\n{name}: {value}" for name, value in head.headers.items())
+    received = parse_request_head(f"{head.method} {head.target} HTTP/1.1\r\nhost: aimux{lines}".encode())
     record = RequestRecord("", time.time(), head.method, head.path)
-    call = Call(head, fields, "", Body(raw), Caller(None, b""), record, (), Selection())
-    extra = Route(provider, accounts).extra_headers
-    request, origin = build_request(provider.prepare(head, credential), call, call.body, extra)
+    route = Route(provider, accounts)
+    call = Call(Admitted(None, route, Caller(None, b""), head, received), Body(raw), record, (), Selection())
+    request, origin = build_request(call, call.body, route, credential)
     account.in_flight += 1
     try:
         exchange, answer = await relay.request(origin, head.method, request, SECONDS)

@@ -100,7 +100,8 @@ class ClientSink:
 def own_lines(call: Call, attempt: Attempt) -> list[bytes]:
     """The header lines that aimux adds to every relayed answer."""
     lines = [b"x-request-id: %b\r\n" % call.record.request_id.encode()]
-    if call.caller.user is not None and call.caller.user.pin_accounts:
+    user = call.admitted.caller.user
+    if user is not None and user.pin_accounts:
         lines.append(b"x-aimux-account: %b\r\n" % attempt.account.name.encode())
         lines.append(b"x-aimux-attempts: %d\r\n" % call.record.attempts)
     return lines

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from aimux.gateway.answers import redirected
@@ -63,9 +62,9 @@ class Attempts:
         self._tried = set()
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
-            self._selection = replace(self._selection, model=target.model)
+            self._selection = self._selection._replace(model=target.model)
         if target.account is not None and call.selection.pinned is None:
-            self._selection = replace(self._selection, pinned=target.account)
+            self._selection = self._selection._replace(pinned=target.account)
         call.record.provider = target.route.provider.instance
 
     async def run(self) -> Attempt:
@@ -118,7 +117,7 @@ class Attempts:
     def _next(self) -> Account | None:
         """An account that can serve, of this target or of the next one that has any."""
         while True:
-            selection = replace(self._selection, exclude=frozenset(self._tried)) if self._tried else self._selection
+            selection = self._selection._replace(exclude=frozenset(self._tried)) if self._tried else self._selection
             account = self._route.accounts.select(selection, time.time())
             if account is not None or not self._waiting:
                 return account
@@ -153,13 +152,12 @@ class Attempts:
         if remaining <= 0:
             return None
         try:
-            upstream = route.provider.prepare(call.head, credential)
+            request, origin = build_request(call, self._body, route, credential)
         except RequestRefused as refusal:
             # Of this account; one of another kind may serve it, as an API key does what a login can't.
             self._cause = refusal
             call.note(account.name, 0, "refused", refusal.message)
             return None
-        request, origin = build_request(upstream, call, self._body, route.extra_headers)
         record.attempts += 1
         account.in_flight += 1
         try:

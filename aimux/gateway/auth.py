@@ -6,9 +6,8 @@ import hmac
 import ipaddress
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.plugin.errors import ErrorKind, GatewayError
 
@@ -28,8 +27,7 @@ FORGIVEN_SECONDS = 6.0
 MAX_ADDRESSES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls. `user` None: an anonymous caller, which was allowed. `token` is what must not go upstream."""
 
     user: User | None

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account, AccountPool, Selection
     from aimux.gateway.auth import Caller
+    from aimux.gateway.gateway import Setup
     from aimux.gateway.models import Target
     from aimux.gateway.websockets import Handshake
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Body, RequestHead
+    from aimux.plugin.types import Body, Credential, RequestHead
     from aimux.relay.exchange import Exchange
-    from aimux.relay.head import Field, ResponseHead
+    from aimux.relay.head import ResponseHead
+    from aimux.relay.pool import Origin
+    from aimux.relay.request import RequestHead as ReceivedHead
     from aimux.relay.turn import Turn
 
 
@@ -50,16 +53,28 @@ class Route:
 
 
 @dataclass(slots=True)
+class Admitted:
+    """What follows from a request's head and the configuration, kept for the next request with the same head."""
+
+    setup: Setup | None
+    """None: it is no client's."""
+    route: Route
+    """Of the mount."""
+    caller: Caller
+    head: RequestHead
+    """As providers see it."""
+    received: ReceivedHead
+    """The same, with its lines."""
+    sent: tuple[Route, Credential, Origin, bytes] | None = None
+    """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
+
+
+@dataclass(slots=True)
 class Call:
     """A client's request as the attempts need it. `targets` are tried in their order."""
 
-    head: RequestHead
-    fields: Sequence[Field]
-    """The client's header lines."""
-    connection: str
-    """Its `Connection` header, in lower case."""
+    admitted: Admitted
     body: Body
-    caller: Caller
     record: RequestRecord
     targets: Sequence[Target]
     selection: Selection
@@ -67,6 +82,10 @@ class Call:
     upgrade: Handshake | None = None
     turn: Turn[Any] | None = None
     """What drives it; None: a task."""
+
+    @property
+    def head(self) -> RequestHead:
+        return self.admitted.head
 
     def note(self, account: str, status: int, action: str, reason: str) -> None:
         """Remember a step for `aimux why`."""

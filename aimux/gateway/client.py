@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from aimux.gateway import caps
 from aimux.gateway.answers import Answer, plain_answer
 from aimux.gateway.request import Request
-from aimux.relay.request import RequestError, parse_request_head
+from aimux.relay.request import BodyReader, LastHead, RequestError, parse_request_head
 
 if TYPE_CHECKING:
     from aimux.gateway.answers import Sent
@@ -43,6 +43,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_closing",
+        "_heads",
         "_mark",
         "_reading",
         "_request",
@@ -81,6 +82,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         """What came and is not read yet: a part of a head, or what follows the request that is being served."""
         self._scanned = 0
+        self._heads = LastHead()
         self._closing = False
         """No further request is read: what still comes is dropped until the client has hung up."""
         self._reading = True
@@ -120,12 +122,12 @@ class ClientConnection(asyncio.Protocol):
                 self._read_head(self._buffer + data if self._buffer else data)
         elif self._tunnel is not None:
             self._tunnel.data_received(data)
-        elif request.body.complete:
+        elif request.reader is None:
             self._buffer += data
             if len(self._buffer) > READ_AHEAD:
                 self._read(False)
         elif request.body_error is None:
-            self._read_body(request, data)
+            self._read_body(request, request.reader, data)
 
     def _read_head(self, data: bytes) -> None:
         """`data` begins where a request does, or with the empty lines that some clients send before it."""
@@ -140,16 +142,22 @@ class ClientConnection(asyncio.Protocol):
                 return
             self._buffer, self._scanned = b"", 0
             block = data[:end]
-            _check_sizes(block)
-            head = parse_request_head(block)
+            head = self._heads.known(block)
+            if head is None:
+                _check_sizes(block)
+                head = parse_request_head(block)
+                self._heads.keep(block, head)
         except RequestError as error:
             self._refuse(error)
             return
+        begin, length = end + 4, head.length
         request = self._request = Request(self, head)
-        if request.body.complete:
-            self._buffer = data[end + 4 :]
-        elif len(data) > end + 4:
-            self._read_body(request, data[end + 4 :])
+        if length is not None and len(data) - begin >= length:
+            request.raw, self._buffer = data[begin : begin + length], data[begin + length :]
+        else:
+            request.reader = BodyReader(length)
+            if len(data) > begin:
+                self._read_body(request, request.reader, data[begin:])
         request.turn.start(self._server.handler(request))
 
     def _check_part(self, data: bytes) -> None:
@@ -158,7 +166,8 @@ class ClientConnection(asyncio.Protocol):
             raise RequestError(caps.HEAD_TOO_LARGE, 431)
         # No line feed may stand alone; and a request begins with its method (a TLS handshake does not).
         seen = self._scanned
-        if data.count(b"\n", seen) != data.count(b"\r\n", max(0, seen - 1)) or not (b"A" <= data[:1] <= b"Z" or data in b"\r\n"):
+        alone = data.count(b"\n", seen) != data.count(b"\r\n", max(0, seen - 1))
+        if alone or not (b"A" <= data[:1] <= b"Z" or data in {b"", b"\r"}):
             raise RequestError("it does not begin as one")
 
     def _refuse(self, error: RequestError) -> None:
@@ -167,28 +176,27 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write(plain_answer(error.status, f"{_NO_HTTP}: {error}."))
         self._linger()
 
-    def _read_body(self, request: Request, data: bytes) -> None:
-        body = request.body
+    def _read_body(self, request: Request, reader: BodyReader, data: bytes) -> None:
         try:
-            body.feed(data)
+            reader.feed(data)
         except RequestError as error:
             if request.answered:
                 self._linger()
             else:
                 request.fail(400, f"The request's body is broken: {error}.")
             return
-        if body.complete:
-            self._buffer, body.rest = body.rest, b""
+        if reader.complete:
+            request.raw, request.reader, self._buffer = reader.take(), None, reader.rest
             if request.answered:
                 self._next()
             else:
                 request.turn.resume()
         elif request.answered:
-            body.drop()
+            reader.drop()
         elif request.limit is None:
-            if body.size > READ_AHEAD:
+            if reader.size > READ_AHEAD:
                 self._read(False)
-        elif body.size > request.limit:
+        elif reader.size > request.limit:
             request.turn.resume()
 
     def body_wanted(self, *, continues: bool) -> float:
@@ -216,22 +224,24 @@ class ClientConnection(asyncio.Protocol):
         assert request is not None
         self._tunnel = self.flow = None
         self.served += 1
-        request.answered = True
-        body = request.body
+        reader = request.reader
         if isinstance(answer, Answer) and not self.lost:
             # A client that waits to hear whether to send its body may do so or not now: the next byte can be anything.
-            unclear = request.body_error is not None or (request.head.expects and not body.received)
-            request.keep_alive = request.keep_alive and not answer.close and (body.complete or not unclear)
+            unclear = request.body_error is not None or (
+                request.head.expects and reader is not None and not reader.received
+            )
+            request.keep_alive = request.keep_alive and not answer.close and not unclear
             self.transport.write(answer.encode(request.head, keep_alive=request.keep_alive))
-        if answer is None or self.lost or self._closing or (body.complete and not request.keep_alive):
+        if answer is None or self.lost or self._closing or (reader is None and not request.keep_alive):
             self._request = None
             self.close()
         elif not request.keep_alive:
             self._linger()
-        elif body.complete:
+        elif reader is None:
             self._next()
-        else:
-            body.drop()  # what is left of it is read and dropped, until the sweep has seen enough
+        else:  # what is left of its body is read and dropped, until the sweep has seen enough
+            request.answered = True
+            reader.drop()
             self._since = self._server.now()
             self._read(True)
 
@@ -322,11 +332,11 @@ class ClientConnection(asyncio.Protocol):
         elif request.answered:
             if now - self._since >= caps.LINGER_SECONDS:
                 self._linger()
-        elif request.limit is not None:
-            self._sweep_body(request, now)
+        elif request.reader is not None and request.limit is not None:
+            self._sweep_body(request, request.reader.received, now)
 
-    def _sweep_body(self, request: Request, now: float) -> None:
-        received, waited = request.body.received, now - request.asked_at
+    def _sweep_body(self, request: Request, received: int, now: float) -> None:
+        waited = now - request.asked_at
         if received != self._mark:
             self._mark, self._since = received, now
         if now - self._since >= caps.BODY_SECONDS:
@@ -337,8 +347,10 @@ class ClientConnection(asyncio.Protocol):
 
 def _check_sizes(block: bytes) -> None:
     """Raises RequestError (431)."""
-    if block.count(b"\r\n") > caps.MAX_FIELDS or (
-        len(block) > caps.MAX_FIELD and max(map(len, block.split(b"\r\n"))) > caps.MAX_FIELD
+    if (
+        len(block) > caps.MAX_HEAD
+        or block.count(b"\r\n") > caps.MAX_FIELDS
+        or (len(block) > caps.MAX_FIELD and max(map(len, block.split(b"\r\n"))) > caps.MAX_FIELD)
     ):
         raise RequestError(caps.HEAD_TOO_LARGE, 431)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aimux.accounts import Selection
 from aimux.gateway.answers import DONE, SENT, Answer, ClientSink, Sent, error_answer, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
-from aimux.gateway.call import Attempt, Call, Route
+from aimux.gateway.call import Admitted, Attempt, Call, Route
 from aimux.gateway.headers import to_client
 from aimux.gateway.models import Target
 from aimux.gateway.request import BodyError, Request
@@ -44,6 +44,8 @@ log = logging.getLogger("aimux.gateway")
 
 ARRIVAL_SECONDS = 0.3
 """How long a stop waits for the first request of connections that were accepted just before it."""
+
+NO_BODY = Body(b"")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -97,10 +99,13 @@ class Gateway:
                 answer = await self._control(request)
             else:
                 mount, below = found
+                record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
-                record.provider = mount.provider
-                answer = await self._serve(request, setup, route, below, record, notes, started)
+                admitted: Admitted | None = request.head.context
+                if admitted is None or admitted.setup is not setup:
+                    admitted = request.head.context = _admit(request, setup, route, below)
+                answer = await self._serve(request, setup, admitted, record, notes, started)
         except GatewayError as error:
             error.request_id = record.request_id
             record.error = record.error or error.kind.name.lower()
@@ -163,17 +168,14 @@ class Gateway:
         self,
         request: Request,
         setup: Setup,
-        route: Route,
-        target: str,
+        admitted: Admitted,
         record: RequestRecord,
         notes: list[Note],
         started: float,
     ) -> Answer | Sent:
-        provider, received = route.provider, request.head
-        headers = received.headers
-        caller = setup.authentication.authenticate(headers, request.connection.peer, provider, time.monotonic())
+        route, caller, head = admitted.route, admitted.caller, admitted.head
+        provider, headers = route.provider, head.headers
         record.user = caller.name
-        head = RequestHead(received.method, target, headers)
         upgrade = handshake(request, provider, head, draining=self.draining) if "upgrade" in headers else None
         raw = await request.read(setup.max_body_size) if upgrade is None else b""
         record.bytes_in = len(raw)
@@ -189,22 +191,10 @@ class Gateway:
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
-        call = Call(
-            head,
-            received.fields,
-            received.connection,
-            body,
-            caller,
-            record,
-            targets,
-            selection,
-            notes,
-            upgrade,
-            request.turn,
-        )
+        call = Call(admitted, body, record, targets, selection, notes, upgrade, request.turn)
         attempt = await Attempts(call, self.pool, setup.request_timeout).run()
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
-        call.body = body = Body(b"")
+        call.body = body = NO_BODY
         del raw
         try:
             if upgrade is not None and attempt.head.status == 101:
@@ -285,6 +275,13 @@ async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names
         payload = await attempt.exchange.peek(lambda _payload: False, ERROR_BODY_SECONDS)
         payload = decode(payload, answer.get("content-encoding"))
     return provider.list_models(head, payload, names)
+
+
+def _admit(request: Request, setup: Setup, route: Route, target: str) -> Admitted:
+    """`target` is below the mount. Raises GatewayError for who may not call."""
+    received, peer = request.head, request.connection.peer
+    caller = setup.authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
+    return Admitted(setup, route, caller, RequestHead(received.method, target, received.headers), received)
 
 
 def _request_id(request: Request) -> str:

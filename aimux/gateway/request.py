@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.relay.request import BodyReader
 from aimux.relay.turn import Turn, pause
 
 if TYPE_CHECKING:
     from aimux.gateway.answers import Answer, Sent
     from aimux.gateway.client import ClientConnection
-    from aimux.relay.request import RequestHead
+    from aimux.relay.request import BodyReader, RequestHead
 
 
 class BodyError(GatewayError):
@@ -21,43 +20,62 @@ class BodyError(GatewayError):
 class Request:
     """`keep_alive`: its connection can carry another one behind it; whoever answers may say no."""
 
-    __slots__ = ("answered", "asked_at", "body", "body_error", "connection", "head", "keep_alive", "limit", "turn")
+    __slots__ = (
+        "answered",
+        "asked_at",
+        "body_error",
+        "connection",
+        "head",
+        "keep_alive",
+        "limit",
+        "raw",
+        "reader",
+        "turn",
+    )
 
     def __init__(self, connection: ClientConnection, head: RequestHead) -> None:
         self.connection = connection
         self.head = head
         self.keep_alive = head.keep_alive
         self.turn: Turn[Answer | Sent] = Turn(connection.turn_ended)
-        self.body = BodyReader(head.length)
+        self.raw = b""
+        """Its body, when `reader` is None."""
+        self.reader: BodyReader | None = None
+        """Reads what is still to come of it."""
         self.body_error: BodyError | None = None
         self.limit: int | None = None
         """Bytes that somebody wants of the body, since `asked_at`."""
         self.asked_at = 0.0
         self.answered = False
+        """Its answer was there before its body, of which the rest is dropped."""
 
     async def read(self, limit: int) -> bytes:
         """The whole body. GatewayError: 413 above `limit`, 408 where it comes too slowly, 400."""
-        body, length = self.body, self.head.length
+        length, reader = self.head.length, self.reader
         if length is not None and length > limit:
             raise _too_large(limit)
-        if not body.complete:
+        if reader is not None:
             self.limit = limit
-            self.asked_at = self.connection.body_wanted(continues=self.head.expects and not body.received)
-            while not body.complete and self.body_error is None and body.size <= limit:
+            self.asked_at = self.connection.body_wanted(continues=self.head.expects and not reader.received)
+            while self.reader is not None and self.body_error is None and reader.size <= limit:
                 await pause()
             self.limit = None
-        if self.body_error is not None:
-            raise self.body_error
-        if body.size > limit:
+            if self.body_error is not None:
+                raise self.body_error
+            if reader.size > limit:
+                raise _too_large(limit)
+        raw, self.raw = self.raw, b""
+        if len(raw) > limit:
             raise _too_large(limit)
-        return body.take()
+        return raw
 
     def fail(self, status: int, message: str) -> None:
         """The rest of the body can't be read."""
         self.body_error = BodyError(
             ErrorKind.BAD_REQUEST, message, status=status, retry=None if status == 408 else False
         )
-        self.body.drop()
+        if self.reader is not None:
+            self.reader.drop()
         self.turn.resume()
 
 

@@ -13,43 +13,50 @@ from aimux.relay.pool import Origin
 from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aimux.gateway.call import Call
-    from aimux.plugin.types import Body, Upstream
+    from aimux.gateway.call import Call, Route
+    from aimux.plugin.types import Body, Credential
 
 origin_of = lru_cache(maxsize=256)(Origin.parse)
 
 
-def build_request(
-    upstream: Upstream, call: Call, body: Body, extra_headers: Mapping[str, str]
-) -> tuple[list[bytes], Origin]:
-    """The head and the body, ready for the wire, and where they go. `extra_headers` come from the configuration.
+def build_request(call: Call, body: Body, route: Route, credential: Credential) -> tuple[list[bytes], Origin]:
+    """The head and the body, ready for the wire, and where they go.
 
-    Raises GatewayError (431) where the head is too large to be anybody's.
+    Raises RequestRefused (this account can't serve it), or GatewayError (431) where the head is too large to be
+    anybody's.
     """
+    admitted, raw = call.admitted, body.raw
+    sent = admitted.sent
+    if sent is not None and sent[1] is credential and sent[0] is route and body is call.body and call.upgrade is None:
+        origin, head = sent[2:]
+    else:
+        origin, head = _head(call, body, route, credential)
+        if body is call.body and call.upgrade is None:
+            admitted.sent = (route, credential, origin, head)
+    if raw or admitted.head.method in {"POST", "PUT", "PATCH"}:
+        head += b"Content-Length: %d\r\n\r\n" % len(raw)
+    else:
+        head += b"\r\n"
+    return ([head, raw] if raw else [head]), origin
+
+
+def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple[Origin, bytes]:
+    """Where it goes, and all of the head but its length and its end."""
+    admitted = call.admitted
+    upstream = route.provider.prepare(admitted.head, credential)
     origin = origin_of(upstream.base_url)
-    replaced = {name.lower(): value for name, value in upstream.set_headers.items()}
-    if extra_headers:
-        replaced.update(extra_headers)
+    replaced = {name.lower(): value for name, value in upstream.set_headers.items()} | route.extra_headers
     dropped = upstream.drop_headers
     if body is not call.body:
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
-    method = call.head.method
-    lines = to_upstream(
-        call.fields, token=call.caller.token, connection=call.connection, dropped=dropped, replaced=replaced
-    )
-    for name, value in replaced.items():
-        lines.append(b"%b: %b\r\n" % (name.encode("latin-1"), clean(value)))
+    lines = [to_upstream(admitted.received, token=admitted.caller.token, dropped=dropped, replaced=replaced)]
+    lines += [b"%b: %b\r\n" % (name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
     if call.upgrade is not None:
         lines += [b"%b: %b\r\n" % field for field in call.upgrade.request_fields()]
-    raw = body.raw
-    if raw or method in {"POST", "PUT", "PATCH"}:
-        lines.append(b"Content-Length: %d\r\n" % len(raw))
-    head = b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
-        method.encode("latin-1"),
+    head = b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b" % (
+        admitted.head.method.encode("latin-1"),
         origin.base_path,
         clean(upstream.target),
         origin.host_header,
@@ -57,4 +64,4 @@ def build_request(
     )
     if len(head) > MAX_HEAD:
         raise GatewayError(ErrorKind.BAD_REQUEST, HEAD_TOO_LARGE, status=431, retry=False)
-    return ([head, raw] if raw else [head]), origin
+    return origin, head

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_LINE = 8 * 1024 * 1024
 """A line of a stream longer than this is not read (Codex's `response.completed` repeats the whole answer)."""
 MAX_JSON = 32 * 1024 * 1024
+_decode = json.JSONDecoder().decode
 
 
 class Meter:
@@ -192,7 +193,7 @@ def count(value: object) -> int:
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(data)
+        value = _decode(data.decode())  # `json.loads` would look for UTF-16 first, which takes as long again
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

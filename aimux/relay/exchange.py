@@ -52,33 +52,30 @@ def _as_chunks(payload: Sequence[bytes]) -> bytes:
 class Exchange:
     """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
 
-    __slots__ = (
-        "_end",
-        "_ended",
-        "_error",
-        "_frame",
-        "_framer",
-        "_head",
-        "_held",
-        "_held_payload",
-        "_held_size",
-        "_loop",
-        "_reader",
-        "_reframe",
-        "_sink",
-        "_timeout",
-        "_turn",
-        "_upgrade",
-        "_waiter",
-        "bytes_out",
-        "connection",
-        "deadline",
-        "method",
-        "paused",
-        "progress",
-        "seen",
-        "since",
-    )
+    progress = 0
+    """Bytes received."""
+    # What the pool's sweep last saw of it, and since when it has been so.
+    seen = 0
+    since = 0.0
+    deadline: float | None = None
+    """When the head must be there, by the loop's clock."""
+    paused = False
+    """The upstream isn't read for now: that nothing comes is not its fault."""
+    bytes_out = 0
+
+    _timeout = 0.0
+    _head: ResponseHead | None = None
+    _framer: Framer | None = None
+    _error: RelayError | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _held_size = 0
+    _sink: Sink | None = None
+    # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
+    # our own are framed behind those already sent.
+    _reframe: Callable[[Sequence[bytes]], bytes] | None = None
+    _end = b""
+    _frame: Callable[[bytes], bytes] = bytes
+    _ended = False
 
     def __init__(
         self,
@@ -97,33 +94,10 @@ class Exchange:
         self.method = method
         self._upgrade = upgrade
         self._turn = turn
-        self.progress = 0
-        """Bytes received."""
-        # What the pool's sweep last saw of it, and since when it has been so.
-        self.seen = 0
-        self.since = 0.0
-        self._timeout = 0.0
-        self.deadline: float | None = None
-        """When the head must be there, by the loop's clock."""
-        self.paused = False
-        """The upstream isn't read for now: that nothing comes is not its fault."""
-        self.bytes_out = 0
         self._loop = loop
         self._reader = HeadReader()
-        self._head: ResponseHead | None = None
-        self._framer: Framer | None = None
-        self._error: RelayError | None = None
-        self._waiter: asyncio.Future[None] | None = None
         self._held: list[bytes] = []
         self._held_payload: list[bytes] = []
-        self._held_size = 0
-        self._sink: Sink | None = None
-        # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
-        # our own are framed behind those already sent.
-        self._reframe: Callable[[Sequence[bytes]], bytes] | None = None
-        self._end = b""
-        self._frame: Callable[[bytes], bytes] = bytes
-        self._ended = False
         connection.exchange = self
 
     # --- the request and the answer's head ------------------------------------------------------------------------
@@ -192,8 +166,9 @@ class Exchange:
             raise ProtocolError("the upstream switched protocols without being asked")
         self._head = head
         if rest or self._framer.done:
-            self._read_body(rest)
-        self._wake()
+            self._read_body(rest)  # which wakes
+        else:
+            self._wake()
 
     # --- the answer's body ----------------------------------------------------------------------------------------
 

@@ -91,20 +91,28 @@ class FieldLines(dict[bytes, Field]):
 _fields = FieldLines("latin-1", "strict")
 
 
-class ResponseHead:
-    """An answer's head, as text in latin-1. `fields` are in their order and spelling; `headers` find by any spelling.
+def columns(fields: list[Field]) -> tuple[tuple[str, ...], tuple[tuple[istr, str], ...], tuple[bytes, ...]]:
+    """Names, pairs and lines of fields."""
+    if not fields:
+        return (), (), ()
+    names, pairs, lines = zip(*fields, strict=True)
+    return names, pairs, lines
 
-    `length` is None where the framing is not a length. `connection` holds the lower-case options of the `Connection`
-    header: names of headers that end here.
+
+class ResponseHead:
+    """An answer's head, as text in latin-1. `headers` find by any spelling.
+
+    `names` and `lines` are those of its fields, in their order. `length` is None where the framing is not a length.
+    `connection` holds the lower-case options of the `Connection` header: names of headers that end here.
     """
 
-    __slots__ = ("chunked", "connection", "fields", "headers", "keep_alive", "length", "reason", "status")
+    __slots__ = ("chunked", "connection", "headers", "keep_alive", "length", "lines", "names", "reason", "status")
 
     def __init__(self, status: int, reason: bytes, fields: list[Field], *, minor: int) -> None:
         self.status = status
         self.reason = reason
-        self.fields = fields
-        self.headers = headers = CIMultiDict([field[1] for field in fields])
+        self.names, pairs, self.lines = columns(fields)
+        self.headers = headers = CIMultiDict(pairs)
         self.chunked = False
         self.length: int | None = None
         self.connection: frozenset[str] = frozenset()
@@ -182,7 +190,7 @@ class HeadReader:
 
 def clean(value: str) -> bytes:
     """A header value for the wire. Raises ValueError for what would break out of its line."""
-    raw = value.encode("latin-1") if value.isascii() else value.encode("utf-8")
-    if b"\r" in raw or b"\n" in raw or b"\0" in raw:
+    raw = value.encode("utf-8")
+    if raw.translate(None, b"\r\n\0") != raw:  # `in` would make an exception for each of the three
         raise ValueError("a header value holds CR, LF or NUL")
     return raw

@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from multidict import istr
+
 from aimux.plugin import RELAY, Action, LimitWindow, Verdict, retry_after
 from aimux.plugin.formats import anthropic
 from aimux.plugin.oauth import read_time
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
     from aimux.plugin import Headers
 
 _UNIFIED = "anthropic-ratelimit-unified-"
-_KNOWN = tuple(
-    (window, *(f"{_UNIFIED}{window}-{what}" for what in ("status", "reset", "utilization")))
-    for window in ("5h", "7d", "7d_oi", "overage")
+_STATUS_NAME = istr(_UNIFIED + "status")
+_WINDOWS = ("5h", "7d", "7d_oi", "overage")
+_NAMES = (
+    _STATUS_NAME,
+    *(istr(f"{_UNIFIED}{window}-{what}") for window in _WINDOWS for what in ("status", "reset", "utilization")),
 )
 _API = "anthropic-ratelimit-"
 _STATUS = {"allowed": "allowed", "allowed_warning": "warning", "rejected": "rejected"}
@@ -47,14 +51,20 @@ def windows(headers: Headers) -> tuple[LimitWindow, ...]:
     `overage` is paid extra usage, and a name with an underscore holds for some models only: both get a `scope`, so
     that they don't count against the whole account. While extra usage pays, a used-up window rejects nothing.
     """
-    if _UNIFIED + "status" not in headers:
+    if _STATUS_NAME not in headers:
         return ()
-    paid = headers[_UNIFIED + "status"] != "rejected"
-    # On every answer, hence fixed names and a cache, as the values change slowly: 1.8 µs where `_told` takes 15.
+    # On every answer, hence fixed names and a cache, as the values change slowly: 0.8 µs where `_told` takes 15.
+    return _windows(*map(headers.get, _NAMES))
+
+
+@lru_cache(maxsize=1024)
+def _windows(status: str, *told: str | None) -> tuple[LimitWindow, ...]:
+    """`told`: status, reset and utilization of each of _WINDOWS."""
+    found = zip(_WINDOWS, told[::3], told[1::3], told[2::3], strict=True)
     return tuple(
-        _window(window, told, headers.get(reset), headers.get(utilization), paid=paid)
-        for window, status, reset, utilization in _KNOWN
-        if (told := headers.get(status)) is not None
+        _window(window, state, reset, used, paid=status != "rejected")
+        for window, state, reset, used in found
+        if state is not None
     )
 
 
@@ -71,7 +81,6 @@ def _told(headers: Headers) -> list[LimitWindow]:
     ]
 
 
-@lru_cache(maxsize=1024)
 def _window(window: str, status: str, reset: str | None, utilization: str | None, *, paid: bool) -> LimitWindow:
     status = _STATUS.get(status, "allowed")
     return LimitWindow(
