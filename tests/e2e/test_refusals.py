@@ -1,0 +1,59 @@
+"""What aimux itself refuses: in the format of the mount's clients, which are told that trying again is pointless."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from aimux.simulator import Simulator
+from tests.e2e.process import TOKEN, config_of, put_account, serving
+
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+VENDORS = {"claude": "sk-ant-api03-a-key-of-the-vendor-0123456789", "chatgpt": "sk-proj-a-key-of-the-vendor-0123456789"}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def refused(http: aiohttp.ClientSession, url: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, str]:
+    """Status and message of what must be an error that asks for no second try."""
+    async with http.post(URL(url, encoded=True), headers=headers, data=io.BytesIO(body)) as answer:
+        assert answer.headers["x-should-retry"] == "false", url
+        return answer.status, (await answer.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("mount", ["claude", "chatgpt"])
+async def test_with_users(tmp_path: Path, http: aiohttp.ClientSession, mount: str) -> None:
+    async with Simulator() as sim:
+        put_account(tmp_path / "state", sim.accounts[mount])
+        async with serving(tmp_path, config_of(sim, tmp_path, max_body_size="1MiB")) as aimux:
+            url = f"{aimux.address}/{mount}/v1/x"
+            told = [
+                await refused(http, url, {}),
+                await refused(http, url, {"x-api-key": "wrong-wrong-wrong-wrong"}),
+                await refused(http, url, {"x-api-key": VENDORS[mount]}),
+                await refused(http, url, BEARER, bytes(2 << 20)),
+                await refused(http, f"{aimux.address}/{mount}/%2e%2e/x", BEARER),
+            ]
+        assert [status for status, _ in told] == [401, 401, 401, 413, 400]
+        words = ("needs a token", "not known to aimux", "not an aimux token", "max_body_size", "is not acceptable")
+        assert [word in message for word, (_, message) in zip(words, told, strict=True)] == [True] * 5
+        assert not sim.requests
+
+
+async def test_without_users(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """Only this machine is served then; a page in a browser here is not it."""
+    async with Simulator() as sim:
+        put_account(tmp_path / "state", sim.accounts["claude"])
+        async with serving(tmp_path, config_of(sim, tmp_path, users=[])) as aimux:
+            told = await refused(http, f"{aimux.claude}/v1/messages", {"origin": "https://evil.example"})
+        assert told[0] == 403
+        assert not sim.requests
