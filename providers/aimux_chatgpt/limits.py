@@ -150,7 +150,9 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str) -> Verdict
     wait = retry_after(headers)
     if wait is None:
         wait = _api_reset(headers)
-    return RELAY if wait is None else Verdict(Action.COOL_DOWN, "rate limited", until=now + wait)
+    if wait is None:
+        return RELAY
+    return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
 
 
 def _api_reset(headers: Headers) -> float | None:
