@@ -146,9 +146,9 @@ class Account:
         self.expiries = dict.fromkeys(self.expiries, 0.0)
 
     def revoke(self, reason: str = "revoked") -> None:
-        """Every login is void for good, as when its owner signs out everywhere."""
+        """Every login is void for good, as when its owner signs out everywhere. What was void keeps its reason."""
         for family in self.families:
-            family.revoked = reason
+            family.revoked = family.revoked or reason
 
     def exhaust(self, window: str, until: float) -> None:
         """Use a window up; it resets at `until` (unix seconds)."""

@@ -11,14 +11,19 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from aimux.simulator import Account, Simulator
 from aimux.simulator.accounts import Vendor
+from aimux.simulator.demo import provider_settings
 from tests.e2e.process import Aimux, put_account, write_config
 from tests.tls.certificates import Issued
 
@@ -32,21 +37,36 @@ ACCOUNTS: tuple[tuple[str, Vendor, str], ...] = (
 ANCHORS = {"claude-c", "chatgpt-b"}
 """They are never refused: with the attempts that a request has, one of them is always left."""
 PACE = "gap:0.05,events:14"
+REQUEST_TIMEOUT, IDLE_TIMEOUT = 12, 6
+"""Seconds: short, so that an upstream that hangs or stalls is one fault among others."""
 
 
 class Disk:
-    """The state folder's own disk, which can be full or read-only: a small tmpfs where that may be mounted."""
+    """The state folder's own disk, which can be full or read-only: a small tmpfs where that may be mounted.
+
+    Elsewhere a limit on the size of the process's files stands for a full disk, and folders that may not be written for
+    a read-only one. The latter stops nobody who is root.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700)
         command = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tmpfs", str(folder)]
+        root = os.geteuid() == 0
         self.mounted = (
-            os.geteuid() == 0
+            root
             and shutil.which("mount") is not None
             and subprocess.run(command, capture_output=True, check=False).returncode == 0
         )
+        self.lockable = self.mounted or not root
         self._filler = folder / "filler"
+
+    def __str__(self) -> str:
+        if self.mounted:
+            return "a tmpfs"
+        if self.lockable:
+            return "no tmpfs may be mounted: full is RLIMIT_FSIZE, read-only are the folders' modes"
+        return "no tmpfs may be mounted: full is RLIMIT_FSIZE; read-only is left out, for modes don't stop root"
 
     def fill(self, pid: int) -> None:
         if self.mounted:
@@ -64,23 +84,52 @@ class Disk:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, self._limits)
 
     def lock(self) -> None:
-        """Read-only. Where nothing can be mounted, and for somebody who isn't root, folders that can't be written."""
         if self.mounted:
             subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
         else:
-            for folder, _, _ in os.walk(self.folder):
-                Path(folder).chmod(0o500)
+            self._modes(0o500)
 
     def unlock(self) -> None:
         if self.mounted:
             subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
         else:
-            for folder, _, _ in os.walk(self.folder):
-                Path(folder).chmod(0o700)
+            self._modes(0o700)
+
+    def _modes(self, mode: int) -> None:
+        for folder, _, _ in os.walk(self.folder):
+            Path(folder).chmod(mode)
 
     def close(self) -> None:
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+class Clock:
+    """The process's time of day, which can be moved: what is behind `time.time`, and that alone.
+
+    The machine's own clock is not a test's to set.
+    """
+
+    MOVED = """
+import mmap, runpy, struct, sys, time
+with open(sys.argv[1], "rb") as file:
+    by = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+seconds, nanoseconds = time.time, time.time_ns
+time.time = lambda: seconds() + struct.unpack("d", by)[0]
+time.time_ns = lambda: nanoseconds() + int(struct.unpack("d", by)[0] * 1e9)
+sys.argv = ["aimux", *sys.argv[2:]]
+runpy.run_module("aimux.cli.main", run_name="__main__", alter_sys=True)
+"""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        file.write_bytes(struct.pack("d", 0.0))
+        self.command = (sys.executable, "-c", self.MOVED, str(file))
+
+    def move(self, by: float) -> None:
+        """So many seconds from what it really is."""
+        with self._file.open("r+b", buffering=0) as file:
+            file.write(struct.pack("d", by))
 
 
 @dataclass
@@ -88,9 +137,11 @@ class World:
     sim: Simulator
     folder: Path
     disk: Disk
+    clock: Clock
     listener: socket.socket
     certificates: list[Issued]
     users: dict[str, str]
+    seed: int
     accounts: dict[str, Account] = field(default_factory=dict)
     aimux: Aimux = None  # type: ignore[assignment]  # as soon as it is started
     outputs: list[Aimux] = field(default_factory=list)
@@ -117,19 +168,20 @@ class World:
         holder = login["claudeAiOauth"] if provider == "claude" else login["tokens"]
         return str(holder["refreshToken" if provider == "claude" else "refresh_token"])
 
+    def write(self, name: str, content: bytes) -> None:
+        new = self.folder / f"{name}.new"
+        new.write_bytes(content)
+        new.chmod(0o600)
+        new.replace(self.folder / name)
+
     def certify(self, issued: Issued) -> None:
-        for name, content in {"key.pem": issued.key_pem(), "cert.pem": issued.pem}.items():
-            new = self.folder / f"{name}.new"
-            new.write_bytes(content)
-            new.chmod(0o600)
-            new.replace(self.folder / name)
+        self.write("key.pem", issued.key_pem())
+        self.write("cert.pem", issued.pem)
 
     def configure(self, **settings: Any) -> Path:
         return write_config(self.folder, self.config() | settings)
 
     def config(self) -> dict[str, Any]:
-        from aimux.simulator.demo import provider_settings
-
         return {
             "listen": "127.0.0.1:0",
             "state_dir": str(self.disk.folder),
@@ -141,7 +193,8 @@ class World:
                 "key_path": str(self.folder / "key.pem"),
             },
             "drain_timeout": "20s",
-            "request_timeout": "20s",
+            "request_timeout": f"{REQUEST_TIMEOUT}s",
+            "stream_idle_timeout": f"{IDLE_TIMEOUT}s",
             "metrics_public": True,
         }
 
@@ -150,7 +203,21 @@ class World:
     async def start(self) -> Aimux:
         """Another process on the same socket."""
         file = str(self.configure())
-        aimux = await Aimux.start(self.folder, "serve", "--config", file, listener=self.listener)
+        environ = {
+            "PYTHONHASHSEED": str(self.seed % (1 << 32)),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            # So that buffers which are free are no longer resident; by default glibc keeps them once there were many.
+            "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
+        }
+        aimux = await Aimux.start(
+            self.folder,
+            "serve",
+            "--config",
+            file,
+            command=self.clock.command,
+            environ=environ,
+            listener=self.listener,
+        )
         self.outputs.append(aimux)
         await aimux.said("listens on ")
         self.aimux = aimux
@@ -168,9 +235,22 @@ class World:
         found |= {account.api_key for account in self.sim.accounts.values() if account.api_key}
         for issued in self.certificates:
             found.add(issued.key_pem().decode().splitlines()[1])
-        for key in self.disk.folder.glob("admin.key"):
-            found.add(key.read_text().strip())
+        found.add(self.admin_key)
         return found
+
+    @property
+    def admin_key(self) -> str:
+        return (self.disk.folder / "admin.key").read_text().strip()
+
+    async def get(self, path: str, token: str = "") -> bytes:
+        """What it answers."""
+        host, port = self.listener.getsockname()
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.get(f"https://{host}:{port}{path}", ssl=False) as answer,
+        ):
+            return await answer.read()
 
     # --- what it costs --------------------------------------------------------------------------------------------
 
@@ -189,9 +269,12 @@ class World:
         return [(one.transport, one._request_in_progress) for one in connections if one.transport is not None]
 
     async def presented(self) -> bytes:
-        """The certificate that a new connection gets, in DER."""
+        """The certificate that a new connection gets, in DER; none from a process that is just killed."""
         address = self.listener.getsockname()
-        _, writer = await asyncio.open_connection(*address, ssl=self.context, server_hostname="localhost")
+        try:
+            _, writer = await asyncio.open_connection(*address, ssl=self.context, server_hostname="localhost")
+        except OSError:
+            return b""
         try:
             return bytes(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
         finally:

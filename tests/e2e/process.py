@@ -10,7 +10,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +43,7 @@ class Process:
         cls,
         folder: Path,
         *arguments: str,
+        command: Sequence[str] | None = None,
         environ: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
     ) -> Self:
@@ -53,7 +54,7 @@ class Process:
         fds = [listener.fileno()] if listener is not None else []
         process = await asyncio.create_subprocess_exec(
             *(part for fd in fds for part in (sys.executable, "-c", ACTIVATED, str(fd))),
-            *COMMAND,
+            *(command or COMMAND),
             *arguments,
             pass_fds=fds,
             cwd=folder,

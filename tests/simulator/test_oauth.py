@@ -312,6 +312,16 @@ async def test_permanent_refusals_of_openai(
     assert (await refresh(http, sim, "openai", "unknown"))[1]["error"]["code"] == "refresh_token_invalidated"
 
 
+async def test_why_a_login_became_void_is_not_forgotten(sim: Simulator, http: aiohttp.ClientSession) -> None:
+    account = sim.accounts["chatgpt"]
+    used = account.refresh_token
+    assert used
+    await refresh(http, sim, "openai", used)
+    await refresh(http, sim, "openai", used)
+    account.revoke("expired")
+    assert [family.revoked for family in account.families] == ["reused"]
+
+
 async def test_revocation(sim: Simulator, http: aiohttp.ClientSession) -> None:
     account = sim.accounts["chatgpt"]
     for token in ("unknown", account.refresh_token):

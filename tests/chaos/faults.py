@@ -1,0 +1,269 @@
+"""What goes wrong. Each leaves its excuse in the ledger, for what clients may see of it and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from aimux.simulator import Account
+
+from .clients import CLIENTS
+from .failures import MASKED, REFUSALS, SEEN
+from .ledger import Ledger
+from .world import ANCHORS, PACE, World
+
+BROKEN_CONFIGS: tuple[dict[str, object], ...] = (
+    {"users": [{"name": "x", "token": "short"}]},
+    {"listne": ":1"},
+    {"mounts": {"/x": "nobody"}},
+    {"tls": {"enabled": True, "cert_path": "/nowhere"}},
+    {"request_timeout": "soon"},
+)
+DAY = 86400.0
+AHEAD, BEHIND = (90.0, DAY, 11 * DAY), (-90.0, -DAY, -400 * DAY)
+"""By so many seconds the clock goes wrong: every access token looks expired 11 days ahead."""
+
+
+def provider_of(account: Account) -> str:
+    return "claude" if account.vendor == "anthropic" else "chatgpt"
+
+
+@dataclass
+class Faults:
+    """Each is over when it has taken effect, or when what it began may come in its own time."""
+
+    world: World
+    ledger: Ledger
+    dice: random.Random
+
+    def __post_init__(self) -> None:
+        self.victims = [account for account in self.world.accounts.values() if account.name not in ANCHORS]
+        self.logins = [account for account in self.world.accounts.values() if account.kind == "oauth"]
+        self.weak = [account for account in self.victims if account.kind == "oauth"]
+        self._certificate_dice = random.Random(self.dice.random())
+        self._pair = asyncio.Lock()
+        self._scenarios = {kind: self._turns(kind) for kind in (MASKED, tuple(SEEN), REFUSALS)}
+
+    def _turns(self, kind: tuple[str, ...]) -> list[str]:
+        return self.dice.sample(kind, len(kind))
+
+    def _draw(self, kind: tuple[str, ...]) -> str:
+        """One after the other before any comes again."""
+        if not self._scenarios[kind]:
+            self._scenarios[kind] = self._turns(kind)
+        return self._scenarios[kind].pop()
+
+    # --- upstream ---------------------------------------------------------------------------------------------------
+
+    async def fail(self) -> None:
+        """Some account fails a request, so that another one has to serve it."""
+        account = self._idle_victim()
+        if account is not None:  # one at a time: then no request can meet more than its attempts
+            scenario = self._draw(MASKED)
+            if scenario == "403:revoked" and account.vendor == "openai":
+                scenario = "401:revoked"
+            account.script(f"{scenario},{PACE}")
+            self._turn_may_end(account, scenario)
+
+    async def break_off(self) -> None:
+        account = self._idle_victim()
+        if account is not None:
+            scenario = self._draw(tuple(SEEN))
+            ends, status = SEEN[scenario]
+            account.script(f"{scenario},{PACE}")
+            self.ledger.excuse(*ends, why=scenario, provider=provider_of(account), status=status, seconds=60)
+            self._turn_may_end(account, scenario)
+
+    def _idle_victim(self) -> Account | None:
+        """One that has nothing more in store."""
+        idle = [account for account in self.victims if not len(account.script)]
+        return self.dice.choice(idle) if idle else None
+
+    def _turn_may_end(self, account: Account, scenario: str) -> None:
+        """A socket has its account for life: its turn fails, or aimux asks the client to come back."""
+        if account.vendor == "openai":
+            self.ledger.excuse("failed", "broken", "closed", why=scenario, provider="socket", seconds=60)
+
+    async def kill_upstreams(self) -> None:
+        """Connections of aimux to its upstreams, idle and busy ones."""
+        providers = json.loads(await self.world.get("/ready"))["providers"]
+        connections = self.world.upstreams()
+        killed = self.dice.sample(connections, len(connections) // 4)
+        for transport, _ in killed:
+            transport.abort()
+        busy = sum(busy for _, busy in killed)
+        self.ledger.excuse("told", "broken", why="its upstream's connection was killed", count=busy)
+        for provider, state in providers.items():
+            if state["accounts"].get("healthy", 0) < 2:  # then there is no other one to try
+                self.ledger.excuse(
+                    "failed", why="its only upstream was killed", provider=provider, status=502, count=busy
+                )
+
+    # --- credentials ------------------------------------------------------------------------------------------------
+
+    async def expire(self) -> None:
+        """Access tokens run out before their time; the 401 has to lead to one renewal."""
+        for account in self.dice.sample(self.logins, 2):
+            if self.dice.random() < 0.2 and not len(account.on_refresh):
+                account.on_refresh("no-rotation")
+            account.expire()
+
+    async def refuse(self) -> None:
+        """The token endpoint fails for a while."""
+        account = self.dice.choice(self.weak)
+        if not len(account.on_refresh):
+            account.on_refresh(self._draw(REFUSALS))
+            account.expire()
+
+    async def lose_an_answer(self) -> None:
+        """A token is rotated, and the answer with the new one gets lost; the server forgives the old one once."""
+        account = self.dice.choice(self.weak)
+        await self.settled()
+        account.on_refresh.clear()
+        account.on_refresh(self.dice.choice(["reset:0", "cut:0"]))
+        await self._forgiven([account])
+
+    async def _forgiven(self, lost: list[Account]) -> None:
+        """Until each of them has a new token in spite of its old one, which is good just once more."""
+        for account in lost:
+            self.world.sim.tokens[account.vendor].leeway += 1
+            account.expire()
+        async with asyncio.timeout(30):
+            while any(store.leeway for store in self.world.sim.tokens.values()):
+                await asyncio.sleep(0.05)
+        await self.settled()
+
+    async def new_login(self) -> None:
+        """An account's login is void, or refused for good; then somebody logs in again, with another program."""
+        account = self.dice.choice(self.weak)
+        kinds = ["void", "void", "valid", "403:disabled", "403:organization"]
+        kind = self.dice.choice(kinds if account.vendor == "anthropic" else kinds[:3])
+        if kind == "void":
+            account.revoke()
+            if account.vendor == "anthropic":
+                # The refusal of an asker's request is broken off as it asked: its words, which count, are not complete.
+                self.ledger.excuse("told", "broken", why="half a refusal", provider="claude", status=403, count=3)
+        elif kind != "valid":
+            account.script.clear()
+            account.script.always = kind
+        if kind != "valid":
+            await asyncio.sleep(1)
+        account.script.clear()
+        account.on_refresh.clear()
+        self.world.sim.tokens[account.vendor].login(account, account.family.client_id)
+        self.world.put(account)
+
+    async def settled(self) -> None:
+        """Until every credential lies on the disk as it was issued last. Raises TimeoutError."""
+        async with asyncio.timeout(30):
+            for account in self.logins:
+                while self.world.saved(account) != account.refresh_token:
+                    await asyncio.sleep(0.05)
+
+    # --- the disk and the clock -------------------------------------------------------------------------------------
+
+    async def disk_full(self) -> None:
+        self.world.disk.fill(self.world.pid)
+        try:
+            await self._renewals_meanwhile()
+        finally:
+            self.world.disk.empty(self.world.pid)
+
+    async def read_only(self) -> None:
+        self.world.disk.lock()
+        try:
+            await self._renewals_meanwhile()
+        finally:
+            self.world.disk.unlock()
+
+    async def _renewals_meanwhile(self) -> None:
+        self.dice.choice(self.weak).expire()
+        await asyncio.sleep(1.5)
+
+    async def move_the_clock(self) -> None:
+        """It is ahead, then behind, while limits are hit and renewals fail; what came of that ends with it."""
+        for account in self.victims:
+            account.script.clear()
+        try:
+            for moves in (AHEAD, BEHIND):
+                self.world.clock.move(self.dice.choice(moves))
+                self.dice.choice(self.victims).script(f"429:1,{PACE}")
+                await self.refuse()
+                await asyncio.sleep(1.5)
+                for account in self.victims:
+                    account.script.clear()
+                    account.on_refresh.clear()
+        finally:
+            self.world.clock.move(0.0)
+
+    # --- the process ------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Another process; none starts with half a pair of key and certificate."""
+        async with self._pair:
+            await self.world.start()
+
+    async def good_reload(self) -> None:
+        self.world.configure(
+            log_level=self.dice.choice(["debug", "info"]), log_format=self.dice.choice(["text", "json"])
+        )
+        await self._reload("the configuration was taken again")
+
+    async def bad_reload(self) -> None:
+        if self.dice.random() < 0.2:
+            (self.world.folder / "config.json").write_text('{"users": [')
+        else:
+            self.world.configure(**self.dice.choice(BROKEN_CONFIGS))
+        await self._reload("the old one stays")
+
+    async def _reload(self, says: str) -> None:
+        aimux = self.world.aimux
+        said = aimux.output.count(says)
+        aimux.process.send_signal(signal.SIGHUP)
+        await aimux.until(lambda: aimux.output.count(says) > said)
+
+    async def new_certificate(self) -> None:
+        """One of two, renewed in place, its key a while before; who connects from then on gets it."""
+        self.world.certificates.reverse()
+        issued = self.world.certificates[0]
+        async with self._pair:
+            self.world.write("key.pem", issued.key_pem())
+            await asyncio.sleep(self._certificate_dice.uniform(0, 3))
+            self.world.certify(issued)
+        async with asyncio.timeout(60):
+            while await self.world.presented() != issued.certificate.public_bytes(Encoding.DER):
+                await asyncio.sleep(0.2)
+
+    async def restart(self) -> None:
+        """A second process on the same socket, then SIGTERM to the first, or the other way round as systemd does it:
+        no HTTP request may notice."""
+        old = self.world.aimux
+        overlapping = self.dice.random() < 0.5
+        if overlapping:
+            await self.settled()  # the second process reads what the first one has written
+            await self._start()
+        sockets = sum(entry.kind == "socket" for entry in self.ledger.open.values())
+        self.ledger.excuse("closed", why="a restart", provider="socket", count=sockets + CLIENTS, seconds=25)
+        self.ledger.excuse("failed", why="a restart", provider="socket", status=503, count=CLIENTS, seconds=25)
+        # A server may close between two requests, just when the next one is sent (RFC 9112, 9.3.1): it is sent again.
+        self.ledger.excuse("unanswered", why="a restart", count=CLIENTS, seconds=3)
+        await self.world.stop(old)
+        if not overlapping:
+            await self._start()
+
+    async def kill(self) -> None:
+        """SIGKILL, at any moment but one in which a credential could be nowhere but in the process."""
+        await self.settled()
+        self.ledger.excuse("told", "broken", why="SIGKILL", count=len(self.ledger.open), seconds=0.5)
+        self.ledger.excuse("unanswered", "unconnected", why="SIGKILL", count=CLIENTS)
+        await self.world.aimux.stop(signal.SIGKILL)
+        await asyncio.sleep(0.2)  # what it had sent reaches the token endpoints
+        # An answer with a new token may have died with the process: no design can help that.
+        lost = [account for account in self.logins if self.world.saved(account) != account.refresh_token]
+        await self._start()
+        await self._forgiven(lost)
