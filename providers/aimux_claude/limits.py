@@ -29,6 +29,7 @@ _STATUS = {"allowed": "allowed", "allowed_warning": "warning", "rejected": "reje
 _LENGTH = re.compile(r"(\d{1,3})([hd])")
 _SECONDS = {"h": 3600.0, "d": 86400.0}
 _NO_CREDIT_RECHECK = 900.0
+_LONGEST = 31 * 86400.0
 
 # Whole messages, because Anthropic quotes what the client sent: a body with the key "This organization has been
 # disabled" is answered `This organization has been disabled: Extra inputs are not permitted`. No client may park an
@@ -145,10 +146,10 @@ def _limited(headers: Headers, message: str, model: str) -> Verdict:
         return Verdict(Action.COOL_DOWN, f"the {names} limit is reached", until=max(resets), model=scoped)
     wait = retry_after(headers)
     if wait is not None:
-        return Verdict(Action.COOL_DOWN, "rate limited", until=now + wait)
+        return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
     reset = read_time(headers.get(_UNIFIED + "reset")) or _api_reset(headers)
     if reset is not None and reset > now:
-        return Verdict(Action.COOL_DOWN, "rate limited", until=reset)
+        return Verdict(Action.COOL_DOWN, "rate limited", until=min(reset, now + _LONGEST))
     return RELAY
 
 
