@@ -48,6 +48,8 @@ class ServerTLS:
         self._files = files
         self._seen = _signature(files)
         self._pair = _load(files)
+        self._problem = ""
+        """Why what lies in the files was not taken."""
         self._renewal_tried = time.time()
         self._warned = 0.0
         self._warn(time.time())
@@ -78,9 +80,11 @@ class ServerTLS:
         try:
             pair = _load(files)
         except TLSError as error:
-            log.error("the old TLS certificate stays in use: %s", error)
+            if str(error) != self._problem:
+                log.error("the old TLS certificate stays in use: %s", error)
+            self._problem = str(error)
             return False
-        self._files, self._seen = files, seen
+        self._files, self._seen, self._problem = files, seen, ""
         if pair.fingerprint != self._pair.fingerprint:
             log.info("new TLS certificate, SHA-256 %s", pair.fingerprint)
             self._warned = 0.0
@@ -92,14 +96,16 @@ class ServerTLS:
         """Until cancelled: take a changed pair, renew a self-signed one, warn once a day before the end.
 
         Certificate and key are two files and may change one after the other, so a change is taken once it has
-        stood still for `interval` seconds; a bad pair is reported once.
+        stood still for `interval` seconds. A bad pair is reported once, and tried again: it may only have been too
+        early for it, by this machine's clock, or too late.
         """
         before = self._seen
         while True:
             await asyncio.sleep(interval)
             now = time.time()
             current = _signature(self._files)
-            if (current != self._seen and current == before) or self._renewal_due(now):
+            due = current == before and (current != self._seen or self._problem)
+            if due or self._renewal_due(now):
                 self._renewal_tried = now
                 self.reload()
             before = current

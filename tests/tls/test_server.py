@@ -155,6 +155,22 @@ async def test_a_bad_pair_is_reported_once_and_the_old_one_stays(
     assert len(errors()) == 2
 
 
+async def test_a_pair_is_taken_as_soon_as_the_clock_allows_it(
+    files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.issue(Issued("old"))
+    tls = ServerTLS(TLSFiles(files.cert, files.key))
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() - 400 * DAY.total_seconds())
+        async with watched(tls):
+            new = files.issue(Issued("new"))
+            await until(lambda: "is valid from" in caplog.text)
+            patch.undo()
+            await until(lambda: tls.fingerprint == new.fingerprint)
+    assert caplog.text.count("is valid from") == 1
+
+
 async def test_links_that_are_swapped_as_kubernetes_does(tmp_path: Path) -> None:
     issued = [Issued("first"), Issued("second")]
     for number, one in enumerate(issued):
