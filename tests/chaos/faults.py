@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -24,6 +25,8 @@ BROKEN_CONFIGS: tuple[dict[str, object], ...] = (
     {"tls": {"enabled": True, "cert_path": "/nowhere"}},
     {"request_timeout": "soon"},
 )
+LOGINS = ("void", "void", "valid", "403:disabled", "403:organization")
+"""What is wrong with an account before somebody logs in again."""
 DAY = 86400.0
 AHEAD, BEHIND = (90.0, DAY, 11 * DAY), (-90.0, -DAY, -400 * DAY)
 """By so many seconds the clock goes wrong: every access token looks expired 11 days ahead."""
@@ -47,7 +50,7 @@ class Faults:
         self.weak = [account for account in self.victims if account.kind == "oauth"]
         self._certificate_dice = random.Random(self.dice.random())
         self._pair = asyncio.Lock()
-        self._scenarios = {kind: self._turns(kind) for kind in (MASKED, tuple(SEEN), REFUSALS)}
+        self._scenarios = {kind: self._turns(kind) for kind in (MASKED, tuple(SEEN), REFUSALS, LOGINS)}
 
     def _turns(self, kind: tuple[str, ...]) -> list[str]:
         return self.dice.sample(kind, len(kind))
@@ -141,8 +144,9 @@ class Faults:
     async def new_login(self) -> None:
         """An account's login is void, or refused for good; then somebody logs in again, with another program."""
         account = self.dice.choice(self.weak)
-        kinds = ["void", "void", "valid", "403:disabled", "403:organization"]
-        kind = self.dice.choice(kinds if account.vendor == "anthropic" else kinds[:3])
+        kind = self._draw(LOGINS)
+        if kind.startswith("403") and account.vendor == "openai":
+            kind = "void"
         if kind == "void":
             account.revoke()
             if account.vendor == "anthropic":
@@ -152,11 +156,20 @@ class Faults:
             account.script.clear()
             account.script.always = kind
         if kind != "valid":
-            await asyncio.sleep(1)
+            await self._noticed(account)
         account.script.clear()
         account.on_refresh.clear()
         self.world.sim.tokens[account.vendor].login(account, account.family.client_id)
         self.world.put(account)
+
+    async def _noticed(self, account: Account) -> None:
+        """Until the account is parked. One that cools down is not asked for a while, and then it need not be."""
+        instance = provider_of(account)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                path = f"/api/v1/accounts/{instance}/{account.name}"
+                while b'"parked"' not in await self.world.get(path, self.world.admin_key):
+                    await asyncio.sleep(0.1)
 
     async def settled(self) -> None:
         """Until every credential lies on the disk as it was issued last. Raises TimeoutError."""
@@ -168,22 +181,23 @@ class Faults:
     # --- the disk and the clock -------------------------------------------------------------------------------------
 
     async def disk_full(self) -> None:
+        """What is renewed meanwhile is served from memory, and saved when there is room again."""
         self.world.disk.fill(self.world.pid)
         try:
-            await self._renewals_meanwhile()
+            for account in self.logins:
+                account.expire()
+            await asyncio.sleep(1.5)
         finally:
             self.world.disk.empty(self.world.pid)
 
     async def read_only(self) -> None:
+        """What can't be saved isn't renewed: the account has to wait."""
         self.world.disk.lock()
         try:
-            await self._renewals_meanwhile()
+            self.dice.choice(self.weak).expire()
+            await asyncio.sleep(1.5)
         finally:
             self.world.disk.unlock()
-
-    async def _renewals_meanwhile(self) -> None:
-        self.dice.choice(self.weak).expire()
-        await asyncio.sleep(1.5)
 
     async def move_the_clock(self) -> None:
         """It is ahead, then behind, while limits are hit and renewals fail; what came of that ends with it."""
@@ -192,7 +206,9 @@ class Faults:
         try:
             for moves in (AHEAD, BEHIND):
                 self.world.clock.move(self.dice.choice(moves))
-                self.dice.choice(self.victims).script(f"429:1,{PACE}")
+                for account in self.victims:
+                    account.script(f"429:1,{PACE}")
+                    self._turn_may_end(account, "429:1")
                 await self.refuse()
                 await asyncio.sleep(1.5)
                 for account in self.victims:

@@ -31,7 +31,7 @@ from .scheduler import Scheduler
 from .world import ACCOUNTS, PACE, Clock, Disk, World, listening
 
 SECONDS = float(os.environ.get("AIMUX_CHAOS", "60"))
-"""About so long it takes: a tenth without any fault, six tenths with them, another tenth without; starts and ends."""
+"""About so long it takes: a tenth without any fault, half of it with them, another tenth without; starts and ends."""
 SEED = int(os.environ.get("AIMUX_CHAOS_SEED") or 0) or random.SystemRandom().randrange(1, 1 << 31)
 MORE_MEMORY = 24 << 20
 """What a process that went through faults may hold more than one that went through none."""
@@ -223,7 +223,7 @@ async def run(folder: Path) -> Outcome:
                 await asyncio.sleep(SECONDS / 10)
             before = await at_rest(made)
             async with crowd(door, dice):
-                await scheduler.run(SECONDS * 6 / 10)
+                await scheduler.run(SECONDS / 2)
             await ready(made)
             await faults.settled()
             async with crowd(door, dice):
