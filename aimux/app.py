@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -242,6 +243,10 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
     loop.add_signal_handler(signal.SIGINT, end)
     loop.add_signal_handler(signal.SIGHUP, reloads.set)
     await app.start()  # only now: whoever hears that it is ready may send a signal at once
+    # What is there now stays, and a request leaves no cycles: looking for them after each 700 objects costs a small
+    # request 3 % of its instructions.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     announce(app)
     app.made_key = None
     try:

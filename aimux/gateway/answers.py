@@ -69,12 +69,19 @@ class ClientSink:
         self._transport = transport
         self._error_event = error_event
         self.tap = tap
-        self.observe = tap.feed if tap is not None else None
+        self.observe = tap.feed if tap is not None else _unseen
 
     def write(self, data: bytes) -> None:
         # A client that has just left: uvloop's transport raises before connection_lost is called.
         if not self._transport.is_closing():
             self._transport.write(data)
+
+    def direct(self) -> tuple[Callable[[bytes], object], Callable[[bytes], object]]:
+        return self._transport.write, self.observe if self.tap is None else self.tap.direct()
+
+    def fault(self, error: Exception) -> None:
+        if self.tap is not None and not self._transport.is_closing():
+            self.tap.drop(error)
 
     def complete(self) -> bytes | None:
         tap = self.tap
@@ -159,3 +166,7 @@ def redirected(name: str, head: ResponseHead) -> GatewayError:
         "if it has moved, set the provider's base_url to where it is now.",
         retry=False,
     )
+
+
+def _unseen(payload: bytes) -> None:
+    """Nobody wants to see it."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from aimux.plugin.codings import DecodeError, Decoder, decoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aimux.plugin.meters import Meter
 
 log = logging.getLogger("aimux.metering")
@@ -29,7 +31,7 @@ class Tap:
             try:
                 self._decoder = decoder(coding)
             except DecodeError as error:
-                self._drop(error)
+                self.drop(error)
 
     def feed(self, payload: bytes) -> None:
         meter = self._meter
@@ -40,7 +42,11 @@ class Tap:
                 payload = self._decoder.decode(payload)
             meter.feed(payload)
         except Exception as error:  # a meter's fault must not reach the stream
-            self._drop(error)
+            self.drop(error)
+
+    def direct(self) -> Callable[[bytes], object]:
+        """What `feed` comes down to, less its guard."""
+        return self.feed if self._meter is None or self._decoder is not None else self._meter.feed
 
     def end(self) -> None:
         """The payload is over."""
@@ -51,7 +57,7 @@ class Tap:
             self.torn = meter.torn
             meter.end()
         except Exception as error:  # as above
-            self._drop(error)
+            self.drop(error)
         else:
             self.truncated = not meter.complete
 
@@ -60,6 +66,7 @@ class Tap:
         """The protocol's own last event was seen."""
         return self._meter is not None and self._meter.complete
 
-    def _drop(self, error: Exception) -> None:
+    def drop(self, error: Exception) -> None:
+        """Stop metering: the meter failed."""
         self._meter = None
         log.warning("usage of a %s answer can't be read: %s: %s", self._name, type(error).__name__, error)

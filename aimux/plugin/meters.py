@@ -105,8 +105,8 @@ class SSEMeter(Meter):
             data = b"".join(self._tail)
             self._tail.clear()
             self._tail_size = 0
-        end = data.rfind(b"\n") + 1
-        if end != len(data):
+        if data[-1:] != b"\n":
+            end = data.rfind(b"\n") + 1
             self._keep(data[end:])
             data = data[:end]
         for search in self._searches:

@@ -34,9 +34,14 @@ class Sink(Protocol):
     def write(self, data: bytes) -> None:
         """Hand bytes to the client's transport; it may be closed already."""
 
-    @property
-    def observe(self) -> Callable[[bytes], None] | None:
+    def observe(self, payload: bytes) -> None:
         """Sees a copy of the payload, after it was written. Must not raise."""
+
+    def direct(self) -> tuple[Callable[[bytes], object], Callable[[bytes], object]]:
+        """The same two, as short as they can be: what they raise is given to `fault`."""
+
+    def fault(self, error: Exception) -> None:
+        """What one of the direct ones raised; from then on `observe` is called."""
 
     def complete(self) -> bytes | None:
         """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
@@ -70,6 +75,10 @@ class Exchange:
     _waiter: asyncio.Future[None] | None = None
     _held_size = 0
     _sink: Sink | None = None
+    _chunks: Chunked | None = None
+    """The framer of a body that streams as it comes, with what takes it and what sees it."""
+    _write: Callable[[bytes], object]
+    _observe: Callable[[bytes], object]
     # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
     # our own are framed behind those already sent.
     _reframe: Callable[[Sequence[bytes]], bytes] | None = None
@@ -145,6 +154,19 @@ class Exchange:
     def received(self, data: bytes) -> None:
         """Called by the connection with each packet."""
         self.progress += len(data)
+        chunks = self._chunks
+        if chunks is not None and (payload := chunks.single(data)) is not None:
+            # An event of a stream: what follows here is what a turn costs.
+            self.bytes_out += len(data)
+            try:
+                self._write(data)
+                self._observe(payload)
+            except Exception as error:
+                sink = self._sink
+                assert sink is not None
+                sink.fault(error)
+                self._observe = sink.observe
+            return
         try:
             if self._framer is None:
                 self._read_head(data)
@@ -189,9 +211,8 @@ class Exchange:
         elif forward:
             self.bytes_out += len(forward)
             sink.write(forward)
-            if (observe := sink.observe) is not None:
-                for piece in payload:
-                    observe(piece)
+            for piece in payload:
+                sink.observe(piece)
 
     def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
         assert self._framer is not None
@@ -206,9 +227,8 @@ class Exchange:
 
     def _write_last(self, sink: Sink, forward: bytes, payload: Sequence[bytes]) -> None:
         """The sink sees the last packet before it is written: only then can it tell whether the answer is whole."""
-        if sink.observe is not None:
-            for piece in payload:
-                sink.observe(piece)
+        for piece in payload:
+            sink.observe(piece)
         cut = sink.complete()
         if cut is None:
             forward += self._end
@@ -326,13 +346,15 @@ class Exchange:
             return self._error
         self.bytes_out += len(head) + len(body)
         sink.write(head + body)
-        if sink.observe is not None:
-            for piece in payload:
-                sink.observe(piece)
+        for piece in payload:
+            sink.observe(piece)
         if self._error is not None:
             self._write_farewell(sink, self._error)
             return self._error
         self._sink = sink
+        if isinstance(self._framer, Chunked) and self._reframe is None:
+            self._chunks = self._framer
+            self._write, self._observe = sink.direct()
         self._read(not paused)
         try:
             while not self._ended:

@@ -138,15 +138,19 @@ class Chunked(Framer):
         self._left = 0
         self._trailing = False
 
-    def feed(self, data: bytes) -> tuple[bytes, Pieces]:
-        # An upstream that flushes each event sends exactly one chunk a packet: 0.4 µs against 1.5 for the general way.
-        if not self._left and not self._held:
-            end = data.find(b"\r\n", 1, 18)
-            if end > 0 and (size := _sizes[data[:end]]) and len(data) == end + size + 4 and data.endswith(b"\r\n"):
-                return data, (data[end + 2 : -2],)
-        return self._general(data)
+    def single(self, data: bytes) -> bytes | None:
+        """The payload of a packet that is exactly one chunk, where one begins; else None, and `feed` has to read it.
 
-    def _general(self, data: bytes) -> tuple[bytes, Pieces]:
+        An upstream that flushes each event sends such packets: 0.4 µs against 1.5 for `feed`.
+        """
+        if self._left or self._held:
+            return None
+        end = data.find(b"\r\n", 1, 18)
+        if end > 0 and (size := _sizes[data[:end]]) and len(data) == end + size + 4 and data[-2:] == b"\r\n":
+            return data[end + 2 : -2]
+        return None
+
+    def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         if self._trailing:
             self._read_trailers(data)
             return b"", ()

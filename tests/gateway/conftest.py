@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -41,9 +41,11 @@ Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 
 class StreamMeter(SSEMeter):
-    needles = (b'"done"', b'"tokens"')
+    needles: ClassVar[tuple[bytes, ...]] = (b'"done"', b'"tokens"', b'"faulty"')
 
     def read(self, event: dict[str, Any]) -> None:
+        if "faulty" in event:
+            raise RuntimeError("a meter's fault")
         self.usage.output_tokens = event.get("tokens", self.usage.output_tokens)
         self.complete = self.complete or "done" in event
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 
+from aimux.config import User
+from aimux.gateway import Authentication
 from aimux.relay.framing import chunk
 
 from .conftest import SECRET, TOKEN, Start, Upstream, request
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b'data: {"text":"hi"}\n\n'
+OTHER = User.model_validate({"name": "other", "token": "another-token-0123456789"})
 DONE = b'data: {"done":1,"tokens":7}\n\n'
 
 
@@ -108,6 +112,58 @@ async def test_a_stream_in_tiny_pieces_arrives_whole(start: Start, upstream: Ups
     answer = await aimux.send(request())
     assert answer.endswith(body_of(whole))
     assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+async def test_a_meters_fault_in_mid_stream_costs_the_usage_and_nothing_else(start: Start, upstream: Upstream) -> None:
+    events = [EVENT, b'data: {"faulty":1}\n\n', EVENT, EVENT]
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE)
+        for event in events:
+            writer.write(chunk(event))
+            await writer.drain()
+            await asyncio.sleep(0.01)  # a packet each
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request())
+    assert body_of(answer) == b"".join(chunk(event) for event in events) + b"0\r\n\r\n"
+    assert aimux.log.count("a meter's fault") == 1
+    assert "status=200" in aimux.log
+    assert "tokens=0+0+0/0" in aimux.log
+
+
+async def test_requests_on_one_connection_go_up_each_with_its_own_head(start: Start, upstream: Upstream) -> None:
+    """The second is recognized by its head, and the third differs from it."""
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    bodies = [b'{"model":"m"}', b'{"model":"m","longer":true}', b"{}"]
+    for body, more in zip(bodies, ["", "", "X-Third: 3\r\n"], strict=True):
+        writer.write(request(body=body, headers=more, close=False))
+        assert (await reader.readuntil(b"\r\n\r\n{}")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    assert [sent.partition(b"\r\n\r\n")[2] for sent in upstream.requests] == bodies
+    lengths = [
+        b"\r\nContent-Length: %d\r\n" % len(body) in sent for body, sent in zip(bodies, upstream.requests, strict=True)
+    ]
+    assert lengths == [True] * 3
+    assert [b"X-Third: 3" in sent for sent in upstream.requests] == [False, False, True]
+    assert all(SECRET.encode() in sent and TOKEN.encode() not in sent for sent in upstream.requests)
+
+
+async def test_a_token_that_was_taken_away_does_not_go_on_with_its_connection(start: Start, upstream: Upstream) -> None:
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(request(close=False))
+    assert (await reader.readuntil(b"\r\n\r\n{}")).startswith(b"HTTP/1.1 200 ")
+    setup = aimux.app.gateway.setup
+    aimux.app.gateway.setup = replace(setup, authentication=Authentication([OTHER], allow_anonymous=False))
+    writer.write(request(close=True))
+    assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+    assert len(upstream.requests) == 1
 
 
 async def test_an_upstream_that_dies_in_mid_stream_ends_with_an_error_event_and_no_clean_end(
