@@ -91,7 +91,9 @@ async def test_a_token_in_every_form(seat: Seat, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "secret"), [("x-api-key: ", KEY), ("authorization: Bearer ", KEY), ("authorization: Bearer ", LOGIN)]
+    ("field", "secret"),
+    [("x-api-key: ", KEY), ("authorization: Bearer ", KEY), ("authorization: Bearer ", LOGIN)],
+    ids=["key", "key as bearer", "login"],
 )
 async def test_the_vendors_own_credential_is_refused_with_advice_and_not_logged(
     seat: Seat, field: str, secret: str

@@ -24,7 +24,7 @@ from tests.e2e.process import Aimux
 from tests.tools import ROOT, lacking
 
 CACHE = ROOT / ".cache" / "clients"
-SEATS = [f"seat{number}" for number in range(100)]
+SEATS = [f"seat{number}" for number in range(150)]
 KEY_SEATS = [f"key-seat{number}" for number in range(20)]
 """Those whose OpenAI account is an API key, which serves more than Codex."""
 
