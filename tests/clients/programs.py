@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from tests.clients.world import Ran, Seat, client, run
@@ -73,10 +74,10 @@ def leaks(seat: Seat, secret: str) -> bool:
 
     Credential files are left out: they hold the accounts' own tokens, whose beginnings look the same.
     """
-    state = seat.world.folder / "state"
-    files = [
-        path for path in state.rglob("*") if path.is_file() and path.name not in {".credentials.json", "auth.json"}
-    ]
-    texts = [seat.world.aimux.output, *(path.read_bytes().decode("latin-1") for path in files)]
+    texts = [seat.world.aimux.output]
+    for path in (seat.world.folder / "state").rglob("*"):
+        if path.is_file() and path.name not in {".credentials.json", "auth.json"}:
+            with contextlib.suppress(FileNotFoundError):  # one that was written under another name, and is in its place
+                texts.append(path.read_bytes().decode("latin-1"))
     pieces = [secret[at : at + 16] for at in range(8, len(secret) - 16, 8)]
     return any(piece in text for piece in pieces for text in texts)
