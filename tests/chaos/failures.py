@@ -24,6 +24,8 @@ MASKED = (
     "stale",
 )
 """Failures of one account that no client has to notice."""
+REFUSED = {"401": "401", "403:revoked": "401:revoked"}
+"""Those that are about the access token, and what OpenAI says in their place."""
 SEEN: dict[str, tuple[tuple[str, ...], int | None]] = {
     # The upstream dies when the client has bytes already. Of a message that is no stream no event can tell.
     "reset:2": (("told", "broken"), 200),

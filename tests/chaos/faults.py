@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import signal
+import time
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from aimux.simulator import Account
 
 from .clients import CLIENTS
-from .failures import MASKED, REFUSALS, SEEN
+from .failures import MASKED, REFUSALS, REFUSED, SEEN
 from .ledger import Ledger
 from .world import ANCHORS, PACE, World
 
@@ -68,8 +69,10 @@ class Faults:
         account = self._idle_victim()
         if account is not None:  # one at a time: then no request can meet more than its attempts
             scenario = self._draw(MASKED)
-            if scenario == "403:revoked" and account.vendor == "openai":
-                scenario = "401:revoked"
+            if scenario in REFUSED:
+                if account.expires_at <= time.time():
+                    return  # a token that is refused anew after its renewal parks the account, and rightly so
+                scenario = REFUSED[scenario] if account.vendor == "openai" else scenario
             account.script(f"{scenario},{PACE}")
             self._turn_may_end(account, scenario)
 
@@ -109,19 +112,24 @@ class Faults:
 
     # --- credentials ------------------------------------------------------------------------------------------------
 
+    def _expire(self, account: Account) -> None:
+        """Its access tokens run out before their time, and no refusal is in store for the next one."""
+        account.script.clear()
+        account.expire()
+
     async def expire(self) -> None:
-        """Access tokens run out before their time; the 401 has to lead to one renewal."""
+        """The 401 has to lead to one renewal."""
         for account in self.dice.sample(self.logins, 2):
             if self.dice.random() < 0.2 and not len(account.on_refresh):
                 account.on_refresh("no-rotation")
-            account.expire()
+            self._expire(account)
 
     async def refuse(self) -> None:
         """The token endpoint fails for a while."""
         account = self.dice.choice(self.weak)
         if not len(account.on_refresh):
             account.on_refresh(self._draw(REFUSALS))
-            account.expire()
+            self._expire(account)
 
     async def lose_an_answer(self) -> None:
         """A token is rotated, and the answer with the new one gets lost; the server forgives the old one once."""
@@ -135,7 +143,7 @@ class Faults:
         """Until each of them has a new token in spite of its old one, which is good just once more."""
         for account in lost:
             self.world.sim.tokens[account.vendor].leeway += 1
-            account.expire()
+            self._expire(account)
         async with asyncio.timeout(30):
             while any(store.leeway for store in self.world.sim.tokens.values()):
                 await asyncio.sleep(0.05)
@@ -185,7 +193,7 @@ class Faults:
         self.world.disk.fill(self.world.pid)
         try:
             for account in self.logins:
-                account.expire()
+                self._expire(account)
             await asyncio.sleep(1.5)
         finally:
             self.world.disk.empty(self.world.pid)
@@ -194,7 +202,7 @@ class Faults:
         """What can't be saved isn't renewed: the account has to wait."""
         self.world.disk.lock()
         try:
-            self.dice.choice(self.weak).expire()
+            self._expire(self.dice.choice(self.weak))
             await asyncio.sleep(1.5)
         finally:
             self.world.disk.unlock()
