@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import process, traffic
+from bench.certificate import make_certificate
 from bench.contenders import CONTENDERS, Contender, Unavailable
 from bench.report import Results, table, write_readme
 
@@ -78,12 +79,14 @@ def first_answer(port: int, prefix: str, server: subprocess.Popen[bytes]) -> Non
     raise Unavailable(f"did not serve within 30 s, last answer {answer[:300]!r}")
 
 
-def start(contender: Contender, home: Path, upstream: str) -> tuple[subprocess.Popen[bytes], int, float]:
+def start(
+    contender: Contender, home: Path, upstream: str, environ: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], int, float]:
     """Start it, and wait until it has served a request: the process, its port, and the seconds that it took."""
     port = free_port()
     command = contender.command(home, port, upstream)
     began = time.perf_counter()
-    server = process.start(command, process.CONTENDER_CORE, home / "output.log", dict(contender.environ))
+    server = process.start(command, process.CONTENDER_CORE, home / "output.log", dict(contender.environ) | environ)
     try:
         first_answer(port, contender.prefix, server)
     except BaseException:
@@ -145,11 +148,13 @@ def measure(kind: str, pid: int | None, port: int, prefix: str, plan: Plan) -> d
 
 def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
     results = Results(defaultdict(lambda: defaultdict(list)), {}, {})
-    upstream_port = free_port()
-    upstream_url = f"http://127.0.0.1:{upstream_port}"
+    upstream_port, tls_port = free_port(), free_port()
+    certificate = make_certificate(folder)
     with contextlib.ExitStack() as stack:
         upstream = process.start(
-            [sys.executable, "-m", "bench.upstream", str(upstream_port)], process.UPSTREAM_CORE, folder / "upstream.log"
+            [sys.executable, "-m", "bench.upstream", str(upstream_port), str(tls_port), str(certificate)],
+            process.UPSTREAM_CORE,
+            folder / "upstream.log",
         )
         stack.callback(process.stop, upstream)
         first_answer(upstream_port, "", upstream)
@@ -159,7 +164,9 @@ def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
             home.mkdir()
             try:
                 for attempt in range(plan.starts):
-                    server, port, seconds = start(contender, home, upstream_url)
+                    url = f"https://127.0.0.1:{tls_port}" if contender.tls else f"http://127.0.0.1:{upstream_port}"
+                    trusted = {"SSL_CERT_FILE": str(certificate)} if contender.tls else {}
+                    server, port, seconds = start(contender, home, url, trusted)
                     results.values[contender.name]["start"].append(seconds)
                     if attempt < plan.starts - 1:
                         process.stop(server)

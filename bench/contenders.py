@@ -23,7 +23,9 @@ MODELS = (
     "models:\n  other-name: {provider: claude, model: some-other}\n  some-*: {provider: claude}\n"
     "  /no-.*-match/: {provider: claude}\n  default: {provider: claude}\n"
 )
+PYTHON = f"Python {sys.version.split()[0]}"
 ALL_KINDS = ("small", "turn", "short", "latency", "hold")
+TURNS = ("small", "turn", "short")
 
 
 class Unavailable(Exception):
@@ -41,6 +43,8 @@ class Contender:
     prefix: str = ""
     kinds: tuple[str, ...] = ALL_KINDS
     environ: tuple[tuple[str, str], ...] = ()
+    tls: bool = False
+    """It reaches the upstream over TLS."""
 
 
 def _output(*command: str) -> str:
@@ -61,14 +65,18 @@ def _nginx(folder: Path, port: int, upstream: str) -> list[str]:
         f"http {{\n{temporary}"
         f"  access_log {folder}/access.log;\n"
         "  client_max_body_size 64m;\n  client_body_buffer_size 64k;\n"
-        f"  upstream fake {{\n    server {upstream.removeprefix('http://')};\n"
+        f"  upstream fake {{\n    server {upstream.partition('://')[2]};\n"
         "    keepalive 2048;\n    keepalive_requests 1000000000;\n  }\n"
         f"  server {{\n    listen 127.0.0.1:{port} backlog=4096;\n    keepalive_requests 1000000000;\n"
-        "    location / {\n      proxy_pass http://fake;\n      proxy_http_version 1.1;\n"
+        f"    location / {{\n      proxy_pass {upstream.partition(':')[0]}://fake;\n      proxy_http_version 1.1;\n"
         '      proxy_set_header Connection "";\n      proxy_buffering off;\n      proxy_read_timeout 600s;\n'
         "    }\n  }\n}\n"
     )
     return [program, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+
+
+def _nginx_version() -> str:
+    return _output(shutil.which("nginx") or "/usr/sbin/nginx", "-v").split()[-1]
 
 
 def _go(folder: Path, port: int, upstream: str) -> list[str]:
@@ -139,20 +147,22 @@ def _aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str
 
 
 def _aimux_version() -> str:
-    return f"aimux {_output(str(Path(sys.executable).with_name('aimux')), '--version').split()[-1]}"
+    return f"aimux {_output(str(Path(sys.executable).with_name('aimux')), '--version').split()[-1]} on {PYTHON}"
 
 
 def _python_version(package: str) -> Callable[[], str]:
     from importlib.metadata import version
 
-    return lambda: f"{package} {version(package)} on Python {sys.version.split()[0]}"
+    return lambda: f"{package} {version(package)} on {PYTHON}"
 
 
 CONTENDERS = (
-    Contender("nginx", _nginx, lambda: _output(shutil.which("nginx") or "/usr/sbin/nginx", "-v").split()[-1]),
+    Contender("nginx", _nginx, _nginx_version),
     Contender("aimux", _aimux(1), _aimux_version, prefix="/claude"),
     Contender("aimux, 10,000 users", _aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency")),
     Contender("aimux, 20 accounts and models", _aimux(1, 20), _aimux_version, prefix="/claude"),
+    Contender("nginx, TLS upstream", _nginx, _nginx_version, kinds=TURNS, tls=True),
+    Contender("aimux, TLS upstream", _aimux(1), _aimux_version, prefix="/claude", kinds=TURNS, tls=True),
     Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),)),
     Contender("aiohttp server + client", _aiohttp, _python_version("aiohttp")),
 )

@@ -80,6 +80,10 @@ def _ratios(results: Results) -> list[str]:
         ]
         if parts:
             lines.append(f"{what} costs aimux {', '.join(parts)}.")
+    for kind, what in (("turn", "a real turn"), ("small", "a small request")):
+        ours, theirs = (results.median(f"{name}, TLS upstream", kind) for name in ("aimux", "nginx"))
+        if ours and theirs:
+            lines.append(f"With TLS to the upstream {what} costs aimux {ours / theirs:.2f}× nginx.")
     one, many = results.median("aimux", "small"), results.median("aimux, 10,000 users", "small")
     if one and many:
         lines.append(f"With 10,000 users a small request costs {many / one:.2f}× what it costs with one.")

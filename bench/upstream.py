@@ -1,9 +1,10 @@
-"""The upstream: asyncio protocols with every byte made beforehand. `python -m bench.upstream PORT`."""
+"""The upstream: asyncio protocols with every byte made beforehand. `python -m bench.upstream PORT [TLS_PORT PEM]`."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import sys
 from typing import cast
 
@@ -73,9 +74,13 @@ class Upstream(asyncio.Protocol):
             del self.streaming[self]
 
 
-async def main(port: int) -> None:
+async def main(port: int, tls_port: int | None = None, certificate: str = "") -> None:
     loop = asyncio.get_running_loop()
     await loop.create_server(Upstream, "127.0.0.1", port, backlog=4096)
+    if tls_port is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        await loop.create_server(Upstream, "127.0.0.1", tls_port, backlog=4096, ssl=context)
     due = loop.time()
     while True:
         due = max(due + traffic.TICK, loop.time())
@@ -85,4 +90,5 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    port, *secure = sys.argv[1:]
+    uvloop.run(main(int(port), int(secure[0]), secure[1]) if secure else main(int(port)))
