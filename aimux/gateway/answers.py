@@ -60,31 +60,20 @@ SENT = Sent()
 class ClientSink:
     """The client's side of a streamed answer."""
 
-    __slots__ = ("_error_event", "_transport", "observe", "tap")
+    __slots__ = ("_error_event", "_tap", "flush", "observe", "write")
 
     def __init__(
         self, transport: asyncio.Transport, tap: Tap | None, error_event: Callable[[GatewayError], bytes] | None
     ) -> None:
         """`error_event` None: the body can't carry one."""
-        self._transport = transport
         self._error_event = error_event
-        self.tap = tap
-        self.observe = tap.feed if tap is not None else _unseen
-
-    def write(self, data: bytes) -> None:
-        # A client that has just left: uvloop's transport raises before connection_lost is called.
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def direct(self) -> tuple[Callable[[bytes], object], Callable[[bytes], object]]:
-        return self._transport.write, self.observe if self.tap is None else self.tap.direct()
-
-    def fault(self, error: Exception) -> None:
-        if self.tap is not None and not self._transport.is_closing():
-            self.tap.drop(error)
+        self._tap = tap
+        self.write: Callable[[bytes], None] = transport.write
+        self.observe: Callable[[bytes], None] = tap.pending.append if tap is not None else _unseen
+        self.flush: Callable[[], None] = tap.flush if tap is not None else _nothing
 
     def complete(self) -> bytes | None:
-        tap = self.tap
+        tap = self._tap
         if tap is None:
             return None
         tap.end()
@@ -93,13 +82,13 @@ class ClientSink:
         return self._event("The upstream ended this answer before it was complete; try again.")
 
     def broken(self, error: RelayError) -> bytes:
-        if self.tap is not None:
-            self.tap.end()
+        if self._tap is not None:
+            self._tap.end()
         return self._event(f"This answer broke off: {error}; try again.")
 
     def _event(self, message: str) -> bytes:
         # Behind half an event an error is unreadable: SDKs then fail on its JSON, where a broken connection is plain.
-        if self._error_event is None or (self.tap is not None and self.tap.torn):
+        if self._error_event is None or (self._tap is not None and self._tap.torn):
             return b""
         return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message))
 
@@ -170,3 +159,7 @@ def redirected(name: str, head: ResponseHead) -> GatewayError:
 
 def _unseen(payload: bytes) -> None:
     """Nobody wants to see it."""
+
+
+def _nothing() -> None:
+    """As above."""

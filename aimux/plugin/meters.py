@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.types import LimitWindow, Usage, Verdict
@@ -69,22 +68,12 @@ class JSONMeter(Meter):
 class SSEMeter(Meter):
     """For a stream of server-sent events: override `read`, and name in `needles` what its lines contain.
 
-    Of 300 events in a turn three or four matter, so lines are parsed only if a needle is in them: 0.5 µs for an event
-    that doesn't matter against 4 µs when each is parsed. A needle with its quotes, such as `"usage"`, is not found in
-    what the model says: inside a JSON string the quotes are escaped.
+    Of 300 events in a turn three or four matter, so lines are parsed only if a needle is in them: 0.04 µs for an event
+    that doesn't matter, fed with 60 others, against 4 µs when each is parsed. A needle with its quotes, such as
+    `"usage"`, is not found in what the model says: inside a JSON string the quotes are escaped.
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
-    _searches: ClassVar[tuple[Callable[[bytes], re.Match[bytes] | None], ...]] = (re.compile(b'"usage"').search,)
-
-    def __init_subclass__(cls) -> None:
-        # One search for all needles with the same first byte: as an alternation with a common prefix the regular
-        # expression engine looks for five needles in 0.35 µs, five times `in` take 1.2 µs.
-        super().__init_subclass__()
-        by_first: dict[bytes, list[bytes]] = {}
-        for needle in cls.needles:
-            by_first.setdefault(needle[:1], []).append(re.escape(needle))
-        cls._searches = tuple(re.compile(b"|".join(group)).search for group in by_first.values())
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,10 +98,7 @@ class SSEMeter(Meter):
             end = data.rfind(b"\n") + 1
             self._keep(data[end:])
             data = data[:end]
-        for search in self._searches:
-            if search(data):
-                self._lines(data)
-                return
+        self._lines(data)
 
     def end(self) -> None:
         if self._tail:
@@ -127,13 +113,28 @@ class SSEMeter(Meter):
             self._tail[:] = [b":"]  # the rest of an oversized line reads as a comment
 
     def _lines(self, data: bytes) -> None:
-        for line in data.split(b"\n"):
-            if line.startswith(b"data:") and any(search(line) for search in self._searches):
-                payload = line[5:].strip()
-                if not payload.startswith(b"{"):
-                    self.read_text(payload)
-                elif (event := _object(payload)) is not None:
-                    self.read(event)
+        """Read the lines that hold a needle, in their order. Each needle's search goes over the data once."""
+        nearest = {needle: at for needle in self.needles if (at := data.find(needle)) >= 0}
+        while nearest:
+            at = min(nearest.values())
+            end = data.find(b"\n", at)
+            end = len(data) if end < 0 else end
+            self._line(data[data.rfind(b"\n", 0, at) + 1 : end])
+            for needle in [needle for needle, at in nearest.items() if at < end]:
+                at = data.find(needle, end)
+                if at < 0:
+                    del nearest[needle]
+                else:
+                    nearest[needle] = at
+
+    def _line(self, line: bytes) -> None:
+        if not line.startswith(b"data:"):
+            return
+        payload = line[5:].strip()
+        if not payload.startswith(b"{"):
+            self.read_text(payload)
+        elif (event := _object(payload)) is not None:
+            self.read(event)
 
     def read(self, event: dict[str, Any]) -> None:
         """Take usage, limits and the end of the stream from one event's data."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HELD_BACK = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it; reading pauses above."""
+FLUSH_EVERY = 8 * 1024
+"""Bytes of a stream, some 60 events, between two looks of whoever observes it."""
 SWEPT_SECONDS = 5.0
 """A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for
 each request would cost it 2 µs."""
@@ -31,17 +33,17 @@ each request would cost it 2 µs."""
 class Sink(Protocol):
     """Where a streamed answer goes: a client's connection."""
 
-    def write(self, data: bytes) -> None:
-        """Hand bytes to the client's transport; it may be closed already."""
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Hands bytes to the client's transport. RuntimeError where that is closed."""
 
-    def observe(self, payload: bytes) -> None:
-        """Sees a copy of the payload, after it was written. Must not raise."""
+    @property
+    def observe(self) -> Callable[[bytes], None]:
+        """Takes a copy of the payload, after it was written. Must not raise."""
 
-    def direct(self) -> tuple[Callable[[bytes], object], Callable[[bytes], object]]:
-        """The same two, as short as they can be: what they raise is given to `fault`."""
-
-    def fault(self, error: Exception) -> None:
-        """What one of the direct ones raised; from then on `observe` is called."""
+    @property
+    def flush(self) -> Callable[[], None]:
+        """Called now and then: whoever observes may look at what it took. Must not raise."""
 
     def complete(self) -> bytes | None:
         """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
@@ -77,8 +79,9 @@ class Exchange:
     _sink: Sink | None = None
     _chunks: Chunked | None = None
     """The framer of a body that streams as it comes, with what takes it and what sees it."""
-    _write: Callable[[bytes], object]
-    _observe: Callable[[bytes], object]
+    _write: Callable[[bytes], None]
+    _observe: Callable[[bytes], None]
+    _flush_at = 0
     # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
     # our own are framed behind those already sent.
     _reframe: Callable[[Sequence[bytes]], bytes] | None = None
@@ -160,12 +163,11 @@ class Exchange:
             self.bytes_out += len(data)
             try:
                 self._write(data)
-                self._observe(payload)
-            except Exception as error:
-                sink = self._sink
-                assert sink is not None
-                sink.fault(error)
-                self._observe = sink.observe
+            except RuntimeError:
+                pass  # as `_send`
+            self._observe(payload)
+            if self.bytes_out > self._flush_at:
+                self._flush()
             return
         try:
             if self._framer is None:
@@ -210,9 +212,11 @@ class Exchange:
             self._wake()
         elif forward:
             self.bytes_out += len(forward)
-            sink.write(forward)
+            self._send(sink, forward)
             for piece in payload:
                 sink.observe(piece)
+            if self.bytes_out > self._flush_at:
+                self._flush()
 
     def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
         assert self._framer is not None
@@ -237,13 +241,24 @@ class Exchange:
             forward += self._frame(cut)
         self.bytes_out += len(forward)
         if forward:
-            sink.write(forward)
+            self._send(sink, forward)
+
+    def _send(self, sink: Sink, data: bytes) -> None:
+        try:
+            sink.write(data)
+        except RuntimeError:
+            pass  # a client that has just left: uvloop's transport raises before connection_lost is called
+
+    def _flush(self) -> None:
+        self._flush_at = self.bytes_out + FLUSH_EVERY
+        if self._sink is not None:
+            self._sink.flush()
 
     def _write_farewell(self, sink: Sink, error: RelayError) -> None:
         farewell = self._frame(sink.broken(error))
         if farewell:
             self.bytes_out += len(farewell)
-            sink.write(farewell)
+            self._send(sink, farewell)
 
     def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -345,7 +360,7 @@ class Exchange:
             self._write_last(sink, head + body, payload)
             return self._error
         self.bytes_out += len(head) + len(body)
-        sink.write(head + body)
+        self._send(sink, head + body)
         for piece in payload:
             sink.observe(piece)
         if self._error is not None:
@@ -353,8 +368,7 @@ class Exchange:
             return self._error
         self._sink = sink
         if isinstance(self._framer, Chunked) and self._reframe is None:
-            self._chunks = self._framer
-            self._write, self._observe = sink.direct()
+            self._chunks, self._write, self._observe = self._framer, sink.write, sink.observe
         self._read(not paused)
         try:
             while not self._ended:
