@@ -65,8 +65,8 @@ class Disk:
         if self.mounted:
             return "a tmpfs"
         if self.lockable:
-            return "no tmpfs may be mounted: full is RLIMIT_FSIZE, read-only are the folders' modes"
-        return "no tmpfs may be mounted: full is RLIMIT_FSIZE; read-only is left out, for modes don't stop root"
+            return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full, modes make it read-only"
+        return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full; not read-only, for root may write"
 
     def fill(self, pid: int) -> None:
         if self.mounted:
