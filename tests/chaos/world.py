@@ -66,7 +66,7 @@ class Disk:
             return "a tmpfs"
         if self.lockable:
             return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full, modes make it read-only"
-        return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full; not read-only, for root may write"
+        return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full; root may write to any"
 
     def fill(self, pid: int) -> None:
         if self.mounted:
