@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
+UNSAVED_PAUSE = 30.0
+"""The longest one while a renewed credential is in memory alone, and would be lost with the process."""
 YOUNG_MARGIN = 30.0
 """A credential that somebody else just wrote is taken unless it has less than this left."""
 
@@ -260,7 +262,8 @@ class Renewer:
         raise error
 
     def _pause(self) -> None:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
+        longest = LONGEST_PAUSE if self._place.pending is None else UNSAVED_PAUSE
+        pause = min(longest, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
         self._failures = min(self._failures + 1, 16)
         self._paused_at = self._shop.clock()
         self._retry_at = self._paused_at + pause

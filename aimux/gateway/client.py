@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.gateway")
 
-READ_AHEAD = 256 * 1024
+READ_AHEAD = 64 * 1024
 """Bytes that are kept of a body nobody has asked for, or of requests behind the one that is served."""
 
 _NO_HTTP = "This is no HTTP request that has only one reading"

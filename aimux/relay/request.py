@@ -167,13 +167,13 @@ class LastHead:
 class BodyReader:
     """Collects a request's body. `feed` until `complete`; `rest` is then what followed it."""
 
-    __slots__ = ("_chunks", "_left", "_parts", "complete", "received", "rest", "size")
+    __slots__ = ("_chunks", "_data", "_left", "complete", "received", "rest", "size")
 
     def __init__(self, length: int | None) -> None:
         """`length` None: it is chunked."""
         self._chunks = Chunked() if length is None else None
         self._left = length or 0
-        self._parts: list[bytes] = []
+        self._data = bytearray()  # not a list of pieces: chunks of one byte would make 60 of each
         self.complete = length == 0
         self.received = 0
         """Bytes, framing included."""
@@ -189,18 +189,19 @@ class BodyReader:
         elif len(data) < self._left:
             self._left -= len(data)
             self.size += len(data)
-            self._parts.append(data)
+            self._data += data
         else:
             self.size += self._left
-            self._parts.append(data[: self._left])
+            self._data += data[: self._left]
             self.rest = data[self._left :]
             self.complete = True
 
     def _feed_chunks(self, chunks: Chunked, data: bytes) -> None:
         try:
             _, payload = chunks.feed(data)
-            self._parts.extend(payload)
-            self.size += sum(map(len, payload))
+            piece = b"".join(payload)
+            self._data += piece
+            self.size += len(piece)
             if chunks.done:
                 # They end here like an answer's; but who sends a framing as one has something in mind.
                 for line in chunks.trailers.split(b"\r\n") if chunks.trailers else ():
@@ -213,9 +214,9 @@ class BodyReader:
 
     def drop(self) -> None:
         """Forget what came so far: nobody wants it."""
-        self._parts.clear()
+        self._data.clear()
 
     def take(self) -> bytes:
         """The payload, once."""
-        parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data, self._data = self._data, bytearray()
+        return bytes(data)
