@@ -478,6 +478,10 @@ async def test_a_full_disk_costs_nothing_but_a_complaint(
         clock.pass_(7)
         await account.renewer.keep(300)
         assert (account.credential.secret if account.credential else "") == "access-1"
+        for _ in range(9):
+            clock.pass_(36)
+            assert account.renewer.due(clock(), 0), "saving it is tried again before long"
+            await account.renewer.keep(300)
         clock.pass_(8 * HOUR)
         assert (await account.renew()).secret == "access-2", "and renewed again from what is in memory"
         assert path.read_bytes() == old
