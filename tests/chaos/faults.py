@@ -28,6 +28,8 @@ BROKEN_CONFIGS: tuple[dict[str, object], ...] = (
 )
 LOGINS = ("void", "void", "valid", "403:disabled", "403:organization")
 """What is wrong with an account before somebody logs in again."""
+PATIENCE = 60.0
+"""Seconds for a credential to be renewed and saved: pauses between failures grow."""
 DAY = 86400.0
 AHEAD, BEHIND = (90.0, DAY, 11 * DAY), (-90.0, -DAY, -400 * DAY)
 """By so many seconds the clock goes wrong: every access token looks expired 11 days ahead."""
@@ -133,8 +135,13 @@ class Faults:
 
     async def lose_an_answer(self) -> None:
         """A token is rotated, and the answer with the new one gets lost; the server forgives the old one once."""
-        account = self.dice.choice(self.weak)
         await self.settled()
+        now = time.time()
+        # One whose renewals failed before is not tried again for longer and longer.
+        well = [one for one in self.weak if one.expires_at > now and await self._status(one) == "healthy"]
+        if not well:
+            return
+        account = self.dice.choice(well)
         account.on_refresh.clear()
         account.on_refresh(self.dice.choice(["reset:0", "cut:0"]))
         await self._forgiven([account])
@@ -144,7 +151,7 @@ class Faults:
         for account in lost:
             self.world.sim.tokens[account.vendor].leeway += 1
             self._expire(account)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while any(store.leeway for store in self.world.sim.tokens.values()):
                 await asyncio.sleep(0.05)
         await self.settled()
@@ -172,19 +179,29 @@ class Faults:
 
     async def _noticed(self, account: Account) -> None:
         """Until the account is parked. One that cools down is not asked for a while, and then it need not be."""
-        instance = provider_of(account)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3):
-                path = f"/api/v1/accounts/{instance}/{account.name}"
-                while b'"parked"' not in await self.world.get(path, self.world.admin_key):
+                while await self._status(account) != "parked":
                     await asyncio.sleep(0.1)
 
+    async def _status(self, account: Account) -> str:
+        """As aimux has it."""
+        path = f"/api/v1/accounts/{provider_of(account)}/{account.name}"
+        return str(json.loads(await self.world.get(path, self.world.admin_key))["status"])
+
     async def settled(self) -> None:
-        """Until every credential lies on the disk as it was issued last. Raises TimeoutError."""
-        async with asyncio.timeout(30):
-            for account in self.logins:
-                while self.world.saved(account) != account.refresh_token:
-                    await asyncio.sleep(0.05)
+        """Until every credential lies on the disk as it was issued last."""
+        for account in self.logins:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    while self.world.saved(account) != account.refresh_token:
+                        await asyncio.sleep(0.05)
+            except TimeoutError as error:
+                log = [line for process in self.world.outputs for line in process.stderr if account.name in line]
+                log = [line for line in log if "aimux.accounts" in line]
+                done = [name for _, _, name in self.ledger.history]
+                message = f"the last token of {account.name} is not saved, after {done}"
+                raise AssertionError("\n".join([message, *log[-20:]])) from error
 
     # --- the disk and the clock -------------------------------------------------------------------------------------
 
