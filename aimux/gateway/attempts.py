@@ -85,7 +85,7 @@ class Attempts:
             again = None
             if attempt is not None:
                 verdict = attempt.verdict
-                call.note(account.name, attempt.head.status, verdict.action.value, verdict.reason)
+                call.note(account.name, attempt.head.status, verdict.action, verdict.reason)
                 if verdict.action is Action.RELAY:
                     self._keep(None)
                     return attempt
@@ -244,7 +244,7 @@ class Attempts:
             self._call.record.provider,
             account.name,
             attempt.head.status,
-            verdict.action.value,
+            verdict.action,
             verdict.reason,
         )
         if verdict.action is Action.REFRESH:

@@ -186,8 +186,8 @@ class Gateway:
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         selection = Selection(
-            model=record.model,
-            session=session_of(provider, head, body, caller.name) if choice else None,
+            record.model,
+            session_of(provider, head, body, caller.name) if choice else None,
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )

@@ -216,7 +216,7 @@ class OpenSocket:
         if verdict.action not in {Action.COOL_DOWN, Action.PARK}:
             return
         account.apply(verdict, now)
-        call.note(account.name, 101, verdict.action.value, verdict.reason)
+        call.note(account.name, 101, verdict.action, verdict.reason)
         if not self._answering and self._route.accounts.select(call.selection, now) is not None:
             log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
             self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")

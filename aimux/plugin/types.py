@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,7 +86,7 @@ class Upstream(NamedTuple):
         return f"Upstream(base_url={self.base_url!r}, target={self.target!r})"
 
 
-class Action(Enum):
+class Action(StrEnum):
     """What an upstream's answer means for the request and the account."""
 
     RELAY = "relay"
