@@ -13,7 +13,14 @@ from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
 from aimux.gateway.upstream_request import build_request
-from aimux.plugin.errors import ErrorKind, GatewayError, RefreshError, RefreshRejected, RequestRefused
+from aimux.plugin.errors import (
+    ErrorKind,
+    GatewayError,
+    RefreshError,
+    RefreshRejected,
+    RefreshUnavailable,
+    RequestRefused,
+)
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
 from aimux.relay.exchange import HELD_BACK
@@ -34,6 +41,8 @@ MAX_ATTEMPTS = 3
 ERROR_BODY = 64 * 1024
 """How much of an error's body is read to judge it, and for how long. All of it goes to the client."""
 ERROR_BODY_SECONDS = 5.0
+RENEWAL_SECONDS = 10.0
+"""How long a request waits for an account's renewal, where another account could serve it."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
@@ -89,7 +98,7 @@ class Attempts:
                 if verdict.action is Action.RELAY:
                     self._keep(None)
                     return attempt
-                if attempt.head.status == 401 and self._last is not None:
+                if attempt.head.status in {401, 403} and self._last is not None:
                     attempt.end()  # about a credential of aimux's; what another account said is more to the client
                 else:
                     self._keep(attempt)
@@ -143,7 +152,7 @@ class Attempts:
         try:
             credential = account.usable(time.time())
             if credential is None:
-                credential = await self._apart(account.renew())
+                credential = await self._apart(self._renewal(account))
         except RefreshError as error:
             self._cause = error
             call.note(account.name, 0, "skipped", error.reason)
@@ -173,15 +182,25 @@ class Attempts:
         except BaseException:
             account.in_flight -= 1
             raise
-        attempt = Attempt(route, account, exchange, head)
+        attempt = Attempt(route, account, credential, exchange, head)
         try:
-            attempt.verdict = await self._classify(attempt, credential)
+            attempt.verdict = await self._classify(attempt)
         except BaseException:
             attempt.end()
             raise
         return attempt
 
-    async def _classify(self, attempt: Attempt, credential: Credential) -> Verdict:
+    async def _renewal(self, account: Account) -> Credential:
+        """The renewal goes on where this request stops waiting: another account may serve it meanwhile."""
+        others = len(self._route.accounts.accounts) > 1 or self._waiting
+        remaining = self._deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(min(remaining, RENEWAL_SECONDS) if others else remaining):
+                return await account.renew()
+        except TimeoutError:
+            raise RefreshUnavailable("its renewal takes too long") from None
+
+    async def _classify(self, attempt: Attempt) -> Verdict:
         """Judge the answer, and keep what its headers say about limits."""
         route, head = attempt.route, attempt.head
         provider = route.provider
@@ -199,10 +218,12 @@ class Attempts:
                 return await self._opening(attempt)
             return RELAY
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
+        if attempt.exchange.error is not None:  # half of a text may say anything
+            return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
         body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
         verdict = provider.classify(head.status, head.headers, body, model=self._selection.model)
         if verdict.action is Action.REFRESH:
-            return await self._unauthorized(attempt, credential, verdict)
+            return await self._unauthorized(attempt, verdict)
         return verdict
 
     async def _opening(self, attempt: Attempt) -> Verdict:
@@ -219,14 +240,14 @@ class Attempts:
         await attempt.exchange.peek(decided, OPENING_SECONDS)
         return verdict or RELAY
 
-    async def _unauthorized(self, attempt: Attempt, credential: Credential, verdict: Verdict) -> Verdict:
+    async def _unauthorized(self, attempt: Attempt, verdict: Verdict) -> Verdict:
         """401: read the credential again, renew it, retry once; a fresh one that is refused too parks the account."""
         account = attempt.account
         if account in self._renewed:
             return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
         self._renewed.add(account)
         try:
-            await self._apart(account.renew(rejected=credential))
+            await self._apart(account.renew(rejected=attempt.credential))
         except RefreshRejected as error:
             self._cause = error
             return Verdict(Action.PARK, error.reason, remedy=error.remedy)
@@ -249,6 +270,9 @@ class Attempts:
         )
         if verdict.action is Action.REFRESH:
             return account
+        held = account.credential
+        if verdict.action is Action.PARK and held is not None and held.secret != attempt.credential.secret:
+            return account  # it was about a login that somebody has replaced meanwhile
         if verdict.action in {Action.COOL_DOWN, Action.PARK}:
             account.apply(verdict, time.time())
         return None

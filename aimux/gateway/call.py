@@ -99,6 +99,7 @@ class Attempt:
 
     route: Route
     account: Account
+    credential: Credential
     exchange: Exchange
     head: ResponseHead
     verdict: Verdict = RELAY

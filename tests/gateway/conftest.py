@@ -97,6 +97,11 @@ class Plain(Provider):
         listed = json.loads(answer)["data"] if answer else []
         return json.dumps({"data": [*listed, *({"id": name} for name in names)]}).encode()
 
+    def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
+        if status == 403 and b"revoked" in body:
+            return Verdict(Action.PARK, "revoked")
+        return super().classify(status, headers, body, model=model)
+
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return b"event: error\ndata: " + json.dumps({"message": error.message}).encode() + b"\n\n"
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 
 import pytest
 
+from aimux.accounts import Account
+from aimux.gateway import attempts
 from aimux.plugin import Credential, RequestHead, RequestRefused
 from aimux.plugin import Upstream as Target
 from aimux.relay.framing import chunk
@@ -54,7 +57,7 @@ def status_of(answer: bytes) -> int:
 
 
 def state(aimux: Aimux, account: str) -> str:
-    return aimux.app.pools["plain"].accounts[account].state(__import__("time").time()).status
+    return aimux.app.pools["plain"].accounts[account].state(time.time()).status
 
 
 async def test_a_limited_account_is_left_for_the_next(start: Start, upstream: Upstream) -> None:
@@ -106,6 +109,68 @@ async def test_a_credential_that_was_refused_does_not_hide_another_accounts_erro
     script(upstream, dict(zip(("default", "two"), map(error, answers), strict=True)))
     aimux = await start(accounts=("default", "two"))
     assert status_of(await aimux.send(request(body=b"{}"))) == 503
+
+
+REVOKED = error(403, body=b'{"e":"revoked"}')
+
+
+@pytest.mark.parametrize("answers", [(error(500), REVOKED), (REVOKED, error(500))], ids=["last", "first"])
+async def test_nor_does_one_that_was_revoked(start: Start, upstream: Upstream, answers: tuple[bytes, bytes]) -> None:
+    script(upstream, dict(zip(("default", "two"), answers, strict=True)))
+    aimux = await start(accounts=("default", "two"))
+    assert status_of(await aimux.send(request(body=b"{}"))) == 500
+
+
+async def test_half_of_a_refusal_is_none(start: Start, upstream: Upstream) -> None:
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            if account_of(sent) == "two":
+                writer.write(OK)
+            else:
+                writer.write(REVOKED[:-3])
+                return
+
+    upstream.script = run
+    aimux = await start(accounts=("default", "two"))
+    for _ in range(4):
+        assert status_of(await aimux.send(request(body=b"{}"))) == 200
+    assert state(aimux, "default") == "healthy"
+
+
+async def test_a_login_that_was_replaced_is_not_parked_for_the_old_one(start: Start, upstream: Upstream) -> None:
+    aimux = await start()
+    account = aimux.app.pools["plain"].accounts["default"]
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            if account_of(sent) == "default":
+                account.publish(Credential("api_key", f"{SECRET}-new"), time.time())
+                writer.write(REVOKED)
+            else:
+                writer.write(OK)
+
+    upstream.script = run
+    assert status_of(await aimux.send(request())) == 200
+    assert state(aimux, "default") == "healthy"
+
+
+async def test_a_renewal_that_hangs_does_not_hold_what_another_account_can_serve(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(upstream, {"two": OK})
+    monkeypatch.setattr(attempts, "RENEWAL_SECONDS", 0.05)
+    aimux = await start(accounts=("default", "two"))
+    hung = aimux.app.pools["plain"].accounts["default"]
+
+    async def renew(self: Account, rejected: Credential | None = None) -> Credential:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(Account, "renew", renew)
+    hung._stale_at = 0.0
+    async with asyncio.timeout(10):
+        for _ in range(4):
+            assert status_of(await aimux.send(request(body=b"{}"))) == 200
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
