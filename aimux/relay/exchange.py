@@ -60,7 +60,7 @@ class Exchange:
     """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
 
     progress = 0
-    """Bytes received."""
+    """Bytes received, but for the chunks that its connection passed on by itself; those are in `bytes_out`."""
     # What the pool's sweep last saw of it, and since when it has been so.
     seen = 0
     since = 0.0
@@ -77,11 +77,11 @@ class Exchange:
     _waiter: asyncio.Future[None] | None = None
     _held_size = 0
     _sink: Sink | None = None
-    _chunks: Chunked | None = None
-    """The framer of a body that streams as it comes, with what takes it and what sees it."""
-    _write: Callable[[bytes], None]
-    _observe: Callable[[bytes], None]
-    _flush_at = 0
+    chunks: Chunked | None = None
+    """The framer of a body that streams as it comes, for the connection, which passes whole chunks on by itself."""
+    write: Callable[[bytes], None]
+    observe: Callable[[bytes], None]
+    flush_at = 0
     # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
     # our own are framed behind those already sent.
     _reframe: Callable[[Sequence[bytes]], bytes] | None = None
@@ -157,18 +157,6 @@ class Exchange:
     def received(self, data: bytes) -> None:
         """Called by the connection with each packet."""
         self.progress += len(data)
-        chunks = self._chunks
-        if chunks is not None and (payload := chunks.single(data)) is not None:
-            # An event of a stream: what follows here is what a turn costs.
-            self.bytes_out += len(data)
-            try:
-                self._write(data)
-            except RuntimeError:
-                pass  # as `_send`
-            self._observe(payload)
-            if self.bytes_out > self._flush_at:
-                self._flush()
-            return
         try:
             if self._framer is None:
                 self._read_head(data)
@@ -215,8 +203,8 @@ class Exchange:
             self._send(sink, forward)
             for piece in payload:
                 sink.observe(piece)
-            if self.bytes_out > self._flush_at:
-                self._flush()
+            if self.bytes_out > self.flush_at:
+                self.flush()
 
     def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
         assert self._framer is not None
@@ -249,8 +237,9 @@ class Exchange:
         except RuntimeError:
             pass  # a client that has just left: uvloop's transport raises before connection_lost is called
 
-    def _flush(self) -> None:
-        self._flush_at = self.bytes_out + FLUSH_EVERY
+    def flush(self) -> None:
+        """Whoever observes may look now at what it took."""
+        self.flush_at = self.bytes_out + FLUSH_EVERY
         if self._sink is not None:
             self._sink.flush()
 
@@ -368,7 +357,7 @@ class Exchange:
             return self._error
         self._sink = sink
         if isinstance(self._framer, Chunked) and self._reframe is None:
-            self._chunks, self._write, self._observe = self._framer, sink.write, sink.observe
+            self.chunks, self.write, self.observe = self._framer, sink.write, sink.observe
         self._read(not paused)
         try:
             while not self._ended:

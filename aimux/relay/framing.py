@@ -22,8 +22,8 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _QUOTED))
 
 
-class _Sizes(dict[bytes, int]):
-    """A chunk's plain size line → its size; 0 for anything that needs a closer look.
+class _ChunkLengths(dict[bytes, int]):
+    """A chunk's size line → the length of the whole chunk, framing included; 0 for the last one and for what is none.
 
     The events of a stream have few different sizes: a look-up costs 0.05 µs, reading the line 0.5.
     """
@@ -31,12 +31,13 @@ class _Sizes(dict[bytes, int]):
     def __missing__(self, line: bytes) -> int:
         match = _CHUNK_LINE.fullmatch(line)
         size = int(match[1], 16) if match else 0
+        length = len(line) + size + 4 if size else 0
         if len(self) < 8192 and len(line) < 8:
-            self[line] = size
-        return size
+            self[line] = length
+        return length
 
 
-_sizes = _Sizes()
+chunk_lengths = _ChunkLengths()
 
 Pieces = tuple[bytes, ...] | list[bytes]
 
@@ -126,10 +127,12 @@ class Chunked(Framer):
     back: whoever forwards the body writes it, once the body is known to be whole.
     """
 
-    __slots__ = ("_held", "_left", "_trailing", "rest", "trailers")
+    __slots__ = ("_held", "_left", "_trailing", "between", "rest", "trailers")
 
     def __init__(self) -> None:
         super().__init__()
+        self.between = True
+        """A chunk begins with the next packet."""
         self.trailers = b""
         """Their lines, without the last one's end, when `done`."""
         self.rest = b""
@@ -138,19 +141,12 @@ class Chunked(Framer):
         self._left = 0
         self._trailing = False
 
-    def single(self, data: bytes) -> bytes | None:
-        """The payload of a packet that is exactly one chunk, where one begins; else None, and `feed` has to read it.
-
-        An upstream that flushes each event sends such packets: 0.4 µs against 1.5 for `feed`.
-        """
-        if self._left or self._held:
-            return None
-        end = data.find(b"\r\n", 1, 18)
-        if end > 0 and (size := _sizes[data[:end]]) and len(data) == end + size + 4 and data[-2:] == b"\r\n":
-            return data[end + 2 : -2]
-        return None
-
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
+        fed = self._feed(data)
+        self.between = not (self._left or self._held or self._trailing)
+        return fed
+
+    def _feed(self, data: bytes) -> tuple[bytes, Pieces]:
         if self._trailing:
             self._read_trailers(data)
             return b"", ()

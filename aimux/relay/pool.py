@@ -203,9 +203,9 @@ class Pool:
         for exchange in list(self._active):
             if exchange.deadline is not None and now >= exchange.deadline:
                 exchange.head_timeout()
-            elif exchange.progress != exchange.seen or exchange.paused:
+            elif (passed := exchange.progress + exchange.bytes_out) != exchange.seen or exchange.paused:
                 # A client that takes nothing is the server's to let go.
-                exchange.seen, exchange.since = exchange.progress, now
+                exchange.seen, exchange.since = passed, now
             elif exchange.progress and now - exchange.since >= self.idle_timeout:
                 exchange.idle_timeout(self.idle_timeout)
         for idle in self._idle.values():
