@@ -55,8 +55,6 @@ class Attempts:
         self._call = call
         self._pool = pool
         self._deadline = time.monotonic() + request_timeout
-        self._tried: set[str] = set()
-        """Accounts of the present target."""
         self._renewed: set[Account] = set()
         self._last: Attempt | None = None
         self._cause: Exception | None = None
@@ -68,7 +66,8 @@ class Attempts:
         self._route = target.route
         self._body = call.body
         self._selection = call.selection
-        self._tried = set()
+        self._tried: set[str] = set()
+        """Accounts of this target."""
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
             self._selection = self._selection._replace(model=target.model)
@@ -78,40 +77,38 @@ class Attempts:
 
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
-        try:
-            return await self._run(self._call)
-        except BaseException:
-            self._keep(None)
-            raise
-
-    async def _run(self, call: Call) -> Attempt:
+        call = self._call
         account = self._next() or self._last_resort()
         if account is None:
             raise self._nobody()
-        while account is not None:
-            self._tried.add(account.name)
-            attempt = await self._attempt(account)
-            again = None
-            if attempt is not None:
-                verdict = attempt.verdict
-                call.note(account.name, attempt.head.status, verdict.action, verdict.reason)
-                if verdict.action is Action.RELAY:
-                    self._keep(None)
-                    return attempt
-                if attempt.head.status in {401, 403} and self._last is not None:
-                    attempt.end()  # about a credential of aimux's; what another account said is more to the client
-                else:
-                    self._keep(attempt)
-                again = self._judge(attempt)
-            if call.record.attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
-                break
-            account = again or self._next()
-            if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
-                wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
-                await self._apart(asyncio.sleep(wait))
-        if self._last is not None:
-            return self._settle(self._last)
-        raise self._failure()
+        try:
+            while account is not None:
+                self._tried.add(account.name)
+                attempt = await self._attempt(account)
+                again = None
+                if attempt is not None:
+                    verdict = attempt.verdict
+                    call.note(account.name, attempt.head.status, verdict.action, verdict.reason)
+                    if verdict.action is Action.RELAY:
+                        self._keep(None)
+                        return attempt
+                    if attempt.head.status in {401, 403} and self._last is not None:
+                        attempt.end()  # about a credential of aimux's; what another account said is more to the client
+                    else:
+                        self._keep(attempt)
+                    again = self._judge(attempt)
+                if call.record.attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
+                    break
+                account = again or self._next()
+                if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
+                    wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
+                    await self._apart(asyncio.sleep(wait))
+            if self._last is not None:
+                return self._settle(self._last)
+            raise self._failure()
+        except BaseException:
+            self._keep(None)
+            raise
 
     async def _apart(self, work: Coroutine[None, None, T]) -> T:
         turn = self._call.turn

@@ -125,7 +125,7 @@ class Exchange:
             self.deadline = self._loop.time() + head_timeout
         try:
             while self._head is None and not self._ended:
-                await self._wait()
+                await (self._wait() if self._turn is None else pause())
         except asyncio.CancelledError:
             self.discard()
             raise
@@ -139,9 +139,6 @@ class Exchange:
         return self._head
 
     async def _wait(self) -> None:
-        if self._turn is not None:
-            await pause()
-            return
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -303,7 +300,7 @@ class Exchange:
                     return payload
                 if timer is None:
                     timer = self._loop.call_at(deadline, self._wake)
-                await self._wait()
+                await (self._wait() if self._turn is None else pause())
         finally:
             if timer is not None:
                 timer.cancel()
@@ -361,7 +358,7 @@ class Exchange:
         self._read(not paused)
         try:
             while not self._ended:
-                await self._wait()
+                await (self._wait() if self._turn is None else pause())
         finally:
             self.discard()
         return self._error
