@@ -95,6 +95,7 @@ class App:
             self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, journal, self._control)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None
+            self._logs.access.soon = asyncio.get_running_loop().call_soon
             self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
             self._stack = stack.pop_all()
         scheme = "https" if self.tls else "http"
@@ -204,6 +205,7 @@ class App:
         self.gateway.server.pre_shutdown()
         await self.gateway.drained(self.config.drain_timeout)
         await self.gateway.server.shutdown(1.0)
+        self._logs.access.soon = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

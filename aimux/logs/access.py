@@ -33,7 +33,11 @@ class AccessLog:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self.enabled = True
         self.json = False
+        self.soon: Callable[[Callable[[], None]], object] | None = None
+        """The event loop's `call_soon`. With it, the lines of one round of the loop are one write: under load a third
+        as many, at 3 µs each."""
         self._write = write
+        self._lines: list[bytes] = []
         self._second = -1
         self._clock = ""
 
@@ -60,7 +64,18 @@ class AccessLog:
             line = _text_line(when, record, *values).encode("utf-8", "replace")
             if suspect or line.translate(None, _TEXT_HARMLESS) != _TEXT_REST:
                 line = _text_line(when, record, *[_quoted(redact(value)) for value in values]).encode()
-        self._write(line + b"\n")
+        self._lines.append(line + b"\n")
+        if self.soon is None:
+            self.flush()
+        elif len(self._lines) == 1:
+            self.soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        lines = b"".join(self._lines)
+        self._lines.clear()
+        if lines:
+            self._write(lines)
 
 
 def _quoted(value: str) -> str:

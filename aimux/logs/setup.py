@@ -89,6 +89,7 @@ class Logs:
 
     def close(self) -> None:
         """Write what is waiting (for at most a second) and give the root logger back."""
+        self.access.flush()
         self._writer.flush(FLUSH_SECONDS)
         self._root.handlers[:], level = self._before
         self._root.setLevel(level)

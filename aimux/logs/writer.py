@@ -39,17 +39,16 @@ class LineWriter:
             self._poll.register(fd, select.POLLOUT)
 
     def write(self, line: bytes) -> None:
-        """Write `line`, which ends with a newline. From any thread; raises nothing."""
+        """Write a line, or several, the newlines included. From any thread; raises nothing."""
         with self._lock:
             if self._thread is not None:
                 self._keep(line)
                 return
-            if self._lost:
-                line = self._lost_line(self._lost) + line
+            told = self._lost_line(self._lost) if self._lost else b""
             try:
-                rest = self._write_now(line)
+                rest = self._write_now(told + line)
             except OSError:
-                self._lost += 1
+                self._lost += line.count(b"\n")
                 return
             self._lost = 0
             if rest:
@@ -78,7 +77,7 @@ class LineWriter:
 
     def _keep(self, line: bytes) -> None:
         if self._waiting_bytes + len(line) > MAX_WAITING:
-            self._lost += 1
+            self._lost += line.count(b"\n")
         else:
             self._waiting.append(line)
             self._waiting_bytes += len(line)
@@ -103,4 +102,4 @@ class LineWriter:
                     self._waiting_bytes += len(data)
             except OSError:
                 with self._lock:
-                    self._lost += 1
+                    self._lost += data.count(b"\n")

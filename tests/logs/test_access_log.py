@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -140,3 +141,20 @@ def test_nothing_is_written_while_switched_off() -> None:
     log.enabled = False
     log.record(make())
     assert lines == []
+
+
+def test_the_lines_of_one_round_of_the_loop_are_one_write() -> None:
+    written: list[bytes] = []
+    later: list[Callable[[], None]] = []
+    log = AccessLog(written.append)
+    log.soon = later.append
+    for number in range(3):
+        log.record(RequestRecord(f"req_{number}", 0.0, "GET", "/"))
+    assert written == []
+    assert len(later) == 1
+    later.pop()()
+    assert [line.count(b"\n") for line in written] == [3]
+    log.flush()
+    assert len(written) == 1
+    log.record(RequestRecord("req_3", 0.0, "GET", "/"))
+    assert len(later) == 1
