@@ -75,7 +75,7 @@ class Admin:
             digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
             if hmac.compare_digest(digest, key.sha256):
                 return
-        wait = self._failures.failed(address, time.monotonic(), token)
+        wait = self._failures.failed(address, time.monotonic())
         if wait is not None:
             seconds = math.ceil(wait)
             detail = "Too many requests without the admin key came from your address."

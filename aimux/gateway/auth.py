@@ -24,9 +24,6 @@ FAILURES = 10
 """Failed attempts that an address has before it is slowed down …"""
 FORGIVEN_SECONDS = 6.0
 """… and the seconds after which one of them is forgiven."""
-RETRIED = 0.25
-"""What the same wrong token once more counts for: a client with a typing error retries it two dozen times, and its
-person should read what is wrong, not to wait."""
 MAX_ADDRESSES = 10_000
 
 
@@ -56,14 +53,13 @@ class FailureLimit:
     """Failed attempts by address, a leaky bucket each; the least recently seen is forgotten first."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, tuple[float, float, bytes]] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def failed(self, address: str, now: float, guess: str) -> float | None:
-        """Count a failure. Seconds to wait if the address has had too many, else None. `guess`: what was presented."""
-        digest = sha256(guess.encode("utf-8", "surrogateescape")).digest()
-        level, since, last = self._seen.pop(address, (0.0, now, b""))
-        level = max(0.0, level - (now - since) / FORGIVEN_SECONDS) + (RETRIED if digest == last else 1)
-        self._seen[address] = (min(level, FAILURES + 1.0), now, digest)
+    def failed(self, address: str, now: float) -> float | None:
+        """Count a failure. Seconds to wait if the address has had too many, else None."""
+        level, since = self._seen.pop(address, (0.0, now))
+        level = max(0.0, level - (now - since) / FORGIVEN_SECONDS) + 1
+        self._seen[address] = (min(level, FAILURES + 1.0), now)
         if len(self._seen) > MAX_ADDRESSES:
             self._seen.popitem(last=False)
         return (level - FAILURES) * FORGIVEN_SECONDS if level > FAILURES else None
@@ -97,7 +93,7 @@ class Authentication:
         if not self._users:
             return self._anonymous(headers, peer, tokens)
         advice, guessed = _advice(tokens, provider)
-        wait = self.failures.failed(self.address(headers, peer), now, tokens[0]) if guessed else None
+        wait = self.failures.failed(self.address(headers, peer), now) if guessed else None
         if wait is not None:
             raise GatewayError(
                 ErrorKind.RATE_LIMITED,

@@ -45,9 +45,8 @@ async def test_a_user_is_no_admin(start: Start) -> None:
 
 
 async def test_guessing_is_slowed_down_and_the_right_key_is_not(aimux: Aimux) -> None:
-    guesses = [{"authorization": f"Bearer guess{number}"} for number in range(FAILURES + 1)]
-    wrong = guesses[-1]
-    statuses = [(await aimux.send("GET", "/accounts", headers=guess))[0] for guess in guesses]
+    wrong = {"authorization": "Bearer guess"}
+    statuses = [(await aimux.send("GET", "/accounts", headers=wrong))[0] for _ in range(FAILURES + 1)]
     assert statuses == [401] * FAILURES + [429]
     status, headers, _ = await aimux.send("GET", "/accounts", headers=wrong)
     assert status == 429

@@ -72,7 +72,7 @@ def test_the_documentation_lists_the_operations() -> None:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with running(tmp_path_factory.mktemp("live"), listen="127.0.0.1:0") as served:
         # It sends hundreds of requests without a key on purpose, and 429 would be all that it gets.
-        served.app.admin._failures.failed = lambda _address, _now, _guess: None  # type: ignore[method-assign]
+        served.app.admin._failures.failed = lambda _address, _now: None  # type: ignore[method-assign]
         yield served
 
 

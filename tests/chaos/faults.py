@@ -172,6 +172,16 @@ class Faults:
             account.script.always = kind
         if kind != "valid":
             await self._noticed(account)
+        self._log_in(account)
+
+    async def log_in_again(self) -> None:
+        """What a person does about accounts that two refusals in a row have parked, which is right. No other parks."""
+        for account in self.logins:
+            told = await self._told(account)
+            if told["status"] == "parked" and "did not accept the credential" in str(told["reason"]):
+                self._log_in(account)
+
+    def _log_in(self, account: Account) -> None:
         account.script.clear()
         account.on_refresh.clear()
         self.world.sim.tokens[account.vendor].login(account, account.family.client_id)
@@ -181,13 +191,14 @@ class Faults:
         """Until the account is parked. One that cools down is not asked for a while, and then it need not be."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3):
-                while await self._status(account) != "parked":
+                while (await self._told(account))["status"] != "parked":
                     await asyncio.sleep(0.1)
 
-    async def _status(self, account: Account) -> str:
+    async def _told(self, account: Account) -> dict[str, object]:
         """As aimux has it."""
         path = f"/api/v1/accounts/{provider_of(account)}/{account.name}"
-        return str(json.loads(await self.world.get(path, self.world.admin_key))["status"])
+        told: dict[str, object] = json.loads(await self.world.get(path, self.world.admin_key))
+        return told
 
     async def settled(self) -> None:
         """Until every credential lies on the disk as it was issued last."""

@@ -225,6 +225,7 @@ async def run(folder: Path) -> Outcome:
             before = await at_rest(made)
             async with crowd(door, dice):
                 await scheduler.run(SECONDS / 2)
+            await faults.log_in_again()
             await ready(made)
             await faults.settled()
             async with crowd(door, dice):

@@ -134,9 +134,8 @@ def test_an_untrusted_peer_cannot_choose_its_address() -> None:
 
 def test_repeated_failures_are_slowed_down_and_forgiven() -> None:
     auth = authentication()
-    guesses = [{"x-api-key": f"wrong-wrong-wrong-{number}"} for number in range(FAILURES + 2)]
-    bad = guesses[0]
-    statuses = [refused(auth, guess, "8.8.8.8").status for guess in guesses]
+    bad = {"x-api-key": "wrong-wrong-wrong-wrong"}
+    statuses = [refused(auth, bad, "8.8.8.8").status for _ in range(FAILURES + 2)]
     assert statuses == [401] * FAILURES + [429] * 2
     error = refused(auth, bad, "8.8.8.8")
     assert error.retry_after is not None
@@ -144,14 +143,6 @@ def test_repeated_failures_are_slowed_down_and_forgiven() -> None:
     assert refused(auth, bad, "8.8.4.4").status == 401
     assert refused(auth, bad, "8.8.8.8", now=FORGIVEN_SECONDS * 3).status == 401
     assert auth.authenticate(CIMultiDict({"x-api-key": TOKEN}), "8.8.8.8", PROVIDER, 0.0).name == "ann"
-
-
-def test_a_typing_error_is_told_what_it_is_for_as_long_as_clients_retry() -> None:
-    """Codex makes 24 requests of one wrong token before it gives up; who goes on and on is slowed down all the same."""
-    auth = authentication()
-    statuses = [refused(auth, {"x-api-key": "wrong-wrong-wrong-wrong"}, "8.8.8.8").status for _ in range(60)]
-    assert statuses[:24] == [401] * 24
-    assert statuses[-1] == 429
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer vendor-login-0123456789"}])
@@ -165,5 +156,5 @@ def test_what_is_no_guess_is_never_slowed_down(headers: dict[str, str]) -> None:
 def test_failures_are_remembered_in_bounded_memory() -> None:
     limit = FailureLimit()
     for number in range(MAX_ADDRESSES + 50):
-        limit.failed(f"2001:db8::{number:x}", 0.0, "guess")
+        limit.failed(f"2001:db8::{number:x}", 0.0)
     assert len(limit._seen) == MAX_ADDRESSES
