@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -65,6 +66,15 @@ async def test_curl(printed: list[str], tmp_path: Path) -> None:
     assert '"type":"message"' in whole.replace(": ", ":")
     assert "event: message_stop" in streamed
     assert "event: response.completed" in responses
+
+
+async def test_the_readmes_own(printed: list[str], tmp_path: Path) -> None:
+    program("curl", "curl")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    token, command = re.findall(r"^\$ ((?:TOKEN=|curl )(?:.*\\\n)*.*)", readme, re.MULTILINE)
+    address = next(match[0] for one in printed if (match := re.search(r"http://127\.0\.0\.1:\d+", one)))
+    said = await run(f"{token}; {command.replace('http://127.0.0.1:8080', address)}", tmp_path)
+    assert "event: message_stop" in said
 
 
 async def test_the_sdks(printed: list[str], tmp_path: Path) -> None:
