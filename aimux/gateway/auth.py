@@ -33,6 +33,9 @@ class Caller(NamedTuple):
     user: User | None
     token: bytes
 
+    def __repr__(self) -> str:
+        return f"Caller({self.name!r})"
+
     @property
     def name(self) -> str:
         return self.user.name if self.user else ""

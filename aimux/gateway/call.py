@@ -65,7 +65,7 @@ class Admitted:
     """As providers see it."""
     received: ReceivedHead
     """The same, with its lines."""
-    sent: tuple[Route, Credential, Origin, bytes] | None = None
+    sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
 
 

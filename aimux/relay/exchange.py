@@ -16,7 +16,7 @@ from aimux.relay.head import HeadReader, ResponseHead
 from aimux.relay.turn import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aimux.relay.connection import Connection
     from aimux.relay.turn import Turn
@@ -125,7 +125,7 @@ class Exchange:
             self.deadline = self._loop.time() + head_timeout
         try:
             while self._head is None and not self._ended:
-                await (self._wait() if self._turn is None else pause())
+                await self._wait()
         except asyncio.CancelledError:
             self.discard()
             raise
@@ -138,7 +138,10 @@ class Exchange:
         assert self._head is not None
         return self._head
 
-    async def _wait(self) -> None:
+    def _wait(self) -> Awaitable[None]:
+        return self._future() if self._turn is None else pause()
+
+    async def _future(self) -> None:
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -300,7 +303,7 @@ class Exchange:
                     return payload
                 if timer is None:
                     timer = self._loop.call_at(deadline, self._wake)
-                await (self._wait() if self._turn is None else pause())
+                await self._wait()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -358,7 +361,7 @@ class Exchange:
         self._read(not paused)
         try:
             while not self._ended:
-                await (self._wait() if self._turn is None else pause())
+                await self._wait()
         finally:
             self.discard()
         return self._error

@@ -22,7 +22,7 @@ MAX_INTERIM = 16
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
-_DIGITS = re.compile(r"[0-9]{1,18}")
+DIGITS = re.compile(r"[0-9]{1,18}")
 
 CONNECTION = istr("connection")
 CONTENT_LENGTH = istr("content-length")
@@ -136,11 +136,11 @@ class ResponseHead:
 
 
 def _length(values: list[str]) -> int:
-    if len(values) == 1 and _DIGITS.fullmatch(values[0]):
+    if len(values) == 1 and DIGITS.fullmatch(values[0]):
         return int(values[0])
     lengths = {part.strip(" \t") for value in values for part in value.split(",")}
     length = lengths.pop()
-    if lengths or not _DIGITS.fullmatch(length):
+    if lengths or not DIGITS.fullmatch(length):
         raise ProtocolError("the answer has no clear content-length")
     return int(length)
 

@@ -14,7 +14,7 @@ from multidict import CIMultiDict, istr
 
 from aimux.relay.errors import ProtocolError
 from aimux.relay.framing import Chunked
-from aimux.relay.head import CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, FieldLines, columns
+from aimux.relay.head import CONNECTION, CONTENT_LENGTH, DIGITS, TRANSFER_ENCODING, FieldLines, columns
 
 if TYPE_CHECKING:
     from aimux.relay.head import Field
@@ -23,8 +23,10 @@ _METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]++")
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?=\r\n|\Z)")
 MAX_DIGITS = 18
+MAX_KEPT = 8 * 1024
+"""Bytes of a head that its connection remembers: those of the vendors' programs have 1 to 3 kB, and how much idle
+connections hold must not be a stranger's to choose."""
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_DIGITS = re.compile(r"[0-9]{1,18}")
 _HOST = istr("host")
 _EXPECT = istr("expect")
 _UNSERVED = frozenset({b"CONNECT", b"TRACE"})
@@ -101,7 +103,7 @@ class RequestHead:
         self.length: int | None = 0
         if CONTENT_LENGTH in headers:
             values = headers.getall(CONTENT_LENGTH)
-            if len(values) > 1 or not _DIGITS.fullmatch(values[0]):
+            if len(values) > 1 or not DIGITS.fullmatch(values[0]):
                 raise RequestError("it has no clear content-length")
             self.length = int(values[0])
         if TRANSFER_ENCODING in headers:
@@ -145,6 +147,9 @@ class LastHead:
         """Between the two stand the length's digits; else nothing may."""
 
     def keep(self, block: bytes, head: RequestHead) -> None:
+        if len(block) > MAX_KEPT:
+            self._head = None
+            return
         found = _LENGTH.search(block) if head.length else None
         self._head, self._length = head, found is not None
         self._before, self._after = (block[: found.start(1)], block[found.end(1) :]) if found else (block, b"")

@@ -159,6 +159,11 @@ async def test_a_token_that_was_taken_away_does_not_go_on_with_its_connection(st
     reader, writer = await aimux.connect()
     writer.write(request(close=False))
     assert (await reader.readuntil(b"\r\n\r\n{}")).startswith(b"HTTP/1.1 200 ")
+    (connection,) = aimux.app.gateway.server.connections
+    kept = connection._heads.known(request(close=False).partition(b"\r\n\r\n")[0])
+    assert kept is not None
+    assert kept.context.sent is not None
+    assert not {secret for secret in (TOKEN, SECRET) if secret in repr(kept.context)}
     setup = aimux.app.gateway.setup
     aimux.app.gateway.setup = replace(setup, authentication=Authentication([OTHER], allow_anonymous=False))
     writer.write(request(close=True))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.relay.request import BodyReader, LastHead, RequestError, RequestHead, parse_request_head
+from aimux.relay.request import MAX_KEPT, BodyReader, LastHead, RequestError, RequestHead, parse_request_head
 
 LINES = [
     b"Host: gateway",
@@ -71,6 +71,16 @@ def test_only_the_length_may_differ(first: int, second: int, behind: bytes) -> N
     for other in (b"x", b"\r\nX-B: c"):
         assert last.known(block(second) + other) is None
     assert last.known(block(second).replace(b"gateway", b"gateweg")) is None
+
+
+def test_a_large_head_is_not_kept_for_an_idle_connection() -> None:
+    last, small = LastHead(), b"GET / HTTP/1.1\r\nHost: a"
+    large = small + b"\r\nX-A: " + b"a" * MAX_KEPT
+    last.keep(small, parse_request_head(small))
+    assert last.known(small) is not None
+    last.keep(large, parse_request_head(large))
+    assert last.known(large) is None
+    assert last.known(small) is None
 
 
 @given(st.binary(max_size=200))
