@@ -84,6 +84,8 @@ class ClientSink:
     def broken(self, error: RelayError) -> bytes:
         if self._tap is not None:
             self._tap.end()
+            if self._tap.complete:  # behind the protocol's last event an error would make a failure of a whole answer
+                return b""
         return self._event(f"This answer broke off: {error}; try again.")
 
     def _event(self, message: str) -> bytes:

@@ -189,6 +189,21 @@ async def test_an_upstream_that_dies_in_mid_stream_ends_with_an_error_event_and_
     assert not answer.endswith(b"0\r\n\r\n")
 
 
+async def test_an_upstream_that_dies_behind_its_last_event_makes_no_failure_of_a_whole_answer(
+    start: Start, upstream: Upstream
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE + chunk(EVENT) + chunk(DONE))
+        await writer.drain()
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert body_of(answer) == chunk(EVENT) + chunk(DONE)
+    assert "upstream_lost" in aimux.log
+
+
 async def test_a_reset_in_mid_stream_is_told_too(start: Start, upstream: Upstream) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await upstream.read(reader)
