@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aimux.accounts import Selection
 from aimux.plugin import (
     Credential,
     CredentialError,
     HttpAnswer,
     HttpUnavailable,
+    LimitWindow,
     Provider,
     ProviderSettings,
     RefreshRejected,
@@ -19,13 +22,18 @@ from aimux.plugin import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from aimux.accounts import Account, AccountPool
     from aimux.plugin import Http
 
 START = 1_800_000_000.0
 HOUR = 3600.0
+SOON = START + 100
+"""Within `refresh_before_expiry`, and not yet over."""
+
+FILE = "demo.json"
 
 
 class Clock:
@@ -55,7 +63,7 @@ class Demo(Provider):
     """Merges field by field, as providers have to."""
 
     name: ClassVar[str] = "demo"
-    credential_file: ClassVar[str] = "demo.json"
+    credential_file: ClassVar[str] = FILE
     url = "https://auth.example/token"
 
     def parse_credential(self, raw: bytes) -> Credential:
@@ -142,12 +150,15 @@ def answer_json(status: int, body: dict[str, Any]) -> HttpAnswer:
     return HttpAnswer(status, {"content-type": "application/json"}, json.dumps(body).encode())
 
 
+def path_of(state_dir: Path, account: str = "default", instance: str = "demo") -> Path:
+    return (state_dir / instance if account == "default" else state_dir / instance / account) / FILE
+
+
 def put(state_dir: Path, raw: bytes, account: str = "default", instance: str = "demo") -> Path:
     """Write a credential file as another program would: in place, 0600."""
-    folder = state_dir / instance if account == "default" else state_dir / instance / account
-    for each in (state_dir, state_dir / instance, folder):
+    path = path_of(state_dir, account, instance)
+    for each in (state_dir, state_dir / instance, path.parent):
         each.mkdir(exist_ok=True, mode=0o700)
-    path = folder / Demo.credential_file
     path.touch(mode=0o600)
     path.write_bytes(raw)
     return path
@@ -155,3 +166,39 @@ def put(state_dir: Path, raw: bytes, account: str = "default", instance: str = "
 
 def provider(**settings: Any) -> Demo:
     return Demo(ProviderSettings(**settings))
+
+
+def on_disk(state_dir: Path, account: str = "default") -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path_of(state_dir, account).read_bytes())
+    return data
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def load(pool: AccountPool, name: str = "default") -> Account:
+    await pool.load()
+    return pool.accounts[name]
+
+
+async def pool_of(
+    make_pool: Callable[..., AccountPool], state_dir: Path, names: str, **settings: object
+) -> AccountPool:
+    """A pool of accounts with these names, each `name` or `name@organization`."""
+    for name in names.split():
+        name, _, organization = name.partition("@")
+        put(state_dir, credential_file(f"access-{name}", organization=organization or None), name)
+    pool = make_pool(**settings)
+    await pool.load()
+    return pool
+
+
+def used(account: Account, fraction: float, name: str = "5h", *, now: float = START, lasts: float = HOUR) -> None:
+    account.observe([LimitWindow(name, fraction, now + lasts)], now)
+
+
+def chosen(pool: AccountPool, times: int, selection: Selection | None = None, now: float = START) -> list[str]:
+    """The names of the accounts that are chosen one after the other."""
+    found = [pool.select(selection or Selection(), now) for _ in range(times)]
+    return [account.name if account else "-" for account in found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from aimux.accounts import AccountPool, FileVault, Selection
 from aimux.accounts.vault import Conflict, Missing, VaultError
-from tests.accounts.support import HOUR, Clock, TokenServer, credential_file, put
+from tests.accounts.support import HOUR, Clock, TokenServer, credential_file, on_disk, put
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ async def test_a_renewal_that_waits_for_the_lock_goes_on_under_the_new_name(
         await loaded.rename("default", "renamed")
     credential = await renewal
     assert credential.secret == "access-1"
-    assert json.loads((state_dir / "demo" / "renamed" / "demo.json").read_bytes())["refresh"] == "refresh-1"
+    assert on_disk(state_dir, "renamed")["refresh"] == "refresh-1"
     assert not (state_dir / "demo" / "demo.json").exists()
     assert server.calls == ["refresh-0"]
 
@@ -85,7 +84,7 @@ async def test_a_renewed_credential_that_is_not_saved_yet_moves_along(
     await loaded.rename("default", "renamed")
     assert account.renewer is not None
     await account.renewer.keep(0)
-    assert json.loads((state_dir / "demo" / "renamed" / "demo.json").read_bytes())["refresh"] == "refresh-1"
+    assert on_disk(state_dir, "renamed")["refresh"] == "refresh-1"
 
 
 async def test_what_cannot_be_renamed_stays_as_it_is(loaded: AccountPool) -> None:

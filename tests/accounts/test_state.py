@@ -12,6 +12,7 @@ import pytest
 
 from aimux.accounts import AccountPool, FileVault, PoolOptions, Selection, StateFile
 from aimux.plugin import Action, LimitWindow, RefreshRejected, Verdict
+from tests.accounts.disks import failing
 from tests.accounts.support import HOUR, START, Clock, TokenServer, credential_file, provider, put
 
 
@@ -190,12 +191,8 @@ async def test_a_full_disk_is_a_complaint_and_tried_again(
     state = pool.options.state
     assert state is not None
     pool.accounts["a"].disable()
-
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "pwrite", failing(errno.ENOSPC))
         await state.flush()
     assert "No space left" in caplog.text
     clock.pass_(10)

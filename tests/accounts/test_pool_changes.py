@@ -1,0 +1,67 @@
+"""Settings, accounts and logins that change under a running pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aimux.accounts import Selection
+from aimux.plugin import AccountSettings, Action, Verdict
+from tests.accounts.support import START, Clock, chosen, credential_file, pool_of, put, used
+
+
+async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir: Any, clock: Clock) -> None:
+    pool = await pool_of(make_pool, state_dir, "a b")
+    a = pool.accounts["a"]
+    a.in_flight += 3
+    used(a, 0.5)
+    provider = type(pool.provider)
+    settings = pool.provider.settings.model_copy(
+        update={"strategy": "priority", "accounts": {"b": AccountSettings(priority=1)}}
+    )
+    await pool.reconfigure(provider(settings))
+    assert pool.accounts["a"] is a
+    assert a.in_flight == 3
+    assert chosen(pool, 2) == ["a", "a"]
+    await pool.reconfigure(provider(settings.model_copy(update={"strategy": "round_robin", "accounts": {}})))
+    await pool.reconfigure(provider(settings.model_copy(update={"strategy": "least_used", "accounts": {}})))
+    used(pool.accounts["b"], 0.5)
+    assert chosen(pool, 3) == ["b"] * 3, "what is in flight still counts"
+    a.in_flight -= 3
+    assert a.in_flight == 0
+    assert "a" in chosen(pool, 2)
+
+
+async def test_accounts_that_come_and_go(make_pool: Any, state_dir: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "a")
+    put(state_dir, credential_file(), "b")
+    assert set(chosen(pool, 4)) == {"a"}
+    await pool.load()
+    assert set(chosen(pool, 4)) == {"a", "b"}
+    gone = pool.accounts["a"]
+    gone.in_flight += 1
+    (state_dir / "demo" / "a" / "demo.json").unlink()
+    await pool.load()
+    assert set(chosen(pool, 4)) == {"b"}
+    gone.in_flight -= 1  # its last request ends after it has left
+    assert chosen(pool, 1, Selection(pinned="a")) == ["-"]
+
+
+async def test_the_same_login_twice_is_recognised_when_a_renewal_names_its_organization(
+    make_pool: Any, state_dir: Any
+) -> None:
+    pool = await pool_of(make_pool, state_dir, "a b")
+    used(pool.accounts["a"], 0.7)
+    put(state_dir, credential_file("x", organization="org"), "a")
+    put(state_dir, credential_file("y", organization="org"), "b")
+    await pool.load()
+    assert pool.accounts["b"].limits["5h"].used == 0.7
+
+
+async def test_a_login_of_somebody_else_starts_with_its_own_limits(make_pool: Any, state_dir: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "a@org")
+    a = pool.accounts["a"]
+    a.apply(Verdict(Action.COOL_DOWN, until=START + 3600), START)
+    put(state_dir, credential_file("other", organization="other"), "a")
+    await pool.load()
+    assert chosen(pool, 1) == ["a"]
+    assert a.limits == {}

@@ -1,0 +1,64 @@
+"""Other programs that change the file while it is renewed: their edit is kept, and so is the rotated token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aimux.accounts import AccountPool
+from tests.accounts.support import SOON, Clock, TokenServer, credential_file, load, on_disk, put
+
+
+async def test_lesson_6_an_edit_during_the_renewal_is_kept_and_so_is_the_rotated_token(
+    pool: AccountPool, state_dir: Path, server: TokenServer
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON, note="old"))
+    account = await load(pool)
+    server.meanwhile = [lambda: put(state_dir, credential_file(expires_at=SOON, note="new", more=1))]
+    assert (await account.renew()).secret == "access-1"
+    saved = on_disk(state_dir)
+    assert (saved["refresh"], saved["note"], saved["more"]) == ("refresh-1", "new", 1)
+    assert server.calls == ["refresh-0"], "the same answer was merged again, nothing was asked again"
+
+
+async def test_a_login_during_the_renewal_wins_and_the_rotated_token_is_kept_beside_it(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    server.meanwhile = [lambda: put(state_dir, credential_file("access-login", "refresh-login"))]
+    assert (await account.renew()).secret == "access-login"
+    assert on_disk(state_dir)["refresh"] == "refresh-login"
+    spare = state_dir / "demo" / "demo.json.spare"
+    assert json.loads(spare.read_bytes())["refresh"] == "refresh-1"
+    assert spare.stat().st_mode & 0o777 == 0o600
+    # The login turns out to be no good: the token that was kept is the one that lives.
+    assert (await account.renew(account.usable(clock()))).secret == "access-1"
+    assert on_disk(state_dir)["refresh"] == "refresh-1"
+    assert not spare.exists()
+    assert account.state(clock()).status == "healthy"
+
+
+async def test_a_file_broken_during_the_renewal_is_left_alone_and_the_token_lives_on(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    path = put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    server.meanwhile = [lambda: put(state_dir, b'{"half')]
+    assert (await account.renew()).secret == "access-1"
+    assert path.read_bytes() == b'{"half'
+    assert json.loads((state_dir / "demo" / "demo.json.spare").read_bytes())["refresh"] == "refresh-1"
+    await pool.load()
+    assert account.state(clock()).status == "healthy"
+
+
+async def test_an_account_removed_during_its_renewal_is_not_brought_back(
+    pool: AccountPool, state_dir: Path, server: TokenServer
+) -> None:
+    path = put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    server.meanwhile = [path.unlink]
+    await account.renew()
+    assert not path.exists()
+    await pool.load()
+    assert pool.accounts == {}

@@ -1,0 +1,90 @@
+"""Renewal on disks that are full or read-only: nothing that was rotated is lost, nothing is rotated in vain."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from aimux.accounts import AccountPool
+from aimux.plugin import RefreshUnavailable
+from tests.accounts.disks import failing, read_only
+from tests.accounts.support import HOUR, SOON, Clock, TokenServer, credential_file, load, on_disk, put
+
+
+async def test_a_full_disk_costs_nothing_but_a_complaint(
+    pool: AccountPool,
+    state_dir: Path,
+    server: TokenServer,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = put(state_dir, credential_file(expires_at=SOON))
+    old = path.read_bytes()
+    account = await load(pool)
+    assert account.renewer is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", failing(errno.ENOSPC))
+        assert (await account.renew()).secret == "access-1", "served from memory"
+        assert "free some space" in caplog.text
+        assert path.read_bytes() == old
+        clock.pass_(7)
+        await account.renewer.keep(300)
+        assert (account.credential.secret if account.credential else "") == "access-1"
+        for _ in range(9):
+            clock.pass_(36)
+            assert account.renewer.due(clock(), 0), "saving it is tried again before long"
+            await account.renewer.keep(300)
+        clock.pass_(8 * HOUR)
+        assert (await account.renew()).secret == "access-2", "and renewed again from what is in memory"
+        assert path.read_bytes() == old
+    await pool.load()
+    assert (account.credential.secret if account.credential else "") == "access-2", "the old file is not taken for news"
+    clock.pass_(HOUR)
+    assert account.renewer.due(clock(), 0)
+    await account.renewer.keep(300)
+    assert on_disk(state_dir)["refresh"] == "refresh-2"
+    assert server.calls == ["refresh-0", "refresh-1"]
+    assert not account.renewer.due(clock(), 0)
+
+
+async def test_what_a_full_disk_did_not_take_is_saved_before_the_process_ends(
+    pool: AccountPool, state_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", failing(errno.ENOSPC))
+        assert (await account.renew()).secret == "access-1"
+        await pool.close()
+        assert "lost with this process: log in again" in caplog.text
+    await pool.close()
+    assert on_disk(state_dir)["refresh"] == "refresh-1"
+
+
+async def test_where_nothing_can_be_saved_nothing_is_rotated(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only())
+        assert (await account.renew()).secret == "access-0"
+        clock.pass_(101)
+        with pytest.raises(RefreshUnavailable, match="Read-only"):
+            await account.renew()
+    assert server.calls == []
+    assert account.state(clock()).status == "cooling"
+
+
+async def test_a_read_only_credential_that_somebody_else_renews_is_adopted(
+    pool: AccountPool, state_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    put(state_dir, credential_file("access-vendor", "refresh-vendor"))
+    monkeypatch.setattr("aimux.accounts.files.Grip.take", failing(errno.EROFS))
+    assert (await account.renew()).secret == "access-vendor"

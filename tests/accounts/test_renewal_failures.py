@@ -1,0 +1,184 @@
+"""A renewal that is refused, and one that is impossible for now: what becomes of the account."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.accounts import AccountPool, Selection
+from aimux.plugin import Action, HttpUnavailable, RefreshRejected, RefreshUnavailable, Verdict
+from tests.accounts.support import HOUR, SOON, START, Clock, TokenServer, credential_file, load, on_disk, put
+
+
+async def test_lesson_3_a_refused_refresh_token_parks_and_is_not_tried_again(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    path = put(state_dir, credential_file(refresh="used", expires_at=SOON))
+    before = path.read_bytes()
+    account = await load(pool)
+    with pytest.raises(RefreshRejected):
+        await account.renew()
+    assert account.state(clock()).status == "parked"
+    assert "invalid_grant" in account.state(clock()).reason
+    assert pool.select(Selection(), clock()) is None
+    assert pool.last_resort(Selection(), clock()) is None
+    assert account.renewer is not None
+    account.apply(Verdict(Action.PARK, "401"), clock())  # as the gateway says once more
+    clock.pass_(10 * HOUR)
+    assert not account.renewer.due(clock(), HOUR)
+    assert path.read_bytes() == before, "nothing is ever erased"
+    assert len(server.calls) == 1
+
+
+async def test_a_new_login_revives_a_parked_account(pool: AccountPool, state_dir: Path, clock: Clock) -> None:
+    put(state_dir, credential_file(refresh="used", expires_at=SOON))
+    account = await load(pool)
+    with pytest.raises(RefreshRejected):
+        await account.renew()
+    put(state_dir, credential_file("access-new", "refresh-0"))
+    await pool.load()
+    assert account.state(clock()).status == "healthy"
+    assert pool.select(Selection(), clock()) is account
+
+
+async def test_before_parking_the_file_is_read_again(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(refresh="used", expires_at=SOON))
+    account = await load(pool)
+
+    class Racing(TokenServer):
+        async def request(self, *args: Any, **named: Any) -> Any:
+            put(state_dir, credential_file("access-vendor", "refresh-vendor"))  # the vendor's CLI was faster
+            return await super().request(*args, **named)
+
+    pool._shop.http = Racing(clock)
+    assert (await account.renew()).secret == "access-vendor"
+    assert account.state(clock()).status == "healthy"
+
+
+async def test_what_upstream_has_against_an_account_is_not_cured_by_a_renewal_but_by_a_login(
+    pool: AccountPool, state_dir: Path, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    account.apply(Verdict(Action.PARK, "the organization is disabled", remedy="ask its owner"), clock())
+    assert account.renewer is not None
+    assert account.renewer.due(clock(), 300)
+    await account.renewer.keep(300)
+    await pool.load()
+    assert on_disk(state_dir)["refresh"] == "refresh-1", "kept fresh all the same"
+    assert account.state(clock()).reason == "the organization is disabled"
+    put(state_dir, credential_file("access-other", "refresh-other"))
+    await pool.load()
+    assert account.state(clock()).status == "healthy"
+
+
+FAULTS = [500, 503, 404, 429, HttpUnavailable("auth.example can't be reached")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+async def test_a_failing_network_leaves_the_old_token_in_use(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, fault: int | Exception
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    server.faults = [fault]
+    credential = await account.renew()
+    assert credential.secret == "access-0"
+    assert account.usable(clock()) is credential, "and the next request doesn't wait for another failure"
+    assert account.state(clock()).status == "healthy"
+    clock.pass_(7)  # the pause of 5 s, give or take a fifth
+    assert account.usable(clock()) is None
+    assert (await account.renew()).secret == "access-2"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+async def test_when_the_token_is_over_a_failing_network_cools_the_account_and_keeps_the_cause(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, fault: int | Exception
+) -> None:
+    put(state_dir, credential_file(expires_at=START - 1))
+    account = await load(pool)
+    server.faults = [fault]
+    with pytest.raises(RefreshUnavailable):
+        await account.renew()
+    state = account.state(clock())
+    assert state.status == "cooling"
+    assert state.reason.startswith("it can't be renewed for now: ")
+    assert pool.select(Selection(), clock()) is None
+    assert pool.last_resort(Selection(), clock()) is account
+    with pytest.raises(RefreshUnavailable):
+        await account.renew()
+    assert len(server.calls) == 1, "not asked again before the pause is over"
+    clock.pass_(7)
+    assert pool.select(Selection(), clock()) is account
+    assert (await account.renew()).secret == "access-2"
+    assert account.state(clock()).status == "healthy"
+
+
+async def test_lesson_2_a_moved_token_endpoint_is_an_alarm_and_not_a_dead_account(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(state_dir, credential_file(expires_at=START - 1))
+    account = await load(pool)
+    server.faults = [404]
+    with pytest.raises(RefreshUnavailable):
+        await account.renew()
+    assert account.state(clock()).status == "cooling"
+    assert [r.levelno for r in caplog.records if "set providers.demo.token_url" in r.getMessage()] == [logging.ERROR]
+
+
+async def test_the_pause_between_tries_grows_to_five_minutes(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=START - 1))
+    account = await load(pool)
+    server.faults = [500] * 20
+    for _ in range(20):
+        with pytest.raises(RefreshUnavailable):
+            await account.renew()
+        until = account.state(clock()).until
+        assert until is not None
+        pause = until - clock()
+        clock.now = until
+    assert len(server.calls) == 20
+    assert 240 <= pause <= 360
+
+
+async def test_a_401_while_renewal_is_unavailable_does_not_hand_out_the_rejected_token(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file())
+    account = await load(pool)
+    server.faults = [500]
+    with pytest.raises(RefreshUnavailable):
+        await account.renew(account.usable(clock()))
+    assert account.state(clock()).status == "cooling"
+
+
+async def test_a_plugin_that_breaks_is_a_failure_for_now_and_its_words_are_not_repeated(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(state_dir, credential_file(expires_at=START - 1))
+    account = await load(pool)
+    server.faults = [ValueError("refresh-0 is not what I expected")]
+    with pytest.raises(RefreshUnavailable, match=r"broke \(ValueError\)"):
+        await account.renew()
+    assert "refresh-0" not in caplog.text
+
+
+async def test_a_token_that_lives_for_less_than_the_margin_is_not_renewed_at_every_request(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=START - 1))
+    account = await load(pool)
+    server.lifetime = 60
+    await account.renew()
+    assert account.usable(clock()) is not None
+    clock.pass_(29)
+    assert account.usable(clock()) is not None
+    clock.pass_(2)
+    assert account.usable(clock()) is None
