@@ -34,6 +34,10 @@ class ChatGPT(Provider):
 
 PROVIDERS: Mapping[str, type[Provider]] = {"claude": Claude, "chatgpt": ChatGPT}
 
+TOKEN = "a-token-of-some-length"
+ALICE = f"users: [{{name: alice, token: {TOKEN}}}]\n"
+SECRET = "zq9-Secret-that-nobody-may-see"
+
 
 @pytest.fixture
 def providers() -> Mapping[str, type[Provider]]:
@@ -67,3 +71,7 @@ def problems(load: Load) -> Problems:
         return list(caught.value.problems)
 
     return problems
+
+
+def places(problems: list[Problem]) -> list[tuple[str, int | None]]:
+    return [(problem.where, problem.line) for problem in problems]

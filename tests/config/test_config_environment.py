@@ -7,9 +7,8 @@ from pydantic import BaseModel
 
 from aimux.config import Config, ConfigError, load_config
 from aimux.config.environment import variable, variables
-from tests.config.conftest import PROVIDERS, Load, Problems
+from tests.config.conftest import PROVIDERS, TOKEN, Load, Problems
 
-TOKEN = "a-token-of-some-length"
 FILE = """listen: ":1"
 providers: [claude, chatgpt]
 tls:

@@ -1,0 +1,56 @@
+"""What is legal and odd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aimux.config import load_config
+from tests.config.conftest import ALICE, TOKEN, Load
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("", []),
+        (ALICE, []),
+        ("listen: ':1'", ["listen"]),
+        ("listen: ':1'\nallow_anonymous: true", ["allow_anonymous"]),
+        ("allow_anonymous: true", []),
+        (ALICE + "allow_anonymous: true", ["allow_anonymous"]),
+        (ALICE + "listen: ':1'", ["listen"]),
+        (ALICE + "listen: ':1'\ntrusted_proxies: [10.0.0.0/8]", []),
+        (ALICE + "listen: ':1'\ntls: {enabled: true, self_signed: true}", []),
+        ("tls: {cert_path: c, key_path: k}", ["tls"]),
+        (f"users: [{{name: a, token: {TOKEN}, groups: [x]}}]", ["users[0].groups"]),
+        ("providers: {claude: {accounts: {a: {groups: [x]}}}}\n" + ALICE.replace("}]", ", groups: [x]}]"), []),
+    ],
+)
+def test_what_is_legal_and_odd_is_warned_about(load: Load, text: str, warned: list[str]) -> None:
+    warnings = load(text).warnings
+    assert [warning.where for warning in warnings] == warned
+    assert all(warning.line and warning.remedy for warning in warnings)
+
+
+def test_a_file_with_secrets_that_others_can_read_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, token = tmp_path / "config.yaml", tmp_path / "token"
+    token.write_text(TOKEN)
+    path.write_text(ALICE)
+    for mode, count in ((0o600, 0), (0o640, 0), (0o644, 1)):
+        path.chmod(mode)
+        config = load_config(path, environ={"HOME": "/h"}, providers={})
+        assert len(config.warnings) == count
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert load_config(path, environ={"HOME": "/h"}, providers={}).warnings
+    monkeypatch.undo()
+    path.write_text("users: [{name: a, token_file: token}]")
+    for mode, count in ((0o400, 0), (0o440, 0), (0o644, 1)):
+        token.chmod(mode)
+        config = load_config(path, environ={"HOME": "/h"}, providers={})
+        assert [f"chmod 600 {token}"] * count == [warning.remedy for warning in config.warnings]
+    # Of root, in a container that runs as somebody else: that is how orchestrators hand secrets out.
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert not load_config(path, environ={"HOME": "/h"}, providers={}).warnings
