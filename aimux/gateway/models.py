@@ -82,7 +82,8 @@ class ModelRoutes:
 def rewrite_model(body: Body, model: str) -> Body:
     """The same body asking for `model`. Every other byte stays; a compressed body is sent decompressed.
 
-    A body that isn't a JSON object, or names no model, is returned as it is.
+    A body in which no model is found is returned as it is. Only as much is checked as that takes: what else is wrong
+    with the JSON stays so, and the upstream says it.
     """
     text = body.text()
     if text is None:

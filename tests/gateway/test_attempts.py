@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 
@@ -15,49 +14,8 @@ from aimux.plugin import Credential, RequestHead, RequestRefused
 from aimux.plugin import Upstream as Target
 from aimux.relay.framing import chunk
 
-from .conftest import SECRET, TOKEN, Aimux, Plain, Start, Upstream, request
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
-SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-def error(status: int, *headers: str, body: bytes = b'{"e":1}') -> bytes:
-    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def account_of(sent: bytes) -> str:
-    match = re.search(rf"Bearer {SECRET}-?(\w*)".encode(), sent)
-    assert match
-    return match[1].decode() or "default"
-
-
-def script(upstream: Upstream, answers: dict[str, bytes | list[bytes]]) -> list[str]:
-    """Answer by account (a list: one after the other, the last for good). Returns the accounts asked, as they come."""
-    asked: list[str] = []
-
-    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while sent := await upstream.read(reader):
-            account = account_of(sent)
-            asked.append(account)
-            answer = answers[account]
-            if isinstance(answer, list):
-                answer = answer.pop(0) if len(answer) > 1 else answer[0]
-            if not answer:
-                return
-            writer.write(answer)
-            await writer.drain()
-
-    upstream.script = run
-    return asked
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer[9:12])
-
-
-def state(aimux: Aimux, account: str) -> str:
-    return aimux.app.pools["plain"].accounts[account].state(time.time()).status
+from .answers import OK, SSE, account_of, error, script, state, status_of
+from .conftest import SECRET, Plain, Start, Upstream, request
 
 
 async def test_a_limited_account_is_left_for_the_next(start: Start, upstream: Upstream) -> None:
@@ -297,81 +255,6 @@ async def test_an_overload_everywhere_reaches_the_client_as_it_came(start: Start
     aimux = await start()
     answer = await aimux.send(request())
     assert chunk(b"event: error\ndata: {}\n\n") in answer
-
-
-async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstream) -> None:
-    """Lesson 10: without a session header its first message names it, and never the system prompt alone."""
-    names = ("default", "two", "three")
-    asked = script(upstream, dict.fromkeys(names, OK))
-    aimux = await start(accounts=names)
-    for turn in range(6):
-        for talk in ("a", "b", "c"):
-            messages = [{"role": "system", "content": "shared"}, {"role": "user", "content": talk}]
-            messages += [{"role": "assistant", "content": "x"}] * turn
-            await aimux.send(request(body=json.dumps({"messages": messages}).encode()))
-    assert len(set(asked[0::3])) == len(set(asked[1::3])) == len(set(asked[2::3])) == 1
-    assert len(set(asked)) > 1
-
-
-async def test_a_user_may_pin_an_account_only_where_allowed(start: Start, upstream: Upstream) -> None:
-    asked = script(upstream, {"default": OK, "two": OK})
-    users = [{"name": "ann", "token": TOKEN, "pin_accounts": True}, {"name": "bob", "token": "bob-token-0123456789"}]
-    aimux = await start(accounts=("default", "two"), users=users)
-    for _ in range(3):
-        answer = await aimux.send(request(headers="X-Aimux-Account: two\r\n"))
-        assert b"x-aimux-account: two\r\n" in answer
-        assert b"x-aimux-attempts: 1\r\n" in answer
-    assert asked == ["two"] * 3
-    refused = await aimux.send(request(headers="X-Aimux-Account: two\r\n", token="bob-token-0123456789"))
-    assert status_of(refused) == 403
-    assert status_of(await aimux.send(request(headers="X-Aimux-Account: nobody\r\n"))) == 400
-    answer = await aimux.send(request(token="bob-token-0123456789"))
-    assert b"x-aimux-account" not in answer
-
-
-async def test_how_a_request_was_routed_is_remembered(start: Start, upstream: Upstream) -> None:
-    script(upstream, {"default": error(503), "two": error(503)})
-    aimux = await start(accounts=("default", "two"))
-    await aimux.send(request(headers="X-Request-Id: why-1\r\n"))
-    entry = aimux.app.gateway.journal.get("why-1")
-    assert entry is not None
-    record, notes = entry
-    assert record.status == 503
-    assert [(note.status, note.action) for note in notes] == [(503, "back_off")] * 2
-    assert {note.account for note in notes} == {"default", "two"}
-
-
-async def test_a_user_bound_to_a_group_gets_its_accounts_only(start: Start, upstream: Upstream) -> None:
-    asked = script(upstream, {"default": OK, "two": OK})
-    base = f"http://127.0.0.1:{upstream.port}"
-    groups = {"default": {"groups": ["a"]}, "two": {"groups": ["b"]}}
-    aimux = await start(
-        accounts=("default", "two"),
-        users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}],
-        providers={"plain": {"base_url": base, "accounts": groups}},
-    )
-    for _ in range(4):
-        assert status_of(await aimux.send(request())) == 200
-    assert set(asked) == {"two"}
-
-
-async def test_what_is_said_when_nobody_serves_is_of_the_users_own_accounts(start: Start, upstream: Upstream) -> None:
-    script(upstream, {"default": OK, "two": error(401)})
-    aimux = await start(
-        accounts=("default", "two"),
-        users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}],
-        providers={
-            "plain": {
-                "base_url": f"http://127.0.0.1:{upstream.port}",
-                "accounts": {"default": {"groups": ["a"]}, "two": {"groups": ["b"]}},
-            }
-        },
-    )
-    await aimux.send(request())
-    answer = await aimux.send(request())
-    assert status_of(answer) == 503
-    assert b"two is parked" in answer
-    assert b"default" not in answer
 
 
 @pytest.mark.parametrize("location", ["https://elsewhere.example/v1?x=secret", "/v1/elsewhere"])

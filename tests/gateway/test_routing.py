@@ -1,0 +1,83 @@
+"""Whose account serves: conversations, pins, groups, and what is remembered of it."""
+
+from __future__ import annotations
+
+import json
+
+from .answers import OK, error, script, status_of
+from .conftest import TOKEN, Start, Upstream, request
+
+
+async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstream) -> None:
+    """Lesson 10: without a session header its first message names it, and never the system prompt alone."""
+    names = ("default", "two", "three")
+    asked = script(upstream, dict.fromkeys(names, OK))
+    aimux = await start(accounts=names)
+    for turn in range(6):
+        for talk in ("a", "b", "c"):
+            messages = [{"role": "system", "content": "shared"}, {"role": "user", "content": talk}]
+            messages += [{"role": "assistant", "content": "x"}] * turn
+            await aimux.send(request(body=json.dumps({"messages": messages}).encode()))
+    assert len(set(asked[0::3])) == len(set(asked[1::3])) == len(set(asked[2::3])) == 1
+    assert len(set(asked)) > 1
+
+
+async def test_a_user_may_pin_an_account_only_where_allowed(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": OK, "two": OK})
+    users = [{"name": "ann", "token": TOKEN, "pin_accounts": True}, {"name": "bob", "token": "bob-token-0123456789"}]
+    aimux = await start(accounts=("default", "two"), users=users)
+    for _ in range(3):
+        answer = await aimux.send(request(headers="X-Aimux-Account: two\r\n"))
+        assert b"x-aimux-account: two\r\n" in answer
+        assert b"x-aimux-attempts: 1\r\n" in answer
+    assert asked == ["two"] * 3
+    refused = await aimux.send(request(headers="X-Aimux-Account: two\r\n", token="bob-token-0123456789"))
+    assert status_of(refused) == 403
+    assert status_of(await aimux.send(request(headers="X-Aimux-Account: nobody\r\n"))) == 400
+    answer = await aimux.send(request(token="bob-token-0123456789"))
+    assert b"x-aimux-account" not in answer
+
+
+async def test_how_a_request_was_routed_is_remembered(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": error(503), "two": error(503)})
+    aimux = await start(accounts=("default", "two"))
+    await aimux.send(request(headers="X-Request-Id: why-1\r\n"))
+    entry = aimux.app.gateway.journal.get("why-1")
+    assert entry is not None
+    record, notes = entry
+    assert record.status == 503
+    assert [(note.status, note.action) for note in notes] == [(503, "back_off")] * 2
+    assert {note.account for note in notes} == {"default", "two"}
+
+
+async def test_a_user_bound_to_a_group_gets_its_accounts_only(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": OK, "two": OK})
+    base = f"http://127.0.0.1:{upstream.port}"
+    groups = {"default": {"groups": ["a"]}, "two": {"groups": ["b"]}}
+    aimux = await start(
+        accounts=("default", "two"),
+        users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}],
+        providers={"plain": {"base_url": base, "accounts": groups}},
+    )
+    for _ in range(4):
+        assert status_of(await aimux.send(request())) == 200
+    assert set(asked) == {"two"}
+
+
+async def test_what_is_said_when_nobody_serves_is_of_the_users_own_accounts(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": OK, "two": error(401)})
+    aimux = await start(
+        accounts=("default", "two"),
+        users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}],
+        providers={
+            "plain": {
+                "base_url": f"http://127.0.0.1:{upstream.port}",
+                "accounts": {"default": {"groups": ["a"]}, "two": {"groups": ["b"]}},
+            }
+        },
+    )
+    await aimux.send(request())
+    answer = await aimux.send(request())
+    assert status_of(answer) == 503
+    assert b"two is parked" in answer
+    assert b"default" not in answer

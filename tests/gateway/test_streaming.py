@@ -1,0 +1,232 @@
+"""Streams through the gateway: event by event, cut short, and never looking whole when they are not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from aimux.relay.framing import chunk
+
+from .answers import DONE, EVENT, SSE, body_of, head_of, once
+from .conftest import Start, Upstream, request
+
+
+async def test_each_event_reaches_the_client_when_it_is_sent(start: Start, upstream: Upstream) -> None:
+    more = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE + chunk(EVENT))
+        await more.wait()
+        writer.write(chunk(DONE) + b"0\r\n\r\n")
+        await reader.read()
+
+    upstream.script = script
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(request(close=False))
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(chunk(EVENT))) == chunk(EVENT)
+        more.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == chunk(DONE) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+async def test_a_stream_in_tiny_pieces_arrives_whole(start: Start, upstream: Upstream, size: int) -> None:
+    whole = SSE + chunk(EVENT) + chunk('data: {"text":"grüße 😀"}\n\n'.encode()) + chunk(DONE) + b"0\r\n\r\n"
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        for i in range(0, len(whole), size):
+            writer.write(whole[i : i + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+        await reader.read()
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request())
+    assert answer.endswith(body_of(whole))
+    assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+async def test_a_meters_fault_in_mid_stream_costs_the_usage_and_nothing_else(start: Start, upstream: Upstream) -> None:
+    events = [EVENT, b'data: {"faulty":1}\n\n', EVENT, EVENT]
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE)
+        for event in events:
+            writer.write(chunk(event))
+            await writer.drain()
+            await asyncio.sleep(0.01)  # a packet each
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request())
+    assert body_of(answer) == b"".join(chunk(event) for event in events) + b"0\r\n\r\n"
+    assert aimux.log.count("a meter's fault") == 1
+    assert "status=200" in aimux.log
+    assert "tokens=0+0+0/0" in aimux.log
+
+
+async def test_an_upstream_that_dies_in_mid_stream_ends_with_an_error_event_and_no_clean_end(
+    start: Start, upstream: Upstream
+) -> None:
+    """Lesson 11."""
+    once(upstream, SSE + chunk(EVENT))
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    told = body_of(answer).removeprefix(chunk(EVENT))
+    assert told.partition(b"\r\n")[2].startswith(b"event: error\ndata: ")
+    assert not answer.endswith(b"0\r\n\r\n")
+
+
+async def test_an_upstream_that_dies_behind_its_last_event_makes_no_failure_of_a_whole_answer(
+    start: Start, upstream: Upstream
+) -> None:
+    once(upstream, SSE + chunk(EVENT) + chunk(DONE))
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert body_of(answer) == chunk(EVENT) + chunk(DONE)
+    assert "upstream_lost" in aimux.log
+
+
+async def test_a_reset_in_mid_stream_is_told_too(start: Start, upstream: Upstream) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE + b"ffff\r\n" + EVENT)
+        await writer.drain()
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert b"ffff\r\n" + EVENT + b"event: error\n" in answer
+    assert "upstream_lost" in aimux.log
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n"])
+async def test_half_an_event_is_followed_by_nothing_that_would_be_read_as_its_rest(
+    start: Start, upstream: Upstream, end: bytes
+) -> None:
+    once(upstream, SSE + chunk(EVENT + EVENT[:-5]) + end)
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert body_of(answer) == chunk(EVENT + EVENT[:-5])
+    assert "upstream_lost" in aimux.log
+
+
+async def test_a_clean_early_end_is_no_clean_end(start: Start, upstream: Upstream) -> None:
+    """Lesson 11; SDKs take a clean early EOF for a short answer."""
+    upstream.answer = SSE + chunk(EVENT) + b"0\r\n\r\n"
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert b"event: error\ndata: " in answer
+    assert not answer.endswith(b"0\r\n\r\n")
+
+
+async def test_a_json_answer_that_breaks_off_breaks_the_connection(start: Start, upstream: Upstream) -> None:
+    once(upstream, b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"a":')
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert body_of(answer) == b'{"a":'
+
+
+async def test_an_answer_that_ends_with_the_connection_is_chunked_for_the_client(
+    start: Start, upstream: Upstream
+) -> None:
+    once(upstream, b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + EVENT + DONE)
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(request(close=False))
+    async with asyncio.timeout(10):
+        assert b"transfer-encoding: chunked" in (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert await reader.readuntil(b"0\r\n\r\n") == chunk(EVENT + DONE) + b"0\r\n\r\n"
+
+
+async def test_an_http_10_client_gets_no_chunks(start: Start, upstream: Upstream) -> None:
+    upstream.answer = SSE + chunk(EVENT) + chunk(DONE) + b"0\r\n\r\n"
+    aimux = await start()
+    answer = await aimux.send(request(version="1.0"))
+    assert b"transfer-encoding" not in head_of(answer)
+    assert body_of(answer) == EVENT + DONE
+
+
+async def test_a_client_that_leaves_stops_its_upstream(start: Start, upstream: Upstream) -> None:
+    """Lesson 13."""
+    gone = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE + chunk(EVENT))
+        await reader.read()
+        gone.set()
+
+    upstream.script = script
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(request())
+    async with asyncio.timeout(10):
+        await reader.readuntil(EVENT)
+        writer.transport.abort()
+        await gone.wait()
+    await upstream.until(lambda: upstream.open == 0)
+    assert "client_gone" in aimux.log
+
+
+async def test_a_client_that_leaves_before_the_head_stops_its_upstream(start: Start, upstream: Upstream) -> None:
+    gone = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        await reader.read()
+        gone.set()
+
+    upstream.script = script
+    aimux = await start()
+    _, writer = await aimux.connect()
+    writer.write(request())
+    await upstream.until(lambda: len(upstream.requests) == 1)
+    writer.transport.abort()
+    async with asyncio.timeout(10):
+        await gone.wait()
+
+
+async def test_a_slow_client_slows_the_upstream_down(start: Start, upstream: Upstream) -> None:
+    sent = 0
+    full = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await upstream.read(reader)
+        writer.write(SSE)
+        writer.transport.set_write_buffer_limits(1)
+        piece = chunk(b":" + b"x" * 65_000 + b"\n\n")
+        for _ in range(2000):
+            writer.write(piece)
+            sent += len(piece)
+            try:
+                await asyncio.wait_for(writer.drain(), 0.3)
+            except TimeoutError:
+                full.set()
+                await writer.drain()
+
+    upstream.script = script
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(request())
+    async with asyncio.timeout(30):
+        await full.wait()
+        assert sent < 40_000_000
+        received = 0
+        while received < 20_000_000:
+            received += len(await reader.read(1 << 20))
+    writer.transport.abort()
