@@ -17,17 +17,12 @@ import pytest
 import yaml
 
 from aimux.simulator import Simulator, credential_file, provider_settings
-from tests.running import PROMPT, serving
+from tests.running import PROMPT, free_port, serving
 from tests.tls.certificates import Issued
 from tests.tools import checkout, program
 
 SNIPPETS = checkout() / "deploy/proxy"
 TOKEN = "the-token-of-the-test-of-proxies"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def edited(name: str, *changes: tuple[str, str]) -> str:

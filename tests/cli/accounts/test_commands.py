@@ -1,0 +1,97 @@
+"""What the commands say and do: with a server and without, the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aimux.simulator.demo import credential_file
+from tests.admin.conftest import put
+from tests.admin.live import running
+from tests.cli.accounts.conftest import commands
+from tests.cli.support import Commands
+from tests.running import free_port, serving
+
+
+def test_the_table_tells_what_there_is(aimux: Commands) -> None:
+    aimux("accounts", "test", "claude/default")
+    said = aimux("accounts")
+    head, *rows = said.stdout.splitlines()
+    assert head.split("  ")[0] == "PROVIDER"
+    assert [row.split()[:5] for row in rows] == [
+        ["chatgpt", "default", "oauth", "plus", "healthy"],
+        ["claude", "default", "oauth", "max", "healthy"],
+    ]
+    assert "  5h 0 % (5 h), 7d 0 % (7 d)" in rows[1]
+    assert len(said.stderr.splitlines()) == 1
+
+
+def test_json_is_what_the_api_gives(aimux: Commands) -> None:
+    accounts = aimux.json("accounts")
+    assert [account["provider"] for account in accounts] == ["chatgpt", "claude"]
+    assert aimux.json("accounts", "show", "claude/default") == accounts[1]
+    assert {"status", "reason", "limits", "expires_at", "last_used"} <= accounts[0].keys()
+
+
+def test_show_tells_everything_and_no_secret(aimux: Commands) -> None:
+    said = aimux("accounts", "show", "claude/default").stdout
+    assert "aimux renews it" in said
+    assert "organization" in said
+    assert "sk-ant" not in said + aimux("accounts", "--json").stdout
+
+
+def test_changes_are_made_and_seen(aimux: Commands) -> None:
+    assert "claude/default: disabled" in aimux("accounts", "disable", "claude/default").stdout
+    assert aimux.account("claude/default")["status"] == "disabled"
+    assert "claude/default: healthy" in aimux("accounts", "enable", "claude/default").stdout
+    assert "claude/ann: healthy" in aimux("accounts", "rename", "claude/default", "ann").stdout
+    assert aimux.names() == ["chatgpt/default", "claude/ann"]
+    before = aimux.live.sim.accounts["claude"].access_token
+    assert "claude/ann: healthy; expires in 8 h" in aimux("accounts", "refresh", "ann").stdout
+    assert aimux.live.sim.accounts["claude"].access_token != before
+    assert "say --yes" in aimux("accounts", "remove", "ann", expect=2).stderr
+    assert aimux("accounts", "remove", "ann", "--yes").stdout == "claude/ann is removed.\n"
+    assert aimux.names() == ["chatgpt/default"]
+
+
+def test_a_test_tells_whether_it_works(aimux: Commands) -> None:
+    assert "claude/default works: 200 after" in aimux("accounts", "test", "claude/default").stdout
+    aimux.live.sim.accounts["claude"].script("429:600")
+    failed = aimux("accounts", "test", "claude/default", expect=1).stderr
+    assert "claude/default does not work (429): " in failed
+    shown = aimux.account("claude/default")
+    assert (shown["status"], bool(shown["until"])) == ("cooling", True)
+    assert aimux("accounts", "test", "chatgpt/default", "--json").exit_code == 0
+
+
+def test_a_refusal_is_told_with_its_remedy(aimux: Commands) -> None:
+    aimux.live.sim.accounts["claude"].revoke()
+    refused = aimux("accounts", "refresh", "claude/default", expect=1).stderr
+    assert "aimux login claude" in refused
+    assert "parked" in aimux("accounts").stdout
+
+
+def test_a_name_has_to_mean_one_account(aimux: Commands) -> None:
+    assert "Which one? chatgpt/default, claude/default" in aimux("accounts", "show", "default", expect=2).stderr
+    assert "Did you mean 'claude/default'?" in aimux("accounts", "show", "claude/defualt", expect=2).stderr
+    assert "There are: chatgpt/default, claude/default." in aimux("accounts", "test", "zzz", expect=2).stderr
+    assert "String should match pattern" in aimux("accounts", "rename", "claude/default", "a b", expect=1).stderr
+    put(aimux.live.state_dir, "claude", credential_file(aimux.live.sim.add_account("x", "anthropic")), "x")
+    assert "already" in aimux("accounts", "rename", "x", "default", expect=1).stderr
+
+
+def test_the_real_commands_and_a_real_server(tmp_path: Path) -> None:
+    with running(tmp_path, serve=False) as live:
+        put(live.state_dir, "claude", credential_file(live.sim.accounts["claude"]))
+        config = json.loads(live.config.read_text()) | {"listen": f"127.0.0.1:{free_port()}"}
+        with serving(config, tmp_path):
+            aimux = commands(live, AIMUX_CONFIG=str(tmp_path / "aimux.json"))
+            with aimux.process("accounts", "disable", "default") as process:
+                said, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+            assert "Using the server at http://127.0.0.1:" in said
+            assert aimux.account("default")["status"] == "disabled"
+        with aimux.process("accounts", "enable", "default") as process:
+            said, _ = process.communicate(timeout=60)
+        assert "No server listens" in said
+        assert "claude/default: healthy" in said

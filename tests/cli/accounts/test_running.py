@@ -1,0 +1,50 @@
+"""What only a running server can do: obey at once, and say why."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+
+from tests.admin.conftest import MESSAGE
+from tests.admin.live import Live
+from tests.cli.support import Commands
+
+
+def ask(live: Live) -> tuple[int, str]:
+    """A client's request for Claude over the server's unix socket: status, and id."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(live.folder / "socket"))
+    headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+    connection.request("POST", "/claude/v1/messages", json.dumps(MESSAGE), headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.headers["x-request-id"]
+
+
+def test_a_running_server_obeys_at_once(served: Commands) -> None:
+    live = served.live
+    assert ask(live)[0] == 200
+    served("accounts", "disable", "claude/default")
+    assert ask(live)[0] == 503
+    served("accounts", "enable", "claude/default")
+    assert ask(live)[0] == 200
+    assert served.account("claude/default")["last_used"] is not None
+    served("accounts", "remove", "claude/default", "--yes")
+    assert ask(live)[0] == 503
+
+
+def test_why_explains_a_request(served: Commands) -> None:
+    live = served.live
+    live.sim.accounts["claude"].script("429:600")
+    status, request_id = ask(live)
+    assert status == 429
+    said = served("why", request_id).stdout
+    assert "POST /claude/v1/messages, model claude-sonnet-5" in said
+    assert "claude/default: 429, cool_down (" in said
+    assert "the client got 429" in said
+    assert served.json("why", request_id)["attempts"] == 1
+    assert "not among the last 10,000" in served("why", "req_0", expect=1).stderr
+    assert "Nothing can have such a name" in served("why", "no id at all", expect=1).stderr

@@ -1,0 +1,117 @@
+"""The state folder, the address, the certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from aimux.accounts import ControlHttp
+from aimux.cli.doctor import machine
+from aimux.cli.doctor.finding import Finding
+from aimux.tls import ServerTLS, TLSFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from tests.cli.doctor.support import answering, config_of
+
+
+def test_the_state_folder(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [finding.status for finding in machine.of_state_dir(state_dir)] == ["ok"]
+    assert machine.of_state_dir(state_dir / "new")[0].status == "ok"
+    state_dir.chmod(0o755)
+    assert machine.of_state_dir(state_dir) == [
+        Finding("warning", "state_dir", f"{state_dir} is open to other users", f"chmod 700 {state_dir}")
+    ]
+    (file := state_dir / "file").touch()
+    assert "is no folder" in machine.of_state_dir(file)[0].message
+    assert "can't be reached" in machine.of_state_dir(file / "below")[0].message
+    state_dir.chmod(0o700)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 99, 1))
+    assert "free some space" in machine.of_state_dir(state_dir)[0].remedy
+
+
+def test_a_state_folder_of_somebody_else(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = state_dir.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    (finding,) = machine.of_state_dir(state_dir)
+    assert (finding.status, finding.remedy) == ("warning", f"run aimux and its doctor as user id {owner}")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert machine.of_state_dir(state_dir)[0].status == "error"
+
+
+async def address(state_dir: Path, listen: str) -> Finding:
+    http = ControlHttp()
+    try:
+        (finding,) = await machine.of_address(config_of(state_dir, listen=listen), http)
+    finally:
+        await http.close()
+    return finding
+
+
+async def test_an_address_that_is_taken(state_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        answer = asyncio.create_task(address(state_dir, listen))
+        while not answer.done():  # whatever listens there answers with nonsense
+            await asyncio.sleep(0.001)
+            taken.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                taken.accept()[0].close()
+    finding = answer.result()
+    assert finding.status == "error"
+    assert "stop the program that listens there" in finding.remedy
+    assert (await address(state_dir, listen)).message == "is free"
+
+
+async def test_an_address_that_aimux_has(state_dir: Path) -> None:
+    async def health(request: web.BaseRequest) -> web.Response:
+        assert request.path == "/health"
+        return web.json_response({"status": "ok"})
+
+    async with answering(health) as origin:
+        finding = await address(state_dir, origin.removeprefix("http://"))
+    assert (finding.status, finding.message) == ("ok", "aimux runs there")
+
+
+async def test_an_address_of_another_machine(state_dir: Path) -> None:
+    finding = await address(state_dir, "192.0.2.1:8080")
+    assert finding.status == "error"
+    assert "an address of this machine" in finding.remedy
+
+
+async def test_unix_sockets(state_dir: Path) -> None:
+    path = state_dir / "s"
+    listen = f"unix:{path}"
+    assert (await address(state_dir, listen)).message == "is free"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as taken:
+        taken.bind(str(path))
+        taken.listen()
+        finding = await address(state_dir, listen)
+        assert "perhaps another aimux" in finding.remedy
+    assert (await address(state_dir, listen)).message == "is free"  # left over, and replaced at a start
+    path.unlink()
+    path.touch()
+    assert "another kind" in (await address(state_dir, listen)).message
+    assert "there is no folder" in (await address(state_dir, f"unix:{state_dir}/none/s")).message
+
+
+def test_the_certificate(state_dir: Path) -> None:
+    assert machine.of_certificate(config_of(state_dir)) == []
+    config = config_of(state_dir, tls={"enabled": True, "self_signed": True})
+    assert "at its first start" in machine.of_certificate(config)[0].message
+    fingerprint = ServerTLS(TLSFiles.self_signed(state_dir, "")).fingerprint
+    (finding,) = machine.of_certificate(config)
+    assert finding.status == "ok"
+    assert fingerprint in finding.message
+    (state_dir / "tls" / "key.pem").write_text("nothing")
+    (finding,) = machine.of_certificate(config)
+    assert finding.status == "error"
+    assert "BEGIN PRIVATE KEY" in finding.remedy

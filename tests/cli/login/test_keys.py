@@ -1,0 +1,56 @@
+"""Keys and setup tokens: from stdin or a hidden prompt, never from the command line."""
+
+from __future__ import annotations
+
+import os
+import pty
+
+import pytest
+
+from tests.cli.support import Commands, read_until
+
+
+def test_a_key_and_a_setup_token_come_from_stdin(aimux: Commands) -> None:
+    accounts = aimux.live.sim.accounts
+    said = aimux("login", "claude", "--api-key", stdin=f"{accounts['claude-key'].api_key}\n")
+    assert "claude/default: healthy" in said.stdout
+    said = aimux("login", "claude", "--setup-token", "--account", "ci", stdin=accounts["claude-setup"].access_token)
+    assert "claude/ci: healthy" in said.stdout
+    for name in ("default", "ci"):
+        assert "works: 200" in aimux("accounts", "test", name).stdout
+
+
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(aimux: Commands) -> None:
+    for arguments in (("--api-key", "sk-ant-api03-secret"), ("sk-ant-api03-secret",)):
+        said = aimux("login", "claude", *arguments, expect=2)
+        assert "read from stdin" in said.stderr
+        assert "secret" not in said.output
+
+
+@pytest.mark.parametrize(
+    ("option", "stdin", "says"),
+    [
+        ("--api-key", "", "there is none on stdin"),
+        ("--setup-token", " \n", "there is none on stdin"),
+        ("--setup-token", "sk-ant-api03-secret", "use --api-key"),
+        ("--setup-token", "hunter2-secret", "setup token begins with"),
+        ("--api-key", "two secret words", "can't be in a header"),
+    ],
+)
+def test_what_is_none_is_refused_and_not_repeated(aimux: Commands, option: str, stdin: str, says: str) -> None:
+    result = aimux("login", "claude", option, stdin=stdin, expect=2 if "stdin" in says else 1)
+    assert says in result.stderr
+    assert "secret" not in result.output
+    assert aimux.names() == []
+
+
+def test_a_hidden_prompt_does_not_show_the_key(aimux: Commands) -> None:
+    ours, theirs = pty.openpty()
+    with aimux.process("login", "claude", "--api-key", stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = read_until(ours, "API key:")
+        os.write(ours, b"sk-ant-api03-typed-in-secret\n")
+        shown += read_until(ours, "claude/default: healthy")
+        assert process.wait(30) == 0
+    os.close(ours)
+    assert "secret" not in shown

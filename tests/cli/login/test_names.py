@@ -1,0 +1,72 @@
+"""Which account a login becomes, and whether it takes the place of another."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+from pathlib import Path
+
+from tests.admin.live import running
+from tests.cli.login.conftest import FILES, desktop
+from tests.cli.support import Commands, read_until
+
+
+def test_an_account_of_that_name_is_not_replaced_unasked(aimux: Commands, browser: list[str]) -> None:
+    key = aimux.live.sim.accounts["claude-key"].api_key
+    aimux("login", "claude", "--api-key", "--account", "team", stdin=key)
+    refused = desktop(aimux)("login", "claude", "--account", "team", expect=1)
+    assert "--force" in refused.stderr
+    assert not browser  # nobody was sent away to log in for nothing
+    aimux("login", "claude", "--account", "team", "--force")
+    assert aimux.account("team")["kind"] == "oauth"
+
+
+def test_a_person_is_asked_before_a_login_is_replaced(aimux: Commands) -> None:
+    aimux("login", "claude", "--api-key", stdin="sk-ant-api03-the-first")
+    for answer, status, kept in (("n", 1, "the-first"), ("y", 0, "the-other")):
+        ours, theirs = pty.openpty()
+        arguments = ("login", "claude", "--api-key", "--account", "default")
+        with aimux.process(*arguments, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            read_until(ours, "Replace its login? [y/N]:")
+            os.write(ours, f"{answer}\n".encode())
+            if answer == "y":
+                read_until(ours, "API key:")
+                os.write(ours, b"sk-ant-api03-the-other\n")
+                read_until(ours, "healthy")
+            assert process.wait(30) == status
+        os.close(ours)
+        assert kept in (Path(aimux.home) / "state" / "claude" / FILES["claude"]).read_text()
+
+
+def test_logging_in_again_cures_the_same_account(aimux: Commands, browser: list[str]) -> None:
+    desktop(aimux)("login", "claude")
+    aimux.live.sim.accounts["claude"].revoke()
+    aimux("accounts", "test", "default", expect=1)
+    assert aimux.account("default")["status"] == "parked"
+    aimux("login", "claude")
+    assert aimux.names() == ["claude/default"]
+    assert aimux.account("default")["status"] == "healthy"
+
+
+def test_a_second_person_gets_a_name(aimux: Commands, browser: list[str]) -> None:
+    sim = aimux.live.sim
+    desktop(aimux)("login", "chatgpt")
+    sim.add_account("grace", "openai")
+    sim.oauth_openai.consent.account = "grace"
+    assert "chatgpt/grace: healthy" in aimux("login", "chatgpt").stdout
+    assert aimux.names() == ["chatgpt/default", "chatgpt/grace"]
+
+
+def test_a_login_reaches_the_running_server_at_once(tmp_path: Path, browser: list[str]) -> None:
+    with running(tmp_path) as live:
+        aimux = desktop(Commands(live, {"HOME": str(tmp_path), "AIMUX_CONFIG": str(live.config)}))
+        live.sim.add_account("grace", "anthropic")
+        live.sim.oauth_anthropic.consent.account = "grace"
+        said = aimux("login", "claude")
+        assert "claude/grace: healthy" in said.stdout
+        assert said.stderr.startswith(f"Using the server at unix:{tmp_path}/socket.")
+        assert live.app.pools["claude"].accounts["grace"].credential is not None
+        saved = json.loads((live.state_dir / "claude" / "grace" / FILES["claude"]).read_bytes())
+        assert saved["claudeAiOauth"]["accessToken"] == live.sim.accounts["grace"].access_token

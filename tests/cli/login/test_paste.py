@@ -1,0 +1,71 @@
+"""A login with a browser elsewhere: its code or address is pasted."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.cli.support import Commands, follow, sign_in_address
+
+
+def paste(aimux: Commands, provider: str, made: Callable[[str], str]) -> tuple[int, str]:
+    """Sign in elsewhere and paste what `made` makes of the address."""
+    with aimux.process("login", provider, "--no-browser") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = ""
+        while "Code or address" not in shown:
+            character = process.stdout.read(1)
+            assert character, shown
+            shown += character
+        rest, _ = process.communicate(made(sign_in_address(shown)) + "\n", timeout=60)
+        return process.returncode, shown + rest
+
+
+def shown_code(url: str) -> str:
+    """The page of Claude's that shows the code."""
+    return follow(url).partition('id="code">')[2].partition("<")[0]
+
+
+def address_at_the_end(url: str) -> str:
+    """Where the browser ends, on a page that doesn't load."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc)
+    connection.request("GET", f"{parts.path}?{parts.query}")
+    location = connection.getresponse().getheader("location")
+    connection.close()
+    assert location is not None
+    return location
+
+
+def test_a_pasted_code_becomes_an_account(aimux: Commands) -> None:
+    status, said = paste(aimux, "claude", shown_code)
+    assert status == 0, said
+    assert "claude/default: healthy" in said
+
+
+def test_a_pasted_address_becomes_an_account(aimux: Commands) -> None:
+    status, said = paste(aimux, "chatgpt", address_at_the_end)
+    assert status == 0, said
+    assert "chatgpt/default: healthy" in said
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda url: shown_code(url).partition("#")[0] + "#another-state", "not under way"),
+        (lambda url: shown_code(url).partition("#")[0], "only a part of the code"),
+        (lambda url: "ac_made-up#" + shown_code(url).partition("#")[2], "the code was wrong"),
+        (lambda url: url, "the address to sign in at"),
+        (lambda url: "https://example.com/", "there is no code in that"),
+    ],
+    ids=["another state", "no state", "another code", "the same address", "another address"],
+)
+def test_another_paste_is_refused(aimux: Commands, made: Callable[[str], str], says: str) -> None:
+    status, said = paste(aimux, "claude", made)
+    assert status == 1
+    assert says in said
+    assert aimux.names() == []
