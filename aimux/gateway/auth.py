@@ -100,8 +100,8 @@ class Authentication:
         if wait is not None:
             raise GatewayError(
                 ErrorKind.RATE_LIMITED,
-                "Too many requests without a valid aimux token came from your address; "
-                f"check the token and wait {math.ceil(wait)} s.",
+                f"{advice} Too many such requests came from your address: "
+                f"the next is looked at in {math.ceil(wait)} s, one with the right token at once.",
                 retry=False,
                 retry_after=math.ceil(wait),
             )

@@ -10,10 +10,12 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from aimux.gateway.auth import FAILURES
 from aimux.simulator import Simulator
 from tests.e2e.process import TOKEN, config_of, put_account, serving
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
+LIMITED = {"claude": ("rate_limit_error", None), "chatgpt": ("rate_limit_error", "rate_limit_exceeded")}
 VENDORS = {"claude": "sk-ant-api03-a-key-of-the-vendor-0123456789", "chatgpt": "sk-proj-a-key-of-the-vendor-0123456789"}
 
 
@@ -47,6 +49,27 @@ async def test_with_users(tmp_path: Path, http: aiohttp.ClientSession, mount: st
         words = ("needs a token", "not known to aimux", "not an aimux token", "max_body_size", "is not acceptable")
         assert [word in message for word, (_, message) in zip(words, told, strict=True)] == [True] * 5
         assert not sim.requests
+
+
+@pytest.mark.parametrize("mount", ["claude", "chatgpt"])
+async def test_a_mistyped_token_that_is_sent_again_and_again(
+    tmp_path: Path, http: aiohttp.ClientSession, mount: str
+) -> None:
+    async with Simulator() as sim:
+        put_account(tmp_path / "state", sim.accounts[mount])
+        async with serving(tmp_path, config_of(sim, tmp_path)) as aimux:
+            url, wrong = f"{aimux.address}/{mount}/v1/x", {"authorization": f"Bearer {TOKEN}x"}
+            for _ in range(FAILURES):
+                assert (await refused(http, url, wrong))[0] == 401
+            async with http.post(url, headers=wrong) as answer:
+                error = (await answer.json())["error"]
+                assert (answer.status, error["type"], error.get("code")) == (429, *LIMITED[mount])
+                assert answer.headers["x-should-retry"] == "false"
+                assert f"looked at in {answer.headers['retry-after']} s" in error["message"]
+            assert "not known to aimux" in error["message"]
+            async with http.get(f"{aimux.address}/{mount}/v1/models", headers=BEARER) as answer:
+                assert answer.status == 200
+        assert len(sim.requests) == 1
 
 
 async def test_without_users(tmp_path: Path, http: aiohttp.ClientSession) -> None:

@@ -140,6 +140,8 @@ def test_repeated_failures_are_slowed_down_and_forgiven() -> None:
     error = refused(auth, bad, "8.8.8.8")
     assert error.retry_after is not None
     assert 0 < error.retry_after <= FORGIVEN_SECONDS * 2
+    assert error.message.startswith("This token is not known to aimux; ask whoever runs it for one")
+    assert f"the next is looked at in {error.retry_after} s, one with the right token at once." in error.message
     assert refused(auth, bad, "8.8.4.4").status == 401
     assert refused(auth, bad, "8.8.8.8", now=FORGIVEN_SECONDS * 3).status == 401
     assert auth.authenticate(CIMultiDict({"x-api-key": TOKEN}), "8.8.8.8", PROVIDER, 0.0).name == "ann"
