@@ -246,16 +246,16 @@ class ClientConnection(asyncio.Protocol):
             self._read(True)
 
     def _next(self) -> None:
-        """Be ready for another request, which may have come already."""
+        """Be ready for another request, which may have come already; not while the client takes no answers."""
         self._request = None
         self.idle_since = self._server.now()
-        self._read(True)
-        if self._buffer:
+        self._read(not self.full and len(self._buffer) <= READ_AHEAD)
+        if self._buffer and not self.full:
             # In a round of its own: a hundred pipelined requests must not nest, nor keep all others waiting.
             self._server.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self._request is None and self._buffer and not self._closing and not self.lost:
+        if self._request is None and self._buffer and not (self._closing or self.lost or self.full):
             data, self._buffer, self._scanned = self._buffer, b"", 0
             self._read_head(data)
 
@@ -293,12 +293,16 @@ class ClientConnection(asyncio.Protocol):
         self.full = True
         if self.flow is not None:
             self.flow.pause()
+        elif self.idle:
+            self._read(False)
 
     def resume_writing(self) -> None:
         self.full = False
         self._mark = -1
         if self.flow is not None:
             self.flow.resume()
+        elif self.idle:
+            self._next()
 
     # --- deadlines ------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class _Passes(dict[str, bool]):
 
     def __missing__(self, name: str) -> bool:
         passes = name not in self._blocked and not name.startswith(self._prefixes)
-        if len(self) < 2048:
+        if len(self) < 2048 and len(name) < 128:
             self[name] = passes
         return passes
 

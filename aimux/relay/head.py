@@ -82,9 +82,11 @@ class FieldLines(dict[bytes, Field]):
         if not _NAME.fullmatch(raw):
             raise ProtocolError("a malformed header line")
         name = raw.decode("ascii")
-        if len(self._names) >= _REMEMBERED:
-            self._names.clear()
-        self._names[raw] = named = name.lower(), istr(name)
+        named = name.lower(), istr(name)
+        if len(raw) <= _SHORT:
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            self._names[raw] = named
         return named
 
 
@@ -174,7 +176,7 @@ class HeadReader:
         self.began = True
         if self._buffer:
             data = self._buffer + data
-        while (end := data.find(b"\r\n\r\n")) >= 0:
+        while 0 <= (end := data.find(b"\r\n\r\n")) <= MAX_HEAD:
             head = parse_response_head(data[:end])
             data = data[end + 4 :]
             if head.status >= 200 or head.status == 101:

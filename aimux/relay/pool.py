@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 from yarl import URL
 
 from aimux.relay.connection import Connection
-from aimux.relay.errors import ConnectError, ConnectTimeout, StaleConnection
+from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleConnection
 from aimux.relay.exchange import Exchange
 from aimux.relay.proxy import open_tunnel
 
@@ -147,7 +147,10 @@ class Pool:
                 pass
 
     async def _connect(self, origin: Origin, turn: Turn[Any] | None) -> Connection:
-        return await (self._new(origin) if turn is None else turn.apart(self._new(origin)))
+        connection = await (self._new(origin) if turn is None else turn.apart(self._new(origin)))
+        if connection.closed or connection.transport.is_closing():
+            raise ReadError("the upstream closed the connection, or spoke, before it was asked anything")
+        return connection
 
     async def _new(self, origin: Origin) -> Connection:
         try:
@@ -159,7 +162,8 @@ class Pool:
             ) from None
         except (OSError, ssl.CertificateError) as error:
             raise ConnectError(f"can't connect to {origin.host}:{origin.port}: {_reason(error)}") from error
-        self._origins[connection] = origin
+        if not connection.closed:  # or nobody would forget it
+            self._origins[connection] = origin
         return connection
 
     async def _open(self, origin: Origin) -> Connection:

@@ -108,7 +108,8 @@ class RequestHead:
             self.length = int(values[0])
         if TRANSFER_ENCODING in headers:
             codings = headers.getall(TRANSFER_ENCODING)
-            if len(codings) > 1 or codings[0].lower() != "chunked" or not http11 or CONTENT_LENGTH in headers:
+            coding = codings[0].lower() if codings[0].isascii() else ""  # the Kelvin sign's lower case is a k
+            if len(codings) > 1 or coding != "chunked" or not http11 or CONTENT_LENGTH in headers:
                 raise RequestError("send a content-length, or `transfer-encoding: chunked` alone")
             self.length = None
         self.connection = ""

@@ -10,9 +10,26 @@ import pytest
 
 from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, start
 
-__all__ = ["SECRET", "TOKEN", "Aimux", "Start", "StrictUpstream", "aimux", "ask", "head", "start", "upstream"]
+__all__ = [
+    "SECRET",
+    "SMUGGLED",
+    "TOKEN",
+    "Aimux",
+    "Start",
+    "StrictUpstream",
+    "aimux",
+    "ask",
+    "head",
+    "honest",
+    "must_refuse",
+    "start",
+    "upstream",
+]
 
-_REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1")
+SMUGGLED = b"GET /plain/v1/smuggled HTTP/1.1\r\nHost: gateway\r\nX-Tag: smuggled\r\n\r\n"
+"""What stands behind an attacker's request, where a lenient reader would take it for another one."""
+
+_REQUEST_LINE = re.compile(rb"[A-Z]+(?:-[A-Z]+)* /[!-~]* HTTP/1\.1")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ([\t -~\x80-\xff]*)")
 
 
@@ -111,3 +128,26 @@ async def ask(aimux: Aimux, *pieces: bytes, until: bytes | None = None) -> bytes
             return await reader.read()
         except ConnectionResetError:
             return b"reset"
+
+
+async def honest(aimux: Aimux, upstream: StrictUpstream) -> None:
+    """Whatever was tried: another client gets its own answer, and no fault came up before."""
+    answer = await ask(aimux, head("GET /plain/v1/honest HTTP/1.1", tag="honest", close=True))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nhonest")
+    assert upstream.faults == []
+
+
+async def must_refuse(aimux: Aimux, upstream: StrictUpstream, request: bytes) -> bytes:
+    """The one answer that refuses it. Nothing of it goes up, and its token into neither the answer nor the log."""
+    answer = await ask(aimux, request)
+    assert upstream.raw == b""
+    status = answer.partition(b"\r\n")[0]
+    assert status[:8] in {b"HTTP/1.1", b"HTTP/1.0"}
+    assert 400 <= int(status[9:12]) < 600, "and said so, once"
+    assert answer.count(b"HTTP/1.") == 1
+    assert TOKEN.encode() not in answer
+    await honest(aimux, upstream)
+    assert TOKEN not in aimux.log
+    assert "Traceback" not in aimux.log
+    return answer
