@@ -85,7 +85,10 @@ def address_of(sock: socket.socket, scheme: str) -> str:
 def _why(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "another program (or another aimux) listens there; stop it or choose another `listen`"
+            return (
+                "another program (or another aimux) listens there; stop it, choose another `listen`, "
+                "or begin the same command with AIMUX_LISTEN=127.0.0.1:8081"
+            )
         case errno.EACCES | errno.EPERM:
             return "no permission; use a port above 1023, a folder you own, or give the service CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL:

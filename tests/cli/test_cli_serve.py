@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from aimux import __version__
+from tests.cli.conftest import Aimux
 
 
 @contextmanager
@@ -78,6 +79,18 @@ def test_with_json_logs_stdout_stays_empty(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=30)
     assert output == ""
+
+
+@pytest.mark.parametrize("arguments", [(), ("serve", "--or-demo"), ("demo",)], ids=" ".join)
+def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: tuple[str, ...]) -> None:
+    """`make run` is the second; its user has no configuration to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = aimux(*arguments, AIMUX_LISTEN=address)
+    assert done.returncode == 1
+    assert f"can't listen on {address}: another program" in done.stderr
+    assert "begin the same command with AIMUX_LISTEN=127.0.0.1:8081" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
