@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -76,18 +77,19 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A fresh environment with aimux and the document's plugin, both from wheels. Dependencies are this one's."""
+    """A fresh environment with what the document's command installs, from wheels. Dependencies are this one's."""
     for tool in ("pip", "hatchling"):
         pytest.importorskip(tool, reason=f"building a distribution takes {tool}")
     folder = tmp_path_factory.mktemp("plugin")
+    (folder / "aimux").symlink_to(ROOT)
     source = folder / "aimux-acme"
     source.mkdir()
     for name, content in files().items():
         (source / name).write_text(content)
     offline = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
     pip = (sys.executable, "-m", "pip")
-    for project in (ROOT, source):
-        run(*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder / "wheels", project, cwd=folder)
+    projects = shlex.split(re.search(r"^\$ python -m pip install (.+) && python -m pytest$", DOCUMENT, re.MULTILINE)[1])  # type: ignore[index]
+    run(*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder / "wheels", *projects, cwd=source)
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv/bin/python"
     run(*pip, "--python", python, "install", *offline, *sorted((folder / "wheels").glob("*.whl")), cwd=folder)
