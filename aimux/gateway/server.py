@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from aimux.gateway import caps
@@ -42,6 +43,7 @@ class FrontServer:
         """Connections, without those that are being evicted."""
         self.connections: set[ClientConnection] = set()
         self._full = False
+        self._exhausted = False
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ClientConnection:
@@ -91,7 +93,18 @@ class FrontServer:
             connection.sweep(now)
         if self.open <= self.limit // 2:
             self._full = False
+        self._look_for_descriptors()
         self._sweeper = self.loop.call_later(caps.SWEEP_SECONDS, self._sweep) if self.connections else None
+
+    def _look_for_descriptors(self) -> None:
+        """The loop (libuv) hangs up on whom it has no descriptor for, and tells nobody."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+            self._exhausted = False
+        except OSError as error:
+            if not self._exhausted:
+                log.warning("clients are hung up on: %s (raise LimitNOFILE= or `ulimit -n`)", error.strerror)
+            self._exhausted = True
 
     @property
     def awaits_requests(self) -> bool:

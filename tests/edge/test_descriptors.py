@@ -1,12 +1,13 @@
-"""File descriptors run out, in a real process: it survives, says so once, and serves whoever it can."""
+"""Thousands of half-open connections to a real process, and file descriptors that run out: honest clients go on."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +18,7 @@ from tests.e2e import process
 from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
 
 HEADERS = {"x-api-key": TOKEN, "anthropic-version": "2023-06-01"}
+THOUSANDS = 5000
 PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello!"}]}
 
 
@@ -37,26 +39,74 @@ async def ask(aimux: Aimux) -> int:
         return answer.status
 
 
-async def crowd(aimux: Aimux, size: int) -> list[asyncio.StreamWriter]:
-    """Connections with half a request on each; some of them are refused."""
-    port = int(aimux.address.rpartition(":")[2])
-    writers = []
-    for _ in range(size):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /claude/v1/messages HTTP/1.1\r\nHost: x\r\n")
-        writers.append(writer)
-    return writers
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """As many for the crowd as it needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * THOUSANDS
+    if hard not in {-1, resource.RLIM_INFINITY} and hard < wanted:
+        pytest.skip(f"{wanted} file descriptors are needed, and {hard} allowed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_low_limit_is_a_low_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "COMMAND", ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh", *process.COMMAND))
+HALVES = (
+    b"",
+    b"POST /claude",
+    b"POST /claude/v1/messages HTTP/1.1\r\nHost: x\r\n",
+    f"POST /claude/v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: {TOKEN}\r\nContent-Length: 90\r\n\r\n{{".encode(),
+)
+
+
+@contextmanager
+def crowd(aimux: Aimux, size: int, *halves: bytes) -> Iterator[None]:
+    """So many connections with half a request on each; some of them may be refused."""
+    address = ("127.0.0.1", int(aimux.address.rpartition(":")[2]))
+    with ExitStack() as clients:
+        for number in range(size):
+            client = clients.enter_context(socket.create_connection(address))
+            with suppress(ConnectionError):
+                client.send(halves[number % len(halves)])
+        yield
+
+
+def held(aimux: Aimux) -> int:
+    """File descriptors of the process."""
+    return len([*Path(f"/proc/{aimux.process.pid}/fd").iterdir()])
+
+
+def resident(aimux: Aimux) -> int:
+    status = Path(f"/proc/{aimux.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.usefixtures("descriptors")
+async def test_thousands_of_half_open_connections_are_held_and_cheap(tmp_path: Path) -> None:
     async with gateway(tmp_path) as aimux:
-        writers = []
-        for _ in range(5):
-            writers += await crowd(aimux, 60)
-            assert await ask(aimux) == 200
-        for writer in writers:
-            writer.transport.abort()
+        assert await ask(aimux) == 200
+        descriptors, memory = held(aimux), resident(aimux)
+        with crowd(aimux, THOUSANDS, *HALVES):
+            assert [await ask(aimux) for _ in range(5)] == [200] * 5
+            assert held(aimux) >= descriptors + THOUSANDS, "there is room for all of them"
+            assert resident(aimux) - memory < THOUSANDS * 10_000
+        async with asyncio.timeout(20):
+            while held(aimux) > descriptors:
+                await asyncio.sleep(0.01)
+        assert await ask(aimux) == 200
+        assert "client connections are open" not in aimux.output
+
+
+@pytest.mark.usefixtures("descriptors")
+async def test_thousands_more_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A low limit is a low cap, and that is said once."""
+    monkeypatch.setattr(process, "COMMAND", ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *process.COMMAND))
+    async with gateway(tmp_path) as aimux:
+        with ExitStack() as crowds:
+            for _ in range(10):
+                crowds.enter_context(crowd(aimux, THOUSANDS // 10, *HALVES[:-1]))
+                assert await ask(aimux) == 200
         assert aimux.output.count("client connections are open") == 1
         assert "Too many open files" not in aimux.output
 
@@ -70,9 +120,8 @@ async def test_none_left_at_all(tmp_path: Path) -> None:
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         opened = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()) + 1
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 2, before[1]))
-        writers = await crowd(aimux, 100)
-        for writer in writers:
-            writer.transport.abort()
+        with crowd(aimux, 100, HALVES[2]):
+            pass
         lines = len(aimux.stderr)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         async with asyncio.timeout(20):
