@@ -18,8 +18,6 @@ SEND_SECONDS = 60.0
 """A client that takes nothing of its answer, while it is full."""
 LINGER_SECONDS = 10.0
 """The same, once its connection is to be closed; and how long a client may go on with a request that was refused."""
-TLS_LINGER_SECONDS = 1.0
-"""For that, over TLS: it has no half-close here."""
 SWEEP_SECONDS = 5.0
 """How often somebody looks: each deadline for bodies and answers may be that much later."""
 

@@ -264,10 +264,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing, self._buffer, self._request = True, b"", None
         self._read(True)
         self._mark, self._since = -1, self._server.now()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self._server.loop.call_later(caps.TLS_LINGER_SECONDS, self.transport.close)
+        self.transport.write_eof()
 
     def upgrade(self, tunnel: asyncio.Protocol) -> None:
         """Everything that comes from here on, and what came behind the handshake, is `tunnel`'s."""

@@ -8,13 +8,14 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aimux.gateway import caps
+from aimux.relay.tls import TLSTransport
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aimux.config import Listen
     from aimux.gateway.server import FrontServer
@@ -36,7 +37,7 @@ async def listen_on(
     try:
         if listen.unix_path is not None:
             return [await _serve_socket(server, _unix_socket(Path(listen.unix_path)), context)]
-        return [await loop.create_server(server, listen.host or None, listen.port, backlog=BACKLOG, **_tls(context))]
+        return [await loop.create_server(_front(server, context), listen.host or None, listen.port, backlog=BACKLOG)]
     except OSError as error:
         raise ListenError(f"can't listen on {listen}: {_why(error)}") from error
 
@@ -44,12 +45,15 @@ async def listen_on(
 async def _serve_socket(server: FrontServer, sock: socket.socket, context: ssl.SSLContext | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_server(server, sock=sock, backlog=BACKLOG, **_tls(context))
-    return await loop.create_server(server, sock=sock, backlog=BACKLOG, **_tls(context))
+        return await loop.create_unix_server(_front(server, context), sock=sock, backlog=BACKLOG)
+    return await loop.create_server(_front(server, context), sock=sock, backlog=BACKLOG)
 
 
-def _tls(context: ssl.SSLContext | None) -> dict[str, Any]:
-    return {} if context is None else {"ssl": context, "ssl_handshake_timeout": caps.HANDSHAKE_SECONDS}
+def _front(server: FrontServer, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
+    """What makes a protocol for each connection."""
+    if context is None:
+        return server
+    return lambda: TLSTransport(server(), context, handshake_seconds=caps.HANDSHAKE_SECONDS)
 
 
 def _unix_socket(path: Path) -> socket.socket:

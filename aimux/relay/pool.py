@@ -15,6 +15,7 @@ from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleConnection
 from aimux.relay.exchange import Exchange
 from aimux.relay.proxy import open_tunnel
+from aimux.relay.tls import connect
 
 if TYPE_CHECKING:
     from aimux.relay.head import ResponseHead
@@ -167,31 +168,14 @@ class Pool:
         return connection
 
     async def _open(self, origin: Origin) -> Connection:
-        def protocol() -> Connection:
-            return Connection(self)
-
-        tls = self._context() if origin.scheme == "https" else None
-        if origin.proxy is None:
-            _, connection = await self._loop.create_connection(
-                protocol, origin.host, origin.port, ssl=tls, server_hostname=origin.host if tls else None
-            )
-            return connection
-        return await self._tunnel(origin, origin.proxy, tls)
-
-    async def _tunnel(self, origin: Origin, proxy: URL, tls: ssl.SSLContext | None) -> Connection:
-        """Through a proxy, also for plain http: it then sees where the request goes and nothing of it."""
         connection = Connection(self)
-        to_proxy = self._context() if proxy.scheme == "https" else None
-        transport = await open_tunnel(proxy, origin.host, origin.port, to_proxy, connection)
-        try:
-            if tls is not None:
-                secured = await self._loop.start_tls(transport, connection, tls, server_hostname=origin.host)
-                assert secured is not None
-                transport = secured
-        except BaseException:
-            transport.abort()
-            raise
-        connection.connection_made(transport)
+        tls = self._context() if origin.scheme == "https" else None
+        if origin.proxy is not None:
+            # Also for plain http: the proxy then sees where the request goes and nothing of it.
+            to_proxy = self._context() if origin.proxy.scheme == "https" else None
+            await open_tunnel(origin.proxy, origin.host, origin.port, connection, tls, to_proxy)
+        else:
+            await connect(connection, origin.host, origin.port, tls)
         return connection
 
     def _context(self) -> ssl.SSLContext:

@@ -7,6 +7,8 @@ import base64
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from aimux.relay.tls import connect, secure
+
 if TYPE_CHECKING:
     import ssl
 
@@ -39,18 +41,21 @@ class _Handshake(asyncio.Protocol):
 
 
 async def open_tunnel(
-    proxy: URL, host: str, port: int, context: ssl.SSLContext | None, protocol: asyncio.Protocol
-) -> asyncio.Transport:
-    """A connection through the proxy to `host`, whose bytes go to `protocol`. `context`: TLS to the proxy itself.
+    proxy: URL,
+    host: str,
+    port: int,
+    app: asyncio.Protocol,
+    context: ssl.SSLContext | None,
+    proxy_context: ssl.SSLContext | None,
+) -> None:
+    """Connect `app` to `host` through the proxy. `context`: TLS to the host; `proxy_context`: TLS to the proxy itself.
 
-    Raises OSError, with the proxy's name in it.
+    Raises OSError, with the proxy's name in it where the proxy is at fault.
     """
-    loop = asyncio.get_running_loop()
     assert proxy.host
     assert proxy.port
-    transport, handshake = await loop.create_connection(
-        lambda: _Handshake(loop), proxy.host, proxy.port, ssl=context, server_hostname=proxy.host if context else None
-    )
+    handshake = _Handshake(asyncio.get_running_loop())
+    transport = await connect(handshake, proxy.host, proxy.port, proxy_context)
     try:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
@@ -65,8 +70,11 @@ async def open_tunnel(
         if answer[9:12] != b"200":
             status = answer.split(b"\r\n", 1)[0].decode("latin-1")
             raise ConnectionError(f"the proxy {proxy.host}:{proxy.port} answered {status!r}")
-        transport.set_protocol(protocol)
+        if context is not None:
+            await secure(transport, app, context, host)
+        else:
+            transport.set_protocol(app)
+            app.connection_made(transport)
     except BaseException:
         transport.abort()
         raise
-    return transport

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 SLICE = 16 * 1024
 CLOSE_SECONDS = 10.0
 """How long a peer has to answer a close frame, and to read something of what was sent before it."""
-LINGER_SECONDS = 1.0
-"""Over TLS, which has no half-close here: how long a peer that broke the rules has to read why it is closed."""
 _ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A machine that is gone without a word is noticed within two minutes; a socket may be silent for hours otherwise."""
 
@@ -182,10 +180,8 @@ class End(asyncio.Protocol):
         """
         if self.codec.closed_by_peer is not None:
             self._over()
-        elif self.transport.can_write_eof():
-            self.transport.write_eof()
         else:
-            self._loop.call_later(LINGER_SECONDS, self._over)
+            self.transport.write_eof()
 
     def _wait_for_end(self) -> None:
         if self._timer is None:

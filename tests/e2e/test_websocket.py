@@ -248,7 +248,7 @@ async def test_idle_sockets_are_cheap(tmp_path: Path) -> None:
         assert await grown(aimux, 200) * 1000 / 200 < 60_000_000
 
 
-async def test_idle_sockets_with_tls_on_both_sides_stay_bounded(tmp_path: Path) -> None:
-    """uvloop and OpenSSL keep buffers of the largest burst that went through: docs/deployment.md says how much."""
+async def test_idle_sockets_with_tls_on_both_sides_are_cheap(tmp_path: Path) -> None:
+    """Most of it is OpenSSL's own, 2 × 15 kB: docs/deployment.md says how much to plan for."""
     async with running_with_tls(tmp_path) as (aimux, trust):
-        assert await grown(aimux, 100, ssl=trust) * 1000 / 100 < 500_000_000
+        assert await grown(aimux, 200, ssl=trust) * 1000 / 200 < 100_000_000

@@ -89,9 +89,6 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = True
 
-    def can_write_eof(self) -> bool:
-        return True
-
     def write_eof(self) -> None:
         self.half_closed = True
 
