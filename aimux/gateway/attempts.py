@@ -94,7 +94,8 @@ class Attempts:
                     if verdict.action is Action.RELAY:
                         self._keep(None)
                         return attempt
-                    if attempt.head.status in {401, 403} and self._last is not None:
+                    stale = verdict.action is Action.REFRESH  # it has another credential by now
+                    if stale or (attempt.head.status in {401, 403} and self._last is not None):
                         attempt.end()  # about a credential of aimux's; what another account said is more to the client
                     else:
                         self._keep(attempt)

@@ -112,6 +112,25 @@ async def test_a_login_that_was_replaced_is_not_parked_for_the_old_one(start: St
     assert state(aimux, "default") == "healthy"
 
 
+async def test_a_refusal_that_a_renewal_has_answered_is_not_what_a_client_hears(
+    start: Start, upstream: Upstream
+) -> None:
+    """A client that is told 401 gives up; one that is told 502 tries again, which helps."""
+    aimux = await start()
+    account = aimux.app.pools["plain"].accounts["default"]
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        if not upstream.requests[1:]:
+            account.publish(Credential("api_key", f"{SECRET}-new"), time.time())
+            writer.write(error(401))
+            await writer.drain()
+
+    upstream.script = run
+    assert status_of(await aimux.send(request())) == 502
+    assert len(upstream.requests) == 2
+
+
 async def test_a_renewal_that_hangs_does_not_hold_what_another_account_can_serve(
     start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
