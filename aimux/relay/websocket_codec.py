@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
@@ -159,7 +160,11 @@ class ClientSide(Codec, ServerProtocol):
 
     def accept_handshake(self, headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """The header fields of a 101 to a GET with these headers. Raises HandshakeRefused."""
-        response = self.accept(Request("/", Headers(headers)))
+        try:
+            # The library holds values to Latin-1; what the other headers say (Codex: where somebody works) isn't its.
+            response = self.accept(Request("/", Headers(_of_handshake(headers))))
+        except InvalidHeader as error:
+            raise HandshakeRefused(str(error)) from None
         if response.status_code != 101:
             raise HandshakeRefused(str(self.handshake_exc))
         self._compress_long_only()
@@ -203,8 +208,10 @@ def close_reason(text: str) -> str:
     return text.encode()[:123].decode("utf-8", "ignore")
 
 
-def _fields(headers: Headers) -> list[tuple[bytes, bytes]]:
+def _of_handshake(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     wanted = HANDSHAKE_HEADERS | {"connection", "upgrade"}
-    return [
-        (name.encode("ascii"), value.encode("ascii")) for name, value in headers.raw_items() if name.lower() in wanted
-    ]
+    return [(name, value) for name, value in headers if name.lower() in wanted]
+
+
+def _fields(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in _of_handshake(headers.raw_items())]

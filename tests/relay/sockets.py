@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import istr
 from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
@@ -19,7 +20,7 @@ from aimux.relay.websocket import Pipe
 from aimux.relay.websocket_codec import ClientSide, UpstreamSide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -165,17 +166,19 @@ class UpstreamPeer(Quiet, ServerProtocol):
 class Socket:
     """A whole pipe with its two peers. `asked` and `answered` are the messages that its observers saw."""
 
-    def __init__(self, *, client_deflate: bool = False, upstream_deflate: bool = False) -> None:
-        from websockets.extensions.permessage_deflate import (
-            ClientPerMessageDeflateFactory,
-            ServerPerMessageDeflateFactory,
-        )
-
+    def __init__(
+        self,
+        *,
+        client_deflate: bool = False,
+        upstream_deflate: bool = False,
+        offers: Sequence[ClientPerMessageDeflateFactory] = (),
+    ) -> None:
+        """`offers`: what a client says of its compression, if not the library's usual."""
         self.asked: list[bytes] = []
         self.answered: list[bytes] = []
         client = ClientPeer(
             WebSocketURI(False, "gateway", 80, "/", ""),
-            extensions=[ClientPerMessageDeflateFactory()] if client_deflate else None,
+            extensions=list(offers) or ([ClientPerMessageDeflateFactory()] if client_deflate else None),
             state=OPEN,
             max_size=None,
         )
@@ -185,7 +188,7 @@ class Socket:
         upstream = UpstreamPeer(
             extensions=[ServerPerMessageDeflateFactory()] if upstream_deflate else None, state=OPEN, max_size=None
         )
-        far = UpstreamSide(deflate=client_deflate or upstream_deflate, subprotocols=[])
+        far = UpstreamSide(deflate=bool(client_deflate or upstream_deflate or offers), subprotocols=[])
         far.check_handshake(_head(upstream, far.request_handshake()))
         wires = Wire(), Wire()
         self.pipe = Pipe((codec, wires[0]), (far, wires[1]), asked=self.asked.append, answered=self.answered.append)

@@ -1,0 +1,105 @@
+"""What is known of a socket: usage and limits of its turns, and the account that serves them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.gateway.conftest import SECRET
+
+from .conftest import DONE, Begin, Far, access, ended, socket, turns
+
+
+async def test_a_socket_is_one_request_with_the_usage_of_all_its_turns(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    aimux = await begin()
+    async with socket(aimux) as client:
+        assert aimux.app.metrics.providers["plain"].open == 1
+        assert next(aimux.app.accounts()).in_flight == 1
+        for _ in range(3):
+            await client.send("question")
+            assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
+    await ended(aimux)
+    (line,) = access(aimux)
+    assert line["tokens"] == "0+0+0/21"
+    assert (line["status"], line["method"], line["user"], line["attempts"]) == ("101", "GET", "ann", "1")
+    assert int(line["in"]) > 3 * len("question")
+    assert int(line["out"]) > 3 * len(DONE)
+    assert aimux.app.metrics.providers["plain"].open == 0
+    assert next(aimux.app.accounts()).in_flight == 0
+
+
+async def test_limits_that_a_message_tells_are_the_accounts_at_once(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    aimux = await begin()
+    async with socket(aimux) as client:
+        for message in ('{"used": 0.5, "done": 1}', '{"limited": 60, "done": 1}'):
+            await client.send(message)
+            assert [await client.recv(), await client.recv()][1] == message
+        account = next(aimux.app.accounts())
+        assert account.limits["5h"].used == 0.5
+        assert account.in_flight == 1
+        assert account.state(time.time()).status == "cooling"
+
+
+LIMITED = '{"limited": 60, "done": 1}'
+
+
+async def limited_first(server: ServerConnection) -> None:
+    """The first account's answers are refusals, behind what the question asks for."""
+    first = server.request is not None and server.request.headers["Authorization"] == f"Bearer {SECRET}"
+    async for message in server:
+        for event in str(message).split("|"):
+            await server.send(event)
+        await server.send(LIMITED if first else DONE)
+
+
+async def test_a_turn_that_meets_a_limit_is_taken_to_another_account(begin: Begin, far: Far) -> None:
+    far.serve = limited_first
+    aimux = await begin(accounts=("default", "other"))
+    aimux.app.pools["plain"].accounts["other"].in_flight += 1
+    async with socket(aimux) as client:
+        await client.send('{"used": 0.9}')
+        assert await client.recv() == '{"used": 0.9}'
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1012
+    async with socket(aimux) as client:
+        await client.send("again")
+        assert [await client.recv(), await client.recv()] == ["again", DONE]
+    await ended(aimux)
+    assert [(line["account"], line["error"]) for line in access(aimux)] == [("default", "-"), ("other", "-")]
+
+
+async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
+    far.serve = limited_first
+    async with socket(await begin()) as client:
+        await client.send('{"used": 0.9}')
+        assert [await client.recv(), await client.recv()] == ['{"used": 0.9}', LIMITED]
+        await client.send("and again")
+        assert [await client.recv(), await client.recv()] == ["and again", LIMITED]
+
+
+async def test_a_limit_in_the_middle_of_an_answer_is_told_to_the_client(begin: Begin, far: Far) -> None:
+    far.serve = limited_first
+    aimux = await begin(accounts=("default", "other"))
+    aimux.app.pools["plain"].accounts["other"].in_flight += 1
+    async with socket(aimux) as client:
+        await client.send('{"delta": 1}')
+        assert [await client.recv(), await client.recv()] == ['{"delta": 1}', LIMITED]
+
+
+async def test_a_meter_that_fails_does_not_disturb_the_socket(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    aimux = await begin()
+    async with socket(aimux) as client:
+        for message in ("question", '{"broken": 1}', "question"):
+            await client.send(message)
+            await client.recv()
+            await client.recv()
+    await ended(aimux)
+    assert access(aimux)[0]["tokens"] == "0+0+0/7"
+    assert "RuntimeError" in aimux.log
