@@ -21,7 +21,10 @@ _NOBODY = asyncio.Protocol()
 
 
 class TLSTransport(asyncio.Protocol, asyncio.Transport):
-    """`app` gets `connection_made` after the handshake. A peer that ends without saying so is an error to it."""
+    """A client's `app` gets `connection_made` after the handshake, a server's before: it counts who never ends it, too.
+
+    A peer that ends without saying so is an error to it.
+    """
 
     __slots__ = ("_app", "_deadline", "_error", "_incoming", "_outgoing", "_over", "_read", "_ready", "_tcp", "_tls")
 
@@ -63,6 +66,8 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = transport  # type: ignore[assignment]  # uvloop's is none by its class
+        if self._tls.server_side:
+            self._app.connection_made(self)
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
@@ -118,7 +123,8 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         ready, self._ready = self._ready, None
         if self._deadline is not None:
             self._deadline.cancel()
-        self._app.connection_made(self)
+        if not self._tls.server_side:
+            self._app.connection_made(self)
         if not ready.done():
             ready.set_result(None)
         return True
@@ -144,13 +150,13 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         if self._deadline is not None:
             self._deadline.cancel()
         app, self._app = self._app, _NOBODY  # a cycle that would hold OpenSSL's buffers until a garbage collection
-        if self._ready is None:
+        if self._ready is None or self._tls.server_side:
             app.connection_lost(self._error or exc)
         elif not self._ready.done():
             self._ready.set_exception(
                 self._error or exc or ConnectionResetError("the connection ended in the TLS handshake")
             )
-            self._ready.exception()  # a server has nobody to tell
+            self._ready.exception()  # whoever connects may have given up
 
     def pause_writing(self) -> None:
         self._app.pause_writing()
@@ -161,8 +167,8 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
     # --- the protocol above ---------------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._over or not data:
-            return
+        if self._over or self._ready is not None or not data:
+            return  # in the handshake there is nobody to tell
         if len(data) <= PIECE:
             self._tls.write(data)
             self._tcp.write(self._outgoing.read())
