@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from aimux.config import Listen
     from aimux.gateway.server import FrontServer
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""As much as systemd's sockets and Linux's `somaxconn` have: who comes while aimux restarts waits there."""
 
 
 class ListenError(Exception):

@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -15,12 +17,14 @@ import pytest
 from aimux.simulator import Simulator
 from tests.e2e.process import TOKEN, config_of, serving
 
-NEWCOMERS_EVERY = 0.01
-WAITING = 150
-"""Newcomers at once: fewer than the backlog holds, for as long as nobody accepts."""
+RATE = 500
+"""Requests a second, whether or not those before them were answered."""
+TICK = 0.01
+WAITING = 900
+"""At once: with fewer descriptors than 1,024. There are so many after 1.8 s without an answer."""
 KEPT = 5
 STREAMS = 10
-EVENTS = 40
+EVENTS = 20
 
 
 def request(*, simulator: str = "ok", stream: bool = False) -> bytes:
@@ -83,7 +87,7 @@ class Connection:
 
 
 class Load:
-    """Clients that never stop asking. What is lost or refused raises out of `run`."""
+    """Clients that never stop asking, RATE of them a second. What is lost or refused raises out of `run`."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -119,11 +123,15 @@ class Load:
             for _ in range(KEPT):
                 group.create_task(self._keep())
             room = asyncio.Semaphore(WAITING)
+            loop = asyncio.get_running_loop()
+            began, asked = loop.time(), 0
             while not self._over:
-                async with room:
-                    pass
-                group.create_task(self._newcomer(room))
-                await asyncio.sleep(NEWCOMERS_EVERY)
+                while asked < (loop.time() - began) * RATE:
+                    async with room:
+                        pass
+                    group.create_task(self._newcomer(room))
+                    asked += 1
+                await asyncio.sleep(TICK)
 
     async def _newcomer(self, room: asyncio.Semaphore) -> None:
         async with room:
@@ -151,7 +159,7 @@ class Load:
                     await self._count()
                     if not keeps:
                         break
-                    await asyncio.sleep(KEPT * NEWCOMERS_EVERY)
+                    await asyncio.sleep(KEPT * TICK)
 
 
 @pytest.fixture
@@ -159,7 +167,7 @@ def listener(family: socket.AddressFamily, short: Path) -> Iterator[socket.socke
     """What a service manager opened, and keeps open."""
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(short / "aimux.sock"))
-        sock.listen(1024)
+        sock.listen(4096)
         yield sock
 
 
@@ -181,7 +189,7 @@ async def test_a_restart_under_load_loses_nothing(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:  # what the load raises ends the test
         old = await stack.enter_async_context(serving(folder, config, listener=listener))
         running = group.create_task(load.run())
-        await load.further(50)
+        await load.further(RATE // 2)
 
         streams = [Connection(listener) for _ in range(STREAMS)]
         for stream in streams:
@@ -200,14 +208,29 @@ async def test_a_restart_under_load_loses_nothing(
             assert whole.count(b"event: ") == EVENTS
             assert b"event: message_stop" in whole
 
-        await load.further(100)
+        await load.further(RATE)
         load.end()
         await running
         asked = load.answers + STREAMS
         assert sim.count("anthropic") == asked, "a request was served that its client had to give up, or twice"
         await new.until(lambda: len(old.requests) + len(new.requests) >= asked)
         for aimux in (old, new):
-            assert len(aimux.requests) >= 50
+            assert len(aimux.requests) >= RATE // 2
             assert {(line["status"], line["error"]) for line in aimux.requests} == {("200", "-")}
             assert "Traceback" not in aimux.output
         assert len(old.requests) + len(new.requests) == asked
+
+
+def queue(listener: socket.socket) -> int:
+    """How many connections may wait to be accepted."""
+    return int(struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 28)[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell")
+@pytest.mark.parametrize("family", [socket.AF_INET], ids=["tcp"])
+async def test_the_queue_in_which_they_wait_stays_as_long_as_it_was(
+    sim: Simulator, folder: Path, listener: socket.socket
+) -> None:
+    before = queue(listener)
+    async with serving(folder, config_of(sim, folder), listener=listener):
+        assert queue(listener) == before
