@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any
 
 from aimux.accounts.login import denial, read_answer
@@ -21,6 +21,7 @@ from aimux.plugin import (
     RefreshUnavailable,
 )
 from aimux.plugin.oauth import error_code, jwt_claims, read_time, write_time
+from aimux.testing import ScriptedHttp
 from aimux_chatgpt.credentials import is_openai_jwt
 
 from .harness import CORPUS, fuzz
@@ -30,23 +31,13 @@ SECRET = "SECRETSECRET"
 """All secrets of the corpus repeat this; at most eight characters of one may be told."""
 
 
-class Answering:
-    """An `Http` whose every answer is the same."""
+def answer(status: int, body: bytes) -> HttpAnswer:
+    return HttpAnswer(status, {"content-type": "application/json"}, body)
 
-    def __init__(self, status: int, body: bytes) -> None:
-        self.answer = HttpAnswer(status, {"content-type": "application/json"}, body)
 
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        json: object = None,
-        form: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-    ) -> HttpAnswer:
-        return self.answer
+def answering(status: int, body: bytes) -> ScriptedHttp:
+    """Whatever is asked, as often as anybody may."""
+    return ScriptedHttp(*[answer(status, body)] * 9)
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -123,7 +114,7 @@ def test_a_credential_file_is_renewed_or_stays(data: bytes) -> None:
             continue
         for body in good:
             try:
-                fresh = run(provider.refresh(data, Answering(200, body)))
+                fresh = run(provider.refresh(data, answering(200, body)))
             except RefreshRejected as error:
                 assert not credential.renewable
                 assert SECRET not in str(error) + error.remedy
@@ -151,14 +142,15 @@ def test_an_answer_of_a_token_endpoint(data: bytes) -> None:
         raw = FILES[provider.instance]
         before = provider.parse_credential(raw)
         for status in (200, 201, 400, 401, 403, 404, 429, 500, 302):
-            http = Answering(status, data)
             try:
-                fresh = run(provider.refresh(raw, http))
+                fresh = run(provider.refresh(raw, answering(status, data)))
             except (RefreshRejected, RefreshUnavailable) as error:
                 assert SECRET not in f"{error} {error.remedy}"
                 if isinstance(error, RefreshRejected):
                     assert status not in {302, 404}
-                    assert error_code(http.answer) or status in {400, 401, 403}, "only its own word ends a login"
+                    assert error_code(answer(status, data)) or status in {400, 401, 403}, (
+                        "only its own word ends a login"
+                    )
             else:
                 assert status == 200
                 renewed = provider.parse_credential(fresh)
@@ -171,7 +163,7 @@ def test_an_answer_of_a_token_endpoint(data: bytes) -> None:
 def test_an_answer_during_a_login(data: bytes) -> None:
     for provider in PROVIDERS:
         for status in (200, 400, 403, 404, 500):
-            http = Answering(status, data)
+            http = answering(status, data)
             try:
                 raw = run(
                     provider.exchange(http, code="c", state="s", verifier="v", redirect_uri="http://localhost/cb")
