@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile
+from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile, VaultError
 from aimux.admin import KEY_FILE, Admin, Desk, Key, ensure_key
 from aimux.config import ConfigError, provider_instances
 from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
@@ -66,7 +66,7 @@ class App:
     # --- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Build everything and listen. Raises ConfigError, TLSError, ListenError; then nothing is left behind."""
+        """Build everything and listen. Raises ConfigError, TLSError, VaultError, ListenError; then nothing is left."""
         self.config = config = self._load()
         self._adopt_logging(config)
         for plugin in self.plugins.failed:
@@ -88,6 +88,8 @@ class App:
                 accounts=self.accounts, certificate_not_after=lambda: self.tls.not_after if self.tls else None
             )
             setup = await self._setup(config)
+            for accounts in self.pools.values():
+                await accounts.load()
             journal = Journal()
             desk = Desk(self.pools, self._vault, self._http, pool, journal)
             self.admin = Admin(desk, self._admin_key(config))
@@ -122,13 +124,12 @@ class App:
             await self.pools.pop(name).close()
         for name, provider in providers.items():
             if name in self.pools:
-                await self.pools[name].reconfigure(provider)
+                self.pools[name].reconfigure(provider)
             else:
                 options = PoolOptions(
                     refresh_before_expiry=config.refresh_before_expiry, state=self._state, on_renewal=self._renewed
                 )
                 self.pools[name] = AccountPool(provider, self._vault, self._http, options=options)
-            await self.pools[name].load()
         mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
         named = config.providers is not None
         routes = {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()}
@@ -177,6 +178,11 @@ class App:
             log.error("the new configuration is not taken, the old one stays:\n%s", error)
             self._notifier.ready("the new configuration was refused, the old one stays")
             return False
+        for name, accounts in self.pools.items():
+            try:
+                await accounts.load()
+            except VaultError as error:  # a disk at fault must not end what serves from memory
+                log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
         for name in ("listen", "state_dir", "refresh_check_interval"):
             if getattr(config, name) != getattr(self.config, name):
                 log.warning("`%s` changed: that takes a restart", name)
@@ -263,7 +269,7 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
 
 
 def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> None:
-    """Serve until a signal ends it. `announce` is called once it listens. Raises ConfigError or ListenError."""
+    """Serve until a signal ends it. `announce` is called once it listens. Raises what `start` does."""
     raise_descriptor_limit()
     logs = Logs()
     try:

@@ -158,8 +158,8 @@ class AccountPool:
         itself can't be read; the accounts then stay as they are.
         """
         async with self._loading:
-            tags = await self._shop.scan()
             self._load_fixed()
+            tags = await self._shop.scan()
             if FIXED in tags and self.provider.settings.api_key is not None:
                 del tags[FIXED]
             for name in [name for name in self.accounts if name not in tags and self.accounts[name].renewer]:
@@ -180,13 +180,12 @@ class AccountPool:
                 ", ".join(wrong),
             )
 
-    async def reconfigure(self, provider: Provider) -> None:
-        """Take new settings. Live state, requests under way and conversations stay."""
+    def reconfigure(self, provider: Provider) -> None:
+        """Take new settings; `load` is to follow. Live state, requests under way and conversations stay."""
         self._shop.provider = provider
         for account in self.accounts.values():
             account.settings = self._settings(account.name)
         self._rearrange = True
-        await self.load()
 
     async def rename(self, name: str, new: str) -> None:
         """Another name for an account; requests, conversations and a renewal under way go on. Raises VaultError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +20,7 @@ TOKEN = "demo-token-for-the-simulator"  # noqa: S105 - it opens nothing but the 
 
 
 @click.command("demo", short_help="Run the gateway with a simulator as its upstream.")
-@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Where to listen.")
+@click.option("--listen", envvar="AIMUX_LISTEN", default="127.0.0.1:8080", show_default=True, help="Where to listen.")
 def demo_command(listen: str) -> None:
     """Run the gateway with a simulator as its upstream, a demo account of each provider and a demo user.
 
@@ -78,9 +79,9 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
             "users": [{"name": "demo", "token": TOKEN, "pin_accounts": True}],
             "providers": dict(files.settings),
         }
-        app = App(
-            lambda: parse_config(data, environ=os.environ, providers=plugins.providers), plugins, logs, os.environ
-        )
+        # The environment may configure the real gateway: its state and keys have no place here.
+        environ = {name: value for name, value in os.environ.items() if re.match("(?!AIMUX_)|AIMUX_LOG_", name)}
+        app = App(lambda: parse_config(data, environ=environ, providers=plugins.providers), plugins, logs, os.environ)
         await serve(app, lambda app: _announce(app, simulator.url))
 
 

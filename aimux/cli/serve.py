@@ -21,11 +21,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
 
     The address, accounts and what is missing go to stdout, logs to stderr.
     """
-    if or_demo and _nothing_yet(config):
-        from aimux.cli.demo import run_demo
-
-        run_demo(os.environ.get("AIMUX_LISTEN", "127.0.0.1:8080"))
-        return
+    from aimux.accounts import VaultError
     from aimux.app import run
     from aimux.cli.banner import print_banner
     from aimux.cli.options import config_path
@@ -34,6 +30,11 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
     from aimux.tls import TLSError
 
     try:
+        if or_demo and _nothing_yet(config):
+            from aimux.cli.demo import run_demo
+
+            run_demo(os.environ.get("AIMUX_LISTEN", "127.0.0.1:8080"))
+            return
         run(
             # The file is looked for anew at each reload: it may be there by then.
             lambda plugins: load_config(config_path(config), environ=os.environ, providers=plugins.providers),
@@ -41,7 +42,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
         )
     except ConfigError as error:
         raise ConfigRefused(error) from None
-    except (ListenError, OSError, TLSError) as error:
+    except (ListenError, OSError, TLSError, VaultError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -56,7 +57,10 @@ def _nothing_yet(config: Path | None) -> bool:
     if config_path(config) is not None:
         return False
     plugins = load_plugins()
-    vault = FileVault(read_config(None, plugins).state_dir)
+    settings = read_config(None, plugins)  # by the environment
+    if settings.users or settings.providers:
+        return False
+    vault = FileVault(settings.state_dir)
 
     async def accounts() -> bool:
         return any([await vault.list(name, provider.credential_file) for name, provider in plugins.providers.items()])

@@ -161,7 +161,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def the_configuration_is_read_again(self) -> None:
-        asyncio.run(self.pool.reconfigure(self.pool.provider))
+        self.pool.reconfigure(self.pool.provider)
+        asyncio.run(self.pool.load())
 
     def _settle(self) -> None:
         if self.pool._rearrange:

@@ -18,12 +18,12 @@ async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir
     settings = pool.provider.settings.model_copy(
         update={"strategy": "priority", "accounts": {"b": AccountSettings(priority=1)}}
     )
-    await pool.reconfigure(provider(settings))
+    pool.reconfigure(provider(settings))
     assert pool.accounts["a"] is a
     assert a.in_flight == 3
     assert chosen(pool, 2) == ["a", "a"]
-    await pool.reconfigure(provider(settings.model_copy(update={"strategy": "round_robin", "accounts": {}})))
-    await pool.reconfigure(provider(settings.model_copy(update={"strategy": "least_used", "accounts": {}})))
+    pool.reconfigure(provider(settings.model_copy(update={"strategy": "round_robin", "accounts": {}})))
+    pool.reconfigure(provider(settings.model_copy(update={"strategy": "least_used", "accounts": {}})))
     used(pool.accounts["b"], 0.5)
     assert chosen(pool, 3) == ["b"] * 3, "what is in flight still counts"
     a.in_flight -= 3

@@ -190,9 +190,11 @@ async def test_the_configured_api_key(make_pool: Any, clock: Clock, state_dir: P
     with pytest.raises(RefreshRejected):
         await account.renew(held)
     assert account.state(clock()).remedy == "set providers.demo.api_key"
-    await pool.reconfigure(provider(api_key="sk-second"))
+    pool.reconfigure(provider(api_key="sk-second"))
+    await pool.load()
     assert account.state(clock()).status == "healthy"
-    await pool.reconfigure(provider())
+    pool.reconfigure(provider())
+    await pool.load()
     assert pool.accounts["api-key"].credential.secret == "sk-hidden"
 
 

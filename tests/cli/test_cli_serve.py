@@ -19,10 +19,10 @@ from tests.cli.conftest import Aimux
 
 
 @contextmanager
-def serving(folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def serving(folder: Path, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIMUX_", "XDG_"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "aimux.cli.main"],
+        [sys.executable, "-m", "aimux.cli.main", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -91,6 +91,43 @@ def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: t
     assert f"can't listen on {address}: another program" in done.stderr
     assert "begin the same command with AIMUX_LISTEN=127.0.0.1:8081" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("serve", "--or-demo")], ids=" ".join)
+def test_a_state_folder_that_cannot_be_read_is_told(aimux: Aimux, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / ".aimux").mkdir(mode=0o700)
+    (tmp_path / ".aimux" / "claude").touch()
+    done = aimux(*arguments, AIMUX_LISTEN="127.0.0.1:0")
+    assert done.returncode == 1
+    assert f"Error: can't read {tmp_path}/.aimux/claude (Not a directory)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_whoever_configures_by_the_environment_gets_no_demo(aimux: Aimux, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends at once
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = aimux("serve", "--or-demo", AIMUX_LISTEN=listen, AIMUX_PROVIDERS__CLAUDE__API_KEY="sk-ant-api03-made-up")
+    assert done.returncode == 1
+    assert (tmp_path / ".aimux" / "admin.key").exists()
+
+
+def test_the_demo_has_nothing_of_the_real_gateway(tmp_path: Path) -> None:
+    real = {
+        "AIMUX_STATE_DIR": str(tmp_path / "state"),
+        "AIMUX_USERS": "[]",
+        "AIMUX_PROVIDERS__CLAUDE__BASE_URL": "https://api.anthropic.com",
+        "AIMUX_PROVIDERS__CLAUDE__API_KEY": "sk-ant-api03-made-up-for-this-test",
+    }
+    with serving(tmp_path, "demo", **real) as process:
+        assert process.stdout is not None
+        banner = ""
+        while "This is a demo" not in banner:
+            banner += (line := process.stdout.readline())
+            assert line, banner
+    assert "accounts  claude/default (oauth, max): healthy\n" in banner
+    assert "api-key" not in banner
+    assert "users     1\n" in banner
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
