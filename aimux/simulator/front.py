@@ -123,7 +123,11 @@ class Front:
             return Answer(scenario.status)
         if scenario.status < 400:
             return Answer(scenario.status, [("location", f"{self.origin}/elsewhere")])
-        return api.fault(call, scenario.status)
+        answer = api.fault(call, scenario.status)
+        if scenario.no_retry:
+            others = [pair for pair in answer.headers if pair[0] != "x-should-retry"]
+            answer.headers = [*others, ("x-should-retry", "false")]
+        return answer
 
     async def _read(self, request: web.BaseRequest, received: Received, call: Call) -> None:
         parts: list[bytes] = []

@@ -42,5 +42,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 
 @pytest.fixture
-def seat(world: World) -> Seat:
-    return world.seat()
+def seat(world: World, request: pytest.FixtureRequest) -> Seat:
+    """Its parameter, where it has one, is the version of Claude Code."""
+    seat = world.seat()
+    seat.claude = getattr(request, "param", seat.claude)
+    return seat

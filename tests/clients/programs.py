@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from tests.clients.world import Ran, Seat, client, run
 
@@ -14,6 +14,7 @@ async def claude_code(
     base: str | None = None,
     token: str | None = None,
     stdin: bytes = b"",
+    interrupt: Awaitable[None] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Ran:
     """`claude -p`. `token` "": none at all, and `environ` says how to authenticate. Three tries where it retries."""
@@ -25,14 +26,16 @@ async def claude_code(
         **({"ANTHROPIC_AUTH_TOKEN": token} if token else {}),
         **(environ or {}),
     }
-    program = client("claude-code", "node_modules", ".bin", "claude")
-    return await run([program, "-p", *(arguments or ("say hi",))], seat.home, stdin=stdin, environ=settings)
+    program = client(seat.claude, "node_modules", ".bin", "claude")
+    command = [program, "-p", *(arguments or ("say hi",))]
+    return await run(command, seat.home, stdin=stdin, interrupt=interrupt, environ=settings)
 
 
 async def codex(
     seat: Seat,
     *arguments: str,
     base: str | None = None,
+    name: str = "aimux",
     auth: str | None = None,
     entry: str = "",
     top: str = "",
@@ -40,9 +43,11 @@ async def codex(
     websockets: bool = False,
     patient: bool = False,
     stdin: bytes = b"",
+    interrupt: Awaitable[None] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Ran:
-    """`codex exec`. `auth`, `entry`, `top`: lines of its config.toml, in the provider's entry and above it.
+    """`codex exec`. `auth`, `entry`, `top`: lines of its config.toml, in the provider's entry and above it; `name` is
+    the provider's.
 
     It tries a request and a connection twice; with `patient`, as often as it does by itself.
     """
@@ -55,7 +60,7 @@ model = "gpt-5.5"
 model_provider = "aimux"
 {top}
 [model_providers.aimux]
-name = "aimux"
+name = "{name}"
 base_url = "{base or seat.world.aimux.chatgpt}"
 wire_api = "responses"
 {"" if patient else "request_max_retries = 1"}
@@ -66,7 +71,8 @@ supports_websockets = {str(websockets).lower()}
 """)
     program = client("codex", "node_modules", ".bin", "codex")
     command = [program, "exec", "--skip-git-repo-check", *(arguments or ("say hi",))]
-    return await run(command, seat.home, stdin=stdin, environ={**seat.world.trap.environ, **(environ or {})})
+    settings = {**seat.world.trap.environ, **(environ or {})}
+    return await run(command, seat.home, stdin=stdin, interrupt=interrupt, environ=settings)
 
 
 def leaks(seat: Seat, secret: str) -> bool:

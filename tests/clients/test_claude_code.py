@@ -1,4 +1,4 @@
-"""Claude Code through aimux: everything a person does with it, and every way to say who they are."""
+"""Claude Code through aimux, in two versions: everything a person does with it, and every way to say who they are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from tests.clients.world import Seat, Wire
 
 SAID = "You said: “say hi”"
 LOGIN = "sk-ant-oat01-" + "a-login-of-the-vendor's-own-0123456789-".replace("'", "") * 2
+VERSIONS = pytest.mark.parametrize("seat", ["claude-code", "claude-code-older"], ids=["new", "older"], indirect=True)
 KEY = "sk-ant-api03-" + "a-key-of-the-vendor-0123456789-" * 2
 
 
+@VERSIONS
 async def test_one_shot(seat: Seat) -> None:
     ran = await claude_code(seat, "say hi", "--output-format", "json")
     result = json.loads(ran.out)
@@ -29,6 +31,7 @@ async def test_one_shot(seat: Seat) -> None:
     assert served["tokens"] == "{}+{}+{}/{}".format(*counts, usage["output_tokens"]), "aimux counts what it counts"
 
 
+@VERSIONS
 async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat: Seat) -> None:
     assert (await claude_code(seat)).code == 0
     (sent,) = seat.sent
@@ -38,6 +41,8 @@ async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat
     assert betas[-1] == "oauth-2025-04-20", "merged behind its own"
     assert len(betas) == len(set(betas)) > 1
     assert "claude-cli" in (sent.header("user-agent") or "")
+    assert sent.header("accept-encoding") == "gzip, deflate, br, zstd"
+    assert [sent.header(name) for name in ("content-encoding", "transfer-encoding", "expect")] == [None] * 3
     assert sent.json()["stream"] is True
     assert seat.token.encode() not in b"".join(value for _, value in sent.headers) + sent.body
 
@@ -51,6 +56,7 @@ async def test_streamed(seat: Seat) -> None:
     assert [events[0]["type"], events[-1]["type"]] == ["message_start", "message_stop"]
 
 
+@VERSIONS
 async def test_a_tool_turn(seat: Seat) -> None:
     seat.anthropic.script("tool:Bash")
     ran = await claude_code(seat, "say hi", "--allowedTools", "Bash(echo:*)")
@@ -61,7 +67,9 @@ async def test_a_tool_turn(seat: Seat) -> None:
     assert [result["content"] for result in results] == ["simulator"], "the shell ran what the model asked for"
 
 
-async def test_two_turns_on_one_connection(seat: Seat) -> None:
+@VERSIONS
+async def test_turns_and_retries_on_one_connection(seat: Seat) -> None:
+    seat.anthropic.script("ok", "529")
     turns = [{"type": "user", "message": {"role": "user", "content": text}} for text in ("first", "second")]
     options = ("--input-format", "stream-json", "--output-format", "stream-json", "--verbose")
     async with Wire(seat.world.aimux) as wire:
@@ -77,14 +85,17 @@ async def test_two_turns_on_one_connection(seat: Seat) -> None:
     results = [event["result"] for event in ran.events if event["type"] == "result"]
     assert ["first" in results[0], "second" in results[-1]] == [True, True]
     assert len({r.header("x-claude-code-session-id") for r in seat.sent}) == 1
+    assert [line["status"] for line in seat.served] == ["200", "529", "200"]
 
 
 async def test_a_prompt_of_three_megabytes(seat: Seat) -> None:
-    ran = await claude_code(seat, "summarize", stdin=b"word " * 600_000)
-    assert (ran.code, "summarize word word" in ran.out) == (0, True)
+    """In a million characters: of more than that it says itself that they are too many."""
+    ran = await claude_code(seat, "summarize", stdin="字".encode() * 1_000_000)
+    assert (ran.code, "summarize 字字" in ran.out) == (0, True)
     assert len(seat.sent[0].body) > 3_000_000
 
 
+@VERSIONS
 async def test_a_burst_of_token_counts(seat: Seat) -> None:
     ran = await claude_code(seat, "/context")
     assert (ran.code, "Context Usage" in ran.out) == (0, True)
@@ -93,12 +104,16 @@ async def test_a_burst_of_token_counts(seat: Seat) -> None:
     assert {line["status"] for line in seat.served} == {"200"}
 
 
-async def test_it_finds_the_models_and_nothing_leaves_the_machine(seat: Seat) -> None:
-    """With its other traffic allowed, which it needs for this; the trap shows what that would be."""
+@VERSIONS
+async def test_it_finds_the_models(seat: Seat) -> None:
+    """Which it does only with its other traffic allowed; the trap has that."""
     settings = {"CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": ""}
     ran = await claude_code(seat, environ=seat.world.trap.environ | settings)
     assert ran.code == 0
-    assert "/anthropic/v1/models?limit=1000" in [r.target for r in seat.sent]
+    asked = [(r.method, r.target, r.status) for r in seat.sent]
+    assert ("GET", "/anthropic/v1/models?limit=1000", 200) in asked
+    (kept,) = (seat.home / ".claude" / "cache").glob("*models*.json")
+    assert "claude-sonnet-5" in kept.read_text()
 
 
 async def test_a_proxy_for_the_rest_of_the_world_sees_nothing(seat: Seat) -> None:
@@ -107,15 +122,28 @@ async def test_a_proxy_for_the_rest_of_the_world_sees_nothing(seat: Seat) -> Non
     assert seat.world.trap.caught[caught:] == []
 
 
-@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
+@VERSIONS
+@pytest.mark.parametrize("end", ["", "/", "/v1"])
 async def test_bases(seat: Seat, end: str) -> None:
     """Its probe comes without a token and is refused, which it does not mind."""
     before = len(seat.world.aimux.requests)
-    ran = await claude_code(seat, base=seat.world.aimux.claude + end)
+    settings = seat.world.trap.environ_with_probe | {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": ""}
+    ran = await claude_code(seat, base=seat.world.aimux.claude + end, environ=settings)
     assert (ran.code, SAID in ran.out) == (0, True)
     assert [r.target for r in seat.sent] == ["/anthropic/v1/messages?beta=true"]
-    probes = [line for line in seat.world.aimux.requests[before:] if line["method"] == "HEAD"]
-    assert {line["status"] for line in probes} == {"401"}
+    probes = {(line["path"], line["status"]) for line in seat.world.aimux.requests[before:] if line["method"] == "HEAD"}
+    probed = f"{end.rstrip('/')}/api/hello" if seat.claude == "claude-code" else end
+    assert probes == {(f"/claude{probed}", "401")}
+
+
+async def test_a_beta_that_upstream_refuses(seat: Seat) -> None:
+    """It then goes without some; aimux's own is behind what is left."""
+    seat.anthropic.script("400")
+    ran = await claude_code(seat)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    first, second = [(r.header("anthropic-beta") or "").split(",") for r in seat.sent]
+    assert first[-1] == second[-1] == "oauth-2025-04-20"
+    assert set(first) > set(second)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
@@ -126,22 +154,47 @@ async def test_a_compressed_stream(seat: Seat, coding: str) -> None:
     assert seat.served[0]["tokens"].endswith("/38")
 
 
+async def test_it_is_told_what_is_left_of_its_limits(seat: Seat) -> None:
+    """It looks where it takes its token for a subscription's."""
+    options = ("say hi", "--output-format", "stream-json", "--verbose")
+    ran = await claude_code(seat, *options, token="", environ={"CLAUDE_CODE_OAUTH_TOKEN": seat.token})
+    (told,) = [event["rate_limit_info"] for event in ran.events if event["type"] == "rate_limit_event"]
+    assert (told["status"], told["rateLimitType"]) == ("allowed", "five_hour")
+    assert told["resetsAt"] == round(seat.anthropic.windows["5h"].resets_at)
+
+
+async def test_ctrl_c_ends_it_upstream_too(seat: Seat) -> None:
+    seat.anthropic.script("hold:5")
+    sim = seat.world.sim
+    ran = await claude_code(seat, interrupt=sim.wait_for_held())
+    assert SAID not in ran.out
+    async with asyncio.timeout(10):
+        await sim.wait_idle()
+    assert [r.aborted for r in seat.sent] == [True]
+    assert [line["error"] for line in seat.served] == ["client_gone"]
+
+
 # --- who they are ----------------------------------------------------------------------------------------------------
 
 
+@VERSIONS
 @pytest.mark.parametrize(
-    "variables",
+    ("variables", "sends"),
     [
-        ["ANTHROPIC_AUTH_TOKEN"],
-        ["ANTHROPIC_API_KEY"],
-        ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"],
-        ["CLAUDE_CODE_OAUTH_TOKEN"],
+        ("ANTHROPIC_AUTH_TOKEN", {"bearer"}),
+        ("ANTHROPIC_API_KEY", {"x-api-key"}),
+        ("ANTHROPIC_AUTH_TOKEN ANTHROPIC_API_KEY", {"bearer", "x-api-key"}),
+        ("CLAUDE_CODE_OAUTH_TOKEN", {"bearer", "its own oauth beta"}),
     ],
-    ids=lambda variables: "+".join(variables),
 )
-async def test_a_token_in_any_of_its_variables(seat: Seat, variables: list[str]) -> None:
-    ran = await claude_code(seat, token="", environ=dict.fromkeys(variables, seat.token))
+async def test_a_token_in_any_of_its_variables(seat: Seat, variables: str, sends: set[str]) -> None:
+    async with Wire(seat.world.aimux) as wire:
+        environ = dict.fromkeys(variables.split(), seat.token)
+        ran = await claude_code(seat, base=f"{wire.url}/claude", token="", environ=environ)
     assert (ran.code, SAID in ran.out) == (0, True)
+    marks = {"bearer": f"Authorization: Bearer {seat.token}", "x-api-key": f"x-api-key: {seat.token}"}
+    marks["its own oauth beta"] = "oauth-2025-04-20"
+    assert {form for form, mark in marks.items() if mark.encode() in wire.written} == sends
     (sent,) = seat.sent
     betas = (sent.header("anthropic-beta") or "").split(",")
     assert betas.count("oauth-2025-04-20") == 1

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from aimux.plugin.types import Body
 from aimux.simulator import credential_file
 from tests.clients.programs import codex, leaks
 from tests.clients.world import Seat, Wire
 
 SAID = "You said: “say hi”"
+OWN_LOGIN = "requires_openai_auth = true"
+NO_BACKEND = 'chatgpt_base_url = "http://127.0.0.1:9/"'
+"""Its plugins and analytics: nobody's business here."""
 BOTH = pytest.mark.parametrize("websockets", [False, True], ids=["post", "websocket"])
 
 
@@ -37,10 +42,13 @@ async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat
     assert first.header("authorization") == f"Bearer {seat.openai.access_token}"
     assert first.header("chatgpt-account-id") == seat.openai.account_id
     assert first.header("originator") == "codex_exec"
-    assert json.loads(first.header("x-codex-turn-metadata") or "") != {}
+    assert json.loads(first.header("x-codex-turn-metadata") or "")["request_kind"] in {"turn", "prewarm"}
+    ids = ("x-codex-window-id", "x-client-request-id", "session-id", "thread-id")
+    assert [first.header(name) is None for name in (*ids, "x-codex-beta-features")] == [False] * 5
     assert first.header("accept-encoding") is None, "a compressed stream breaks it"
     turn = seat.sent[-1].json()
     assert (turn["stream"], turn["store"]) == (True, False)
+    assert turn["prompt_cache_key"] == turn["client_metadata"]["thread_id"] == first.header("thread-id")
     if websockets:
         assert [r.method for r in seat.sent] == ["GET", "WS", "WS"]
         assert first.header("openai-beta") == "responses_websockets=2026-02-06"
@@ -50,7 +58,7 @@ async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat
 
 @BOTH
 async def test_a_tool_turn(seat: Seat, websockets: bool) -> None:
-    """Two turns on one socket; a connection for POSTs it leaves after each answer, before its end."""
+    """Two turns on one socket, the second built on the first; a connection for POSTs it leaves after each answer."""
     seat.openai.script(*(["ok"] if websockets else []), "tool:exec_command")
     async with Wire(seat.world.aimux) as wire:
         ran = await codex(seat, base=f"{wire.url}/chatgpt/v1", websockets=websockets)
@@ -60,6 +68,11 @@ async def test_a_tool_turn(seat: Seat, websockets: bool) -> None:
     assert {line["error"] for line in seat.served} <= {"-", "done"}
     result = seat.sent[-1].json()["input"][-1]
     assert (result["type"], "simulator" in result["output"]) == ("function_call_output", True)
+    if websockets:
+        assert [r.json().get("previous_response_id", "")[:5] for r in seat.sent[1:]] == ["", "resp_", "resp_"]
+    else:  # what it was given for this turn, it brings along
+        states = [r.header("x-codex-turn-state") for r in seat.sent]
+        assert [state and state.startswith("simulator-") for state in states] == [None, True]
 
 
 async def test_a_conversation_that_is_taken_up_again(seat: Seat) -> None:
@@ -91,6 +104,26 @@ async def test_a_stream_that_is_not_compressed_for_it_even_where_upstream_could(
     assert (ran.code, SAID in ran.out) == (0, True)
 
 
+@pytest.mark.parametrize("way", ["interim:3", "encode", "split", "tiny:100"])
+async def test_pings_compressed_messages_and_fragments(seat: Seat, way: str) -> None:
+    seat.openai.script("ok", way)
+    ran = await codex(seat, websockets=True)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert seat.sent[0].pongs == ([b"0", b"1", b"2"] if way == "interim:3" else [])
+
+
+@BOTH
+async def test_ctrl_c_ends_it_upstream_too(seat: Seat, websockets: bool) -> None:
+    seat.openai.script(*(["ok"] if websockets else []), "hold:5")
+    sim = seat.world.sim
+    ran = await codex(seat, websockets=websockets, interrupt=sim.wait_for_held())
+    assert SAID not in ran.out
+    async with asyncio.timeout(10):
+        await sim.wait_idle()
+    assert seat.sent[0].aborted
+    assert [line["error"] for line in seat.served] == ["client_gone"]
+
+
 # --- who they are ----------------------------------------------------------------------------------------------------
 
 
@@ -116,8 +149,26 @@ async def test_a_token_in_any_of_its_settings(seat: Seat, auth: str, websockets:
 async def test_a_token_that_was_stored_as_a_key(seat: Seat) -> None:
     """As by `codex login --with-api-key`."""
     login = json.dumps({"OPENAI_API_KEY": seat.token}).encode()
-    ran = await codex(seat, auth="requires_openai_auth = true", login=login)
+    ran = await codex(seat, auth=OWN_LOGIN, login=login)
     assert (ran.code, SAID in ran.out) == (0, True)
+
+
+@BOTH
+async def test_a_token_in_place_of_a_logins(seat: Seat, websockets: bool) -> None:
+    """As the vendor's own provider, Codex asks for the models, takes its instructions from there, and compresses."""
+    login = json.loads(credential_file(seat.world.sim.add_account(f"{seat.name}-private", "openai")))
+    login["tokens"]["access_token"] = seat.token
+    ran = await codex(
+        seat, name="OpenAI", auth=OWN_LOGIN, login=json.dumps(login).encode(), top=NO_BACKEND, websockets=websockets
+    )
+    assert (ran.code, SAID in ran.out) == (0, True)
+    models, turn = seat.sent[0], next(r for r in seat.sent if r.body)
+    assert (models.method, models.status) == ("GET", 200)
+    assert models.target == "/chatgpt/backend-api/codex/models?client_version=0.169.0"
+    assert {r.header("chatgpt-account-id") for r in seat.sent} == {seat.openai.account_id}
+    assert turn.header("content-encoding") == (None if websockets else "zstd")
+    asked = Body(turn.body, turn.header("content-encoding") or "").json()
+    assert asked["input"][0]["content"][0]["text"] == "You are a simulator."
 
 
 async def test_the_vendors_own_login_is_refused_with_advice_and_not_logged(seat: Seat) -> None:
@@ -127,9 +178,9 @@ async def test_the_vendors_own_login_is_refused_with_advice_and_not_logged(seat:
     secrets = [owner.access_token, str(owner.refresh_token)]
     ran = await codex(
         seat,
-        auth="requires_openai_auth = true",
+        auth=OWN_LOGIN,
         login=credential_file(owner),
-        top='chatgpt_base_url = "http://127.0.0.1:9/"',  # its plugins and analytics: nobody's business here
+        top=NO_BACKEND,
         environ={"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{seat.world.sim.url}/oauth/openai/oauth/token"},
     )
     assert ran.code == 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
+from aimux.gateway.auth import FAILURES
 from aimux.simulator import Simulator
 from tests.clients.programs import claude_code, codex
 from tests.clients.world import Seat, Trap, World, token_of
@@ -47,9 +49,20 @@ async def test_an_unknown_token(seat: Seat) -> None:
     assert "This token is not known to aimux" in ran.err
 
 
+async def test_an_account_that_is_not_for_them_to_choose(seat: Seat) -> None:
+    before = len(seat.world.aimux.requests)
+    ran = await claude_code(seat, environ={"ANTHROPIC_CUSTOM_HEADERS": "x-aimux-account: default"})
+    assert (ran.code, statuses(seat, before)) == (1, ["403"])
+    assert "You may not choose the account" in ran.out
+    before = len(seat.world.aimux.requests)
+    ran = await codex(seat, entry='http_headers = { "x-aimux-account" = "default" }')
+    assert (ran.code, statuses(seat, before)) == (1, ["403"] * 2), "it reconnects here too"
+    assert "You may not choose the account" in ran.err
+
+
 async def test_a_prompt_that_is_too_large(seat: Seat) -> None:
     before = len(seat.world.aimux.requests)
-    ran = await claude_code(seat, "summarize", stdin=b"word " * 600_000)
+    ran = await claude_code(seat, "summarize", stdin=b"word " * 400_000)
     assert (ran.code, statuses(seat, before)) == (1, ["413"])
     before = len(seat.world.aimux.requests)
     ran = await codex(seat, "-", stdin="字".encode() * 1_000_000)
@@ -66,3 +79,18 @@ async def test_an_upstream_that_cannot_be_reached(seat: Seat) -> None:
     before = len(seat.world.aimux.requests)
     ran = await codex(seat)
     assert (ran.code, statuses(seat, before)) == (1, ["502"] * 4)
+
+
+async def test_one_guess_too_many(seat: Seat) -> None:
+    """Last, for it holds against this address for a while; a token that is right is taken all the same."""
+    async with aiohttp.ClientSession(headers={"x-api-key": "wrong-wrong-wrong-wrong"}) as session:
+        for _ in range(FAILURES + 1):
+            async with session.get(f"{seat.world.aimux.claude}/v1/models"):
+                pass
+    before = len(seat.world.aimux.requests)
+    ran = await claude_code(seat, token="wrong-wrong-wrong-wrong")
+    assert (ran.code, statuses(seat, before)) == (1, ["429"])
+    assert "Too many such requests came from your address" in ran.out
+    before = len(seat.world.aimux.requests)
+    assert (await claude_code(seat)).code == 1
+    assert statuses(seat, before) == ["502"] * 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from tests.clients.world import Seat, Wire, World, client, run
 SCRIPTS = Path(__file__).parent / "scripts"
 SAID = "You said: “say hi”"
 KEYS = {"anthropic": "sk-ant-api03-a-key-of-the-vendor-0123456789", "openai": "sk-proj-a-key-of-the-vendor-0123456789"}
-RUNTIMES = ("python", "python, one major back", "node")
+RUNTIMES = ("python", "python, older", "node")
 
 
 @dataclass
 class Report:
-    """What came of a script's steps: a value, or `{"error": class, "message": text}`; and whose steps they were."""
+    """What came of a script's steps: a value, or `{"error": class, "message": text, "seconds": until then}`; and whose
+    steps they were."""
 
     vendor: str
     steps: dict[str, Any]
@@ -43,11 +43,11 @@ async def report(world: World, vendor: str, runtime: str, *steps: str, address: 
         "VENDOR_KEY": KEYS[vendor],
     }
     if runtime == "node":
-        folder = client(f"node-{vendor}")
+        folder = client("node-sdks")
         script = (SCRIPTS / f"sdk_{vendor}.mjs").read_bytes()  # through stdin: imports are looked up in the folder
         ran = await run(["node", "--input-type=module", "-", *steps], folder, stdin=script, environ=environ)
     else:
-        python = Path(sys.executable) if runtime == "python" else client(f"python-{vendor}", "bin", "python")
+        python = client("python-sdks" if runtime == "python" else "python-sdks-older", "bin", "python")
         ran = await run([python, SCRIPTS / f"sdk_{vendor}.py", *steps], seat.home, environ=environ)
     assert ran.code == 0, ran.err
     return Report(vendor, json.loads(ran.out), seat)
@@ -95,6 +95,25 @@ async def test_turns_on_one_connection(world: World, vendor: str, runtime: str) 
         done = await report(world, vendor, runtime, "twice", address=wire.url)
     assert [SAID in text for text in done.steps["twice"]] == [True] * 3
     assert wire.connections == (2 if runtime == "node" else 1)
+    assert bytes(wire.written).count(f"Bearer {done.seat.token}".encode()) == 3
+
+
+@pytest.mark.parametrize(
+    ("runtime", "form", "version"),
+    [
+        ("python", "authorization: bearer ", "2026-10-21"),
+        ("python, older", "x-api-key: ", "2023-06-01"),
+        ("node", "authorization: bearer ", "2026-10-21"),
+    ],
+)
+async def test_how_an_api_key_of_anthropic_is_sent(world: World, runtime: str, form: str, version: str) -> None:
+    """Under either name of the header, by either version of the API, which arrives as it was."""
+    async with Wire(world.aimux) as wire:
+        done = await report(world, "anthropic", runtime, "x-api-key", address=wire.url)
+    assert SAID in done.steps["x-api-key"]
+    fields = bytes(wire.written).partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")
+    assert [field for field in fields if done.seat.token in field] == [form + done.seat.token]
+    assert [r.header("anthropic-version") for r in done.seat.sent] == [version]
 
 
 async def test_what_is_pointless_is_tried_once(sdk: asyncio.Task[Report]) -> None:
@@ -106,6 +125,8 @@ async def test_what_is_pointless_is_tried_once(sdk: asyncio.Task[Report]) -> Non
         assert done.tries(step) == 0
     assert done.steps["no such model"]["error"] == "NotFoundError"
     assert done.tries("no such model") == 1
+    assert done.steps["500, no retry"]["error"] == "InternalServerError"
+    assert done.tries("500, no retry") == 1
     assert not leaks(done.seat, KEYS[done.vendor])
 
 
@@ -113,6 +134,8 @@ async def test_what_may_get_better_is_tried_again(sdk: asyncio.Task[Report]) -> 
     done = await sdk
     assert done.steps["500"]["error"] == "InternalServerError"
     assert done.tries("500") == 3
+    assert done.tries("503:2") == 2
+    assert done.steps["503:2"]["seconds"] > 1.9, "as retry-after says; by itself it would have waited half a second"
 
 
 async def test_a_stream_that_breaks_off_is_never_taken_for_a_short_answer(sdk: asyncio.Task[Report]) -> None:

@@ -53,9 +53,9 @@ async def test_the_sdks(seat: Seat, certificate: str, runtime: str) -> None:
     if runtime == "node":
         script = (SCRIPTS / "sdk_anthropic.mjs").read_bytes()
         command, environ["NODE_EXTRA_CA_CERTS"] = ["node", "--input-type=module", "-", "hello"], certificate
-        ran = await run(command, client("node-anthropic"), stdin=script, environ=environ)
+        ran = await run(command, client("node-sdks"), stdin=script, environ=environ)
     else:
         environ["SSL_CERT_FILE"] = certificate
-        command = [str(client("python-anthropic", "bin", "python")), str(SCRIPTS / "sdk_anthropic.py"), "hello"]
+        command = [str(client("python-sdks", "bin", "python")), str(SCRIPTS / "sdk_anthropic.py"), "hello"]
         ran = await run(command, seat.home, environ=environ)
     assert SAID in json.loads(ran.out)["hello"]

@@ -11,7 +11,8 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import signal
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +25,7 @@ from tests.e2e.process import Aimux
 from tests.tools import ROOT, lacking
 
 CACHE = ROOT / ".cache" / "clients"
-SEATS = [f"seat{number}" for number in range(150)]
+SEATS = [f"seat{number}" for number in range(200)]
 KEY_SEATS = [f"key-seat{number}" for number in range(20)]
 """Those whose OpenAI account is an API key, which serves more than Codex."""
 
@@ -32,7 +33,7 @@ KEY_SEATS = [f"key-seat{number}" for number in range(20)]
 def client(name: str, *path: str) -> Path:
     """A file of a client that `make clients` has installed."""
     if not installed(CACHE, name):
-        lacking(f"{(NPM | PYTHON)[name]} is not installed (make clients)")
+        lacking(f"{' and '.join((NPM | PYTHON)[name])} is not installed (make clients)")
     return CACHE.joinpath(name, *path)
 
 
@@ -55,9 +56,14 @@ class Ran:
 
 
 async def run(
-    command: Sequence[str | Path], home: Path, *, stdin: bytes = b"", environ: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    home: Path,
+    *,
+    stdin: bytes = b"",
+    interrupt: Awaitable[None] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Ran:
-    """Run a program to its end, in `home`."""
+    """Run a program to its end, in `home`. When `interrupt` is over, Ctrl-C is pressed."""
     path = {"/usr/bin", "/bin", str(Path(shutil.which("node") or "/usr/bin/node").parent)}
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -66,12 +72,17 @@ async def run(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(90):
-            out, err = await process.communicate(stdin)
+            ended = asyncio.ensure_future(process.communicate(stdin))
+            if interrupt is not None:
+                await interrupt
+                os.killpg(process.pid, signal.SIGINT)
+            out, err = await ended
     except BaseException:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # Codex's launcher alone would leave it behind, with our pipes open
         await process.wait()
         raise
     assert process.returncode is not None
@@ -88,7 +99,12 @@ class Trap:
     @property
     def environ(self) -> dict[str, str]:
         here = f"http://127.0.0.1:{self.port}"
-        return {"HTTPS_PROXY": here, "HTTP_PROXY": here, "ALL_PROXY": here, "NO_PROXY": "127.0.0.1,localhost"}
+        return {"HTTPS_PROXY": here, "HTTP_PROXY": here, **self.environ_with_probe}
+
+    @property
+    def environ_with_probe(self) -> dict[str, str]:
+        """Claude Code leaves its probe of the gateway out where it sees the other two variables."""
+        return {"ALL_PROXY": f"http://127.0.0.1:{self.port}", "NO_PROXY": "127.0.0.1,localhost"}
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Trap]:
@@ -107,10 +123,11 @@ class Trap:
 
 
 class Wire:
-    """A plain forwarder in front of aimux, which counts the connections that a client makes."""
+    """A plain forwarder in front of aimux: how many connections a client makes, and what it writes on them."""
 
     def __init__(self, aimux: Aimux) -> None:
         self.connections = 0
+        self.written = bytearray()
         self.url = ""
         self._target = int(aimux.address.rpartition(":")[2])
         self._running: set[asyncio.Task[None]] = set()
@@ -130,11 +147,15 @@ class Wire:
         self._running.add(task)
         self.connections += 1
         onward_reader, onward = await asyncio.open_connection("127.0.0.1", self._target)
-        await asyncio.gather(self._copy(reader, onward), self._copy(onward_reader, writer))
+        await asyncio.gather(self._copy(reader, onward, self.written), self._copy(onward_reader, writer))
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray | None = None
+    ) -> None:
         try:
             while data := await reader.read(65536):
+                if seen is not None:
+                    seen += data
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
@@ -150,11 +171,15 @@ def token_of(user: str) -> str:
 
 @dataclass
 class Seat:
-    """A user of `world`'s aimux. `anthropic` and `openai` are the upstream accounts that serve this user alone."""
+    """A user of `world`'s aimux. `anthropic` and `openai` are the upstream accounts that serve this user alone.
+
+    `claude`: which of the installed versions of Claude Code this user has.
+    """
 
     world: World
     name: str
     home: Path
+    claude: str = "claude-code"
 
     @property
     def token(self) -> str:

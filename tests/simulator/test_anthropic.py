@@ -199,6 +199,7 @@ async def test_accounts_of_one_organization_share_their_windows(sim: Simulator, 
         ("500", 500, "api_error", ("x-should-retry", "true")),
         ("503:7", 503, "api_error", ("retry-after", "7")),
         ("529", 529, "overloaded_error", ("x-should-retry", "true")),
+        ("529,no-retry", 529, "overloaded_error", ("x-should-retry", "false")),
         ("overload", 529, "overloaded_error", None),
     ],
 )

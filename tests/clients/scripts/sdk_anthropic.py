@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,8 @@ STEPS: dict[str, Callable[[], Any]] = {
     "vendor": lambda: say(client("vendor", auth_token=None, api_key=os.environ["VENDOR_KEY"])),
     "no such model": lambda: say(client("no such model"), model="gpt"),
     "500": lambda: say(client("500", "500")),
+    "500, no retry": lambda: say(client("500, no retry", "500,no-retry")),
+    "503:2": lambda: say(client("503:2", "503:2", max_retries=1)),
     "end": lambda: stream(client("end", "end:5")),
     "cut": lambda: stream(client("cut", "cut:5")),
     "reset": lambda: stream(client("reset", "reset:5")),
@@ -81,10 +84,12 @@ STEPS: dict[str, Callable[[], Any]] = {
 def main() -> None:
     report: dict[str, Any] = {}
     for name in sys.argv[1:] or STEPS:
+        started = time.monotonic()
         try:
             report[name] = STEPS[name]()
         except Exception as error:
-            report[name] = {"error": type(error).__name__, "message": str(error)}
+            seconds = time.monotonic() - started
+            report[name] = {"error": type(error).__name__, "message": str(error), "seconds": seconds}
     json.dump(report, sys.stdout)
 
 

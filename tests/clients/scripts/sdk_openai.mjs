@@ -55,6 +55,8 @@ const steps = {
   vendor: () => say(client("vendor", "ok", { apiKey: VENDOR_KEY })),
   "no such model": () => say(client("no such model"), { model: "claude" }),
   500: () => say(client("500", "500")),
+  "500, no retry": () => say(client("500, no retry", "500,no-retry")),
+  "503:2": () => say(client("503:2", "503:2", { maxRetries: 1 })),
   end: () => stream(client("end", "end:5")),
   cut: () => stream(client("cut", "cut:5")),
   reset: () => stream(client("reset", "reset:5")),
@@ -66,10 +68,12 @@ const report = {};
 console.error = () => {}; // the SDK tells of broken streams itself
 const named = process.argv.slice(2);
 for (const name of named.length ? named : Object.keys(steps)) {
+  const started = performance.now();
   try {
     report[name] = await steps[name]();
   } catch (error) {
-    report[name] = { error: error.constructor.name, message: String(error.message) };
+    const seconds = (performance.now() - started) / 1000;
+    report[name] = { error: error.constructor.name, message: String(error.message), seconds };
   }
 }
 process.stdout.write(JSON.stringify(report));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,8 @@ STEPS: dict[str, Callable[[], Any]] = {
     "vendor": lambda: say(client("vendor", api_key=os.environ["VENDOR_KEY"])),
     "no such model": lambda: say(client("no such model"), model="claude"),
     "500": lambda: say(client("500", "500")),
+    "500, no retry": lambda: say(client("500, no retry", "500,no-retry")),
+    "503:2": lambda: say(client("503:2", "503:2", max_retries=1)),
     "end": lambda: stream(client("end", "end:5")),
     "cut": lambda: stream(client("cut", "cut:5")),
     "reset": lambda: stream(client("reset", "reset:5")),
@@ -85,10 +88,12 @@ STEPS: dict[str, Callable[[], Any]] = {
 def main() -> None:
     report: dict[str, Any] = {}
     for name in sys.argv[1:] or STEPS:
+        started = time.monotonic()
         try:
             report[name] = STEPS[name]()
         except Exception as error:
-            report[name] = {"error": type(error).__name__, "message": str(error)}
+            seconds = time.monotonic() - started
+            report[name] = {"error": type(error).__name__, "message": str(error), "seconds": seconds}
     json.dump(report, sys.stdout)
 
 
