@@ -137,8 +137,7 @@ class End(asyncio.Protocol):
         """The connection is no more, and what it brought has been dealt with or does not matter."""
         self._lost = True
         self._held.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.leave()
         self._end()
         self._over()
 
@@ -187,6 +186,11 @@ class End(asyncio.Protocol):
         if self._timer is None:
             self._unsent = self.transport.get_write_buffer_size()
             self._timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
+
+    def leave(self) -> None:
+        """Whoever owns the connection ends it from here on, and waits for its peer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _give_up(self) -> None:
         self._timer = None
@@ -282,6 +286,7 @@ class Pipe:
         self.error, self.detail = error, detail
 
     def _finish(self) -> None:
+        self.client.leave()
         if not self.done.done():
             self.done.set_result(None)
 

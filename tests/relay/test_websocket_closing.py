@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from tests.relay.sockets import BINARY, CLOSE, PING, TEXT, Socket, close, raw
@@ -42,6 +45,19 @@ async def test_close_codes_cross_from_the_upstream(code: int | None) -> None:
     assert socket.pipe.error == ""
     socket.upstream.got()
     assert socket.upstream.closed_with == socket.client.closed_with
+
+
+async def test_a_socket_that_is_over_is_kept_by_nobody() -> None:
+    """Over TLS a second of such sockets would otherwise hold their buffers for ten."""
+    socket = Socket()
+    pipe = weakref.ref(socket.pipe)
+    socket.client.send(raw(CLOSE, close(1000)))
+    socket.upstream.flush()
+    socket.pipe.upstream.connection_lost(None)
+    assert socket.pipe.done.done()
+    del socket
+    gc.collect()
+    assert pipe() is None
 
 
 async def test_both_sides_may_close_at_once() -> None:
