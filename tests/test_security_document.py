@@ -8,6 +8,7 @@ import re
 import pytest
 
 from aimux.gateway import caps, headers
+from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
 from tests.tools import ROOT
 
 TEXT = (ROOT / "docs" / "security.md").read_text()
@@ -33,6 +34,7 @@ def test_every_row_of_the_defences_names_a_test() -> None:
         ("client to upstream", headers.NEVER_UPSTREAM),
         ("client to upstream, by their beginning", headers.NEVER_UPSTREAM_PREFIXES),
         ("upstream to client", headers.NEVER_TO_CLIENT),
+        ("in a WebSocket's handshake, both ways", HANDSHAKE_HEADERS),
     ],
 )
 def test_the_headers_that_do_not_cross_are_the_codes(row: str, names: frozenset[str] | tuple[str, ...]) -> None:
