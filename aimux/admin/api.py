@@ -130,4 +130,6 @@ def _refusal(error: Exception) -> Refused:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    """A name that begins it (a host's, an account's) stays as it is."""
+    word = text.partition(" ")[0]
+    return f"{text}." if "." in word or "/" in word else f"{text[:1].upper()}{text[1:]}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import aiohttp
@@ -136,6 +137,16 @@ async def test_an_endpoint_that_moved_is_named(aimux: Aimux, sim: Simulator) -> 
     state, code, _ = await begun(aimux, "claude")
     refused = await aimux.post("/oauth/claude/exchange", {"code": code, "state": state}, expect=400)
     assert "providers.claude.token_url" in refused["detail"]
+
+
+async def test_a_host_that_is_not_found_keeps_its_name(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    aimux = await start(providers={"chatgpt": {"issuer": "https://auth.invalid", "token_url": None}})
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    refused = await aimux.post("/oauth/chatgpt/device", expect=400)
+    assert refused["detail"] == "auth.invalid can't be found (DNS)."
 
 
 async def test_only_so_many_logins_are_remembered(aimux: Aimux) -> None:

@@ -45,11 +45,12 @@ async def of_accounts(
                 used.append(provider)
             elif config.providers is not None:
                 file = config.state_dir / name / provider.credential_file
-                remedy = f"put a login at {file}, or set providers.{name}.api_key"
+                remedy = f"aimux login {name}, or put a login at {file}, or set providers.{name}.api_key"
                 found.append(Finding("error", f"accounts of {name}", "there is none", remedy))
     if not used and config.providers is None and not found:
         files = " or ".join(str(config.state_dir / name / one.credential_file) for name, one in providers.items())
-        found.append(Finding("error", "accounts", "there is none", f"put a login at {files}"))
+        remedy = f"aimux login PROVIDER, aimux import, or put a login at {files}"
+        found.append(Finding("error", "accounts", "there is none", remedy))
     return found + [Finding("warning", "accounts", message) for message in told], used
 
 

@@ -75,7 +75,9 @@ async def test_an_account_that_is_switched_off(state_dir: Path) -> None:
 async def test_no_account(state_dir: Path) -> None:
     (finding,) = await look_at_accounts(state_dir)
     assert finding.status == "error"
-    assert finding.remedy == f"put a login at {state_dir}/fake/credential.json, or set providers.fake.api_key"
+    assert finding.remedy == (
+        f"aimux login fake, or put a login at {state_dir}/fake/credential.json, or set providers.fake.api_key"
+    )
     config = parse_config({"state_dir": str(state_dir)}, environ={}, providers=PLUGINS.providers)
     found, used = await accounts.of_accounts(config, provider_instances(config, PLUGINS.providers), ControlHttp())
     assert [finding.status for finding in found] == ["error"]

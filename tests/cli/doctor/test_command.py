@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_a_fresh_machine_lacks_an_account(aimux: Aimux) -> None:
     done = aimux("doctor", "--offline")
     assert done.returncode == 1
-    assert "error: accounts: there is none → put a login at" in done.stdout
+    assert "error: accounts: there is none → aimux login PROVIDER, aimux import, or put a login at" in done.stdout
     assert "ok: state_dir:" in done.stdout
     assert done.stderr == ""
 
