@@ -97,6 +97,8 @@ def _why(error: OSError) -> str:
         case errno.EACCES | errno.EPERM:
             return "no permission; use a port above 1023, a folder you own, or give the service CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL:
-            return "this machine has no such address"
+            return "this machine has no such address; `:PORT` means every one that it has"
+        case errno.ENOENT:
+            return "there is no such folder; make it, or choose another `listen`"
         case _:
             return error.strerror or str(error)

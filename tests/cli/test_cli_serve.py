@@ -93,6 +93,19 @@ def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: t
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("listen", "says"),
+    [
+        ("192.0.2.1:8080", "this machine has no such address; `:PORT` means every one"),
+        ("unix:/no/such/socket", "there is no such folder; make it"),
+    ],
+)
+def test_an_address_that_cannot_be_is_told_with_what_helps(aimux: Aimux, listen: str, says: str) -> None:
+    done = aimux(AIMUX_LISTEN=listen)
+    assert done.returncode == 1
+    assert f"Error: can't listen on {listen}: {says}" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [(), ("serve", "--or-demo")], ids=" ".join)
 def test_a_state_folder_that_cannot_be_read_is_told(aimux: Aimux, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / ".aimux").mkdir(mode=0o700)
