@@ -12,7 +12,7 @@ import click
 from aimux.cli.client_files import MergeError, dump, write
 from aimux.cli.clients import CLIENTS, Client, Gateway, NotServed
 from aimux.cli.options import config_option
-from aimux.cli.reach import TOKEN_VARIABLE, Reach, reach, token_of_a_person
+from aimux.cli.reach import TOKEN_VARIABLE, Reach, reach, refuse_vendor_token, token_of_a_person
 
 if TYPE_CHECKING:
     from aimux.config import Config, User
@@ -86,11 +86,7 @@ def _token(known: Reach, owner: User | None) -> str:
     token = token_of_a_person(f"Token of {owner.name}" if owner else "Your aimux token")
     if not token:
         raise click.UsageError(f"There is no token: set {TOKEN_VARIABLE}, or give it on standard input.")
-    for provider in known.mounts.values():
-        if provider.vendor_token_advice(token):
-            raise click.ClickException(
-                f"This is a credential of {provider.name}'s vendor, not an aimux token: ask whoever runs aimux for one."
-            )
+    refuse_vendor_token(token, known)
     if known.own:
         digest = hashlib.sha256(token.encode()).digest()
         owners = [user.name for user in users if user.sha256 == digest]

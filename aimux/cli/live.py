@@ -5,7 +5,6 @@ Each mount gets one small streamed request (some 100 tokens); everything else co
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import ssl
@@ -59,6 +58,7 @@ async def examine_live(reach: Reach, token: str) -> list[Finding]:
         if (trouble := await _trouble(session, reach)) is not None:
             return [trouble]
         found = [Finding("ok", reach.address, "answers")]
+        absent = 0
         for prefix, provider in reach.mounts.items():
             about = FORMATS.get(provider.wire_format)
             if about is None:
@@ -67,8 +67,12 @@ async def examine_live(reach: Reach, token: str) -> list[Finding]:
             mount = Mount(session, reach.address + prefix, prefix or "/", about, token)
             if not reach.own and await mount.absent():
                 found.append(Finding("ok", prefix, "is not served there"))
+                absent += 1
             else:
                 found += [finding async for finding in mount.examine()]
+        if absent == len(reach.mounts):
+            remedy = "is there something behind the address in --url? Mounts of other names are known with --config"
+            found.append(Finding("error", reach.address, f"serves none of {', '.join(reach.mounts)}", remedy))
     return found
 
 
@@ -77,13 +81,25 @@ async def _trouble(session: aiohttp.ClientSession, reach: Reach) -> Finding | No
     try:
         async with session.get(f"{reach.address}/health"):
             return None
-    except aiohttp.ClientConnectorCertificateError as error:
-        remedy = (
-            "give the gateway a certificate for this name that clients trust, or tell them its own (docs/deployment.md)"
-        )
-        return Finding("error", reach.address, f"its certificate is not accepted: {error.certificate_error}", remedy)
     except (aiohttp.ClientError, TimeoutError) as error:
-        return Finding("error", reach.address, f"can't be reached: {error or 'no answer'}", "is it running, and there?")
+        return Finding("error", reach.address, *_unreachable(error))
+
+
+def _unreachable(error: Exception) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                f"its certificate is not accepted: {error.certificate_error}",
+                "give the gateway one for this name that clients trust; to trust its own, name the file in "
+                "SSL_CERT_FILE for this command, and see `aimux connect --config` for each client's way",
+            )
+        case aiohttp.ClientConnectorSSLError():
+            return "does not speak TLS there", "try it with http://"
+        case aiohttp.ServerDisconnectedError():
+            return "hangs up without an answer", "does it speak TLS there? Then it is https://"
+    reason = getattr(error, "strerror", None) or str(error) or "no answer"
+    return f"can't be reached: {reason}", "is it running, and there?"
 
 
 @dataclass
@@ -276,7 +292,7 @@ class Mount:
 
 
 def _words(error: BaseException) -> str:
-    return "it takes too long" if isinstance(error, (TimeoutError, asyncio.TimeoutError)) else str(error)
+    return "it takes too long" if isinstance(error, TimeoutError) else str(error)
 
 
 def _excerpt(body: bytes) -> str:

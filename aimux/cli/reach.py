@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
@@ -51,6 +52,10 @@ def reach(path: Path | None, url: str | None, *, need_config: bool = False) -> R
     providers = provider_instances(config, plugins.providers)
     prefixes = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
     mounts = {prefix.rstrip("/"): providers[name] for prefix, name in prefixes.items()}
+    below = urlsplit(address).path.removesuffix("/v1")
+    for prefix in mounts:
+        if prefix and below.endswith(prefix):
+            raise click.UsageError(f"--url: leave {prefix} out, and what comes behind it: it is the gateway's address.")
     certificate = config.state_dir / "tls" / "cert.pem" if config.tls.enabled and config.tls.self_signed else None
     return Reach(config, own, address, mounts, certificate)
 
@@ -65,6 +70,15 @@ def _address(config: Config) -> str:
         host = "localhost"
     scheme = "https" if config.tls.enabled else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}"
+
+
+def refuse_vendor_token(token: str, known: Reach) -> None:
+    """A credential of a vendor is nobody's aimux token, and is neither kept nor sent. It ends the command."""
+    for provider in known.mounts.values():
+        if provider.vendor_token_advice(token):
+            raise click.ClickException(
+                f"This is a credential of {provider.name}'s vendor, not an aimux token: ask whoever runs aimux for one."
+            )
 
 
 def token_of_a_person(prompt: str) -> str:

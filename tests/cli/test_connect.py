@@ -78,6 +78,10 @@ def test_the_address(aimux: Aimux, config: Path, settings: dict[str, Any], argum
     assert ("NODE_EXTRA_CA_CERTS" in done.stdout) == ("tls" in settings)
 
 
+def test_a_host_with_a_mounts_name(aimux: Aimux) -> None:
+    assert "http://claude/claude" in aimux("connect", "claude-code", "--url", "http://claude").stdout
+
+
 def test_every_address_is_this_machine_here(aimux: Aimux, config: Path) -> None:
     change(config, listen=":8080")
     done = aimux("connect", "sdk")
@@ -198,6 +202,8 @@ def test_without_users_no_token_is_asked_for(aimux: Aimux, config: Path, tmp_pat
         ),
         (["claude-code"], "", "There is no token: set AIMUX_TOKEN"),
         (["claude-code", "--url", "aimux.example"], TOKEN, "does not begin with http"),
+        (["claude-code", "--url", "https://aimux.example/claude"], TOKEN, "leave /claude out"),
+        (["claude-code", "--url", "https://aimux.example/ai/chatgpt/v1/"], TOKEN, "leave /chatgpt out"),
         (["claude-code", "--mount", "/nowhere"], TOKEN, "there is no '/nowhere'; there are /"),
         (["sdk"], TOKEN, "can't be set up by a file"),
         (["cursor"], TOKEN, "can't be set up by a file"),

@@ -35,6 +35,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
             yield sim, aimux, folder
 
 
+VENDORS = "sk-ant-oat01-" + "a-login-of-the-vendors-own-0123456789-" * 2
 LISTED = ["ok"] * 4
 """The lists of models that come before the stream."""
 
@@ -184,8 +185,17 @@ async def test_a_wrong_token_and_nobody_there(gateway: tuple[Simulator, Aimux, P
     problems = await found(gateway[1].address, "wrong-wrong-wrong-wrong")
     assert set(problems) == {"/claude token", "/chatgpt token"}
     assert "use a token of the configuration's `users`" in problems["/claude token"]
-    (problem,) = (await found("http://127.0.0.1:1")).values()
-    assert "can't be reached" in problem
+
+
+async def test_an_address_that_is_none(gateway: tuple[Simulator, Aimux, Path]) -> None:
+    address = gateway[1].address
+    for url, says in (
+        ("http://127.0.0.1:1", "can't be reached: Connect call failed ('127.0.0.1', 1) → is it running"),
+        (address.replace("http:", "https:"), "does not speak TLS there → try it with http://"),
+        (f"{address}/somewhere", "serves none of /chatgpt, /claude → is there something behind the address"),
+    ):
+        (problem,) = (await found(url)).values()
+        assert says in problem
 
 
 async def test_the_command(gateway: tuple[Simulator, Aimux, Path]) -> None:
@@ -216,6 +226,10 @@ async def test_the_command(gateway: tuple[Simulator, Aimux, Path]) -> None:
     assert (code, "error: /claude token: as bearer: 4" in out) == (1, True)
     code, _, err = await doctor("--live", *url)
     assert (code, "There is no token" in err) == (2, True)
+    asked = len(aimux.requests)
+    code, _, err = await doctor("--live", *url, AIMUX_TOKEN=VENDORS)
+    assert (code, "a credential of claude's vendor" in err, VENDORS in err) == (1, True, False)
+    assert len(aimux.requests) == asked, "it is not sent"
     code, _, err = await doctor(*url)
     assert (code, "--url belongs to --live" in err) == (2, True)
 
@@ -237,6 +251,9 @@ async def test_a_gateway_for_everybody_and_its_certificate(tmp_path: Path) -> No
             assert {finding.status for finding in problems} == {"warning"}
             (untrusted,) = await examine_live(known._replace(certificate=None), "")
             assert "its certificate is not accepted" in untrusted.message
+            assert "SSL_CERT_FILE" in untrusted.remedy
+            (plain,) = await examine_live(reach(None, aimux.address.replace("https:", "http:")), "")
+            assert "Then it is https://" in plain.remedy
             (stranger,) = [
                 f
                 for f in await examine_live(known._replace(own=False, mounts=reach(None, "http://x").mounts), "")

@@ -63,7 +63,7 @@ def doctor_command(
 
 def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
     from aimux.cli.live import examine_live
-    from aimux.cli.reach import reach, token_of_a_person
+    from aimux.cli.reach import reach, refuse_vendor_token, token_of_a_person
 
     known = reach(config, url)
     if token == "-":  # noqa: S105 - the place where it is
@@ -71,6 +71,7 @@ def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
         token = "" if nobody else token_of_a_person("Your aimux token")
         if not token and not nobody:
             raise click.UsageError("There is no token: set AIMUX_TOKEN, or give it on standard input.")
+    refuse_vendor_token(token, known)
     return asyncio.run(examine_live(known, token))
 
 
