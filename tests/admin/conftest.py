@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from yarl import URL
 
 from aimux.app import App
 from aimux.config import parse_config
-from aimux.logs import Logs
 from aimux.plugin.loader import load_plugins
 from aimux.simulator import Simulator, demo_files
 from tests.admin.conformance import conforms
+from tests.inprocess import serving
 
 PLUGINS = load_plugins()
 FILES = {"claude": ".credentials.json", "chatgpt": "auth.json"}
@@ -107,13 +107,8 @@ async def start(tmp_path: Path, sim: Simulator) -> AsyncIterator[Start]:
                 given[name] = given.get(name, {}) | more
             config = {"listen": "127.0.0.1:0", "state_dir": str(state_dir), "providers": given, **settings}
             log = tmp_path / "log"
-            fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            stack.callback(os.close, fd)
-            logs = Logs(fd)
-            stack.callback(logs.close)
-            app = App(lambda: parse_config(config, environ={}, providers=PLUGINS.providers), PLUGINS, logs, {})
-            await app.start()
-            stack.push_async_callback(app.stop)
+            load = partial(parse_config, config, environ={}, providers=PLUGINS.providers)
+            app = await stack.enter_async_context(serving(load, PLUGINS, log))
             key = app.made_key or (state_dir / "admin.key").read_text().strip() if "admin" not in settings else ""
             return Aimux(app, session, key, log)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aimux.app import App
 from aimux.config import load_config
-from aimux.logs import Logs
 from aimux.simulator import Simulator, demo_files
 from tests.admin.conftest import PLUGINS, put
+from tests.inprocess import serving
 
 
 class Live:
@@ -64,28 +64,22 @@ def running(folder: Path, *, serve: bool = True, **settings: Any) -> Iterator[Li
     loop = asyncio.new_event_loop()
 
     async def run() -> None:
-        fd = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        logs = Logs(fd)
-        try:
-            async with Simulator() as sim:
-                sim.oauth_openai.device_interval = 1
-                file = write_config(folder, sim, **settings)
-                if not serve:
-                    started.append(Live(folder, None, sim))
-                    ready.set()
-                    await stopping.wait()
-                    return
-                for provider, raw in demo_files(sim).credentials.items():
-                    put(folder / "state", provider, raw)
-                app = App(lambda: load_config(file, environ={}, providers=PLUGINS.providers), PLUGINS, logs, {})
-                await app.start()
-                started.append(Live(folder, app, sim))
-                ready.set()
-                await stopping.wait()
-                await app.stop()
-        finally:
-            logs.close()
-            os.close(fd)
+        async with Simulator() as sim:
+            sim.oauth_openai.device_interval = 1
+            file = write_config(folder, sim, **settings)
+            if not serve:
+                await until_stopped(Live(folder, None, sim))
+                return
+            for provider, raw in demo_files(sim).credentials.items():
+                put(folder / "state", provider, raw)
+            load = partial(load_config, file, environ={}, providers=PLUGINS.providers)
+            async with serving(load, PLUGINS, folder / "log") as app:
+                await until_stopped(Live(folder, app, sim))
+
+    async def until_stopped(live: Live) -> None:
+        started.append(live)
+        ready.set()
+        await stopping.wait()
 
     def work() -> None:
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from aimux.app import App
 from aimux.config import load_config
-from aimux.logs import Logs
 from aimux.plugin import (
     Action,
     ErrorAnswer,
@@ -32,6 +31,7 @@ from aimux.plugin import (
 )
 from aimux.plugin.loader import Plugin, Plugins
 from aimux.plugin.types import RELAY
+from tests.inprocess import serving
 
 TOKEN = "test-token-0123456789abcdef"
 SECRET = "upstream-secret-0123456789"
@@ -254,13 +254,8 @@ async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
             file = tmp_path / "config.json"
             file.write_text(json.dumps(config))
             plugins = Plugins([Plugin("plain", "tests", "1", ["plain"])], {"plain": Plain})
-            fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            stack.callback(os.close, fd)
-            logs = Logs(fd)
-            stack.callback(logs.close)
-            app = App(lambda: load_config(file, environ={}, providers=plugins.providers), plugins, logs, {})
-            await app.start()
-            stack.push_async_callback(app.stop)
+            load = partial(load_config, file, environ={}, providers=plugins.providers)
+            app = await stack.enter_async_context(serving(load, plugins, tmp_path / "log"))
             aimux = Aimux(app, tmp_path)
             stack.callback(aimux.close)
             return aimux
