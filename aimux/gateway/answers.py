@@ -115,7 +115,7 @@ def error_answer(error: GatewayError, provider: Provider | None, request_id: str
     if error.kind is ErrorKind.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="aimux"'
     if error.kind is ErrorKind.UPGRADE_REQUIRED:
-        headers["upgrade"] = "HTTP/1.1"
+        headers |= {"upgrade": "HTTP/1.1", "connection": "upgrade"}
     if provider is None:
         # Problem details (RFC 9457), as the admin API's; `error` is where the vendors' SDKs look for a message.
         problem = {

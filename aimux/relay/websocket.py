@@ -136,7 +136,6 @@ class End(asyncio.Protocol):
     def gone(self) -> None:
         """The connection is no more, and what it brought has been dealt with or does not matter."""
         self._lost = True
-        self._held.clear()
         self.leave()
         self._end()
         self._over()
@@ -188,7 +187,10 @@ class End(asyncio.Protocol):
             self._timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
 
     def leave(self) -> None:
-        """Whoever owns the connection ends it from here on, and waits for its peer."""
+        """Whoever owns the connection ends it. Half a message goes now: the ends are a cycle, and wait for a collection."""
+        self._held.clear()
+        self._message.clear()
+        self.codec.reader.discard()
         if self._timer is not None:
             self._timer.cancel()
 

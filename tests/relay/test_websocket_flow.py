@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
 
 import pytest
@@ -196,6 +197,31 @@ async def test_a_client_that_is_given_up_takes_what_it_sent_with_it() -> None:
     assert socket.upstream.wire.aborted
     assert socket.pipe.error == "client_gone"
     assert not socket.pipe.client._held
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [raw(BINARY, bytes(8 << 20))[:-10], raw(BINARY, bytes(8 << 20), fin=False)],
+    ids=["half a frame", "half a message"],
+)
+@pytest.mark.parametrize("gone", ["client", "upstream"])
+async def test_half_a_message_does_not_outlive_its_socket(begun: bytes, gone: str) -> None:
+    """Even where no garbage is collected: who opens one socket after another could fill the memory with it."""
+    gc.disable()
+    tracemalloc.start()
+    try:
+        socket = Socket()
+        before = tracemalloc.get_traced_memory()[0]
+        socket.client.send(begun)
+        await socket.settle()
+        socket.upstream.wire.sent.clear()
+        (socket.pipe.client if gone == "client" else socket.pipe.upstream).connection_lost(None)
+        assert socket.pipe.done.done()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert grown < 100_000
 
 
 # --- peers that do not answer ----------------------------------------------------------------------------------------

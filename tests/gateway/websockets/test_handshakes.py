@@ -95,6 +95,8 @@ async def test_where_there_is_no_websocket_the_answer_is_426(begin: Begin, far: 
         async with socket(await begin(), path):
             pass
     assert refused.value.response.status_code == 426
+    assert refused.value.response.headers["Upgrade"] == "HTTP/1.1"
+    assert refused.value.response.headers["Connection"] == "upgrade"
     assert json.loads(refused.value.response.body or b"")["plain"]
     assert not far.requests
 
