@@ -22,7 +22,7 @@ class ApiRefused(click.ClickException):
     """The API said no: ends the command with its words, unless the command knows better."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.detail + (f" → {problem.remedy}" if problem.remedy else ""))
+        super().__init__(f"{problem.detail.removesuffix('.')} → {problem.remedy}" if problem.remedy else problem.detail)
         self.problem = problem
         self.word = problem.type.removeprefix("urn:aimux:")
 

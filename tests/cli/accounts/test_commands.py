@@ -67,7 +67,7 @@ def test_a_test_tells_whether_it_works(aimux: Commands) -> None:
 def test_a_refusal_is_told_with_its_remedy(aimux: Commands) -> None:
     aimux.live.sim.accounts["claude"].revoke()
     refused = aimux("accounts", "refresh", "claude/default", expect=1).stderr
-    assert "aimux login claude" in refused
+    assert "(invalid_grant) → log in again: aimux login claude" in refused
     assert "parked" in aimux("accounts").stdout
 
 
