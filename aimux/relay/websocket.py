@@ -187,7 +187,7 @@ class End(asyncio.Protocol):
             self._timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
 
     def leave(self) -> None:
-        """Whoever owns the connection ends it. Half a message goes now: the ends are a cycle, and wait for a collection."""
+        """Whoever owns the connection ends it. Half a message goes now: only a collection would free the ends."""
         self._held.clear()
         self._message.clear()
         self.codec.reader.discard()
