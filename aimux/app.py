@@ -28,6 +28,7 @@ from aimux.tls import ServerTLS, TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
+    from pathlib import Path
 
     from aimux.accounts import Account
     from aimux.config import Config
@@ -69,6 +70,7 @@ class App:
         """Build everything and listen. Raises ConfigError, TLSError, VaultError, ListenError; then nothing is left."""
         self.config = config = self._load()
         self._adopt_logging(config)
+        _warn_of_owner(config.state_dir)
         for plugin in self.plugins.failed:
             log.error(
                 "plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error
@@ -221,6 +223,19 @@ class App:
         for pool in self.pools.values():
             await pool.close()
         self.pools.clear()
+
+
+def _warn_of_owner(state_dir: Path) -> None:
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        return
+    if owner and not os.geteuid():
+        log.warning(
+            "%s belongs to user id %d, who can't read what aimux writes there as root: run aimux as that user",
+            state_dir,
+            owner,
+        )
 
 
 def _tls_files(config: Config) -> TLSFiles | None:
