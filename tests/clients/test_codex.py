@@ -113,6 +113,27 @@ async def test_pings_compressed_messages_and_fragments(seat: Seat, way: str) -> 
 
 
 @BOTH
+async def test_it_is_told_what_is_left_of_its_limits(seat: Seat, websockets: bool) -> None:
+    """It writes that into its record of the session."""
+    assert (await codex(seat, websockets=websockets)).code == 0
+    (record,) = (seat.home / ".codex" / "sessions").rglob("*.jsonl")
+    events = [json.loads(line)["payload"] for line in record.read_text().splitlines()]
+    told = [event["rate_limits"] for event in events if event.get("type") == "token_count"][-1]
+    windows = seat.openai.windows
+    assert {name: told[name]["resets_at"] for name in windows} == {
+        name: round(window.resets_at) for name, window in windows.items()
+    }
+
+
+@BOTH
+async def test_it_is_told_which_model_answers(seat: Seat, websockets: bool) -> None:
+    """By `openai-model`, which the simulator's handshakes give its usual model, before any is asked for."""
+    ran = await codex(seat, "-m", "gpt-5.4-mini", "say hi", websockets=websockets)
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert ("model rerouted: gpt-5.4-mini -> gpt-5.5" in ran.err) is websockets
+
+
+@BOTH
 async def test_ctrl_c_ends_it_upstream_too(seat: Seat, websockets: bool) -> None:
     seat.openai.script(*(["ok"] if websockets else []), "hold:5")
     sim = seat.world.sim

@@ -36,6 +36,17 @@ async def test_whole_and_streamed(seat: Seat) -> None:
     assert SAID in json.loads(ran.out)["content"][0]["text"]
 
 
+async def test_responses_and_their_models(seat: Seat) -> None:
+    base = f"{seat.world.aimux.address}/chatgpt"
+    asked = {"model": "gpt-5.5", "stream": True, "store": False, "input": [{"role": "user", "content": "say hi"}]}
+    for path in ("/v1/responses", "//v1/responses", "/responses"):
+        ran = await curl(seat, "-N", base + path, "-d", json.dumps(asked))
+        last = [line for line in ran.out.splitlines() if line.startswith("data:")][-1]
+        assert json.loads(last.removeprefix("data:"))["type"] == "response.completed", path
+    ran = await curl(seat, f"{base}/v1/models?client_version=0.0.0")
+    assert "gpt-5.5" in [model["slug"] for model in json.loads(ran.out)["models"]]
+
+
 async def test_a_tool_turn(seat: Seat) -> None:
     seat.anthropic.script("tool:Bash")
     asked = MESSAGE | {"tools": [{"name": "Bash", "input_schema": {"type": "object"}}]}
