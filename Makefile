@@ -17,7 +17,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# The real client programs, pinned, into .cache/clients (1.2 GB): tests/clients drives them where they are.
+# The real client programs, pinned, into .cache/clients (1.3 GB): tests/clients drives them where they are.
 clients: $(STAMP)
 	@$(BIN)/python -m tests.clients.install .cache/clients
 
