@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux")
 
+AFTER_RESTART = ("listen", "state_dir", "refresh_check_interval", "refresh_before_expiry")
+"""Settings that a reload leaves as they were."""
 OUTCOMES: dict[str, RefreshOutcome] = {"renewed": "ok", "rejected": "rejected", "unavailable": "failed"}
 
 
@@ -185,9 +187,11 @@ class App:
                 await accounts.load()
             except VaultError as error:  # a disk at fault must not end what serves from memory
                 log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
-        for name in ("listen", "state_dir", "refresh_check_interval"):
-            if getattr(config, name) != getattr(self.config, name):
+        kept = {name: getattr(self.config, name) for name in AFTER_RESTART}
+        for name, value in kept.items():
+            if getattr(config, name) != value:
                 log.warning("`%s` changed: that takes a restart", name)
+        config = config.model_copy(update=kept)
         files = _tls_files(config)
         if (files is None) != (self.tls is None):
             log.warning("`tls.enabled` changed: that takes a restart")
