@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 
 from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, start
 
@@ -22,12 +23,20 @@ __all__ = [
     "head",
     "honest",
     "must_refuse",
+    "pytest_asyncio_loop_factories",
     "start",
     "upstream",
 ]
 
 SMUGGLED = b"GET /plain/v1/smuggled HTTP/1.1\r\nHost: gateway\r\nX-Tag: smuggled\r\n\r\n"
 """What stands behind an attacker's request, where a lenient reader would take it for another one."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that aimux runs on: it ends and pauses connections in its own ways."""
+    return {"uvloop": uvloop.new_event_loop}
+
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+(?:-[A-Z]+)* /[!-~]* HTTP/1\.1")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ([\t -~\x80-\xff]*)")

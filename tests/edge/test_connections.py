@@ -11,7 +11,7 @@ import pytest
 
 from aimux.gateway.client import READ_AHEAD
 
-from .conftest import TOKEN, Aimux, StrictUpstream, ask, head, honest
+from .conftest import TOKEN, Aimux, Start, StrictUpstream, ask, head, honest
 
 PATH = "POST /plain/v1/chat HTTP/1.1"
 CHUNKED = head(PATH, "Transfer-Encoding: chunked", close=True)
@@ -226,3 +226,25 @@ async def test_any_method_may_have_a_body_and_it_goes_along(
     assert request.startswith(f"{method} /v1/chat HTTP/1.1\r\n".encode())
     assert request.endswith(b"Content-Length: 5\r\n\r\nhello")
     await honest(aimux, upstream)
+
+
+async def test_a_client_that_ends_its_side_has_gone(start: Start, upstream: StrictUpstream) -> None:
+    """Whoever closes a connection and whoever would still read look the same from here; the first are the many."""
+    stopped = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        assert await reader.read() == b""
+        stopped.set()
+
+    upstream.script = script
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(head("GET /plain/v1/chat HTTP/1.1"))
+    await upstream.until(lambda: len(upstream.requests) == 1)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        await stopped.wait()
+        assert await reader.read() == b""
+        while "error=client_gone" not in aimux.log:
+            await asyncio.sleep(0)

@@ -146,13 +146,12 @@ async def test_a_word_from_an_idle_connection_reaches_nobody(aimux: Aimux, upstr
     await honest(aimux)
 
 
-async def test_an_answer_before_its_request_is_the_answer_and_the_connections_last(
+async def test_an_answer_before_its_request_is_whole_is_the_answer_and_the_connections_last(
     aimux: Aimux, upstream: Upstream
 ) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(EVIL)
-        await writer.drain()
-        await upstream.read(reader)
         await reader.read()
 
     upstream.script = script

@@ -13,7 +13,20 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from tests.edge.conftest import pytest_asyncio_loop_factories
 from tests.gateway.conftest import TOKEN, Aimux, Start
+
+__all__ = [
+    "DONE",
+    "HANDSHAKE",
+    "Begin",
+    "Far",
+    "access",
+    "ended",
+    "pytest_asyncio_loop_factories",
+    "socket",
+    "turns",
+]
 
 DONE = json.dumps({"done": 1, "tokens": 7})
 HANDSHAKE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + (
