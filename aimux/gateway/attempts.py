@@ -182,7 +182,7 @@ class Attempts:
         except BaseException:
             account.in_flight -= 1
             raise
-        attempt = Attempt(route, account, credential, exchange, head)
+        attempt = Attempt(route, account, credential, exchange, head, self._selection.model)
         try:
             attempt.verdict = await self._classify(attempt)
         except BaseException:

@@ -102,6 +102,8 @@ class Attempt:
     credential: Credential
     exchange: Exchange
     head: ResponseHead
+    model: str
+    """The name it was asked for there, which `models` may have chosen."""
     verdict: Verdict = RELAY
     retry_after: float | None = None
     """What to tell the client instead of the upstream's own: another account may be free sooner."""

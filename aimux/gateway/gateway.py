@@ -15,14 +15,14 @@ from aimux.accounts import Selection
 from aimux.gateway.answers import DONE, SENT, Answer, ClientSink, Sent, error_answer, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
 from aimux.gateway.call import Admitted, Attempt, Call, Route
-from aimux.gateway.headers import to_client
+from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.models import Target
 from aimux.gateway.request import BodyError, Request
 from aimux.gateway.server import FrontServer
 from aimux.gateway.sessions import session_of
 from aimux.gateway.tap import Tap
 from aimux.gateway.websockets import WebSockets, handshake
-from aimux.metering.record import RequestRecord
+from aimux.metering.record import TOLD, RequestRecord
 from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body, RequestHead
@@ -87,7 +87,8 @@ class Gateway:
         """Serve one request. Runs as its turn."""
         setup = self.setup
         target = request.head.target
-        record = RequestRecord(_request_id(request), time.time(), request.head.method, target.partition("?")[0])
+        path = target.partition("?")[0][:TOLD]
+        record = RequestRecord(_request_id(request), time.time(), request.head.method, path)
         started = time.perf_counter()
         provider: Provider | None = None
         answer: Answer | Sent
@@ -216,12 +217,17 @@ class Gateway:
         if self.draining:
             request.keep_alive = False
         lines = to_client(answer, attempt.route.blocked)
+        if attempt.model != record.model:
+            lines = under_name(lines, attempt.model, record.model)
+        own: dict[bytes, bytes] = {}
         if attempt.retry_after is not None:
-            lines = [line for line in lines if not line.lower().startswith(b"retry-after")]
-            lines.append(b"retry-after: %d\r\n" % max(1, round(attempt.retry_after)))
+            own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
         if answer.status == 401:
             # The credential that was refused is aimux's: the client can't mend it by trying again.
-            lines.append(b"x-should-retry: false\r\n")
+            own[b"x-should-retry"] = b"false"
+        if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none
+            lines = [line for line in lines if not line.lower().startswith(tuple(own))]
+            lines += [b"%b: %b\r\n" % field for field in own.items()]
         lines += own_lines(call, attempt)
         lines.append(exchange.framing(http11=http11))
         if not request.keep_alive:

@@ -103,3 +103,15 @@ def to_client(head: ResponseHead, blocked: frozenset[str]) -> list[bytes]:
     if request_id := head.headers.get("x-request-id"):
         lines.append(b"x-upstream-request-id: %b\r\n" % request_id.encode("latin-1"))
     return lines
+
+
+def under_name(lines: list[bytes], asked: str, name: str) -> list[bytes]:
+    """The same lines with the model that aimux asked for under the client's `name` for it.
+
+    Codex takes another name in `openai-model` than its own for a sign that its user has been flagged, and says so.
+    """
+    if not (name.isascii() and name.isprintable()):
+        return lines
+    value, wanted = asked.encode(), name.encode()
+    fields = [(line, line.partition(b":")) for line in lines]
+    return [b"%b: %b\r\n" % (key, wanted) if rest.strip() == value else line for line, (key, _, rest) in fields]

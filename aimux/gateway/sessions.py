@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Body, RequestHead
 
+LONGEST = 128
+"""Characters of a key that a client chose: thousands of them are kept."""
 _NO_CONVERSATION = frozenset({"system", "developer"})
 
 
@@ -24,8 +26,12 @@ def session_of(provider: Provider, head: RequestHead, body: Body, user: str) -> 
         first = _first_message(body)
         if first is None:
             return None
-        key = blake2b(json.dumps(first, sort_keys=True).encode(), digest_size=16).hexdigest()
-    return f"{user}\0{key}"
+        key = _hashed(json.dumps(first, sort_keys=True))
+    return f"{user}\0{key if len(key) <= LONGEST else _hashed(key)}"
+
+
+def _hashed(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _first_message(body: Body) -> object:

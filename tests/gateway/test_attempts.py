@@ -14,7 +14,7 @@ from aimux.plugin import Credential, RequestHead, RequestRefused
 from aimux.plugin import Upstream as Target
 from aimux.relay.framing import chunk
 
-from .answers import OK, SSE, account_of, error, script, state, status_of
+from .answers import OK, SSE, account_of, error, head_of, script, state, status_of
 from .conftest import SECRET, Plain, Start, Upstream, request
 
 
@@ -242,11 +242,15 @@ async def test_a_refused_key_parks_its_account_and_the_others_go_on(start: Start
     assert state(aimux, "default") in {"parked", "healthy"}
 
 
-async def test_a_refused_sole_key_is_told_without_inviting_retries(start: Start, upstream: Upstream) -> None:
-    script(upstream, {"default": error(401, body=b"bad key")})
+@pytest.mark.parametrize("said", [(), ("X-Should-Retry: true",), ("x-should-retry: false",)])
+async def test_a_refused_sole_key_is_told_without_inviting_retries(
+    start: Start, upstream: Upstream, said: tuple[str, ...]
+) -> None:
+    script(upstream, {"default": error(401, *said, body=b"bad key")})
     aimux = await start()
     first = await aimux.send(request())
     assert status_of(first) == 401
+    assert head_of(first).count(b"x-should-retry") == 1, "Claude Code takes two for none"
     assert b"x-should-retry: false" in first
     assert first.endswith(b"bad key")
     second = await aimux.send(request())

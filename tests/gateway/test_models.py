@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from aimux.gateway.models import rewrite_model
 from aimux.plugin.types import Body
 
-from .answers import OK, error, script, status_of
+from .answers import OK, error, head_of, script, status_of
 from .conftest import Start, Upstream, request
 
 json_values = st.recursive(
@@ -121,6 +122,20 @@ async def test_a_model_is_routed_by_name_prefix_expression_or_default(
 async def test_without_models_the_body_is_untouched(start: Start, upstream: Upstream) -> None:
     sent = (await ask(start, upstream, "m", {}))[0]
     assert sent.endswith(b'{"model": "m", "n": 1}')
+
+
+@pytest.mark.parametrize("given", ["renamed", "yet-another"])
+@pytest.mark.parametrize("asked", ["m-1", "m-\r\nx-evil: 1"])
+async def test_an_answer_names_the_model_as_the_client_does(
+    start: Start, upstream: Upstream, given: str, asked: str
+) -> None:
+    """Codex tells its user of an `openai-model` that it did not ask for. One that aimux did not ask for either stays."""
+    script(upstream, {"default": b"HTTP/1.1 200 OK\r\nOpenAI-Model:%b\r\ncontent-length: 2\r\n\r\n{}" % given.encode()})
+    aimux = await start(models={"m-*": {"provider": "plain", "model": "renamed"}})
+    head = head_of(await aimux.send(request(body=json.dumps({"model": asked}).encode())))
+    wanted = asked if given == "renamed" and asked == "m-1" else given
+    assert re.search(rb"\r\nopenai-model: ?(.*)\r\n", head)[1] == wanted.encode()  # type: ignore[index]
+    assert b"x-evil" not in head
 
 
 async def test_targets_are_tried_by_priority_on_failure(start: Start, upstream: Upstream) -> None:
