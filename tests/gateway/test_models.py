@@ -129,7 +129,7 @@ async def test_without_models_the_body_is_untouched(start: Start, upstream: Upst
 async def test_an_answer_names_the_model_as_the_client_does(
     start: Start, upstream: Upstream, given: str, asked: str
 ) -> None:
-    """Codex tells its user of an `openai-model` that it did not ask for. One that aimux did not ask for either stays."""
+    """Codex tells its user of an `openai-model` that it did not ask for. One that aimux did not ask for stays."""
     script(upstream, {"default": b"HTTP/1.1 200 OK\r\nOpenAI-Model:%b\r\ncontent-length: 2\r\n\r\n{}" % given.encode()})
     aimux = await start(models={"m-*": {"provider": "plain", "model": "renamed"}})
     head = head_of(await aimux.send(request(body=json.dumps({"model": asked}).encode())))
