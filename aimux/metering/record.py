@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aimux.plugin.types import Usage
 
+TOLD = 512
+"""Characters of a path that are told and kept: a client's may have 32,000, and thousands of records stay in memory."""
+
 
 @dataclass(slots=True)
 class RequestRecord:
@@ -18,7 +21,7 @@ class RequestRecord:
     """Unix seconds at which the head was in."""
     method: str
     path: str
-    """As the client sent it, mount included, percent-encoding kept, without the query."""
+    """As the client sent it, mount included, percent-encoding kept, without the query; its first TOLD characters."""
     user: str = ""
     provider: str = ""
     """The provider's instance name; "" where no mount matched."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from multidict import CIMultiDict
 
 from aimux.gateway.headers import NEVER_TO_CLIENT, to_client, to_upstream
+from aimux.gateway.sessions import session_of
+from aimux.metering.record import TOLD
+from aimux.plugin import Body, ProviderSettings, RequestHead
 from aimux.relay.head import HeadReader
 from aimux.relay.request import parse_request_head
+from tests.gateway.conftest import Plain
 
 from .conftest import SMUGGLED, TOKEN, Aimux, StrictUpstream, ask, head, must_refuse
 
@@ -122,3 +127,31 @@ def test_what_is_remembered_of_strangers_headers_is_bounded() -> None:
     finally:
         tracemalloc.stop()
     assert grown < 1_000_000
+
+
+async def test_what_is_told_and_kept_of_a_request_is_bounded(aimux: Aimux) -> None:
+    """Ten thousand requests are remembered, with a token or without."""
+    long = "a" * 30_000
+    stranger = head(f"GET /plain/v1/{long} HTTP/1.1", close=True).replace(TOKEN.encode(), b"wrong-token-0123456789")
+    assert (await ask(aimux, stranger)).startswith(b"HTTP/1.1 401 ")
+    for body in (f'{{"model":"{long}"}}', f'{{"a":1,"model":"{long}"}}'):
+        asked = head(PATH, f"Content-Length: {len(body)}", close=True) + body.encode()
+        assert (await ask(aimux, asked)).startswith(b"HTTP/1.1 200 ")
+    kept = [record for record, _ in aimux.app.gateway.journal._entries.values()]
+    assert [len(record.path) for record in kept] == [TOLD, 14, 14]
+    assert [record.model for record in kept] == [""] * 3
+    assert max(map(len, aimux.log.splitlines())) < 1000
+
+
+class Talkative(Plain):
+    def session_key(self, request: RequestHead, body: Body) -> str:
+        return "\ud800" + "k" * 30_000 + request.path
+
+
+def test_a_conversation_has_a_short_key_however_a_client_calls_it() -> None:
+    provider = Talkative(ProviderSettings())
+    keys = [
+        session_of(provider, RequestHead("POST", path, CIMultiDict()), Body(b""), "ann") for path in ("/a", "/b", "/b")
+    ]
+    assert all(key is not None and len(key) < 100 for key in keys)
+    assert keys[0] != keys[1] == keys[2]
