@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import resource
 from pathlib import Path
 
@@ -49,6 +51,7 @@ async def test_the_longest_idle_goes_first_and_nobody_who_is_being_served(start:
     aimux = await start()
     server = aimux.app.gateway.server
     server.limit = 4
+    server.now = functools.partial(next, itertools.count(0.0, 0.001))  # the loop's clock ticks once in a millisecond
     busy = await aimux.connect()
     busy[1].write(head("GET /plain/v1/slow HTTP/1.1"))
     async with asyncio.timeout(10):
