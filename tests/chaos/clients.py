@@ -6,12 +6,13 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from .door import Answer, Connection, Door, NotWhole, Unconnected, prompt, request
-from .judge import judge, said, text_of, words
+from .judge import judge, said, text_of
 from .ledger import Entry
 
 LIMIT = 60.0
@@ -72,30 +73,29 @@ async def abort(door: Door, dice: random.Random, provider: str, kind: str) -> No
     connection = await door.connect()
     patience = dice.randint(1, 900)
     waits = dice.random() > 0.2
-    seen = bytearray()
+    size = 0
 
     class Enough(Exception):
         pass
 
     async def progress(piece: bytes) -> None:
-        seen.extend(piece)
-        if len(seen) >= patience:
+        nonlocal size
+        size += len(piece)
+        if size >= patience:
             raise Enough
 
     with door.ledger.request(provider, kind) as entry:
         try:
-            async with asyncio.timeout(LIMIT):
+            if waits:
+                await ask(door, connection, entry, dice.choice(door.tokens), stream=True, progress=progress)
+            else:
                 await connection.send(request(provider, entry.tag, dice.choice(door.tokens), stream=True))
-                if waits:
-                    await connection.answer(progress)
-        except (Enough, NotWhole):
-            pass
-        except TimeoutError:
-            door.ledger.violations.append(f"{kind} {entry.tag} got no end within {LIMIT:g} s")
-        door.ledger.received(entry, bytes(seen))
-        if seen.startswith(b"event:"):
-            said(door.ledger, entry, words(bytes(seen)), whole=False)
-        entry.end = "left"
+                entry.end = "left"
+        except NotWhole:
+            entry.end = "broken"
+        except Enough:
+            judge(door.ledger, entry, connection.last, whole=False, stream=True)
+            entry.end = "left"
     connection.reset() if dice.random() < 0.5 else connection.close()
 
 
@@ -209,12 +209,17 @@ async def talker(door: Door, dice: random.Random, provider: str, kind: str) -> N
             "openai-beta": "responses_websockets=2026-02-06",
             "x-request-id": entry.tag,
         }
-        options = {"ssl": door.context, "server_hostname": "localhost"} if door.context else {}
+        # While aimux restarts they wait at the door, as all the others do.
+        options: dict[str, Any] = {"user_agent_header": None, "proxy": None, "open_timeout": None}
+        if door.context:
+            options |= {"ssl": door.context, "server_hostname": "localhost"}
         try:
             async with (
                 asyncio.timeout(LIMIT),
-                connect(url, additional_headers=headers, user_agent_header=None, proxy=None, **options) as ws,
+                connect(url, additional_headers=headers, **options) as ws,
             ):
+                assert ws.response is not None
+                door.ledger.received(entry, str(ws.response.headers).encode())
                 turns = dice.randint(1, 3)
                 for _ in range(turns):
                     # One in twenty turns ends early.

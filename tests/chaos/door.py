@@ -66,6 +66,8 @@ class Connection:
         self.reader = reader
         self.writer = writer
         self._sock = sock
+        self.last = Answer(0, {})
+        """The latest answer, as far as it came."""
 
     async def send(self, request: bytes) -> None:
         """Raises NotWhole."""
@@ -77,7 +79,7 @@ class Connection:
 
     async def answer(self, progress: Callable[[bytes], Awaitable[None]] | None = None) -> Answer:
         """One whole answer; `progress` sees its body as it comes. Raises NotWhole."""
-        answer = Answer(0, {})
+        answer = self.last = Answer(0, {})
         try:
             block = await self.reader.readuntil(b"\r\n\r\n")
             lines = block.decode("latin-1").split("\r\n")

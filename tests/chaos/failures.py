@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Collection
+
 MASKED = (
     "429:1",
     "429:2:5h",
@@ -39,8 +42,26 @@ SEEN: dict[str, tuple[tuple[str, ...], int | None]] = {
     "429": (("failed",), 429),
     "429:extra-usage": (("failed",), 429),
     "307": (("failed",), None),
-    "hang": (("failed",), 504),
+    "hang": (("failed",), None),  # 504, or what another account had answered before
 }
 """Those that a client notices: how, and with which status."""
 REFUSALS = ("500", "502", "503", "404", "429", "drop", "drop:rst")
 """Of a token endpoint, for now."""
+
+
+class Turns:
+    """One after the other, in any order, before any comes again."""
+
+    def __init__(self, kinds: Collection[str], dice: random.Random) -> None:
+        self._kinds = list(kinds)
+        self._dice = dice
+        self._left: list[str] = []
+
+    def draw(self) -> str:
+        if not self._left:
+            self._left = self._dice.sample(self._kinds, len(self._kinds))
+        return self._left.pop()
+
+    def put_back(self, kind: str) -> None:
+        """It did not come about: later, then."""
+        self._left.insert(0, kind)

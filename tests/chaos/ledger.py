@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TAG = re.compile(r"tag-\d{6}-[0-9a-f]{8}")
 TOLD = 8
@@ -19,6 +20,8 @@ PIECE = 16
 """So many others in a row are a leak."""
 RUN = re.compile(rb"[\w.+/=-]{%d,}" % PIECE)
 """Where there can be one: tokens and keys are made of these."""
+FILLING = re.compile(rb"\.{99,}")
+"""What a large answer is made of: hundreds of megabytes in a few minutes, and no secret."""
 
 WELL = frozenset({"whole", "left", "as asked"})
 
@@ -46,11 +49,12 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Excuse:
-    """Why so many requests, of one provider or of any, may have ended in one of these ways between two moments."""
+    """Why so many requests, of some sort or of any, may have ended in one of these ways between two moments."""
 
     ends: tuple[str, ...]
     why: str
     provider: str | None
+    kind: str | None
     status: int | None
     since: float
     until: float
@@ -61,6 +65,7 @@ class Excuse:
         return (
             entry.end in self.ends
             and self.provider in {None, entry.provider}
+            and self.kind in {None, entry.kind}
             and self.status in {None, entry.status}
             and entry.began <= self.until
             and entry.ended >= self.since
@@ -103,7 +108,7 @@ class Ledger:
         if others:
             self.violations.append(f"{entry.kind} {entry.tag} received bytes of {sorted(others)}")
         with self.spool.open("ab") as spool:
-            spool.write(data)
+            spool.write(FILLING.sub(b"...", data))
             spool.write(b"\n")
 
     def excuse(
@@ -111,13 +116,25 @@ class Ledger:
         *ends: str,
         why: str,
         provider: str | None = None,
+        kind: str | None = None,
         status: int | None = None,
         count: int = 1,
-        seconds: float = 2.0,
-    ) -> None:
+        seconds: float = 0.0,
+    ) -> Excuse:
         """`count` requests that are under way now, or begin within so many seconds, may end in one of these ways."""
         now = time.monotonic()
-        self.excuses.append(Excuse(ends, why, provider, status, now, now + seconds, count))
+        excuse = Excuse(ends, why, provider, kind, status, now, now + seconds, count)
+        self.excuses.append(excuse)
+        return excuse
+
+    @contextmanager
+    def excusing(self, *ends: str, why: str, **of: Any) -> Iterator[None]:
+        """The same for those that are under way at some time within the block."""
+        excuse = self.excuse(*ends, why=why, seconds=math.inf, **of)
+        try:
+            yield
+        finally:
+            excuse.until = time.monotonic()
 
     def unexcused(self) -> list[Entry]:
         """Requests that ended badly without a reason. Each excuse serves as often as it says, wherever it fits best."""
@@ -158,16 +175,14 @@ class Ledger:
 
 def leaks(outputs: dict[str, bytes], secrets_in_play: set[str]) -> list[str]:
     """Where more of a secret than its beginning stands in what was written or sent."""
-    found = []
+    pieces = {}
+    for secret in secrets_in_play:
+        raw = secret.encode()
+        pieces.update({raw[at : at + PIECE]: secret[:TOLD] for at in range(TOLD, len(raw) - PIECE + 1)})
+    found = set()
     for name, output in outputs.items():
-        runs = b"\n".join(set(RUN.findall(output)))  # once each, as most of it is said over and over
-        for secret in secrets_in_play:
-            if any(piece in runs for piece in pieces(secret)):
-                found.append(f"{name} holds a piece of {secret[:TOLD]}…")
+        for run in set(RUN.findall(output)):  # once each, as most of it is said over and over
+            for at in range(len(run) - PIECE + 1):
+                if (piece := run[at : at + PIECE]) in pieces:
+                    found.add(f"{name} holds a piece of {pieces[piece]}…")
     return sorted(found)
-
-
-def pieces(secret: str) -> set[bytes]:
-    """Of its beginning, middle and end, all behind what may be shown."""
-    middle = max(TOLD, len(secret) // 2)
-    return {secret[at : at + PIECE].encode() for at in (TOLD, middle, len(secret) - PIECE)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_what_ended_well_needs_no_excuse(ledger: Ledger) -> None:
 
 
 def test_an_excuse_serves_as_often_as_it_says(ledger: Ledger) -> None:
-    ledger.excuse("broken", why="it was killed", count=2)
+    ledger.excuse("broken", why="it was killed", count=2, seconds=9)
     entries = [ended(ledger, "broken") for _ in range(3)]
     assert ledger.unexcused() == entries[2:]
     assert ledger.unexcused() == entries[2:], "and asking twice changes nothing"
@@ -126,20 +127,35 @@ def test_an_excuse_serves_as_often_as_it_says(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     "excuse",
-    [{"ends": ("told",)}, {"provider": "chatgpt"}, {"status": 500}, {"seconds": -1.0}],
-    ids=["another end", "another provider", "another status", "too late"],
+    [{"ends": ("told",)}, {"provider": "chatgpt"}, {"kind": "asker"}, {"status": 500}, {"seconds": -1.0}],
+    ids=["another end", "another provider", "another kind", "another status", "too late"],
 )
 def test_an_excuse_for_something_else(ledger: Ledger, excuse: dict[str, Any]) -> None:
-    ledger.excuse(*excuse.pop("ends", ("failed",)), why="a fault", **excuse)
+    ledger.excuse(*excuse.pop("ends", ("failed",)), why="a fault", **{"seconds": 9.0, **excuse})
     entry = ended(ledger, "failed", status=503)
     assert ledger.unexcused() == [entry]
 
 
 def test_each_excuse_goes_where_it_is_needed_most(ledger: Ledger) -> None:
-    ledger.excuse("failed", "broken", why="of anybody")
-    ledger.excuse("failed", why="of claude", provider="claude")
+    ledger.excuse("failed", "broken", why="of anybody", seconds=9)
+    ledger.excuse("failed", why="of claude", provider="claude", seconds=9)
     ended(ledger, "failed", "claude")  # would take the first one, which alone helps the next request
     ended(ledger, "broken", "chatgpt")
+    assert ledger.unexcused() == []
+
+
+def test_an_excuse_for_as_long_as_something_lasts(ledger: Ledger) -> None:
+    with ledger.excusing("broken", why="it is killed", count=3):
+        ended(ledger, "broken")
+        with ledger.request("claude", "stream") as entry:
+            entry.end = "broken"
+    after = ended(ledger, "broken")
+    assert ledger.unexcused() == [after]
+
+
+def test_who_began_while_it_lasted_may_end_later(ledger: Ledger) -> None:
+    with ExitStack() as request, ledger.excusing("broken", why="it is killed"):
+        request.enter_context(ledger.request("claude", "stream")).end = "broken"
     assert ledger.unexcused() == []
 
 
@@ -152,7 +168,7 @@ def test_it_begins_after_what_it_excuses_has_ended(ledger: Ledger) -> None:
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("said", [SECRET, SECRET[6:30], SECRET[-20:], SECRET[20:50]])
+@pytest.mark.parametrize("said", [SECRET, SECRET[6:30], SECRET[-20:], SECRET[20:50], SECRET[9:25], SECRET[-16:]])
 def test_a_leak(said: str) -> None:
     assert leaks({"log": f'WARNING token="{said}"'.encode()}, {SECRET}) == ["log holds a piece of sk-ant-o…"]
 

@@ -6,15 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
-import shutil
 import signal
 import socket
 import ssl
-import struct
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,9 @@ from aimux.simulator.accounts import Vendor
 from aimux.simulator.demo import provider_settings
 from tests.e2e.process import Aimux, put_account, write_config
 from tests.tls.certificates import Issued
+
+from . import inside
+from .machine import Clock, Disk
 
 ACCOUNTS: tuple[tuple[str, Vendor, str], ...] = (
     ("claude-a", "anthropic", "oauth"),
@@ -39,97 +39,6 @@ ANCHORS = {"claude-c", "chatgpt-b"}
 PACE = "gap:0.05,events:14"
 REQUEST_TIMEOUT, IDLE_TIMEOUT = 12, 6
 """Seconds: short, so that an upstream that hangs or stalls is one fault among others."""
-
-
-class Disk:
-    """The state folder's own disk, which can be full or read-only: a small tmpfs where that may be mounted.
-
-    Elsewhere a limit on the size of the process's files stands for a full disk, and folders that may not be written for
-    a read-only one. The latter stops nobody who is root.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(mode=0o700)
-        command = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tmpfs", str(folder)]
-        root = os.geteuid() == 0
-        self.mounted = (
-            root
-            and shutil.which("mount") is not None
-            and subprocess.run(command, capture_output=True, check=False).returncode == 0
-        )
-        self.lockable = self.mounted or not root
-        self._filler = folder / "filler"
-
-    def __str__(self) -> str:
-        if self.mounted:
-            return "a tmpfs"
-        if self.lockable:
-            return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full, modes make it read-only"
-        return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full; root may write to any"
-
-    def fill(self, pid: int) -> None:
-        if self.mounted:
-            with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as filler:
-                while True:
-                    filler.write(bytes(4096))
-        else:
-            self._limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, self._limits[1]))
-
-    def empty(self, pid: int) -> None:
-        if self.mounted:
-            self._filler.unlink(missing_ok=True)
-        else:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, self._limits)
-
-    def lock(self) -> None:
-        if self.mounted:
-            subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
-        else:
-            self._modes(0o500)
-
-    def unlock(self) -> None:
-        if self.mounted:
-            subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
-        else:
-            self._modes(0o700)
-
-    def _modes(self, mode: int) -> None:
-        for folder, _, _ in os.walk(self.folder):
-            Path(folder).chmod(mode)
-
-    def close(self) -> None:
-        if self.mounted:
-            subprocess.run(["umount", "-l", str(self.folder)], check=True)
-
-
-class Clock:
-    """The process's time of day, which can be moved: what is behind `time.time`, and that alone.
-
-    The machine's own clock is not a test's to set.
-    """
-
-    MOVED = """
-import mmap, runpy, struct, sys, time
-with open(sys.argv[1], "rb") as file:
-    by = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
-seconds, nanoseconds = time.time, time.time_ns
-time.time = lambda: seconds() + struct.unpack("d", by)[0]
-time.time_ns = lambda: nanoseconds() + int(struct.unpack("d", by)[0] * 1e9)
-sys.argv = ["aimux", *sys.argv[2:]]
-runpy.run_module("aimux.cli.main", run_name="__main__", alter_sys=True)
-"""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        file.write_bytes(struct.pack("d", 0.0))
-        self.command = (sys.executable, "-c", self.MOVED, str(file))
-
-    def move(self, by: float) -> None:
-        """So many seconds from what it really is."""
-        with self._file.open("r+b", buffering=0) as file:
-            file.write(struct.pack("d", by))
 
 
 @dataclass
@@ -146,6 +55,8 @@ class World:
     aimux: Aimux = None  # type: ignore[assignment]  # as soon as it is started
     outputs: list[Aimux] = field(default_factory=list)
     """Every process that there was."""
+    logins: set[str] = field(default_factory=set)
+    """Every secret that was seen on the disk."""
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -154,6 +65,11 @@ class World:
     @property
     def pid(self) -> int:
         return self.aimux.process.pid
+
+    @property
+    def census(self) -> Path:
+        """Where the process writes what lives in it, when it is asked."""
+        return self.folder / "census"
 
     # --- its files ------------------------------------------------------------------------------------------------
 
@@ -166,6 +82,7 @@ class World:
         provider, file = ("claude", ".credentials.json") if account.vendor == "anthropic" else ("chatgpt", "auth.json")
         login = json.loads((self.disk.folder / provider / account.name / file).read_bytes())
         holder = login["claudeAiOauth"] if provider == "claude" else login["tokens"]
+        self.logins.update(value for name, value in holder.items() if name.lower().endswith("token"))
         return str(holder["refreshToken" if provider == "claude" else "refresh_token"])
 
     def write(self, name: str, content: bytes) -> None:
@@ -214,7 +131,7 @@ class World:
             "serve",
             "--config",
             file,
-            command=self.clock.command,
+            command=(sys.executable, "-P", str(Path(inside.__file__)), str(self.clock.file), str(self.census)),
             environ=environ,
             listener=self.listener,
         )
@@ -223,18 +140,25 @@ class World:
         self.aimux = aimux
         return aimux
 
+    @asynccontextmanager
+    async def hearing(self, words: str) -> AsyncIterator[None]:
+        """Until the process has logged that, in the block or behind it: a fault that is none by name only."""
+        log, seen = self.aimux.stderr, len(self.aimux.stderr)
+        yield
+        await self.aimux.until(lambda: any(words in line for line in log[seen:]))
+
     async def stop(self, aimux: Aimux) -> None:
         code = await aimux.stop(signal.SIGTERM)
         assert code == 0, aimux.output[-3000:]
 
     def secrets(self) -> set[str]:
         """Everything that may be in no output: users' tokens, credentials that ever were, keys."""
-        found = set(self.users.values())
+        found = set(self.users.values()) | self.logins
         for store in self.sim.tokens.values():
             found |= store._access.keys() | store._refresh.keys()
         found |= {account.api_key for account in self.sim.accounts.values() if account.api_key}
         for issued in self.certificates:
-            found.add(issued.key_pem().decode().splitlines()[1])
+            found.update(issued.key_pem().decode().splitlines()[1:-1])
         found.add(self.admin_key)
         return found
 
@@ -252,14 +176,7 @@ class World:
         ):
             return await answer.read()
 
-    # --- what it costs --------------------------------------------------------------------------------------------
-
-    def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
-
-    def memory(self) -> int:
-        """Resident bytes."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    # --- its connections ------------------------------------------------------------------------------------------
 
     def upstreams(self) -> list[tuple[asyncio.Transport, bool]]:
         """The simulator's connections from aimux, and whether there is a request on them."""

@@ -1,0 +1,92 @@
+"""What a machine can do to a process: its disk and its clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+
+class Disk:
+    """The state folder's own disk, which can be full or read-only: a small tmpfs where that may be mounted.
+
+    Elsewhere a limit on the size of the process's files stands for a full disk, and folders that may not be written for
+    a read-only one. The latter stops nobody who is root.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700)
+        command = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tmpfs", str(folder)]
+        root = os.geteuid() == 0
+        self.mounted = (
+            root
+            and shutil.which("mount") is not None
+            and subprocess.run(command, capture_output=True, check=False).returncode == 0
+        )
+        self.lockable = self.mounted or not root
+        self._filler = folder / "filler"
+
+    def __str__(self) -> str:
+        if self.mounted:
+            return "a tmpfs"
+        if self.lockable:
+            return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full, modes make it read-only"
+        return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full; root may write to any"
+
+    def fill(self, pid: int) -> None:
+        if self.mounted:
+            with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+        else:
+            self._limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, self._limits[1]))
+
+    def empty(self, pid: int) -> None:
+        if self.mounted:
+            self._filler.unlink(missing_ok=True)
+        else:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, self._limits)
+
+    async def lock(self) -> None:
+        if not self.mounted:
+            self._modes(0o500)
+            return
+        command = ["mount", "-o", "remount,ro", str(self.folder)]
+        async with asyncio.timeout(60):
+            while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
+                assert "busy" in done.stderr, done.stderr  # somebody has a file open to write to it, for now
+                await asyncio.sleep(0.01)
+
+    def unlock(self) -> None:
+        if self.mounted:
+            subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
+        else:
+            self._modes(0o700)
+
+    def _modes(self, mode: int) -> None:
+        for folder, _, _ in os.walk(self.folder):
+            Path(folder).chmod(mode)
+
+    def close(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+class Clock:
+    """The process's time of day, which can be moved. The machine's own clock is not a test's to set."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.write_bytes(struct.pack("d", 0.0))
+
+    def move(self, by: float) -> None:
+        """So many seconds from what it really is."""
+        with self.file.open("r+b", buffering=0) as file:
+            file.write(struct.pack("d", by))
