@@ -77,10 +77,6 @@ class Exchange:
     _waiter: asyncio.Future[None] | None = None
     _held_size = 0
     _sink: Sink | None = None
-    chunks: Chunked | None = None
-    """The framer of a body that streams as it comes, for the connection, which passes whole chunks on by itself."""
-    write: Callable[[bytes], None]
-    observe: Callable[[bytes], None]
     flush_at = 0
     # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
     # our own are framed behind those already sent.
@@ -357,7 +353,7 @@ class Exchange:
             return self._error
         self._sink = sink
         if isinstance(self._framer, Chunked) and self._reframe is None:
-            self.chunks, self.write, self.observe = self._framer, sink.write, sink.observe
+            self.connection.chunks = self, self._framer, sink.write, sink.observe
         self._read(not paused)
         try:
             while not self._ended:
@@ -374,7 +370,7 @@ class Exchange:
         if self._ended:
             raise self._error or ReadError("the upstream closed the connection right after it switched protocols")
         self._ended = True
-        self.connection.exchange = None
+        self.connection.part()
         self.connection.tunnel = tunnel
         self.connection.pool.ended(self)
         return b"".join(self._held)
@@ -408,7 +404,7 @@ class Exchange:
         """The answer is complete: the connection can serve again, or not."""
         self._ended = True
         connection, head, framer = self.connection, self._head, self._framer
-        connection.exchange = None
+        connection.part()
         connection.pool.ended(self)
         assert head is not None
         assert framer is not None
@@ -420,6 +416,6 @@ class Exchange:
 
     def _close(self) -> None:
         self._ended = True
-        self.connection.exchange = None
+        self.connection.part()
         self.connection.pool.ended(self)
         self.connection.abort()
