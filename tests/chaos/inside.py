@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import encodings.idna  # noqa: F401 - the first name that is resolved brings it, which would count as growth
+import functools
 import gc
 import json
 import mmap
@@ -18,9 +19,10 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 KEPT = 50
-"""Requests, conversations and header values that are remembered, in place of 10,000, 20,000 and 2,048. So few are there
+"""Requests, conversations, header lines and whatever else is cached: that many in place of thousands. So few are there
 before the faults begin: what a process holds more at the end than at the start is no memory, but a leak."""
 
 
@@ -41,6 +43,12 @@ def move_the_clock(file: Path) -> None:
 
 
 def forget() -> None:
+    cache = functools.lru_cache
+
+    def small(maxsize: Any = 128, typed: bool = False) -> Any:
+        return cache(min(maxsize, KEPT) if isinstance(maxsize, int) else maxsize, typed)
+
+    functools.lru_cache = small  # type: ignore[assignment]
     # Only now: whoever is imported before the clock can be moved may hold on to the one that can't.
     from aimux.accounts import pool
     from aimux.gateway import journal

@@ -50,8 +50,8 @@ async def world(folder: Path, dice: random.Random) -> AsyncIterator[World]:
                     made.accounts[name] = account = sim.add_account(name, vendor, kind)  # type: ignore[arg-type]
                     made.put(account)
                 made.certify(made.certificates[0])
-                await made.start()
                 try:
+                    await made.start()
                     yield made
                 finally:
                     for number, process in enumerate(made.outputs):
