@@ -61,12 +61,12 @@ class Account:
     """The name is unique in its pool; `provider` is the instance's name. Made by the pool alone."""
 
     __slots__ = (
-        "_in_flight",
         "_stale_at",
         "credential",
         "disabled",
         "fingerprint",
         "hold",
+        "in_flight",
         "last_used",
         "margin",
         "name",
@@ -97,11 +97,12 @@ class Account:
         """None: the credential is fixed in the configuration."""
         self.on_change: Callable[[], None] = _nothing
         """Called when the account's place in the choice may have changed."""
+        self.in_flight = 0
+        """Requests under way: `load` changes it."""
         self.on_load: Callable[[int], None] = _nothing
         """Called with the difference when `in_flight` changes."""
         self.on_publish: Callable[[Account, Credential | None], None] = _nothing
         """Called after a credential took the place of another (None: of none)."""
-        self._in_flight = 0
         self._stale_at = -math.inf
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -124,15 +125,9 @@ class Account:
         """The windows as last told, by name; shared with the other accounts of its organization."""
         return self.quota.windows
 
-    @property
-    def in_flight(self) -> int:
-        """Requests under way. The gateway does `account.in_flight += 1`, and `-= 1` in a `finally`."""
-        return self._in_flight
-
-    @in_flight.setter
-    def in_flight(self, value: int) -> None:
-        difference = value - self._in_flight
-        self._in_flight = value
+    def load(self, difference: int) -> None:
+        """So many more requests are under way: 1, and -1 when it is over, however it ended."""
+        self.in_flight += difference
         self.on_load(difference)
 
     def state(self, now: float) -> AccountState:

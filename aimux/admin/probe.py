@@ -56,11 +56,11 @@ async def _call(accounts: AccountPool, account: Account, credential: Credential,
     route = Route(provider, accounts)
     call = Call(Admitted(None, route, Caller(None, b""), head, received), Body(raw), record, (), Selection())
     request, origin = build_request(call, call.body, route, credential)
-    account.in_flight += 1
+    account.load(1)
     try:
         exchange, answer = await relay.request(origin, head.method, request, SECONDS)
     finally:
-        account.in_flight -= 1
+        account.load(-1)
     try:
         account.observe(provider.limits(answer.headers), time.time())
         if answer.status < 400:

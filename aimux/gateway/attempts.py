@@ -168,23 +168,24 @@ class Attempts:
             call.note(account.name, 0, "refused", refusal.message)
             return None
         record.attempts += 1
-        account.in_flight += 1
+        account.load(1)
         try:
             exchange, head = await self._pool.request(
                 origin, call.head.method, request, remaining, upgrade=call.upgrade is not None, turn=call.turn
             )
         except RelayError as error:
-            account.in_flight -= 1
+            account.load(-1)
             self._cause = error
             call.note(account.name, 0, error.phase, str(error))
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, account.name, error)
             return None
         except BaseException:
-            account.in_flight -= 1
+            account.load(-1)
             raise
         attempt = Attempt(route, account, credential, exchange, head, self._selection.model)
         try:
-            attempt.verdict = await self._classify(attempt)
+            verdict = self._by_head(attempt)
+            attempt.verdict = await self._by_body(attempt) if verdict is None else verdict
         except BaseException:
             attempt.end()
             raise
@@ -200,23 +201,24 @@ class Attempts:
         except TimeoutError:
             raise RefreshUnavailable("its renewal takes too long") from None
 
-    async def _classify(self, attempt: Attempt) -> Verdict:
-        """Judge the answer, and keep what its headers say about limits."""
+    def _by_head(self, attempt: Attempt) -> Verdict | None:
+        """Judge the answer, and keep what its headers say about limits. None: the body has to tell."""
         route, head = attempt.route, attempt.head
         provider = route.provider
         limits = provider.limits(head.headers)
         if limits:
             attempt.account.observe(limits, time.time())
+        if head.status >= 400:
+            return None
+        if head.status in REDIRECTS and "location" in head.headers:
+            raise redirected(provider.instance, head)
+        streams = head.status == 200 and head.get("content-type").startswith("text/event-stream")
+        return None if streams and route.watches_openings else RELAY
+
+    async def _by_body(self, attempt: Attempt) -> Verdict:
+        head, provider = attempt.head, attempt.route.provider
         if head.status < 400:
-            if head.status in REDIRECTS and "location" in head.headers:
-                raise redirected(provider.instance, head)
-            if (
-                route.watches_openings
-                and head.status == 200
-                and head.get("content-type").startswith("text/event-stream")
-            ):
-                return await self._opening(attempt)
-            return RELAY
+            return await self._opening(attempt)
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
         if attempt.exchange.error is not None:  # half of a text may say anything
             return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")

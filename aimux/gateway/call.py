@@ -112,5 +112,5 @@ class Attempt:
     def end(self) -> None:
         if not self.ended:
             self.ended = True
-            self.account.in_flight -= 1
+            self.account.load(-1)
             self.exchange.discard()

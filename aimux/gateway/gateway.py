@@ -178,7 +178,9 @@ class Gateway:
         provider, headers = route.provider, head.headers
         record.user = caller.name
         upgrade = handshake(request, provider, head, draining=self.draining) if "upgrade" in headers else None
-        raw = await request.read(setup.max_body_size) if upgrade is None else b""
+        raw = request.whole(setup.max_body_size) if upgrade is None else b""
+        if raw is None:
+            raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
         record.model = (body.model if setup.models.empty else body.routed_model) if raw else ""
@@ -200,7 +202,7 @@ class Gateway:
         try:
             if upgrade is not None and attempt.head.status == 101:
                 return await self.sockets.relay(request, call, attempt, upgrade, started)
-            if names := setup.models.names(provider.instance):
+            if not setup.models.empty and (names := setup.models.names(provider.instance)):
                 listed = await _models(provider, head, attempt, names)
                 if listed is not None:
                     record.status = 200
@@ -248,7 +250,8 @@ class Gateway:
         self.metrics.opened(served_by)
         try:
             connection.flow = exchange
-            failure = await exchange.stream(head, sink, paused=connection.full)
+            if not exchange.begin(head, sink, paused=connection.full):
+                await exchange.rest()
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
             if tap is None or not tap.complete:
@@ -264,7 +267,7 @@ class Gateway:
                 record.usage = meter.usage
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
-        if failure is not None:
+        if (failure := exchange.error) is not None:
             record.error = "upstream_lost"
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
             request.keep_alive = False

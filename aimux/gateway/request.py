@@ -49,11 +49,19 @@ class Request:
         self.answered = False
         """Its answer was there before its body, of which the rest is dropped."""
 
-    async def read(self, limit: int) -> bytes:
-        """The whole body. GatewayError: 413 above `limit`, 408 where it comes too slowly, 400."""
-        length, reader = self.head.length, self.reader
-        if length is not None and length > limit:
+    def whole(self, limit: int) -> bytes | None:
+        """The body, where all of it is there; None: `read` it. GatewayError: 413 above `limit`."""
+        length = self.head.length
+        if (length is not None and length > limit) or len(self.raw) > limit:
             raise _too_large(limit)
+        if self.reader is not None:
+            return None
+        raw, self.raw = self.raw, b""
+        return raw
+
+    async def read(self, limit: int) -> bytes:
+        """The body, when all of it has come. GatewayError: 413 above `limit`, 408 where it comes too slowly, 400."""
+        reader = self.reader
         if reader is not None:
             self.limit = limit
             self.asked_at = self.connection.body_wanted(continues=self.head.expects and not reader.received)
@@ -64,9 +72,8 @@ class Request:
                 raise self.body_error
             if reader.size > limit:
                 raise _too_large(limit)
-        raw, self.raw = self.raw, b""
-        if len(raw) > limit:
-            raise _too_large(limit)
+        raw = self.whole(limit)
+        assert raw is not None
         return raw
 
     def fail(self, status: int, message: str) -> None:

@@ -1,6 +1,6 @@
 """The exchange of one request and its answer on an upstream's connection.
 
-An exchange holds the answer back until somebody decides: `peek` shows its start, `stream` sends it to a client and from
+An exchange holds the answer back until somebody decides: `peek` shows its start, `begin` sends it to a client and from
 then on each packet goes from the upstream's socket to the client's in one call, without a task switch. Flow control
 reaches across: while the client can't take more, the upstream isn't read.
 """
@@ -57,7 +57,7 @@ def _as_chunks(payload: Sequence[bytes]) -> bytes:
 
 
 class Exchange:
-    """One request and its answer. Whoever holds it ends it: `stream` does so itself, else `discard`."""
+    """One request and its answer. Whoever holds it ends it: `begin` and `rest` do so themselves, else `discard`."""
 
     progress = 0
     """Bytes received, but for the chunks that its connection passed on by itself; those are in `bytes_out`."""
@@ -287,7 +287,7 @@ class Exchange:
     async def peek(self, enough: Callable[[bytes], bool], timeout: float) -> bytes:  # noqa: ASYNC109
         """The payload so far, as soon as `enough(payload)` or the body's end, its failure, the bound or the timeout.
 
-        Nothing is consumed: `stream` sends it all.
+        Nothing is consumed: `begin` sends it all.
         """
         deadline = self._loop.time() + timeout
         timer: asyncio.TimerHandle | None = None
@@ -306,6 +306,7 @@ class Exchange:
 
     @property
     def error(self) -> RelayError | None:
+        """What ended the answer before its time: then the client's connection has to be broken."""
         return self._error
 
     def framing(self, *, http11: bool) -> bytes:
@@ -329,13 +330,10 @@ class Exchange:
             self._frame = framer.wrap
         return b"" if head.length is None or head.status == 204 else b"content-length: %d\r\n" % head.length
 
-    async def stream(self, head: bytes, sink: Sink, *, paused: bool = False) -> RelayError | None:
-        """Send the answer: `head`, what was held back, then all the rest as it comes. Call `framing` before.
+    def begin(self, head: bytes, sink: Sink, *, paused: bool = False) -> bool:
+        """Send the answer: `head`, and what was held back. Call `framing` first. True: it was all, else await `rest`.
 
         `paused`: the client can't take more yet, `resume` will be called.
-
-        Returns None when the whole answer was handed to the client's transport, else what ended it; then the client's
-        connection has to be broken. When the caller is cancelled (its client left) the upstream is stopped at once.
         """
         payload = self._held_payload
         body = b"".join(self._held) if self._reframe is None else self._reframe(payload)
@@ -343,24 +341,27 @@ class Exchange:
         self.bytes_out = -len(head)
         if self._ended and self._error is None:
             self._write_last(sink, head + body, payload)
-            return self._error
+            return True
         self.bytes_out += len(head) + len(body)
         self._send(sink, head + body)
         for piece in payload:
             sink.observe(piece)
         if self._error is not None:
             self._write_farewell(sink, self._error)
-            return self._error
+            return True
         self._sink = sink
         if isinstance(self._framer, Chunked) and self._reframe is None:
             self.connection.chunks = self, self._framer, sink.write, sink.observe
         self._read(not paused)
+        return False
+
+    async def rest(self) -> None:
+        """Wait until all was sent, as it comes, or could not be. Cancelled (the client left), it stops the upstream."""
         try:
             while not self._ended:
                 await self._wait()
         finally:
             self.discard()
-        return self._error
 
     def switch(self, tunnel: asyncio.Protocol) -> bytes:
         """After a 101: `tunnel` takes over until the connection's end. Raises RelayError where that is over already.

@@ -150,7 +150,7 @@ class Machine(RuleBasedStateMachine):
                 assert account.settings.priority == best
             if session is not None:
                 self.homes[session] = (account.name, now)
-        account.in_flight += 1
+        account.load(1)
         self.known[account.name].in_flight += 1
 
     @rule()
@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         busy = [name for name in NAMES if self.known[name].in_flight]
         name = data.draw(st.sampled_from(busy))
         self.known[name].in_flight -= 1
-        self.pool.accounts[name].in_flight -= 1
+        self.pool.accounts[name].load(-1)
 
     @rule(name=names, model=models, wait=st.sampled_from([None, -5.0, 0.02, 1.0, 30.0, 600.0, 86_400.0, 1e9]))
     def upstream_limits(self, name: str, model: str, wait: float | None) -> None:

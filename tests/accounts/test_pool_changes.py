@@ -12,7 +12,7 @@ from tests.accounts.support import START, Clock, chosen, credential_file, pool_o
 async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir: Any, clock: Clock) -> None:
     pool = await pool_of(make_pool, state_dir, "a b")
     a = pool.accounts["a"]
-    a.in_flight += 3
+    a.load(3)
     used(a, 0.5)
     provider = type(pool.provider)
     settings = pool.provider.settings.model_copy(
@@ -26,7 +26,7 @@ async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir
     pool.reconfigure(provider(settings.model_copy(update={"strategy": "least_used", "accounts": {}})))
     used(pool.accounts["b"], 0.5)
     assert chosen(pool, 3) == ["b"] * 3, "what is in flight still counts"
-    a.in_flight -= 3
+    a.load(-3)
     assert a.in_flight == 0
     assert "a" in chosen(pool, 2)
 
@@ -38,11 +38,11 @@ async def test_accounts_that_come_and_go(make_pool: Any, state_dir: Any) -> None
     await pool.load()
     assert set(chosen(pool, 4)) == {"a", "b"}
     gone = pool.accounts["a"]
-    gone.in_flight += 1
+    gone.load(1)
     (state_dir / "demo" / "a" / "demo.json").unlink()
     await pool.load()
     assert set(chosen(pool, 4)) == {"b"}
-    gone.in_flight -= 1  # its last request ends after it has left
+    gone.load(-1)  # its last request ends after it has left
     assert chosen(pool, 1, Selection(pinned="a")) == ["-"]
 
 

@@ -34,9 +34,9 @@ async def test_a_conversation_stays_on_its_account(loaded: AccountPool, clock: C
 
 async def test_requests_under_way_end_on_the_same_account(loaded: AccountPool, clock: Clock) -> None:
     account = loaded.accounts["default"]
-    account.in_flight += 1
+    account.load(1)
     await loaded.rename("default", "renamed")
-    account.in_flight -= 1
+    account.load(-1)
     assert loaded.accounts["renamed"] is account
     assert account.in_flight == 0
     assert await account.renew() == account.credential

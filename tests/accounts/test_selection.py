@@ -45,11 +45,11 @@ async def test_then_the_fewest_in_flight_decide_so_that_a_burst_spreads(make_poo
     for _ in range(9):
         account = pool.select(Selection(), START)
         assert account is not None
-        account.in_flight += 1
+        account.load(1)
         busy.append(account)
     assert collections.Counter(account.name for account in busy) == {"a": 3, "b": 3, "c": 3}
     for account in busy:
-        account.in_flight -= int(account.name == "b")
+        account.load(-int(account.name == "b"))
     assert chosen(pool, 1) == ["b"]
 
 

@@ -104,8 +104,9 @@ async def pool(**options: Any) -> AsyncIterator[Pool]:
         await made.close()
 
 
-async def fetch(pool: Pool, url: str) -> int:
-    exchange, head = await pool.request(Origin.parse(url), "GET", GET, 5)
+async def fetch(pool: Pool, where: str | Origin) -> int:
+    origin = Origin.parse(where) if isinstance(where, str) else where
+    exchange, head = await pool.request(origin, "GET", GET, 5)
     assert await exchange.peek(lambda payload: len(payload) == 2, 5) == b"ok"
     return head.status
 
@@ -131,8 +132,9 @@ pytestmark = pytest.mark.usefixtures("no_proxy_set")
 def test_a_connection_serves_again(run: Run) -> None:
     async def work() -> None:
         async with listening(serve) as port, pool() as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
             for _ in range(3):
-                assert await fetch(made, f"http://127.0.0.1:{port}") == 200
+                assert await fetch(made, origin) == 200
             assert made.open_connections == 1
         assert made.open_connections == 0
 
@@ -162,8 +164,9 @@ def test_a_proxy_tunnels_tls_and_sees_nothing_of_it(
     async def work() -> None:
         async with listening(serve, server) as port, listening(proxy) as door, pool(ssl_context=trusting) as made:
             monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{door}")
+            origin = Origin.parse(f"https://localhost:{port}")
             for _ in range(2):
-                assert await fetch(made, f"https://localhost:{port}") == 200
+                assert await fetch(made, origin) == 200
             assert len(proxy.asked) == 1
             assert proxy.asked[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % port)
             login = base64.b64encode(b"me:p@ss")

@@ -60,7 +60,7 @@ async def limited_first(server: ServerConnection) -> None:
 async def test_a_turn_that_meets_a_limit_is_taken_to_another_account(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     aimux = await begin(accounts=("default", "other"))
-    aimux.app.pools["plain"].accounts["other"].in_flight += 1
+    aimux.app.pools["plain"].accounts["other"].load(1)
     async with socket(aimux) as client:
         await client.send('{"used": 0.9}')
         assert await client.recv() == '{"used": 0.9}'
@@ -86,7 +86,7 @@ async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(be
 async def test_a_limit_in_the_middle_of_an_answer_is_told_to_the_client(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     aimux = await begin(accounts=("default", "other"))
-    aimux.app.pools["plain"].accounts["other"].in_flight += 1
+    aimux.app.pools["plain"].accounts["other"].load(1)
     async with socket(aimux) as client:
         await client.send('{"delta": 1}')
         assert [await client.recv(), await client.recv()] == ['{"delta": 1}', LIMITED]
