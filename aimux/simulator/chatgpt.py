@@ -95,7 +95,7 @@ class ChatGPTApi(OpenAIApi):
 
     def headers(self, call: Call) -> Pairs:
         model = str(call.json.get("model", MODELS[0]))
-        state = call.headers.get("x-codex-turn-state") or f"simulator-{stable(call.owner.name, call.number)[:32]}"
+        state = call.headers.get("x-codex-turn-state") or f"turn-{stable(call.owner.name, call.number)[:32]}"
         return [
             *self.ids(call),
             *self.limits(call),

@@ -174,15 +174,16 @@ class Ledger:
 
 
 def leaks(outputs: dict[str, bytes], secrets_in_play: set[str]) -> list[str]:
-    """Where more of a secret than its beginning stands in what was written or sent."""
+    """Where more of a secret than its beginning stands in what was written or sent, and what stands before it."""
     pieces = {}
     for secret in secrets_in_play:
         raw = secret.encode()
         pieces.update({raw[at : at + PIECE]: secret[:TOLD] for at in range(TOLD, len(raw) - PIECE + 1)})
-    found = set()
+    found = {}
     for name, output in outputs.items():
         for run in set(RUN.findall(output)):  # once each, as most of it is said over and over
             for at in range(len(run) - PIECE + 1):
                 if (piece := run[at : at + PIECE]) in pieces:
-                    found.add(f"{name} holds a piece of {pieces[piece]}…")
-    return sorted(found)
+                    before = output[: output.find(piece)][-200:].decode("utf-8", "replace")
+                    found[f"{name} holds a piece of {pieces[piece]}…"] = before
+    return [f"{leak}, behind {before!r}" for leak, before in sorted(found.items())]
