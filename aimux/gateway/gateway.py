@@ -231,7 +231,8 @@ class Gateway:
             lines = [line for line in lines if not line.lower().startswith(tuple(own))]
             lines += [b"%b: %b\r\n" % field for field in own.items()]
         lines += own_lines(call, attempt)
-        lines.append(exchange.framing(http11=http11))
+        outlet = exchange.outlet(http11=http11)
+        lines.append(outlet.header)
         if not request.keep_alive:
             lines.append(b"connection: close\r\n")
         head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(lines))
@@ -250,7 +251,7 @@ class Gateway:
         self.metrics.opened(served_by)
         try:
             connection.flow = exchange
-            if not exchange.begin(head, sink, paused=connection.full):
+            if not exchange.begin(outlet, sink, head, paused=connection.full):
                 await exchange.rest()
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
@@ -262,7 +263,7 @@ class Gateway:
         finally:
             connection.flow = None
             self.metrics.closed(served_by)
-            record.bytes_out = exchange.bytes_out
+            record.bytes_out = outlet.bytes_out
             if meter is not None:
                 record.usage = meter.usage
                 if meter.limits:

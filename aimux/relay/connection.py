@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from aimux.relay.exchange import Exchange
     from aimux.relay.framing import Chunked
+    from aimux.relay.outlet import Outlet
     from aimux.relay.pool import Pool
 
 
@@ -22,8 +23,8 @@ class Connection(asyncio.Protocol):
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
         self.exchange: Exchange | None = None
-        self.chunks: tuple[Exchange, Chunked, Callable[[bytes], None], Callable[[bytes], None]] | None = None
-        """Where the exchange's answer streams chunk by chunk: its framer, and who writes and observes."""
+        self.chunks: tuple[Outlet, Chunked, Callable[[bytes], None], Callable[[bytes], None]] | None = None
+        """Where the exchange's answer streams chunk by chunk: its outlet and framer, and who writes and observes."""
         self.tunnel: asyncio.Protocol | None = None
         """What took over after a 101."""
         self.served = 0
@@ -35,7 +36,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.chunks is not None:
-            exchange, framer, write, observe = self.chunks
+            outlet, framer, write, observe = self.chunks
             if framer.between:
                 # An upstream that flushes each event sends packets of exactly one chunk. What is done here for one is
                 # what a turn costs, 300 times: hence in a single call, and by counted instructions.
@@ -44,14 +45,14 @@ class Connection(asyncio.Protocol):
                 if chunk_lengths[line] == size:
                     payload = rest.removesuffix(b"\r\n")
                     if payload is not rest:  # which it is where there was no such end
-                        sent = exchange.bytes_out = exchange.bytes_out + size
+                        sent = outlet.bytes_out = outlet.bytes_out + size
                         try:
                             write(data)
                         except RuntimeError:
-                            pass  # a client that has just left, as in `Exchange._send`
+                            pass  # a client that has just left, as in `Outlet._write`
                         observe(payload)
-                        if sent > exchange.flush_at:
-                            exchange.flush()
+                        if sent > outlet.flush_at:
+                            outlet.flush()
                         return
         if self.exchange is not None:
             self.exchange.received(data)

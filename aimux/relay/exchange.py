@@ -8,59 +8,33 @@ reaches across: while the client can't take more, the upstream isn't read.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aimux.relay.errors import HeadTimeout, ProtocolError, ReadError, RelayError, StaleConnection
-from aimux.relay.framing import LAST_CHUNK, Chunked, Framer, Length, UntilClose, chunk, framer_for
+from aimux.relay.framing import Chunked, Framer, UntilClose, framer_for
 from aimux.relay.head import HeadReader, ResponseHead
+from aimux.relay.outlet import Outlet
 from aimux.relay.turn import pause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from aimux.relay.connection import Connection
+    from aimux.relay.outlet import Sink
     from aimux.relay.turn import Turn
 
 HELD_BACK = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it; reading pauses above."""
-FLUSH_EVERY = 8 * 1024
-"""Bytes of a stream, some 60 events, between two looks of whoever observes it."""
 SWEPT_SECONDS = 5.0
 """A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for
 each request would cost it 2 µs."""
-
-
-class Sink(Protocol):
-    """Where a streamed answer goes: a client's connection."""
-
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """Hands bytes to the client's transport. RuntimeError where that is closed."""
-
-    @property
-    def observe(self) -> Callable[[bytes], None]:
-        """Takes a copy of the payload, after it was written. Must not raise."""
-
-    @property
-    def flush(self) -> Callable[[], None]:
-        """Called now and then: whoever observes may look at what it took. Must not raise."""
-
-    def complete(self) -> bytes | None:
-        """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
-
-    def broken(self, error: RelayError) -> bytes:
-        """The upstream died: what to write before the client's connection is broken."""
-
-
-def _as_chunks(payload: Sequence[bytes]) -> bytes:
-    return b"".join([chunk(piece) for piece in payload])
 
 
 class Exchange:
     """One request and its answer. Whoever holds it ends it: `begin` and `rest` do so themselves, else `discard`."""
 
     progress = 0
-    """Bytes received, but for the chunks that its connection passed on by itself; those are in `bytes_out`."""
+    """Bytes received, but for the chunks that its connection passed on by itself: the outlet counts those."""
     # What the pool's sweep last saw of it, and since when it has been so.
     seen = 0
     since = 0.0
@@ -68,7 +42,6 @@ class Exchange:
     """When the head must be there, by the loop's clock."""
     paused = False
     """The upstream isn't read for now: that nothing comes is not its fault."""
-    bytes_out = 0
 
     _timeout = 0.0
     _head: ResponseHead | None = None
@@ -76,13 +49,8 @@ class Exchange:
     _error: RelayError | None = None
     _waiter: asyncio.Future[None] | None = None
     _held_size = 0
-    _sink: Sink | None = None
-    flush_at = 0
-    # How the body goes to the client: payload re-framed (None: bytes as they came), what ends it, and how bytes of
-    # our own are framed behind those already sent.
-    _reframe: Callable[[Sequence[bytes]], bytes] | None = None
-    _end = b""
-    _frame: Callable[[bytes], bytes] = bytes
+    _outlet: Outlet | None = None
+    """Where the answer streams to."""
     _ended = False
 
     def __init__(
@@ -181,26 +149,19 @@ class Exchange:
     # --- the answer's body ----------------------------------------------------------------------------------------
 
     def _read_body(self, data: bytes) -> None:
-        framer = self._framer
+        framer, outlet = self._framer, self._outlet
         assert framer is not None
         forward, payload = framer.feed(data) if data else (b"", ())
-        sink = self._sink
-        if sink is None:
+        if outlet is None:
             self._hold(forward, payload)
             return
-        if self._reframe is not None:
-            forward = self._reframe(payload)
+        forward = outlet.framed(forward, payload)
         if framer.done:
-            self._write_last(sink, forward, payload)
+            self._finish(outlet, forward, payload)
             self._release()
             self._wake()
         elif forward:
-            self.bytes_out += len(forward)
-            self._send(sink, forward)
-            for piece in payload:
-                sink.observe(piece)
-            if self.bytes_out > self.flush_at:
-                self.flush()
+            outlet.send(forward, payload)
 
     def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
         assert self._framer is not None
@@ -213,37 +174,9 @@ class Exchange:
             self._read(False)
         self._wake()
 
-    def _write_last(self, sink: Sink, forward: bytes, payload: Sequence[bytes]) -> None:
-        """The sink sees the last packet before it is written: only then can it tell whether the answer is whole."""
-        for piece in payload:
-            sink.observe(piece)
-        cut = sink.complete()
-        if cut is None:
-            forward += self._end
-        else:
+    def _finish(self, outlet: Outlet, forward: bytes, payload: Sequence[bytes]) -> None:
+        if not outlet.finish(forward, payload):
             self._error = ReadError("the upstream ended the stream before its last event")
-            forward += self._frame(cut)
-        self.bytes_out += len(forward)
-        if forward:
-            self._send(sink, forward)
-
-    def _send(self, sink: Sink, data: bytes) -> None:
-        try:
-            sink.write(data)
-        except RuntimeError:
-            pass  # a client that has just left: uvloop's transport raises before connection_lost is called
-
-    def flush(self) -> None:
-        """Whoever observes may look now at what it took."""
-        self.flush_at = self.bytes_out + FLUSH_EVERY
-        if self._sink is not None:
-            self._sink.flush()
-
-    def _write_farewell(self, sink: Sink, error: RelayError) -> None:
-        farewell = self._frame(sink.broken(error))
-        if farewell:
-            self.bytes_out += len(farewell)
-            self._send(sink, farewell)
 
     def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -260,8 +193,8 @@ class Exchange:
         if not framer.done or exc is not None:
             self._fail(ReadError("the upstream closed the connection in the middle of its answer"))
             return
-        if self._sink is not None:
-            self._write_last(self._sink, b"", ())
+        if self._outlet is not None:
+            self._finish(self._outlet, b"", ())
         self._release()
         self._wake()
 
@@ -269,8 +202,8 @@ class Exchange:
         if self._ended:
             return
         self._error = error
-        if self._sink is not None:
-            self._write_farewell(self._sink, error)
+        if self._outlet is not None:
+            self._outlet.farewell(error)
         self._close()
         self._wake()
 
@@ -305,53 +238,41 @@ class Exchange:
                 timer.cancel()
 
     @property
+    def passed(self) -> int:
+        """Grows with each byte of the answer."""
+        return self.progress + (self._outlet.bytes_out if self._outlet is not None else 0)
+
+    @property
     def error(self) -> RelayError | None:
         """What ended the answer before its time: then the client's connection has to be broken."""
         return self._error
 
-    def framing(self, *, http11: bool) -> bytes:
-        """Choose how the body goes to the client, and return the header line that says so (b"": by its end)."""
-        framer, head = self._framer, self._head
-        assert framer is not None
-        assert head is not None
-        if isinstance(framer, UntilClose) and http11:
-            self._reframe = _as_chunks
-            self._frame = chunk
-            self._end = LAST_CHUNK
-            return b"transfer-encoding: chunked\r\n"
-        if isinstance(framer, Chunked):
-            if not http11:
-                self._reframe = b"".join
-                return b""
-            self._frame = framer.wrap
-            self._end = LAST_CHUNK
-            return b"transfer-encoding: chunked\r\n"
-        if isinstance(framer, Length):
-            self._frame = framer.wrap
-        return b"" if head.length is None or head.status == 204 else b"content-length: %d\r\n" % head.length
+    def outlet(self, *, http11: bool) -> Outlet:
+        """For `begin`; its `header` belongs into the head."""
+        assert self._framer is not None
+        assert self._head is not None
+        return Outlet(self._framer, self._head, http11=http11)
 
-    def begin(self, head: bytes, sink: Sink, *, paused: bool = False) -> bool:
-        """Send the answer: `head`, and what was held back. Call `framing` first. True: it was all, else await `rest`.
+    def begin(self, outlet: Outlet, sink: Sink, head: bytes, *, paused: bool = False) -> bool:
+        """Send the answer: `head`, and what was held back. True: this was all, else await `rest`.
 
         `paused`: the client can't take more yet, `resume` will be called.
         """
         payload = self._held_payload
-        body = b"".join(self._held) if self._reframe is None else self._reframe(payload)
+        data = head + outlet.framed(b"".join(self._held), payload)
         self._held, self._held_payload = [], []
-        self.bytes_out = -len(head)
+        outlet.sink = sink
+        outlet.bytes_out = -len(head)
         if self._ended and self._error is None:
-            self._write_last(sink, head + body, payload)
+            self._finish(outlet, data, payload)
             return True
-        self.bytes_out += len(head) + len(body)
-        self._send(sink, head + body)
-        for piece in payload:
-            sink.observe(piece)
+        outlet.send(data, payload)
         if self._error is not None:
-            self._write_farewell(sink, self._error)
+            outlet.farewell(self._error)
             return True
-        self._sink = sink
-        if isinstance(self._framer, Chunked) and self._reframe is None:
-            self.connection.chunks = self, self._framer, sink.write, sink.observe
+        self._outlet = outlet
+        if isinstance(self._framer, Chunked) and outlet.as_it_came:
+            self.connection.chunks = outlet, self._framer, sink.write, sink.observe
         self._read(not paused)
         return False
 
@@ -378,12 +299,12 @@ class Exchange:
 
     def pause(self) -> None:
         """The client can't take more."""
-        if self._sink is not None:
+        if self._outlet is not None:
             self._read(False)
 
     def resume(self) -> None:
         """The client can take more."""
-        if self._sink is not None:
+        if self._outlet is not None:
             self._read(True)
 
     def _read(self, on: bool) -> None:

@@ -193,7 +193,7 @@ class Pool:
         for exchange in list(self._active):
             if exchange.deadline is not None and now >= exchange.deadline:
                 exchange.head_timeout()
-            elif (passed := exchange.progress + exchange.bytes_out) != exchange.seen or exchange.paused:
+            elif (passed := exchange.passed) != exchange.seen or exchange.paused:
                 # A client that takes nothing is the server's to let go.
                 exchange.seen, exchange.since = passed, now
             elif exchange.progress and now - exchange.since >= self.idle_timeout:

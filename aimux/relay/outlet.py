@@ -1,0 +1,119 @@
+"""The way of an answer's body to a client: framed as that client can read it, counted, and shown to an observer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from aimux.relay.framing import LAST_CHUNK, Chunked, Length, UntilClose, chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aimux.relay.errors import RelayError
+    from aimux.relay.framing import Framer
+    from aimux.relay.head import ResponseHead
+
+FLUSH_EVERY = 8 * 1024
+"""Bytes of a stream, some 60 events, between two looks of whoever observes it."""
+
+CHUNKED = b"transfer-encoding: chunked\r\n"
+
+
+class Sink(Protocol):
+    """Where a streamed answer goes: a client's connection."""
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Hands bytes to the client's transport. RuntimeError where that is closed."""
+
+    @property
+    def observe(self) -> Callable[[bytes], None]:
+        """Takes a copy of the payload, after it was written. Must not raise."""
+
+    @property
+    def flush(self) -> Callable[[], None]:
+        """Called now and then: whoever observes may look at what it took. Must not raise."""
+
+    def complete(self) -> bytes | None:
+        """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
+
+    def broken(self, error: RelayError) -> bytes:
+        """The upstream died: what to write before the client's connection is broken."""
+
+
+class Outlet:
+    """Made when the answer's head is known; `Exchange.begin` gives it the client's side."""
+
+    sink: Sink
+    bytes_out = 0
+    """Of the body, framing included."""
+    flush_at = FLUSH_EVERY
+    header = b""
+    """The header line that says how the body is framed; none: by its end."""
+    # Payload re-framed (None: bytes as they came), how bytes of our own are framed behind those already sent, and what
+    # ends the body.
+    _reframe: Callable[[Sequence[bytes]], bytes] | None = None
+    _frame: Callable[[bytes], bytes] = bytes
+    _end = b""
+
+    def __init__(self, framer: Framer, head: ResponseHead, *, http11: bool) -> None:
+        if isinstance(framer, Length):
+            self._frame = framer.wrap
+        elif isinstance(framer, Chunked):
+            if http11:
+                self._frame, self._end, self.header = framer.wrap, LAST_CHUNK, CHUNKED
+            else:
+                self._reframe = b"".join
+        elif isinstance(framer, UntilClose) and http11:
+            self._reframe, self._frame, self._end, self.header = _as_chunks, chunk, LAST_CHUNK, CHUNKED
+        if head.length is not None and head.status != 204:
+            self.header = b"content-length: %d\r\n" % head.length
+
+    @property
+    def as_it_came(self) -> bool:
+        """The upstream's framing is the client's."""
+        return self._reframe is None
+
+    def framed(self, forward: bytes, payload: Sequence[bytes]) -> bytes:
+        """`payload` as it goes to the client; `forward` is how it came."""
+        return forward if self._reframe is None else self._reframe(payload)
+
+    def send(self, data: bytes, payload: Sequence[bytes]) -> None:
+        """Write, then let the observer see it."""
+        self._write(data)
+        for piece in payload:
+            self.sink.observe(piece)
+        if self.bytes_out > self.flush_at:
+            self.flush()
+
+    def flush(self) -> None:
+        """Whoever observes may look now at what it took."""
+        self.flush_at = self.bytes_out + FLUSH_EVERY
+        self.sink.flush()
+
+    def finish(self, data: bytes, payload: Sequence[bytes]) -> bool:
+        """The last bytes, shown before they are written: only then can it be told whether the answer is whole.
+
+        False: it is not, and the client was told so.
+        """
+        for piece in payload:
+            self.sink.observe(piece)
+        cut = self.sink.complete()
+        self._write(data + (self._end if cut is None else self._frame(cut)))
+        return cut is None
+
+    def farewell(self, error: RelayError) -> None:
+        """The upstream died in the middle."""
+        self._write(self._frame(self.sink.broken(error)))
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.bytes_out += len(data)
+            try:
+                self.sink.write(data)
+            except RuntimeError:
+                pass  # a client that has just left: uvloop's transport raises before connection_lost is called
+
+
+def _as_chunks(payload: Sequence[bytes]) -> bytes:
+    return b"".join([chunk(piece) for piece in payload])
