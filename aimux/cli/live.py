@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -98,7 +99,8 @@ def _unreachable(error: Exception) -> tuple[str, str]:
             return "does not speak TLS there", "try it with http://"
         case aiohttp.ServerDisconnectedError():
             return "hangs up without an answer", "does it speak TLS there? Then it is https://"
-    reason = getattr(error, "strerror", None) or str(error) or "no answer"
+    number = getattr(error, "errno", None) or 0
+    reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error) or "no answer"
     return f"can't be reached: {reason}", "is it running, and there?"
 
 

@@ -108,9 +108,10 @@ def _write(files: DemoFiles, folder: Path) -> Path:
     if config.exists() and not config.read_text().startswith(MARK):
         raise click.ClickException(f"{config} is not the simulator's: name another folder")
     providers = load_plugins().providers
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in files.credentials.items():
         place = state / name
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
         path = place / providers[name].credential_file
         path.touch(mode=0o600)
         path.write_bytes(content)

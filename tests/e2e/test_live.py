@@ -190,7 +190,7 @@ async def test_a_wrong_token_and_nobody_there(gateway: tuple[Simulator, Aimux, P
 async def test_an_address_that_is_none(gateway: tuple[Simulator, Aimux, Path]) -> None:
     address = gateway[1].address
     for url, says in (
-        ("http://127.0.0.1:1", "can't be reached: Connect call failed ('127.0.0.1', 1) → is it running"),
+        ("http://127.0.0.1:1", "can't be reached: Connection refused → is it running"),
         (address.replace("http:", "https:"), "does not speak TLS there → try it with http://"),
         (f"{address}/somewhere", "serves none of /chatgpt, /claude → is there something behind the address"),
     ):

@@ -71,6 +71,8 @@ def test_the_command_serves_writes_a_configuration_and_ends(
         rest += line
         if line.startswith("A gateway for it"):
             break
+    written = [tmp_path / "try" / "state", *(tmp_path / "try" / "state").rglob("*")]
+    assert [oct(path.stat().st_mode & 0o77) for path in written] == ["0o0"] * len(written)
     keys = re.findall(r"api_key: (\S+)", rest)
     headers = {"x-api-key": keys[0], "anthropic-version": "2023-06-01"}
     answer = httpx.post(f"{url}/anthropic/v1/messages", json=MESSAGE, headers=headers).json()
