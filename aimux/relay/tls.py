@@ -74,29 +74,37 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         if self._over:
             return
         pieces: list[bytes] = []
+        if len(data) <= PIECE and self._ready is None:
+            self._incoming.write(data)
+            try:
+                piece = self._read(RECORD)
+            except ssl.SSLError as error:
+                self._stop(error)
+                return
+            if piece and not (self._incoming.pending or self._outgoing.pending):
+                self._app.data_received(piece)  # one record: an event of a stream, of which a turn has hundreds
+                return
+            pieces.append(piece)
+            data = b""
+        self._take_apart(data, pieces)
+
+    def _take_apart(self, data: bytes, pieces: list[bytes]) -> None:
+        """`pieces` is what was read already."""
         try:
-            if len(data) <= PIECE and self._ready is None:
-                self._incoming.write(data)
-                pieces.append(self._read(RECORD))
-                if self._incoming.pending:
-                    self._take(pieces)
-            else:
-                view = memoryview(data)
-                for begin in range(0, len(data), PIECE):
-                    self._incoming.write(view[begin : begin + PIECE])
-                    self._take(pieces)
-        except ssl.SSLWantReadError:
-            pass
+            if pieces:
+                self._take(pieces)
+            view = memoryview(data)
+            for begin in range(0, len(data), PIECE):
+                self._incoming.write(view[begin : begin + PIECE])
+                self._take(pieces)
         except ssl.SSLError as error:
-            self._fail(error)
-        if self._outgoing.pending:  # an answer to the peer's new keys, or an alert
+            self._stop(error)
+        if self._outgoing.pending:  # an answer to the peer's new keys
             self._send()
-        if not pieces:
-            return
-        payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        payload = b"".join(pieces)
         if payload:
             self._app.data_received(payload)
-        if not pieces[-1] and not self._app.eof_received():
+        if pieces and not pieces[-1] and not self._app.eof_received():
             self.close()
 
     def _take(self, pieces: list[bytes]) -> None:
@@ -133,6 +141,12 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         data = self._outgoing.read()
         if data and not self._tcp.is_closing():
             self._tcp.write(data)
+
+    def _stop(self, error: ssl.SSLError) -> None:
+        if isinstance(error, ssl.SSLWantReadError):
+            self._send()
+        else:
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         self._error = error
