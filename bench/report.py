@@ -31,6 +31,16 @@ class Results:
         found = self.values.get(contender, {}).get(measure)
         return statistics.median(found) if found else None
 
+    def ratio(self, ours: str, theirs: str, measure: str) -> float | None:
+        """The median of the rounds' ratios: what is compared was measured one right after the other.
+
+        None where one of the two is missing, if only in one round.
+        """
+        found, others = (self.values.get(name, {}).get(measure, []) for name in (ours, theirs))
+        if not found or len(found) != len(others):
+            return None
+        return statistics.median(one / other for one, other in zip(found, others, strict=True))
+
     def event(self, contender: str) -> float | None:
         """The cost of one event: what a turn costs more than a short one, over the events that it has more."""
         turn, short = self.median(contender, "turn"), self.median(contender, "short")
@@ -72,27 +82,21 @@ def table(results: Results, rounds: int, streams: int) -> str:
 def _ratios(results: Results) -> list[str]:
     lines = []
     for measure, what in (("turn", "A real turn"), ("small", "A small request")):
-        ours = results.median("aimux", measure)
         parts = [
-            f"{ours / theirs:.2f}× {peer}"
+            f"{ratio:.2f}× {peer}"
             for peer in ("nginx", "Go ReverseProxy")
-            if ours and (theirs := results.median(peer, measure))
+            if (ratio := results.ratio("aimux", peer, measure)) is not None
         ]
         if parts:
             lines.append(f"{what} costs aimux {', '.join(parts)}.")
     for kind, what in (("turn", "a real turn"), ("small", "a small request")):
-        ours, theirs = (results.median(f"{name}, TLS upstream", kind) for name in ("aimux", "nginx"))
-        if ours and theirs:
-            lines.append(f"With TLS to the upstream {what} costs aimux {ours / theirs:.2f}× nginx.")
-    one, many = results.median("aimux", "small"), results.median("aimux, 10,000 users", "small")
-    if one and many:
-        lines.append(f"With 10,000 users a small request costs {many / one:.2f}× what it costs with one.")
+        if (ratio := results.ratio("aimux, TLS upstream", "nginx, TLS upstream", kind)) is not None:
+            lines.append(f"With TLS to the upstream {what} costs aimux {ratio:.2f}× nginx.")
+    if (ratio := results.ratio("aimux, 10,000 users", "aimux", "small")) is not None:
+        lines.append(f"With 10,000 users a small request costs {ratio:.2f}× what it costs with one.")
     for kind, what in (("small", "a small request"), ("turn", "a real turn")):
-        one, routed = results.median("aimux", kind), results.median("aimux, 20 accounts and models", kind)
-        if one and routed:
-            lines.append(
-                f"With 20 accounts and models routed {what} costs {routed / one:.2f}× the single-account path."
-            )
+        if (ratio := results.ratio("aimux, 20 accounts and models", "aimux", kind)) is not None:
+            lines.append(f"With 20 accounts and models routed {what} costs {ratio:.2f}× the single-account path.")
     return lines
 
 

@@ -95,14 +95,17 @@ def test_the_load_generator_says_what_went_wrong() -> None:
 def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
         "nginx": {"small": [20e-6, 30e-6, 999e-6], "turn": [2e-3], "short": [0.26e-3], "rss": [50e6], "start": [0.01]},
-        "aimux": {"small": [90e-6], "turn": [3e-3]},
-        "aimux, 10,000 users": {"small": [99e-6]},
+        "aimux": {"small": [80e-6, 90e-6, 2997e-6], "turn": [3e-3]},
+        "aimux, 10,000 users": {"small": [88e-6, 99e-6, 9999e-6]},
+        "aimux, 20 accounts and models": {"small": [1e-6]},
     }
     text = report.table(Results(values, {"nginx": "nginx/1"}, {"Go ReverseProxy": "go is not installed"}), 3, 1000)
     assert "| nginx | 30 | 2.00 | 6.0 | – | – | 50 | 10 |" in text
     assert "| aimux | 90 | 3.00 | – |" in text
     assert "A real turn costs aimux 1.50× nginx." in text
+    assert "A small request costs aimux 3.00× nginx." in text, "the median of 4, 3 and 3: one slow minute slows both"
     assert "With 10,000 users a small request costs 1.10×" in text
+    assert "20 accounts and models routed" not in text, "a round of it is missing"
     assert "Left out: Go ReverseProxy: go is not installed." in text
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
