@@ -72,7 +72,7 @@ async def test_a_tool_turn(seat: Seat, websockets: bool) -> None:
         assert [r.json().get("previous_response_id", "")[:5] for r in seat.sent[1:]] == ["", "resp_", "resp_"]
     else:  # what it was given for this turn, it brings along
         states = [r.header("x-codex-turn-state") for r in seat.sent]
-        assert [state and state.startswith("simulator-") for state in states] == [None, True]
+        assert [state and state.startswith("turn-") for state in states] == [None, True]
 
 
 async def test_a_conversation_that_is_taken_up_again(seat: Seat) -> None:
