@@ -110,7 +110,7 @@ def under_name(lines: list[bytes], asked: str, name: str) -> list[bytes]:
 
     Codex takes another name in `openai-model` than its own for a sign that its user has been flagged, and says so.
     """
-    if not (name.isascii() and name.isprintable()):
+    if not (name and name.isascii() and name.isprintable()):
         return lines
     value, wanted = asked.encode(), name.encode()
     fields = [(line, line.partition(b":")) for line in lines]

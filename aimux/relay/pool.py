@@ -184,6 +184,7 @@ class Pool:
         if self._ssl is None:
             self._ssl = ssl.create_default_context()
             self._ssl.set_alpn_protocols(["http/1.1"])
+            self._ssl.options |= ssl.OP_NO_RENEGOTIATION  # TLSTransport writes when it is told to
         return self._ssl
 
     def _sweep(self) -> None:

@@ -125,13 +125,14 @@ async def test_without_models_the_body_is_untouched(start: Start, upstream: Upst
 
 
 @pytest.mark.parametrize("given", ["renamed", "yet-another"])
-@pytest.mark.parametrize("asked", ["m-1", "m-\r\nx-evil: 1"])
+@pytest.mark.parametrize("asked", ["m-1", "m-\r\nx-evil: 1", ""])
 async def test_an_answer_names_the_model_as_the_client_does(
     start: Start, upstream: Upstream, given: str, asked: str
 ) -> None:
     """Codex tells its user of an `openai-model` that it did not ask for. One that aimux did not ask for stays."""
     script(upstream, {"default": b"HTTP/1.1 200 OK\r\nOpenAI-Model:%b\r\ncontent-length: 2\r\n\r\n{}" % given.encode()})
-    aimux = await start(models={"m-*": {"provider": "plain", "model": "renamed"}})
+    target = {"provider": "plain", "model": "renamed"}
+    aimux = await start(models={"m-*": target, "default": target})
     head = head_of(await aimux.send(request(body=json.dumps({"model": asked}).encode())))
     wanted = asked if given == "renamed" and asked == "m-1" else given
     assert re.search(rb"\r\nopenai-model: ?(.*)\r\n", head)[1] == wanted.encode()  # type: ignore[index]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimux.relay.pool import Pool
 from aimux.relay.tls import PIECE, TLSTransport, connect
 from aimux.tls import ServerTLS, TLSFiles
 from tests.relay.sockets import Wire
@@ -214,3 +215,11 @@ async def test_nobody_trusts_another_name(contexts: tuple[ssl.SSLContext, ssl.SS
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(app, "localhost", server.sockets[0].getsockname()[1], contexts[1])
         assert app.calls == []
+
+
+async def test_no_side_renegotiates(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """TLS 1.2 would let a peer halt what is being written until it has answered; 1.3 has done away with it."""
+    pool = Pool()
+    for context in (contexts[0], pool._context()):
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+    await pool.close()
