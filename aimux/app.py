@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile, VaultError
-from aimux.admin import KEY_FILE, Admin, Desk, Key, ensure_key
+from aimux.certificates import ServerTLS, TLSFiles
 from aimux.config import ConfigError, provider_instances
+from aimux.control import KEY_FILE, Admin, Key, ensure_key
+from aimux.control.api import Desk
+from aimux.front.bounds import raise_descriptor_limit
+from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
-from aimux.gateway.caps import raise_descriptor_limit
-from aimux.gateway.listening import address_of, listen_on
 from aimux.gateway.sight import sight
 from aimux.logs import Logs
 from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
-from aimux.service import Notifier, listen_sockets
-from aimux.tls import ServerTLS, TLSFiles
+from aimux.systemd import Notifier, listen_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.config import Config
-    from aimux.gateway.answers import Answer
-    from aimux.gateway.request import Request
+    from aimux.front.answer import Answer
+    from aimux.front.request import Request
 
 log = logging.getLogger("aimux")
 

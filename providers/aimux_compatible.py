@@ -91,8 +91,8 @@ class Compatible(Provider):
         changed = {"authorization": f"Bearer {credential.secret}"} if self._bearer else {"x-api-key": credential.secret}
         return Upstream(self._base_url, target, changed, _DROP)
 
-    def session_key(self, request: RequestHead, body: Body) -> str | None:
-        return self._format.session_key(request, body)
+    def conversation_key(self, request: RequestHead, body: Body) -> str | None:
+        return self._format.conversation_key(request, body)
 
     def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
         return self._format.list_models(request, answer, names)

@@ -16,29 +16,50 @@ from aimux.plugin.loader import load_plugins
 ROOT = Path(__file__).parent.parent
 OURS = "aimux"
 TYPES_AND_ERRORS = frozenset({"aimux.plugin.types", "aimux.plugin.errors"})
+WIRE = frozenset({"http", "front", "relay"})
+"""What carries bytes uses of the plugin API its types and errors only, and does without NOT_FOR_WIRE."""
 
-BASE = ("config", "storage", "metering", "accounts")
-"""Each may import those that stand left of it."""
-EVERYTHING = frozenset({"plugin", *BASE, "relay", "gateway", "admin", "simulator", "logs", "tls", "service"})
-
-MAY_IMPORT: dict[str, frozenset[str]] = {
-    "plugin": frozenset(),
+SHELVES = (
+    {"plugin"},
+    {"http"},
+    {"front", "relay"},
+    {"config"},
+    {"storage"},
+    {"accounts"},
+    {"people"},
+    {"metering"},
+    {"limits"},
+    {"logs"},
+    {"gateway"},
+    {"control"},
+    {"app"},
+    {"cli"},
+)
+"""Each may import those that stand before it, and nobody beside it."""
+TOOLS: dict[str, frozenset[str]] = {
     "testing": frozenset({"plugin"}),
-    "relay": frozenset(),  # and TYPES_AND_ERRORS
-    **{name: frozenset({"plugin", *BASE[:position]}) for position, name in enumerate(BASE)},
-    "logs": frozenset({"plugin", *BASE}),
-    "tls": frozenset(),
-    "service": frozenset(),
+    "certificates": frozenset(),
+    "systemd": frozenset(),
     "simulator": frozenset({"plugin"}),
-    "migrate": frozenset({"plugin", *BASE}),
-    "gateway": frozenset({"plugin", *BASE, "relay", "logs"}),
-    "admin": frozenset({"plugin", *BASE, "relay", "logs", "gateway"}),
-    "app": EVERYTHING,
-    "cli": EVERYTHING | {"app", "migrate"},
+    "migrate": frozenset({"plugin", "config", "storage", "accounts", "people", "metering", "limits"}),
 }
+"""They stand beside the house; `app` and `cli` may use them."""
+
+
+def _may_import() -> dict[str, frozenset[str]]:
+    allowed: dict[str, frozenset[str]] = dict(TOOLS)
+    before: set[str] = set()
+    for shelf in SHELVES:
+        for part in shelf:
+            allowed[part] = frozenset(before | (set(TOOLS) - {"testing"} if part in {"app", "cli"} else set()))
+        before |= shelf
+    return allowed
+
+
+MAY_IMPORT = _may_import()
 """Part of aimux → the other parts that it may import. `aimux` itself (its version) is everybody's."""
 
-NOT_FOR_RELAY = frozenset({"pydantic", "pluggy"})
+NOT_FOR_WIRE = frozenset({"pydantic", "pluggy"})
 
 
 def sources(folder: Path) -> Iterator[Path]:
@@ -80,19 +101,14 @@ def violations_of_core(root: Path) -> Iterator[str]:
             continue
         for line, name in imports(path, root):
             head, part = name.split(".")[0], part_of(name)
-            if own == "relay":
-                if head in NOT_FOR_RELAY:
-                    yield f"{where}:{line} imports {name}: the relay does without {head}"
+            if own in WIRE:
+                if head in NOT_FOR_WIRE:
+                    yield f"{where}:{line} imports {name}: {own} does without {head}"
                 if part == "plugin" and not any(
                     name == allowed or name.startswith(f"{allowed}.") for allowed in TYPES_AND_ERRORS
                 ):
-                    yield f"{where}:{line} imports {name}: of the plugin API, the relay uses its types and errors only"
-            if (
-                part
-                and part != own
-                and not (own == "relay" and part == "plugin")
-                and part not in MAY_IMPORT.get(own, ())
-            ):
+                    yield f"{where}:{line} imports {name}: of the plugin API, {own} uses its types and errors only"
+            if part and part != own and not (own in WIRE and part == "plugin") and part not in MAY_IMPORT.get(own, ()):
                 yield f"{where}:{line} imports {name}: {own or OURS} may not import {part}"
             if head.startswith(f"{OURS}_"):
                 yield f"{where}:{line} imports {name}: the core names no provider"
@@ -121,12 +137,14 @@ def test_nobody_imports_what_is_not_his() -> None:
         ("aimux/plugin/x.py", "import aimux.config", "plugin may not import config"),
         ("aimux/relay/x.py", "from aimux.plugin import Provider", "types and errors only"),
         ("aimux/relay/x.py", "import pydantic", "does without pydantic"),
+        ("aimux/http/x.py", "import aimux.front", "http may not import front"),
+        ("aimux/front/x.py", "from aimux.relay.pool import Pool", "front may not import relay"),
         ("aimux/relay/x.py", "from aimux.gateway import Gateway", "relay may not import gateway"),
         ("aimux/config/x.py", "from aimux.accounts import Account", "config may not import accounts"),
         ("aimux/gateway/x.py", "def f():\n    from ..app import App", "gateway may not import app"),
-        ("aimux/gateway/x.py", "from .. import admin", "gateway may not import admin"),
-        ("aimux/admin/x.py", "import aimux_claude", "names no provider"),
-        ("providers/aimux_new.py", "from aimux.relay.head import clean", "aimux.plugin alone"),
+        ("aimux/gateway/x.py", "from .. import control", "gateway may not import control"),
+        ("aimux/control/api/x.py", "import aimux_claude", "names no provider"),
+        ("providers/aimux_new.py", "from aimux.http.head import clean", "aimux.plugin alone"),
         ("providers/aimux_new.py", "import aimux_claude", "stands by itself"),
         ("aimux/brandnew/x.py", "", "does not know the part"),
     ],
@@ -142,7 +160,7 @@ def test_a_violation_is_found(tmp_path: Path, file: str, line: str, words: str) 
 
 def test_what_is_allowed_is_not_found(tmp_path: Path) -> None:
     for file, line in {
-        "aimux/relay/x.py": "from aimux.plugin.types import RELAY\nfrom aimux.relay.head import clean\nfrom . import y",
+        "aimux/relay/x.py": "from aimux.plugin.types import RELAY\nfrom aimux.http.head import clean\nfrom . import y",
         "aimux/accounts/x.py": "from aimux import __version__\nfrom aimux.config import Config\nimport pydantic",
         "aimux/cli/x.py": "from aimux.app import run",
         "providers/aimux_new/x.py": "from aimux.plugin import Provider\nfrom aimux_new.y import z",
@@ -158,7 +176,7 @@ def test_the_core_names_no_provider() -> None:
     names = set(load_plugins().providers)
     assert {"claude", "chatgpt"} <= names
     found = []
-    for part in ("gateway", "relay", "accounts", "config", "metering", "plugin"):
+    for part in sorted(set().union(*SHELVES) - {"cli", "app"}):
         for path in sources(ROOT / OURS / part):
             tree = ast.parse(path.read_bytes())
             prose = {
@@ -170,11 +188,12 @@ def test_the_core_names_no_provider() -> None:
     assert not found, "\n".join(found)
 
 
-def test_the_relay_loads_without_what_is_not_for_it() -> None:
+def test_what_carries_bytes_loads_without_what_is_not_for_it() -> None:
     """What is imported at run time, whichever way: a process that may speak for itself."""
-    code = "import sys, pkgutil, importlib, aimux.relay as r\n" + (
-        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, 'aimux.relay.')]\n"
-        f"print(*sorted({set(NOT_FOR_RELAY)!r} & set(sys.modules)))"
+    code = "import sys, pkgutil, importlib, aimux.http, aimux.relay\n" + (
+        "for r in (aimux.http, aimux.relay):\n"
+        " [importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, r.__name__ + '.')]\n"
+        f"print(*sorted({set(NOT_FOR_WIRE)!r} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}

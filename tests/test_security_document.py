@@ -1,4 +1,4 @@
-"""docs/security.md says what is so: its tests exist, its headers and caps are the code's."""
+"""docs/security.md says what is so: its tests exist, its headers and bounds are the code's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from aimux.gateway import caps, headers
-from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
+from aimux.front import bounds
+from aimux.gateway import headers
+from aimux.http.websocket import HANDSHAKE_HEADERS
 from tests.tools import ROOT
 
 TEXT = (ROOT / "docs" / "security.md").read_text()
@@ -45,6 +46,6 @@ def test_the_headers_that_do_not_cross_are_the_codes(row: str, names: frozenset[
 def test_the_caps_are_the_codes() -> None:
     documented = {name: float(value) for name, value in re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", TEXT, re.MULTILINE)}
     own = {
-        name: float(value) for name, value in vars(caps).items() if name.isupper() and isinstance(value, int | float)
+        name: float(value) for name, value in vars(bounds).items() if name.isupper() and isinstance(value, int | float)
     }
     assert documented == own

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from aimux.accounts.account import Account
+from aimux.accounts.conversations import Conversations
 from aimux.accounts.index import Index
 from aimux.accounts.quota import Quota
 from aimux.accounts.renewal import Renewer
+from aimux.accounts.renewal_tools import Workshop
 from aimux.accounts.selection import admits
-from aimux.accounts.sessions import Sessions
 from aimux.accounts.state import restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
-from aimux.accounts.workshop import Workshop
 from aimux.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class PoolOptions:
     """Seconds, and what the pool works with."""
 
     refresh_before_expiry: float = 300.0
-    session_ttl: float = 3600.0
-    max_sessions: int = 20_000
+    conversation_ttl: float = 3600.0
+    max_conversations: int = 20_000
     state: StateFile | None = None
     """Where cooldowns, limits, parked and disabled accounts outlive a restart."""
     clock: Callable[[], float] = time.time
@@ -67,7 +67,7 @@ class AccountPool:
         )
         self._tags: dict[str, str] = {}
         self._loading = asyncio.Lock()
-        self._sessions = Sessions(self.options.session_ttl, self.options.max_sessions)
+        self._conversations = Conversations(self.options.conversation_ttl, self.options.max_conversations)
         self._organizations: WeakValueDictionary[str, Quota] = WeakValueDictionary()
         self._index = Index()
         self._rearrange = False
@@ -94,20 +94,20 @@ class AccountPool:
             only.last_used = now
             return only
         self._index.settle(now)
-        session = selection.session
+        conversation = selection.conversation
         if selection.pinned is not None:
             account = self.accounts.get(selection.pinned)
             if account is not None and self._serves(account, selection, now):
                 account.last_used = now
                 return account
             return None
-        account = self._at_home(session, selection, now) if session is not None else None
+        account = self._at_home(conversation, selection, now) if conversation is not None else None
         if account is None:
             account = self._index.choose(selection, now)
             if account is None:
                 return None
-        if session is not None:
-            self._sessions.put(session, account.name, now)
+        if conversation is not None:
+            self._conversations.put(conversation, account.name, now)
         account.last_used = now
         return account
 
@@ -143,9 +143,9 @@ class AccountPool:
             and admits(selection.groups, account.settings)
         )
 
-    def _at_home(self, session: str, selection: Selection, now: float) -> Account | None:
+    def _at_home(self, conversation: str, selection: Selection, now: float) -> Account | None:
         """The account that the conversation is on, if it can serve."""
-        name = self._sessions.get(session, now)
+        name = self._conversations.get(conversation, now)
         account = self.accounts.get(name) if name is not None else None
         return account if account is not None and self._serves(account, selection, now) else None
 
@@ -196,7 +196,7 @@ class AccountPool:
             del self.accounts[name]
             self.accounts[new] = account
             self._tags[new] = self._tags.pop(name, "")
-            self._sessions.rename(name, new)
+            self._conversations.rename(name, new)
             account.settings = self._settings(new)
             self._rearrange = True
             self._changed()

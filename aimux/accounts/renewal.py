@@ -16,7 +16,7 @@ from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
     from aimux.accounts.account import Account
-    from aimux.accounts.workshop import Workshop
+    from aimux.accounts.renewal_tools import Workshop
     from aimux.plugin.types import Credential
 
 log = logging.getLogger(__name__)

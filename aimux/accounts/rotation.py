@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from aimux.accounts.workshop import Workshop
+    from aimux.accounts.renewal_tools import Workshop
     from aimux.plugin.http import Http, HttpAnswer
     from aimux.plugin.types import Credential
 

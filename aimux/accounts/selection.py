@@ -23,12 +23,12 @@ what those will use shows only in their answers, and a burst would all land on o
 class Selection(NamedTuple):
     """What a request needs.
 
-    `groups` None: any account; a set: accounts of one of these groups, and those without groups. `session` names the
-    conversation, and the user too, or one user could move another's conversations. `exclude`: names already tried.
+    `groups` None: any account; a set: accounts of one of these groups, and those without groups. `conversation` names
+    the user too, or one user could move another's conversations. `exclude`: names already tried.
     """
 
     model: str = ""
-    session: str | None = None
+    conversation: str | None = None
     exclude: frozenset[str] = frozenset()
     groups: frozenset[str] | None = None
     pinned: str | None = None
@@ -143,7 +143,7 @@ def admits(groups: frozenset[str] | None, settings: AccountSettings) -> bool:
 
 
 def choose(slots: Iterable[Slot], selection: Selection, strategy: Strategy, now: float) -> Slot | None:
-    """The decision itself, over settled slots; a session and a pin are the pool's to look at before."""
+    """The decision itself, over settled slots; a conversation and a pin are the pool's to look at before."""
     able = (
         slot
         for slot in slots

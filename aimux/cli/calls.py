@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from aimux.admin.problems import Problem
     from aimux.config import Config
+    from aimux.control.api.problems import Problem
     from aimux.plugin.loader import Plugins
 
 

@@ -35,7 +35,7 @@ def run_demo(listen: str) -> None:
 
     from aimux.cli.options import ConfigRefused
     from aimux.config import ConfigError
-    from aimux.gateway.listening import ListenError
+    from aimux.front.listening import ListenError
     from aimux.logs import Logs
 
     logs = Logs()

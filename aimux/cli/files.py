@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 import click
 
 from aimux.accounts import AccountPool, ControlHttp, FileVault, PoolOptions, StateFile, VaultError
-from aimux.admin import Api, Desk
-from aimux.admin.problems import Problem, Refused
 from aimux.cli.calls import ApiRefused
 from aimux.config import provider_instances
+from aimux.control.api import Api, Desk
+from aimux.control.api.problems import Problem, Refused
 from aimux.gateway import Journal
 from aimux.relay.pool import Pool
 

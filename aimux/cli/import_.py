@@ -174,10 +174,10 @@ async def _copy(backend: Backend, login: Login, account: str | None, *, force: b
 async def _link(backend: Backend, setting: Setting, login: Login, account: str | None, *, force: bool) -> None:
     """Made on the files in any case: a running server sees it at its next look, which the last call brings about."""
     from aimux.accounts import FileVault
-    from aimux.admin.desk import choose_name
     from aimux.cli.accounts import report
     from aimux.cli.files import local_desk
     from aimux.cli.login import ask_to_replace
+    from aimux.control.api.desk import choose_name
 
     instance, file_name = login.provider.instance, login.provider.credential_file
     async with local_desk(setting) as desk:

@@ -23,11 +23,11 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
     """
     from aimux.accounts import VaultError
     from aimux.app import run
+    from aimux.certificates import TLSError
     from aimux.cli.banner import print_banner
     from aimux.cli.options import config_path
     from aimux.config import ConfigError, load_config
-    from aimux.gateway.listening import ListenError
-    from aimux.tls import TLSError
+    from aimux.front.listening import ListenError
 
     try:
         if or_demo and _nothing_yet(config):

@@ -15,14 +15,14 @@ import aiohttp
 import click
 from yarl import URL
 
-from aimux.admin import KEY_FILE
-from aimux.admin.key import read_key
-from aimux.admin.openapi import BASE
-from aimux.admin.problems import Problem
 from aimux.cli.calls import ApiRefused
 from aimux.config import admin_token
 from aimux.config.environment import KEY_VARIABLE
 from aimux.config.files import read_text
+from aimux.control import KEY_FILE
+from aimux.control.api.openapi import BASE
+from aimux.control.api.problems import Problem
+from aimux.control.key import read_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -4,93 +4,62 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from aimux.front.answer import Answer
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.provider import ErrorAnswer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.tap import Tap
+    from aimux.gateway.meter_feed import MeterFeed
+    from aimux.http.errors import WireError
+    from aimux.http.head import ResponseHead
     from aimux.plugin.provider import Provider
-    from aimux.relay.errors import RelayError
-    from aimux.relay.head import ResponseHead
-    from aimux.relay.request import RequestHead
 
 
 DONE = "done"
 """A request's error until it is recorded, where the client hung up behind the protocol's last event: it is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of aimux's own. `headers` are all but the date, the length and the connection's."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = field(default=b"", repr=False)
-    close: bool = False
-    """Its connection ends with it."""
-
-    def encode(self, request: RequestHead, *, keep_alive: bool) -> bytes:
-        """For the wire."""
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"date: {formatdate(usegmt=True)}"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        if self.status not in {204, 304}:
-            lines.append(f"content-length: {len(self.body)}")
-        if not keep_alive:
-            lines.append("connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
-        return head if request.method == "HEAD" or self.status in {204, 304} else head + self.body
-
-
-class Sent:
-    """In an answer's place: it is on the wire already."""
-
-
-SENT = Sent()
-
-
 class ClientSink:
     """The client's side of a streamed answer."""
 
-    __slots__ = ("_error_event", "_tap", "flush", "observe", "write")
+    __slots__ = ("_error_event", "_feed", "flush", "observe", "write")
 
     def __init__(
-        self, transport: asyncio.Transport, tap: Tap | None, error_event: Callable[[GatewayError], bytes] | None
+        self, transport: asyncio.Transport, feed: MeterFeed | None, error_event: Callable[[GatewayError], bytes] | None
     ) -> None:
         """`error_event` None: the body can't carry one."""
         self._error_event = error_event
-        self._tap = tap
+        self._feed = feed
         self.write: Callable[[bytes], None] = transport.write
-        self.observe: Callable[[bytes], None] = tap.pending.append if tap is not None else _unseen
-        self.flush: Callable[[], None] = tap.flush if tap is not None else _nothing
+        self.observe: Callable[[bytes], None] = feed.pending.append if feed is not None else _unseen
+        self.flush: Callable[[], None] = feed.flush if feed is not None else _nothing
 
     def complete(self) -> bytes | None:
-        tap = self._tap
-        if tap is None:
+        feed = self._feed
+        if feed is None:
             return None
-        tap.end()
-        if not tap.truncated:
+        feed.end()
+        if not feed.truncated:
             return None
         return self._event("The upstream ended this answer before it was complete; try again.")
 
-    def broken(self, error: RelayError) -> bytes:
-        if self._tap is not None:
-            self._tap.end()
-            if self._tap.complete:  # behind the protocol's last event an error would make a failure of a whole answer
+    def broken(self, error: WireError) -> bytes:
+        if self._feed is not None:
+            self._feed.end()
+            if self._feed.complete:  # behind the protocol's last event an error would make a failure of a whole answer
                 return b""
         return self._event(f"This answer broke off: {error}; try again.")
 
     def _event(self, message: str) -> bytes:
         # Behind half an event an error is unreadable: SDKs then fail on its JSON, where a broken connection is plain.
-        if self._error_event is None or (self._tap is not None and self._tap.torn):
+        if self._error_event is None or (self._feed is not None and self._feed.torn):
             return b""
         return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message))
 
@@ -130,22 +99,6 @@ def error_answer(error: GatewayError, provider: Provider | None, request_id: str
         answer = provider.error(error)
     headers["content-type"] = answer.content_type
     return Answer(answer.status or error.status, headers, answer.body, close)
-
-
-def plain_answer(status: int, detail: str, fields: bytes = b"") -> bytes:
-    """An answer where no request could be read, the last one on its connection."""
-    body = json.dumps({"error": {"type": "bad_request", "message": detail}}).encode()
-    phrase = HTTPStatus(status).phrase.encode()
-    return (
-        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
-        % (
-            status,
-            phrase,
-            len(body),
-            fields,
-            body,
-        )
-    )
 
 
 def redirected(name: str, head: ResponseHead) -> GatewayError:

@@ -13,6 +13,7 @@ from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
 from aimux.gateway.upstream_request import build_request
+from aimux.http.errors import WireError
 from aimux.plugin.errors import (
     ErrorKind,
     GatewayError,
@@ -22,7 +23,7 @@ from aimux.plugin.errors import (
     RequestRefused,
 )
 from aimux.plugin.types import RELAY, Action, Verdict
-from aimux.relay.errors import ConnectError, HeadTimeout, RelayError
+from aimux.relay.errors import ConnectError, HeadTimeout
 from aimux.relay.exchange import HELD_BACK
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Attempts:
             exchange, head = await self._pool.request(
                 origin, call.head.method, request, remaining, upgrade=call.upgrade is not None, turn=call.turn
             )
-        except RelayError as error:
+        except WireError as error:
             account.load(-1)
             self._cause = error
             call.note(account.name, 0, error.phase, str(error))
@@ -298,7 +299,7 @@ class Attempts:
             return GatewayError(ErrorKind.TIMEOUT, f"{name} did not answer in time: {cause or 'the time is used up'}.")
         if isinstance(cause, ConnectError):
             return GatewayError(ErrorKind.BAD_GATEWAY, f"{name} can't be reached: {cause}.")
-        if isinstance(cause, RelayError):
+        if isinstance(cause, WireError):
             return GatewayError(ErrorKind.BAD_GATEWAY, f"{name} gave no answer: {cause}.")
         return self._nobody()
 

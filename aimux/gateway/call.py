@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from aimux.gateway.gateway import Setup
     from aimux.gateway.models import Target
     from aimux.gateway.websockets import Handshake
+    from aimux.http.head import ResponseHead
+    from aimux.http.request import RequestHead as ReceivedHead
+    from aimux.http.turn import Turn
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Body, Credential, RequestHead
     from aimux.relay.exchange import Exchange
-    from aimux.relay.head import ResponseHead
     from aimux.relay.pool import Origin
-    from aimux.relay.request import RequestHead as ReceivedHead
-    from aimux.relay.turn import Turn
 
 
 @dataclass(slots=True)

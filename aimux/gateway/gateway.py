@@ -12,15 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
-from aimux.gateway.answers import DONE, SENT, Answer, ClientSink, Sent, error_answer, own_lines
+from aimux.front.answer import SENT, Answer, Sent
+from aimux.front.request import BodyError, Request
+from aimux.front.server import FrontServer
+from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
 from aimux.gateway.call import Admitted, Attempt, Call, Route
+from aimux.gateway.conversations import conversation_of
 from aimux.gateway.headers import to_client, under_name
+from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
-from aimux.gateway.request import BodyError, Request
-from aimux.gateway.server import FrontServer
-from aimux.gateway.sessions import session_of
-from aimux.gateway.tap import Tap
 from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import TOLD, RequestRecord
 from aimux.plugin.codings import decode
@@ -190,7 +191,7 @@ class Gateway:
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         selection = Selection(
             record.model,
-            session_of(provider, head, body, caller.name) if choice else None,
+            conversation_of(provider, head, body, caller.name) if choice else None,
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
@@ -240,11 +241,11 @@ class Gateway:
         coding = answer.get("content-encoding")
         meter = provider.meter(call.head, answer.status, answer.headers)
         served_by = record.provider
-        tap = Tap(meter, coding, record.provider) if meter is not None else None
+        feed = MeterFeed(meter, coding, record.provider) if meter is not None else None
         plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
         error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
-        sink = ClientSink(connection.transport, tap, error_event)
+        sink = ClientSink(connection.transport, feed, error_event)
 
         record.status = answer.status
         record.ttfb = time.perf_counter() - started
@@ -255,7 +256,7 @@ class Gateway:
                 await exchange.rest()
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
-            if tap is None or not tap.complete:
+            if feed is None or not feed.complete:
                 record.error = self._why_cancelled(request)
             else:
                 record.error = DONE

@@ -6,13 +6,13 @@ from functools import lru_cache
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from aimux.relay.head import HOP_BY_HOP
+from aimux.http.head import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aimux.relay.head import ResponseHead
-    from aimux.relay.request import RequestHead
+    from aimux.http.head import ResponseHead
+    from aimux.http.request import RequestHead
 
 NEVER_UPSTREAM = HOP_BY_HOP | frozenset(
     {

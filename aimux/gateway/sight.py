@@ -6,12 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from aimux.gateway.answers import Answer
+from aimux.front.answer import Answer
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
+    from aimux.front.request import Request
     from aimux.gateway.gateway import Gateway
-    from aimux.gateway.request import Request
 
 PATHS = frozenset({"/health", "/ready", "/metrics"})
 

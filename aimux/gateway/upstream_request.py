@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from aimux.gateway.caps import HEAD_TOO_LARGE, MAX_HEAD
+from aimux.front.bounds import HEAD_TOO_LARGE, MAX_HEAD
 from aimux.gateway.headers import to_upstream
+from aimux.http.head import clean
+from aimux.http.websocket import HANDSHAKE_HEADERS
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.relay.head import clean
 from aimux.relay.pool import Origin
-from aimux.relay.websocket_codec import HANDSHAKE_HEADERS
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Call, Route

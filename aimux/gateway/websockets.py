@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
-from aimux.gateway.answers import DONE, SENT, Sent, own_lines
+from aimux.front.answer import SENT, Sent
+from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.headers import to_client
+from aimux.http.errors import WireError
+from aimux.http.websocket import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Action
-from aimux.relay.errors import RelayError
-from aimux.relay.websocket import Pipe
-from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
+from aimux.relay.tunnel import Pipe
 
 if TYPE_CHECKING:
+    from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.request import Request
     from aimux.metering.metrics import Metrics
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import RequestHead, Verdict
-    from aimux.relay.websocket import End
+    from aimux.relay.tunnel import End
 
 log = logging.getLogger("aimux.gateway")
 
@@ -114,7 +115,7 @@ class WebSockets:
                 answered=socket.answered,
             )
             early = attempt.exchange.switch(pipe.upstream)
-        except RelayError as error:
+        except WireError as error:
             raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
         socket.pipe = pipe
         transport.write(_answer(call, attempt, upgrade))

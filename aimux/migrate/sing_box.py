@@ -76,7 +76,10 @@ def _service(plan: Plan, service: Fields, kind: str, tag: str, path: Path) -> No
                 "key_path": str(path.parent / key),
             }
         else:
-            plan.note(f"TLS of the {tag}", "has no certificate_path and key_path: set `tls`, or clients must use http")
+            plan.note(
+                f"TLS of the {tag}",
+                "has no certificate_path and key_path: set `tls`, or clients must use http",
+            )
 
 
 def _first(value: object) -> str:

@@ -153,7 +153,7 @@ class Provider:
             {"authorization": f"Bearer {credential.secret}"},
         )
 
-    def session_key(self, request: RequestHead, body: Body) -> str | None:
+    def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         """What names the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
         return None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aimux.relay.framing import chunk_lengths
+from aimux.http.framing import chunk_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aimux.http.framing import Chunked
     from aimux.relay.exchange import Exchange
-    from aimux.relay.framing import Chunked
     from aimux.relay.outlet import Outlet
     from aimux.relay.pool import Pool
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-
-class RelayError(Exception):
-    """Base: the upstream gave no usable answer. `phase` goes to logs and metrics."""
-
-    phase = "relay"
+from aimux.http.errors import WireError
 
 
-class ConnectError(RelayError):
+class ConnectError(WireError):
     """No connection: DNS, refused, unreachable, TLS. Nothing was sent."""
 
     phase = "connect"
@@ -21,7 +17,7 @@ class ConnectTimeout(ConnectError):
     phase = "connect_timeout"
 
 
-class ReadError(RelayError):
+class ReadError(WireError):
     """The connection broke before the answer's head was there."""
 
     phase = "read"
@@ -33,13 +29,7 @@ class StaleConnection(ReadError):
     phase = "stale"
 
 
-class HeadTimeout(RelayError):
+class HeadTimeout(WireError):
     """The answer's head did not come within `request_timeout`."""
 
     phase = "head_timeout"
-
-
-class ProtocolError(RelayError):
-    """The upstream sent what is not HTTP/1.1."""
-
-    phase = "protocol"

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aimux.relay.errors import HeadTimeout, ProtocolError, ReadError, RelayError, StaleConnection
-from aimux.relay.framing import Chunked, Framer, UntilClose, framer_for
-from aimux.relay.head import HeadReader, ResponseHead
+from aimux.http.errors import ProtocolError, WireError
+from aimux.http.framing import Chunked, Framer, UntilClose, framer_for
+from aimux.http.head import HeadReader, ResponseHead
+from aimux.http.turn import pause
+from aimux.relay.errors import HeadTimeout, ReadError, StaleConnection
 from aimux.relay.outlet import Outlet
-from aimux.relay.turn import pause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from aimux.http.turn import Turn
     from aimux.relay.connection import Connection
     from aimux.relay.outlet import Sink
-    from aimux.relay.turn import Turn
 
 HELD_BACK = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it; reading pauses above."""
@@ -46,7 +47,7 @@ class Exchange:
     _timeout = 0.0
     _head: ResponseHead | None = None
     _framer: Framer | None = None
-    _error: RelayError | None = None
+    _error: WireError | None = None
     _waiter: asyncio.Future[None] | None = None
     _held_size = 0
     _outlet: Outlet | None = None
@@ -79,7 +80,7 @@ class Exchange:
     # --- the request and the answer's head ------------------------------------------------------------------------
 
     async def start(self, request: list[bytes], head_timeout: float) -> ResponseHead:
-        """Send, and wait for the answer's head. Raises RelayError by phase; then the connection is closed already."""
+        """Send, and wait for the answer's head. Raises WireError by phase; then the connection is closed already."""
         self._timeout = head_timeout
         self.connection.transport.writelines(request)
         timer = None
@@ -198,7 +199,7 @@ class Exchange:
         self._release()
         self._wake()
 
-    def _fail(self, error: RelayError) -> None:
+    def _fail(self, error: WireError) -> None:
         if self._ended:
             return
         self._error = error
@@ -243,7 +244,7 @@ class Exchange:
         return self.progress + (self._outlet.bytes_out if self._outlet is not None else 0)
 
     @property
-    def error(self) -> RelayError | None:
+    def error(self) -> WireError | None:
         """What ended the answer before its time: then the client's connection has to be broken."""
         return self._error
 
@@ -285,7 +286,7 @@ class Exchange:
             self.discard()
 
     def switch(self, tunnel: asyncio.Protocol) -> bytes:
-        """After a 101: `tunnel` takes over until the connection's end. Raises RelayError where that is over already.
+        """After a 101: `tunnel` takes over until the connection's end. Raises WireError where that is over already.
 
         Returns what came behind the head. If that was much, the transport is not being read: the tunnel resumes it.
         """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from aimux.relay.framing import LAST_CHUNK, Chunked, Length, UntilClose, chunk
+from aimux.http.framing import LAST_CHUNK, Chunked, Length, UntilClose, chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aimux.relay.errors import RelayError
-    from aimux.relay.framing import Framer
-    from aimux.relay.head import ResponseHead
+    from aimux.http.errors import WireError
+    from aimux.http.framing import Framer
+    from aimux.http.head import ResponseHead
 
 FLUSH_EVERY = 8 * 1024
 """Bytes of a stream, some 60 events, between two looks of whoever observes it."""
@@ -37,7 +37,7 @@ class Sink(Protocol):
     def complete(self) -> bytes | None:
         """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
 
-    def broken(self, error: RelayError) -> bytes:
+    def broken(self, error: WireError) -> bytes:
         """The upstream died: what to write before the client's connection is broken."""
 
 
@@ -102,7 +102,7 @@ class Outlet:
         self._write(data + (self._end if cut is None else self._frame(cut)))
         return cut is None
 
-    def farewell(self, error: RelayError) -> None:
+    def farewell(self, error: WireError) -> None:
         """The upstream died in the middle."""
         self._write(self._frame(self.sink.broken(error)))
 

@@ -11,15 +11,15 @@ from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
+from aimux.http.tls import connect
 from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleConnection
 from aimux.relay.exchange import Exchange
 from aimux.relay.proxy import open_tunnel
-from aimux.relay.tls import connect
 
 if TYPE_CHECKING:
-    from aimux.relay.head import ResponseHead
-    from aimux.relay.turn import Turn
+    from aimux.http.head import ResponseHead
+    from aimux.http.turn import Turn
 
 IDLE_SECONDS = 50.0
 """Below the 60 s after which common load balancers drop an idle connection, so that few requests meet a stale one."""
@@ -99,7 +99,7 @@ class Pool:
         upgrade: bool = False,
         turn: Turn[Any] | None = None,
     ) -> tuple[Exchange, ResponseHead]:
-        """Send a request whose bytes are ready and wait for the answer's head. Raises RelayError by phase.
+        """Send a request whose bytes are ready and wait for the answer's head. Raises WireError by phase.
 
         A reused connection that turns out to be closed is replaced by a new one, once: nothing of an answer had come.
         `turn` is given where a turn awaits this instead of a task.

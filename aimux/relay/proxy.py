@@ -7,7 +7,7 @@ import base64
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from aimux.relay.tls import connect, secure
+from aimux.http.tls import connect, secure
 
 if TYPE_CHECKING:
     import ssl

@@ -1,4 +1,4 @@
-"""The contract of requests: `prepare`, session keys, logins, and aimux's own errors in the provider's format."""
+"""The contract of requests: `prepare`, conversation keys, logins, and aimux's own errors in the provider's format."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ class RequestContract(Samples):
 
     @examples
     @given(st.lists(st.tuples(_names, _values)), st.binary(max_size=80) | json_values)
-    def test_a_session_key_can_be_asked_of_any_request(self, fields: list[tuple[str, str]], content: Any) -> None:
+    def test_a_conversation_key_can_be_asked_of_any_request(self, fields: list[tuple[str, str]], content: Any) -> None:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         request = RequestHead("POST", "/v1/messages", CIMultiDict(fields))
-        key = self.make().session_key(request, Body(raw))
+        key = self.make().conversation_key(request, Body(raw))
         assert key is None or (isinstance(key, str) and key)
 
     @examples

@@ -148,8 +148,8 @@ class ChatGPT(Provider):
     def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
         return openai.list_models(request, answer, names)
 
-    def session_key(self, request: RequestHead, body: Body) -> str | None:
-        return openai.session_key(request, body)
+    def conversation_key(self, request: RequestHead, body: Body) -> str | None:
+        return openai.conversation_key(request, body)
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         query = f"?client_version={_CLIENT_VERSION}" if credential.kind == "oauth" else ""

@@ -156,8 +156,8 @@ class Claude(Provider):
     def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
         return anthropic.list_models(request, answer, names)
 
-    def session_key(self, request: RequestHead, body: Body) -> str | None:
-        return anthropic.session_key(request, body)
+    def conversation_key(self, request: RequestHead, body: Body) -> str | None:
+        return anthropic.conversation_key(request, body)
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         return RequestHead("GET", "/v1/models?limit=1", CIMultiDict({"anthropic-version": "2023-06-01"})), b""

@@ -42,9 +42,9 @@ async def test_groups(make_pool: Any, state_dir: Any) -> None:
 async def test_pinned(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b")
     used(pool.accounts["b"], 0.9)
-    pin = Selection(pinned="b", session="s")
+    pin = Selection(pinned="b", conversation="s")
     assert chosen(pool, 2, pin) == ["b", "b"]
-    assert chosen(pool, 1, Selection(session="s")) == ["a"], "a pin doesn't move the conversation"
+    assert chosen(pool, 1, Selection(conversation="s")) == ["a"], "a pin doesn't move the conversation"
     assert chosen(pool, 1, Selection(pinned="nobody")) == ["-"]
     pool.accounts["b"].apply(Verdict(Action.COOL_DOWN, until=START + 60), START)
     assert chosen(pool, 1, pin) == ["-"]

@@ -120,17 +120,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         model=models,
-        session=st.sampled_from([None, "one", "two"]),
+        conversation=st.sampled_from([None, "one", "two"]),
         exclude=exclusions,
         groups=groups,
         pinned=st.sampled_from([None, None, None, *NAMES]),
     )
     def a_request_comes(
-        self, model: str, session: str | None, exclude: frozenset[str], groups: Any, pinned: str | None
+        self, model: str, conversation: str | None, exclude: frozenset[str], groups: Any, pinned: str | None
     ) -> None:
-        selection = Selection(model, session, exclude, groups, pinned)
+        selection = Selection(model, conversation, exclude, groups, pinned)
         now, able = self.clock(), self._able(selection)
-        home = self.homes.get(session or "")
+        home = self.homes.get(conversation or "")
         at_home = home is not None and now - home[1] <= 3600 and home[0] in able
         self._settle()
         expected = choose(self.pool._index._slots, selection, self.strategy, now)
@@ -148,8 +148,8 @@ class Machine(RuleBasedStateMachine):
                 assert account in expected.accounts, "the index decides as the pure function does"
                 best = min(ACCOUNTS.get(name, AccountSettings()).priority for name in able)
                 assert account.settings.priority == best
-            if session is not None:
-                self.homes[session] = (account.name, now)
+            if conversation is not None:
+                self.homes[conversation] = (account.name, now)
         account.load(1)
         self.known[account.name].in_flight += 1
 

@@ -23,7 +23,7 @@ async def loaded(pool: AccountPool, state_dir: Path) -> AccountPool:
 
 
 async def test_a_conversation_stays_on_its_account(loaded: AccountPool, clock: Clock) -> None:
-    conversation = Selection(session="conversation")
+    conversation = Selection(conversation="conversation")
     first = loaded.select(conversation, clock())
     assert first is not None
     await loaded.rename(first.name, "renamed")

@@ -52,12 +52,12 @@ def forget() -> None:
     # Only now: whoever is imported before the clock can be moved may hold on to the one that can't.
     from aimux.accounts import pool
     from aimux.gateway import journal
-    from aimux.relay import head
+    from aimux.http import head
 
     head._REMEMBERED = KEPT
     journal.Journal.__init__.__defaults__ = (KEPT,)
-    sessions = pool.Sessions
-    pool.Sessions = lambda lifetime, most: sessions(lifetime, min(most, KEPT))  # type: ignore[assignment,misc]
+    conversations = pool.Conversations
+    pool.Conversations = lambda lifetime, most: conversations(lifetime, min(most, KEPT))  # type: ignore[assignment,misc]
 
 
 def census(file: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from aimux.simulator import Simulator
-from tests.tls.certificates import Issued
+from tests.certificates.certificates import Issued
 
 from .clients import KINDS, LIMIT, client
 from .door import Door

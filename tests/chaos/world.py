@@ -21,8 +21,8 @@ import aiohttp
 from aimux.simulator import Account, Simulator
 from aimux.simulator.accounts import Vendor
 from aimux.simulator.demo import provider_settings
+from tests.certificates.certificates import Issued
 from tests.e2e.process import Aimux, put_account, write_config
-from tests.tls.certificates import Issued
 
 from . import inside
 from .machine import Clock, Disk

@@ -16,7 +16,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from aimux.cli.main import cli
-from tests.admin.live import Live
+from tests.control.live import Live
 
 USUAL = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONPATH")
 

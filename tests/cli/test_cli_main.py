@@ -118,7 +118,7 @@ def test_ctrl_c_at_a_question_ends_with_130_and_no_with_1(
 
 
 def test_a_port_in_use_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from aimux.gateway.listening import ListenError
+    from aimux.front.listening import ListenError
 
     def refused(*_: object) -> NoReturn:
         raise ListenError("can't listen on :1: somebody else does")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from aimux.simulator.demo import credential_file
-from tests.admin.live import Live, running
 from tests.cli.support import Commands
+from tests.control.live import Live, running
 
 LATER = int(time.time()) + 8 * 3600
 SECRET = "sk-ant-oat01-a-login-for-these-tests"

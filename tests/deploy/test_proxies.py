@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from aimux.simulator import Simulator, credential_file, provider_settings
+from tests.certificates.certificates import Issued
 from tests.running import PROMPT, free_port, serving
-from tests.tls.certificates import Issued
 from tests.tools import checkout, program
 
 SNIPPETS = checkout() / "deploy/proxy"

@@ -16,7 +16,7 @@ FORBID = "import ctypes, sys; refused = ctypes.CDLL(None).prctl(65, 1, 0, 0, 0);
 SERVE = "from aimux.cli.main import main; main()"
 TLS = """
 import pathlib
-from aimux.tls import ServerTLS, TLSFiles
+from aimux.certificates import ServerTLS, TLSFiles
 import aiohttp, brotli, cryptography, prometheus_client, pydantic, uvloop, yaml, zstandard
 ServerTLS(TLSFiles.self_signed(pathlib.Path(sys.argv[1]), "localhost"))
 """

@@ -19,9 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from aimux.simulator import Simulator
+from tests.certificates.certificates import Issued
 from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
 from tests.relay.sockets import raw
-from tests.tls.certificates import Issued
 
 PROMPT = {
     "type": "response.create",

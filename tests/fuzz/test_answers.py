@@ -149,7 +149,7 @@ def test_answers_and_errors(data: bytes) -> None:
             if meter is not None:
                 feed(meter, [data[:7], data[7:]])
         provider.list_models(RequestHead("GET", "/v1/models", CIMultiDict()), data, ["name"])
-        provider.session_key(REQUESTS[0], Body(data))
+        provider.conversation_key(REQUESTS[0], Body(data))
 
 
 @fuzz(

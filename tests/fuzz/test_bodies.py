@@ -9,9 +9,9 @@ import brotli
 import zstandard
 from multidict import CIMultiDict
 
+from aimux.gateway.conversations import conversation_of
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
-from aimux.gateway.sessions import session_of
 from aimux.plugin import RequestHead
 from aimux.plugin.codings import MAX_DECODED, DecodeError, decoder
 from aimux.plugin.types import Body
@@ -108,9 +108,9 @@ def test_a_requests_body(data: bytes) -> None:
         assert isinstance(body.model, str)
         for provider in PROVIDERS:
             head = RequestHead("POST", "/v1/messages", CIMultiDict())
-            session = session_of(provider, head, body, "ann")
+            session = conversation_of(provider, head, body, "ann")
             assert session is None or session.startswith("ann\0"), "nobody shares another user's"
-            assert session == session_of(provider, head, plain, "ann")
+            assert session == conversation_of(provider, head, plain, "ann")
         changed = rewrite_model(body, "new")
         if changed is body:
             continue

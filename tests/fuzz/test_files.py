@@ -20,11 +20,11 @@ from cryptography.x509.oid import NameOID
 
 from aimux.accounts.account import Account
 from aimux.accounts.state import StateFile, restore, snapshot
+from aimux.certificates import TLSError
+from aimux.certificates.loading import load_pair
 from aimux.cli.client_files import MergeError, write
 from aimux.cli.migrate import migrate_command
 from aimux.config import ConfigError, load_config
-from aimux.tls import TLSError
-from aimux.tls.loading import load_pair
 from tests.config.conftest import PROVIDERS
 
 from .harness import fuzz, mutated, search, seeds

@@ -15,7 +15,7 @@ from aimux.app import App
 from aimux.config import load_config
 from aimux.logs import Logs
 from aimux.plugin.loader import Plugin, Plugins
-from tests.edge.conftest import SECRET, TOKEN, StrictUpstream
+from tests.front.conftest import SECRET, TOKEN, StrictUpstream
 from tests.gateway.conftest import Plain
 
 from .harness import CORPUS, mutated, search, seeds

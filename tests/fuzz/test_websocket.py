@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from aimux.relay.errors import ProtocolError
-from aimux.relay.head import HeadReader
-from aimux.relay.websocket_codec import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
+from aimux.http.errors import ProtocolError
+from aimux.http.head import HeadReader
+from aimux.http.websocket import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
 from tests.relay.sockets import Peer, Socket
 
 from .harness import fuzz, splits

@@ -14,11 +14,11 @@ from multidict import CIMultiDict
 
 from aimux.gateway.auth import Authentication
 from aimux.gateway.mounts import MountTable, check_target
+from aimux.http.errors import ProtocolError
+from aimux.http.framing import LAST_CHUNK, Chunked, Length
+from aimux.http.head import HeadReader, ResponseHead, clean
+from aimux.http.request import BodyReader, RequestError, RequestHead, parse_request_head
 from aimux.plugin import GatewayError
-from aimux.relay.errors import ProtocolError
-from aimux.relay.framing import LAST_CHUNK, Chunked, Length
-from aimux.relay.head import HeadReader, ResponseHead, clean
-from aimux.relay.request import BodyReader, RequestError, RequestHead, parse_request_head
 
 from .harness import fuzz, splits
 from .test_requests import WORDS

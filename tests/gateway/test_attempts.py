@@ -10,9 +10,9 @@ import pytest
 
 from aimux.accounts import Account
 from aimux.gateway import attempts
+from aimux.http.framing import chunk
 from aimux.plugin import Credential, RequestHead, RequestRefused
 from aimux.plugin import Upstream as Target
-from aimux.relay.framing import chunk
 
 from .answers import OK, SSE, account_of, error, head_of, script, state, status_of
 from .conftest import SECRET, Plain, Start, Upstream, request

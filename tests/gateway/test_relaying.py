@@ -9,7 +9,7 @@ import pytest
 
 from aimux.config import User
 from aimux.gateway import Authentication
-from aimux.relay.framing import chunk
+from aimux.http.framing import chunk
 
 from .answers import head_of
 from .conftest import SECRET, TOKEN, Start, Upstream, request

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from aimux.relay.framing import chunk
+from aimux.http.framing import chunk
 
 from .answers import DONE, EVENT, SSE, body_of, head_of, once
 from .conftest import Start, Upstream, request

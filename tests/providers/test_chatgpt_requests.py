@@ -101,14 +101,14 @@ def test_a_conversation_is_known_by_its_session(
     chatgpt: ChatGPT, headers: dict[str, str], body: dict[str, object], key: str | None
 ) -> None:
     head = RequestHead("POST", "/v1/responses", CIMultiDict(headers))
-    assert chatgpt.session_key(head, Body(json.dumps(body).encode())) == key
+    assert chatgpt.conversation_key(head, Body(json.dumps(body).encode())) == key
 
 
 def test_a_compressed_body_is_read_too(chatgpt: ChatGPT) -> None:
     import zstandard
 
     raw = zstandard.ZstdCompressor().compress(b'{"prompt_cache_key": "p"}')
-    assert chatgpt.session_key(request(), Body(raw, "zstd")) == "p"
+    assert chatgpt.conversation_key(request(), Body(raw, "zstd")) == "p"
 
 
 def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: ChatGPT) -> None:

@@ -139,7 +139,7 @@ def test_a_conversation_is_known_by_its_session(
     claude: Claude, headers: dict[str, str], body: dict[str, object], key: str | None
 ) -> None:
     head = RequestHead("POST", "/v1/messages", CIMultiDict(headers))
-    assert claude.session_key(head, Body(json.dumps(body).encode())) == key
+    assert claude.conversation_key(head, Body(json.dumps(body).encode())) == key
 
 
 @pytest.mark.parametrize(

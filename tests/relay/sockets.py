@@ -15,9 +15,9 @@ from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
-from aimux.relay.head import ResponseHead
-from aimux.relay.websocket import Pipe
-from aimux.relay.websocket_codec import ClientSide, UpstreamSide
+from aimux.http.head import ResponseHead
+from aimux.http.websocket import ClientSide, UpstreamSide
+from aimux.relay.tunnel import Pipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from aimux.certificates import ServerTLS, TLSFiles
 from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
 from aimux.relay.pool import Origin, Pool
-from aimux.tls import ServerTLS, TLSFiles
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 GET = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]

@@ -9,8 +9,8 @@ import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory as Offer
 from websockets.utils import accept_key
 
-from aimux.relay.errors import ProtocolError
-from aimux.relay.websocket_codec import COMPRESS_FROM, MAX_MESSAGE, UpstreamSide
+from aimux.http.errors import ProtocolError
+from aimux.http.websocket import COMPRESS_FROM, MAX_MESSAGE, UpstreamSide
 from tests.relay.sockets import BINARY, CONT, PING, TEXT, Socket, raw, response_head
 
 

@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 
-from aimux.relay import websocket
-from aimux.relay.websocket import SLICE
+from aimux.relay import tunnel
+from aimux.relay.tunnel import SLICE
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, TEXT, Peer, Socket, close, raw
 
 # --- back pressure ---------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ async def test_half_a_message_does_not_outlive_its_socket(begun: bytes, gone: st
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.0)
+    monkeypatch.setattr(tunnel, "CLOSE_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

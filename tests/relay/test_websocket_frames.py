@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.relay.websocket_codec import MAX_MESSAGE
+from aimux.http.websocket import MAX_MESSAGE
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, Socket, close, raw
 
 SIZES = (0, 1, 125, 126, 127, 128, 65535, 65536, 70_000)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aimux.relay.errors import ProtocolError
-from aimux.relay.websocket_codec import ClientSide, HandshakeRefused, UpstreamSide
+from aimux.http.errors import ProtocolError
+from aimux.http.websocket import ClientSide, HandshakeRefused, UpstreamSide
 from tests.relay.sockets import response_head
 
 GOOD_HANDSHAKE = {

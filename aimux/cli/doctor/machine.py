@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimux.certificates import TLSError
 from aimux.cli.doctor.finding import Finding
 from aimux.plugin.http import HttpUnavailable
-from aimux.tls import TLSError
 
 if TYPE_CHECKING:
     from aimux.config import Config, Listen
@@ -66,7 +66,7 @@ def of_certificate(config: Config) -> list[Finding]:
     if not config.tls.enabled:
         return []
     # cryptography takes 80 ms to import.
-    from aimux.tls.loading import load_pair
+    from aimux.certificates.loading import load_pair
 
     cert, key = config.tls.cert_path, config.tls.key_path
     if cert is None or key is None:

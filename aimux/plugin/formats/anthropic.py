@@ -159,10 +159,10 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
     return json.dumps({**listed, "data": models, **ends}).encode()
 
 
-# --- sessions --------------------------------------------------------------------------------------------------------
+# --- conversations -------------------------------------------------------------------------------------------------
 
 
-def session_key(request: RequestHead, body: Body) -> str | None:
+def conversation_key(request: RequestHead, body: Body) -> str | None:
     """Claude Code's session header, else the session in `metadata.user_id`.
 
     The latter is `user_…_account_…_session_UUID`, or in newer clients a JSON object in a string. An id without a

@@ -239,10 +239,10 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
     return json.dumps({**listed, "data": models}).encode()
 
 
-# --- sessions --------------------------------------------------------------------------------------------------------
+# --- conversations -------------------------------------------------------------------------------------------------
 
 
-def session_key(request: RequestHead, body: Body) -> str | None:
+def conversation_key(request: RequestHead, body: Body) -> str | None:
     """Codex's session or thread, else the turn that a request belongs to, else the client's own cache key."""
     headers = request.headers
     for name in _SESSION_HEADERS:

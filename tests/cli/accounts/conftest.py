@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from aimux.simulator.demo import credential_file
-from tests.admin.conftest import put
-from tests.admin.live import Live, running
 from tests.cli.support import Commands
+from tests.control.conftest import put
+from tests.control.live import Live, running
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from aimux.simulator.demo import credential_file
-from tests.admin.conftest import put
-from tests.admin.live import running
 from tests.cli.accounts.conftest import commands
 from tests.cli.support import Commands
+from tests.control.conftest import put
+from tests.control.live import running
 from tests.running import free_port, serving
 
 

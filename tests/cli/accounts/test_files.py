@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from tests.admin.conftest import put
 from tests.cli.support import Commands
+from tests.control.conftest import put
 
 
 def test_without_a_server_the_next_start_finds_what_was_done(unserved: Commands) -> None:

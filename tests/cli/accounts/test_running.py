@@ -6,9 +6,9 @@ import http.client
 import json
 import socket
 
-from tests.admin.conftest import MESSAGE
-from tests.admin.live import Live
 from tests.cli.support import Commands
+from tests.control.conftest import MESSAGE
+from tests.control.live import Live
 
 
 def ask(live: Live) -> tuple[int, str]:

@@ -11,12 +11,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from aimux.tls.selfsigned import ensure
-from tests.admin.live import running, write_config
+from aimux.certificates.selfsigned import ensure
+from tests.certificates.certificates import DAY, NOW, Issued
 from tests.cli.accounts.conftest import commands
 from tests.cli.support import Commands
+from tests.control.live import running, write_config
 from tests.running import free_port
-from tests.tls.certificates import DAY, NOW, Issued
 
 ADMIN = "an-admin-token-for-the-tests"
 

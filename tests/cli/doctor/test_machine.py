@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 
 from aimux.accounts import ControlHttp
+from aimux.certificates import ServerTLS, TLSFiles
 from aimux.cli.doctor import machine
 from aimux.cli.doctor.finding import Finding
-from aimux.tls import ServerTLS, TLSFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

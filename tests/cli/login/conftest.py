@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aimux_chatgpt import ChatGPT
-from tests.admin.live import Live, running
 from tests.cli.support import Commands, follow
+from tests.control.live import Live, running
 
 PROVIDERS = ("claude", "chatgpt")
 VENDOR = {"claude": "anthropic", "chatgpt": "openai"}

@@ -7,9 +7,9 @@ import os
 import pty
 from pathlib import Path
 
-from tests.admin.live import running
 from tests.cli.login.conftest import FILES, desktop
 from tests.cli.support import Commands, read_until
+from tests.control.live import running
 
 
 def test_an_account_of_that_name_is_not_replaced_unasked(aimux: Commands, browser: list[str]) -> None:

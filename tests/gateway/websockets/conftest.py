@@ -13,7 +13,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tests.edge.conftest import pytest_asyncio_loop_factories
+from tests.front.conftest import pytest_asyncio_loop_factories
 from tests.gateway.conftest import TOKEN, Aimux, Start
 
 __all__ = [

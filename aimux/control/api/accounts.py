@@ -1,0 +1,152 @@
+"""Operations on accounts."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+from aimux.control.api.desk import Desk, Wanted, shown
+from aimux.control.api.models import (
+    Account,
+    AccountPage,
+    AccountQuery,
+    Instance,
+    Name,
+    NewAccount,
+    Rename,
+    Tested,
+)
+from aimux.control.api.operations import Table
+from aimux.control.api.probe import probe
+from aimux.control.api.problems import Refused
+from aimux.plugin import Action
+
+log = logging.getLogger("aimux.admin")
+operation = Table()
+
+
+@operation("GET", "/accounts", "List the accounts", errors=(404,))
+async def list_accounts(desk: Desk, query: AccountQuery) -> AccountPage:
+    """As the files are now, by provider and name."""
+    pools = desk.pools.values() if query.provider is None else [desk.pool(query.provider)]
+    found = []
+    for pool in pools:
+        await pool.load()
+        links = await desk.vault.links(pool.provider.instance, pool.provider.credential_file)
+        found += [((account.provider, name), account, links.get(name)) for name, account in pool.accounts.items()]
+    found.sort(key=lambda entry: entry[0])
+    if query.after is not None:
+        provider, _, name = query.after.partition("/")
+        found = [entry for entry in found if entry[0] > (provider, name)]
+    page, rest = found[: query.limit], found[query.limit :]
+    items = [shown(account, link) for _, account, link in page]
+    return AccountPage(items=items, next="/".join(page[-1][0]) if rest else None)
+
+
+@operation("POST", "/accounts", "Add an account", status=201, errors=(404, 409))
+async def add_account(desk: Desk, body: NewAccount) -> Account:
+    """From a credential file of any format that the provider knows, an API key, or a setup token."""
+    pool = desk.pool(body.provider)
+    if body.file is not None:
+        raw = body.file.get_secret_value().encode()
+    elif body.api_key is not None:
+        raw = pool.provider.api_key_file(body.api_key.get_secret_value().strip())
+    else:
+        assert body.setup_token is not None  # the model has seen to it
+        raw = pool.provider.setup_token_file(body.setup_token.get_secret_value())
+    account = await desk.save(pool, raw, Wanted(body.name, body.replace))
+    log.info("admin: %s/%s was added", account.provider, account.name)
+    return await desk.show(pool, account)
+
+
+@operation("GET", "/accounts/{provider}/{name}", "Show an account")
+async def show_account(desk: Desk, provider: Instance, name: Name) -> Account:
+    return await desk.show(*await desk.account(provider, name))
+
+
+@operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")
+async def enable_account(desk: Desk, provider: Instance, name: Name) -> Account:
+    """Whether a person or an upstream's answer took it out. A cooldown stays: it is the upstream's."""
+    pool, account = await desk.account(provider, name)
+    account.enable()
+    log.info("admin: %s/%s was enabled", provider, name)
+    return await desk.show(pool, account)
+
+
+@operation("POST", "/accounts/{provider}/{name}/disable", "Take an account out of service")
+async def disable_account(desk: Desk, provider: Instance, name: Name) -> Account:
+    """It keeps being renewed, and open requests end as usual."""
+    pool, account = await desk.account(provider, name)
+    account.disable()
+    log.info("admin: %s/%s was disabled", provider, name)
+    return await desk.show(pool, account)
+
+
+@operation("POST", "/accounts/{provider}/{name}/rename", "Rename an account", errors=(409,))
+async def rename_account(desk: Desk, provider: Instance, name: Name, body: Rename) -> Account:
+    """Its state, open requests and conversations stay. Refused while the configuration names it and not the new name.
+
+    Otherwise it would lose its groups, and with them the bounds of who may use it.
+    """
+    pool, account = await desk.account(provider, name)
+    configured = pool.provider.settings.accounts
+    if name in configured and body.name not in configured:
+        raise Refused(
+            409,
+            "configured",
+            f"The configuration has settings for {provider}/{name}.",
+            remedy=f"put them under providers.{provider}.accounts.{body.name} as well, and reload",
+            account=f"{provider}/{name}",
+        )
+    desk.refuse_configured(account)
+    await pool.rename(name, body.name)
+    log.info("admin: %s/%s is %s/%s now", provider, name, provider, body.name)
+    return await desk.show(pool, account)
+
+
+@operation("DELETE", "/accounts/{provider}/{name}", "Remove an account", status=204, errors=(409,))
+async def remove_account(desk: Desk, provider: Instance, name: Name) -> None:
+    """Deletes its credential. One that is shared with another program stays that program's."""
+    pool, account = await desk.account(provider, name)
+    desk.refuse_configured(account)
+    await pool.remove(name)
+    log.info("admin: %s/%s was removed", provider, name)
+
+
+@operation("POST", "/accounts/{provider}/{name}/refresh", "Renew an account's credential now", errors=(409, 502))
+async def refresh_account(desk: Desk, provider: Instance, name: Name) -> Account:
+    """However long it still lasts."""
+    pool, account = await desk.account(provider, name)
+    if account.renewer is None or account.credential is None or not account.credential.renewable:
+        raise Refused(
+            409,
+            "not-renewable",
+            f"There is nothing to renew in {provider}/{name}: {_why_fixed(account.kind)}.",
+            account=f"{provider}/{name}",
+        )
+    await account.renewer.keep(math.inf)
+    log.info("admin: %s/%s was renewed", provider, name)
+    return await desk.show(pool, account)
+
+
+def _why_fixed(kind: str) -> str:
+    if kind == "api_key":
+        return "it is an API key"
+    return "its token was made to last" if kind else "its credential can't be read"
+
+
+@operation("POST", "/accounts/{provider}/{name}/test", "Make the cheapest real call with an account")
+async def test_account(desk: Desk, provider: Instance, name: Name) -> Tested:
+    """Also with one that is parked or disabled; it stays so. What the upstream says of limits counts."""
+    pool, account = await desk.account(provider, name)
+    started = time.monotonic()
+    status, verdict = await probe(pool, account, desk.relay)
+    return Tested(
+        ok=status is not None and status < 400 and verdict.action is Action.RELAY,
+        status=status,
+        reason=verdict.reason,
+        remedy=verdict.remedy,
+        seconds=round(time.monotonic() - started, 3),
+        account=await desk.show(pool, account),
+    )

@@ -1,0 +1,121 @@
+"""The OpenAPI 3.1 document, made from the table of operations and their pydantic models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import models_json_schema
+
+from aimux import __version__
+from aimux.control.api.operations import Operation, Page, is_model, title
+from aimux.control.api.problems import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+    from pydantic.json_schema import JsonSchemaMode
+
+BASE = "/api/v1"
+ALWAYS = (401, 403, 429, 500)
+"""What any operation may answer: no key, a caller from elsewhere, too many wrong keys, a disk that fails."""
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The whole document."""
+    operations = list(operations)
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "validation")]
+    for operation in operations:
+        modes += [(model, "validation") for model in (operation.body, operation.query) if model is not None]
+        if is_model(operation.answer):
+            modes.append((operation.answer, "serialization"))  # type: ignore[arg-type]
+    references, schemas = models_json_schema(
+        list(dict.fromkeys(modes)), ref_template="#/components/schemas/{model}", by_alias=True
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(BASE + operation.path, {})[operation.method.lower()] = _operation(operation, references)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "aimux admin API",
+            "version": __version__,
+            "description": "Errors are RFC 9457 problem details. Times are RFC 3339 in UTC.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas.get("$defs", {}),
+        },
+    }
+
+
+def _operation(operation: Operation, references: Any) -> dict[str, Any]:
+    errors = set(ALWAYS) | set(operation.errors)
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+    }
+    if about := operation.handler.__doc__:
+        described["description"] = " ".join(about.split())
+    if operation.open:
+        described["security"] = []
+        errors.discard(401)
+    if operation.parameters:
+        errors |= {400, 404}  # the first for what no path may hold
+    if operation.query is not None:
+        errors.add(422)
+    if operation.body is not None:
+        errors |= {400, 413, 415, 422}
+        described["requestBody"] = {
+            "required": operation.body_required,
+            "content": {"application/json": {"schema": references[operation.body, "validation"]}},
+        }
+    described["responses"] = {str(operation.status): _answer(operation, references)} | {
+        str(status): {
+            "description": title(status),
+            "content": _html(operation) | {CONTENT_TYPE: {"schema": references[Problem, "validation"]}},
+        }
+        for status in sorted(errors)
+    }
+    return described
+
+
+def _answer(operation: Operation, references: Any) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": title(operation.status)}
+    if content := _html(operation):
+        described["content"] = content
+    elif is_model(operation.answer):
+        described["content"] = {"application/json": {"schema": references[operation.answer, "serialization"]}}
+    return described
+
+
+def _html(operation: Operation) -> dict[str, Any]:
+    return {"text/html": {"schema": {"type": "string"}}} if operation.answer is Page else {}
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    parameters = []
+    for name, adapter in operation.parameters.items():
+        schema = adapter.json_schema()
+        about = schema.pop("description", "")
+        parameters.append({"name": name, "in": "path", "required": True, "description": about, "schema": schema})
+    return parameters
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    model = operation.query.model_json_schema()
+    parameters = []
+    for name, schema in model["properties"].items():
+        about = schema.pop("description", "")
+        required = name in model.get("required", ())
+        # What may be left out is left out; a query has no null.
+        given = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+        given = {key: value for key, value in given.items() if key != "title"}
+        parameters.append({"name": name, "in": "query", "required": required, "description": about, "schema": given})
+    return parameters

@@ -1,0 +1,58 @@
+"""Operations on requests that are over."""
+
+from __future__ import annotations
+
+from aimux.control.api.desk import Desk, moment
+from aimux.control.api.models import Request, RequestId, Step, Tokens
+from aimux.control.api.operations import Table
+from aimux.control.api.problems import Refused
+from aimux.gateway.journal import KEPT
+
+operation = Table()
+
+
+@operation("GET", "/requests/{id}", "Explain how a request was routed")
+async def explain_request(desk: Desk, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
+    """By the `x-request-id` of its answer. The last 10,000 are known."""
+    found = desk.journal.get(id)
+    if found is None:
+        raise Refused(404, "not-found", f"Request {id!r} is not among the last {KEPT:,} that were served to their end.")
+    record, notes = found
+    when, usage = moment(record.time), record.usage
+    assert when is not None  # it is a clock's
+    return Request(
+        id=record.request_id,
+        time=when,
+        method=record.method,
+        path=record.path,
+        user=record.user,
+        provider=record.provider,
+        account=record.account,
+        model=record.model,
+        status=record.status or None,
+        error=record.error,
+        attempts=record.attempts,
+        seconds=round(record.duration, 6),
+        first_byte_seconds=None if record.ttfb is None else round(record.ttfb, 6),
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        tokens=usage
+        and Tokens(
+            input=usage.input_tokens,
+            output=usage.output_tokens,
+            cache_read=usage.cache_read_tokens,
+            cache_write=usage.cache_write_tokens,
+            reasoning=usage.reasoning_tokens,
+        ),
+        steps=[
+            Step(
+                provider=note.provider,
+                account=note.account,
+                status=note.status or None,
+                action=note.action,
+                reason=note.reason,
+                seconds=round(note.seconds, 6),
+            )
+            for note in notes
+        ],
+    )

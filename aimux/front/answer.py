@@ -1,0 +1,59 @@
+"""What is written to a client that aimux answers by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.http.request import RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of aimux's own. `headers` are all but the date, the length and the connection's."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    close: bool = False
+    """Its connection ends with it."""
+
+    def encode(self, request: RequestHead, *, keep_alive: bool) -> bytes:
+        """For the wire."""
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"date: {formatdate(usegmt=True)}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if self.status not in {204, 304}:
+            lines.append(f"content-length: {len(self.body)}")
+        if not keep_alive:
+            lines.append("connection: close")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
+        return head if request.method == "HEAD" or self.status in {204, 304} else head + self.body
+
+
+class Sent:
+    """In an answer's place: it is on the wire already."""
+
+
+SENT = Sent()
+
+
+def plain_answer(status: int, detail: str, fields: bytes = b"") -> bytes:
+    """An answer where no request could be read, the last one on its connection."""
+    body = json.dumps({"error": {"type": "bad_request", "message": detail}}).encode()
+    phrase = HTTPStatus(status).phrase.encode()
+    return (
+        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
+        % (
+            status,
+            phrase,
+            len(body),
+            fields,
+            body,
+        )
+    )

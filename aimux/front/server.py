@@ -1,0 +1,130 @@
+"""The front: makes a protocol for each client's connection, keeps them, and lets go of those that take too long.
+
+None of the deadlines costs a request anything: a sweep looks at all connections every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from aimux.front import bounds
+from aimux.front.answer import plain_answer
+from aimux.front.connection import ClientConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from aimux.front.answer import Answer, Sent
+    from aimux.front.request import Request
+
+log = logging.getLogger("aimux.gateway")
+
+_BUSY = "aimux has as many connections as it can hold; try again in a moment."
+
+
+class FrontServer:
+    """Makes a protocol for each connection, and keeps them.
+
+    A request's turn is cancelled as soon as its client leaves, which stops the upstream's work. With `limit`
+    connections open, the ones that have been idle for longest make room for new ones; where none is idle, a new one
+    gets 503.
+    """
+
+    def __init__(self, handler: Callable[[Request], Coroutine[None, None, Answer | Sent]]) -> None:
+        self.handler = handler
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
+        self.limit = bounds.connection_limit()
+        self.open = 0
+        """Connections, without those that are being evicted."""
+        self.connections: set[ClientConnection] = set()
+        self._full = False
+        self._exhausted = False
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self)
+
+    def opened(self, connection: ClientConnection) -> None:
+        self.connections.add(connection)
+        self.open += 1
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(bounds.SWEEP_SECONDS, self._sweep)
+        if self.open > self.limit:
+            self._make_room(connection)
+
+    def closed(self, connection: ClientConnection) -> None:
+        self.connections.discard(connection)
+        if not connection.evicted:
+            self.open -= 1
+
+    def _make_room(self, newcomer: ClientConnection) -> None:
+        if not self._full:
+            self._full = True
+            log.warning(
+                "%d client connections are open, and file descriptors don't last for more: idle ones are closed, and "
+                "new ones refused while none is idle (raise LimitNOFILE= or `ulimit -n`)",
+                self.open - 1,
+            )
+        idle = [
+            (connection.idle_since, id(connection), connection)
+            for connection in self.connections
+            if connection.idle and not connection.evicted and connection is not newcomer
+        ]
+        # Several at a time: looking through them all costs a millisecond, which a flood must not cause each time.
+        for _, _, connection in heapq.nsmallest(1 + self.limit // 16, idle):
+            self._evict(connection)
+        if not idle:
+            newcomer.transport.write(plain_answer(503, _BUSY, b"retry-after: 1\r\n"))
+            self._evict(newcomer)
+
+    def _evict(self, connection: ClientConnection) -> None:
+        connection.evicted = True
+        self.open -= 1
+        connection.close()
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for connection in list(self.connections):
+            connection.sweep(now)
+        if self.open <= self.limit // 2:
+            self._full = False
+        self._look_for_descriptors()
+        self._sweeper = self.loop.call_later(bounds.SWEEP_SECONDS, self._sweep) if self.connections else None
+
+    def _look_for_descriptors(self) -> None:
+        """The loop (libuv) hangs up on whom it has no descriptor for, and tells nobody."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+            self._exhausted = False
+        except OSError as error:
+            if not self._exhausted:
+                log.warning("clients are hung up on: %s (raise LimitNOFILE= or `ulimit -n`)", error.strerror)
+            self._exhausted = True
+
+    @property
+    def awaits_requests(self) -> bool:
+        """A connection has its first request on the way, or a part of one has come."""
+        return any(connection.idle and not connection.at_rest for connection in self.connections)
+
+    def pre_shutdown(self) -> None:
+        """Close what is idle between two requests. What is under way or arriving goes on: the gateway drains it."""
+        for connection in list(self.connections):
+            if connection.at_rest:
+                connection.close()
+
+    async def shutdown(self, timeout: float) -> None:  # noqa: ASYNC109
+        """End every request and close every connection; what is left to send gets so many seconds."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self.connections):
+            connection.end()
+        patience = self.now() + timeout
+        while self.connections and self.now() < patience:  # noqa: ASYNC110 - at the very end
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.transport.abort()

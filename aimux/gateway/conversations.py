@@ -1,0 +1,47 @@
+"""Which conversation a request belongs to, so that it stays on one account and its prompt cache lives."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Body, RequestHead
+
+LONGEST = 128
+"""Characters of a key that a client chose: thousands of them are kept."""
+_NO_CONVERSATION = frozenset({"system", "developer"})
+
+
+def conversation_of(provider: Provider, head: RequestHead, body: Body, user: str) -> str | None:
+    """A key that is the same for all requests of one user's conversation; None where nothing tells.
+
+    What the client names, else a hash of the conversation's first message. The system prompt alone never counts: a
+    whole team may share it.
+    """
+    key = provider.conversation_key(head, body)
+    if key is None:
+        first = _first_message(body)
+        if first is None:
+            return None
+        key = _hashed(json.dumps(first, sort_keys=True))
+    return f"{user}\0{key if len(key) <= LONGEST else _hashed(key)}"
+
+
+def _hashed(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _first_message(body: Body) -> object:
+    data = body.json()
+    messages = data.get("messages", data.get("input"))
+    if isinstance(messages, str):
+        return messages or None
+    if not isinstance(messages, list):
+        return None
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") not in _NO_CONVERSATION:
+            return message.get("content", message)
+    return None

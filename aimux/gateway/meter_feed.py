@@ -1,0 +1,75 @@
+"""A meter's seat beside the stream: it sees decoded copies, and whatever it does the stream goes on."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from aimux.plugin.codings import DecodeError, Decoder, decoder
+
+if TYPE_CHECKING:
+    from aimux.plugin.meters import Meter
+
+log = logging.getLogger("aimux.metering")
+
+
+class MeterFeed:
+    """Feeds a meter. `truncated` is True only where the meter could follow and did not see the protocol's end, and
+    `torn` where the payload ended inside an event.
+
+    Pieces of the payload are put into `pending`, and `flush` shows the meter several at once: to look through 60 events
+    together costs what looking through five of them does one by one.
+    """
+
+    __slots__ = ("_decoder", "_meter", "_name", "pending", "torn", "truncated")
+
+    def __init__(self, meter: Meter, coding: str, name: str) -> None:
+        self._meter: Meter | None = meter
+        self._name = name
+        self._decoder: Decoder | None = None
+        self.pending: list[bytes] = []
+        self.truncated = False
+        self.torn = False
+        if coding and coding != "identity":
+            try:
+                self._decoder = decoder(coding)
+            except DecodeError as error:
+                self.drop(error)
+
+    def flush(self) -> None:
+        payload = b"".join(self.pending)
+        self.pending.clear()
+        meter = self._meter
+        if meter is None or not payload:
+            return
+        try:
+            if self._decoder is not None:
+                payload = self._decoder.decode(payload)
+            meter.feed(payload)
+        except Exception as error:  # a meter's fault must not reach the stream
+            self.drop(error)
+
+    def end(self) -> None:
+        """The payload is over."""
+        self.flush()
+        meter = self._meter
+        if meter is None:
+            return
+        try:
+            self.torn = meter.torn
+            meter.end()
+        except Exception as error:  # as above
+            self.drop(error)
+        else:
+            self.truncated = not meter.complete
+
+    @property
+    def complete(self) -> bool:
+        """The protocol's own last event was seen."""
+        self.flush()
+        return self._meter is not None and self._meter.complete
+
+    def drop(self, error: Exception) -> None:
+        """Stop metering: the meter failed."""
+        self._meter = None
+        log.warning("usage of a %s answer can't be read: %s: %s", self._name, type(error).__name__, error)

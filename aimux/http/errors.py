@@ -1,0 +1,15 @@
+"""What can go wrong with bytes on a wire. None of these carries a header or a body."""
+
+from __future__ import annotations
+
+
+class WireError(Exception):
+    """Base: the other side gave nothing usable. `phase` goes to logs and metrics."""
+
+    phase = "wire"
+
+
+class ProtocolError(WireError):
+    """It sent what is not HTTP/1.1."""
+
+    phase = "protocol"

@@ -1,0 +1,228 @@
+"""A client's request, sans-IO: a strict parser for its head, and a reader for its body.
+
+Heads follow the rules of `aimux.http.head`, and these: one space on each side of the target, HTTP/1.1 or HTTP/1.0, a
+method in capitals, exactly one `Host` (HTTP/1.0: at most one), at most one `content-length`, and never two framings.
+What breaks a rule is refused whole, and its connection ends: a request that could be read as two must not go upstream.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from multidict import CIMultiDict, istr
+
+from aimux.http.errors import ProtocolError
+from aimux.http.framing import Chunked
+from aimux.http.head import CONNECTION, CONTENT_LENGTH, DIGITS, TRANSFER_ENCODING, FieldLines, columns
+
+if TYPE_CHECKING:
+    from aimux.http.head import Field
+
+_METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
+_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]++")
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?=\r\n|\Z)")
+MAX_DIGITS = 18
+MAX_KEPT = 8 * 1024
+"""Bytes of a head that its connection remembers: those of the vendors' programs have 1 to 3 kB, and how much idle
+connections hold must not be a stranger's to choose."""
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_HOST = istr("host")
+_EXPECT = istr("expect")
+_UNSERVED = frozenset({b"CONNECT", b"TRACE"})
+"""One asks for a tunnel; the other makes an upstream say what it got, and that holds the account's credential."""
+_IN_NO_TRAILER = frozenset({"content-length", "transfer-encoding"})
+_REMEMBERED = 1024
+_SHORT = 256
+
+
+class RequestError(Exception):
+    """This is no request that aimux can read; `status` answers it. The message quotes nothing of it."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _RequestLines(dict[bytes, tuple[str, str, bool]]):
+    """Request lines → method, target, whether it is HTTP/1.1. Remembered as header lines are."""
+
+    def __missing__(self, line: bytes) -> tuple[str, str, bool]:
+        method, _, rest = line.partition(b" ")
+        target, _, version = rest.partition(b" ")
+        if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _VERSION.fullmatch(version)):
+            raise RequestError("a malformed request line")
+        if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
+            raise RequestError("aimux speaks versions 1.1 and 1.0 of it", 505)
+        if method in _UNSERVED:
+            raise RequestError(f"aimux does not serve {method.decode()}", 405)
+        read = (method.decode("ascii"), target.decode("latin-1"), version == b"HTTP/1.1")
+        if len(line) <= _SHORT:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[line] = read
+        return read
+
+
+_lines = _RequestLines()
+_fields = FieldLines("utf-8", "surrogateescape")
+
+
+class RequestHead:
+    """A request's head. The text of its values is UTF-8, with surrogates for what isn't.
+
+    `names` and `lines` are those of its fields, in their order. `length` is None where the body is chunked.
+    `connection` is the `Connection` header in lower case, its repetitions joined.
+    """
+
+    __slots__ = (
+        "connection",
+        "context",
+        "expects",
+        "headers",
+        "http11",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "names",
+        "target",
+    )
+
+    def __init__(self, method: str, target: str, http11: bool, fields: list[Field]) -> None:
+        self.context: Any = None
+        """What whoever serves it has found out from the head alone, for the next request with the same one."""
+        self.method = method
+        self.target = target
+        self.http11 = http11
+        self.names, pairs, self.lines = columns(fields)
+        self.headers = headers = CIMultiDict(pairs)
+        hosts = headers.getall(_HOST, ())
+        if len(hosts) != 1 and (hosts or http11):
+            raise RequestError("it has no Host header, or several")
+        self.length: int | None = 0
+        if CONTENT_LENGTH in headers:
+            values = headers.getall(CONTENT_LENGTH)
+            if len(values) > 1 or not DIGITS.fullmatch(values[0]):
+                raise RequestError("it has no clear content-length")
+            self.length = int(values[0])
+        if TRANSFER_ENCODING in headers:
+            codings = headers.getall(TRANSFER_ENCODING)
+            coding = codings[0].lower() if codings[0].isascii() else ""  # the Kelvin sign's lower case is a k
+            if len(codings) > 1 or coding != "chunked" or not http11 or CONTENT_LENGTH in headers:
+                raise RequestError("send a content-length, or `transfer-encoding: chunked` alone")
+            self.length = None
+        self.connection = ""
+        self.keep_alive = http11
+        if CONNECTION in headers:
+            self.connection = ",".join(headers.getall(CONNECTION)).lower()
+            self.keep_alive = http11 and "close" not in {option.strip() for option in self.connection.split(",")}
+        self.expects = http11 and _EXPECT in headers and headers[_EXPECT].lower() == "100-continue"
+        """It wants to hear `100 Continue` before it sends its body."""
+
+
+def parse_request_head(block: bytes) -> RequestHead:
+    """`block` runs up to the empty line, without the line end before it. Raises RequestError."""
+    first, *lines = block.split(b"\r\n")
+    line = _lines[first]
+    try:
+        fields = [*map(_fields.__getitem__, lines)]
+    except ProtocolError as error:
+        raise RequestError(str(error)) from None
+    return RequestHead(*line, fields)
+
+
+class LastHead:
+    """The head of a connection's last request: the next one's is mostly the same but for its length.
+
+    To see that costs 0.5 µs, to parse a head of 1 kB 12.
+    """
+
+    __slots__ = ("_after", "_before", "_head", "_length")
+
+    def __init__(self) -> None:
+        self._head: RequestHead | None = None
+        self._before = b""
+        self._after = b""
+        self._length = False
+        """Between the two stand the length's digits; else nothing may."""
+
+    def keep(self, block: bytes, head: RequestHead) -> None:
+        if len(block) > MAX_KEPT:
+            self._head = None
+            return
+        found = _LENGTH.search(block) if head.length else None
+        self._head, self._length = head, found is not None
+        self._before, self._after = (block[: found.start(1)], block[found.end(1) :]) if found else (block, b"")
+
+    def known(self, block: bytes) -> RequestHead | None:
+        """The head that `block` is, if the last one was the same; its length is adjusted."""
+        head = self._head
+        if head is None or not block.startswith(self._before) or not block.endswith(self._after):
+            return None
+        digits = block[len(self._before) : len(block) - len(self._after)]
+        if not self._length:
+            return None if digits else head
+        if len(digits) > MAX_DIGITS or not digits.isdigit():
+            return None
+        head.length = int(digits)
+        head.headers[CONTENT_LENGTH] = digits.decode()
+        return head
+
+
+class BodyReader:
+    """Collects a request's body. `feed` until `complete`; `rest` is then what followed it."""
+
+    __slots__ = ("_chunks", "_data", "_left", "complete", "received", "rest", "size")
+
+    def __init__(self, length: int | None) -> None:
+        """`length` None: it is chunked."""
+        self._chunks = Chunked() if length is None else None
+        self._left = length or 0
+        self._data = bytearray()  # not a list of pieces: chunks of one byte would make 60 of each
+        self.complete = length == 0
+        self.received = 0
+        """Bytes, framing included."""
+        self.size = 0
+        """Bytes of the payload."""
+        self.rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Raises RequestError for chunks that break the rules."""
+        self.received += len(data)
+        if self._chunks is not None:
+            self._feed_chunks(self._chunks, data)
+        elif len(data) < self._left:
+            self._left -= len(data)
+            self.size += len(data)
+            self._data += data
+        else:
+            self.size += self._left
+            self._data += data[: self._left]
+            self.rest = data[self._left :]
+            self.complete = True
+
+    def _feed_chunks(self, chunks: Chunked, data: bytes) -> None:
+        try:
+            _, payload = chunks.feed(data)
+            piece = b"".join(payload)
+            self._data += piece
+            self.size += len(piece)
+            if chunks.done:
+                # They end here like an answer's; but who sends a framing as one has something in mind.
+                for line in chunks.trailers.split(b"\r\n") if chunks.trailers else ():
+                    if _fields[line][0] in _IN_NO_TRAILER:
+                        raise ProtocolError("a trailer that no trailer may be")
+                self.rest = chunks.rest
+                self.complete = True
+        except ProtocolError as error:
+            raise RequestError(str(error).replace("the answer has", "its body has")) from None
+
+    def drop(self) -> None:
+        """Forget what came so far: nobody wants it."""
+        self._data.clear()
+
+    def take(self) -> bytes:
+        """The payload, once."""
+        data, self._data = self._data, bytearray()
+        return bytes(data)

@@ -1,0 +1,119 @@
+"""The OpenAPI document: that it is one, that docs/api.md says the same, and that the running server keeps to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from jsonschema import Draft202012Validator
+from schemathesis import GenerationMode
+
+from aimux.control.api.api import OPERATIONS
+from aimux.control.api.openapi import BASE
+from tests.control.api_table import table
+from tests.control.conformance import DOCUMENT
+from tests.control.conftest import Aimux, put
+from tests.control.live import Live, running
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_the_server_hands_out_this_document(aimux: Aimux) -> None:
+    status, headers, served = await aimux.send("GET", "/openapi.json")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert served == DOCUMENT
+    assert served["openapi"] == "3.1.0"
+
+
+def test_every_schema_is_one_and_every_field_is_told() -> None:
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        Draft202012Validator.check_schema(schema)
+        assert schema["description"], name
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"], (method, path)
+            for parameter in operation["parameters"]:
+                assert parameter["schema"], (method, path, parameter["name"])
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation.name for operation in OPERATIONS]
+    assert len(set(names)) == len(names)
+
+
+def test_only_the_callback_needs_no_key() -> None:
+    assert [operation.path for operation in OPERATIONS if operation.open] == ["/oauth/{provider}/callback"]
+
+
+def test_secrets_go_in_and_never_out() -> None:
+    """A field that holds a secret is marked so, and no answer's schema has one."""
+    schemas = DOCUMENT["components"]["schemas"]
+    secret = {name for name, schema in schemas.items() if "password" in str(schema.get("properties"))}
+    assert secret == {"NewAccount"}
+    for operation in OPERATIONS:
+        answered = DOCUMENT["paths"][BASE + operation.path][operation.method.lower()]["responses"]
+        assert "NewAccount" not in str(answered)
+
+
+def test_the_documentation_lists_the_operations() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    listed = text.partition("<!-- made by: python -m tests.control.api_table -->")[2].partition("<!-- end -->")[0]
+    assert listed.strip() == table()
+
+
+# --- schemathesis ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with running(tmp_path_factory.mktemp("live"), listen="127.0.0.1:0") as served:
+        # It sends hundreds of requests without a key on purpose, and 429 would be all that it gets.
+        served.app.admin._failures.failed = lambda _address, _now: None  # type: ignore[method-assign]
+        yield served
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_whatever_is_sent_the_answer_is_a_documented_one(live: Live, operation: Any, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    schema.config.base_url = live.app.addresses[0]
+
+    class Key:
+        def get(self, _case: object, _context: object) -> str:
+            return f"Bearer {live.key}"
+
+        def set(self, case: schemathesis.Case, data: str, _context: object) -> None:
+            case.headers["Authorization"] = data
+
+    schema.auth()(Key)
+    credential = (live.state_dir / "claude" / ".credentials.json").read_bytes()
+    count = 0
+
+    @settings(
+        max_examples=15,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema[BASE + operation.path][operation.method].as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        nonlocal count
+        assume(len(str(case.as_transport_kwargs()["url"])) + len(str(case.query)) < 8000)  # the head has a bound, too
+        count += 1
+        if count % 2 and mode is GenerationMode.POSITIVE and "name" in (case.path_parameters or {}):
+            put(live.state_dir, "claude", credential)  # a name that is there, whatever was done to it before
+            case.path_parameters |= {"provider": "claude", "name": "default"}
+        case.call_and_validate()
+
+    try:
+        check()
+    finally:
+        put(live.state_dir, "claude", credential)
+    assert count

@@ -1,0 +1,65 @@
+"""TLS in front of it all: what a client without it gets, and that a refusal arrives while the request still comes."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.certificates.certificates import Issued
+from tests.front.conftest import Aimux, Start, head
+
+
+@pytest.fixture
+def issued() -> Issued:
+    return Issued()
+
+
+@pytest.fixture
+def tls(issued: Issued, tmp_path: Path) -> dict[str, Any]:
+    """The `tls` of a configuration."""
+    for name, content in {"cert.pem": issued.pem, "key.pem": issued.key_pem()}.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+    return {"enabled": True, "cert_path": str(tmp_path / "cert.pem"), "key_path": str(tmp_path / "key.pem")}
+
+
+async def connected(aimux: Aimux, issued: Issued) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = ssl.create_default_context(cadata=issued.pem.decode())
+    return await asyncio.open_connection("127.0.0.1", aimux.port, ssl=context, server_hostname="localhost")
+
+
+async def test_a_refusal_is_read_although_the_body_still_comes(
+    start: Start, tls: dict[str, Any], issued: Issued
+) -> None:
+    aimux = await start(tls=tls, max_body_size="64KiB")
+    reader, writer = await connected(aimux, issued)
+    writer.write(head("POST /plain/v1/messages HTTP/1.1", "Content-Length: 9000000", close=True))
+    async with asyncio.timeout(10):
+        for _ in range(100):
+            writer.write(bytes(50_000))
+            await asyncio.sleep(0)
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"}")
+    writer.transport.abort()
+
+
+async def test_plain_http_is_let_go_and_others_are_served(start: Start, tls: dict[str, Any], issued: Issued) -> None:
+    aimux = await start(tls=tls)
+    reader, writer = await aimux.connect()
+    writer.write(head("GET /plain/v1/messages HTTP/1.1"))
+    async with asyncio.timeout(10):
+        try:
+            assert not (await reader.read()).startswith(b"HTTP")
+        except ConnectionResetError:
+            pass
+    reader, writer = await connected(aimux, issued)
+    writer.write(head("GET /plain/v1/honest HTTP/1.1", close=True))
+    async with asyncio.timeout(10):
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+    await writer.wait_closed()

@@ -1,0 +1,107 @@
+"""A coroutine driven by whoever brings what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from aimux.http.turn import Turn, pause
+
+
+def turn(work: Callable[[Turn[str]], Coroutine[None, None, str]]) -> tuple[Turn[str], list[str | None]]:
+    ended: list[str | None] = []
+    made = Turn(ended.append)
+    made.start(work(made))
+    return made, ended
+
+
+def test_it_runs_within_the_calls_that_resume_it() -> None:
+    ready: list[str] = []
+
+    async def work(_: Turn[str]) -> str:
+        while not ready:
+            await pause()
+        return ready[0]
+
+    made, ended = turn(work)
+    made.resume()
+    assert ended == [], "what it waits for has not come"
+    ready.append("it")
+    made.resume()
+    assert ended == ["it"]
+    made.resume()
+    made.cancel()
+    assert ended == ["it"], "it ends once"
+
+
+def test_a_resume_or_a_cancel_from_within_waits_for_its_next_pause() -> None:
+    seen = []
+
+    async def work(own: Turn[str]) -> str:
+        own.resume()
+        seen.append("resumed")
+        own.cancel()
+        seen.append("cancelled")
+        try:
+            await pause()
+        finally:
+            seen.append("pause")
+        return "never"
+
+    _, ended = turn(work)
+    assert seen == ["resumed", "cancelled", "pause"]
+    assert ended == [None]
+
+
+def test_a_fault_is_logged_and_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(_: Turn[str]) -> str:
+        raise ValueError("of our own")
+
+    with caplog.at_level(logging.ERROR):
+        _, ended = turn(work)
+    assert ended == [None]
+    assert "fault in aimux itself" in caplog.text
+
+
+async def test_what_needs_a_task_runs_apart() -> None:
+    async def inside() -> str:
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0)
+        return "timed"
+
+    async def failing() -> str:
+        await asyncio.sleep(0)
+        raise KeyError("apart")
+
+    async def work(own: Turn[str]) -> str:
+        try:
+            await own.apart(failing())
+        except KeyError:
+            return await own.apart(inside())
+        return "no error"
+
+    _, ended = turn(work)
+    assert ended == []
+    while not ended:
+        await asyncio.sleep(0)
+    assert ended == ["timed"]
+
+
+async def test_what_runs_apart_ends_with_it() -> None:
+    gone = asyncio.Event()
+
+    async def inside() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        return "never"
+
+    made, ended = turn(lambda own: own.apart(inside()))
+    await asyncio.sleep(0)
+    made.cancel()
+    assert ended == [None]
+    await gone.wait()
