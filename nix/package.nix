@@ -33,15 +33,20 @@ let
 
     dependencies = with python3.pkgs; [
       aiohttp
+      aiosqlite
+      alembic
+      asyncpg
       brotli
       click
       cryptography
+      greenlet
       multidict
       pluggy
       prometheus-client
       pydantic
       pyyaml
       rich
+      sqlalchemy
       tomlkit
       uvloop
       websockets

@@ -1,0 +1,142 @@
+"""The database as the other rooms see it: read, write, and hear of what others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aimux.storage.errors import StorageError
+from aimux.storage.sqlite import SQLite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from aimux.storage.engine import Engine
+
+log = logging.getLogger(__name__)
+
+FULL_LOOK = 30.0
+"""Seconds after which everybody looks again, whether or not a notice came: a lost one costs no more than this."""
+
+
+class Database:
+    """One installation's database. Made by `open`; everything on one event loop.
+
+    Opening SQLite reads little and imports no SQLAlchemy; the first `read` or `write` does, and makes the file where
+    there is none.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._made: AsyncEngine | None = None
+        self._making = asyncio.Lock()
+        self._subscribers: dict[str, list[Callable[[], None]]] = {}
+        self._exists = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, url: str | None, state_dir: Path, *, full_look: float = FULL_LOOK) -> Database:
+        """`url`: `postgresql://…`, or None for SQLite at `{state_dir}/aimux.db`. Migrates an older schema.
+
+        Raises StorageError where the database is damaged, unwritable, newer than this program or can't be reached.
+        """
+        database = cls(_engine(url, state_dir))
+        try:
+            database._exists = await database._engine.look()
+        except BaseException:
+            await database._engine.close()
+            raise
+        database._tasks = [
+            asyncio.create_task(database._engine.watch(database._heard)),
+            asyncio.create_task(database._look_again(full_look)),
+        ]
+        return database
+
+    @property
+    def name(self) -> str:
+        """Where the database is, fit to be shown: a path, or an address without the password."""
+        return self._engine.name
+
+    def touched(self, topic: str) -> bool:
+        """Whether anything of the topic was ever written, as of the start: False spares reading it."""
+        return self._engine.touched(topic)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose statements see one and the same state. Raises StorageError."""
+        async with self._connected(write=False) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end, rolled back by an exception. Raises StorageError, Conflict.
+
+        After the commit, the subscribers of the topics are called, here before this returns and on every other node.
+        """
+        async with self._connected(write=True) as connection:
+            yield connection
+            await self._engine.announce(connection, topics)
+        self._heard(topics)
+
+    def subscribe(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called on this loop after each change of the topic, and now and then without one.
+
+        It gets no data: whoever is called reads what it needs. Returns what ends the subscription.
+        """
+        self._subscribers.setdefault(topic, []).append(callback)
+        return lambda: self._subscribers[topic].remove(callback)
+
+    async def close(self) -> None:
+        """Stop listening and close every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._engine.close()
+
+    @asynccontextmanager
+    async def _connected(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
+        engine = await self._ready()
+        from sqlalchemy.exc import SQLAlchemyError  # loaded by now
+
+        try:
+            async with engine.execution_options(aimux_write=write).connect() as connection, connection.begin():
+                yield connection
+        except (SQLAlchemyError, ConnectionError) as error:
+            raise self._engine.explain(error) from None
+
+    async def _ready(self) -> AsyncEngine:
+        async with self._making:
+            if self._made is None:
+                self._made = await self._engine.engine()
+                self._exists = True
+        return self._made
+
+    def _heard(self, topics: Collection[str] | None) -> None:
+        self._exists = True
+        for topic in list(self._subscribers) if topics is None else topics:
+            for callback in list(self._subscribers.get(topic, ())):
+                try:
+                    callback()
+                except Exception:  # the others have to hear of it too
+                    log.exception("a subscriber of %r failed", topic)
+
+    async def _look_again(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            if self._exists:
+                self._heard(None)
+
+
+def _engine(url: str | None, state_dir: Path) -> Engine:
+    if url is None:
+        return SQLite(Path(state_dir) / "aimux.db")
+    if url.startswith(("postgresql://", "postgres://")):
+        from aimux.storage.postgresql import PostgreSQL  # asyncpg: not for those who use SQLite
+
+        return PostgreSQL(url)
+    raise StorageError("the database's URL is of no known kind", remedy="write postgresql://user@host/name")

@@ -1,0 +1,18 @@
+"""Every table, one module a room.
+
+Conventions, the same for all:
+- **Times** are whole milliseconds since 1970 in UTC (`columns.moment`, `columns.now`). Durations are milliseconds too.
+- **Money** is whole micro-dollars (1 USD = 1,000,000), in a BigInteger.
+- **Secrets** are SHA-256 digests (LargeBinary, 32 bytes) or encrypted (LargeBinary); never text.
+- **Lists and free mappings** are JSON columns, never null: an empty list says "none".
+- Constraints have names (below), so that a later migration can speak of them.
+
+A table that is added here is added to the migration in the same commit (migrations/versions/0001_first.py creates what
+this metadata holds until the first release with a database; from then on a change is a revision of its own), and is
+exported, imported and copied between the engines by itself.
+"""
+
+from aimux.storage.schema import audit, base, nodes, people
+from aimux.storage.schema.base import METADATA
+
+__all__ = ["METADATA", "audit", "base", "nodes", "people"]

@@ -1,0 +1,31 @@
+"""The metadata that all tables share, and the tables that storage itself needs."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+changes = Table(
+    "changes",
+    METADATA,
+    Column("topic", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    comment="How often each topic was written to. A topic without a row was never touched.",
+)
+
+meta = Table(
+    "meta",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Single facts about the installation, by name.",
+)

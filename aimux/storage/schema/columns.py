@@ -1,0 +1,21 @@
+"""Kinds of columns, so that a time is the same thing in every table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Integer
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+"""A number that the database gives: `Column("id", Id, primary_key=True)`. SQLite counts up an INTEGER alone."""
+
+
+def moment(name: str, **options: Any) -> Column[int]:
+    """A time: whole milliseconds since 1970 in UTC. Not null unless said otherwise."""
+    return Column(name, BigInteger, **{"nullable": False, **options})
+
+
+def now() -> int:
+    """The present as a `moment`."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,176 @@
+"""A real PostgreSQL server for the tests, started by the first that asks for it and ended after the last.
+
+Debian's package `postgresql` brings it (or anything that has `initdb` and `postgres` on PATH). Fixtures:
+`postgresql_url`: a new, empty database of its own. `database_url`: the same test on both engines, None for SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MISSING = "no PostgreSQL server is installed (Debian: apt-get install postgresql)"
+
+
+class Server:
+    """A cluster of its own in a temporary folder, on a Unix socket; nothing of it is synced to the disk."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.folder = folder
+        self._programs = programs
+        self._user: str | None = None
+        if os.geteuid() == 0:  # which PostgreSQL refuses
+            self._user = next(name for name in ("postgres", "nobody") if _exists(name))
+            shutil.chown(folder, self._user)
+        self._names = (f"test{number}" for number in itertools.count(1))
+        self._process: subprocess.Popen[bytes] | None = None
+        options = ["--auth=trust", "--username=aimux", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        self._run("initdb", *options, "--pgdata", str(folder / "data"))
+
+    def start(self) -> None:
+        """Start, or start again."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "32MB",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.folder / "data", *options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                user=self._user,
+                start_new_session=True,  # Ctrl-C is for the tests
+            )
+        deadline = time.monotonic() + 30
+        while not self._ready():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, "PostgreSQL does not come up"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it; open connections are cut."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGQUIT)
+                self._process.wait(20)
+            self._process = None
+
+    def url(self, database: str) -> str:
+        """A database's URL, whether or not it is there."""
+        return f"postgresql://aimux@/{database}?host={self.folder}"
+
+    def create(self, template: str = "template0") -> str:
+        """Make a database and give its name."""
+        name = next(self._names)
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """One statement as the superuser."""
+        import asyncpg
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.url(database))
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        with asyncio.Runner() as runner:
+            runner.run(run())
+
+    def _ready(self) -> bool:
+        try:
+            lines = (self.folder / "data" / "postmaster.pid").read_text().split()
+        except FileNotFoundError:
+            return False
+        return lines[-1] == "ready"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            cwd=self.folder,
+            user=self._user,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def programs() -> Path | None:
+    """The folder of the newest server's programs."""
+    if debian := sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])):
+        return debian[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """The server."""
+    found = programs()
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="aimux-pg-"))  # short: a socket's path has 107 characters at most
+    try:
+        server = Server(found, folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Server) -> Iterator[str]:
+    """A new, empty database."""
+    name = postgresql.create()
+    yield postgresql.url(name)
+    postgresql.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """What `Database.open` takes, for each engine."""
+    if request.param == "sqlite":
+        return None
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
