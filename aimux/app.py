@@ -19,10 +19,12 @@ from aimux.control import KEY_FILE, Admin, Key, ensure_key
 from aimux.control.api import Desk
 from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
-from aimux.gateway import Authentication, Gateway, Journal, ModelRoutes, MountTable, Route, Setup
+from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.sight import sight
 from aimux.logs import Logs
+from aimux.metering.journal import Journal
 from aimux.metering.metrics import Metrics, RefreshOutcome
+from aimux.metering.record import RecordSinks
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
 from aimux.systemd import Notifier, listen_sockets
@@ -95,11 +97,12 @@ class App:
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
-            journal = Journal()
+            journal = self.journal = Journal()
             desk = Desk(self.pools, self._vault, self._http, pool, journal)
             self.admin = Admin(desk, self._admin_key(config))
             stack.push_async_callback(self.admin.close)
-            self.gateway = Gateway(setup, pool, self.metrics, self._logs.access, journal, self._control)
+            self.records = RecordSinks(self.metrics.record, self._logs.access.record, journal.record)
+            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._control)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None
             self._logs.access.soon = asyncio.get_running_loop().call_soon

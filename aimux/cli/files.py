@@ -16,7 +16,7 @@ from aimux.cli.calls import ApiRefused
 from aimux.config import provider_instances
 from aimux.control.api import Api, Desk
 from aimux.control.api.problems import Problem, Refused
-from aimux.gateway import Journal
+from aimux.metering.journal import Journal
 from aimux.relay.pool import Pool
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 from aimux.gateway.auth import Authentication
 from aimux.gateway.call import Route
 from aimux.gateway.gateway import Gateway, Setup
-from aimux.gateway.journal import Journal
 from aimux.gateway.models import ModelRoutes
 from aimux.gateway.mounts import MountTable
 
-__all__ = ["Authentication", "Gateway", "Journal", "ModelRoutes", "MountTable", "Route", "Setup"]
+__all__ = ["Authentication", "Gateway", "ModelRoutes", "MountTable", "Route", "Setup"]

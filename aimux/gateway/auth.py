@@ -40,6 +40,11 @@ class Caller(NamedTuple):
     def name(self) -> str:
         return self.user.name if self.user else ""
 
+    @property
+    def token_id(self) -> str:
+        """Names the token for the ledger: the start of its hash. "" for an anonymous caller."""
+        return self.user.sha256.hex()[:8] if self.user else ""
+
 
 def presented_tokens(headers: Headers) -> list[str]:
     """The bearer token and the `x-api-key`, each once; both vendors' SDKs may send the two."""

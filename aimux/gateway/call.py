@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimux.gateway.headers import NEVER_TO_CLIENT
-from aimux.gateway.journal import Note
+from aimux.metering.record import NOBODY, Step
 from aimux.plugin.provider import Provider
 from aimux.plugin.types import RELAY, Verdict
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
     from aimux.http.request import RequestHead as ReceivedHead
     from aimux.http.turn import Turn
-    from aimux.metering.record import RequestRecord
+    from aimux.metering.record import RequestRecord, Sender
     from aimux.plugin.types import Body, Credential, RequestHead
     from aimux.relay.exchange import Exchange
     from aimux.relay.pool import Origin
@@ -65,6 +65,8 @@ class Admitted:
     """As providers see it."""
     received: ReceivedHead
     """The same, with its lines."""
+    sender: Sender = NOBODY
+    """What the head says, for the record."""
     sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
 
@@ -78,7 +80,6 @@ class Call:
     record: RequestRecord
     targets: Sequence[Target]
     selection: Selection
-    notes: list[Note] = field(default_factory=list)
     upgrade: Handshake | None = None
     turn: Turn[Any] | None = None
     """What drives it; None: a task."""
@@ -90,7 +91,7 @@ class Call:
     def note(self, account: str, status: int, action: str, reason: str) -> None:
         """Remember a step for `aimux why`."""
         record = self.record
-        self.notes.append(Note(record.provider, account, status, action, reason, time.time() - record.time))
+        record.steps.append(Step(record.provider, account, status, action, reason, time.time() - record.time))
 
 
 @dataclass(slots=True)

@@ -15,19 +15,22 @@ LONGEST = 128
 _NO_CONVERSATION = frozenset({"system", "developer"})
 
 
-def conversation_of(provider: Provider, head: RequestHead, body: Body, user: str) -> str | None:
-    """A key that is the same for all requests of one user's conversation; None where nothing tells.
+def conversation_of(provider: Provider, head: RequestHead, body: Body) -> str | None:
+    """A key that is the same for all requests of a user's conversation; None where nothing tells.
 
     What the client names, else a hash of the conversation's first message. The system prompt alone never counts: a
     whole team may share it.
     """
+    if key := named_conversation(provider, head, body):
+        return key
+    first = _first_message(body)
+    return None if first is None else _hashed(json.dumps(first, sort_keys=True))
+
+
+def named_conversation(provider: Provider, head: RequestHead, body: Body) -> str | None:
+    """What the client itself calls it. With an empty body: as far as its headers do."""
     key = provider.conversation_key(head, body)
-    if key is None:
-        first = _first_message(body)
-        if first is None:
-            return None
-        key = _hashed(json.dumps(first, sort_keys=True))
-    return f"{user}\0{key if len(key) <= LONGEST else _hashed(key)}"
+    return key if key is None or (len(key) <= LONGEST and key.isprintable()) else _hashed(key)
 
 
 def _hashed(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import re
 import time
 from dataclasses import dataclass, field
@@ -18,12 +17,12 @@ from aimux.front.server import FrontServer
 from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
 from aimux.gateway.call import Admitted, Attempt, Call, Route
-from aimux.gateway.conversations import conversation_of
+from aimux.gateway.conversations import conversation_of, named_conversation
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.websockets import WebSockets, handshake
-from aimux.metering.record import TOLD, RequestRecord
+from aimux.metering.record import TOLD, RequestRecord, Sender, new_id
 from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body, RequestHead
@@ -32,11 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from aimux.gateway.auth import Authentication, Caller
-    from aimux.gateway.journal import Journal, Note
     from aimux.gateway.models import ModelRoutes
-    from aimux.gateway.mounts import MountTable
-    from aimux.logs import AccessLog
+    from aimux.gateway.mounts import Mount, MountTable
     from aimux.metering.metrics import Metrics
+    from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
     from aimux.relay.pool import Pool
@@ -48,6 +46,7 @@ ARRIVAL_SECONDS = 0.3
 
 NO_BODY = Body(b"")
 
+MAX_WORD = 64
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -70,8 +69,8 @@ class Gateway:
     setup: Setup
     pool: Pool
     metrics: Metrics
-    access_log: AccessLog
-    journal: Journal
+    finished: RecordSink
+    """Takes the record of each request below a mount that is over, whatever came of it."""
     control: Callable[[Request], Awaitable[Answer | None]]
     draining: bool = False
     server: FrontServer = field(init=False)
@@ -89,11 +88,12 @@ class Gateway:
         setup = self.setup
         target = request.head.target
         path = target.partition("?")[0][:TOLD]
-        record = RequestRecord(_request_id(request), time.time(), request.head.method, path)
+        now = time.time()
+        own = new_id(now)
+        record = RequestRecord(own, now, request.head.method, path, _request_id(request, own))
         started = time.perf_counter()
         provider: Provider | None = None
         answer: Answer | Sent
-        notes: list[Note] = []
         self._open += 1
         try:
             found = setup.mounts.find(target)
@@ -106,8 +106,8 @@ class Gateway:
                 provider = route.provider
                 admitted: Admitted | None = request.head.context
                 if admitted is None or admitted.setup is not setup:
-                    admitted = request.head.context = _admit(request, setup, route, below)
-                answer = await self._serve(request, setup, admitted, record, notes, started)
+                    admitted = request.head.context = _admit(request, setup, route, mount, below)
+                answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:
             error.request_id = record.request_id
             record.error = record.error or error.kind.name.lower()
@@ -136,9 +136,7 @@ class Gateway:
                     assert isinstance(answer, Answer)
                     record.status = answer.status
                     record.ttfb = record.duration
-                self.metrics.record(record)
-                self.access_log.record(record)
-                self.journal.add(record, tuple(notes))
+                self.finished(record)
         return answer
 
     def _why_cancelled(self, request: Request) -> str:
@@ -172,12 +170,11 @@ class Gateway:
         setup: Setup,
         admitted: Admitted,
         record: RequestRecord,
-        notes: list[Note],
         started: float,
     ) -> Answer | Sent:
         route, caller, head = admitted.route, admitted.caller, admitted.head
         provider, headers = route.provider, head.headers
-        record.user = caller.name
+        record.user, record.sender = caller.name, admitted.sender
         upgrade = handshake(request, provider, head, draining=self.draining) if "upgrade" in headers else None
         raw = request.whole(setup.max_body_size) if upgrade is None else b""
         if raw is None:
@@ -189,13 +186,15 @@ class Gateway:
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
+        conversation = conversation_of(provider, head, body) if choice else None
+        record.conversation = conversation or admitted.sender.conversation
         selection = Selection(
             record.model,
-            conversation_of(provider, head, body, caller.name) if choice else None,
+            f"{caller.name}\0{conversation}" if conversation else None,
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
-        call = Call(admitted, body, record, targets, selection, notes, upgrade, request.turn)
+        call = Call(admitted, body, record, targets, selection, upgrade, request.turn)
         attempt = await Attempts(call, self.pool, setup.request_timeout).run()
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = NO_BODY
@@ -288,19 +287,37 @@ async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names
     return provider.list_models(head, payload, names)
 
 
-def _admit(request: Request, setup: Setup, route: Route, target: str) -> Admitted:
+def _admit(request: Request, setup: Setup, route: Route, mount: Mount, target: str) -> Admitted:
     """`target` is below the mount. Raises GatewayError for who may not call."""
     received, peer = request.head, request.connection.peer
     caller = setup.authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
-    return Admitted(setup, route, caller, RequestHead(received.method, target, received.headers), received)
+    head = RequestHead(received.method, target, received.headers)
+    return Admitted(setup, route, caller, head, received, _sender(mount, route.provider, caller, head))
 
 
-def _request_id(request: Request) -> str:
+def _request_id(request: Request, own: str) -> str:
     given = request.head.headers.get("x-request-id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    # It names a request and protects nothing: os.urandom would be a system call more.
-    return f"req_{random.getrandbits(96):024x}"
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else own
+
+
+def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead) -> Sender:
+    user, headers = caller.user, head.headers
+    hints = provider.hints(head)
+    return Sender(
+        mount.prefix,
+        caller.token_id,
+        tuple(user.groups) if user else (),
+        _word(headers.get("user-agent", "").partition(" ")[0]),
+        named_conversation(provider, head, NO_BODY) or "",
+        _word(hints.request_class),
+        _word(hints.agent),
+        _word(hints.parent_agent),
+    )
+
+
+def _word(text: str) -> str:
+    """Foreign text for a column of the ledger."""
+    return text[:MAX_WORD] if text.isprintable() else ""
 
 
 def _pinned(headers: Headers, caller: Caller) -> str:

@@ -17,7 +17,18 @@ from multidict import CIMultiDict
 
 from aimux.plugin.errors import CredentialError, GatewayError, LoginError, RefreshRejected
 from aimux.plugin.settings import ProviderSettings
-from aimux.plugin.types import RELAY, Action, Body, Credential, LimitWindow, RequestHead, Upstream, Verdict
+from aimux.plugin.types import (
+    NO_HINTS,
+    RELAY,
+    Action,
+    Body,
+    Credential,
+    Hints,
+    LimitWindow,
+    RequestHead,
+    Upstream,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,6 +167,10 @@ class Provider:
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         """What names the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
         return None
+
+    def hints(self, request: RequestHead) -> Hints:
+        """What the client's headers say about the request, for the ledger. Once for all requests with the same head."""
+        return NO_HINTS
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         """The cheapest real call that shows whether the account serves, as a client would send it, and its body.

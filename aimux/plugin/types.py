@@ -86,6 +86,19 @@ class Upstream(NamedTuple):
         return f"Upstream(base_url={self.base_url!r}, target={self.target!r})"
 
 
+class Hints(NamedTuple):
+    """What a client says about a request beside the request itself; "" where it says nothing."""
+
+    request_class: str = ""
+    """What it is for, in the client's own words: `main`, `subagent`, `compaction`, …"""
+    agent: str = ""
+    """The agent that asks, where a client runs several, and the one that started it."""
+    parent_agent: str = ""
+
+
+NO_HINTS = Hints()
+
+
 class Action(StrEnum):
     """What an upstream's answer means for the request and the account."""
 

@@ -13,6 +13,7 @@ from aimux.plugin import (
     ErrorAnswer,
     ErrorKind,
     GatewayError,
+    Hints,
     LimitWindow,
     LoginError,
     Meter,
@@ -158,6 +159,15 @@ class Claude(Provider):
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return anthropic.conversation_key(request, body)
+
+    def hints(self, request: RequestHead) -> Hints:
+        # With CLAUDE_CODE_GATEWAY_HINT_HEADERS=1 the class, the agents' ids always.
+        headers = request.headers
+        return Hints(
+            headers.get("x-claude-code-request-class", ""),
+            headers.get("x-claude-code-agent-id", ""),
+            headers.get("x-claude-code-parent-agent-id", ""),
+        )
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         return RequestHead("GET", "/v1/models?limit=1", CIMultiDict({"anthropic-version": "2023-06-01"})), b""

@@ -17,7 +17,7 @@ from .world import World
 OF_REQUESTS = re.compile(r"aimux\.(gateway|relay)\.|uvloop\.|ssl\.SSLObject$|_asyncio\.Task$")
 """Objects that a request, a connection or a task leaves behind if it leaves anything."""
 KEPT = re.compile(
-    r"aimux\.gateway\.(headers\._Passes|models\.Target|journal\.Note)$|aimux\.relay\.pool\.Origin$"
+    r"aimux\.gateway\.(headers\._Passes|models\.Target)$|aimux\.relay\.pool\.Origin$"
     r"|aimux\.gateway\.(auth\.(Authentication|FailureLimit)|call\.Route|models\.ModelRoutes|mounts\.Mount(Table)?)$"
 )
 """Those that caches of a fixed size and the present configuration hold."""

@@ -51,8 +51,8 @@ def forget() -> None:
     functools.lru_cache = small  # type: ignore[assignment]
     # Only now: whoever is imported before the clock can be moved may hold on to the one that can't.
     from aimux.accounts import pool
-    from aimux.gateway import journal
     from aimux.http import head
+    from aimux.metering import journal
 
     head._REMEMBERED = KEPT
     journal.Journal.__init__.__defaults__ = (KEPT,)

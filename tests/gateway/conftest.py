@@ -20,6 +20,7 @@ from aimux.plugin import (
     Action,
     ErrorAnswer,
     GatewayError,
+    Hints,
     JSONMeter,
     LimitWindow,
     MessageMeter,
@@ -30,7 +31,7 @@ from aimux.plugin import (
     Verdict,
 )
 from aimux.plugin.loader import Plugin, Plugins
-from aimux.plugin.types import RELAY
+from aimux.plugin.types import RELAY, Body
 from tests.inprocess import serving
 
 TOKEN = "test-token-0123456789abcdef"
@@ -85,6 +86,12 @@ class Plain(Provider):
 
     def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
         return None if "x-unmetered" in request.headers else MessageMeter(TurnMeter)
+
+    def hints(self, request: RequestHead) -> Hints:
+        return Hints(request.headers.get("x-class", ""))
+
+    def conversation_key(self, request: RequestHead, body: Body) -> str | None:
+        return request.headers.get("x-conversation")
 
     def opening(self, payload: bytes) -> Verdict | None:
         if b"\n\n" not in payload:

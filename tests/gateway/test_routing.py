@@ -42,12 +42,49 @@ async def test_how_a_request_was_routed_is_remembered(start: Start, upstream: Up
     script(upstream, {"default": error(503), "two": error(503)})
     aimux = await start(accounts=("default", "two"))
     await aimux.send(request(headers="X-Request-Id: why-1\r\n"))
-    entry = aimux.app.gateway.journal.get("why-1")
-    assert entry is not None
-    record, notes = entry
+    record = aimux.app.journal.get("why-1")
+    assert record is not None
     assert record.status == 503
-    assert [(note.status, note.action) for note in notes] == [(503, "back_off")] * 2
-    assert {note.account for note in notes} == {"default", "two"}
+    assert [(step.status, step.action) for step in record.steps] == [(503, "back_off")] * 2
+    assert {step.account for step in record.steps} == {"default", "two"}
+
+
+async def test_the_record_says_who_sent_it(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": OK})
+    aimux = await start(users=[{"name": "ann", "token": TOKEN, "groups": ["b"]}])
+    about = "User-Agent: claude-cli/2.1 (external)\r\nX-Class: subagent\r\nX-Conversation: talk\r\nX-Request-Id: it\r\n"
+    await aimux.send(request(headers=about))
+    await aimux.send(request(headers="X-Request-Id: other\r\n"))
+    record, other = aimux.app.journal.get("it"), aimux.app.journal.get("other")
+    assert record is not None
+    assert other is not None
+    sender = record.sender
+    assert (sender.mount, sender.groups, sender.client, sender.request_class) == (
+        "/plain",
+        ("b",),
+        "claude-cli/2.1",
+        "subagent",
+    )
+    assert record.conversation == "talk"
+    assert sender.token
+    assert sender.token not in TOKEN
+    assert (other.sender.client, other.sender.request_class, other.conversation) == ("", "", "")
+    assert record.id < other.id
+
+
+async def test_two_users_with_the_same_conversation_share_no_account(start: Start, upstream: Upstream) -> None:
+    """A user who names another one's conversation must not move it."""
+    asked = script(upstream, {"default": OK, "two": OK})
+    other = "bob-token-0123456789"
+    users = [{"name": "ann", "token": TOKEN}, {"name": "bob", "token": other}]
+    aimux = await start(accounts=("default", "two"), users=users)
+    talk = "X-Conversation: talk\r\n"
+    await aimux.send(request(headers=talk))
+    await aimux.send(request(headers=talk, token=other))
+    for _ in range(3):
+        await aimux.send(request(headers=talk))
+    assert asked[0] != asked[1]
+    assert set(asked[2:]) == {asked[0]}
 
 
 async def test_a_user_bound_to_a_group_gets_its_accounts_only(start: Start, upstream: Upstream) -> None:

@@ -35,7 +35,7 @@ def make(**changes: Any) -> RequestRecord:
         "model": "claude-sonnet",
         "attempts": 1,
     }
-    return RequestRecord(**fields | changes)
+    return RequestRecord("own", **fields | changes)
 
 
 def written(record: RequestRecord, *, as_json: bool) -> str:

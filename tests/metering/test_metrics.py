@@ -34,7 +34,14 @@ class FakeAccount:
 
 
 def record(**changes: Any) -> RequestRecord:
-    fields: dict[str, Any] = {"request_id": "r", "time": 0.0, "method": "POST", "path": "/", "provider": "claude"}
+    fields: dict[str, Any] = {
+        "id": "own",
+        "request_id": "r",
+        "time": 0.0,
+        "method": "POST",
+        "path": "/",
+        "provider": "claude",
+    }
     return RequestRecord(**fields | {"status": 200, "user": "alice", "account": "default"} | changes)
 
 

@@ -179,9 +179,9 @@ class Storm:
         assert whole, body
 
     def why(self, request_id: str) -> str:
-        found = self.app.gateway.journal.get(request_id)
+        found = self.app.journal.get(request_id)
         states = [(name, account.state(time.time())) for name, account in self.pool.accounts.items()]
-        return "\n".join(map(str, [*(found[1] if found else ()), *states]))
+        return "\n".join(map(str, [*(found.steps if found else ()), *states]))
 
 
 async def storm(folder: Path, rng: random.Random) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aimux.accounts import Account, AccountPool, Vault
-    from aimux.gateway import Journal
+    from aimux.metering.journal import Journal
     from aimux.plugin import Credential, Http
     from aimux.relay.pool import Pool
 

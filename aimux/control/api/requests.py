@@ -6,7 +6,7 @@ from aimux.control.api.desk import Desk, moment
 from aimux.control.api.models import Request, RequestId, Step, Tokens
 from aimux.control.api.operations import Table
 from aimux.control.api.problems import Refused
-from aimux.gateway.journal import KEPT
+from aimux.metering.journal import KEPT
 
 operation = Table()
 
@@ -14,10 +14,9 @@ operation = Table()
 @operation("GET", "/requests/{id}", "Explain how a request was routed")
 async def explain_request(desk: Desk, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
     """By the `x-request-id` of its answer. The last 10,000 are known."""
-    found = desk.journal.get(id)
-    if found is None:
+    record = desk.journal.get(id)
+    if record is None:
         raise Refused(404, "not-found", f"Request {id!r} is not among the last {KEPT:,} that were served to their end.")
-    record, notes = found
     when, usage = moment(record.time), record.usage
     assert when is not None  # it is a clock's
     return Request(
@@ -46,13 +45,13 @@ async def explain_request(desk: Desk, id: RequestId) -> Request:  # noqa: A002 -
         ),
         steps=[
             Step(
-                provider=note.provider,
-                account=note.account,
-                status=note.status or None,
-                action=note.action,
-                reason=note.reason,
-                seconds=round(note.seconds, 6),
+                provider=step.provider,
+                account=step.account,
+                status=step.status or None,
+                action=step.action,
+                reason=step.reason,
+                seconds=round(step.seconds, 6),
             )
-            for note in notes
+            for step in record.steps
         ],
     )

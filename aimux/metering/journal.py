@@ -1,9 +1,9 @@
-"""How the last requests were routed, for `aimux why` and `/api/v1/requests/{id}`."""
+"""The last requests in memory, with the way that each was routed: for `aimux why` and `/api/v1/requests/{id}`."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
@@ -11,33 +11,22 @@ if TYPE_CHECKING:
 KEPT = 10_000
 
 
-class Note(NamedTuple):
-    """One step: an account was asked, or could not be. `status` 0: no answer. `seconds`: since the request."""
-
-    provider: str
-    account: str
-    status: int
-    action: str
-    reason: str
-    seconds: float
-
-
 class Journal:
     """The last `kept` requests by id, oldest forgotten first; 0.5 µs and about 600 bytes each."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._entries: OrderedDict[str, tuple[RequestRecord, tuple[Note, ...]]] = OrderedDict()
+        self._entries: OrderedDict[str, RequestRecord] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, record: RequestRecord, notes: tuple[Note, ...]) -> None:
+    def record(self, record: RequestRecord) -> None:
         """Keep a request that is over. One with the same id (a client may choose it) is replaced."""
         self._entries.pop(record.request_id, None)
-        self._entries[record.request_id] = (record, notes)
+        self._entries[record.request_id] = record
         if len(self._entries) > self._kept:
             self._entries.popitem(last=False)
 
-    def get(self, request_id: str) -> tuple[RequestRecord, tuple[Note, ...]] | None:
+    def get(self, request_id: str) -> RequestRecord | None:
         return self._entries.get(request_id)
