@@ -27,6 +27,7 @@ from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
+from aimux.storage import Database
 from aimux.systemd import Notifier, listen_sockets
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux")
 
-AFTER_RESTART = ("listen", "state_dir", "refresh_check_interval", "refresh_before_expiry")
+AFTER_RESTART = ("listen", "state_dir", "database", "refresh_check_interval", "refresh_before_expiry")
 """Settings that a reload leaves as they were."""
 OUTCOMES: dict[str, RefreshOutcome] = {"renewed": "ok", "rejected": "rejected", "unavailable": "failed"}
 
@@ -57,6 +58,7 @@ class App:
         """Where it listens: URLs, or `unix:/path`."""
         self.pools: dict[str, AccountPool] = {}
         self.config: Config
+        self.database: Database
         self.gateway: Gateway
         self.admin: Admin
         self.made_key: str | None = None
@@ -72,7 +74,8 @@ class App:
     # --- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Build everything and listen. Raises ConfigError, TLSError, VaultError, ListenError; then nothing is left."""
+        """Build everything and listen. Raises ConfigError, StorageError, TLSError, VaultError or ListenError; then
+        nothing is left."""
         self.config = config = self._load()
         self._adopt_logging(config)
         _warn_of_owner(config.state_dir)
@@ -81,6 +84,8 @@ class App:
                 "plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error
             )
         async with contextlib.AsyncExitStack() as stack:
+            self.database = await Database.open(config.database.address, config.state_dir)
+            stack.push_async_callback(self.database.close)
             self._vault = FileVault(config.state_dir)
             self._state = StateFile(config.state_dir / "accounts.json")
             self._http = ControlHttp()

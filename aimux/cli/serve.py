@@ -28,6 +28,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
     from aimux.cli.options import config_path
     from aimux.config import ConfigError, load_config
     from aimux.front.listening import ListenError
+    from aimux.storage import StorageError
 
     try:
         if or_demo and _nothing_yet(config):
@@ -42,7 +43,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
         )
     except ConfigError as error:
         raise ConfigRefused(error) from None
-    except (ListenError, OSError, TLSError, VaultError) as error:
+    except (ListenError, OSError, StorageError, TLSError, VaultError) as error:
         raise click.ClickException(str(error)) from None
 
 

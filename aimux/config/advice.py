@@ -18,6 +18,7 @@ def advice(config: Config) -> Iterator[Advice]:
     yield from _who_may_call(config)
     yield from _encryption(config)
     yield from _groups(config)
+    yield from _database(config)
 
 
 def _who_may_call(config: Config) -> Iterator[Advice]:
@@ -56,3 +57,9 @@ def _groups(config: Config) -> Iterator[Advice]:
             if group not in grouped:
                 remedy = "name it in providers.NAME.accounts.ACCOUNT.groups"
                 yield ("users", index, "groups"), f"no account is in the group {group!r}", remedy
+
+
+def _database(config: Config) -> Iterator[Advice]:
+    if config.database.keys and config.database.url is None:
+        message = "has no effect: without database.url, credentials are files that only aimux can read"
+        yield ("database", "encryption_key"), message, "remove it, or set database.url"

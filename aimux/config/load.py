@@ -157,7 +157,7 @@ class _Load:
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
                 if isinstance(item, dict | list):
                     yield from secrets(item)
-                elif key in {"token", "api_key"}:
+                elif key in {"token", "api_key", "url", "encryption_key", "old_encryption_keys"}:
                     yield item
 
         return any(isinstance(item, str) and "${" not in item for item in secrets(self._document.data))

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from aimux.config.database import Database
 from aimux.config.problems import Problem, wrong
 from aimux.config.providers import ProviderEntries
 from aimux.config.routes import Instance, Pattern, Prefix, Targets
@@ -128,6 +129,9 @@ class Config(Section):
         default=Path("~/.aimux"),
         validate_default=True,
         description="The folder of credentials and other state; made with mode 0700.",
+    )
+    database: Database = Field(
+        default=Database(), description="Where users, tokens, limits and the ledger are kept, and how it is protected."
     )
     providers: ProviderEntries | None = Field(
         default=None,

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aimux.config import Config, ConfigError, check_form, json_schema, load_config
+from aimux.config.database import Database
 from aimux.config.environment import variable
 from aimux.config.models import TLS, Admin, User
 from aimux.config.routes import ModelTarget
@@ -64,6 +65,7 @@ def all_fields() -> dict[str, FieldInfo]:
         (User, "users[]."),
         (TLS, "tls."),
         (Admin, "admin."),
+        (Database, "database."),
         (ModelTarget, "models.PATTERN[]."),
         (ProviderSettings, "providers.NAME."),
         (AccountSettings, "providers.NAME.accounts.ACCOUNT."),
@@ -90,7 +92,7 @@ def test_a_field_is_documented_truly(path: str) -> None:
         own = own.replace(".PATTERN", "")
         assert section.variable == variable(tuple(own.split(".")))
     else:
-        assert path in {"tls", "admin"}, "these two have no value of their own, only the fields in them"
+        assert path in {"tls", "admin", "database"}, "these have no value of their own, only the fields in them"
 
     default = field.get_default(call_default_factory=True)
     if field.is_required() or default in NOTHING or isinstance(default, BaseModel) or path.endswith("base_url"):

@@ -1,0 +1,97 @@
+"""The section `database`: where the rows lie, and the keys that encrypt credentials there."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema, field_validator, model_validator
+
+from aimux.config.problems import MASK, wrong
+from aimux.config.sections import Section
+
+KEY_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """A key of AES-256: 32 bytes."""
+
+    value: bytes = field(repr=False)
+
+
+def _key(value: Any) -> EncryptionKey:
+    if isinstance(value, EncryptionKey):
+        return value
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        if re.fullmatch(r"[0-9a-fA-F]{64}", text):
+            return EncryptionKey(bytes.fromhex(text))
+        raw = base64.b64decode(text.translate(str.maketrans("-_", "+/")), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != KEY_SIZE:
+        raise wrong("is not a key of 32 bytes, in base64 or hex", "make one: openssl rand -base64 32")
+    return EncryptionKey(raw)
+
+
+_Key = Annotated[
+    EncryptionKey,
+    PlainValidator(_key),
+    WithJsonSchema({"type": "string", "minLength": 43, "maxLength": 64, "writeOnly": True}),
+    PlainSerializer(lambda _: MASK, return_type=str),
+]
+
+
+class Database(Section):
+    """Which database keeps what is not a file."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="A PostgreSQL database that several nodes share: `postgresql://user:password@host/name`. Without "
+        "it, SQLite in `state_dir`.",
+    )
+    encryption_key: _Key | None = Field(
+        default=None,
+        description="Encrypts the accounts' credentials in PostgreSQL: 32 bytes in base64 or hex, the same on every "
+        "node. `${file:/path}` and `${cred:NAME}` keep it out of the configuration.",
+    )
+    old_encryption_keys: tuple[_Key, ...] = Field(
+        default=(),
+        description="Keys that were used before: they still decrypt, and whatever is written is encrypted with the "
+        "new one.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            try:
+                parts = urlsplit(url.get_secret_value())
+            except ValueError:
+                raise wrong("can't be read", "write postgresql://user:password@host/name") from None
+            if parts.scheme not in {"postgresql", "postgres"}:
+                raise wrong("is not a PostgreSQL URL", "write postgresql://user:password@host/name")
+        return url
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if self.url is not None and self.encryption_key is None:
+            message = "is missing beside url, where it encrypts the accounts' credentials"
+            raise wrong(message, "make one: openssl rand -base64 32", at="encryption_key")
+        return self
+
+    @property
+    def address(self) -> str | None:
+        """The URL itself, with its password; None for SQLite."""
+        return self.url.get_secret_value() if self.url else None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The key that encrypts, then those that only decrypt."""
+        keys = (self.encryption_key, *self.old_encryption_keys)
+        return tuple(key.value for key in keys if key is not None)
