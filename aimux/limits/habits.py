@@ -1,0 +1,82 @@
+"""What requests usually turn out to take: learned from those that were settled with what an upstream told."""
+
+from __future__ import annotations
+
+MAX_HABITS = 20_000
+FIRST_TOKENS_PER_BYTE = 0.25
+"""About four characters a token, until the model's own figure is known."""
+MOST_TOKENS_PER_BYTE = 1.0
+FIRST_ANSWER = 500.0
+"""Tokens of an answer of a model that nobody has asked before."""
+FIRST_COST = 5.0
+"""Micro-dollars a token: 5 $ a million, never nothing."""
+SHARE = 0.1
+"""Of the newest request in an average; the first ten count alike."""
+
+
+class Habit:
+    """Averages over a user's requests to a model: what comes in for what is sent, what goes out, what a token costs.
+
+    What comes in is a line through what was seen, and not a ratio: a turn of a WebSocket sends two kilobytes and takes
+    up the whole conversation before it.
+    """
+
+    __slots__ = ("_both", "_seen", "_size", "_square", "_tokens", "answer", "base", "cost", "per_byte")
+
+    def __init__(self, like: Habit | None = None) -> None:
+        """`like`: what to assume until something is known."""
+        self._seen = 0
+        self._size = self._tokens = self._square = self._both = 0.0
+        self.base: float = like.base if like else 0.0
+        self.per_byte: float = like.per_byte if like else FIRST_TOKENS_PER_BYTE
+        self.answer: float = like.answer if like else FIRST_ANSWER
+        self.cost: float = like.cost if like else FIRST_COST
+
+    def expect(self, size: int) -> tuple[int, int]:
+        """Tokens and cost of a request with `size` bytes of text."""
+        tokens = self.base + size * self.per_byte + self.answer
+        return int(tokens), int(tokens * self.cost)
+
+    def learn(self, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
+        """Take in one request's real usage."""
+        self._seen += 1
+        share = max(SHARE, 1 / self._seen)
+        self.answer += share * (tokens_out - self.answer)
+        if cost and (tokens := tokens_in + tokens_out):
+            self.cost += share * (cost / tokens - self.cost)
+        self._size += share * (size - self._size)
+        self._tokens += share * (tokens_in - self._tokens)
+        self._square += share * (size * size - self._square)
+        self._both += share * (size * tokens_in - self._both)
+        spread = self._square - self._size * self._size
+        if spread > 0.01 * self._square:  # requests of one size tell nothing about another
+            slope = (self._both - self._size * self._tokens) / spread
+            self.per_byte = min(MOST_TOKENS_PER_BYTE, max(0.0, slope))
+        self.base = self._tokens - self.per_byte * self._size
+        if self.base < 0:
+            self.base, self.per_byte = 0.0, self._tokens / self._size
+
+
+class Habits:
+    """By user and model, and by model for users who have not asked it yet."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Habit] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, user: str, model: str) -> Habit:
+        found = self._known.get((user, model))
+        return self._new(user, model) if found is None else found
+
+    def learn(self, user: str, model: str, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
+        for whose in (user, ""):
+            self.of(whose, model).learn(size, tokens_in, tokens_out, cost)
+
+    def _new(self, user: str, model: str) -> Habit:
+        # The name of a model is the client's choice, and none may fill the memory: the oldest goes.
+        while len(self._known) >= MAX_HABITS:
+            del self._known[next(iter(self._known))]
+        habit = self._known[user, model] = Habit(self._known.get(("", model)))
+        return habit

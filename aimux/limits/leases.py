@@ -1,0 +1,259 @@
+"""Room for a request: asked for before it goes up, settled once when it is over, however it ended.
+
+In memory and without I/O: 1.5 µs for a user with four limits (bench/limits.py). Times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aimux.limits.counters import Budget, Counter, counter
+from aimux.limits.habits import Habits
+from aimux.limits.rules import value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import tzinfo
+
+    from aimux.limits.habits import Habit
+    from aimux.limits.rules import Holding, Key, Owner, Policy, Who
+
+MAX_PLANS = 10_000
+LONGEST = 6 * 3600.0
+"""Seconds after which a lease that nobody has settled counts as one whose end was missed."""
+NOTHING = (0, 0, 0)
+
+
+class Lease:
+    """What one request holds. `amounts`: requests, tokens and micro-dollars, as reserved and then as spent."""
+
+    __slots__ = ("amounts", "counters", "estimated", "model", "number", "request_id", "settled", "size", "time", "who")
+
+    def __init__(
+        self,
+        number: int,
+        request_id: str,
+        who: Who,
+        model: str,
+        size: int,
+        time: float,
+        amounts: tuple[int, int, int],
+        counters: tuple[Counter, ...],
+    ) -> None:
+        self.number = number
+        self.request_id = request_id
+        self.who = who
+        self.model = model
+        self.size = size
+        self.time = time
+        self.amounts = amounts
+        self.counters = counters
+        self.settled = False
+        self.estimated = False
+        """Settled with what was reserved or seen, because nobody told what it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of one limit is used. `amount` and `used` are as people write them: requests, tokens, dollars.
+
+    `resets_at` None: it rolls, or counts what is open.
+    """
+
+    limit: str
+    owner: Owner
+    scope: str
+    amount: float
+    used: float
+    resets_at: float | None
+
+    @property
+    def part(self) -> float:
+        """Of the amount: 0 is unused, 1 is used up; a limit of 0 is used up from the start."""
+        return self.used / self.amount if self.amount > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no room: the limit that is free again last, and when."""
+
+    standing: Standing
+    free_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A limit of which `part` (0.8, 0.95) is used."""
+
+    standing: Standing
+    part: float
+
+
+class Limits:
+    """Every counter of this node. `policy` is one epoch's; leases that are open while it changes keep what they hold.
+
+    `on_mark` is told of each budget that comes near its end, once a window.
+    """
+
+    def __init__(self, policy: Policy, zone: tzinfo, *, on_mark: Callable[[Mark], None] | None = None) -> None:
+        self.policy = policy
+        self.zone = zone
+        self.habits = Habits()
+        self._on_mark = on_mark
+        self._counters: dict[Key, Counter] = {}
+        self._plans: dict[tuple[Who, str, str], tuple[tuple[Counter, ...], Habit]] = {}
+        self._open: dict[str, Lease] = {}
+        self._number = 0
+
+    def __len__(self) -> int:
+        """Leases that are open."""
+        return len(self._open)
+
+    def open(self, request_id: str) -> Lease | None:
+        """The lease of a request that is not settled yet."""
+        return self._open.get(request_id)
+
+    # --- one request ----------------------------------------------------------------------------------------------
+
+    def reserve(self, request_id: str, who: Who, provider: str, model: str, size: int, now: float) -> Lease | Refusal:
+        """Room for a request of `who` with `size` bytes of text: what it sends, and what such answers usually take.
+
+        `request_id` is aimux's own: no other open lease has it.
+        """
+        found = self._plans.get((who, provider, model))
+        counters, habit = found if found is not None else self._plan(who, provider, model)
+        number = self._number + 1
+        amounts = (1, *habit.expect(size)) if counters else NOTHING
+        for one in counters:
+            if one.full(amounts[one.unit], now, number):
+                return self._refusal(counters, amounts, now)
+        self._number = number
+        lease = Lease(number, request_id, who, model, size, now, amounts, counters)
+        for one in counters:
+            one.take(lease)
+        self._open[request_id] = lease
+        return lease
+
+    def settle(self, lease: Lease, tokens_in: int, tokens_out: int, cost: int, *, estimated: bool = False) -> bool:
+        """The request is over and took so much (tokens of every kind, micro-dollars). False: it was settled already.
+
+        `estimated`: a part of it is not what an upstream told. It counts, and nothing is learned from it.
+        """
+        if lease.settled:
+            return False
+        lease.estimated = estimated
+        self._close(lease, (1, tokens_in + tokens_out, cost))
+        if not estimated and tokens_in + tokens_out:
+            self.habits.learn(lease.who.user, lease.model, lease.size, tokens_in, tokens_out, cost)
+        return True
+
+    def estimate(self, lease: Lease) -> bool:
+        """The request is over, and nobody told what it took: what was reserved counts. False: settled already."""
+        if lease.settled:
+            return False
+        lease.estimated = True
+        self._close(lease, lease.amounts)
+        return True
+
+    def cancel(self, lease: Lease) -> bool:
+        """Nothing went up: everything is given back, the request itself too. False: it was settled already."""
+        if lease.settled:
+            return False
+        self._close(lease, NOTHING)
+        return True
+
+    def expire(self, now: float) -> int:
+        """Settle what has been open for LONGEST with an estimate. Returns how many there were: each is a bug."""
+        count = 0
+        while self._open:
+            lease = next(iter(self._open.values()))
+            if now - lease.time < LONGEST:
+                break
+            count += self.estimate(lease)
+        return count
+
+    def _close(self, lease: Lease, spent: tuple[int, int, int]) -> None:
+        lease.settled = True
+        self._open.pop(lease.request_id, None)
+        reserved, lease.amounts = lease.amounts, spent
+        for one in lease.counters:
+            one.settle(lease, reserved[one.unit], spent[one.unit])
+            if self._on_mark is not None and isinstance(one, Budget):
+                self._tell(one, lease.time)
+
+    # --- epochs ---------------------------------------------------------------------------------------------------
+
+    def adopt(self, policy: Policy, zone: tzinfo, now: float) -> None:
+        """Begin another epoch. What is used and what is open stays; what is neither is forgotten."""
+        self.policy, self.zone = policy, zone
+        self._plans.clear()
+        for key, one in list(self._counters.items()):
+            if not one.open and not one.look(now, self._number + 1)[0]:
+                del self._counters[key]
+
+    def _plan(self, who: Who, provider: str, model: str) -> tuple[tuple[Counter, ...], Habit]:
+        holdings = self.policy.holdings(who, lambda scope: scope.covers(provider, model))
+        plan = tuple(map(self._counter, holdings)), self.habits.of(who.user, model)
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        self._plans[who, provider, model] = plan
+        return plan
+
+    def _counter(self, holding: Holding) -> Counter:
+        key, amount = holding
+        found = self._counters.get(key)
+        if found is None:
+            found = self._counters[key] = counter(key, amount, self.zone)
+        if isinstance(found, Budget):
+            found.set(amount, self.policy.grants_for(key), self.zone)
+        else:
+            found.amount = amount
+        return found
+
+    # --- what is used ---------------------------------------------------------------------------------------------
+
+    def budgets(self) -> Iterator[Budget]:
+        """Those of calendar windows that this node has counted anything in."""
+        for one in self._counters.values():
+            if isinstance(one, Budget):
+                yield one
+
+    def seed(self, who: Who, used: Callable[[Key, float, float], int], now: float) -> None:
+        """Count what the windows of `who` have seen before: `used(key, start, end)` is asked of each that is new."""
+        for holding in self.policy.holdings(who):
+            known = holding.key in self._counters
+            one = self._counter(holding)
+            if isinstance(one, Budget) and not known:
+                one.look(now, self._number + 1)
+                one.used += used(holding.key, one.start, one.end)
+
+    def standings(self, who: Who, now: float, *, provider: str | None = None, model: str = "") -> list[Standing]:
+        """Every limit of `who`, or those that hold for a provider's model, with what is used of it."""
+        holdings = self.policy.holdings(who, lambda scope: provider is None or scope.covers(provider, model))
+        return [self._standing(self._counter(holding), now) for holding in holdings]
+
+    def tightest(self, lease: Lease, now: float) -> Standing | None:
+        """Of the budgets that a lease counts against, the one of which the greatest part is used."""
+        budgets = [self._standing(one, now) for one in lease.counters if isinstance(one, Budget)]
+        return max(budgets, key=lambda standing: standing.part, default=None)
+
+    def _standing(self, one: Counter, now: float) -> Standing:
+        used, resets_at = one.look(now, self._number + 1)
+        amount = one.whole(now) if isinstance(one, Budget) else one.amount
+        limit = one.key.limit
+        scope = str(one.key.scope)
+        return Standing(limit, one.key.owner, scope, value_of(limit, amount), value_of(limit, used), resets_at)
+
+    def _refusal(self, counters: Iterable[Counter], amounts: tuple[int, int, int], now: float) -> Refusal:
+        number = self._number + 1
+        free = [
+            (one.free_at(amounts[one.unit], now), one) for one in counters if one.full(amounts[one.unit], now, number)
+        ]
+        free_at, last = max(free, key=lambda found: found[0])
+        return Refusal(self._standing(last, now), free_at)
+
+    def _tell(self, budget: Budget, now: float) -> None:
+        part = budget.passed(now)
+        if part is not None and self._on_mark is not None:
+            self._on_mark(Mark(self._standing(budget, now), part))

@@ -1,0 +1,194 @@
+"""Which limits there are, whose they are, and which of them hold for a caller. Pure: no clock, no storage, no pydantic.
+
+Amounts are whole numbers: requests, tokens and micro-dollars, so that what was reserved is given back exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+MICRO = 1_000_000
+"""Micro-dollars in a dollar."""
+
+
+class Unit(IntEnum):
+    """What a limit counts: an index into a lease's amounts."""
+
+    REQUESTS = 0
+    TOKENS = 1
+    """Of every kind, those read from a cache too."""
+    COST = 2
+    """Micro-dollars."""
+
+
+class Limit(NamedTuple):
+    """One of the names that a configuration can set. `period` is `day`, `week` or `month`, which begin with the
+    calendar's; `minute`, which rolls; or "" for what is open at once."""
+
+    name: str
+    unit: Unit
+    period: str
+
+
+LIMITS: Mapping[str, Limit] = {
+    limit.name: limit
+    for limit in (
+        Limit("concurrent_requests", Unit.REQUESTS, ""),
+        Limit("requests_per_minute", Unit.REQUESTS, "minute"),
+        Limit("tokens_per_minute", Unit.TOKENS, "minute"),
+        *(Limit(f"tokens_per_{period}", Unit.TOKENS, period) for period in ("day", "week", "month")),
+        *(Limit(f"cost_per_{period}", Unit.COST, period) for period in ("day", "week", "month")),
+    )
+}
+
+
+def amount_of(limit: str, value: float) -> int:
+    """A limit's amount as it is counted; costs are given in dollars. Raises KeyError for a name that is none."""
+    return round(value * MICRO) if LIMITS[limit].unit is Unit.COST else int(value)
+
+
+def value_of(limit: str, amount: int) -> float | int:
+    """The same the other way."""
+    return amount / MICRO if LIMITS[limit].unit is Unit.COST else amount
+
+
+class Owner(NamedTuple):
+    """Whose a limit is. `kind` is `user`, `group` (its members use it together), `member` (each of a group by himself),
+    `token`, or `default` (each user by himself)."""
+
+    kind: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+EVERYBODY = Owner("default")
+
+
+class Scope(NamedTuple):
+    """What a limit holds for: "" is any. `model` is an exact name, `prefix*` or `/regular expression/`."""
+
+    provider: str = ""
+    model: str = ""
+
+    def covers(self, provider: str, model: str) -> bool:
+        return (not self.provider or self.provider == provider) and (not self.model or _matches(self.model, model))
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self))
+
+
+ANYTHING = Scope()
+
+
+def _matches(pattern: str, model: str) -> bool:
+    if len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/"):
+        return re.fullmatch(pattern[1:-1], model) is not None
+    return model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern
+
+
+class Rule(NamedTuple):
+    """One limit of one owner."""
+
+    owner: Owner
+    limit: str
+    amount: int
+    scope: Scope = ANYTHING
+
+
+class Grant(NamedTuple):
+    """More of a limit for a while, from `since` until `until` (unix seconds). Never changed once it is given."""
+
+    id: str
+    owner: Owner
+    limit: str
+    amount: int
+    since: float
+    until: float
+
+
+class Who(NamedTuple):
+    """A caller as limits know it. `token` "" and `user` "" are none and an anonymous one."""
+
+    user: str
+    token: str = ""
+    groups: tuple[str, ...] = ()
+
+
+class Key(NamedTuple):
+    """What is counted together: an owner's use under one limit and scope. Owners are users, groups and tokens."""
+
+    owner: Owner
+    limit: str
+    scope: Scope
+
+
+class Holding(NamedTuple):
+    """A limit that holds for somebody."""
+
+    key: Key
+    amount: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All limits and grants of one epoch."""
+
+    rules: tuple[Rule, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    _by_owner: Mapping[Owner, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_owner: dict[Owner, tuple[Rule, ...]] = {}
+        for rule in self.rules:
+            by_owner[rule.owner] = (*by_owner.get(rule.owner, ()), rule)
+        object.__setattr__(self, "_by_owner", by_owner)
+
+    def holdings(self, who: Who, covers: Callable[[Scope], bool] = lambda _scope: True) -> tuple[Holding, ...]:
+        """The limits that hold for `who`, all of them at once; those whose scope `covers` takes.
+
+        A user's own limit stands in place of the strictest that the user has as a member of groups, and this in place
+        of the default of the same name and scope: else nobody could have more than the default. What a group has
+        together and what a token may use hold besides.
+        """
+        own = Owner("user", who.user)
+        personal: dict[tuple[str, Scope], int] = {}
+        for rule in self._of(EVERYBODY):
+            personal[rule.limit, rule.scope] = rule.amount
+        members: dict[tuple[str, Scope], int] = {}
+        for rule in self._of(*(Owner("member", group) for group in who.groups)):
+            place = rule.limit, rule.scope
+            members[place] = min(rule.amount, members.get(place, rule.amount))
+        personal |= members
+        personal |= {(rule.limit, rule.scope): rule.amount for rule in self._of(own)}
+        found = [Holding(Key(own, *place), amount) for place, amount in personal.items()]
+        others = [*(Owner("group", group) for group in who.groups), *([Owner("token", who.token)] if who.token else [])]
+        found += [Holding(Key(rule.owner, rule.limit, rule.scope), rule.amount) for rule in self._of(*others)]
+        return tuple(holding for holding in found if covers(holding.key.scope))
+
+    def grants_for(self, key: Key) -> tuple[Grant, ...]:
+        """What was granted on top of a limit; a grant is for its owner's limit of that name without a scope."""
+        if key.scope != ANYTHING:
+            return ()
+        return tuple(grant for grant in self.grants if grant.owner == key.owner and grant.limit == key.limit)
+
+    def _of(self, *owners: Owner) -> Iterator[Rule]:
+        for owner in owners:
+            yield from self._by_owner.get(owner, ())
+
+
+def strictest(holdings: Iterable[Holding]) -> dict[str, int]:
+    """The smallest amount by limit name, for those without a scope: what a person is told of."""
+    found: dict[str, int] = {}
+    for holding in holdings:
+        if holding.key.scope == ANYTHING:
+            name = holding.key.limit
+            found[name] = min(holding.amount, found.get(name, holding.amount))
+    return found

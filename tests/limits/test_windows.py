@@ -1,0 +1,61 @@
+"""Days, weeks and months of a time zone, those in which its clock changes too."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimux.limits.windows import bounds
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def window(period: str, moment: str, zone: str = "Europe/Berlin") -> tuple[str, str]:
+    where = ZoneInfo(zone)
+    start, end = bounds(period, datetime.fromisoformat(moment).replace(tzinfo=where).timestamp(), where)
+    return tuple(f"{datetime.fromtimestamp(at, where):%Y-%m-%d %H:%M %a}" for at in (start, end))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("period", "moment", "start", "end"),
+    [
+        ("day", "2026-11-21T13:05", "2026-11-21 00:00 Sat", "2026-11-22 00:00 Sun"),
+        ("day", "2026-11-21T00:00", "2026-11-21 00:00 Sat", "2026-11-22 00:00 Sun"),
+        ("week", "2026-11-21T13:05", "2026-11-16 00:00 Mon", "2026-11-23 00:00 Mon"),
+        ("week", "2026-11-16T00:00", "2026-11-16 00:00 Mon", "2026-11-23 00:00 Mon"),
+        ("month", "2026-12-31T23:59", "2026-12-01 00:00 Tue", "2027-01-01 00:00 Fri"),
+        ("month", "2028-02-29T12:00", "2028-02-01 00:00 Tue", "2028-03-01 00:00 Wed"),
+    ],
+)
+def test_a_window_is_the_calendars(period: str, moment: str, start: str, end: str) -> None:
+    assert window(period, moment) == (start, end)
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)])
+def test_a_day_is_as_long_as_its_clock_says(day: str, hours: int) -> None:
+    start, end = bounds("day", datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=BERLIN).timestamp(), BERLIN)
+    assert end - start == hours * 3600
+
+
+def test_a_day_without_a_midnight_begins_at_its_first_moment() -> None:
+    """In Beirut the clock went from 0:00 to 1:00 on 2022-03-27."""
+    assert window("day", "2022-03-27T12:00", "Asia/Beirut") == ("2022-03-27 01:00 Sun", "2022-03-28 00:00 Mon")
+    assert window("day", "2022-03-26T12:00", "Asia/Beirut") == ("2022-03-26 00:00 Sat", "2022-03-27 01:00 Sun")
+
+
+@given(
+    st.sampled_from(("day", "week", "month")),
+    st.sampled_from(sorted(available_timezones())),
+    st.floats(0, 4e9, allow_nan=False),
+)
+def test_windows_follow_each_other_without_a_gap(period: str, zone: str, now: float) -> None:
+    where = ZoneInfo(zone)
+    start, end = bounds(period, now, where)
+    assert start <= now < end
+    assert bounds(period, start, where) == (start, end)
+    assert bounds(period, end, where)[0] == end
+    assert end - start <= timedelta(days=32).total_seconds()
