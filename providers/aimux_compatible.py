@@ -9,6 +9,7 @@ The configuration may have several, under names of their own:
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -29,12 +30,13 @@ from aimux.plugin import (
     RequestHead,
     Upstream,
     Verdict,
+    credential_text,
     hookimpl,
     load_object,
     retry_after,
 )
 from aimux.plugin.formats import anthropic, openai
-from aimux.plugin.oauth import header_safe
+from aimux.plugin.oauth import header_safe, jwt_claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
 
 _NO_CREDIT_RECHECK = 900.0
 _DROP = frozenset({"authorization", "x-api-key"})
+_ENDPOINT = re.compile(r"/(?:messages|responses|(?:chat/)?completions|models)$")
+"""People copy whole endpoints, too."""
+_LOGINS = ("sk-ant-oat", "sk-ant-ort", "ya29.")
+"""How tokens begin that people get by logging in. An API key they are not."""
 
 
 class CompatibleSettings(ProviderSettings):
@@ -68,7 +74,7 @@ class Compatible(Provider):
         self.wire_format = self.settings.format
         self._format: Format = anthropic if self._anthropic else openai
         self._bearer = (self.settings.auth or ("x-api-key" if self._anthropic else "bearer")) == "bearer"
-        base = self.settings.base_url
+        base = _ENDPOINT.sub("", self.settings.base_url)
         if self._anthropic:
             base = base.removesuffix("/v1")
         elif base.count("/") == 2:  # just scheme and host: the SDK would be given `/v1` with it
@@ -77,12 +83,15 @@ class Compatible(Provider):
 
     def parse_credential(self, raw: bytes) -> Credential:
         """`{"api_key": …}`, or a file that holds the key and nothing else."""
-        if raw.lstrip()[:1] != b"{":
-            return Credential(kind="api_key", secret=header_safe(raw.decode("ascii", "replace")))
-        key = load_object(raw).get("api_key")
+        key: object = credential_text(raw)
+        if str(key).startswith("{"):
+            key = load_object(raw).get("api_key")
         if not isinstance(key, str):
             raise CredentialError('expected {"api_key": "…"}')
-        return Credential(kind="api_key", secret=header_safe(key))
+        secret = header_safe(key)
+        if secret.startswith(_LOGINS) or "openai.com" in str(jwt_claims(secret).get("iss", "")):
+            raise CredentialError("holds the login of a person at a vendor, which goes to that vendor only")
+        return Credential(kind="api_key", secret=secret)
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
         target = "/" + request.target.lstrip("/")

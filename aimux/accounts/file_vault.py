@@ -49,10 +49,12 @@ class FileVault(Vault):
     async def read(self, instance: str, account: str, file_name: str) -> bytes:
         return await files.in_thread(self._read, self._path(instance, account, file_name))
 
-    async def write(self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None) -> None:
+    async def write(
+        self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None, detach: bool = False
+    ) -> None:
         path = self._path(instance, account, file_name)
         async with self._locked(path):
-            await files.in_thread(self._write, path, raw, expect)
+            await files.in_thread(self._write, path, raw, expect, detach)
 
     async def delete(self, instance: str, account: str, file_name: str) -> None:
         path = self._path(instance, account, file_name)
@@ -74,11 +76,15 @@ class FileVault(Vault):
             lambda: {name: os.path.realpath(path) for name, path in paths.items() if path.is_symlink()}
         )
 
-    async def link(self, instance: str, account: str, file_name: str, target: Path) -> None:
-        """Make the account a link to another program's login, which both use from then on. Raises Conflict."""
+    async def link(self, instance: str, account: str, file_name: str, target: Path, *, replace: bool = False) -> None:
+        """Make the account a link to another program's login, which both use from then on.
+
+        Raises Conflict where there is such an account, unless it is to be replaced. It is not before the link is there
+        and leads to a file that can be used.
+        """
         path = self._path(instance, account, file_name)
         async with self._locked(path):
-            await files.in_thread(self._link, path, target)
+            await files.in_thread(self._link, path, target, replace)
 
     @asynccontextmanager
     async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:
@@ -185,7 +191,7 @@ class FileVault(Vault):
         finally:
             os.close(fd)
 
-    def _write(self, path: Path, raw: bytes, expect: bytes | None) -> None:
+    def _write(self, path: Path, raw: bytes, expect: bytes | None, detach: bool) -> None:
         try:
             current = self._read(path)
         except Missing:
@@ -194,6 +200,10 @@ class FileVault(Vault):
             raise Conflict(f"{path} was changed by another program meanwhile")
         real = Path(os.path.realpath(path))
         try:
+            if detach and path.is_symlink():
+                files.create_over(path, raw)
+                path.with_name(path.name + SPARE).unlink(missing_ok=True)
+                return
             files.sweep(real.parent)
             if not files.replace(real, raw):
                 self._tell(_IN_PLACE, real)
@@ -230,15 +240,15 @@ class FileVault(Vault):
             raise _io_error("rename", source, error) from None
         self._leave(source)
 
-    def _link(self, path: Path, target: Path) -> None:
-        if os.path.lexists(path):
+    def _link(self, path: Path, target: Path, replace: bool) -> None:
+        if not replace and os.path.lexists(path):
             raise Conflict(f"{path} is there already")
         self._read(target)
         try:
-            path.symlink_to(target.absolute())
-            files.sync_folder(path.parent)
+            files.link_over(path, target.absolute())
         except OSError as error:
             raise _io_error("link", path, error) from None
+        path.with_name(path.name + SPARE).unlink(missing_ok=True)
 
     def _leave(self, path: Path) -> None:
         if path.parent.parent != self._root:  # an account's own folder; the instance's holds the others

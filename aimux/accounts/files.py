@@ -92,6 +92,33 @@ def replace(path: Path, raw: bytes) -> bool:
     return True
 
 
+def create_over(path: Path, raw: bytes) -> None:
+    """Put a new file (0600) in the place of whatever bears that name, a link for instance. Raises OSError."""
+    fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
+    try:
+        try:
+            _fill(fd, raw)
+        finally:
+            os.close(fd)
+        Path(name).rename(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def link_over(path: Path, target: Path) -> None:
+    """The same with a symbolic link."""
+    made = Path(tempfile.mkdtemp(prefix=_TEMP, dir=path.parent))
+    try:
+        link = made / "link"
+        link.symlink_to(target)
+        link.rename(path)
+    finally:
+        (made / "link").unlink(missing_ok=True)
+        made.rmdir()
+    sync_folder(path.parent)
+
+
 def _overwrite(path: Path, raw: bytes) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -19,6 +19,7 @@ from aimux.accounts.renewal_tools import Workshop
 from aimux.accounts.selection import admits
 from aimux.accounts.state import restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
+from aimux.plugin.errors import CredentialError
 from aimux.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
@@ -251,8 +252,13 @@ class AccountPool:
         if account is None or account.renewer is not None:
             account = Account(FIXED, self.provider.instance)
             self._add(account)
-        raw = self.provider.api_key_file(key.get_secret_value())
-        account.publish(self.provider.parse_credential(raw), self.options.clock())
+        try:
+            credential = self.provider.parse_credential(self.provider.api_key_file(key.get_secret_value()))
+        except CredentialError as error:
+            where = f"providers.{self.provider.instance}.api_key"
+            account.park(f"{where} {error}", f"set {where} to a key of this provider", unreadable=True)
+        else:
+            account.publish(credential, self.options.clock())
 
     def _add(self, account: Account) -> None:
         account.settings = self._settings(account.name)

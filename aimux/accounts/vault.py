@@ -50,8 +50,14 @@ class Vault(Protocol):
         """Raises Missing, Unsafe."""
         ...
 
-    async def write(self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None) -> None:
-        """Compare and swap: `expect` is what the writer last read, None that nothing was there. Raises Conflict."""
+    async def write(
+        self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None, detach: bool = False
+    ) -> None:
+        """Compare and swap: `expect` is what the writer last read, None that nothing was there. Raises Conflict.
+
+        `detach`: a credential that is shared with another program stays as it is for that one, and the account gets
+        its own.
+        """
         ...
 
     async def delete(self, instance: str, account: str, file_name: str) -> None:

@@ -81,28 +81,36 @@ async def _import(setting: Setting, found: list[Login], account: str | None, *, 
 
 def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[Login]:
     """The vendors' own logins on this machine, or in a folder (a home, or a CLI's own). The first good file in each
-    place counts: what else may lie there is older."""
+    place counts: what else may lie there is older. Each file is one provider's, whose format it is."""
     # Of several instances of one plugin, the one with its own name; for another there is --provider.
     first: dict[str, Provider] = {}
     for provider in sorted(providers.values(), key=lambda provider: provider.instance != provider.name):
         first.setdefault(provider.name, provider)
+    taken: set[Path] = set()
+    refused: list[tuple[Path, str]] = []
     for provider in first.values():
         seen: set[str] = set()
         for files in _places(folder, provider).values():
-            refused = []
             for path in files:
                 try:
                     login = _read(path, provider)
-                except click.ClickException as error:
-                    refused.append(f"{path} is no login of {provider.instance}: it {error.message}")
+                    if _whose(path, first).provider is not provider:
+                        continue
+                except click.UsageError as unclear:
+                    refused.append((path, f"{path} {unclear.message}"))
                     continue
+                except click.ClickException as error:
+                    refused.append((path, f"{path} is no login of {provider.instance}: it {error.message}"))
+                    continue
+                taken.add(path)
                 if login.credential.secret not in seen:
                     seen.add(login.credential.secret)
                     yield login
                 break
-            else:
-                for line in refused:
-                    click.echo(line, err=True)
+    places = {path.parent for path in taken}
+    for path, line in dict.fromkeys(refused):
+        if path.parent not in places:
+            click.echo(line, err=True)
 
 
 def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
@@ -120,22 +128,43 @@ def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
 
 
 def read_given(path: Path, providers: Mapping[str, Provider]) -> Login:
-    """A file that the person named, with the provider that can read it. Ends the command where that isn't one."""
+    """A file that the person named, with the provider whose it is. Ends the command where that is none, or unclear."""
+    try:
+        return _whose(path, providers)
+    except click.ClickException as error:
+        raise type(error)(f"{path} {error.message}") from None
+
+
+def _whose(path: Path, providers: Mapping[str, Provider]) -> Login:
+    """The login in a file, of the one provider whose it is. Raises ClickException (UsageError where there are several),
+    in words that follow the path."""
     found, reasons = [], {}
     for name, provider in providers.items():
         try:
             found.append(_read(path, provider))
         except click.ClickException as error:
             reasons[name] = error.message
-    # `{"api_key": …}` fits everywhere: then whoever knows the vendor's own tokens by their looks.
-    own = [login for login in found if login.provider.vendor_token_advice(login.credential.secret)]
-    if len(own) == 1 or len(found) == 1:
-        return (own if len(own) == 1 else found)[0]
+    # `{"api_key": …}` and `{"access_token": …}` fit everywhere: then whoever knows the vendor's tokens by their looks,
+    # or whose CLI keeps its login in such a place.
+    for tells in (_by_looks, _by_place):
+        if len(found) > 1:
+            found = [login for login in found if tells(login)] or found
+    if len(found) == 1:
+        return found[0]
     if found:
         names = ", ".join(login.provider.instance for login in found)
-        raise click.UsageError(f"{path} could be a login of {names}: say --provider.")
+        raise click.UsageError(f"could be a login of {names}: say --provider")
     why = "; ".join(f"{name}: it {reason}" for name, reason in reasons.items())
-    raise click.ClickException(f"{path} can't be read as a login. {why}")
+    raise click.ClickException(f"can't be read as a login. {why}")
+
+
+def _by_looks(login: Login) -> bool:
+    return login.provider.vendor_token_advice(login.credential.secret) is not None
+
+
+def _by_place(login: Login) -> bool:
+    known = login.provider.vendor_logins({}, Path.home())
+    return (login.path.parent.name, login.path.name) in {(path.parent.name, path.name) for path in known}
 
 
 def _read(path: Path, provider: Provider) -> Login:
@@ -158,11 +187,11 @@ def _read(path: Path, provider: Provider) -> Login:
 
 async def _copy(backend: Backend, login: Login, account: str | None, *, force: bool) -> None:
     from aimux.cli.login import save
+    from aimux.plugin import credential_text
 
-    try:
-        text = login.raw.decode()
-    except UnicodeDecodeError:
-        raise click.ClickException(f"{login.path} is not UTF-8 text") from None
+    text = credential_text(login.raw)
+    if login.raw.strip() == text.encode():
+        text = login.raw.decode()  # to the byte, where it is plain UTF-8
     body = {"provider": login.provider.instance, "file": text, "name": account, "replace": force}
     click.echo(f"{login.path}:")
     await save(backend, body)
@@ -185,13 +214,13 @@ async def _link(backend: Backend, setting: Setting, login: Login, account: str |
         name = account or choose_name(login.credential, accounts)
         vault = desk.vault
         assert isinstance(vault, FileVault)
-        if name in accounts:
+        there = name in accounts
+        if there:
             if (await vault.links(instance, file_name)).get(name) == os.path.realpath(login.path):  # noqa: ASYNC240
                 click.echo(f"{instance}/{name} is linked to {login.path} already.")
                 return
             if not force:
                 ask_to_replace(f"{instance}/{name}")
-            await vault.delete(instance, name, file_name)
-        await vault.link(instance, name, file_name, login.path)
+        await vault.link(instance, name, file_name, login.path, replace=there)
     click.echo(f"{login.path} is shared:")
     report(await backend.call("GET", f"/accounts/{instance}/{name}"))

@@ -44,6 +44,8 @@ def _hashed(token: str) -> bytes:
         raise wrong(f"has {len(token)} characters, and at least {MIN_LENGTH} are needed", _MAKE_ONE)
     if len(token) > MAX_LENGTH:
         raise wrong(f"has {len(token)} characters, and at most {MAX_LENGTH} fit", _MAKE_ONE)
+    if token[0] in {'"', "'"} and token[-1] == token[0]:
+        raise wrong("stands in quotation marks", "take them off: docker's env files and secrets keep them")
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise wrong("holds a space or a character that no HTTP header can carry", _MAKE_ONE)
     return _checked(_sha256(token))

@@ -1,5 +1,6 @@
 """The public plugin API: all that a provider imports. See docs/plugins.md."""
 
+from aimux.plugin.documents import credential_text, load_object
 from aimux.plugin.errors import (
     CredentialError,
     ErrorKind,
@@ -13,8 +14,8 @@ from aimux.plugin.errors import (
 from aimux.plugin.hookspecs import Register, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, count, sse_events
-from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, load_object, retry_after
-from aimux.plugin.settings import AccountSettings, HttpUrl, ProviderSettings
+from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, retry_after
+from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
     RELAY,
     Action,
@@ -33,6 +34,7 @@ __all__ = [
     "RELAY",
     "AccountSettings",
     "Action",
+    "ApiUrl",
     "Body",
     "Credential",
     "CredentialError",
@@ -64,6 +66,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "count",
+    "credential_text",
     "hookimpl",
     "load_object",
     "retry_after",

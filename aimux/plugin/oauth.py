@@ -110,6 +110,8 @@ async def redeem(
 def header_safe(secret: str) -> str:
     """`secret` without white space around it. Raises CredentialError where it can't stand in a header."""
     secret = secret.strip()
+    if secret[:1] in {'"', "'"} and secret[-1:] == secret[:1]:
+        raise CredentialError("holds a token in quotation marks; take them off (docker's env files keep them)")
     if not _usable(secret):
         raise CredentialError("holds an empty token, or one with characters that can't be in a header")
     return secret

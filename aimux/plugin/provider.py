@@ -11,10 +11,11 @@ import math
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from multidict import CIMultiDict
 
+from aimux.plugin.documents import load_object
 from aimux.plugin.errors import CredentialError, GatewayError, LoginError, RefreshRejected
 from aimux.plugin.settings import ProviderSettings
 from aimux.plugin.types import (
@@ -243,20 +244,6 @@ class Provider:
         `request` tells which protocol, where the provider speaks several.
         """
         return b""
-
-
-def load_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object from a credential file. Raises CredentialError with a position, never with content."""
-    try:
-        data = json.loads(raw)
-    except ValueError as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise CredentialError(f"is not valid JSON{where}") from None
-    except RecursionError:
-        raise CredentialError("is nested too deeply") from None
-    if not isinstance(data, dict):
-        raise CredentialError("is not a JSON object")
-    return data
 
 
 def retry_after(headers: Headers) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -19,6 +20,16 @@ def _http_url(value: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 """An http(s) URL as a plain string, without a trailing slash."""
+
+_ENDPOINT = re.compile(r"(?:/v1)+(?:/(?:messages|responses|chat/completions|models))?$")
+
+
+def _without_version(value: str) -> str:
+    return _ENDPOINT.sub("", value)
+
+
+ApiUrl = Annotated[HttpUrl, AfterValidator(_without_version)]
+"""An HttpUrl that paths beginning with `/v1` are put behind: a `/v1` at its end is taken off, and so is an endpoint."""
 
 
 class AccountSettings(BaseModel):

@@ -1,4 +1,7 @@
-"""ChatGPT's credential files: Codex's auth.json with tokens or an API key, ai-mux's flat form, and a bare key."""
+"""ChatGPT's credential files: Codex's auth.json with tokens or an API key, ai-mux's flat form, and a bare key.
+
+What is visibly another vendor's is refused: a flat object with an access token is the form of many.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aimux.plugin import Credential, CredentialError, load_object
+from aimux.plugin import Credential, CredentialError, credential_text, load_object
 from aimux.plugin.oauth import dump_like, header_safe, jwt_claims, lifetime, read_time, write_time
 
 CLAIMS = "https://api.openai.com/auth"
@@ -18,6 +21,15 @@ CLAIMS = "https://api.openai.com/auth"
 _STALE = 8 * 86400.0
 """Without an expiry in the token, Codex renews when the last renewal is that long ago."""
 _ASSUMED_LIFETIME = 3600.0
+_TOKEN_MODES = ("chatgpt", "chatgptAuthTokens")
+"""Values of `auth_mode` that mean `tokens`. Without any, Codex takes the API key if there is one."""
+_NOT_OURS = {
+    "personal_access_token": "a personal access token",
+    "agent_identity": "an agent's identity",
+    "bedrock_api_key": "a key for Amazon Bedrock",
+}
+_OWN_TYPES = ("codex", "openai", "chatgpt", "oauth")
+"""`type` in the files of programs that keep several vendors' logins side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +50,23 @@ class Login:
 
 def parse(raw: bytes) -> Credential:
     """Raises CredentialError."""
-    bare = raw.strip()
-    if bare.startswith(b"sk-"):
-        return _of_key(bare.decode("ascii", "replace"))
+    text = credential_text(raw)
+    if text.startswith("sk-"):
+        return _of_key(text)
     document = load_object(raw)
     key = document.get("OPENAI_API_KEY") or document.get("api_key")
     login = _find(document)
-    if login is None or (key and document.get("auth_mode") == "apikey"):
-        if not isinstance(key, str):
-            raise CredentialError(
-                'holds no ChatGPT credential; known are Codex\'s auth.json ({"tokens": {"access_token": …}} or '
-                '{"OPENAI_API_KEY": …}), {"access_token": …} and {"api_key": …}'
-            )
+    if isinstance(key, str) and (login is None or document.get("auth_mode") not in _TOKEN_MODES):
         return _of_key(key)
-    access = header_safe(login.holder["access_token"])
+    if login is None:
+        for field, what in _NOT_OURS.items():
+            if document.get(field):
+                raise CredentialError(f"holds {what}, which aimux can't use; log in with `codex login`")
+        raise CredentialError(
+            'holds no ChatGPT credential; known are Codex\'s auth.json ({"tokens": {"access_token": …}} or '
+            '{"OPENAI_API_KEY": …}), {"access_token": …} and {"api_key": …}'
+        )
+    access = _not_anthropics(header_safe(login.holder["access_token"]))
     who = _identity(login, access)
     account_id = login.text("account_id") or _text(who, "chatgpt_account_id")
     user_id = _text(who, "chatgpt_user_id") or _text(who, "user_id")
@@ -100,17 +115,35 @@ def is_openai_jwt(token: str) -> bool:
 
 
 def _of_key(key: str) -> Credential:
-    return Credential(kind="api_key", secret=header_safe(key))
+    return Credential(kind="api_key", secret=_not_anthropics(header_safe(key)))
+
+
+def _not_anthropics(token: str) -> str:
+    if token.startswith("sk-ant-"):
+        raise CredentialError("holds a token of Anthropic's, not of OpenAI's")
+    return token
 
 
 def _find(document: dict[str, Any]) -> Login | None:
+    if "claudeAiOauth" in document or document.get("type", "codex") not in _OWN_TYPES:
+        raise CredentialError("holds another vendor's login, in a form of its own")
     for holder in (document.get("tokens"), document):
-        if isinstance(holder, dict) and isinstance(holder.get("access_token"), str) and holder["access_token"]:
+        if isinstance(holder, dict) and _token(holder):
             return Login(document, holder)
-    several = [value for value in document.values() if isinstance(value, dict) and value.get("access_token")]
+    several = {name: value for name, value in document.items() if isinstance(value, dict) and _token(value)}
     if len(several) > 1:
         raise CredentialError(f"holds {len(several)} logins; put each into a file of its own (`aimux migrate` does)")
-    return Login(document, several[0]) if several and isinstance(several[0]["access_token"], str) else None
+    for name, holder in several.items():
+        told = any(word in name.lower() for word in ("openai", "chatgpt", "codex"))
+        if not (told or is_openai_jwt(_token(holder))):
+            raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be ChatGPT's")
+        return Login(document, holder)
+    return None
+
+
+def _token(holder: dict[str, Any]) -> str:
+    value = holder.get("access_token")
+    return value if isinstance(value, str) else ""
 
 
 def _identity(login: Login, access: str) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from aimux.plugin import HttpUrl, ProviderSettings
+from aimux.plugin import ApiUrl, HttpUrl, ProviderSettings
 
 
 class ChatGPTSettings(ProviderSettings):
     base_url: HttpUrl = Field(
         default="https://chatgpt.com/backend-api/codex", description="Where requests with a ChatGPT login go."
     )
-    api_base_url: HttpUrl = Field(
-        default="https://api.openai.com", description="Where requests with an API key go, without `/v1`."
+    api_base_url: ApiUrl = Field(
+        default="https://api.openai.com",
+        description="Where requests with an API key go, without `/v1` (which is taken off).",
     )
     issuer: HttpUrl = Field(
         default="https://auth.openai.com", description="The authorization server; the device flow lies below it."

@@ -2,6 +2,7 @@
 
 Formats: Claude Code's `{"claudeAiOauth": {…}}`, flat objects in either spelling, the `{provider: {…}}` map of
 claude-code-mux if it names one login, aimux's `{"api_key": …}`, and a file that holds a token and nothing else.
+What is visibly another vendor's is refused: a flat object with an access token is the form of many.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from aimux.plugin import Credential, CredentialError, load_object
-from aimux.plugin.oauth import dump_like, header_safe, lifetime, read_time, write_time
+from aimux.plugin import Credential, CredentialError, credential_text, load_object
+from aimux.plugin.oauth import dump_like, header_safe, jwt_claims, lifetime, read_time, write_time
 
 SETUP_TOKEN = "sk-ant-oat01-"  # noqa: S105 - how such tokens begin
 API_KEY = "sk-ant-api"
 
 _ACCESS = ("accessToken", "access_token", "oauthToken", "oauth_token")
 _REFRESH = ("refreshToken", "refresh_token")
-_EXPIRES = ("expiresAt", "expires_at")
+_EXPIRES = ("expiresAt", "expires_at", "expired")
+_OPENAI_KEYS = ("sk-proj-", "sk-svcacct-", "sk-admin-")
+_CODEX_FIELDS = frozenset({"OPENAI_API_KEY", "auth_mode"})
+_OWN_TYPES = ("claude", "anthropic", "oauth")
+"""`type` in the files of programs that keep several vendors' logins side by side."""
 _ASSUMED_LIFETIME = 3600.0
 
 
@@ -32,7 +37,7 @@ class Login:
     access: str
     """The access token's key, whose spelling the other keys follow where the holder has none of its own."""
 
-    def key(self, spellings: tuple[str, str]) -> str:
+    def key(self, spellings: tuple[str, ...]) -> str:
         for spelling in spellings:
             if spelling in self.holder:
                 return spelling
@@ -48,13 +53,16 @@ class Login:
 
 def parse(raw: bytes) -> Credential:
     """Raises CredentialError."""
-    if bare := _bare_token(raw):
-        return _of_token(bare)
+    text = credential_text(raw)
+    if text.startswith("sk-"):
+        return _of_token(text)
     document = load_object(raw)
     login = _find(document)
     if login is None:
         key = document.get("api_key")
         if not isinstance(key, str):
+            if "mcpOAuth" in document:
+                raise CredentialError("holds logins of MCP servers only, none of Claude; log in with Claude Code")
             raise CredentialError(
                 'holds no Claude credential; known are Claude Code\'s {"claudeAiOauth": {"accessToken": …}}, '
                 '{"access_token": …} and {"api_key": …}'
@@ -63,6 +71,8 @@ def parse(raw: bytes) -> Credential:
     token = header_safe(login.holder[login.access])
     if token.startswith(API_KEY):
         return _of_token(token)
+    if jwt_claims(token):
+        raise CredentialError("holds a JWT, which Anthropic's tokens are not: it is another vendor's login")
     refresh_token = login.text(*_REFRESH)
     return Credential(
         kind="oauth",
@@ -119,14 +129,11 @@ def from_setup_token(token: str) -> bytes:
 
 def _of_token(token: str) -> Credential:
     token = header_safe(token)
+    if token.startswith(_OPENAI_KEYS):
+        raise CredentialError("holds an OpenAI API key; Anthropic's begin with sk-ant-")
     if token.startswith(SETUP_TOKEN):
         return Credential(kind="oauth", secret=token, scopes=("user:inference",))
     return Credential(kind="api_key", secret=token)
-
-
-def _bare_token(raw: bytes) -> str | None:
-    text = raw.strip()
-    return text.decode("ascii", "replace") if text.startswith(b"sk-ant-") else None
 
 
 def _find(document: dict[str, Any]) -> Login | None:
@@ -136,13 +143,18 @@ def _find(document: dict[str, Any]) -> Login | None:
         if access := _access(own):
             return Login(document, own, access)
         raise CredentialError("`claudeAiOauth` holds no access token; log in again")
+    if _CODEX_FIELDS & document.keys() or document.get("type", "claude") not in _OWN_TYPES:
+        raise CredentialError("holds another vendor's login, in a form of its own")
     if access := _access(document):
         return Login(document, document, access)
     several = {name: value for name, value in document.items() if isinstance(value, dict) and _access(value)}
     if len(several) > 1:
         raise CredentialError(f"holds {len(several)} logins; put each into a file of its own (`aimux migrate` does)")
-    for holder in several.values():
-        return Login(document, holder, _access(holder) or "")
+    for name, holder in several.items():
+        access = _access(holder) or ""
+        if not (holder[access].startswith("sk-ant-") or "claude" in name.lower() or "anthropic" in name.lower()):
+            raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be Claude's")
+        return Login(document, holder, access)
     return None
 
 

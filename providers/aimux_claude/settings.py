@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from aimux.plugin import HttpUrl, ProviderSettings
+from aimux.plugin import ApiUrl, HttpUrl, ProviderSettings
 
 
 class ClaudeSettings(ProviderSettings):
-    base_url: HttpUrl = Field(default="https://api.anthropic.com", description="Where requests go.")
+    base_url: ApiUrl = Field(
+        default="https://api.anthropic.com", description="Where requests go, without `/v1` (which is taken off)."
+    )
     authorize_url: HttpUrl = Field(
         default="https://claude.com/cai/oauth/authorize",
         description="Where a person signs in. For a console account: https://platform.claude.com/oauth/authorize.",

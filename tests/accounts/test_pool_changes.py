@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import SecretStr
+
 from aimux.accounts import Selection
-from aimux.plugin import AccountSettings, Action, Verdict
+from aimux.plugin import AccountSettings, Action, Credential, CredentialError, Verdict
 from tests.accounts.support import START, Clock, chosen, credential_file, pool_of, put, used
 
 
@@ -29,6 +31,33 @@ async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir
     a.load(-3)
     assert a.in_flight == 0
     assert "a" in chosen(pool, 2)
+
+
+async def test_a_key_in_the_configuration_that_is_none_parks_its_account_and_no_other(
+    make_pool: Any, state_dir: Any
+) -> None:
+    pool = await pool_of(make_pool, state_dir, "a")
+    provider = type(pool.provider)
+
+    class Choosy(provider):  # type: ignore[misc, valid-type]
+        def parse_credential(self, raw: bytes) -> Credential:
+            credential: Credential = super().parse_credential(raw)
+            if credential.secret == "of-another-vendor":
+                raise CredentialError("holds another vendor's key")
+            return credential
+
+    def with_key(key: str) -> Choosy:
+        return Choosy(pool.provider.settings.model_copy(update={"api_key": SecretStr(key)}))
+
+    pool.reconfigure(with_key("of-another-vendor"))
+    await pool.load()
+    state = pool.accounts["api-key"].state(START)
+    assert (state.status, state.reason) == ("parked", "providers.demo.api_key holds another vendor's key")
+    assert "of-another-vendor" not in state.remedy
+    assert set(chosen(pool, 4)) == {"a"}
+    pool.reconfigure(with_key("one-of-ours"))
+    await pool.load()
+    assert pool.accounts["api-key"].state(START).status == "healthy"
 
 
 async def test_accounts_that_come_and_go(make_pool: Any, state_dir: Any) -> None:

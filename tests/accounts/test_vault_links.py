@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from aimux.accounts import FileVault, Missing, VaultError
+from aimux.accounts import Conflict, FileVault, Missing, VaultError
+from tests.accounts.disks import failing
 from tests.accounts.support import FILE, mode
 
 
@@ -38,6 +41,47 @@ async def test_removing_or_renaming_a_link_leaves_the_login(vault: FileVault, st
     assert await vault.read("demo", "other", FILE) == b"theirs"
     assert (state_dir / "demo" / "other" / FILE).is_symlink()
     await vault.delete("demo", "other", FILE)
+    assert vendor.read_bytes() == b"theirs"
+
+
+async def test_a_link_replaces_an_account_only_when_it_leads_somewhere(vault: FileVault, vendor: Path) -> None:
+    await vault.write("demo", "own", FILE, b"ours", expect=None)
+    for target, error in ((vendor.parent / "missing", Missing), (vendor.parent, VaultError)):
+        with pytest.raises(error):
+            await vault.link("demo", "own", FILE, target, replace=True)
+        assert await vault.read("demo", "own", FILE) == b"ours"
+    with pytest.raises(Conflict):
+        await vault.link("demo", "own", FILE, vendor)
+    await vault.link("demo", "own", FILE, vendor, replace=True)
+    assert await vault.read("demo", "own", FILE) == b"theirs"
+    assert "own" in await vault.links("demo", FILE)
+
+
+async def test_a_link_that_can_not_be_made_costs_nothing(
+    vault: FileVault, state_dir: Path, vendor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await vault.write("demo", "own", FILE, b"ours", expect=None)
+    with monkeypatch.context() as full:
+        full.setattr(os, "symlink", failing(errno.ENOSPC))
+        with pytest.raises(VaultError, match="free some space"):
+            await vault.link("demo", "own", FILE, vendor, replace=True)
+    assert await vault.read("demo", "own", FILE) == b"ours"
+    assert sorted(path.name for path in (state_dir / "demo" / "own").iterdir()) == [".aimux.lock", FILE]
+
+
+async def test_a_login_of_its_own_takes_a_links_place_when_it_is_written(
+    vault: FileVault, state_dir: Path, vendor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = state_dir / "demo" / "linked" / FILE
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", failing(errno.ENOSPC))
+        with pytest.raises(VaultError, match="free some space"):
+            await vault.write("demo", "linked", FILE, b"ours", expect=b"theirs", detach=True)
+    assert path.is_symlink()
+    assert not [left for left in path.parent.iterdir() if left.suffix == ".tmp"]
+    await vault.write("demo", "linked", FILE, b"ours", expect=b"theirs", detach=True)
+    assert not path.is_symlink()
+    assert (path.read_bytes(), mode(path)) == (b"ours", 0o600)
     assert vendor.read_bytes() == b"theirs"
 
 

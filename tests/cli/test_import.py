@@ -115,6 +115,25 @@ def test_several_logins_in_one_file_need_migrate(aimux: Commands, tmp_path: Path
     assert "aimux migrate" in aimux("import", str(given), "--provider", "claude", expect=1).stderr
 
 
+EXPORTED = json.dumps({"claudeAiOauth": CAMEL, "mcpOAuth": {"café": {}}}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        EXPORTED.encode().hex().encode() + b"\n",
+        EXPORTED.encode("utf-16"),
+        b"\xef\xbb\xbf" + EXPORTED.encode() + b"\r\n",
+    ],
+    ids=["keychain", "powershell", "byte order mark"],
+)
+def test_what_other_systems_export_is_understood(aimux: Commands, tmp_path: Path, content: bytes) -> None:
+    said = aimux("import", str(write(tmp_path / "given.txt", content)))
+    assert "claude/default: healthy" in said.stdout
+    kept = (tmp_path / "state" / "claude" / ".credentials.json").read_text()
+    assert json.loads(kept) == json.loads(EXPORTED)
+
+
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +161,45 @@ def test_a_folder_is_a_home_or_a_vendors_own(aimux: Commands, tmp_path: Path) ->
     assert aimux.names() == ["claude/default"]
     aimux("import", str(tmp_path / "backup"), "--provider", "chatgpt")
     assert aimux.names() == ["chatgpt/default", "claude/default"]
+
+
+@pytest.mark.parametrize("what", ["login", "key", "both", "of the simulator", "flat"])
+def test_a_codex_folder_is_no_login_of_claude(aimux: Commands, tmp_path: Path, what: str) -> None:
+    """`auth.json` is a name that a Claude home may have too, and an access token is a field that many formats have."""
+    login = json.loads(credential_file(aimux.live.sim.accounts["chatgpt"]))
+    key = {"OPENAI_API_KEY": "sk-proj-a-key"}
+    content = {
+        "login": {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": {"access_token": "opaque"}},
+        "key": key,
+        "both": login | key,
+        "of the simulator": login,
+        "flat": {"access_token": "opaque", "refresh_token": "rt"},
+    }[what]
+    write(tmp_path / ".codex" / "auth.json", content)
+    aimux("import", str(tmp_path / ".codex"))
+    assert aimux.names() == ["chatgpt/default"]
+    assert not list((tmp_path / "state").rglob(".credentials.json"))
+
+
+def test_in_a_claude_folder_the_same_file_is_claudes(aimux: Commands, tmp_path: Path) -> None:
+    write(tmp_path / ".claude" / "auth.json", {"access_token": "opaque", "refresh_token": "rt"})
+    aimux("import", str(tmp_path / ".claude"))
+    assert aimux.names() == ["claude/default"]
+
+
+def test_in_a_folder_of_another_name_it_is_asked_for_once(aimux: Commands, tmp_path: Path) -> None:
+    file = write(tmp_path / "backup" / "auth.json", {"access_token": "opaque", "refresh_token": "rt"})
+    refused = aimux("import", str(tmp_path / "backup"), expect=1).stderr
+    assert refused.count(f"{file} could be a login of claude, chatgpt: say --provider") == 1
+    assert aimux.names() == []
+
+
+def test_both_vendors_files_in_one_folder_are_told_apart(aimux: Commands, tmp_path: Path) -> None:
+    write(tmp_path / "backup" / ".credentials.json", credential_file(aimux.live.sim.accounts["claude"]))
+    write(tmp_path / "backup" / "auth.json", credential_file(aimux.live.sim.accounts["chatgpt"]))
+    said = aimux("import", str(tmp_path / "backup"))
+    assert aimux.names() == ["chatgpt/default", "claude/default"]
+    assert "is no login" not in said.stderr
 
 
 def test_the_best_file_of_a_folder_counts(aimux: Commands, tmp_path: Path) -> None:
@@ -233,6 +291,17 @@ def test_an_account_gives_way_to_a_link_only_by_force(aimux: Commands, tmp_path:
     assert not (tmp_path / "state" / "claude" / ".credentials.json").is_symlink()
     aimux("import", "--link", "--force")
     assert aimux.account("default")["shared_with"] == str(path)
+
+
+def test_an_account_stays_where_the_link_would_not_work(aimux: Commands, tmp_path: Path) -> None:
+    path, _ = own_login(aimux, "forced")
+    aimux("login", "claude", "--api-key", "--account", "default", stdin="sk-ant-api03-of-my-own")
+    path.chmod(0o644)
+    assert f"chmod 600 {path}" in aimux("import", "--link", "--force", "--account", "default", expect=1).stderr
+    kept = tmp_path / "state" / "claude" / ".credentials.json"
+    assert not kept.is_symlink()
+    assert "sk-ant-api03-of-my-own" in kept.read_text()
+    assert not [left for left in kept.parent.iterdir() if left.name.startswith(".aimux-")]
 
 
 def test_a_login_that_others_can_read_is_not_shared(aimux: Commands) -> None:

@@ -7,7 +7,7 @@ import pytest
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from aimux.plugin import Body, CredentialError, ProviderSettings, load_object, retry_after
+from aimux.plugin import Body, CredentialError, ProviderSettings, credential_text, load_object, retry_after
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,41 @@ def test_an_object_is_read_without_quoting_it() -> None:
         with pytest.raises(CredentialError) as caught:
             load_object(raw)
         assert "0123" not in str(caught.value)
+
+
+TEXT = '{"name": "Zoë", "token": "secret-0123"}'
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        TEXT.encode(),
+        b"\xef\xbb\xbf" + TEXT.encode() + b"\r\n",
+        TEXT.encode("utf-16"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-16-le"),
+        TEXT.encode("utf-16-be"),
+        TEXT.encode().hex().encode() + b"\n",
+        b"0x" + TEXT.encode().hex().upper().encode(),
+    ],
+    ids=["utf-8", "bom", "utf-16", "utf-16-be", "le without bom", "be without bom", "hex", "0x"],
+)
+def test_a_file_of_another_system_is_the_same_object(raw: bytes) -> None:
+    assert load_object(raw) == {"name": "Zoë", "token": "secret-0123"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"  sk-a-key\r\n", "sk-a-key"),
+        ("sk-a-key\r\n".encode("utf-16"), "sk-a-key"),
+        (b"cafe1234", "cafe1234"),  # hex, but of no object: then it is the token itself
+        (b"7b7", "7b7"),
+        (b"", ""),
+    ],
+)
+def test_the_text_of_a_file(raw: bytes, text: str) -> None:
+    assert credential_text(raw) == text
 
 
 @pytest.mark.parametrize(

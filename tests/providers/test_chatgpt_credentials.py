@@ -38,11 +38,27 @@ def test_without_an_expiry_in_the_token_eight_days_after_the_last_renewal_count(
     assert chatgpt.parse_credential(json.dumps(document).encode()).expires_at is None
 
 
-def test_tokens_come_before_a_key_unless_the_file_says_so(chatgpt: ChatGPT) -> None:
-    document: dict[str, Any] = {"OPENAI_API_KEY": "sk-key", "tokens": {"access_token": "opaque"}}
-    assert chatgpt.parse_credential(json.dumps(document).encode()).kind == "oauth"
-    document["auth_mode"] = "apikey"
-    assert chatgpt.parse_credential(json.dumps(document).encode()).kind == "api_key"
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, "api_key"),
+        ({"auth_mode": None}, "api_key"),
+        ({"auth_mode": "apikey"}, "api_key"),
+        ({"auth_mode": "something new"}, "api_key"),
+        ({"auth_mode": "chatgpt"}, "oauth"),
+        ({"auth_mode": "chatgptAuthTokens"}, "oauth"),
+        ({"OPENAI_API_KEY": None}, "oauth"),
+        ({"OPENAI_API_KEY": ""}, "oauth"),
+        ({"auth_mode": "apikey", "OPENAI_API_KEY": None}, "oauth"),
+        ({"auth_mode": "chatgpt", "tokens": None}, "api_key"),
+        ({"auth_mode": ["chatgpt"]}, "api_key"),
+    ],
+)
+def test_of_a_key_and_tokens_the_one_counts_that_codex_takes(
+    chatgpt: ChatGPT, fields: dict[str, Any], kind: str
+) -> None:
+    document: dict[str, Any] = {"OPENAI_API_KEY": "sk-key", "tokens": {"access_token": "opaque"}} | fields
+    assert chatgpt.parse_credential(json.dumps(document).encode()).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -52,11 +68,27 @@ def test_tokens_come_before_a_key_unless_the_file_says_so(chatgpt: ChatGPT) -> N
         (b'{"OPENAI_API_KEY": null, "tokens": null}', "no ChatGPT credential"),
         (b'{"tokens": {"access_token": "two\\nlines"}}', "can't be in a header"),
         (b'{"a": {"access_token": "x"}, "b": {"access_token": "y"}}', "2 logins"),
+        (b'{"gemini": {"access_token": "x", "refresh_token": "y"}}', "the name 'gemini'"),
+        (b'{"auth_mode": "x", "personal_access_token": "at-1"}', "personal access token"),
+        (samples.CLAUDE_CODE_LOGIN, "another vendor's"),
+        (samples.CLAUDE_FLAT_SNAKE, "Anthropic's"),
+        (b"sk-ant-api03-a-key", "Anthropic's"),
+        (b'{"api_key": "sk-ant-api03-a-key"}', "Anthropic's"),
+        (b'{"type": "claude", "access_token": "x"}', "another vendor's"),
+        (b'{"type": ["codex"], "access_token": "x"}', "another vendor's"),
+        (b'"sk-proj-in-quotes"', "not a JSON object"),
+        (b'{"api_key": "\'sk-proj-in-quotes\'"}', "quotation marks"),
     ],
 )
 def test_what_is_no_credential_is_refused_with_a_reason(chatgpt: ChatGPT, raw: bytes, says: str) -> None:
     with pytest.raises(CredentialError, match=says):
         chatgpt.parse_credential(raw)
+
+
+@pytest.mark.parametrize("name", ["openai", "openai-codex", "My ChatGPT"])
+def test_a_login_in_a_map_of_several_vendors_is_taken_by_its_name(chatgpt: ChatGPT, name: str) -> None:
+    raw = json.dumps({name: {"access_token": "opaque", "refresh_token": "r"}}).encode()
+    assert chatgpt.parse_credential(raw).secret == "opaque"
 
 
 # --- renewal ---------------------------------------------------------------------------------------------------------

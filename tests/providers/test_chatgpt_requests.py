@@ -37,6 +37,13 @@ def test_a_login_and_a_key_have_different_upstreams(
     assert (key.base_url, key.target) == (API, with_key)
 
 
+@pytest.mark.parametrize("written", ["", "/v1", "/v1/", "/v1/responses", "/v1/chat/completions"])
+def test_an_address_of_the_api_with_its_version_means_the_same(written: str) -> None:
+    chatgpt = ChatGPT(ChatGPT.Settings(api_base_url="https://proxy.example/openai" + written))  # type: ignore[call-arg]
+    upstream = chatgpt.prepare(request(), KEY)
+    assert upstream.base_url + upstream.target == "https://proxy.example/openai/v1/responses"
+
+
 def test_a_login_sends_token_and_account(chatgpt: ChatGPT) -> None:
     upstream = chatgpt.prepare(request(authorization="Bearer aimux-token", chatgpt_account_id="evil"), LOGIN)
     assert upstream.set_headers == {"authorization": "Bearer access", "chatgpt-account-id": "acc-1"}

@@ -73,12 +73,37 @@ def test_members_of_a_team_have_limits_of_their_own(claude: Claude) -> None:
         (b'{"claudeAiOauth": {"accessToken": "two\\nlines"}}', "can't be in a header"),
         (b'{"a": {"access_token": "x"}, "b": {"access_token": "y"}}', "2 logins"),
         (b'{"hello": "world"}', "no Claude credential"),
+        (b'{"mcpOAuth": {"linear|0": {"accessToken": "mcp"}}}', "MCP servers only"),
+        (samples.CODEX_LOGIN, "another vendor's"),
+        (samples.CODEX_LOGIN.replace(b'"OPENAI_API_KEY": null,', b""), "under the name 'tokens'"),
+        (b'{"auth_mode": "apikey", "api_key": "k"}', "another vendor's"),
+        (json.dumps({"access_token": samples.CHATGPT_ACCESS}).encode(), "JWT"),
+        (json.dumps({"anthropic": {"access_token": samples.CHATGPT_ACCESS}}).encode(), "JWT"),
+        (b'{"gemini": {"access_token": "ya29.x", "refresh_token": "y"}}', "the name 'gemini'"),
+        (b'{"type": "codex", "access_token": "x"}', "another vendor's"),
+        (b'{"type": {}, "access_token": "x"}', "another vendor's"),
+        (b"sk-proj-a-key", "OpenAI"),
+        (b'{"api_key": "sk-svcacct-a-key"}', "OpenAI"),
+        (b'{"api_key": "\\"sk-ant-in-quotes\\""}', "quotation marks"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_no_credential_is_refused_with_a_reason(claude: Claude, raw: bytes, says: str) -> None:
     with pytest.raises(CredentialError, match=says):
         claude.parse_credential(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"type": "claude", "access_token": "opaque", "refresh_token": "r", "expired": "2026-09-21T14:13:20Z"}',
+        b'{"claude-max": {"access_token": "opaque", "refresh_token": "r", "expires_at": "2026-09-21T14:13:20Z"}}',
+        b'{"x": {"access_token": "sk-ant-oat01-x", "refresh_token": "r", "expires_at": "2026-09-21T14:13:20Z"}}',
+    ],
+)
+def test_a_login_from_beside_other_vendors_is_taken(claude: Claude, raw: bytes) -> None:
+    credential = claude.parse_credential(raw)
+    assert (credential.refresh_token, credential.expires_at) == ("r", 1_790_000_000.0)
 
 
 # --- renewal ---------------------------------------------------------------------------------------------------------

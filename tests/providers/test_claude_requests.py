@@ -36,6 +36,14 @@ def test_an_oauth_account_sends_a_bearer_token_and_the_oauth_beta(claude: Claude
     assert passes(claude, OAUTH, head)["anthropic-version"] == "2023-06-01"
 
 
+@pytest.mark.parametrize("written", ["", "/", "/v1", "/v1/", "/v1/v1", "/v1/messages"])
+@pytest.mark.parametrize("base", ["https://proxy.example", "https://proxy.example/anthropic"])
+def test_a_base_url_with_the_version_means_the_same(base: str, written: str) -> None:
+    claude = Claude(Claude.Settings(base_url=base + written))
+    upstream = claude.prepare(request("/v1/messages"), KEY)
+    assert upstream.base_url + upstream.target == f"{base}/v1/messages"
+
+
 @pytest.mark.parametrize(
     ("sent", "goes"),
     [

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead
 from aimux_compatible import Compatible
+from tests.contracts.samples import jwt
 
 KEY = b'{"api_key": "or-0123456789"}'
 
@@ -26,6 +27,7 @@ def address(provider: Compatible, target: str) -> str:
     [
         ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/chat/completions"),
         ("https://openrouter.ai/api/v1/", "https://openrouter.ai/api/v1/chat/completions"),
+        ("https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/chat/completions"),
         ("http://127.0.0.1:11434", "http://127.0.0.1:11434/v1/chat/completions"),
         ("https://open.bigmodel.cn/api/paas/v4", "https://open.bigmodel.cn/api/paas/v4/chat/completions"),
         ("https://host.example/v1beta/openai", "https://host.example/v1beta/openai/chat/completions"),
@@ -36,7 +38,7 @@ def test_an_openai_base_is_what_the_sdk_takes(base_url: str, address_of_chat: st
     assert address(make(base_url=base_url), target) == address_of_chat
 
 
-@pytest.mark.parametrize("base_url", ["https://kimi.example/anthropic", "https://kimi.example/anthropic/v1"])
+@pytest.mark.parametrize("base_url", ["https://kimi.example/anthropic", "https://kimi.example/anthropic/v1/messages"])
 @pytest.mark.parametrize("target", ["/v1/messages?beta=true", "//v1/messages?beta=true", "/v1/v1/messages?beta=true"])
 def test_an_anthropic_base_is_what_the_sdk_takes(base_url: str, target: str) -> None:
     provider = make(base_url=base_url, format="anthropic")
@@ -70,6 +72,17 @@ def test_a_base_url_is_needed_and_a_format_is_one_of_two() -> None:
         make()
     with pytest.raises(ValidationError, match="format"):
         make(base_url="http://h", format="gemini")
+
+
+@pytest.mark.parametrize("login", ["sk-ant-oat01-x", "ya29.x", jwt({"iss": "https://auth.openai.com"})])
+def test_a_persons_login_at_a_vendor_is_no_key_for_somebody_else(login: str) -> None:
+    with pytest.raises(CredentialError, match="goes to that vendor only"):
+        make(base_url="http://h").parse_credential(login.encode())
+
+
+def test_a_token_of_a_gateway_may_be_a_jwt() -> None:
+    token = jwt({"iss": "https://gateway.example"})
+    assert make(base_url="http://h").parse_credential(token.encode()).secret == token
 
 
 @pytest.mark.parametrize("raw", [b"", b"two words", b"{}", b'{"api_key": 7}', b'{"api_key": ""}', b"{"])

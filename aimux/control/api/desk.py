@@ -100,10 +100,7 @@ class Desk:
             except Missing:
                 before = None
             try:
-                if name in await self.vault.links(instance, file_name):
-                    await self.vault.delete(instance, name, file_name)
-                    before = None
-                await self.vault.write(instance, name, file_name, raw, expect=before)
+                await self.vault.write(instance, name, file_name, raw, expect=before, detach=True)
             except (Conflict, Missing):
                 if last:
                     raise
