@@ -81,7 +81,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics)
+        self.sockets = WebSockets(self.metrics, self.finished)
 
     async def handle(self, request: Request) -> Answer | Sent:
         """Serve one request. Runs as its turn."""

@@ -1,7 +1,7 @@
 """A WebSocket's way: its handshake goes through the attempt loop like any request; then a pipe, metered and drained.
 
-The socket belongs to the account that answered the handshake until it ends. It is one request to the access log and the
-metrics, with the usage of all its turns.
+The socket belongs to the account that answered the handshake until it ends. Its record tells how long it was open and
+how many bytes crossed it; each of its turns has a record of its own.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from websockets.frames import CloseCode
 from aimux.front.answer import SENT, Sent
 from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.headers import to_client
+from aimux.gateway.open_socket import RESTARTING, OpenSocket
 from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.types import Action
 from aimux.relay.tunnel import Pipe
 
 if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
     from aimux.metering.metrics import Metrics
+    from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import RequestHead, Verdict
+    from aimux.plugin.types import RequestHead
     from aimux.relay.tunnel import End
 
 log = logging.getLogger("aimux.gateway")
 
-RESTARTING = "aimux is restarting"
 _UPGRADES = frozenset({"websocket", "tcp"})
 """Other protocols (h2c) may be asked for, and are ignored."""
 
@@ -83,8 +83,10 @@ def handshake(request: Request, provider: Provider, head: RequestHead, *, draini
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, finished: RecordSink) -> None:
+        """`finished` takes the record of each turn."""
         self._metrics = metrics
+        self._finished = finished
         self._open: set[OpenSocket] = set()
 
     def __len__(self) -> int:
@@ -105,7 +107,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt)
+        socket = OpenSocket(call, attempt, self._finished)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(
@@ -144,88 +146,13 @@ class WebSockets:
             self._open.discard(socket)
             self._metrics.closed(record.provider)
             record.bytes_in, record.bytes_out = pipe.client.bytes_in, pipe.client.bytes_out
-            record.usage = socket.usage
             # Codex hangs up without a close frame; between two turns that is no abort.
             gone_at_rest = pipe.error == "client_gone" and socket.at_rest
             record.error = record.error or (pipe.error if pipe.error and not gone_at_rest else DONE)
+            socket.ended("" if record.error == DONE else record.error)
             if pipe.error not in {"", "client_gone"}:
                 log.warning("%s: %s account %s: %s", record.request_id, record.provider, record.account, pipe.detail)
         return SENT
-
-
-class OpenSocket:
-    """What a socket's messages mean: usage, limits of its account, and when the socket may be closed."""
-
-    pipe: Pipe
-
-    def __init__(self, call: Call, attempt: Attempt) -> None:
-        self._call = call
-        self._route = attempt.route
-        self._account = attempt.account
-        self._meter = meter = attempt.route.provider.websocket_meter(call.head)
-        self.usage = meter.usage if meter is not None else None
-        self._draining = False
-        self._answering = False
-        """The client has something of the present turn's answer."""
-
-    @property
-    def at_rest(self) -> bool:
-        """No turn is under way, as far as the meter knows."""
-        return self._meter is not None and self._meter.complete
-
-    def drain(self) -> None:
-        self._draining = True
-        if self.at_rest:
-            self.pipe.close(CloseCode.GOING_AWAY, RESTARTING)
-
-    def asked(self, message: bytes) -> None:
-        self._answering = False
-        if self._meter is not None:
-            try:
-                self._meter.asked(message)
-            except Exception as error:  # a meter's fault must not reach the socket
-                self._drop(error)
-
-    def answered(self, message: bytes) -> None:
-        """Called before the message goes on: a socket that is closed here does not send it."""
-        meter = self._meter
-        if meter is None:
-            return
-        try:
-            meter.feed(message)
-        except Exception as error:  # as above
-            self._drop(error)
-            return
-        if meter.verdict is not None:
-            verdict, meter.verdict = meter.verdict, None
-            self._judge(verdict)
-        if meter.limits:
-            self._account.observe(meter.limits, time.time())
-            meter.limits = ()
-        else:
-            self._answering = True
-        if self._draining and meter.complete:
-            asyncio.get_running_loop().call_soon(self.drain)  # behind the message
-
-    def _judge(self, verdict: Verdict) -> None:
-        """The account ran into a limit. While the client has nothing of this turn, another account may serve it.
-
-        An account can't be changed under a socket; but a client that is told to come back does, at once and without a
-        word to its user (Codex: 0.3 s), and a limit would end the user's work although other accounts have room.
-        """
-        account, call, now = self._account, self._call, time.time()
-        if verdict.action not in {Action.COOL_DOWN, Action.PARK}:
-            return
-        account.apply(verdict, now)
-        call.note(account.name, 101, verdict.action, verdict.reason)
-        if not self._answering and self._route.accounts.select(call.selection, now) is not None:
-            log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
-            self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
-
-    def _drop(self, error: Exception) -> None:
-        self._meter = None
-        name = self._account.provider
-        log.warning("usage of a %s socket can't be read: %s: %s", name, type(error).__name__, error)
 
 
 class _ToClient:

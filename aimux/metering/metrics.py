@@ -14,6 +14,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from aimux.metering.record import TURN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -134,9 +136,10 @@ class Metrics:
         if record.error:
             self.errors[provider, record.error] += 1
         counts = self.providers[provider]
-        counts.attempts += record.attempts
-        counts.bytes_in += record.bytes_in
-        counts.bytes_out += record.bytes_out
+        if record.method is not TURN:  # a turn's attempts and bytes are its socket's
+            counts.attempts += record.attempts
+            counts.bytes_in += record.bytes_in
+            counts.bytes_out += record.bytes_out
         counts.duration.observe(record.duration)
         if record.ttfb is not None:
             counts.ttfb.observe(record.ttfb)

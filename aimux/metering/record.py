@@ -53,6 +53,10 @@ class Step(NamedTuple):
     seconds: float
 
 
+TURN = "TURN"
+"""The method of a WebSocket's turn."""
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """One request, or one turn of a WebSocket: made when its head is in, filled on its way.
@@ -65,7 +69,7 @@ class RequestRecord:
     time: float
     """Unix seconds at which the head was in."""
     method: str
-    """`TURN` for a turn of a WebSocket."""
+    """TURN for a turn of a WebSocket."""
     path: str
     """As the client sent it, mount included, percent-encoding kept, without the query; its first TOLD characters."""
     request_id: str = ""

@@ -147,7 +147,8 @@ class MessageMeter(Meter):
     """For a WebSocket whose messages are what the same protocol streams as events: one message an event's data.
 
     `usage` sums the turns that came to their end. `complete` says that no turn is under way: a socket that has to be
-    closed is closed then. Whoever reads `limits` and `verdict` resets them; they are of the moment.
+    closed is closed then. `last` is the meter of the turn that is under way, or else of the one that ended last.
+    Whoever reads `limits` and `verdict` resets them; they are of the moment.
     """
 
     def __init__(self, turn: Callable[[], SSEMeter]) -> None:
@@ -155,11 +156,12 @@ class MessageMeter(Meter):
         super().__init__()
         self.complete = True
         self._make = turn
-        self._turn = turn()
+        self._turn = self.last = turn()
 
     def asked(self, message: bytes) -> None:
         """The client sent a message."""
         self.complete = False
+        self.last = self._turn
 
     def feed(self, data: bytes) -> None:
         """The upstream sent a message."""

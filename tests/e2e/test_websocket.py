@@ -71,6 +71,16 @@ async def running(folder: Path, *others: str, **settings: Any) -> AsyncIterator[
             yield sim, aimux
 
 
+async def logged(aimux: Aimux, method: str, count: int) -> list[dict[str, str]]:
+    """The access log's lines of sockets (GET) or of turns (TURN), once there are `count`."""
+
+    def lines() -> list[dict[str, str]]:
+        return [line for line in aimux.requests if line["method"] == method]
+
+    await aimux.until(lambda: len(lines()) >= count)
+    return lines()
+
+
 @pytest.mark.parametrize("compression", ["deflate", None])
 async def test_a_session_of_codex(tmp_path: Path, compression: str | None) -> None:
     async with running(tmp_path) as (sim, aimux):
@@ -91,11 +101,13 @@ async def test_a_session_of_codex(tmp_path: Path, compression: str | None) -> No
             used.append(huge[-1]["response"]["usage"])
             pong = await client.ping()
             await pong
-        (line,) = await aimux.logged(1)
-        fresh = sum(u["input_tokens"] - u["input_tokens_details"]["cached_tokens"] for u in used)
-        cached = sum(u["input_tokens_details"]["cached_tokens"] for u in used)
-        assert line["tokens"] == f"{fresh}+{cached}+0/{sum(u['output_tokens'] for u in used)}"
-        assert (line["status"], line["error"], line["model"]) == ("101", "-", "gpt-5.5")
+        (line_of_socket,) = await logged(aimux, "GET", 1)
+        each = await logged(aimux, "TURN", 5)
+        for line, usage in zip(each, used, strict=True):
+            cached = usage["input_tokens_details"]["cached_tokens"]
+            assert line["tokens"] == f"{usage['input_tokens'] - cached}+{cached}+0/{usage['output_tokens']}"
+            assert (line["status"], line["error"], line["model"]) == ("200", "-", "gpt-5.5")
+        assert (line_of_socket["status"], line_of_socket["error"]) == ("101", "-")
         metrics = (await asyncio.to_thread(urllib.request.urlopen, f"{aimux.address}/metrics")).read().decode()
         assert re.search(r'limit_used_ratio{account="default",provider="chatgpt",window="5h"} 0\.', metrics), metrics
         assert TOKEN not in aimux.output
@@ -119,7 +131,7 @@ async def test_a_token_that_expired_is_renewed_during_the_handshake(tmp_path: Pa
         sim.accounts["chatgpt"].expire()
         async with codex(aimux) as client:
             assert (await turn(client))[-1]["type"] == "response.completed"
-        (line,) = await aimux.logged(1)
+        (line,) = await logged(aimux, "GET", 1)
         assert line["attempts"] == "2"
 
 
@@ -142,7 +154,7 @@ async def test_a_limit_is_met_with_another_account_before_and_within_a_socket(tm
                 pass
         assert refused.value.response.status_code == 429
         assert "retry-after" in refused.value.response.headers
-        assert [line["account"] for line in (await aimux.logged(3))[:2]] == ["second", "third"]
+        assert [line["account"] for line in (await logged(aimux, "GET", 3))[:2]] == ["second", "third"]
 
 
 @pytest.mark.parametrize("scenario", ["reset:3", "cut:3", "stale"])
@@ -153,7 +165,7 @@ async def test_an_upstream_that_breaks_off_breaks_the_clients_socket(tmp_path: P
                 await turn(client)
                 await client.recv()
             assert client.close_code == 1006
-        (line,) = await aimux.logged(1)
+        (line,) = await logged(aimux, "GET", 1)
         assert line["error"] == "upstream_lost"
 
 
@@ -216,7 +228,7 @@ async def test_over_tls_on_both_sides(tmp_path: Path) -> None:
             assert client.close_code == 1002
         async with codex(aimux, ssl=trust) as client:
             client.transport.abort()
-        assert [line["error"] for line in await aimux.logged(3)] == ["-", "bad_request", "-"]
+        assert [line["error"] for line in await logged(aimux, "GET", 3)] == ["-", "bad_request", "-"]
 
 
 async def grown(aimux: Aimux, count: int, **options: Any) -> int:

@@ -13,7 +13,7 @@ from tests.gateway.conftest import SECRET
 from .conftest import DONE, Begin, Far, access, ended, socket, turns
 
 
-async def test_a_socket_is_one_request_with_the_usage_of_all_its_turns(begin: Begin, far: Far) -> None:
+async def test_each_turn_of_a_socket_has_a_record_and_the_socket_another_one(begin: Begin, far: Far) -> None:
     far.serve = turns
     aimux = await begin()
     async with socket(aimux) as client:
@@ -23,11 +23,21 @@ async def test_a_socket_is_one_request_with_the_usage_of_all_its_turns(begin: Be
             await client.send("question")
             assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
     await ended(aimux)
-    (line,) = access(aimux)
-    assert line["tokens"] == "0+0+0/21"
+    *each, line = access(aimux)
+    assert [turn["tokens"] for turn in each] == ["0+0+0/7"] * 3
+    assert [turn["id"] for turn in each] == [f"{line['id']}.{number}" for number in (1, 2, 3)]
+    for turn in each:
+        assert (turn["status"], turn["method"], turn["user"], turn["account"]) == ("200", "TURN", "ann", "default")
+        assert int(turn["in"]) == len("question")
+        assert int(turn["out"]) == len('{"delta": "…"}'.encode()) + len(DONE)
+        assert 0 <= float(turn["ttfb"]) <= float(turn["duration"])
     assert (line["status"], line["method"], line["user"], line["attempts"]) == ("101", "GET", "ann", "1")
+    assert line["tokens"] == "-"
     assert int(line["in"]) > 3 * len("question")
     assert int(line["out"]) > 3 * len(DONE)
+    counted = aimux.app.metrics
+    assert (counted.users["ann"].output, counted.users["ann"].requests) == (21, 4)
+    assert (counted.providers["plain"].attempts, counted.providers["plain"].bytes_in) == (1, int(line["in"]))
     assert aimux.app.metrics.providers["plain"].open == 0
     assert next(aimux.app.accounts()).in_flight == 0
 
@@ -71,7 +81,10 @@ async def test_a_turn_that_meets_a_limit_is_taken_to_another_account(begin: Begi
         await client.send("again")
         assert [await client.recv(), await client.recv()] == ["again", DONE]
     await ended(aimux)
-    assert [(line["account"], line["error"]) for line in access(aimux)] == [("default", "-"), ("other", "-")]
+    sockets = [line for line in access(aimux) if line["method"] == "GET"]
+    assert [(line["account"], line["error"]) for line in sockets] == [("default", "-"), ("other", "-")]
+    each = [line for line in access(aimux) if line["method"] == "TURN"]
+    assert [(line["account"], line["error"]) for line in each] == [("default", "cool_down"), ("other", "-")]
 
 
 async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
@@ -101,5 +114,19 @@ async def test_a_meter_that_fails_does_not_disturb_the_socket(begin: Begin, far:
             await client.recv()
             await client.recv()
     await ended(aimux)
-    assert access(aimux)[0]["tokens"] == "0+0+0/7"
+    first, second, line = access(aimux)
+    assert [(turn["tokens"], turn["error"]) for turn in (first, second)] == [("0+0+0/7", "-"), ("0+0+0/0", "unmetered")]
+    assert line["method"] == "GET"
     assert "RuntimeError" in aimux.log
+
+
+async def test_a_turn_that_the_client_leaves_has_its_record_too(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    aimux = await begin()
+    async with socket(aimux) as client:
+        await client.send("long")
+        await client.recv()
+    await ended(aimux)
+    turn, line = access(aimux)
+    assert (turn["method"], turn["error"]) == ("TURN", "client_gone")
+    assert line["method"] == "GET"

@@ -1,0 +1,146 @@
+"""A WebSocket that is open: the records of its turns, what its messages say of its account, and when it may close."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from websockets.frames import CloseCode
+
+from aimux.metering.record import TURN, RequestRecord, new_id
+from aimux.plugin.types import Action
+
+if TYPE_CHECKING:
+    from aimux.gateway.call import Attempt, Call
+    from aimux.metering.record import RecordSink
+    from aimux.plugin.meters import MessageMeter
+    from aimux.plugin.types import Verdict
+    from aimux.relay.tunnel import Pipe
+
+log = logging.getLogger("aimux.gateway")
+
+RESTARTING = "aimux is restarting"
+
+
+class OpenSocket:
+    """What a socket's messages mean: usage, limits of its account, and when the socket may be closed."""
+
+    pipe: Pipe
+
+    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink) -> None:
+        self._call = call
+        self._finished = finished
+        self._route = attempt.route
+        self._account = attempt.account
+        self._meter = attempt.route.provider.websocket_meter(call.head)
+        self._turn: RequestRecord | None = None
+        """Of the turn that is under way."""
+        self._turns = 0
+        self._draining = False
+        self._answering = False
+        """The client has something of the present turn's answer."""
+
+    @property
+    def at_rest(self) -> bool:
+        """No turn is under way, as far as the meter knows."""
+        return self._meter is not None and self._meter.complete
+
+    def drain(self) -> None:
+        self._draining = True
+        if self.at_rest:
+            self.pipe.close(CloseCode.GOING_AWAY, RESTARTING)
+
+    def asked(self, message: bytes) -> None:
+        self._answering = False
+        meter = self._meter
+        if meter is None:
+            return
+        if self._turn is None:
+            self._turn = self._begun()
+        self._turn.bytes_in += len(message)
+        try:
+            meter.asked(message)
+        except Exception as error:  # a meter's fault must not reach the socket
+            self._drop(error)
+
+    def answered(self, message: bytes) -> None:
+        """Called before the message goes on: a socket that is closed here does not send it."""
+        meter, turn = self._meter, self._turn
+        if meter is None:
+            return
+        if turn is not None:
+            turn.bytes_out += len(message)
+            if turn.ttfb is None:
+                turn.ttfb = time.time() - turn.time
+        try:
+            meter.feed(message)
+        except Exception as error:  # as above
+            self._drop(error)
+            return
+        verdict, meter.verdict = meter.verdict, None
+        if meter.complete:
+            self._over(meter, str(verdict.action) if verdict is not None else "")
+        if verdict is not None:
+            self._judge(verdict)
+        if meter.limits:
+            self._account.observe(meter.limits, time.time())
+            meter.limits = ()
+        else:
+            self._answering = True
+        if self._draining and meter.complete:
+            asyncio.get_running_loop().call_soon(self.drain)  # behind the message
+
+    def ended(self, error: str) -> None:
+        """The socket is closed; `error` says what ended a turn that was under way."""
+        if self._meter is not None:
+            self._over(self._meter, error or "client_gone")
+
+    def _begun(self) -> RequestRecord:
+        socket, now = self._call.record, time.time()
+        self._turns += 1
+        return RequestRecord(
+            new_id(now),
+            now,
+            TURN,
+            socket.path,
+            f"{socket.request_id}.{self._turns}",
+            socket.user,
+            socket.sender,
+            socket.provider,
+            socket.account,
+            socket.conversation,
+            status=200,
+            attempts=1,
+        )
+
+    def _over(self, meter: MessageMeter, error: str) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.duration = time.time() - turn.time
+            turn.usage = meter.last.usage
+            turn.error = error
+            self._finished(turn)
+
+    def _judge(self, verdict: Verdict) -> None:
+        """The account ran into a limit. While the client has nothing of this turn, another account may serve it.
+
+        An account can't be changed under a socket; but a client that is told to come back does, at once and without a
+        word to its user (Codex: 0.3 s), and a limit would end the user's work although other accounts have room.
+        """
+        account, call, now = self._account, self._call, time.time()
+        if verdict.action not in {Action.COOL_DOWN, Action.PARK}:
+            return
+        account.apply(verdict, now)
+        call.note(account.name, 101, verdict.action, verdict.reason)
+        if not self._answering and self._route.accounts.select(call.selection, now) is not None:
+            log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
+            self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
+
+    def _drop(self, error: Exception) -> None:
+        if self._meter is not None:
+            self._over(self._meter, "unmetered")
+        self._meter = None
+        name = self._account.provider
+        log.warning("usage of a %s socket can't be read: %s: %s", name, type(error).__name__, error)
