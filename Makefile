@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run test clients chaos fuzz lint types format bench failover clean
+.PHONY: run test clients chaos fuzz lint types format bench limits failover clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -44,6 +44,10 @@ format: $(STAMP)
 # One table, from one run: bench/README.md. ARGS=--quick for a glance.
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(ARGS)
+
+# A month of a team under limits, simulated: whom they refuse wrongly, and by how much they are overrun. ARGS=--write keeps it.
+limits: $(STAMP)
+	@$(BIN)/python -m bench.limits $(ARGS)
 
 # 10,000 requests over five accounts that fail all the time; the suite has a shorter run.
 failover: $(STAMP)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import report, traffic
+from bench import limits, report, traffic
 from bench.report import Results
 
 if TYPE_CHECKING:
@@ -112,3 +112,15 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(report, "README", readme)
     report.write_readme(text)
     assert readme.read_text() == f"before\n{report.BEGIN}\n{text}{report.END}\nafter\n"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_week_under_limits_is_within_what_is_promised(shared: bool) -> None:
+    tokens, cost = (40_000_000, 50_000_000) if shared else (12_000_000, 15_000_000)
+    outcome = limits.month(
+        limits.CONTENDERS["aimux"](tokens, cost, shared), 3, users=6, days=7, tokens=tokens, cost=cost, shared=shared
+    )
+    assert outcome.refused
+    assert outcome.asked > 3000
+    assert outcome.wrongly < 0.001 * outcome.had_room
+    assert max(outcome.overrun) <= 1
