@@ -207,7 +207,7 @@ class App:
         elif self.tls is not None:
             self.tls.reload(files)
         self._adopt_logging(config)
-        self.gateway.setup = setup
+        self.gateway.begin(setup)
         self.admin.key = self._admin_key(config)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.gateway.pool.idle_timeout = config.stream_idle_timeout

@@ -18,6 +18,7 @@ from aimux.http.request import BodyReader, LastHead, RequestError, parse_request
 if TYPE_CHECKING:
     from aimux.front.answer import Sent
     from aimux.front.server import FrontServer
+    from aimux.plugin.errors import GatewayError
 
 log = logging.getLogger("aimux.gateway")
 
@@ -36,6 +37,9 @@ class Flow(Protocol):
     def resume(self) -> None:
         """The client can take more."""
 
+    def stop(self, error: GatewayError) -> None:
+        """Nothing more may be sent but `error`, in the protocol's own way."""
+
 
 class ClientConnection(asyncio.Protocol):
     """One client's connection. `flow` is the answer, or the WebSocket, that is streaming to it."""
@@ -51,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
         "_server",
         "_since",
         "_tunnel",
+        "admission",
         "evicted",
         "flow",
         "full",
@@ -73,6 +78,8 @@ class ClientConnection(asyncio.Protocol):
         """The client has gone."""
         self.evicted = False
         """It is being closed, and no longer counted."""
+        self.admission: object = None
+        """What whoever serves has found out from the last head alone, for the next request with the same one."""
         self.served = 0
         self.idle_since = 0.0
         """Since when there has been no whole head on this connection, by the loop's clock."""
@@ -147,6 +154,7 @@ class ClientConnection(asyncio.Protocol):
                 _check_sizes(block)
                 head = parse_request_head(block)
                 self._heads.keep(block, head)
+                self.admission = None
         except RequestError as error:
             self._refuse(error)
             return

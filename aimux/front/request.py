@@ -76,6 +76,14 @@ class Request:
         assert raw is not None
         return raw
 
+    def stop(self, error: GatewayError) -> None:
+        """End it from outside: `error` is its answer, or breaks off the one that has begun."""
+        flow = self.connection.flow
+        if flow is None:
+            self.turn.fail(error)
+        else:
+            flow.stop(error)
+
     def fail(self, status: int, message: str) -> None:
         """The rest of the body can't be read."""
         self.body_error = BodyError(

@@ -2,8 +2,9 @@
 
 from aimux.gateway.auth import Authentication
 from aimux.gateway.call import Route
-from aimux.gateway.gateway import Gateway, Setup
+from aimux.gateway.epoch import Epoch, Setup
+from aimux.gateway.gateway import Gateway
 from aimux.gateway.models import ModelRoutes
 from aimux.gateway.mounts import MountTable
 
-__all__ = ["Authentication", "Gateway", "ModelRoutes", "MountTable", "Route", "Setup"]
+__all__ = ["Authentication", "Epoch", "Gateway", "ModelRoutes", "MountTable", "Route", "Setup"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aimux.front.answer import Answer
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.provider import ErrorAnswer
+from aimux.relay.errors import Stopped
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,20 +49,26 @@ class ClientSink:
         feed.end()
         if not feed.truncated:
             return None
-        return self._event("The upstream ended this answer before it was complete; try again.")
+        return self._event(_cut("The upstream ended this answer before it was complete; try again."))
 
     def broken(self, error: WireError) -> bytes:
         if self._feed is not None:
             self._feed.end()
             if self._feed.complete:  # behind the protocol's last event an error would make a failure of a whole answer
                 return b""
-        return self._event(f"This answer broke off: {error}; try again.")
+        return self._event(
+            error.told if isinstance(error, Stopped) else _cut(f"This answer broke off: {error}; try again.")
+        )
 
-    def _event(self, message: str) -> bytes:
+    def _event(self, error: GatewayError) -> bytes:
         # Behind half an event an error is unreadable: SDKs then fail on its JSON, where a broken connection is plain.
         if self._error_event is None or (self._feed is not None and self._feed.torn):
             return b""
-        return self._error_event(GatewayError(ErrorKind.BAD_GATEWAY, message))
+        return self._error_event(error)
+
+
+def _cut(message: str) -> GatewayError:
+    return GatewayError(ErrorKind.BAD_GATEWAY, message)
 
 
 def own_lines(call: Call, attempt: Attempt) -> list[bytes]:

@@ -112,8 +112,14 @@ class Authentication:
             )
         raise GatewayError(ErrorKind.UNAUTHORIZED, advice, retry=False)
 
+    def admits(self, caller: Caller, headers: Headers, peer: str) -> bool:
+        """Whether somebody who was let in before may still call."""
+        if caller.user is None:
+            return not self._users and self._serves_anyone(headers, peer)
+        return caller.user.sha256 in self._users
+
     def _anonymous(self, headers: Headers, peer: str, tokens: list[str]) -> Caller:
-        if self._allow_anonymous or (self.is_local(headers, peer) and not _from_foreign_page(headers)):
+        if self._serves_anyone(headers, peer):
             return Caller(None, tokens[0].encode("utf-8", "surrogateescape") if tokens else b"")
         raise GatewayError(
             ErrorKind.FORBIDDEN,
@@ -121,6 +127,9 @@ class Authentication:
             "Add `users:` with a token for you to its configuration, or set `allow_anonymous: true`.",
             retry=False,
         )
+
+    def _serves_anyone(self, headers: Headers, peer: str) -> bool:
+        return self._allow_anonymous or (self.is_local(headers, peer) and not _from_foreign_page(headers))
 
     def address(self, headers: Headers, peer: str) -> str:
         """The client's address: the peer's, or what trusted proxies say of it ("" for a unix socket's peer)."""

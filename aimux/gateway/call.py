@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account, AccountPool, Selection
     from aimux.gateway.auth import Caller
-    from aimux.gateway.gateway import Setup
+    from aimux.gateway.epoch import Epoch
     from aimux.gateway.models import Target
     from aimux.gateway.websockets import Handshake
     from aimux.http.head import ResponseHead
@@ -54,9 +54,9 @@ class Route:
 
 @dataclass(slots=True)
 class Admitted:
-    """What follows from a request's head and the configuration, kept for the next request with the same head."""
+    """What follows from a request's head in one epoch, kept for its connection's next request with the same head."""
 
-    setup: Setup | None
+    epoch: Epoch | None
     """None: it is no client's."""
     route: Route
     """Of the mount."""

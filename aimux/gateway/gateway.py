@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,27 +16,28 @@ from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
 from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
 from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
-from aimux.gateway.call import Admitted, Attempt, Call, Route
-from aimux.gateway.conversations import conversation_of, named_conversation
+from aimux.gateway.call import Admitted, Attempt, Call
+from aimux.gateway.conversations import conversation_of
+from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.websockets import WebSockets, handshake
-from aimux.metering.record import TOLD, RequestRecord, Sender, new_id
+from aimux.metering.record import TOLD, RequestRecord, new_id
 from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.types import Body, RequestHead
+from aimux.plugin.types import Body
+from aimux.relay.errors import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
-    from aimux.gateway.auth import Authentication, Caller
-    from aimux.gateway.models import ModelRoutes
-    from aimux.gateway.mounts import Mount, MountTable
+    from aimux.gateway.auth import Caller
+    from aimux.gateway.epoch import Setup
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Headers
+    from aimux.plugin.types import Headers, RequestHead
     from aimux.relay.pool import Pool
 
 log = logging.getLogger("aimux.gateway")
@@ -44,48 +45,58 @@ log = logging.getLogger("aimux.gateway")
 ARRIVAL_SECONDS = 0.3
 """How long a stop waits for the first request of connections that were accepted just before it."""
 
-NO_BODY = Body(b"")
+REVOKED = "Your access to aimux has ended; ask whoever runs it."
 
-MAX_WORD = 64
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a reload replaces as a whole. A request keeps the one it began with."""
-
-    authentication: Authentication
-    mounts: MountTable
-    routes: Mapping[str, Route]
-    models: ModelRoutes
-    max_body_size: int
-    request_timeout: float
 
 
 @dataclass(slots=True)
 class Gateway:
-    """Serves requests with the current `setup`. `control` answers everything outside the mounts (/health, /api, …)."""
+    """Serves requests. `control` answers everything outside the mounts (/health, /api, …)."""
 
-    setup: Setup
+    first: InitVar[Setup]
     pool: Pool
     metrics: Metrics
     finished: RecordSink
     """Takes the record of each request below a mount that is over, whatever came of it."""
     control: Callable[[Request], Awaitable[Answer | None]]
     draining: bool = False
+    epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
-    _open: int = field(init=False, default=0)
+    _open: set[Request] = field(init=False, default_factory=set)
     _cut: bool = field(init=False, default=False)
     _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, first: Setup) -> None:
+        self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
         self.sockets = WebSockets(self.metrics, self.finished)
 
+    @property
+    def setup(self) -> Setup:
+        """What new requests are served with."""
+        return self.epoch.setup
+
+    def begin(self, setup: Setup) -> None:
+        """Begin an epoch. Requests under way go on, but for those of callers who may no longer call.
+
+        Those end at once, whatever they are doing: with an error, or where their answer has begun with the protocol's
+        error event and a broken connection; a WebSocket with the protocol's error message and a close frame.
+        """
+        self.epoch = Epoch(setup)
+        admits = setup.authentication.admits
+        for request in list(self._open):
+            admitted = request.connection.admission
+            if type(admitted) is Admitted and not admits(
+                admitted.caller, request.head.headers, request.connection.peer
+            ):
+                request.stop(GatewayError(ErrorKind.UNAUTHORIZED, REVOKED, retry=False))
+
     async def handle(self, request: Request) -> Answer | Sent:
         """Serve one request. Runs as its turn."""
-        setup = self.setup
+        epoch = self.epoch
+        setup = epoch.setup
         target = request.head.target
         path = target.partition("?")[0][:TOLD]
         now = time.time()
@@ -94,7 +105,7 @@ class Gateway:
         started = time.perf_counter()
         provider: Provider | None = None
         answer: Answer | Sent
-        self._open += 1
+        self._open.add(request)
         try:
             found = setup.mounts.find(target)
             if found is None:
@@ -104,9 +115,9 @@ class Gateway:
                 record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
-                admitted: Admitted | None = request.head.context
-                if admitted is None or admitted.setup is not setup:
-                    admitted = request.head.context = _admit(request, setup, route, mount, below)
+                admitted = request.connection.admission
+                if type(admitted) is not Admitted or admitted.epoch is not epoch:
+                    admitted = request.connection.admission = epoch.admit(request, route, mount, below)
                 answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:
             error.request_id = record.request_id
@@ -125,7 +136,7 @@ class Gateway:
             )
             answer = error_answer(fault, provider, record.request_id, close=True)
         finally:
-            self._open -= 1
+            self._open.discard(request)
             if self.draining and not self._open:
                 self._idle.set()
             record.duration = time.perf_counter() - started
@@ -153,7 +164,7 @@ class Gateway:
             try:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
-                log.warning("%d requests did not end within %g s and are cut off", self._open, timeout)
+                log.warning("%d requests did not end within %g s and are cut off", len(self._open), timeout)
                 self._cut = True
                 self.sockets.cut()
 
@@ -269,7 +280,7 @@ class Gateway:
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
         if (failure := exchange.error) is not None:
-            record.error = "upstream_lost"
+            record.error = failure.told.kind.name.lower() if isinstance(failure, Stopped) else "upstream_lost"
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
             request.keep_alive = False
         return SENT
@@ -287,37 +298,9 @@ async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names
     return provider.list_models(head, payload, names)
 
 
-def _admit(request: Request, setup: Setup, route: Route, mount: Mount, target: str) -> Admitted:
-    """`target` is below the mount. Raises GatewayError for who may not call."""
-    received, peer = request.head, request.connection.peer
-    caller = setup.authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
-    head = RequestHead(received.method, target, received.headers)
-    return Admitted(setup, route, caller, head, received, _sender(mount, route.provider, caller, head))
-
-
 def _request_id(request: Request, own: str) -> str:
     given = request.head.headers.get("x-request-id")
     return given if given is not None and _REQUEST_ID.fullmatch(given) else own
-
-
-def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead) -> Sender:
-    user, headers = caller.user, head.headers
-    hints = provider.hints(head)
-    return Sender(
-        mount.prefix,
-        caller.token_id,
-        tuple(user.groups) if user else (),
-        _word(headers.get("user-agent", "").partition(" ")[0]),
-        named_conversation(provider, head, NO_BODY) or "",
-        _word(hints.request_class),
-        _word(hints.agent),
-        _word(hints.parent_agent),
-    )
-
-
-def _word(text: str) -> str:
-    """Foreign text for a column of the ledger."""
-    return text[:MAX_WORD] if text.isprintable() else ""
 
 
 def _pinned(headers: Headers, caller: Caller) -> str:

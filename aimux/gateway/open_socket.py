@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
+from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
 from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
     from aimux.metering.record import RecordSink
+    from aimux.plugin.errors import GatewayError
     from aimux.plugin.meters import MessageMeter
     from aimux.plugin.types import Verdict
     from aimux.relay.tunnel import Pipe
@@ -51,6 +53,12 @@ class OpenSocket:
         self._draining = True
         if self.at_rest:
             self.pipe.close(CloseCode.GOING_AWAY, RESTARTING)
+
+    def stop(self, error: GatewayError) -> None:
+        """Close it, whatever is under way: the client is told `error`."""
+        self._call.record.error = error.kind.name.lower()
+        self.pipe.client.say(self._route.provider.websocket_error(error, self._call.head))
+        self.pipe.close(CloseCode.POLICY_VIOLATION, close_reason(error.message))
 
     def asked(self, message: bytes) -> None:
         self._answering = False

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import RequestHead
-    from aimux.relay.tunnel import End
 
 log = logging.getLogger("aimux.gateway")
 
@@ -126,7 +125,7 @@ class WebSockets:
         request.keep_alive = False
         self._metrics.opened(record.provider)
         self._open.add(socket)
-        client = _ToClient(pipe.client)
+        client = _ToClient(socket)
         connection.flow = client
         try:
             if connection.full:
@@ -158,10 +157,11 @@ class WebSockets:
 class _ToClient:
     """The socket's flow, as a client's connection knows it."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_end", "stop")
 
-    def __init__(self, end: End) -> None:
-        self._end = end
+    def __init__(self, socket: OpenSocket) -> None:
+        self._end = socket.pipe.client
+        self.stop = socket.stop
 
     def pause(self) -> None:
         self._end.pause_writing()

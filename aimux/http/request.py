@@ -8,7 +8,7 @@ What breaks a rule is refused whole, and its connection ends: a request that cou
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict, istr
 
@@ -77,7 +77,6 @@ class RequestHead:
 
     __slots__ = (
         "connection",
-        "context",
         "expects",
         "headers",
         "http11",
@@ -90,8 +89,6 @@ class RequestHead:
     )
 
     def __init__(self, method: str, target: str, http11: bool, fields: list[Field]) -> None:
-        self.context: Any = None
-        """What whoever serves it has found out from the head alone, for the next request with the same one."""
         self.method = method
         self.target = target
         self.http11 = http11

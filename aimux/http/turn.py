@@ -28,16 +28,16 @@ def pause() -> Generator[None, None, None]:
 
 
 class Turn(Generic[T]):
-    """`start`, then `resume` whenever something it may wait for has happened, or `cancel`."""
+    """`start`, then `resume` whenever something it may wait for has happened, or `cancel` or `fail`."""
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_running")
+    __slots__ = ("_coroutine", "_ended", "_running", "_thrown")
 
     def __init__(self, ended: Callable[[T | None], None]) -> None:
         """`ended` is called once, with the coroutine's result; None where it was cancelled or failed."""
         self._ended = ended
         self._coroutine: Coroutine[None, None, T] | None = None
         self._running = False
-        self._cancelled = False
+        self._thrown: BaseException | None = None
 
     def start(self, work: Coroutine[None, None, T]) -> None:
         """Run `work` to its first pause."""
@@ -52,9 +52,9 @@ class Turn(Generic[T]):
         self._running = True
         result: T | None = None
         try:
-            if self._cancelled:
-                self._cancelled = False
-                work.throw(asyncio.CancelledError())
+            if (thrown := self._thrown) is not None:
+                self._thrown = None
+                work.throw(thrown)
             else:
                 work.send(None)
         except StopIteration as end:
@@ -65,7 +65,7 @@ class Turn(Generic[T]):
             log.exception("a request ended with a fault in aimux itself")
         else:
             self._running = False
-            if self._cancelled:
+            if self._thrown is not None:
                 self.resume()
             return
         self._running = False
@@ -74,7 +74,11 @@ class Turn(Generic[T]):
 
     def cancel(self) -> None:
         """Raise CancelledError where it pauses."""
-        self._cancelled = True
+        self.fail(asyncio.CancelledError())
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` where it pauses."""
+        self._thrown = error
         self.resume()
 
     async def apart(self, work: Awaitable[U]) -> U:

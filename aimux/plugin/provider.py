@@ -245,6 +245,10 @@ class Provider:
         """
         return b""
 
+    def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        """The same as a text message on an open WebSocket. Empty: there is none, the close frame has to do."""
+        return b""
+
 
 def retry_after(headers: Headers) -> float | None:
     """Seconds from `retry-after-ms` or `retry-after` (number or date); None without a usable one."""

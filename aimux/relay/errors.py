@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aimux.http.errors import WireError
+
+if TYPE_CHECKING:
+    from aimux.plugin.errors import GatewayError
 
 
 class ConnectError(WireError):
@@ -33,3 +38,13 @@ class HeadTimeout(WireError):
     """The answer's head did not come within `request_timeout`."""
 
     phase = "head_timeout"
+
+
+class Stopped(WireError):
+    """aimux itself broke the answer off; `told` is what the client hears."""
+
+    phase = "stopped"
+
+    def __init__(self, told: GatewayError) -> None:
+        super().__init__(told.message)
+        self.told = told

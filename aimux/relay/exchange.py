@@ -7,20 +7,21 @@ reaches across: while the client can't take more, the upstream isn't read.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aimux.http.errors import ProtocolError, WireError
 from aimux.http.framing import Chunked, Framer, UntilClose, framer_for
 from aimux.http.head import HeadReader, ResponseHead
 from aimux.http.turn import pause
-from aimux.relay.errors import HeadTimeout, ReadError, StaleConnection
+from aimux.relay.errors import HeadTimeout, ReadError, StaleConnection, Stopped
 from aimux.relay.outlet import Outlet
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Sequence
 
     from aimux.http.turn import Turn
+    from aimux.plugin.errors import GatewayError
     from aimux.relay.connection import Connection
     from aimux.relay.outlet import Sink
 
@@ -91,7 +92,7 @@ class Exchange:
         try:
             while self._head is None and not self._ended:
                 await self._wait()
-        except asyncio.CancelledError:
+        except BaseException:
             self.discard()
             raise
         finally:
@@ -211,6 +212,10 @@ class Exchange:
     def head_timeout(self) -> None:
         """The head did not come in time."""
         self._fail(HeadTimeout(f"no answer within {self._timeout:g} s"))
+
+    def stop(self, error: GatewayError) -> None:
+        """Break the answer off from this side: the client is told `error`."""
+        self._fail(Stopped(error))
 
     def idle_timeout(self, seconds: float) -> None:
         """The pool saw no byte for that long."""

@@ -157,6 +157,11 @@ class End(asyncio.Protocol):
         if not writes[-1]:  # the library's sign that this side has nothing more to say
             self._say_no_more()
 
+    def say(self, message: bytes) -> None:
+        """Send a text message of aimux's own, unless the peer is in the middle of one."""
+        if message and self.codec.open and not self.codec.expect_continuation_frame:
+            self.codec.send_text(message)
+
     def close(self, code: int | None, reason: str = "") -> None:
         """Begin the closing handshake; None is a close frame without a code."""
         if self.codec.open:

@@ -181,6 +181,9 @@ class ChatGPT(Provider):
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return openai.stream_error(error, request)
 
+    def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        return openai.websocket_error(error)
+
 
 def _below_version(target: str) -> str:
     """The target without `/v1`: SDK bases come with it, without it, twice, or with a slash too many."""

@@ -112,6 +112,9 @@ class Plain(Provider):
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return b"event: error\ndata: " + json.dumps({"message": error.message}).encode() + b"\n\n"
 
+    def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
+        return json.dumps({"error": error.message}).encode()
+
     def error(self, error: GatewayError) -> ErrorAnswer:
         return ErrorAnswer(json.dumps({"plain": error.message}).encode())
 

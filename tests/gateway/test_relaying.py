@@ -9,6 +9,7 @@ import pytest
 
 from aimux.config import User
 from aimux.gateway import Authentication
+from aimux.gateway.call import Admitted
 from aimux.http.framing import chunk
 
 from .answers import head_of
@@ -86,12 +87,12 @@ async def test_a_token_that_was_taken_away_does_not_go_on_with_its_connection(st
     writer.write(request(close=False))
     assert (await reader.readuntil(b"\r\n\r\n{}")).startswith(b"HTTP/1.1 200 ")
     (connection,) = aimux.app.gateway.server.connections
-    kept = connection._heads.known(request(close=False).partition(b"\r\n\r\n")[0])
-    assert kept is not None
-    assert kept.context.sent is not None
-    assert not {secret for secret in (TOKEN, SECRET) if secret in repr(kept.context)}
-    setup = aimux.app.gateway.setup
-    aimux.app.gateway.setup = replace(setup, authentication=Authentication([OTHER], allow_anonymous=False))
+    kept = connection.admission
+    assert isinstance(kept, Admitted)
+    assert kept.sent is not None
+    assert not {secret for secret in (TOKEN, SECRET) if secret in repr(kept)}
+    gateway = aimux.app.gateway
+    gateway.begin(replace(gateway.setup, authentication=Authentication([OTHER], allow_anonymous=False)))
     writer.write(request(close=True))
     assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
     assert len(upstream.requests) == 1

@@ -23,6 +23,7 @@ async def test_what_takes_a_restart_is_named_and_stays(start: Start, name: str) 
     changes: dict[str, Any] = {
         "listen": "127.0.0.1:1",
         "state_dir": str(other),
+        "database": {"encryption_key": "0f" * 32},
         "tls": {"enabled": True, "self_signed": True},
     }
     section = name.partition(".")[0]

@@ -64,6 +64,11 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
     return b"event: response.failed\ndata: " + json.dumps(event).encode() + b"\n\n"
 
 
+def websocket_error(error: GatewayError) -> bytes:
+    """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx."""
+    return json.dumps({"type": "error", "status": error.status, "error": _object(error)}).encode()
+
+
 def _object(error: GatewayError) -> dict[str, Any]:
     fallback = ("server_error", "server_error") if error.status >= 500 else ("invalid_request_error", None)
     kind, code = _CODES.get(error.status, fallback)

@@ -1,0 +1,76 @@
+"""What holds for a while: the settings, who may call, and what was found out about requests on the strength of both."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aimux.gateway.call import Admitted
+from aimux.gateway.conversations import named_conversation
+from aimux.metering.record import Sender
+from aimux.plugin.types import Body, RequestHead
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.front.request import Request
+    from aimux.gateway.auth import Authentication, Caller
+    from aimux.gateway.call import Route
+    from aimux.gateway.models import ModelRoutes
+    from aimux.gateway.mounts import Mount, MountTable
+    from aimux.plugin.provider import Provider
+
+NO_BODY = Body(b"")
+MAX_WORD = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a reload replaces as a whole. A request keeps the one it began with."""
+
+    authentication: Authentication
+    mounts: MountTable
+    routes: Mapping[str, Route]
+    models: ModelRoutes
+    max_body_size: int
+    request_timeout: float
+
+
+class Epoch:
+    """A time in which an admission holds for every request with the same head; compared by identity.
+
+    A reload begins another one, and so does each change of who may call or of what they may use: `Gateway.begin`.
+    """
+
+    __slots__ = ("setup",)
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def admit(self, request: Request, route: Route, mount: Mount, target: str) -> Admitted:
+        """`target` is below the mount. Raises GatewayError for who may not call."""
+        received, peer = request.head, request.connection.peer
+        caller = self.setup.authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
+        head = RequestHead(received.method, target, received.headers)
+        return Admitted(self, route, caller, head, received, _sender(mount, route.provider, caller, head))
+
+
+def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead) -> Sender:
+    user, headers = caller.user, head.headers
+    hints = provider.hints(head)
+    return Sender(
+        mount.prefix,
+        caller.token_id,
+        tuple(user.groups) if user else (),
+        _word(headers.get("user-agent", "").partition(" ")[0]),
+        named_conversation(provider, head, NO_BODY) or "",
+        _word(hints.request_class),
+        _word(hints.agent),
+        _word(hints.parent_agent),
+    )
+
+
+def _word(text: str) -> str:
+    """Foreign text for a column of the ledger."""
+    return text[:MAX_WORD] if text.isprintable() else ""
