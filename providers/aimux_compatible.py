@@ -32,6 +32,7 @@ from aimux.plugin import (
     Verdict,
     credential_text,
     hookimpl,
+    is_object,
     load_object,
     retry_after,
 )
@@ -110,6 +111,8 @@ class Compatible(Provider):
         if status == 402:  # OpenRouter and DeepSeek: no credit left
             until = time.time() + _NO_CREDIT_RECHECK
             return Verdict(Action.COOL_DOWN, "the account's credit is used up", until=until, remedy="buy credit")
+        if status in {401, 403} and not is_object(body):
+            return Verdict(Action.BACK_OFF, f"{status} without a reason: something in between refuses")
         if status == 401:
             return Verdict(Action.REFRESH, "the API key was not accepted", remedy="put in a valid API key")
         if status == 429:

@@ -77,6 +77,7 @@ class Account:
         "provider",
         "quota",
         "renewer",
+        "served",
         "settings",
     )
 
@@ -87,6 +88,8 @@ class Account:
         self.settings = AccountSettings()
         self.credential: Credential | None = None
         self.fingerprint: str | None = None
+        self.served = False
+        """An upstream has answered a request with this credential: no refusal of a single request parks it any more."""
         self.last_used: float | None = None
         self.disabled = False
         self.parked: Parked | None = None
@@ -180,7 +183,7 @@ class Account:
                 self._unpark()
             return
         before = self.credential
-        self.credential, self.fingerprint, self.hold = credential, mark, None
+        self.credential, self.fingerprint, self.hold, self.served = credential, mark, None, False
         self._stale_at = self._stale_from(credential, now, young=before is not None)
         parked = self.parked
         if parked is not None and parked.fingerprint != mark:
@@ -206,6 +209,11 @@ class Account:
             # A token that lives for less than the margin would otherwise be renewed at every request.
             margin = min(margin, max(0.0, credential.expires_at - now) / 2)
         return credential.expires_at - margin
+
+    def has_served(self, credential: Credential) -> None:
+        """The upstream has answered a request that went up with this one."""
+        if credential is self.credential:
+            self.served = True
 
     # --- how it fares ------------------------------------------------------------------------------------------------
 

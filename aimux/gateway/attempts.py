@@ -12,6 +12,7 @@ from aimux.gateway.answers import redirected
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
+from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
 from aimux.gateway.upstream_request import build_request
 from aimux.http.errors import WireError
 from aimux.plugin.errors import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.gateway.models import Target
+    from aimux.gateway.proofs import Proofs
     from aimux.plugin.types import Credential
     from aimux.relay.pool import Pool
 
@@ -39,9 +41,8 @@ T = TypeVar("T")
 log = logging.getLogger("aimux.gateway")
 
 MAX_ATTEMPTS = 3
-ERROR_BODY = 64 * 1024
-"""How much of an error's body is read to judge it, and for how long. All of it goes to the client."""
-ERROR_BODY_SECONDS = 5.0
+PROOF_SECONDS = 10.0
+"""How long a request that was refused waits to hear whether its account's credential is."""
 RENEWAL_SECONDS = 10.0
 """How long a request waits for an account's renewal, where another account could serve it."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -52,9 +53,10 @@ OPENING_SECONDS = 2.0
 class Attempts:
     """Runs one call. `run` returns the answer to relay; the caller streams it and calls `Attempt.end`."""
 
-    def __init__(self, call: Call, pool: Pool, request_timeout: float) -> None:
+    def __init__(self, call: Call, pool: Pool, proofs: Proofs, request_timeout: float) -> None:
         self._call = call
         self._pool = pool
+        self._proofs = proofs
         self._deadline = time.monotonic() + request_timeout
         self._renewed: set[Account] = set()
         self._last: Attempt | None = None
@@ -93,6 +95,8 @@ class Attempts:
                     verdict = attempt.verdict
                     call.note(account.name, attempt.head.status, verdict.action, verdict.reason)
                     if verdict.action is Action.RELAY:
+                        if attempt.head.status < 400:
+                            account.has_served(attempt.credential)
                         self._keep(None)
                         return attempt
                     stale = verdict.action is Action.REFRESH  # it has another credential by now
@@ -244,13 +248,27 @@ class Attempts:
         return verdict or RELAY
 
     async def _unauthorized(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        """401: read the credential again, renew it, retry once; a fresh one that is refused too parks the account."""
-        account = attempt.account
-        if account in self._renewed:
-            return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
+        """The upstream says that it is the credential. A request alone is no proof of it: an odd one, or one that the
+        credential's scopes leave out, is refused in the same words.
+
+        Known to be refused it is where the provider's cheapest request is refused, too. Then it is renewed and the
+        request tried once more; a fresh one that is refused again, and never served, parks the account. Everything else
+        leaves the account as it is: another one may serve, or the client hears the answer.
+        """
+        account, used = attempt.account, attempt.credential
+        held, first = account.credential, account not in self._renewed
         self._renewed.add(account)
+        if first and held is not None and held.secret != used.secret:
+            return verdict  # somebody has renewed it meanwhile
+        seconds = min(PROOF_SECONDS, max(0.0, self._deadline - time.monotonic()))
+        if await self._apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
+            return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")
+        if not (first and used.renewable) and account.served:
+            return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")
+        if not first:
+            return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
         try:
-            await self._apart(account.renew(rejected=attempt.credential))
+            await self._apart(account.renew(rejected=used))
         except RefreshRejected as error:
             self._cause = error
             return Verdict(Action.PARK, error.reason, remedy=error.remedy)

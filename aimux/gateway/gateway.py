@@ -15,18 +15,19 @@ from aimux.front.answer import SENT, Answer, Sent
 from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
 from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
-from aimux.gateway.attempts import ERROR_BODY_SECONDS, Attempts
+from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Admitted, Attempt, Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
+from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
 from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import TOLD, RequestRecord, new_id
 from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.types import Body
+from aimux.plugin.types import Action, Body
 from aimux.relay.errors import Stopped
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Gateway:
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
+    _proofs: Proofs = field(init=False)
     _open: set[Request] = field(init=False, default_factory=set)
     _cut: bool = field(init=False, default=False)
     _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
@@ -72,6 +74,7 @@ class Gateway:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
         self.sockets = WebSockets(self.metrics, self.finished)
+        self._proofs = Proofs(self.pool)
 
     @property
     def setup(self) -> Setup:
@@ -206,7 +209,7 @@ class Gateway:
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn)
-        attempt = await Attempts(call, self.pool, setup.request_timeout).run()
+        attempt = await Attempts(call, self.pool, self._proofs, setup.request_timeout).run()
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = NO_BODY
         del raw
@@ -235,7 +238,7 @@ class Gateway:
         own: dict[bytes, bytes] = {}
         if attempt.retry_after is not None:
             own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
-        if answer.status == 401:
+        if answer.status == 401 or attempt.verdict.action is Action.PARK:
             # The credential that was refused is aimux's: the client can't mend it by trying again.
             own[b"x-should-retry"] = b"false"
         if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none

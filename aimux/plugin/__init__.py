@@ -14,7 +14,7 @@ from aimux.plugin.errors import (
 from aimux.plugin.hookspecs import Register, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, count, sse_events
-from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, retry_after
+from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
     RELAY,
@@ -68,6 +68,7 @@ __all__ = [
     "count",
     "credential_text",
     "hookimpl",
+    "is_object",
     "load_object",
     "retry_after",
     "sse_events",

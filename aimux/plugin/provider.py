@@ -176,7 +176,9 @@ class Provider:
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         """The cheapest real call that shows whether the account serves, as a client would send it, and its body.
 
-        `aimux accounts test` sends it through `prepare`; a status below 400 means that the account works.
+        `aimux accounts test` sends it through `prepare`; a status below 400 means that the account works. So does the
+        core before it parks an account for a 401, which may be about one request alone: name a request that needs the
+        credential and, where the vendor has scopes, one that every credential may send.
         """
         return RequestHead("GET", "/v1/models", CIMultiDict()), b""
 
@@ -186,9 +188,12 @@ class Provider:
         """What an answer of 400 and above means. `body` is its decoded start (at most 64 KiB).
 
         `model` is what the request named ("" if nothing), for limits that hold for one model: see `Verdict.model`.
-        Decide on codes, or on whole messages: upstreams quote what a client sent, and no client may park an account
-        with words of its own.
+        What is not in the vendor's own error format (a proxy's page, say) is a back-off: it tells nothing about the
+        account. Decide on codes, or on whole messages: upstreams quote what a client sent, and no client may park an
+        account with words of its own.
         """
+        if status in {401, 403} and not is_object(body):
+            return Verdict(Action.BACK_OFF, f"{status} without a reason: something in between refuses")
         if status == 401:
             return Verdict(Action.REFRESH, "the upstream did not accept the credential")
         if status == 429:
@@ -248,6 +253,14 @@ class Provider:
     def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
         """The same as a text message on an open WebSocket. Empty: there is none, the close frame has to do."""
         return b""
+
+
+def is_object(body: bytes) -> bool:
+    """Whether an answer's body is a JSON object, as an API's errors are and a proxy's page is not."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def retry_after(headers: Headers) -> float | None:

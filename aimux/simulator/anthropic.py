@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aimux.simulator.tokens import TokenStore
 
 OAUTH_BETA = "oauth-2025-04-20"
+BROWSERS = "anthropic-dangerous-direct-browser-access"
+"""A request with `Origin` is refused without this header, whatever its credential."""
 MAX_BODY = 32 * 1024 * 1024
 MODELS = {
     "claude-opus-5": "Claude Opus 5",
@@ -64,6 +66,8 @@ class AnthropicApi:
         """Find the account, or refuse. `x-api-key` is preferred; the SDKs of 2026 send their key as a bearer alone."""
         if call.path in {"/", "", "/api/hello"}:
             return None
+        if "origin" in call.headers and BROWSERS not in call.headers:
+            return error(call, 401, f"CORS requests must set '{BROWSERS}' header")
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         key = call.headers.get("x-api-key")
         account = self._keys.get(token.strip() if key is None else key)

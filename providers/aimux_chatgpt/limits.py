@@ -86,6 +86,10 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str) -> Verdi
     """`login` is the command that a person runs to log in again."""
     problem = openai.problem(body)
     code = openai.code_of(problem)
+    if not problem and status in {401, 403}:
+        return Verdict(Action.BACK_OFF, f"{status}, not in OpenAI's words: something in between refuses")
+    if code == "missing_scope":
+        return RELAY  # a restricted key serves what it may
     if status in {401, 402, 403} and code in {"account_deactivated", "deactivated_workspace"}:
         return Verdict(
             Action.PARK,

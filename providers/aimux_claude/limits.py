@@ -43,6 +43,8 @@ _NO_CREDIT = re.compile(
     r"(?: please go to plans & billing to upgrade or purchase credits\.)?",
     re.IGNORECASE,
 )
+_CORS = "cors requests must set"
+"""A request with `Origin` is refused before its credential is looked at."""
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
 
 
@@ -96,6 +98,10 @@ def _window(window: str, status: str, reset: str | None, utilization: str | None
 def classify(status: int, headers: Headers, body: bytes, *, model: str, login: str) -> Verdict:
     """`login` is the command that a person runs to log in again."""
     kind, message = anthropic.problem(body)
+    if not (kind or message) and status in {401, 403}:
+        return Verdict(Action.BACK_OFF, f"{status}, not in Anthropic's words: something in between refuses")
+    if status == 401 and message.lower().startswith(_CORS):
+        return RELAY
     if status == 401:
         return Verdict(Action.REFRESH, f"Anthropic did not accept the credential ({kind or status})")
     if status == 429:

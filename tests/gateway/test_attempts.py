@@ -238,7 +238,7 @@ async def test_a_refused_key_parks_its_account_and_the_others_go_on(start: Start
     asked = script(upstream, {"default": error(401), "two": OK})
     aimux = await start(accounts=("default", "two"))
     assert [status_of(await aimux.send(request(body=b"{}"))) for _ in range(4)] == [200] * 4
-    assert asked.count("default") <= 1
+    assert asked.count("default") in {0, 2}, "once for the client, once to be sure"
     assert state(aimux, "default") in {"parked", "healthy"}
 
 
@@ -246,13 +246,13 @@ async def test_a_refused_key_parks_its_account_and_the_others_go_on(start: Start
 async def test_a_refused_sole_key_is_told_without_inviting_retries(
     start: Start, upstream: Upstream, said: tuple[str, ...]
 ) -> None:
-    script(upstream, {"default": error(401, *said, body=b"bad key")})
+    script(upstream, {"default": error(401, *said, body=b'{"e":"bad key"}')})
     aimux = await start()
     first = await aimux.send(request())
     assert status_of(first) == 401
     assert head_of(first).count(b"x-should-retry") == 1, "Claude Code takes two for none"
     assert b"x-should-retry: false" in first
-    assert first.endswith(b"bad key")
+    assert first.endswith(b'{"e":"bad key"}')
     second = await aimux.send(request())
     assert status_of(second) == 503
     assert b"x-should-retry: false" in second.lower()

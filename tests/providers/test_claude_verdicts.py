@@ -136,6 +136,7 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
     [
         (401, "Invalid bearer token", Action.REFRESH),
         (401, "", Action.REFRESH),
+        (401, "CORS requests must set 'anthropic-dangerous-direct-browser-access' header", Action.RELAY),
         (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
         (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
         (404, "model: claude-nope", Action.RELAY),
@@ -150,7 +151,8 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
 def test_the_other_rows(claude: Claude, status: int, message: str, action: Action) -> None:
     """lessons.md #4: a 401 renews first (CLIProxyAPI#4087); #7: a 529 disables nothing (claude-relay-service#422)."""
     assert claude.classify(status, CIMultiDict(), problem("some_error", message)).action is action
-    assert claude.classify(status, CIMultiDict(), b"<html>").action in {action, Action.RELAY}
+    between = Action.BACK_OFF if status in {401, 403} else Action.RELAY
+    assert claude.classify(status, CIMultiDict(), b"<html>").action in {action, between}
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------

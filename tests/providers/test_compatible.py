@@ -94,7 +94,7 @@ def test_what_is_no_key_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "action"),
     [
-        (401, {}, Action.REFRESH),
+        (401, {}, Action.BACK_OFF),
         (402, {}, Action.COOL_DOWN),
         (429, {"retry-after": "3"}, Action.COOL_DOWN),
         (429, {}, Action.RELAY),
@@ -104,3 +104,9 @@ def test_what_is_no_key_is_refused(raw: bytes) -> None:
 )
 def test_verdicts(status: int, headers: dict[str, str], action: Action) -> None:
     assert make(base_url="http://h").classify(status, CIMultiDict(headers), b"").action is action
+
+
+def test_a_key_is_refused_in_the_servers_own_words() -> None:
+    provider = make(base_url="http://h")
+    assert provider.classify(401, CIMultiDict(), b'{"error":"no"}').action is Action.REFRESH
+    assert provider.classify(401, CIMultiDict(), b"<html>no</html>").action is Action.BACK_OFF

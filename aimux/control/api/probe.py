@@ -6,17 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aimux.accounts import Selection
-from aimux.gateway.attempts import ERROR_BODY, ERROR_BODY_SECONDS
-from aimux.gateway.auth import Caller
-from aimux.gateway.call import Admitted, Call, Route
-from aimux.gateway.upstream_request import build_request
+from aimux.gateway.call import Route
+from aimux.gateway.proofs import ask_cheapest
 from aimux.http.errors import WireError
-from aimux.http.request import parse_request_head
-from aimux.metering.record import RequestRecord
-from aimux.plugin import RELAY, Action, RefreshError, RequestRefused, Verdict
-from aimux.plugin.codings import DecodeError, decode
-from aimux.plugin.types import Body
+from aimux.plugin import Action, RefreshError, RequestRefused, Verdict
 
 if TYPE_CHECKING:
     from aimux.accounts import Account, AccountPool
@@ -31,12 +24,21 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
 
     A refused credential is renewed once, as for a client's request, and limits and verdicts count as they do there.
     """
+    route = Route(accounts.provider, accounts)
+
+    async def ask(credential: Credential) -> tuple[int, Verdict]:
+        status, verdict = await ask_cheapest(route, account, credential, relay, SECONDS)
+        told = verdict.reason or status < 400
+        return status, verdict if told else replace(verdict, reason=f"it answered {status}")
+
     try:
         credential = account.usable(time.time()) or await account.renew()
-        status, verdict = await _call(accounts, account, credential, relay)
+        status, verdict = await ask(credential)
+        if verdict.action is Action.REFRESH and account.served and not credential.renewable:
+            return status, Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served", remedy=verdict.remedy)
         if verdict.action is Action.REFRESH:
             credential = await account.renew(rejected=credential)
-            status, verdict = await _call(accounts, account, credential, relay)
+            status, verdict = await ask(credential)
             if verdict.action is Action.REFRESH:
                 verdict = Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
     except RefreshError as error:
@@ -45,32 +47,3 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
         return None, Verdict(Action.BACK_OFF, str(error))
     account.apply(verdict, time.time())
     return status, verdict
-
-
-async def _call(accounts: AccountPool, account: Account, credential: Credential, relay: Pool) -> tuple[int, Verdict]:
-    provider = accounts.provider
-    head, raw = provider.cheapest_request(credential)
-    lines = "".join(f"\r\n{name}: {value}" for name, value in head.headers.items())
-    received = parse_request_head(f"{head.method} {head.target} HTTP/1.1\r\nhost: aimux{lines}".encode())
-    record = RequestRecord("", time.time(), head.method, head.path)
-    route = Route(provider, accounts)
-    call = Call(Admitted(None, route, Caller(None, b""), head, received), Body(raw), record, (), Selection())
-    request, origin = build_request(call, call.body, route, credential)
-    account.load(1)
-    try:
-        exchange, answer = await relay.request(origin, head.method, request, SECONDS)
-    finally:
-        account.load(-1)
-    try:
-        account.observe(provider.limits(answer.headers), time.time())
-        if answer.status < 400:
-            return answer.status, RELAY
-        payload = await exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
-    finally:
-        exchange.discard()
-    try:
-        body = decode(payload, answer.get("content-encoding"))
-    except DecodeError:
-        body = b""
-    verdict = provider.classify(answer.status, answer.headers, body)
-    return answer.status, verdict if verdict.reason else replace(verdict, reason=f"it answered {answer.status}")

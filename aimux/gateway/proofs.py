@@ -1,0 +1,96 @@
+"""Whether a credential is accepted: the provider's cheapest request with it, sent the way a client's request goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aimux.accounts import Selection
+from aimux.gateway.auth import Caller
+from aimux.gateway.call import Admitted, Call
+from aimux.gateway.preview import Preview
+from aimux.gateway.upstream_request import build_request
+from aimux.http.errors import WireError
+from aimux.http.request import parse_request_head
+from aimux.metering.record import RequestRecord
+from aimux.plugin.errors import GatewayError
+from aimux.plugin.types import RELAY, Action, Body, Verdict
+
+if TYPE_CHECKING:
+    from aimux.accounts import Account
+    from aimux.gateway.call import Route
+    from aimux.plugin.types import Credential
+    from aimux.relay.pool import Pool
+
+log = logging.getLogger("aimux.gateway")
+
+ERROR_BODY = 64 * 1024
+"""How much of an error's body is read to judge it, and for how long."""
+ERROR_BODY_SECONDS = 5.0
+LASTS = 30.0
+"""Seconds for which an answer holds: who sends one refused request after the other asks no more often."""
+
+
+async def ask_cheapest(
+    route: Route, account: Account, credential: Credential, relay: Pool, seconds: float
+) -> tuple[int, Verdict]:
+    """The upstream's status and what it means; what it says of limits counts. Raises WireError, RequestRefused."""
+    provider = route.provider
+    head, raw = provider.cheapest_request(credential)
+    lines = "".join(f"\r\n{name}: {value}" for name, value in head.headers.items())
+    received = parse_request_head(f"{head.method} {head.target} HTTP/1.1\r\nhost: aimux{lines}".encode())
+    record = RequestRecord("", time.time(), head.method, head.path)
+    call = Call(Admitted(None, route, Caller(None, b""), head, received), Body(raw), record, (), Selection())
+    request, origin = build_request(call, call.body, route, credential)
+    account.load(1)
+    try:
+        exchange, answer = await relay.request(origin, head.method, request, seconds)
+    finally:
+        account.load(-1)
+    try:
+        account.observe(provider.limits(answer.headers), time.time())
+        if answer.status < 400:
+            return answer.status, RELAY
+        payload = await exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
+        if exchange.error is not None:
+            raise exchange.error
+    finally:
+        exchange.discard()
+    body = Preview(answer.get("content-encoding"), ERROR_BODY).read(payload)
+    return answer.status, provider.classify(answer.status, answer.headers, body)
+
+
+class Proofs:
+    """What is known of the credentials that a client's request was refused with. One question at a time for each."""
+
+    def __init__(self, relay: Pool) -> None:
+        self._relay = relay
+        self._asked: dict[Account, tuple[str, float, asyncio.Task[bool | None]]] = {}
+
+    async def accepted(self, route: Route, account: Account, credential: Credential, seconds: float) -> bool | None:
+        """False: it is known to be refused, in the vendor's own words. None: nobody could say, within `seconds`."""
+        now = time.monotonic()
+        secret, since, answer = self._asked.get(account, ("", 0.0, None))
+        if answer is None or secret != credential.secret or now - since >= LASTS:
+            self._asked = {one: entry for one, entry in self._asked.items() if now - entry[1] < LASTS}
+            answer = asyncio.get_running_loop().create_task(self._ask(route, account, credential, seconds))
+            self._asked[account] = (credential.secret, now, answer)
+        return await asyncio.shield(answer)  # a client that leaves takes nothing from the others who wait
+
+    async def _ask(self, route: Route, account: Account, credential: Credential, seconds: float) -> bool | None:
+        try:
+            async with asyncio.timeout(seconds):
+                status, verdict = await ask_cheapest(route, account, credential, self._relay, seconds)
+        except (WireError, GatewayError, TimeoutError) as error:
+            log.info("%s account %s can't be proved: %s", account.provider, account.name, error or "no answer in time")
+            return None
+        if verdict.action is Action.BACK_OFF:
+            return None
+        if verdict.action is Action.PARK:
+            account.apply(verdict, time.time())
+        accepted = verdict.action is not Action.REFRESH
+        words = "accepted" if accepted else f"refused ({status})"
+        log.info("%s account %s: its credential is %s in the cheapest request", account.provider, account.name, words)
+        return accepted
