@@ -2,4 +2,6 @@
 
 from importlib.metadata import version
 
-__version__ = version("aimux")
+DISTRIBUTION = "aimux"
+"""Under which name it is installed."""
+__version__ = version(DISTRIBUTION)

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from aimux.plugin.loader import Plugin
 
-_COLUMNS = ("PLUGIN", "PROVIDERS", "DISTRIBUTION", "VERSION", "STATE")
+_COLUMNS = ("PLUGIN", "BRINGS", "DISTRIBUTION", "VERSION", "STATE")
 
 
 @click.command("providers", short_help="List the provider plugins.")
@@ -43,7 +43,14 @@ def providers_command(context: click.Context, as_json: bool) -> None:
 
 def _row(plugin: Plugin) -> tuple[str, ...]:
     state = f"failed: {plugin.error}" if plugin.error else "loaded"
-    return (plugin.name, ", ".join(plugin.providers) or "-", plugin.distribution, plugin.version, state)
+    return (plugin.name, _brings(plugin), plugin.distribution, plugin.version, state)
+
+
+def _brings(plugin: Plugin) -> str:
+    parts = [*plugin.providers]
+    if plugin.commands:
+        parts.append(f"aimux {plugin.commands[0]}" if len(plugin.commands) == 1 else f"{len(plugin.commands)} commands")
+    return ", ".join([*parts, *plugin.routes]) or "-"
 
 
 def _show_on_terminal(rows: list[tuple[str, ...]]) -> None:

@@ -15,6 +15,7 @@ from aimux.config.problems import wrong
 from aimux.config.references import Unresolved
 from aimux.config.sections import Loading, from_text, loading, nearest, tidy
 from aimux.plugin import ProviderSettings  # noqa: TC001 - pydantic evaluates the annotations
+from aimux.plugin.parts import is_own_path
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from aimux.plugin import Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_RESERVED = frozenset({"health", "ready", "metrics", "api"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _written(value: Any, faults: list[InitErrorDetails]) -> dict[str, tuple[Any,
 def _entry(name: str, written: Any, context: Loading) -> ProviderEntry:
     if not _NAME.fullmatch(name):
         raise wrong(f"{name!r} is no usable name", "use letters, digits, - and _")
-    if name in _RESERVED:
+    if name == "api" or is_own_path(f"/{name}"):
         raise wrong(f"{name!r} is the name of a path of aimux's own", "choose another name, and say type: PROVIDER")
     if isinstance(written, ProviderEntry):
         return written

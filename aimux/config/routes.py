@@ -11,9 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 from aimux.config.problems import wrong
 from aimux.config.providers import known_instance
 from aimux.config.sections import Section, loading
-
-RESERVED = ("/health", "/ready", "/metrics", "/api/v1")
-"""Paths of aimux's own; a mount can be neither one of them nor below one, nor `/api`."""
+from aimux.plugin.parts import OWN_PATHS, is_own_path
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
@@ -87,9 +85,8 @@ def mount_prefix(written: str, info: ValidationInfo) -> str:
         raise wrong("is no usable path prefix", "use letters, digits and . _ ~ - between single slashes")
     if {".", ".."} & set(prefix.split("/")):
         raise wrong("holds a `.` or `..` segment", "write the path that is meant")
-    for own in RESERVED:
-        if prefix in {own, "/api"} or prefix.startswith(own + "/"):
-            raise wrong("belongs to aimux itself", f"choose another prefix than {', '.join(RESERVED)}")
+    if prefix == "/api" or is_own_path(prefix):
+        raise wrong("belongs to aimux itself", f"choose another prefix than {', '.join(OWN_PATHS)}")
     if loading(info).taken.setdefault(("mount", prefix), written) != written:
         raise wrong(f"is the same mount as {loading(info).taken['mount', prefix]}", "keep one of them")
     return prefix

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from aimux.config.routes import RESERVED
 from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.parts import OWN_PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ class MountTable:
             prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()
         }
         if "" in self._mounts:  # below the root lie aimux's own paths too
-            self._mounts |= dict.fromkeys(RESERVED)
+            self._mounts |= dict.fromkeys(OWN_PATHS)
         self._depths = sorted({prefix.count("/") for prefix in self._mounts}, reverse=True)
         self._found: dict[str, tuple[Mount, str] | None] = {}
 

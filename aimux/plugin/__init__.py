@@ -11,9 +11,10 @@ from aimux.plugin.errors import (
     RefreshUnavailable,
     RequestRefused,
 )
-from aimux.plugin.hookspecs import Register, hookimpl
+from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, count, sse_events
+from aimux.plugin.parts import Api, Command, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
@@ -34,8 +35,10 @@ __all__ = [
     "RELAY",
     "AccountSettings",
     "Action",
+    "Api",
     "ApiUrl",
     "Body",
+    "Command",
     "Credential",
     "CredentialError",
     "DeviceCode",
@@ -59,8 +62,11 @@ __all__ = [
     "RefreshRejected",
     "RefreshUnavailable",
     "Register",
+    "RegisterCommand",
+    "RegisterRoutes",
     "RequestHead",
     "RequestRefused",
+    "Routes",
     "SSEMeter",
     "Upstream",
     "Usage",

@@ -7,17 +7,28 @@ from typing import Protocol
 
 import pluggy
 
+from aimux.plugin.parts import Command, Routes
 from aimux.plugin.provider import Provider
 
 hookspec = pluggy.HookspecMarker("aimux")
 hookimpl = pluggy.HookimplMarker("aimux")
 
 Register = Callable[[type[Provider]], None]
+RegisterCommand = Callable[[Command], None]
+RegisterRoutes = Callable[[Routes], None]
 
 
 class Hooks(Protocol):
-    """What a plugin module may implement, with `@hookimpl`."""
+    """What a plugin module may implement, with `@hookimpl`: at least one of them."""
 
     @hookspec
     def aimux_register_providers(self, register: Register) -> None:
         """Call `register(MyProvider)` for each provider class the plugin brings."""
+
+    @hookspec
+    def aimux_register_commands(self, register: RegisterCommand) -> None:
+        """Call `register(Command(…))` for each command of `aimux` that the plugin brings."""
+
+    @hookspec
+    def aimux_register_routes(self, register: RegisterRoutes) -> None:
+        """Call `register(Routes(…))` for each prefix that the plugin serves."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from aimux import DISTRIBUTION
 from aimux.plugin.hookspecs import Hooks
+from aimux.plugin.parts import Command, Routes, is_own_path
 from aimux.plugin.provider import Provider
 
 if TYPE_CHECKING:
@@ -25,61 +27,116 @@ class Plugin:
     distribution: str
     version: str
     providers: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    routes: list[str] = field(default_factory=list)
+    """Prefixes."""
     error: str | None = None
 
 
 @dataclass(slots=True)
-class Plugins:
-    """All that was found. `providers` maps a provider's name to its class."""
+class Parts:
+    """What plugins bring. `providers` maps a provider's name to its class, `commands` a command's to it, and `routes`
+    a prefix to what is served there."""
 
-    plugins: list[Plugin]
-    providers: dict[str, type[Provider]]
+    providers: dict[str, type[Provider]] = field(default_factory=dict)
+    commands: dict[str, Command] = field(default_factory=dict)
+    routes: dict[str, Routes] = field(default_factory=dict)
+
+
+class Plugins(Parts):
+    """All that was found."""
+
+    __slots__ = ("plugins",)
+
+    def __init__(self, plugins: list[Plugin], providers: dict[str, type[Provider]] | None = None) -> None:
+        super().__init__(providers or {})
+        self.plugins = plugins
 
     @property
     def failed(self) -> list[Plugin]:
         return [plugin for plugin in self.plugins if plugin.error]
 
 
-def _check(provider: type[Provider], known: dict[str, type[Provider]]) -> None:
-    name = getattr(provider, "name", None)
-    if not isinstance(provider, type) or not issubclass(provider, Provider):
-        raise TypeError(f"registered {provider!r}, which is no subclass of aimux.plugin.Provider")
-    if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
-        raise TypeError(f"provider {provider.__qualname__} has no usable `name`")
-    if name in known:
-        raise ValueError(f"a provider named {name!r} is there already ({known[name].__module__})")
+class _Registration:
+    """What one plugin registers, checked as it does."""
+
+    def __init__(self, known: Parts) -> None:
+        self.known = known
+        self.fresh = Parts()
+
+    def provider(self, provider: type[Provider]) -> None:
+        name = getattr(provider, "name", None)
+        if not isinstance(provider, type) or not issubclass(provider, Provider):
+            raise TypeError(f"registered {provider!r}, which is no subclass of aimux.plugin.Provider")
+        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
+            raise TypeError(f"provider {provider.__qualname__} has no usable `name`")
+        if is_own_path(f"/{name}"):
+            raise ValueError(f"a provider can't be named {name!r}: /{name} is a path of aimux's own")
+        for there in (self.known.providers, self.fresh.providers):
+            if name in there:
+                raise ValueError(f"a provider named {name!r} is there already ({there[name].__module__})")
+        self.fresh.providers[name] = provider
+
+    def command(self, command: Command) -> None:
+        command.check()
+        if command.name in self.known.commands or command.name in self.fresh.commands:
+            raise ValueError(f"a command named {command.name!r} is there already")
+        self.fresh.commands[command.name] = command
+
+    def route(self, routes: Routes) -> None:
+        routes.check()
+        for other in (*self.known.routes, *self.fresh.routes):
+            if f"{routes.prefix}/".startswith(f"{other}/") or f"{other}/".startswith(f"{routes.prefix}/"):
+                raise ValueError(f"{routes.prefix} collides with {other}, which is there already")
+        self.fresh.routes[routes.prefix] = routes
+
+    def keep(self) -> None:
+        """Raises LookupError where nothing was registered."""
+        if not (self.fresh.providers or self.fresh.commands or self.fresh.routes):
+            raise LookupError("registered nothing (are its hooks marked with @hookimpl?)")
+        self.known.providers.update(self.fresh.providers)
+        self.known.commands.update(self.fresh.commands)
+        self.known.routes.update(self.fresh.routes)
 
 
 def load_plugins(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Plugins:
-    """Import every plugin and let it register. Never raises for a plugin's fault: `Plugin.error` says what it was."""
+    """Import every plugin and let it register. Never raises for a plugin's fault: `Plugin.error` says what it was.
+
+    aimux's own come first, so that no other can take a name of theirs.
+    """
     if entry_points is None:
         entry_points = importlib.metadata.entry_points(group=GROUP)
-    found = Plugins([], {})
-    for entry in sorted(entry_points, key=lambda e: e.name):
+    found = Plugins([])
+    manager = pluggy.PluginManager("aimux")
+    manager.add_hookspecs(Hooks)
+    for entry in sorted(entry_points, key=lambda e: (not _built_in(e), e.name)):
         dist = entry.dist
         plugin = Plugin(entry.name, dist.name if dist else "?", dist.version if dist else "?")
         found.plugins.append(plugin)
-        fresh: dict[str, type[Provider]] = {}
-
-        def register(
-            provider: type[Provider], fresh: dict[str, type[Provider]] = fresh, plugin: Plugin = plugin
-        ) -> None:
-            _check(provider, found.providers | fresh)
-            fresh[provider.name] = provider
-            plugin.providers.append(provider.name)
-
-        # A manager of its own for each: pluggy's own loader stops at the first plugin that can't be imported.
-        manager = pluggy.PluginManager("aimux")
-        manager.add_hookspecs(Hooks)
+        registration = _Registration(found)
+        # pluggy's own loader stops at the first plugin that can't be imported.
         try:
-            manager.register(entry.load(), name=entry.name)
+            module = entry.load()
+            manager.register(module, name=entry.name)
             manager.check_pending()
-            manager.hook.aimux_register_providers(register=register)
-            if not fresh:
-                raise LookupError("registered no provider (is the hook marked with @hookimpl?)")
+            others = [other for other in manager.get_plugins() if other is not module]
+            for hook, register in (
+                ("aimux_register_providers", registration.provider),
+                ("aimux_register_commands", registration.command),
+                ("aimux_register_routes", registration.route),
+            ):
+                manager.subset_hook_caller(hook, others)(register=register)
+            registration.keep()
         except Exception as error:  # a stranger's code: anything may come out of it
             plugin.error = f"{type(error).__name__}: {error}"
-            plugin.providers.clear()
+            if manager.has_plugin(entry.name):
+                manager.unregister(name=entry.name)
         else:
-            found.providers.update(fresh)
+            fresh = registration.fresh
+            plugin.providers, plugin.commands = list(fresh.providers), list(fresh.commands)
+            plugin.routes = list(fresh.routes)
     return found
+
+
+def _built_in(entry: importlib.metadata.EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == DISTRIBUTION

@@ -150,7 +150,7 @@ def test_providers_are_listed(aimux: Aimux) -> None:
     done = aimux("providers")
     assert (done.returncode, done.stderr) == (0, "")
     head, *rows = [line.split() for line in done.stdout.splitlines()]
-    assert head == ["PLUGIN", "PROVIDERS", "DISTRIBUTION", "VERSION", "STATE"]
+    assert head == ["PLUGIN", "BRINGS", "DISTRIBUTION", "VERSION", "STATE"]
     assert {row[0] for row in rows} >= {"claude", "chatgpt"}
     assert all(row[-1] == "loaded" for row in rows)
 
