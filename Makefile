@@ -6,16 +6,21 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run test clients chaos fuzz lint types format bench limits failover clean
+.PHONY: run check test clients chaos fuzz lint types format bench limits failover clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
 
-test: $(STAMP)
-	$(RUFF) check .
-	$(RUFF) format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest
+# Before each commit: what a minute and a half can tell.
+check: lint types
+	$(BIN)/pytest $(PARALLEL) -q -m 'not slow'
+
+# Everything, in parallel; what takes a special program or minutes runs in CI (`.ci/run`), or by its name:
+# make test TESTS=tests/soak
+TESTS    ?=
+PARALLEL ?= --numprocesses=auto --dist=loadfile
+test: lint types
+	$(BIN)/pytest $(PARALLEL) $(TESTS)
 
 # The real client programs, pinned, into .cache/clients (1.3 GB): tests/clients drives them where they are.
 clients: $(STAMP)
@@ -34,6 +39,7 @@ fuzz: $(STAMP)
 
 lint: $(STAMP)
 	$(RUFF) check .
+	$(RUFF) format --check .
 
 types: $(STAMP)
 	$(BIN)/mypy

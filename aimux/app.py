@@ -66,6 +66,7 @@ class App:
         self.tls: ServerTLS | None = None
         self._load = load
         self._logs = logs
+        logs.secrets = self._secrets
         self._environ = environ
         self._notifier = Notifier(environ)
         self._tasks: list[asyncio.Task[None]] = []
@@ -124,6 +125,16 @@ class App:
         """Every account of every provider."""
         for pool in self.pools.values():
             yield from pool.accounts.values()
+
+    def _secrets(self) -> Iterator[str]:
+        """Every secret that it holds, for the log to leave out."""
+        for account in self.accounts():
+            if (credential := account.credential) is not None:
+                yield credential.secret
+                yield credential.refresh_token or ""
+        for accounts in self.pools.values():
+            for value in accounts.provider.settings.headers.values():
+                yield value.get_secret_value()
 
     def _adopt_logging(self, config: Config) -> None:
         self._logs.configure(config.log_level, config.log_format)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
 
 from tests.postgresql import database_url, postgresql, postgresql_url
 
@@ -11,3 +16,52 @@ __all__ = ["database_url", "postgresql", "postgresql_url"]
 # A shell that starts the suite in the background has Ctrl-C ignored, and so would have the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+ROOT = Path(__file__).parent
+IN_CI = ("packaging", "nix", "soak", "chaos", "clients", "e2e/test_kill.py", "e2e/test_restart.py")
+"""They take minutes, or programs that few machines have: run where CI is set, and by name."""
+SLOW = (
+    *IN_CI,
+    "accounts/test_machine.py",
+    "accounts/test_processes.py",
+    "certificates/test_pair.py",
+    "cli/login",
+    "cli/test_cli_serve.py",
+    "contracts/test_plugin_document.py",
+    "control/test_openapi.py",
+    "deploy",
+    "e2e",
+    "front/test_bombs.py",
+    "front/test_descriptors.py",
+    "fuzz",
+    "migrate/test_sources.py",
+    "simulator/test_demo.py",
+    "test_bench.py",
+)
+"""More than a few seconds a file: `make check` leaves them to `make test`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    for item in items:
+        if any(item.path.is_relative_to(ROOT / place) for place in SLOW):
+            item.add_marker(pytest.mark.slow)
+    if os.environ.get("CI"):
+        return
+    places = [ROOT / place for place in IN_CI]
+    skipped = pytest.mark.skip(reason="it takes long: CI runs it, and `make test TESTS=` with its name")
+    for item in items:
+        for place in places:
+            if item.path.is_relative_to(place) and not any(
+                name == item.path or (name != ROOT and name.is_relative_to(place)) for name in named
+            ):
+                item.add_marker(skipped)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed travels between processes, as UTF-8; some tests print what is none on purpose."""
+    report = yield
+    report.sections[:] = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report

@@ -15,6 +15,7 @@ from aimux.plugin.loader import load_plugins
 
 ROOT = Path(__file__).parent.parent
 OURS = "aimux"
+ITS_OWN = frozenset({"__version__", "DISTRIBUTION"})
 TYPES_AND_ERRORS = frozenset({"aimux.plugin.types", "aimux.plugin.errors"})
 WIRE = frozenset({"http", "front", "relay"})
 """What carries bytes uses of the plugin API its types and errors only, and does without NOT_FOR_WIRE."""
@@ -89,7 +90,7 @@ def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
 def part_of(name: str) -> str:
     """`aimux.relay.pool.Pool` → `relay`; "" for `aimux` and what it defines itself."""
     parts = name.split(".")
-    return parts[1] if parts[0] == OURS and len(parts) > 1 and parts[1] != "__version__" else ""
+    return parts[1] if parts[0] == OURS and len(parts) > 1 and parts[1] not in ITS_OWN else ""
 
 
 def violations_of_core(root: Path) -> Iterator[str]:

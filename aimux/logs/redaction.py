@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KEEP = 8
 """Characters of a secret that stay, to tell one from another."""
@@ -25,6 +29,13 @@ def _cut(match: re.Match[str]) -> str:
     return f"{lead}{match[0][len(lead) :][:KEEP]}…"
 
 
-def redact(text: str) -> str:
-    """`text` with all that looks like a credential cut to its first characters."""
+SHORTEST = 12
+"""Characters of a secret that is looked for: a shorter one would be found in words that are none."""
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` with each of `secrets`, and all that looks like a credential, cut to its first characters."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST and secret in text:
+            text = text.replace(secret, f"{secret[:KEEP]}…")
     return _SECRET.sub(_cut, text)

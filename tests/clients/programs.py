@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from tests.clients.world import Ran, Seat, client, run
 
@@ -14,7 +14,7 @@ async def claude_code(
     base: str | None = None,
     token: str | None = None,
     stdin: bytes = b"",
-    interrupt: Awaitable[None] | None = None,
+    interrupt: Callable[[], Awaitable[None]] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Ran:
     """`claude -p`. `token` "": none at all, and `environ` says how to authenticate. Three tries where it retries."""
@@ -43,7 +43,7 @@ async def codex(
     websockets: bool = False,
     patient: bool = False,
     stdin: bytes = b"",
-    interrupt: Awaitable[None] | None = None,
+    interrupt: Callable[[], Awaitable[None]] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Ran:
     """`codex exec`. `auth`, `entry`, `top`: lines of its config.toml, in the provider's entry and above it; `name` is

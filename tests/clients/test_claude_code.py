@@ -166,7 +166,7 @@ async def test_it_is_told_what_is_left_of_its_limits(seat: Seat) -> None:
 async def test_ctrl_c_ends_it_upstream_too(seat: Seat) -> None:
     seat.anthropic.script("hold:5")
     sim = seat.world.sim
-    ran = await claude_code(seat, interrupt=sim.wait_for_held())
+    ran = await claude_code(seat, interrupt=sim.wait_for_held)
     assert SAID not in ran.out
     async with asyncio.timeout(10):
         await sim.wait_idle()

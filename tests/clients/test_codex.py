@@ -137,7 +137,7 @@ async def test_it_is_told_which_model_answers(seat: Seat, websockets: bool) -> N
 async def test_ctrl_c_ends_it_upstream_too(seat: Seat, websockets: bool) -> None:
     seat.openai.script(*(["ok"] if websockets else []), "hold:5")
     sim = seat.world.sim
-    ran = await codex(seat, websockets=websockets, interrupt=sim.wait_for_held())
+    ran = await codex(seat, websockets=websockets, interrupt=sim.wait_for_held)
     assert SAID not in ran.out
     async with asyncio.timeout(10):
         await sim.wait_idle()

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -60,10 +60,10 @@ async def run(
     home: Path,
     *,
     stdin: bytes = b"",
-    interrupt: Awaitable[None] | None = None,
+    interrupt: Callable[[], Awaitable[None]] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Ran:
-    """Run a program to its end, in `home`. When `interrupt` is over, Ctrl-C is pressed."""
+    """Run a program to its end, in `home`. When `interrupt()` is over, Ctrl-C is pressed."""
     path = {"/usr/bin", "/bin", str(Path(shutil.which("node") or "/usr/bin/node").parent)}
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -78,7 +78,7 @@ async def run(
         async with asyncio.timeout(90):
             ended = asyncio.ensure_future(process.communicate(stdin))
             if interrupt is not None:
-                await interrupt
+                await interrupt()
                 os.killpg(process.pid, signal.SIGINT)
             out, err = await ended
     except BaseException:

@@ -130,3 +130,22 @@ def test_close_gives_the_root_logger_back(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         Logs(file.fileno()).close()
     assert (logging.getLogger().handlers[:], logging.getLogger().level) == before
+
+
+@pytest.mark.parametrize("leaks", [lambda secret: log.warning("it said %s", secret), lambda secret: raise_with(secret)])
+def test_a_secret_of_any_shape_is_left_out_of_what_says_that_something_is_wrong(
+    logs: Logs, lines: Callable[[], list[str]], leaks: Callable[[str], None]
+) -> None:
+    secret = "correct horse battery staple"
+    logs.secrets = lambda: [secret, ""]
+    leaks(secret)
+    said = "\n".join(lines())
+    assert secret not in said
+    assert "correct …" in said
+
+
+def raise_with(secret: str) -> None:
+    try:
+        raise RuntimeError(f"can't read {secret}")
+    except RuntimeError:
+        log.exception("a plugin failed")
