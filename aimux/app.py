@@ -107,7 +107,9 @@ class App:
             desk = Desk(self.pools, self._vault, self._http, pool, journal)
             self.admin = Admin(desk, self._admin_key(config))
             stack.push_async_callback(self.admin.close)
-            self.records = RecordSinks(self.metrics.record, self._logs.access.record, journal.record)
+            self.records = RecordSinks(
+                self.metrics.record, self._logs.access.record, journal.record, *self.plugins.sinks
+            )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._control)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None

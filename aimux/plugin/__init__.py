@@ -11,10 +11,10 @@ from aimux.plugin.errors import (
     RefreshUnavailable,
     RequestRefused,
 )
-from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, hookimpl
+from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, RegisterSink, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, count, sse_events
-from aimux.plugin.parts import Api, Command, Routes
+from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
@@ -58,12 +58,14 @@ __all__ = [
     "Meter",
     "Provider",
     "ProviderSettings",
+    "Record",
     "RefreshError",
     "RefreshRejected",
     "RefreshUnavailable",
     "Register",
     "RegisterCommand",
     "RegisterRoutes",
+    "RegisterSink",
     "RequestHead",
     "RequestRefused",
     "Routes",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
 from aimux.plugin.parts import Command, Routes
 from aimux.plugin.provider import Provider
+
+if TYPE_CHECKING:
+    from aimux.plugin.parts import RecordSink
 
 hookspec = pluggy.HookspecMarker("aimux")
 hookimpl = pluggy.HookimplMarker("aimux")
@@ -16,6 +19,7 @@ hookimpl = pluggy.HookimplMarker("aimux")
 Register = Callable[[type[Provider]], None]
 RegisterCommand = Callable[[Command], None]
 RegisterRoutes = Callable[[Routes], None]
+RegisterSink = Callable[["RecordSink"], None]
 
 
 class Hooks(Protocol):
@@ -32,3 +36,7 @@ class Hooks(Protocol):
     @hookspec
     def aimux_register_routes(self, register: RegisterRoutes) -> None:
         """Call `register(Routes(…))` for each prefix that the plugin serves."""
+
+    @hookspec
+    def aimux_register_sinks(self, register: RegisterSink) -> None:
+        """Call `register(sink)` for each function that wants to see every request's record."""

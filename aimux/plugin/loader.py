@@ -16,6 +16,8 @@ from aimux.plugin.provider import Provider
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aimux.plugin.parts import RecordSink
+
 GROUP = "aimux"
 
 
@@ -35,12 +37,13 @@ class Plugin:
 
 @dataclass(slots=True)
 class Parts:
-    """What plugins bring. `providers` maps a provider's name to its class, `commands` a command's to it, and `routes`
-    a prefix to what is served there."""
+    """What plugins bring. `providers` maps a provider's name to its class, `commands` a command's to it, `routes` a
+    prefix to what is served there; `sinks` see each request's record."""
 
     providers: dict[str, type[Provider]] = field(default_factory=dict)
     commands: dict[str, Command] = field(default_factory=dict)
     routes: dict[str, Routes] = field(default_factory=dict)
+    sinks: list[RecordSink] = field(default_factory=list)
 
 
 class Plugins(Parts):
@@ -90,13 +93,20 @@ class _Registration:
                 raise ValueError(f"{routes.prefix} collides with {other}, which is there already")
         self.fresh.routes[routes.prefix] = routes
 
+    def sink(self, sink: RecordSink) -> None:
+        if not callable(sink):
+            raise TypeError(f"registered {sink!r} as a sink, which can't be called")
+        self.fresh.sinks.append(sink)
+
     def keep(self) -> None:
         """Raises LookupError where nothing was registered."""
-        if not (self.fresh.providers or self.fresh.commands or self.fresh.routes):
+        fresh = self.fresh
+        if not (fresh.providers or fresh.commands or fresh.routes or fresh.sinks):
             raise LookupError("registered nothing (are its hooks marked with @hookimpl?)")
-        self.known.providers.update(self.fresh.providers)
-        self.known.commands.update(self.fresh.commands)
-        self.known.routes.update(self.fresh.routes)
+        self.known.providers.update(fresh.providers)
+        self.known.commands.update(fresh.commands)
+        self.known.routes.update(fresh.routes)
+        self.known.sinks.extend(fresh.sinks)
 
 
 def load_plugins(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Plugins:
@@ -124,6 +134,7 @@ def load_plugins(entry_points: Iterable[importlib.metadata.EntryPoint] | None = 
                 ("aimux_register_providers", registration.provider),
                 ("aimux_register_commands", registration.command),
                 ("aimux_register_routes", registration.route),
+                ("aimux_register_sinks", registration.sink),
             ):
                 manager.subset_hook_caller(hook, others)(register=register)
             registration.keep()

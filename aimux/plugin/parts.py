@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from aimux.plugin.types import Usage
+
+    RecordSink = Callable[["Record"], None]
+    """Called on the event loop with each record, behind the client's answer: quick, and without I/O."""
+
 OWN_PATHS = ("/health", "/ready", "/metrics", "/api/v1", "/dashboard")
 """Paths of aimux's own: no mount and no plugin's route can be one of them or below one."""
 
@@ -31,6 +36,60 @@ class Command:
         """Raises ValueError."""
         if not _NAME.fullmatch(self.name) or ":" not in self.target:
             raise ValueError(f"command {self.name!r} needs a name of a-z, 0-9 and -, and a target `module:attribute`")
+
+
+class Record(Protocol):
+    """What is known of one request, or of one turn of a WebSocket, when it is over. Nobody changes it any more, so a
+    sink may keep it. No field holds a secret; "" and None mean unknown."""
+
+    @property
+    def id(self) -> str:
+        """Unique, and in the order of time."""
+
+    @property
+    def request_id(self) -> str:
+        """What the client knows it by: `x-request-id`."""
+
+    @property
+    def time(self) -> float:
+        """Unix seconds at which it began."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds until its end."""
+
+    @property
+    def method(self) -> str:
+        """`TURN` for a turn of a WebSocket."""
+
+    @property
+    def path(self) -> str:
+        """As the client sent it, without the query."""
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def provider(self) -> str:
+        """The provider's name in the configuration; "" for a request outside the mounts."""
+
+    @property
+    def account(self) -> str: ...
+
+    @property
+    def model(self) -> str:
+        """As the client asked for it; `usage.model` is what served."""
+
+    @property
+    def status(self) -> int:
+        """What the client got; 0: it left before the answer's head."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def error(self) -> str:
+        """What ended it early, in one word of a small set; "" where nothing did."""
 
 
 class Api(Protocol):

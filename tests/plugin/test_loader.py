@@ -8,7 +8,18 @@ import pytest
 from aiohttp import web
 
 from aimux import DISTRIBUTION
-from aimux.plugin import Command, Provider, Register, RegisterCommand, RegisterRoutes, Routes, hookimpl
+from aimux.metering.record import RequestRecord
+from aimux.plugin import (
+    Command,
+    Provider,
+    Record,
+    Register,
+    RegisterCommand,
+    RegisterRoutes,
+    RegisterSink,
+    Routes,
+    hookimpl,
+)
 from aimux.plugin.loader import Plugins, load_plugins
 
 
@@ -184,3 +195,21 @@ def test_no_plugin_takes_a_built_in_provider_by_sorting_first(monkeypatch: pytes
 
 def test_what_is_built_in_is_told_by_its_distribution() -> None:
     assert {entry.dist.name for entry in entry_points(group="aimux") if entry.dist} == {DISTRIBUTION}
+
+
+def test_sinks_of_records_are_found_and_nonsense_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Record] = []
+
+    def plugin(name: str, sink: object) -> EntryPoint:
+        @hookimpl
+        def aimux_register_sinks(register: RegisterSink) -> None:
+            register(sink)  # type: ignore[arg-type]
+
+        return module(monkeypatch, name, aimux_register_sinks=aimux_register_sinks)
+
+    found = load_plugins([plugin("good", seen.append), plugin("odd", "no function")])
+    assert [sink.__name__ for sink in found.sinks] == ["append"]  # type: ignore[attr-defined]
+    assert "can't be called" in error(found)
+    record: Record = RequestRecord("req_1", 0.0, "GET", "/x")
+    found.sinks[0](record)
+    assert seen == [record]
