@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimux.storage.errors import StorageError
+from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.sqlite import SQLite
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FILE = "aimux.db"
 FULL_LOOK = 30.0
 """Seconds after which everybody looks again, whether or not a notice came: a lost one costs no more than this."""
 
@@ -36,6 +37,7 @@ class Database:
         self._made: AsyncEngine | None = None
         self._making = asyncio.Lock()
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
+        self._failed: StorageError | None = None
         self._exists = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -45,7 +47,7 @@ class Database:
 
         Raises StorageError where the database is damaged, unwritable, newer than this program or can't be reached.
         """
-        database = cls(_engine(url, state_dir))
+        database = cls(_engine(url, Path(state_dir)))
         try:
             database._exists = await database._engine.look()
         except BaseException:
@@ -62,8 +64,14 @@ class Database:
         """Where the database is, fit to be shown: a path, or an address without the password."""
         return self._engine.name
 
+    @property
+    def trouble(self) -> StorageError | None:
+        """What is wrong at present: why the last read or write failed, or why no change of another's is heard."""
+        return self._engine.trouble or self._failed
+
     def touched(self, topic: str) -> bool:
-        """Whether anything of the topic was ever written, as of the start: False spares reading it."""
+        """Whether anything of the topic was ever written. False spares reading it, and with that SQLAlchemy's import:
+        a subscriber hears of the first write."""
         return self._engine.touched(topic)
 
     @asynccontextmanager
@@ -78,10 +86,17 @@ class Database:
 
         After the commit, the subscribers of the topics are called, here before this returns and on every other node.
         """
-        async with self._connected(write=True) as connection:
-            yield connection
-            await self._engine.announce(connection, topics)
-        self._heard(topics)
+        receipt, committed = None, False
+        try:
+            async with self._connected(write=True) as connection:
+                yield connection
+                receipt = await self._engine.announce(connection, topics)
+            committed = True
+        finally:
+            # A commit that was cancelled or lost its connection may have come through all the same.
+            if receipt is not None:
+                self._engine.settle(receipt, committed=committed)
+                self._heard(topics)
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called on this loop after each change of the topic, and now and then without one.
@@ -103,18 +118,46 @@ class Database:
         engine = await self._ready()
         from sqlalchemy.exc import SQLAlchemyError  # loaded by now
 
-        try:
-            async with engine.execution_options(aimux_write=write).connect() as connection, connection.begin():
-                yield connection
-        except (SQLAlchemyError, ConnectionError) as error:
-            raise self._engine.explain(error) from None
+        async with AsyncExitStack() as stack:
+            try:
+                connecting = engine.execution_options(aimux_write=write).connect()
+                connection = await stack.enter_async_context(connecting)
+                await connection.begin()
+            except Exception as error:  # drivers let through whatever a socket or a file raises
+                raise self._explained(error) from None
+            try:
+                yield connection  # an exception rolls back, as the connection is given back
+                await connection.commit()
+            except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
+                raise self._explained(error) from None
+        self._recovered()
 
     async def _ready(self) -> AsyncEngine:
         async with self._making:
             if self._made is None:
-                self._made = await self._engine.engine()
+                try:
+                    self._made = await self._engine.engine()
+                except StorageError as error:
+                    self._note(error)
+                    raise
                 self._exists = True
         return self._made
+
+    def _explained(self, error: Exception) -> StorageError:
+        explained = self._engine.explain(error)
+        if not isinstance(explained, Conflict):
+            self._note(explained)
+        return explained
+
+    def _note(self, error: StorageError) -> None:
+        if self._failed is None:
+            log.warning("%s", error)
+        self._failed = error
+
+    def _recovered(self) -> None:
+        if self._failed is not None:
+            log.info("%s works again", self.name)
+        self._failed = None
 
     def _heard(self, topics: Collection[str] | None) -> None:
         self._exists = True
@@ -134,7 +177,7 @@ class Database:
 
 def _engine(url: str | None, state_dir: Path) -> Engine:
     if url is None:
-        return SQLite(Path(state_dir) / "aimux.db")
+        return SQLite(state_dir / FILE)
     if url.startswith(("postgresql://", "postgres://")):
         from aimux.storage.postgresql import PostgreSQL  # asyncpg: not for those who use SQLite
 

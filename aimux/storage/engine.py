@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -20,9 +20,11 @@ class Engine(Protocol):
 
     name: str
     """Where it is, fit to be shown: a path, or an address without the password."""
+    trouble: StorageError | None
+    """Why nothing is heard of what others write, while that is so."""
 
     async def look(self) -> bool:
-        """Check what can be checked cheaply, and migrate what is behind. False: there is no database yet.
+        """Check what can be checked cheaply, migrate what is behind, begin to listen. False: there is no database yet.
 
         Raises StorageError.
         """
@@ -33,18 +35,25 @@ class Engine(Protocol):
         ...
 
     def touched(self, topic: str) -> bool:
-        """Whether anything of the topic was ever written, as of `look`."""
+        """Whether anything of the topic was ever written, as far as is known."""
         ...
 
-    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> None:
-        """Let every other node know of these topics when the connection's transaction is committed."""
+    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> Any:
+        """Let every other node know of these topics when the connection's transaction is committed.
+
+        Returns what `settle` takes then.
+        """
+        ...
+
+    def settle(self, receipt: Any, *, committed: bool) -> None:
+        """The transaction came to its end; not committed, for all that is known, means that it still may be."""
         ...
 
     async def watch(self, heard: Heard) -> None:
-        """Listen for what others wrote until cancelled, whatever happens to the database meanwhile."""
+        """Tell what others wrote until cancelled, whatever happens to the database meanwhile."""
         ...
 
-    def explain(self, error: Exception) -> StorageError:
+    def explain(self, error: BaseException) -> StorageError:
         """An exception of the driver's or SQLAlchemy's in words. Holds no parameter of a statement."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from aimux.storage.errors import Conflict, StorageError
-from aimux.storage.migrations import behind, upgrade
+from aimux.storage.migrations import behind, upgrade, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,23 +28,33 @@ CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 PING_EVERY = 5.0
 """Seconds of silence after which the listening connection is tried: one that died without a word would hear nothing."""
+PAUSES = (0.25, 5.0)
+"""Seconds before the first and the later tries to connect again."""
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock of whoever migrates ("aimux")."""
+_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class PostgreSQL:
     """`Engine` for a server."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self.name = _shown(url)
+        self.trouble: StorageError | None = None
+        self._url = url
         self._made: AsyncEngine | None = None
+        self._listening: asyncpg.Connection[Any] | None = None
+        self._notices: asyncio.Queue[str] = asyncio.Queue()
         self._node = secrets.token_hex(6)
-        self._count = 0
-        self._announced: set[str] = set()
+        self._count = itertools.count(1)
+        self._unsettled: set[str] = set()
 
     async def look(self) -> bool:
         await self.engine()
+        try:
+            self._listening = await self._listen()  # before anybody loads, so that no change falls in between
+        except _FAILURES as error:
+            raise self.explain(error) from None
         return True
 
     def touched(self, topic: str) -> bool:
@@ -60,67 +71,115 @@ class PostgreSQL:
             self._made = made
         return self._made
 
-    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> None:
+    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> str:
         from sqlalchemy import text
 
+        receipt = f"{self._node}.{next(self._count)}"
         for topic in sorted(topics):
-            await connection.execute(text("SELECT pg_notify(:c, :t)"), {"c": CHANNEL, "t": f"{self._node} {topic}"})
+            await connection.execute(
+                text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": f"{receipt} {topic}"}
+            )
+        return receipt
+
+    def settle(self, receipt: str, *, committed: bool) -> None:
+        if not committed:
+            self._unsettled.add(receipt)
 
     async def watch(self, heard: Heard) -> None:
-        pause = 0.25
+        pause = PAUSES[0]
         while True:
             try:
-                connection = await self._connect()
-            except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("%s can't be reached (%s); trying again", self.name, error)
+                if self._listening is None:
+                    self._listening = await self._listen()
+                    log.info("%s is there again", self.name)
+                    self.trouble, pause = None, PAUSES[0]
+                    self._unsettled.clear()
+                    heard(None)  # whatever was said meanwhile was missed
+                await self._follow(self._listening, heard)
+            except _FAILURES as error:
+                self._stop_listening()
+                if self.trouble is None:
+                    self.trouble = self.explain(error)
+                    log.warning("%s; trying again", self.trouble)
                 await asyncio.sleep(pause)
-                pause = min(5.0, pause * 2)
-                continue
-            pause = 0.25
-            try:
-                await self._listen(connection, heard)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-                log.warning("the connection to %s was lost (%s)", self.name, error)
-            finally:
-                connection.terminate()
+                pause = min(PAUSES[1], pause * 2)
 
-    async def _listen(self, connection: asyncpg.Connection[Any], heard: Heard) -> None:
-        def notice(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            node, _, topic = str(payload).partition(" ")
-            if node != self._node:
-                heard([topic])
-
-        await connection.add_listener(CHANNEL, notice)
-        heard(None)  # whatever was said before is lost
-        while True:
-            await asyncio.sleep(PING_EVERY)
-            await connection.execute("SELECT 1")
-
-    def explain(self, error: Exception) -> StorageError:
+    def explain(self, error: BaseException) -> StorageError:
         from sqlalchemy.exc import DBAPIError, IntegrityError
 
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         if isinstance(error, IntegrityError):
-            return Conflict(str(cause).partition("\n")[0])
-        return StorageError(f"{self.name}: {cause}")
+            # The detail behind the first line holds values.
+            return Conflict(str(cause.__cause__ or cause).partition("\n")[0])
+        return _explained(self.name, cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ else cause)
 
     async def close(self) -> None:
+        self._stop_listening()
         if self._made is not None:
             await self._made.dispose()
             self._made = None
 
+    # --- listening ---------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> asyncpg.Connection[Any]:
+        connection = await self._connect()
+        try:
+            self._notices = notices = asyncio.Queue[str]()
+            connection.add_termination_listener(lambda _connection: notices.put_nowait(""))
+            await connection.add_listener(
+                CHANNEL, lambda _connection, _pid, _channel, payload: notices.put_nowait(str(payload))
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _follow(self, connection: asyncpg.Connection[Any], heard: Heard) -> None:
+        """Until the connection is lost, which raises."""
+        while True:
+            try:
+                async with asyncio.timeout(PING_EVERY):
+                    payload = await self._notices.get()
+            except TimeoutError:
+                await connection.execute("SELECT 1", timeout=PING_EVERY)
+                continue
+            if not payload:
+                raise ConnectionResetError("the connection was closed")
+            receipt, _, topic = payload.partition(" ")
+            # What this node wrote it knows already, but where it could not tell whether it was committed.
+            if not receipt.startswith(f"{self._node}.") or receipt in self._unsettled:
+                heard([topic])
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.terminate()
+            self._listening = None
+
     # --- opening -----------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT)
+        return await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings={"application_name": "aimux"},
+        )
 
     def _make_engine(self) -> AsyncEngine:
+        from sqlalchemy import event
         from sqlalchemy.ext.asyncio import create_async_engine
 
         # asyncpg reads the URL itself: sslmode, several hosts and Unix sockets mean what they mean to psql.
-        return create_async_engine(
+        engine = create_async_engine(
             "postgresql+asyncpg://", async_creator=self._connect, hide_parameters=True, pool_pre_ping=True
         )
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def begun(connection: Any) -> None:
+            if connection.get_execution_options().get("aimux_write") is False:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+        return engine
 
     async def _migrate(self, engine: AsyncEngine) -> None:
         from sqlalchemy import text
@@ -129,16 +188,37 @@ class PostgreSQL:
         try:
             async with engine.begin() as connection:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-                version = None
-                if (await connection.execute(text("SELECT to_regclass('alembic_version')"))).scalar_one():
-                    version = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+                version = await connection.run_sync(version_of)
                 if behind(version, self.name):
-                    await connection.run_sync(upgrade)
-        except (DBAPIError, asyncpg.PostgresError, OSError, TimeoutError) as error:
+                    await connection.run_sync(upgrade, self.name)
+        except (DBAPIError, *_FAILURES) as error:
             raise self.explain(error) from None
 
 
 def _shown(url: str) -> str:
+    """The URL without password and options."""
     parts = urlsplit(url)
-    user, host = parts.username or "", (parts.netloc.rpartition("@")[2])
+    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
     return f"postgresql://{user}{'@' if user else ''}{host}{parts.path}"
+
+
+_BY_CLASS = {
+    "28": "check user and password in database.url, and pg_hba.conf on the server",
+    "3D": "make it: createdb NAME",
+    "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
+    "53": "look at the server",
+    "57": "the server is stopping or starting; it is tried again",
+}
+"""Remedies by SQLSTATE, or its class (the first two characters)."""
+
+
+def _explained(name: str, error: BaseException) -> StorageError:
+    state = str(getattr(error, "sqlstate", None) or "")
+    text = str(error).partition("\n")[0] or type(error).__name__
+    if state and not state.startswith("08"):
+        return StorageError(f"{name}: {text}", remedy=_BY_CLASS.get(state) or _BY_CLASS.get(state[:2], ""))
+    if isinstance(error, TimeoutError):
+        text = "no answer in time"
+    return StorageError(
+        f"{name} can't be reached ({text})", remedy="check that it runs, and the address in database.url"
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from aimux.storage import migrations, sqlite_file
 from aimux.storage.errors import Conflict, StorageError
-from aimux.storage.migrations import HEAD, behind, upgrade
+from aimux.storage.migrations import behind, upgrade, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.25
 """Seconds between two looks for what others wrote."""
-BUSY_TIMEOUT = 10.0
-"""How long to wait for another writer, in seconds."""
 
 
 class SQLite:
@@ -33,6 +30,7 @@ class SQLite:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self.trouble: StorageError | None = None
         self._path = path
         self._made: AsyncEngine | None = None
         self._seen: dict[str, int] = {}
@@ -40,9 +38,11 @@ class SQLite:
     async def look(self) -> bool:
         if not self._path.exists():
             return False
-        version, self._seen = await asyncio.to_thread(self._inspect)
-        if behind(version, self.name):
+        found = await asyncio.to_thread(sqlite_file.inspect, self._path)
+        self._seen = found.changes
+        if behind(found.version, self.name):
             await self.engine()
+        await asyncio.to_thread(sqlite_file.try_to_write, self._path)
         return True
 
     def touched(self, topic: str) -> bool:
@@ -50,7 +50,7 @@ class SQLite:
 
     async def engine(self) -> AsyncEngine:
         if self._made is None:
-            await asyncio.to_thread(self._make_file)
+            await asyncio.to_thread(sqlite_file.make, self._path)
             made = await asyncio.to_thread(_make_engine, self._path)
             try:
                 await self._migrate(made)
@@ -60,33 +60,47 @@ class SQLite:
             self._made = made
         return self._made
 
-    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> None:
+    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> dict[str, int]:
+        versions = {}
         for topic in sorted(topics):
             result = await connection.exec_driver_sql(
                 "INSERT INTO changes (topic, version) VALUES (?, 1) "
                 "ON CONFLICT (topic) DO UPDATE SET version = version + 1 RETURNING version",
                 (topic,),
             )
+            versions[topic] = result.scalar_one()
+        return versions
+
+    def settle(self, receipt: dict[str, int], *, committed: bool) -> None:
+        if committed:
             # Commits come one after the other: whoever is called after this one sees all before it too.
-            self._seen[topic] = result.scalar_one()
+            self._seen |= receipt
 
     async def watch(self, heard: Heard) -> None:
+        """A look costs 3 µs and waits for nothing, so that it needs no thread (100 µs)."""
         connection: sqlite3.Connection | None = None
+        file: tuple[int, int] | None = None
         last = 0
         try:
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 try:
+                    info = self._path.stat()
                     if connection is None:
-                        if not self._path.exists():
-                            continue
-                        connection = self._connect(timeout=0)
+                        connection = sqlite_file.connect(self._path, timeout=0)
+                        file = (info.st_dev, info.st_ino)
+                    elif file != (info.st_dev, info.st_ino):
+                        self._lost()
                     (version,) = connection.execute("PRAGMA data_version").fetchone()
                     if version == last:
                         continue
-                    now = dict(connection.execute("SELECT topic, version FROM changes"))
+                    now = dict(connection.execute("SELECT topic, version FROM changes").fetchall())
                     last = version
-                except sqlite3.Error as error:  # locked just now, or being made: the next look will tell
+                except FileNotFoundError:
+                    if connection is not None:
+                        self._lost()
+                    continue
+                except (OSError, sqlite3.Error) as error:  # being made, or locked: the next look will tell
                     log.debug("can't look at %s: %s", self.name, error)
                     continue
                 changed = [topic for topic, version in now.items() if version > self._seen.get(topic, 0)]
@@ -97,47 +111,26 @@ class SQLite:
             if connection is not None:
                 connection.close()
 
-    def explain(self, error: Exception) -> StorageError:
+    def explain(self, error: BaseException) -> StorageError:
         from sqlalchemy.exc import DBAPIError, IntegrityError
 
-        cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(error, IntegrityError):
-            return Conflict(str(cause))
-        return self._explain(cause)
+            return Conflict(str(error.orig))  # names the columns, not their values
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        return sqlite_file.explain(self._path, cause)
 
     async def close(self) -> None:
         if self._made is not None:
             await self._made.dispose()
             self._made = None
 
-    # --- opening -----------------------------------------------------------------------------------------------------
-
-    def _connect(self, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw", timeout=timeout, uri=True, isolation_level=None
-        )
-
-    def _inspect(self) -> tuple[str | None, dict[str, int]]:
-        try:
-            with contextlib.closing(self._connect()) as connection:
-                tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-                if not tables:
-                    return None, {}
-                if "alembic_version" not in tables:
-                    raise StorageError(f"{self.name} is a database, but not aimux's", remedy="move it away")
-                (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                seen = dict(connection.execute("SELECT topic, version FROM changes")) if version <= HEAD else {}
-                return version, seen
-        except sqlite3.Error as error:
-            raise self._explain(error) from None
-
-    def _make_file(self) -> None:
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # SQLite gives the files beside it the same mode.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StorageError(f"can't open {self.name} ({error.strerror})") from None
+    def _lost(self) -> None:
+        """What is written from now on goes where nobody will find it."""
+        if self.trouble is None:
+            self.trouble = StorageError(
+                f"{self.name} was removed or replaced while aimux uses it", remedy="restart aimux"
+            )
+            log.error("%s", self.trouble)
 
     async def _migrate(self, engine: AsyncEngine) -> None:
         from sqlalchemy.exc import DBAPIError
@@ -145,26 +138,27 @@ class SQLite:
         try:
             # The transaction is the lock: another process waits at its beginning, and finds nothing left to do.
             async with engine.execution_options(aimux_write=True).begin() as connection:
-                tables = await connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
-                version = None
-                if tables.first():
-                    found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-                    version = found.scalar_one_or_none()
-                if behind(version, self.name):
-                    await connection.run_sync(upgrade)
+                version = await connection.run_sync(version_of)
+                if not behind(version, self.name):
+                    return
+                if version is not None:
+                    head = migrations.HEAD
+                    target = self._path.with_name(f"{self._path.name}.before-{head}")
+                    log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, version, head, target)
+                    await asyncio.to_thread(sqlite_file.copy, self._path, target)
+                await connection.run_sync(upgrade, self.name)
         except DBAPIError as error:
             raise self.explain(error) from None
 
-    def _explain(self, error: object) -> StorageError:
-        return StorageError(f"{self.name}: {error}")
-
 
 def _make_engine(path: Path) -> AsyncEngine:
-    from sqlalchemy import event
+    from sqlalchemy import URL, event
     from sqlalchemy.ext.asyncio import create_async_engine
 
     engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}", hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT}
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        hide_parameters=True,
+        connect_args={"timeout": sqlite_file.BUSY_TIMEOUT},
     )
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -178,8 +172,9 @@ def _make_engine(path: Path) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Any) -> None:
-        # A transaction that reads first and writes later could find that somebody else wrote in between, and fail.
         write = connection.get_execution_options().get("aimux_write")
+        connection.exec_driver_sql(f"PRAGMA query_only = {0 if write else 1}")  # who writes here would tell nobody
+        # A transaction that reads first and writes later could find that somebody else wrote in between, and fail.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 HEAD = "0001"
 """The schema's version that this program reads and writes: the last revision in versions/. They count up."""
+SCRIPTS = Path(__file__).parent
 
 
 def behind(version: str | None, where: str) -> bool:
@@ -25,12 +26,26 @@ def behind(version: str | None, where: str) -> bool:
     return version != HEAD
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the schema to HEAD within the connection's open transaction. Imports Alembic (0.1 s)."""
+def version_of(connection: Connection) -> str | None:
+    """The version of the schema that is there; None where there is none."""
+    from sqlalchemy import inspect
+
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    return version
+
+
+def upgrade(connection: Connection, where: str) -> None:
+    """Bring the schema to HEAD within the connection's open transaction. Imports Alembic. Raises StorageError."""
     from alembic import command
     from alembic.config import Config
+    from alembic.util.exc import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    try:
+        command.upgrade(config, HEAD)
+    except CommandError as error:
+        raise StorageError(f"{where} can't be migrated to schema {HEAD} ({error}); it is left as it was") from None

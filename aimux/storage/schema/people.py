@@ -47,7 +47,7 @@ tokens = Table(
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("sha256", LargeBinary, nullable=False, unique=True),
     Column("prefix", Text, nullable=False),
-    Column("label", Text, nullable=False, server_default=""),
+    Column("label", Text, nullable=False, server_default=text("''")),
     Column("scopes", JSON, nullable=False),
     moment("created_at"),
     moment("expires_at", nullable=True),
@@ -63,7 +63,7 @@ revoked_subjects = Table(
     Column("issuer", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
     moment("revoked_at"),
-    Column("reason", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=text("''")),
     comment="Whose tokens, signed elsewhere, are taken no more. `issuer` is empty where tokens name none.",
 )
 

@@ -1,0 +1,168 @@
+"""SQLite's file before any SQLAlchemy: whether it is there, whole, ours to write, and of which version. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aimux.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+BUSY_TIMEOUT = 10.0
+"""How long to wait for another writer, in seconds."""
+CHECK_FOR = 0.05
+"""How long to look for damage at a start, in seconds: enough for ten thousand users, and a tenth of a start."""
+_PERMISSION = {errno.EACCES: "give the user that runs aimux access to it", errno.EROFS: "mount it read-write"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file holds. `version` is None where nothing is in it yet; `changes`: how often each topic was written."""
+
+    version: str | None = None
+    changes: dict[str, int] = field(default_factory=dict)
+
+
+def connect(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+    """A plain connection that begins no transactions by itself. Makes no file. Raises sqlite3.Error."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=timeout, uri=True, isolation_level=None)
+
+
+def make(path: Path) -> None:
+    """Make the file (0600, in a folder with 0700) where it is not there. Raises StorageError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives the files beside it the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StorageError(
+            f"can't open {path} ({error.strerror})", remedy=_PERMISSION.get(error.errno or 0, "")
+        ) from None
+
+
+def inspect(path: Path) -> Found:
+    """Look whether the file is a whole database of ours. Raises StorageError."""
+    _tighten(path)
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables:
+                if 0 < path.stat().st_size < 512:  # which SQLite would write over
+                    raise damaged(path, "it is too short")
+                return Found()
+            if "alembic_version" not in tables:
+                raise StorageError(f"{path} is a database, but not aimux's", remedy="move it away")
+            if damage := check(connection, CHECK_FOR):
+                raise damaged(path, damage)
+            (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            changes = {}
+            if "changes" in tables:  # not of a schema of the future
+                changes = dict(connection.execute("SELECT topic, version FROM changes").fetchall())
+            return Found(version, changes)
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
+
+
+def try_to_write(path: Path) -> None:
+    """Find out at the start what would else be found out by the first who changes something. Raises StorageError."""
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            connection.execute(
+                "INSERT INTO meta (key, value) VALUES ('opened_at', ?) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (str(time.time_ns() // 1_000_000),),
+            )
+    except sqlite3.Error as error:
+        explained = explain(path, error)
+        # On a full disk everybody can still be served.
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            raise explained from None
+        log.error("%s; until then nobody can be added or changed, and no usage is recorded", explained)
+
+
+def check(connection: sqlite3.Connection, seconds: float | None = None) -> str:
+    """What is damaged, as SQLite says it; "" where nothing is, as far as could be seen in that time."""
+    if seconds is not None:
+        end = time.monotonic() + seconds
+        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        return ""
+    finally:
+        connection.set_progress_handler(None, 0)
+    return "" if found == "ok" else str(found)
+
+
+def copy(path: Path, target: Path) -> None:
+    """A whole copy of the file as it is now, while others use it; 0600, and there only once it is complete.
+
+    Raises StorageError.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        make(part)
+        with contextlib.closing(connect(path)) as source, contextlib.closing(connect(part)) as sink:
+            source.backup(sink, pages=1024, sleep=0)
+            sink.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+        fd = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.rename(target)
+    except sqlite3.Error as error:
+        raise explain(part, error) from None
+    except OSError as error:
+        raise StorageError(f"can't write {target} ({error.strerror})") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def damaged(path: Path, how: str) -> StorageError:
+    """The error for a file that is no whole database."""
+    return StorageError(
+        f"{path} is damaged ({' '.join(how.split())}); it is left as it is",
+        remedy="put a copy in its place (`aimux db backup` makes them), or save what can still be read: "
+        f"sqlite3 {path} .recover",
+    )
+
+
+def explain(path: Path, error: BaseException) -> StorageError:
+    """One of SQLite's errors in words."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest is detail
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return damaged(path, str(error))
+        case sqlite3.SQLITE_FULL:
+            return StorageError(f"the disk of {path} is full", remedy="free some space; nothing is lost")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StorageError(f"{path} is locked by another program", remedy=f"end it (fuser {path} shows which)")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
+            reason = f"{path} can't be written" if path.exists() else f"{path} is not there"
+            return StorageError(reason, remedy=f"let the user that runs aimux write it and its folder {path.parent}")
+        case sqlite3.SQLITE_IOERR:
+            return StorageError(f"{path} can't be read or written ({error})", remedy="look at the disk")
+    return StorageError(f"{path}: {error}")
+
+
+def _tighten(path: Path) -> None:
+    if path.stat().st_mode & 0o077:
+        try:
+            path.chmod(0o600)
+        except OSError:
+            log.warning("%s can be read by others, and only its owner can change that", path)
+        else:
+            log.warning("%s could be read by others; it is 0600 now", path)

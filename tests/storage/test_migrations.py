@@ -1,0 +1,112 @@
+"""From one schema to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from aimux.storage import Database, StorageError, migrations
+from aimux.storage.schema import METADATA
+from tests.storage.conftest import Open, keys, put
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "0002", "0001"
+
+
+def upgrade():
+    op.add_column("meta", sa.Column("note", sa.Text))
+    {more}
+"""
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that is one revision further: its file."""
+    scripts = tmp_path / "scripts"
+    shutil.copytree(migrations.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrations, "SCRIPTS", scripts)
+    monkeypatch.setattr(migrations, "HEAD", "0002")
+    file = scripts / "versions" / "0002_next.py"
+    file.write_text(NEXT.format(more=""))
+    return file
+
+
+async def test_the_migrations_lead_to_the_metadata(opened: Open) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    async with (await opened()).read() as connection:
+        differences = await connection.run_sync(
+            lambda c: compare_metadata(MigrationContext.configure(c, opts={"compare_server_default": True}), METADATA)
+        )
+    assert differences == []
+
+
+def test_the_head_is_the_last_revision() -> None:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(migrations.SCRIPTS))
+    assert scripts.get_current_head() == migrations.HEAD
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert revisions == sorted(revisions, reverse=True), "versions are compared as text"
+
+
+async def test_an_older_database_is_migrated_once_by_whoever_comes_first(
+    opened: Open, request: pytest.FixtureRequest
+) -> None:
+    await put(await opened(), "a")
+    request.getfixturevalue("next_version")
+    nodes = await asyncio.gather(*(opened() for _ in range(3)))
+    for node in nodes:
+        async with node.read() as connection:
+            assert (await connection.exec_driver_sql("SELECT note FROM meta WHERE key = 'a'")).all() == [(None,)]
+            found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            assert found.scalars().all() == ["0002"]
+
+
+@pytest.mark.parametrize("fault", ["raise RuntimeError('no')", "op.execute('UPDATE nowhere SET x = 1')"])
+async def test_a_migration_that_fails_changes_nothing(opened: Open, request: pytest.FixtureRequest, fault: str) -> None:
+    database = await opened()
+    await put(database, "a")
+    request.getfixturevalue("next_version").write_text(NEXT.format(more=fault))
+    with pytest.raises((RuntimeError, StorageError)):
+        await opened()
+    async with database.read() as connection:
+        row = (await connection.exec_driver_sql("SELECT * FROM meta WHERE key = 'a'")).one()
+        assert tuple(row) == ("a", "1")
+        assert (await connection.exec_driver_sql("SELECT version_num FROM alembic_version")).scalar_one() == "0001"
+
+
+async def test_a_version_that_no_migration_leads_from_is_refused(opened: Open) -> None:
+    async with (await opened()).write() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(StorageError, match="can't be migrated to schema 0001"):
+        await opened()
+
+
+async def test_sqlite_is_copied_before(state_dir: Path, request: pytest.FixtureRequest) -> None:
+    database = await Database.open(None, state_dir)
+    await put(database, "a")
+    request.getfixturevalue("next_version")
+    await (await Database.open(None, state_dir)).close()  # while the other one still uses it
+    await database.close()
+    copy = state_dir / "aimux.db.before-0002"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT key, value FROM meta WHERE key = 'a'").fetchall() == [("a", "1")]
+    connection.close()
+    # Put in its place, it is the old database again, and is migrated again.
+    for name in ("aimux.db-wal", "aimux.db-shm"):
+        (state_dir / name).unlink(missing_ok=True)
+    copy.replace(state_dir / "aimux.db")
+    again = await Database.open(None, state_dir)
+    assert await keys(again) == ["a"]
+    await again.close()

@@ -1,0 +1,96 @@
+"""What is particular to a server: it can be away."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from aimux.storage import Database, StorageError
+from aimux.storage import postgresql as module
+from tests.postgresql import Server
+from tests.storage.conftest import keys, put
+
+
+async def eventually(true: object) -> None:
+    assert callable(true)
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("{base}nowhere?host={folder}", r"nowhere.* does not exist: make it: createdb"),
+        ("postgresql://nobody-here@/postgres?host={folder}", "nobody-here.*check user and password"),
+        ("postgresql://u:a-pass-word@/x?host={folder}/away", "can't be reached .*check that it runs"),
+        ("postgresql://u:a-pass-word@127.0.0.1:1/x", "can't be reached .*check that it runs"),
+        ("postgresql://u:a-pass-word@127.0.0.1:1/x?sslmode=wrong", "sslmode"),
+    ],
+)
+async def test_one_that_can_t_be_used_says_why(postgresql: Server, tmp_path: Path, url: str, words: str) -> None:
+    address = url.format(folder=postgresql.folder, base="postgresql://aimux@/")
+    with pytest.raises(StorageError, match=words) as caught:
+        await Database.open(address, tmp_path)
+    assert "a-pass-word" not in str(caught.value)
+
+
+async def test_one_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
+    connected = []
+    server = await asyncio.start_server(lambda *streams: connected.append(streams), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(StorageError, match="no answer in time"):
+        await Database.open(f"postgresql://u@127.0.0.1:{port}/x", tmp_path)
+    for _, writer in connected:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_while_it_is_away_reads_fail_and_afterwards_all_goes_on(
+    postgresql: Server, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES", (0.02, 0.1))
+    database, told = await Database.open(postgresql_url, tmp_path), []
+    other = await Database.open(postgresql_url, tmp_path)
+    database.subscribe("topic", lambda: told.append("told"))
+    await put(database, "a")
+    await asyncio.to_thread(postgresql.stop)
+    try:
+        await eventually(lambda: database.trouble)
+        assert "can't be reached" in str(database.trouble)
+        with pytest.raises(StorageError, match="can't be reached"):
+            await keys(database)
+        with pytest.raises(StorageError, match="can't be reached"):
+            await put(database, "b")
+        told.clear()
+    finally:
+        await asyncio.to_thread(postgresql.start)
+    await eventually(lambda: told)  # it looks at what it may have missed
+    assert await keys(database) == ["a"]
+    assert database.trouble is None
+    told.clear()
+    await put(other, "c")
+    async with asyncio.timeout(1):
+        while not told:
+            await asyncio.sleep(0.01)
+    await database.close()
+    await other.close()
+
+
+async def test_connections_that_the_server_ends_are_replaced(
+    postgresql: Server, postgresql_url: str, tmp_path: Path
+) -> None:
+    database, told = await Database.open(postgresql_url, tmp_path), asyncio.Event()
+    await put(database, "a")
+    database.subscribe("topic", told.set)
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aimux'"
+    await asyncio.to_thread(postgresql.execute, ended)
+    async with asyncio.timeout(5):
+        await told.wait()
+    assert await keys(database) == ["a"]
+    await put(database, "b")
+    await database.close()

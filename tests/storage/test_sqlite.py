@@ -1,0 +1,203 @@
+"""What is particular to the file: its modes, its damage, its disk, and what stays unloaded without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aimux.storage import Database, StorageError, sqlite_file
+from tests.storage.conftest import keys, put
+
+
+@pytest.fixture
+async def written(state_dir: Path) -> Path:
+    """The file of a database with some rows in it, which nobody uses."""
+    database = await Database.open(None, state_dir)
+    for number in range(100):
+        await put(database, f"{number:03}", "x" * 500)
+    await database.close()
+    return state_dir / "aimux.db"
+
+
+async def test_nothing_is_made_before_the_first_write(state_dir: Path) -> None:
+    database = await Database.open(None, state_dir)
+    await database.close()
+    assert not state_dir.exists()
+
+
+async def test_the_owner_alone_can_read_it(state_dir: Path) -> None:
+    database = await Database.open(None, state_dir)
+    await put(database, "a")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in state_dir.iterdir()}
+    assert modes == {"aimux.db": 0o600, "aimux.db-wal": 0o600, "aimux.db-shm": 0o600}
+    assert state_dir.stat().st_mode & 0o777 == 0o700
+    await database.close()
+
+
+async def test_a_file_that_others_could_read_is_closed(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written.chmod(0o644)
+    await (await Database.open(None, written.parent)).close()
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert "could be read by others" in caplog.text
+
+
+async def test_a_file_that_comes_later_is_heard_of(state_dir: Path) -> None:
+    server, told = await Database.open(None, state_dir), asyncio.Event()
+    server.subscribe("topic", told.set)
+    assert not server.touched("topic")
+    beside = await Database.open(None, state_dir)
+    await put(beside, "a")
+    async with asyncio.timeout(1):
+        await told.wait()
+    assert server.touched("topic")
+    assert await keys(server) == ["a"]
+    await server.close()
+    await beside.close()
+
+
+def test_opening_one_that_holds_nothing_to_load_imports_no_sqlalchemy(written: Path) -> None:
+    code = f"""if True:
+        import asyncio, pathlib, sys
+        from aimux.storage import Database
+        async def main():
+            database = await Database.open(None, pathlib.Path({str(written.parent)!r}))
+            print(database.touched("topic"), database.touched("people"), *(name in sys.modules for name in
+                ("sqlalchemy", "alembic", "aiosqlite", "asyncpg")))
+            await database.close()
+        asyncio.run(main())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "False", "False", "False", "False"]
+
+
+def fill(folder: Path) -> None:
+    """Leave no block free."""
+    with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def overwrite(path: Path, at: int, what: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(what)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: overwrite(path, 0, b"not a database at all"),
+        lambda path: overwrite(path, 100, bytes(3000)),
+        lambda path: overwrite(path, path.stat().st_size // 2 // 4096 * 4096, bytes(range(256)) * 64),
+        lambda path: overwrite(path, path.stat().st_size // 4 // 4096 * 4096, bytes(path.stat().st_size // 2)),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(path.read_bytes()[:2000]),
+        lambda path: path.write_bytes(b"x"),
+    ],
+    ids=["header", "schema", "page", "pages", "half", "less than a page", "one byte"],
+)
+async def test_a_damaged_file_is_refused_and_left_as_it_is(written: Path, damage: Callable[[Path], object]) -> None:
+    damage(written)
+    before = written.read_bytes()
+    with pytest.raises(StorageError, match=r"damaged.*aimux db backup.*\.recover"):
+        await Database.open(None, written.parent)
+    assert written.read_bytes() == before
+
+
+async def test_another_program_s_database_is_refused(state_dir: Path) -> None:
+    state_dir.mkdir()
+    with contextlib.closing(sqlite3.connect(state_dir / "aimux.db")) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    with pytest.raises(StorageError, match=r"not aimux's: move it away"):
+        await Database.open(None, state_dir)
+
+
+async def test_an_empty_file_is_a_database_to_be_made(state_dir: Path) -> None:
+    state_dir.mkdir()
+    (state_dir / "aimux.db").touch()
+    database = await Database.open(None, state_dir)
+    await put(database, "a")
+    await database.close()
+
+
+async def test_a_locked_database_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1})
+    with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match="locked by another program: end it"):
+            await Database.open(None, written.parent)
+
+
+async def test_a_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    database = await Database.open(None, tmp_path / "state")
+    with pytest.raises(StorageError, match=r"can't open .*state/aimux.db"):
+        await put(database, "a")
+    assert database.trouble is not None
+    await database.close()
+
+
+async def test_a_read_only_file_says_so(small_disk: Path) -> None:
+    await put(database := await Database.open(None, small_disk), "a")
+    await database.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StorageError, match="can't be written: let the user that runs aimux"):
+        await Database.open(None, small_disk)
+
+
+async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = await Database.open(None, small_disk)
+    await put(database, "a")
+    fill(small_disk)
+    with pytest.raises(StorageError, match="is full: free some space"):
+        await put(database, "b", "x" * 100_000)
+    assert database.trouble is not None
+    assert await keys(database) == ["a"]
+
+    again = await Database.open(None, small_disk)
+    assert "nobody can be added" in caplog.text
+    assert await keys(again) == ["a"]
+    (small_disk / "filler").unlink()
+    await put(again, "b")
+    await put(database, "c")
+    assert (await keys(again), database.trouble) == (["a", "b", "c"], None)
+    await again.close()
+    await database.close()
+
+
+async def test_one_that_is_removed_under_it_is_noticed(written: Path) -> None:
+    database = await Database.open(None, written.parent)
+    await put(database, "a")
+    await asyncio.sleep(0.3)  # a look
+    shutil.move(written, written.with_name("elsewhere"))
+    async with asyncio.timeout(2):
+        while database.trouble is None:
+            await asyncio.sleep(0.02)
+    assert "restart aimux" in str(database.trouble)
+    await database.close()
+
+
+async def test_a_copy_is_whole_while_it_is_written_to(written: Path) -> None:
+    database = await Database.open(None, written.parent)
+    target = written.with_name("copy")
+    writing = asyncio.gather(*(put(database, f"more-{n}") for n in range(50)))
+    await asyncio.to_thread(sqlite_file.copy, written, target)
+    await writing
+    await database.close()
+    with contextlib.closing(sqlite3.connect(target)) as connection:
+        assert sqlite_file.check(connection) == ""
+        assert connection.execute("SELECT count(*) FROM meta WHERE key LIKE '0%'").fetchone() == (100,)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in target.parent.glob("copy*")) == ["copy"]
