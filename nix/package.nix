@@ -48,6 +48,7 @@ let
       rich
       sqlalchemy
       tomlkit
+      tzdata
       uvloop
       websockets
       yarl

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from aimux.config.database import Database
+from aimux.config.limits import Limits
 from aimux.config.problems import Problem, wrong
 from aimux.config.providers import ProviderEntries
 from aimux.config.routes import Instance, Pattern, Prefix, Targets
@@ -152,6 +153,7 @@ class Config(Section):
         description="Which provider or account serves a model: by its exact name, `prefix*`, `/regular expression/` "
         "(of the whole name) or `default`.",
     )
+    limits: Limits = Field(default=Limits(), description="How much users and groups may use. Without limits, anything.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important message that is logged."
     )

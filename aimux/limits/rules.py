@@ -114,6 +114,15 @@ class Grant(NamedTuple):
     until: float
 
 
+class Forbidden(NamedTuple):
+    """What an owner may not do: go on with paid extra usage (`overage`), or ask at such length that a token costs more
+    (`long_context`)."""
+
+    owner: Owner
+    what: str
+    scope: Scope = ANYTHING
+
+
 class Who(NamedTuple):
     """A caller as limits know it. `token` "" and `user` "" are none and an anonymous one."""
 
@@ -139,10 +148,12 @@ class Holding(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """All limits and grants of one epoch."""
+    """All limits and grants of one epoch. `weights` are those of users and groups that differ from 1."""
 
     rules: tuple[Rule, ...] = ()
     grants: tuple[Grant, ...] = ()
+    forbidden: frozenset[Forbidden] = frozenset()
+    weights: Mapping[Owner, float] = field(default_factory=dict)
     _by_owner: Mapping[Owner, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,9 +190,31 @@ class Policy:
             return ()
         return tuple(grant for grant in self.grants if grant.owner == key.owner and grant.limit == key.limit)
 
+    def forbids(self, what: str, who: Who, provider: str, model: str) -> bool:
+        """Whether the user, a group of his, his token or the default forbids it."""
+        return any(
+            one.what == what and _concerns(one.owner, who) and one.scope.covers(provider, model)
+            for one in self.forbidden
+        )
+
+    def weight(self, who: Who) -> float:
+        """How large the fair share of a user is beside others': his own, else the largest of his groups', else 1."""
+        own = self.weights.get(Owner("user", who.user))
+        if own is not None:
+            return own
+        groups = [self.weights[owner] for group in who.groups if (owner := Owner("group", group)) in self.weights]
+        return max(groups, default=1.0)
+
     def _of(self, *owners: Owner) -> Iterator[Rule]:
         for owner in owners:
             yield from self._by_owner.get(owner, ())
+
+
+def _concerns(owner: Owner, who: Who) -> bool:
+    kind, name = owner
+    if kind in {"group", "member"}:
+        return name in who.groups
+    return kind == "default" or name == (who.token if kind == "token" else who.user)
 
 
 def strictest(holdings: Iterable[Holding]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from aimux.config import Config, ConfigError, check_form, json_schema, load_config
 from aimux.config.database import Database
 from aimux.config.environment import variable
+from aimux.config.limits import Allowances, GroupAllowances, Limits, UserAllowances
 from aimux.config.models import TLS, Admin, User
 from aimux.config.routes import ModelTarget
 from aimux.config.tokens import SAMPLE_TOKENS
@@ -66,11 +67,17 @@ def all_fields() -> dict[str, FieldInfo]:
         (TLS, "tls."),
         (Admin, "admin."),
         (Database, "database."),
+        (Limits, "limits."),
+        (Allowances, "limits.default."),
         (ModelTarget, "models.PATTERN[]."),
         (ProviderSettings, "providers.NAME."),
         (AccountSettings, "providers.NAME.accounts.ACCOUNT."),
     ]
-    return {path: field for model, prefix in sections for path, field in fields(model, prefix)}
+    found = {path: field for model, prefix in sections for path, field in fields(model, prefix)}
+    # What users and groups have besides what the default has.
+    found["limits.users.NAME.weight"] = UserAllowances.model_fields["weight"]
+    found["limits.groups.NAME.each"] = GroupAllowances.model_fields["each"]
+    return found
 
 
 FIELDS = all_fields()
@@ -92,7 +99,8 @@ def test_a_field_is_documented_truly(path: str) -> None:
         own = own.replace(".PATTERN", "")
         assert section.variable == variable(tuple(own.split(".")))
     else:
-        assert path in {"tls", "admin", "database"}, "these have no value of their own, only the fields in them"
+        no_value = {"tls", "admin", "database", "limits", "limits.default", "limits.groups.NAME.each"}
+        assert path in no_value, "these have no value of their own, only the fields in them"
 
     default = field.get_default(call_default_factory=True)
     if field.is_required() or default in NOTHING or isinstance(default, BaseModel) or path.endswith("base_url"):
@@ -245,6 +253,8 @@ def test_the_schema_accepts_what_we_accept() -> None:
         "users: [{token: x}]",
         "users: [{name: a, token: short}]",
         "tls: {enable: true}",
+        "limits: {default: {tokens_per_hour: 1}}",
+        "limits: {default: {overage: never}}",
     ],
 )
 def test_the_schema_refuses_what_we_refuse(text: str) -> None:

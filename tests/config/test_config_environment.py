@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from aimux.config import Config, ConfigError, load_config
 from aimux.config.environment import variable, variables
+from aimux.limits.rules import LIMITS
 from tests.config.conftest import PROVIDERS, TOKEN, Load, Problems
 
 FILE = """listen: ":1"
@@ -176,6 +177,11 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "ADMIN__TOKEN_FILE": "", "ADMIN__TOKEN_SHA256": "",
         "DATABASE": json.dumps({"old_encryption_keys": ["00" * 32]}), "DATABASE__URL": "postgresql://h/d",
         "DATABASE__ENCRYPTION_KEY": "11" * 32, "DATABASE__OLD_ENCRYPTION_KEYS": json.dumps(["22" * 32]),
+        "LIMITS": '{"fair_share": true}', "LIMITS__DEFAULT": '{"cost_per_day": 1.5}', "LIMITS__FAIR_SHARE": "true",
+        "LIMITS__TIME_ZONE": "Europe/Berlin", "LIMITS__USERS": '{"a": {"weight": 2}}', "LIMITS__GROUPS": '{"b": {}}',
+        "LIMITS__DEFAULT__PROVIDERS": '{"claude": {"tokens_per_day": 1}}', "LIMITS__DEFAULT__OVERAGE": "forbid",
+        "LIMITS__DEFAULT__LONG_CONTEXT": "forbid", "LIMITS__DEFAULT__MODELS": '{"x*": {"cost_per_day": 1}}',
+        **{f"LIMITS__DEFAULT__{name.upper()}": "8" for name in LIMITS},
     }  # fmt: skip
     names = list(variables(model))
     assert {name.removeprefix("AIMUX_") for name in names} == set(values)

@@ -1,0 +1,51 @@
+"""The limits of a configuration as rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimux.limits.rules import EVERYBODY, LIMITS, Forbidden, Owner, Policy, Rule, Scope, amount_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.config.limits import Allowance, Allowances, Limits
+
+FORBIDDABLE = ("overage", "long_context")
+
+
+def policy(limits: Limits) -> Policy:
+    """What the section `limits` says, without what is stored elsewhere."""
+    owners: list[tuple[Owner, Allowances]] = [(EVERYBODY, limits.default)]
+    owners += [(Owner("user", name), allowed) for name, allowed in limits.users.items()]
+    for name, group in limits.groups.items():
+        owners += [(Owner("group", name), group), (Owner("member", name), group.each)]
+    scoped = [(owner, scope, allowed) for owner, whole in owners for scope, allowed in _scopes(whole)]
+    return Policy(
+        tuple(
+            Rule(owner, limit, amount_of(limit, value), scope)
+            for owner, scope, allowed in scoped
+            for limit in LIMITS
+            if (value := getattr(allowed, limit)) is not None
+        ),
+        forbidden=frozenset(
+            Forbidden(owner, what, scope)
+            for owner, scope, allowed in scoped
+            for what in FORBIDDABLE
+            if getattr(allowed, what) == "forbid"
+        ),
+        weights={
+            Owner(kind, name): one.weight
+            for kind, held in (("user", limits.users), ("group", limits.groups))
+            for name, one in held.items()
+            if one.weight is not None
+        },
+    )
+
+
+def _scopes(whole: Allowances) -> Iterator[tuple[Scope, Allowance]]:
+    yield Scope(), whole
+    for provider, allowed in whole.providers.items():
+        yield Scope(provider=provider), allowed
+    for model, allowed in whole.models.items():
+        yield Scope(model=model), allowed
