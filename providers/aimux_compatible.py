@@ -104,6 +104,9 @@ class Compatible(Provider):
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return self._format.conversation_key(request, body)
 
+    def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
+        return self._format.refers_to(request, body)
+
     def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
         return self._format.list_models(request, answer, names)
 

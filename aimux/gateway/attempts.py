@@ -30,7 +30,7 @@ from aimux.relay.exchange import HELD_BACK
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from aimux.accounts import Account
+    from aimux.accounts import Account, Selection
     from aimux.gateway.models import Target
     from aimux.gateway.proofs import Proofs
     from aimux.plugin.types import Credential
@@ -41,6 +41,8 @@ T = TypeVar("T")
 log = logging.getLogger("aimux.gateway")
 
 MAX_ATTEMPTS = 3
+MAX_SEARCHED = 10
+"""Accounts that are asked for something that lies with one of them, and nobody knows with which."""
 PROOF_SECONDS = 10.0
 """How long a request that was refused waits to hear whether its account's credential is."""
 RENEWAL_SECONDS = 10.0
@@ -52,6 +54,9 @@ OPENING_SECONDS = 2.0
 
 class Attempts:
     """Runs one call. `run` returns the answer to relay; the caller streams it and calls `Attempt.end`."""
+
+    sought: tuple[str, ...] = ()
+    """Ids that some account did not know: they lie with the one whose answer `run` returns."""
 
     def __init__(self, call: Call, pool: Pool, proofs: Proofs, request_timeout: float) -> None:
         self._call = call
@@ -100,14 +105,19 @@ class Attempts:
                         self._keep(None)
                         return attempt
                     stale = verdict.action is Action.REFRESH  # it has another credential by now
-                    if stale or (attempt.head.status in {401, 403} and self._last is not None):
+                    less = attempt.head.status in {401, 403} or verdict.action is Action.MISSING
+                    if stale or (less and self._last is not None):
                         attempt.end()  # about a credential of aimux's; what another account said is more to the client
                     else:
                         self._keep(attempt)
                     again = self._judge(attempt)
-                if call.record.attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
+                missing = attempt is not None and attempt.verdict.action is Action.MISSING
+                most = MAX_SEARCHED if missing else MAX_ATTEMPTS
+                if call.record.attempts >= most or time.monotonic() >= self._deadline:
                     break
                 account = again or self._next() or self._replaced
+                if account is None and missing:
+                    account = self._route.accounts.last_resort(self._excluding(), time.time())  # a limit hides nothing
                 if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
                     wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
                     await self._apart(asyncio.sleep(wait))
@@ -131,11 +141,14 @@ class Attempts:
     def _next(self) -> Account | None:
         """An account that can serve, of this target or of the next one that has any."""
         while True:
-            selection = self._selection._replace(exclude=frozenset(self._tried)) if self._tried else self._selection
-            account = self._route.accounts.select(selection, time.time())
+            account = self._route.accounts.select(self._excluding(), time.time())
             if account is not None or not self._waiting:
                 return account
             self._enter(self._waiting.pop(0))
+
+    def _excluding(self) -> Selection:
+        """Without the accounts that were tried."""
+        return self._selection._replace(exclude=frozenset(self._tried)) if self._tried else self._selection
 
     def _last_resort(self) -> Account | None:
         """Everybody's limit is known to be reached: one try all the same, whose answer is the client's."""
@@ -231,7 +244,20 @@ class Attempts:
         verdict = provider.classify(head.status, head.headers, body, model=self._selection.model)
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
+        if verdict.action is Action.RELAY and head.status in {400, 404} and self._lies_elsewhere(attempt, body):
+            return Verdict(Action.MISSING, "it does not know what the request refers to")
         return verdict
+
+    def _lies_elsewhere(self, attempt: Attempt, answer: bytes) -> bool:
+        """A "not found" about something that lies with one account: a 404, or a 400 that names it."""
+        route = attempt.route
+        if len(route.accounts.accounts) == 1:
+            return False
+        ids = route.provider.refers_to(self._call.head, self._body)
+        if attempt.head.status == 400:
+            ids = tuple(one for one in ids if one.encode() in answer)
+        self.sought = ids
+        return bool(ids)
 
     async def _opening(self, attempt: Attempt) -> Verdict:
         """An error can hide in a 200's stream; before its first content it can still be retried."""

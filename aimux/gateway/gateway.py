@@ -18,6 +18,7 @@ from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Admitted, Attempt, Call
 from aimux.gateway.conversations import conversation_of
+from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.meter_feed import MeterFeed
@@ -65,6 +66,7 @@ class Gateway:
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
+    deposits: Deposits = field(init=False, default_factory=Deposits)
     _proofs: Proofs = field(init=False)
     _open: set[Request] = field(init=False, default_factory=set)
     _cut: bool = field(init=False, default=False)
@@ -208,8 +210,15 @@ class Gateway:
             groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
+        if self.deposits and (place := self.deposits.place_of(admitted, body, targets)) is not None:
+            targets, account = place
+            if selection.pinned is None:
+                selection = selection._replace(pinned=account)
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn)
-        attempt = await Attempts(call, self.pool, self._proofs, setup.request_timeout).run()
+        attempts = Attempts(call, self.pool, self._proofs, setup.request_timeout)
+        attempt = await attempts.run()
+        if attempts.sought and attempt.head.status < 400:
+            self.deposits.keep(attempt.account, attempts.sought, None)
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = NO_BODY
         del raw
@@ -279,7 +288,10 @@ class Gateway:
             self.metrics.closed(served_by)
             record.bytes_out = outlet.bytes_out
             if meter is not None:
-                record.usage = meter.usage
+                if meter.stored:
+                    self.deposits.learn(call, attempt, meter.stored)
+                if meter.consumes:
+                    record.usage = meter.usage
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
         if (failure := exchange.error) is not None:

@@ -13,9 +13,9 @@ from aimux.plugin.errors import (
 )
 from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, RegisterSink, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
-from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, count, sse_events
+from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
 from aimux.plugin.parts import Api, Command, Record, Routes
-from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
+from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, ids_in_path, is_object, retry_after
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.types import (
     RELAY,
@@ -70,12 +70,14 @@ __all__ = [
     "RequestRefused",
     "Routes",
     "SSEMeter",
+    "StoredAnswer",
     "Upstream",
     "Usage",
     "Verdict",
     "count",
     "credential_text",
     "hookimpl",
+    "ids_in_path",
     "is_object",
     "load_object",
     "retry_after",

@@ -21,14 +21,19 @@ class Meter:
 
     `complete` says whether the protocol's own last event was seen. Where it stays False at a clean end of the bytes,
     the answer was cut short upstream, and the client is told so. `limits`: windows that its events told; `verdict`:
-    what an error among a socket's messages means for the account (COOL_DOWN or PARK).
+    what an error among a socket's messages means for the account (COOL_DOWN or PARK). `stored`: ids of what lies with
+    this account from now on (a file, a stored response), so that requests which name them go there.
     """
+
+    consumes: ClassVar[bool] = True
+    """False: it is here for `stored` alone, and nobody pays for such answers."""
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.complete = False
         self.limits: tuple[LimitWindow, ...] = ()
         self.verdict: Verdict | None = None
+        self.stored: tuple[str, ...] = ()
 
     @property
     def torn(self) -> bool:
@@ -63,6 +68,17 @@ class JSONMeter(Meter):
 
     def read(self, answer: dict[str, Any]) -> None:
         """Take `usage` from the parsed answer."""
+
+
+class StoredAnswer(JSONMeter):
+    """For an answer about something that the upstream keeps: `id`, and the values of `keys`."""
+
+    consumes = False
+    keys: ClassVar[tuple[str, ...]] = ()
+
+    def read(self, answer: dict[str, Any]) -> None:
+        found = (answer.get(key) for key in ("id", *self.keys))
+        self.stored = tuple(one for one in found if isinstance(one, str) and one)
 
 
 class SSEMeter(Meter):

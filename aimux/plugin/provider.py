@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -173,6 +174,13 @@ class Provider:
         """What the client's headers say about the request, for the ledger. Once for all requests with the same head."""
         return NO_HINTS
 
+    def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
+        """Ids of what the upstream keeps and this request needs (see `Meter.stored`): such things lie with one account.
+
+        Called where somebody has stored anything, and where an answer says 400 or 404.
+        """
+        return ids_in_path(request.path)
+
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         """The cheapest real call that shows whether the account serves, as a client would send it, and its body.
 
@@ -253,6 +261,14 @@ class Provider:
     def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
         """The same as a text message on an open WebSocket. Empty: there is none, the close frame has to do."""
         return b""
+
+
+_ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9]*[0-9])[A-Za-z0-9_-]{4,120}")
+
+
+def ids_in_path(path: str) -> tuple[str, ...]:
+    """What looks like the id of something stored (`file-…`, `msgbatch_…`) among a path's segments, for `refers_to`."""
+    return tuple(part for part in path.split("/")[2:] if _ID.fullmatch(part)) if "_" in path or "-" in path else ()
 
 
 def is_object(body: bytes) -> bool:

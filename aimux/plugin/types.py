@@ -110,6 +110,8 @@ class Action(StrEnum):
     """The account (or one model on it) is limited until `Verdict.until`."""
     REFRESH = "refresh"
     """The credential was not accepted: read it again, renew it once, retry once."""
+    MISSING = "missing"
+    """What the request refers to lies with another account: the others are asked, whose answers may say the same."""
     PARK = "park"
     """The account can't serve until a person acts."""
 

@@ -75,7 +75,7 @@ class AnswerContract(Samples):
         for answer in self.answers:
             meter = self.meter(answer)
             if answer.usage is None:
-                assert meter is None, f"{answer.target}: consumes nothing"
+                assert meter is None or not meter.consumes, f"{answer.target}: consumes nothing"
                 continue
             assert meter is not None, f"{answer.method} {answer.target}: has no meter"
             _feed(meter, [answer.body])

@@ -151,6 +151,9 @@ class ChatGPT(Provider):
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return openai.conversation_key(request, body)
 
+    def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
+        return openai.refers_to(request, body)
+
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         query = f"?client_version={_CLIENT_VERSION}" if credential.kind == "oauth" else ""
         return RequestHead("GET", f"/v1/models{query}", CIMultiDict()), b""

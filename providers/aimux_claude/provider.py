@@ -169,6 +169,9 @@ class Claude(Provider):
             headers.get("x-claude-code-parent-agent-id", ""),
         )
 
+    def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
+        return anthropic.refers_to(request, body)
+
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         return RequestHead("GET", "/v1/models?limit=1", CIMultiDict({"anthropic-version": "2023-06-01"})), b""
 

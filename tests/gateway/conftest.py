@@ -67,6 +67,7 @@ class TurnMeter(StreamMeter):
 class AnswerMeter(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         self.usage.output_tokens = answer.get("tokens", 0)
+        self.stored = (answer["id"],) if "id" in answer else ()
 
 
 class Plain(Provider):

@@ -122,3 +122,51 @@ def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: C
     read = {"openai-model", "x-codex-turn-state", "x-codex-primary-used-percent", "x-models-etag", "cf-ray"}
     assert not read & chatgpt.hidden_headers
     assert {"openai-organization", "openai-project"} <= chatgpt.hidden_headers
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "ids"),
+    [
+        ("/v1/responses/resp_0001/input_items", {}, ["resp_0001"]),
+        ("/v1/files/file-abc123/content", {}, ["file-abc123"]),
+        ("/v1/responses", {"previous_response_id": "resp_77aa", "input": "x"}, ["resp_77aa"]),
+        ("/v1/responses", {"conversation": {"id": "conv_12ab"}}, ["conv_12ab"]),
+        ("/v1/responses", {"conversation": "conv_12ab"}, ["conv_12ab"]),
+        ("/v1/batches", {"input_file_id": "file-abc123"}, ["file-abc123"]),
+        ("/v1/responses", {"input": [{"content": [{"type": "input_file", "file_id": "file-x123"}]}]}, ["file-x123"]),
+        ("/v1/responses", {"input": 'say "previous_response_id": "resp_77aa"'}, []),
+        ("/v1/models/gpt-5.5", {}, []),
+    ],
+)
+def test_what_a_request_refers_to(chatgpt: ChatGPT, target: str, body: dict[str, object], ids: list[str]) -> None:
+    assert list(chatgpt.refers_to(request(target), Body(json.dumps(body).encode()))) == ids
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "ids"),
+    [
+        ("/v1/files", {"id": "file-1"}, ("file-1",)),
+        ("/v1/responses", {"id": "resp_1", "store": True}, ("resp_1",)),
+        ("/v1/responses", {"id": "resp_1"}, ("resp_1",)),
+        ("/v1/responses", {"id": "resp_1", "store": False}, ()),
+        ("/v1/batches", {"id": "batch_1", "output_file_id": "file-2", "error_file_id": None}, ("batch_1", "file-2")),
+        ("/v1/files", {"id": 7}, ()),
+    ],
+)
+def test_what_an_answer_says_is_kept(
+    chatgpt: ChatGPT, target: str, answer: dict[str, object], ids: tuple[str, ...]
+) -> None:
+    meter = chatgpt.meter(request(target), 200, CIMultiDict({"content-type": "application/json"}))
+    assert meter is not None
+    meter.feed(json.dumps(answer).encode())
+    meter.end()
+    assert meter.stored == ids
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_and_what_the_end_of_a_stream_says(chatgpt: ChatGPT, store: bool) -> None:
+    meter = chatgpt.meter(request(), 200, CIMultiDict({"content-type": "text/event-stream"}))
+    assert meter is not None
+    done = {"type": "response.completed", "response": {"id": "resp_1", "store": store}}
+    meter.feed(b"data: " + json.dumps(done).encode() + b"\n\n")
+    assert meter.stored == (("resp_1",) if store else ())

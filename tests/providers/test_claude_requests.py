@@ -169,3 +169,36 @@ def test_a_vendors_token_is_answered_with_the_variable_to_set(claude: Claude, to
 def test_the_response_does_not_name_the_organization(claude: Claude) -> None:
     assert "anthropic-organization-id" in claude.hidden_headers
     assert not {"request-id", "retry-after", "cf-ray", "anthropic-ratelimit-unified-status"} & claude.hidden_headers
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "ids"),
+    [
+        ("/v1/files/file_011CNha8", {}, ["file_011CNha8"]),
+        ("/v1/messages/batches/msgbatch_01Hkc/results", {}, ["msgbatch_01Hkc"]),
+        ("/v1/messages", {"container": "container_01"}, ["container_01"]),
+        ("/v1/messages", {"messages": [{"content": [{"source": {"type": "file", "file_id": "file_9"}}]}]}, ["file_9"]),
+        ("/v1/messages/count_tokens", {}, []),
+    ],
+)
+def test_what_a_request_refers_to(claude: Claude, target: str, body: dict[str, object], ids: list[str]) -> None:
+    assert list(claude.refers_to(request(target), Body(json.dumps(body).encode()))) == ids
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "ids"),
+    [
+        ("/v1/files", {"id": "file_1", "type": "file"}, ("file_1",)),
+        ("/v1/messages/batches", {"id": "msgbatch_1"}, ("msgbatch_1",)),
+        ("/v1/messages", {"id": "msg_1", "container": {"id": "container_1"}}, ("container_1",)),
+        ("/v1/messages", {"id": "msg_1"}, ()),
+    ],
+)
+def test_what_an_answer_says_is_kept(
+    claude: Claude, target: str, answer: dict[str, object], ids: tuple[str, ...]
+) -> None:
+    meter = claude.meter(request(target), 200, CIMultiDict({"content-type": "application/json"}))
+    assert meter is not None
+    meter.feed(json.dumps(answer).encode())
+    meter.end()
+    assert meter.stored == ids

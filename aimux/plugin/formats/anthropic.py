@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
-from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
+from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _TYPES = {
 }
 _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 _WORD = re.compile(r"[a-z_]{1,48}")
+_NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
+_REFERENCE = re.compile(r'"(?:file_id|container|skill_id)"\s*:\s*(?:\{\s*"id"\s*:\s*)?"([A-Za-z0-9_-]{4,128})"')
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -85,9 +87,9 @@ def opening(payload: bytes) -> Verdict | None:
 
 def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     """`Provider.meter`. Counting tokens, listing models and errors consume nothing."""
-    if status != 200 or request.method != "POST" or not request.path.endswith("/messages"):
-        return None
     content_type = headers.get("content-type", "")
+    if status != 200 or request.method != "POST" or not request.path.endswith("/messages"):
+        return stored(request, status, content_type)
     if content_type.startswith("text/event-stream"):
         return MessagesStream()
     return MessagesAnswer() if content_type.startswith("application/json") else None
@@ -106,6 +108,8 @@ class MessagesStream(SSEMeter):
                     read_usage(self.usage, message)
             case "message_delta":
                 read_usage(self.usage, event)
+                if isinstance(delta := event.get("delta"), dict):
+                    self.stored += stored_container(delta)
             case "message_stop" | "error":
                 self.complete = True
 
@@ -113,6 +117,7 @@ class MessagesStream(SSEMeter):
 class MessagesAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
+        self.stored = stored_container(answer)
 
 
 def read_usage(usage: Usage, message: dict[str, Any]) -> None:
@@ -135,6 +140,32 @@ def read_usage(usage: Usage, message: dict[str, Any]) -> None:
         usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
         written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
     usage.cache_write_tokens = written or usage.cache_write_tokens
+
+
+# --- what an account keeps --------------------------------------------------------------------------------------------
+
+
+def stored(request: RequestHead, status: int, content_type: str) -> Meter | None:
+    """For an answer that may tell the id of a file, a batch, a skill …"""
+    if status >= 300 or request.method not in {"POST", "GET"} or not content_type.startswith("application/json"):
+        return None
+    path = request.path.rstrip("/")
+    return None if "/models" in path or path.endswith(_NOTHING_KEPT) else StoredAnswer()
+
+
+def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
+    """The container that a message's code ran in, which a later one may name again."""
+    container = message.get("container")
+    one = container.get("id") if isinstance(container, dict) else None
+    return (one,) if isinstance(one, str) and one else ()
+
+
+def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
+    """`Provider.refers_to`: in the path, and the body's `file_id`s, container and skills."""
+    found = ids_in_path(request.path)
+    if body.raw and (text := body.text()) is not None:
+        found += (*_REFERENCE.findall(text),)
+    return found
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, count, sse_events
-from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
+from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ _CODES = {
 _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
 OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
+_NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
+_REFERENCE = re.compile(
+    r'"(?:previous_response_id|file_id|input_file_id|training_file|validation_file|conversation|container'
+    r'|vector_store_id|batch_id)"\s*:\s*(?:\{\s*"id"\s*:\s*)?"([A-Za-z0-9_-]{4,128})"'
+)
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -146,19 +151,21 @@ def meter(
 
     `responses`: a meter class of the provider's own for Responses streams.
     """
-    if status != 200 or request.method != "POST":
-        return None
     content_type = headers.get("content-type", "")
     path = request.path
+    if status >= 300 or request.method != "POST":
+        return stored(request, status, headers)
     if content_type.startswith("text/event-stream"):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()
         return ChatStream() if path.endswith("/completions") else None
-    if content_type.startswith("application/json") and path.endswith(
-        ("/responses", "/responses/compact", "/completions", "/embeddings")
-    ):
+    if _is_json(headers) and path.endswith(("/responses", "/responses/compact", "/completions", "/embeddings")):
         return OpenAIAnswer()
-    return None
+    return stored(request, status, headers)
+
+
+def _is_json(headers: Headers) -> bool:
+    return headers.get("content-type", "").startswith("application/json")
 
 
 class ResponsesStream(SSEMeter):
@@ -182,6 +189,7 @@ class ResponsesStream(SSEMeter):
                 self.complete = True
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
+                    self.stored = stored_response(response)
             case "error":
                 self.complete = True
 
@@ -205,6 +213,7 @@ class ChatStream(SSEMeter):
 class OpenAIAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
+        self.stored = stored_response(answer)
 
 
 def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
@@ -225,6 +234,35 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
 def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
     details = told.get(responses) or told.get(chat)
     return count(details.get(key)) if isinstance(details, dict) else 0
+
+
+# --- what an account keeps --------------------------------------------------------------------------------------------
+
+
+class KeptAnswer(StoredAnswer):
+    keys = ("output_file_id", "error_file_id")
+
+
+def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
+    """For an answer that may tell the id of a file, a batch, a vector store, a conversation …"""
+    if status >= 300 or request.method not in {"POST", "GET"} or not _is_json(headers):
+        return None
+    path = request.path.rstrip("/")
+    return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()
+
+
+def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
+    """The id of a response, unless it says that it isn't kept."""
+    one = response.get("id")
+    return (one,) if response.get("store") is not False and isinstance(one, str) and one.startswith("resp") else ()
+
+
+def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
+    """`Provider.refers_to`: in the path, and the body's `previous_response_id`, `file_id`s and the like."""
+    found = ids_in_path(request.path)
+    if body.raw and (text := body.text()) is not None:
+        found += (*_REFERENCE.findall(text),)
+    return found
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
