@@ -36,14 +36,14 @@ from aimux.plugin import (
     load_object,
     retry_after,
 )
-from aimux.plugin.formats import anthropic, openai
+from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits
 from aimux.plugin.oauth import header_safe, jwt_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Headers
-    from aimux.plugin.formats import Format
+    from aimux.plugin import Body, Headers, LimitState, LimitWindow
+    from aimux.plugin.formats import Format, LimitFormat
 
 _NO_CREDIT_RECHECK = 900.0
 _DROP = frozenset({"authorization", "x-api-key"})
@@ -74,6 +74,8 @@ class Compatible(Provider):
         self._anthropic = self.settings.format == "anthropic"
         self.wire_format = self.settings.format
         self._format: Format = anthropic if self._anthropic else openai
+        self._limits: LimitFormat = anthropic_limits if self._anthropic else openai_limits
+        self.limit_header_prefix = self._limits.PREFIX
         self._bearer = (self.settings.auth or ("x-api-key" if self._anthropic else "bearer")) == "bearer"
         base = _ENDPOINT.sub("", self.settings.base_url)
         if self._anthropic:
@@ -130,6 +132,22 @@ class Compatible(Provider):
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
         return self._format.meter(request, status, headers)
+
+    # --- aimux's own limits ------------------------------------------------------------------------------------------
+
+    def counts(self, request: RequestHead) -> bool:
+        return self._limits.counts(request)
+
+    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
+        return self._limits.headers(limits)
+
+    def asks_usage(self, request: RequestHead) -> bool:
+        return self._limits.asks_usage(request)
+
+    def usage(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        return self._limits.usage(limits, windows)
+
+    # --- aimux's own errors ------------------------------------------------------------------------------------------
 
     def error(self, error: GatewayError) -> ErrorAnswer:
         return self._format.error(error)

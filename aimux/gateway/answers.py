@@ -104,6 +104,7 @@ def error_answer(error: GatewayError, provider: Provider | None, request_id: str
         answer = ErrorAnswer(json.dumps(problem).encode(), "application/problem+json")
     else:
         answer = provider.error(error)
+    headers |= answer.headers
     headers["content-type"] = answer.content_type
     return Answer(answer.status or error.status, headers, answer.body, close)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aimux.plugin.types import LimitState
 
 
 class CredentialError(ValueError):
@@ -79,3 +84,13 @@ class RequestRefused(GatewayError):
 
     def __init__(self, message: str, *, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
         super().__init__(kind, message, retry=False)
+
+
+class LimitReached(GatewayError):
+    """429: nothing more until `until` (unix seconds). `limit` is the caller's own that is used up; None: those of all
+    the accounts that could serve are."""
+
+    def __init__(self, message: str, *, until: float, limit: LimitState | None = None) -> None:
+        self.until = until
+        self.limit = limit
+        super().__init__(ErrorKind.RATE_LIMITED, message, retry=False, retry_after=max(1.0, until - time.time()))

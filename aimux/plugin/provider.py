@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 
     from aimux.plugin.http import Http
     from aimux.plugin.meters import MessageMeter, Meter
-    from aimux.plugin.types import Headers
+    from aimux.plugin.types import Headers, LimitState
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
     """An error in the provider's wire format. The core adds `x-should-retry`, `retry-after` and `x-request-id`.
+
+    `headers` go with it, where the format's clients look for something there.
 
     `status`: what to answer in place of the error's own, where the format's clients do the right thing only then.
     """
@@ -51,6 +53,7 @@ class ErrorAnswer:
     body: bytes
     content_type: str = "application/json"
     status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +248,33 @@ class Provider:
         """A meter for a socket's messages. None: nothing is metered, and nobody knows when the socket is at rest."""
         return None
 
+    # --- aimux's own limits ------------------------------------------------------------------------------------------
+
+    def counts(self, request: RequestHead) -> bool:
+        """Whether a request is one that limits count: one that may consume something. Asked once for equal heads."""
+        return request.method == "POST"
+
+    limit_header_prefix: str = ""
+    """How the names (lower case) of the response headers begin that tell an account's limits ("": there are none). They
+    don't reach a caller who has limits of their own, and `limit_headers` stands in their place."""
+
+    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
+        """What an answer tells a caller about their own limits, of which there is at least one: names in lower case."""
+        return {}
+
+    def asks_usage(self, request: RequestHead) -> bool:
+        """Whether a request is the client's question how much of its limits is used. Asked once for equal heads."""
+        return False
+
+    def usage(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        """The answer to it, as JSON: the caller's own limits, and the windows of all accounts that they may use taken
+        together, by name."""
+        return b"{}"
+
     # --- aimux's own errors ------------------------------------------------------------------------------------------
 
     def error(self, error: GatewayError) -> ErrorAnswer:
-        """An error of aimux's own in this provider's wire format."""
+        """An error of aimux's own in this provider's wire format. A `LimitReached` says which limit, and until when."""
         return ErrorAnswer(json.dumps({"error": {"type": error.kind.name.lower(), "message": error.message}}).encode())
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:

@@ -144,6 +144,27 @@ class LimitWindow:
     scope: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit that aimux itself sets a user for a calendar window, and how much of it is used.
+
+    `unit` is `tokens` or `usd`, `period` is `day`, `week` or `month`. `used` may be above `amount`. `shared`: the
+    members of a group use it together.
+    """
+
+    unit: str
+    period: str
+    amount: float
+    used: float
+    resets_at: float
+    shared: bool = False
+
+    @property
+    def part(self) -> float:
+        """Of the amount: 0 is unused, 1 is used up. A limit of 0 is used up from the start."""
+        return self.used / self.amount if self.amount > 0 else 1.0
+
+
 @dataclass(slots=True)
 class Usage:
     """What one request consumed. `input_tokens` excludes cached ones, whatever the upstream's own convention."""

@@ -26,7 +26,7 @@ from aimux.plugin import (
     Upstream,
     Verdict,
 )
-from aimux.plugin.formats import openai
+from aimux.plugin.formats import openai, openai_limits
 from aimux_chatgpt import credentials, limits
 from aimux_chatgpt.login import Login
 from aimux_chatgpt.settings import ChatGPTSettings
@@ -34,7 +34,7 @@ from aimux_chatgpt.settings import ChatGPTSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Headers, Http
+    from aimux.plugin import Body, Headers, Http, LimitState
 
 # Whose organization and account a request is booked on is the credential's business: a client's own choice would only
 # be refused with a 401, and that would look like a bad credential.
@@ -77,6 +77,7 @@ class ChatGPT(Provider):
     loopback_ports = (1455,)
     hidden_headers = frozenset({"openai-organization", "openai-project", "chatgpt-account-id"})
     wire_format = "openai"
+    limit_header_prefix = openai_limits.PREFIX
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         super().__init__(settings, instance=instance)
@@ -177,6 +178,22 @@ class ChatGPT(Provider):
 
     def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
         return MessageMeter(partial(CodexTurn, self._login.command))
+
+    # --- aimux's own limits ------------------------------------------------------------------------------------------
+
+    def counts(self, request: RequestHead) -> bool:
+        return openai_limits.counts(request)
+
+    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
+        return openai_limits.headers(limits)
+
+    def asks_usage(self, request: RequestHead) -> bool:
+        return openai_limits.asks_usage(request)
+
+    def usage(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        return openai_limits.usage(limits, windows)
+
+    # --- aimux's own errors ------------------------------------------------------------------------------------------
 
     def error(self, error: GatewayError) -> ErrorAnswer:
         return openai.error(error)

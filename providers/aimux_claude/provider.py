@@ -25,7 +25,7 @@ from aimux.plugin import (
     Upstream,
     Verdict,
 )
-from aimux.plugin.formats import anthropic
+from aimux.plugin.formats import anthropic, anthropic_limits
 from aimux.plugin.oauth import redeem, renew
 from aimux_claude import credentials, limits
 from aimux_claude.settings import ClaudeSettings
@@ -33,7 +33,7 @@ from aimux_claude.settings import ClaudeSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Headers, Http
+    from aimux.plugin import Body, Headers, Http, LimitState
 
 BETA = "anthropic-beta"
 OAUTH_BETA = "oauth-2025-04-20"
@@ -50,6 +50,7 @@ class Claude(Provider):
     login_flows = frozenset({"loopback", "paste"})
     hidden_headers = frozenset({"anthropic-organization-id"})
     wire_format = "anthropic"
+    limit_header_prefix = anthropic_limits.PREFIX
 
     # --- credentials -------------------------------------------------------------------------------------------------
 
@@ -188,6 +189,22 @@ class Claude(Provider):
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
         return anthropic.meter(request, status, headers)
+
+    # --- aimux's own limits ------------------------------------------------------------------------------------------
+
+    def counts(self, request: RequestHead) -> bool:
+        return anthropic_limits.counts(request)
+
+    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
+        return anthropic_limits.headers(limits)
+
+    def asks_usage(self, request: RequestHead) -> bool:
+        return anthropic_limits.asks_usage(request)
+
+    def usage(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        return anthropic_limits.usage(limits, windows)
+
+    # --- aimux's own errors ------------------------------------------------------------------------------------------
 
     def error(self, error: GatewayError) -> ErrorAnswer:
         return anthropic.error(error)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.meters import Meter
     from aimux.plugin.provider import ErrorAnswer
-    from aimux.plugin.types import Body, Headers, RequestHead, Verdict
+    from aimux.plugin.types import Body, Headers, LimitState, LimitWindow, RequestHead, Verdict
 
 
 class Format(Protocol):
@@ -23,3 +23,14 @@ class Format(Protocol):
     def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None: ...
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]: ...
     def conversation_key(self, request: RequestHead, body: Body) -> str | None: ...
+
+
+class LimitFormat(Protocol):
+    """The same for aimux's own limits: `anthropic_limits` and `openai_limits`."""
+
+    PREFIX: str
+
+    def counts(self, request: RequestHead) -> bool: ...
+    def headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]: ...
+    def asks_usage(self, request: RequestHead) -> bool: ...
+    def usage(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes: ...

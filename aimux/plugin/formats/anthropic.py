@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aimux.plugin.errors import LimitReached
+from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
 from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
@@ -37,7 +39,8 @@ _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 def error(error: GatewayError) -> ErrorAnswer:
     """An error answer's body."""
-    return ErrorAnswer(_envelope(error))
+    headers = anthropic_limits.refusal(error) if isinstance(error, LimitReached) else {}
+    return ErrorAnswer(_envelope(error), headers=headers)
 
 
 def stream_error(error: GatewayError, request: RequestHead) -> bytes:
@@ -47,6 +50,8 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
 
 def _envelope(error: GatewayError) -> bytes:
     kind = _TYPES.get(error.status) or ("api_error" if error.status >= 500 else "invalid_request_error")
+    if isinstance(error, LimitReached) and error.limit is not None:
+        kind = "billing_error"
     body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": error.message}}
     if error.request_id:
         body["request_id"] = error.request_id

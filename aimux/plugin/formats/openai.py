@@ -7,6 +7,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aimux.plugin.errors import LimitReached
+from aimux.plugin.formats import openai_limits
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
 from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
@@ -44,7 +46,8 @@ def error(error: GatewayError) -> ErrorAnswer:
     """An error answer's body."""
     # Codex does not know x-should-retry: a 5xx it asks for 30 times in 24 s, and only a 400 has it stop and say why.
     status = 400 if error.retry is False and error.status >= 500 else None
-    return ErrorAnswer(json.dumps({"error": _object(error)}).encode(), status=status)
+    headers = openai_limits.refusal(error) if isinstance(error, LimitReached) else {}
+    return ErrorAnswer(json.dumps({"error": _object(error)}).encode(), status=status, headers=headers)
 
 
 def stream_error(error: GatewayError, request: RequestHead) -> bytes:
@@ -71,10 +74,15 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
 
 def websocket_error(error: GatewayError) -> bytes:
     """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx."""
-    return json.dumps({"type": "error", "status": error.status, "error": _object(error)}).encode()
+    message = {"type": "error", "status": error.status, "error": _object(error)}
+    if isinstance(error, LimitReached):
+        message["headers"] = openai_limits.refusal(error)
+    return json.dumps(message).encode()
 
 
 def _object(error: GatewayError) -> dict[str, Any]:
+    if isinstance(error, LimitReached):
+        return openai_limits.error_object(error)
     fallback = ("server_error", "server_error") if error.status >= 500 else ("invalid_request_error", None)
     kind, code = _CODES.get(error.status, fallback)
     return {"message": error.message, "type": kind, "param": None, "code": code}

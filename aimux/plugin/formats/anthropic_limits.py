@@ -1,0 +1,108 @@
+"""aimux's own limits as Claude Code reads those of a gateway: headers of answers and errors, and what `/usage` shows.
+
+Only the limit that is used up the most is told: the format has room for one.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aimux.plugin.errors import LimitReached
+    from aimux.plugin.types import LimitState, LimitWindow, RequestHead
+
+PREFIX = "anthropic-ratelimit-"
+_UNIFIED = f"{PREFIX}unified-"
+_PERIODS = {"day": "daily", "week": "weekly", "month": "monthly"}
+_FREE = frozenset({"count_tokens", "files", "skills", "cancel"})
+_THRESHOLDS = (0.75, 0.95)
+_WINDOWS = {"5h": "five_hour", "7d": "seven_day"}
+
+
+def refusal(error: LimitReached) -> Mapping[str, str]:
+    """The headers of a refusal. With a `representative-claim` or an `overage-status` the client would hide its text."""
+    headers = {f"{_UNIFIED}status": "rejected", f"{_UNIFIED}reset": f"{error.until:.0f}"}
+    if error.limit is not None:
+        headers |= {
+            f"{_UNIFIED}overage-reset": f"{error.until:.0f}",
+            f"{_UNIFIED}overage-utilization": "1",
+            f"{_UNIFIED}overage-surpassed-threshold": "1",
+            f"{_UNIFIED}overage-period": _PERIODS[error.limit.period],
+            f"{_UNIFIED}overage-disabled-reason": "org_spend_cap_reached",
+        }
+        if error.limit.shared:
+            headers[f"{_UNIFIED}overage-scope"] = "group_pool"
+    return headers
+
+
+def headers(limits: Sequence[LimitState]) -> Mapping[str, str]:
+    """The headers of an answer to somebody with limits; from 75 and 95 % on the client warns."""
+    most = max(limits, key=lambda limit: limit.part)
+    part = min(most.part, 0.999)  # 1 would say that nothing was answered
+    passed = max((threshold for threshold in _THRESHOLDS if part >= threshold), default=None)
+    status = "allowed" if passed is None else "allowed_warning"
+    told = {
+        f"{_UNIFIED}status": status,
+        f"{_UNIFIED}representative-claim": "overage",
+        f"{_UNIFIED}reset": f"{most.resets_at:.0f}",
+        f"{_UNIFIED}overage-status": status,
+        f"{_UNIFIED}overage-utilization": f"{part:.3f}",
+        f"{_UNIFIED}overage-reset": f"{most.resets_at:.0f}",
+    }
+    if passed is not None:
+        told[f"{_UNIFIED}overage-surpassed-threshold"] = f"{passed}"
+    return told
+
+
+def counts(request: RequestHead) -> bool:
+    """Whatever may consume something: what is not known to be free."""
+    return request.method == "POST" and not _FREE.intersection(request.path.split("/"))
+
+
+def asks_usage(request: RequestHead) -> bool:
+    return request.method == "GET" and request.path == "/api/oauth/usage"
+
+
+def usage(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+    """What the client asks for its `/usage`: a person's own limits, else the windows of the accounts together."""
+    told: dict[str, Any] = {
+        "limits": [
+            {
+                "kind": "spend",
+                "group": _PERIODS[limit.period],
+                "percent": min(100, round(100 * limit.part)),
+                "resets_at": _time(limit.resets_at),
+                "severity": _severity(limit.part),
+                "is_active": limit.part >= 1,
+            }
+            for limit in limits
+        ]
+    }
+    spending = [limit for limit in limits if limit.unit == "usd"]
+    if spending:
+        most = max(spending, key=lambda limit: limit.part)
+        told["extra_usage"] = {
+            "is_enabled": True,
+            "monthly_limit": round(100 * most.amount),
+            "used_credits": round(100 * most.used),
+            "utilization": min(100, round(100 * most.part)),
+            "currency": "USD",
+        }
+    if not limits:
+        for window in windows:
+            if window.name in _WINDOWS and window.used is not None:
+                resets_at = _time(window.resets_at) if window.resets_at is not None else None
+                told[_WINDOWS[window.name]] = {"utilization": round(100 * window.used, 1), "resets_at": resets_at}
+    return json.dumps(told).encode()
+
+
+def _severity(part: float) -> str:
+    return "critical" if part >= _THRESHOLDS[1] else "warning" if part >= _THRESHOLDS[0] else "normal"
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

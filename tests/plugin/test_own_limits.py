@@ -1,0 +1,174 @@
+"""How aimux's own limits are told in the two formats, as their clients read them."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+
+from multidict import CIMultiDict
+
+from aimux.plugin import LimitReached, LimitState, LimitWindow, RequestHead
+from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits
+
+RESET = 4_102_444_800.0
+"""2100-01-01."""
+
+
+def state(
+    used: float, *, amount: float = 10, period: str = "day", unit: str = "usd", shared: bool = False
+) -> LimitState:
+    return LimitState(unit, period, amount, used, RESET, shared)
+
+
+def unified(**values: str) -> dict[str, str]:
+    return {f"anthropic-ratelimit-unified-{name.replace('_', '-')}": value for name, value in values.items()}
+
+
+# --- Claude Code -----------------------------------------------------------------------------------------------------
+
+
+def test_claude_code_shows_the_text_of_a_billing_error() -> None:
+    answer = anthropic.error(LimitReached("5 $ of 5 $ are used.", until=RESET, limit=state(10, shared=True)))
+    assert json.loads(answer.body) == {
+        "type": "error",
+        "error": {"type": "billing_error", "message": "5 $ of 5 $ are used."},
+    }
+    assert answer.headers == unified(
+        status="rejected",
+        reset="4102444800",
+        overage_reset="4102444800",
+        overage_utilization="1",
+        overage_surpassed_threshold="1",
+        overage_period="daily",
+        overage_disabled_reason="org_spend_cap_reached",
+        overage_scope="group_pool",
+    )
+
+
+def test_accounts_that_are_all_limited_are_no_matter_of_billing() -> None:
+    answer = anthropic.error(LimitReached("Limited until 13:05.", until=RESET))
+    assert json.loads(answer.body)["error"] == {"type": "rate_limit_error", "message": "Limited until 13:05."}
+    assert answer.headers == unified(status="rejected", reset="4102444800")
+
+
+def test_claude_code_is_warned_at_75_and_95_percent() -> None:
+    told = {
+        used: {name.removeprefix("anthropic-ratelimit-unified-"): value for name, value in found.items()}
+        for used in (7.4, 7.5, 9.5, 12.0)
+        for found in [anthropic_limits.headers([state(1), state(used)])]
+    }
+    assert told[7.4] == {
+        "status": "allowed",
+        "representative-claim": "overage",
+        "reset": "4102444800",
+        "overage-status": "allowed",
+        "overage-utilization": "0.740",
+        "overage-reset": "4102444800",
+    }
+    assert {used: one.get("overage-surpassed-threshold") for used, one in told.items()} == {
+        7.4: None,
+        7.5: "0.75",
+        9.5: "0.95",
+        12.0: "0.95",
+    }
+    assert told[9.5]["status"] == told[9.5]["overage-status"] == "allowed_warning"
+    assert told[12.0]["overage-utilization"] == "0.999"
+
+
+def test_claude_code_asks_for_usage() -> None:
+    assert anthropic_limits.asks_usage(RequestHead("GET", "/api/oauth/usage", CIMultiDict()))
+    windows = [LimitWindow("5h", 0.256, RESET), LimitWindow("7d", 0.5), LimitWindow("overage", 0.9, scope="overage")]
+    own = json.loads(anthropic_limits.usage([state(8), state(5e5, amount=1e6, period="week", unit="tokens")], windows))
+    moment = datetime.fromtimestamp(RESET, UTC).isoformat()
+    assert own == {
+        "limits": [
+            {
+                "kind": "spend",
+                "group": "daily",
+                "percent": 80,
+                "resets_at": moment,
+                "severity": "warning",
+                "is_active": False,
+            },
+            {
+                "kind": "spend",
+                "group": "weekly",
+                "percent": 50,
+                "resets_at": moment,
+                "severity": "normal",
+                "is_active": False,
+            },
+        ],
+        "extra_usage": {
+            "is_enabled": True,
+            "monthly_limit": 1000,
+            "used_credits": 800,
+            "utilization": 80,
+            "currency": "USD",
+        },
+    }
+    assert json.loads(anthropic_limits.usage([], windows)) == {
+        "limits": [],
+        "five_hour": {"utilization": 25.6, "resets_at": moment},
+        "seven_day": {"utilization": 50.0, "resets_at": None},
+    }
+
+
+def test_counting_tokens_is_free() -> None:
+    post = [RequestHead("POST", path, CIMultiDict()) for path in ("/v1/messages", "/v1/messages/count_tokens")]
+    assert [anthropic_limits.counts(request) for request in post] == [True, False]
+
+
+# --- Codex -----------------------------------------------------------------------------------------------------------
+
+
+def test_codex_stops_at_a_usage_limit_and_knows_the_time() -> None:
+    until = time.time() + 3600
+    error = LimitReached("5 $ of 5 $ are used.", until=until, limit=state(10))
+    answer = openai.error(error)
+    found = json.loads(answer.body)["error"]
+    assert (found["type"], found["code"], found["message"]) == (
+        "usage_limit_reached",
+        "usage_limit_reached",
+        "5 $ of 5 $ are used.",
+    )
+    assert found["resets_at"] == int(until)
+    assert 3590 <= found["resets_in_seconds"] <= 3600
+    assert answer.headers["x-codex-primary-used-percent"] == "100"
+    assert answer.headers["x-codex-primary-window-minutes"] == "1440"
+    message = json.loads(openai.websocket_error(error))
+    assert (message["type"], message["status"], message["error"]["type"]) == ("error", 429, "usage_limit_reached")
+    assert message["headers"] == dict(answer.headers)
+    assert (
+        json.loads(openai.error(LimitReached("Limited.", until=until)).body)["error"]["type"] == "usage_limit_reached"
+    )
+
+
+def test_codex_has_two_windows_the_shorter_first() -> None:
+    told = openai_limits.headers([state(1, period="week"), state(9, period="month"), state(5, period="day")])
+    windows = {name: value for name, value in told.items() if "reset-after" not in name}
+    assert windows == {
+        "x-codex-primary-used-percent": "50",
+        "x-codex-primary-window-minutes": "1440",
+        "x-codex-primary-reset-at": "4102444800",
+        "x-codex-secondary-used-percent": "90",
+        "x-codex-secondary-window-minutes": "43200",
+        "x-codex-secondary-reset-at": "4102444800",
+    }
+
+
+def test_codex_asks_for_its_status() -> None:
+    for path in ("/api/codex/usage", "/backend-api/wham/usage", "/v1/api/codex/usage"):
+        assert openai_limits.asks_usage(RequestHead("GET", path, CIMultiDict()))
+    own = json.loads(openai_limits.usage([state(10)], [LimitWindow("5h", 0.1, RESET)]))
+    assert own["rate_limit"]["limit_reached"] is True
+    assert own["rate_limit"]["allowed"] is False
+    assert own["rate_limit"]["primary_window"]["used_percent"] == 100
+    assert own["rate_limit"]["secondary_window"] is None
+    pool = json.loads(openai_limits.usage([], [LimitWindow("5h", 0.1, RESET), LimitWindow("7d", 0.5, RESET)]))
+    assert [pool["rate_limit"][f"{place}_window"]["limit_window_seconds"] for place in ("primary", "secondary")] == [
+        18000,
+        604800,
+    ]
+    assert pool["rate_limit"]["secondary_window"]["used_percent"] == 50
