@@ -72,4 +72,7 @@ def _missing(app: App) -> Iterator[str]:
             )
             yield f"{mount.provider} has no account: aimux login {mount.provider}, or put one at {file}"
     if not app.gateway.setup.mounts.mounts:
-        yield "providers: none is installed; see aimux providers"
+        none = (
+            "none is installed; see aimux providers" if app.config.providers is None else "the configuration names none"
+        )
+        yield f"providers: {none}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,12 @@ import click
 from aimux.migrate.sources import NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aimux.accounts import FileVault
     from aimux.config import Config
-    from aimux.migrate import Plan
+    from aimux.migrate import FoundAccount, Note, Plan
+    from aimux.plugin import Provider
     from aimux.plugin.loader import Plugins
 
 _HEADER = """\
@@ -35,15 +40,26 @@ _HEADER = """\
 @click.option(
     "--state-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the accounts go (~/.aimux)."
 )
+@click.option("--copy", is_flag=True, help="Copy the logins of the vendors' own CLIs instead of sharing them.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def migrate_command(file: Path, source: str | None, output: Path, state_dir: Path | None, dry_run: bool) -> None:
+@click.pass_context
+def migrate_command(
+    context: click.Context,
+    file: Path,
+    source: str | None,
+    output: Path,
+    state_dir: Path | None,
+    copy: bool,
+    dry_run: bool,
+) -> None:
     """Make an aimux configuration and accounts from another gateway's FILE or folder.
 
     Known are maxmux, ai-mux, claude-proxy, claude-code-mux, Link.Assistant.Router (a file with its environment),
     sing-box (its ccm and ocm services) and CLIProxyAPI (its config.yaml or auth folder).
 
     FILE and all that it names are only read. Nothing that exists is overwritten. What aimux has no counterpart for is
-    listed.
+    listed, and where something essential stays behind, the exit code is 1. A login that lies in the home of the
+    vendor's own CLI is shared with it; with --copy it is copied, for a machine where that CLI is used no more.
     """
     from aimux.migrate import MigrationError, read_source
     from aimux.plugin.loader import load_plugins
@@ -54,28 +70,34 @@ def migrate_command(file: Path, source: str | None, output: Path, state_dir: Pat
         if state_dir is not None:
             plan.config["state_dir"] = str(state_dir.absolute())
         config = _validated(plan, output, plugins)
-        credentials, renewable = _credentials(plan, config, plugins)
+        credentials = _credentials(plan, config, plugins, copy=copy)
     except MigrationError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"a file that {file} names can't be looked at: {error.strerror}") from None
     if output.exists() and not dry_run:
         raise click.ClickException(f"{output} exists already, and nothing is overwritten: choose another --output")
-    written = asyncio.run(_store(config, credentials, dry_run=dry_run))
+    written = asyncio.run(_store(config, plugins, credentials, dry_run=dry_run))
     if not dry_run:
         _write_config(plan, output)
     _report(plan, written)
     if dry_run:
         click.echo(f"Nothing was written. Without --dry-run the configuration goes to {output}.")
-        return
-    click.echo(f"The configuration is in {output}. Next:")
-    if renewable:
-        click.echo("  Stop the old gateway for good: of two that renew the same login, one loses it.")
-    click.echo(f"  aimux serve --config {output}")
+    else:
+        _next_steps(plan, output, credentials)
+    if any(note.essential for note in plan.notes):
+        context.exit(1)
 
 
-Credentials = dict[tuple[str, str, str], bytes]
-"""(instance, account, file name) → the file's content."""
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """An account's credential file, or with `target` the file elsewhere that it shares."""
+
+    account: FoundAccount
+    provider: Provider
+    raw: bytes = field(repr=False)
+    renewable: bool
+    target: Path | None
 
 
 def _validated(plan: Plan, output: Path, plugins: Plugins) -> Config:
@@ -99,55 +121,101 @@ def _referenced(plan: Plan) -> dict[str, str]:
     return dict.fromkeys(names, "stands-in-for-a-secret")
 
 
-def _credentials(plan: Plan, config: Config, plugins: Plugins) -> tuple[Credentials, bool]:
-    """Every account's file, in the form of its provider, and whether any of them is of the kind that gets renewed.
-
-    An account that its provider can't read becomes a note.
-    """
+def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) -> list[_Login]:
+    """Every account's file, in the form of its provider. An account that its provider can't read becomes a note."""
+    from aimux.config import provider_instances
     from aimux.plugin import CredentialError, LoginError
 
-    made: Credentials = {}
-    renewable = False
+    providers = provider_instances(config, plugins.providers)
+    made = []
     for account in list(plan.accounts):
-        entry = (config.providers or {})[account.instance]
-        provider = plugins.providers[entry.plugin](entry.settings, instance=account.instance)
+        provider = providers[account.instance]
         try:
             raw = account.make(provider)
-            renewable |= provider.parse_credential(raw).renewable
+            renewable = provider.parse_credential(raw).renewable
         except (CredentialError, LoginError) as error:
-            plan.note(f"account {account.name!r} from {account.origin}", str(error))
-            plan.accounts.remove(account)
+            plan.drop(account, str(error))
             continue
-        made[account.instance, account.name, provider.credential_file] = raw
-    return made, renewable
+        shared = renewable and not copy and (account.vendors or _of_vendors_cli(account.file, provider))
+        made.append(_Login(account, provider, raw, renewable, account.file if shared else None))
+    if not made:
+        plan.loss("accounts", "none came along: aimux login PROVIDER, or aimux import")
+    return made
 
 
-async def _store(config: Config, credentials: Credentials, *, dry_run: bool) -> list[str]:
+def _of_vendors_cli(file: Path | None, provider: Provider) -> bool:
+    """Whether the vendor's own CLI keeps its login there, and goes on renewing it."""
+    if file is None:
+        return False
+    home = Path.home()
+    places = {(path.parent.name, path.name) for path in provider.vendor_logins({}, home)}
+    return (file.parent.name, file.name) in places or file in provider.vendor_logins(os.environ, home)
+
+
+async def _store(config: Config, plugins: Plugins, logins: list[_Login], *, dry_run: bool) -> list[str]:
     """Put every credential into the state folder, or none. One that lies there already, byte for byte, is left."""
     from aimux.accounts import FileVault
-    from aimux.accounts.vault import Missing, VaultError
+    from aimux.accounts.vault import VaultError
 
     vault = FileVault(config.state_dir)
     lines, fresh = [], []
     try:
-        for (instance, account, file_name), raw in credentials.items():
-            try:
-                there = await vault.read(instance, account, file_name)
-            except Missing:
-                fresh.append((instance, account, file_name, raw))
-                lines.append(f"{instance}/{account}")
-                continue
-            if there != raw:
+        for login in logins:
+            there = await _is_there(vault, login, config.state_dir)
+            if login.target is not None and login.target.stat().st_mode & 0o077:
                 raise click.ClickException(
-                    f"{config.state_dir} has a different account {instance}/{account} already, and nothing is"
-                    " overwritten: choose another --state-dir, or move that account away"
+                    f"{login.target} can be read by others and is not shared like that: chmod 600 it, or say --copy"
                 )
-            lines.append(f"{instance}/{account} (there already)")
-        for instance, account, file_name, raw in [] if dry_run else fresh:
-            await vault.write(instance, account, file_name, raw, expect=None)
+            how = f", shared with {login.target}" if login.target else ", disabled" if login.account.disabled else ""
+            lines.append(login.account.full_name + (" (there already)" if there else how))
+            if not there:
+                fresh.append(login)
+        if not dry_run:
+            for login in sorted(fresh, key=lambda login: login.target is None):  # what may be refused comes first
+                account, file_name = login.account, login.provider.credential_file
+                if login.target is not None:
+                    await vault.link(account.instance, account.name, file_name, login.target)
+                else:
+                    await vault.write(account.instance, account.name, file_name, login.raw, expect=None)
+            await _switch_off(config, vault, [login for login in fresh if login.account.disabled])
     except VaultError as error:
         raise click.ClickException(str(error)) from None
     return lines
+
+
+async def _is_there(vault: FileVault, login: _Login, state_dir: Path) -> bool:
+    from aimux.accounts.vault import Missing
+
+    account, file_name = login.account, login.provider.credential_file
+    try:
+        there = await vault.read(account.instance, account.name, file_name)
+    except Missing:
+        return False
+    if there != login.raw:
+        raise click.ClickException(
+            f"{state_dir} has a different account {account.full_name} already, and nothing is"
+            " overwritten: choose another --state-dir, or move that account away"
+        )
+    return True
+
+
+async def _switch_off(config: Config, vault: FileVault, logins: Iterable[_Login]) -> None:
+    """Accounts that are disabled there serve nobody here either."""
+    from aimux.accounts import AccountPool, ControlHttp, PoolOptions, StateFile
+
+    by_provider: dict[Provider, list[str]] = {}
+    for login in logins:
+        by_provider.setdefault(login.provider, []).append(login.account.name)
+    state, http = StateFile(config.state_dir / "accounts.json"), ControlHttp()
+    try:
+        for provider, names in by_provider.items():
+            pool = AccountPool(provider, vault, http, options=PoolOptions(state=state))
+            await pool.load()
+            for name in names:
+                pool.accounts[name].disable()
+            await pool.close()
+    finally:
+        await http.close()
 
 
 def _write_config(plan: Plan, output: Path) -> None:
@@ -162,14 +230,34 @@ def _write_config(plan: Plan, output: Path) -> None:
         raise click.ClickException(f"can't write {output}: {error.strerror}") from None
 
 
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
 def _report(plan: Plan, written: list[str]) -> None:
     users = [user["name"] for user in plan.config.get("users", [])]
     click.echo(f"From {plan.source}:")
-    click.echo(f"  accounts  {', '.join(written) or 'none'}")
+    for line in written or ["none"]:
+        click.echo(f"  account   {line}")
     click.echo(f"  users     {', '.join(users) or 'none'}")
     for prefix, provider in plan.config.get("mounts", {}).items():
         click.echo(f"  mount     {prefix} → {provider}")
-    if plan.notes:
-        click.echo("Not taken over:")
-        for note in plan.notes:
-            click.echo(f"  {note.what}: {note.why}")
+    _list("Warnings:", plan.warnings)
+    _list("Stayed behind (! what somebody has to see to):", plan.notes)
+
+
+def _list(title: str, notes: list[Note]) -> None:
+    if notes:
+        click.echo(title)
+    for note in sorted(notes, key=lambda note: not note.essential):
+        click.echo(f"{'!' if note.essential else ' ':>3} {note.what}: {note.why}")
+
+
+def _next_steps(plan: Plan, output: Path, logins: list[_Login]) -> None:
+    if plan.issued:
+        click.echo("New tokens, which are shown only now. Give each to its owner:")
+        for name, token in plan.issued.items():
+            click.echo(f"  {name}  {token}")
+    click.echo(f"The configuration is in {output}. Next:")
+    if any(login.renewable and login.target is None for login in logins):
+        click.echo("  Stop the old gateway for good: of two that renew the same login, one loses it.")
+    click.echo(f"  aimux serve --config {output}")

@@ -16,6 +16,8 @@ Advice = tuple["Path", str, str]
 def advice(config: Config) -> Iterator[Advice]:
     """Place, message and remedy of each."""
     yield from _who_may_call(config)
+    yield from _weak_tokens(config)
+    yield from _no_providers(config)
     yield from _encryption(config)
     yield from _groups(config)
     yield from _database(config)
@@ -32,6 +34,18 @@ def _who_may_call(config: Config) -> Iterator[Advice]:
     elif not config.listen.local:
         message = "there are no users, so that everyone but this machine gets 403"
         yield ("listen",), message, "add users, or listen on 127.0.0.1 only"
+
+
+def _weak_tokens(config: Config) -> Iterator[Advice]:
+    for index, user in enumerate(config.users):
+        if user.weak:
+            message = f"the token of {user.name!r} is short enough to be guessed"
+            yield ("users", index, "weak"), message, "give its owner a new one: openssl rand -hex 32"
+
+
+def _no_providers(config: Config) -> Iterator[Advice]:
+    if config.providers is not None and not config.providers:
+        yield ("providers",), "is empty, so that nothing is served", "name the providers, or remove it to serve all"
 
 
 def _encryption(config: Config) -> Iterator[Advice]:

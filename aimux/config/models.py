@@ -46,6 +46,10 @@ class User(_TokenHolder):
     groups: tuple[str, ...] = Field(
         default=(), description="Account groups the user is bound to; none means: every account."
     )
+    weak: bool = Field(
+        default=False,
+        description="Whether the token behind `token_sha256` has fewer than 16 characters, and is to be replaced.",
+    )
     pin_accounts: bool = Field(
         default=False,
         description="Whether the user may choose an account with the header `x-aimux-account`, and is told which one "
@@ -74,6 +78,8 @@ class User(_TokenHolder):
             if owner := taken.get(("token", token.sha256)):
                 raise wrong(f"is also the token of {owner!r}", "give every user a token of its own", at=field)
             taken["token", token.sha256] = self.name
+        if self.weak and field != "token_sha256":
+            raise wrong("goes with token_sha256 only", "give the user a token of at least 16 characters", at="weak")
         return self
 
 
@@ -137,7 +143,7 @@ class Config(Section):
     providers: ProviderEntries | None = Field(
         default=None,
         description="The providers to serve: a list of names, or a mapping of names to settings. Without it, every "
-        "installed provider that has a credential.",
+        "installed provider that has a credential; an empty one serves none.",
     )
     users: tuple[User, ...] = Field(
         default=(), description="Who may call. Without users, this machine is served and everyone else gets 403."
@@ -207,10 +213,10 @@ class Config(Section):
         copy._warnings = warnings  # noqa: SLF001 - a copy of our own
         return copy
 
-    @field_validator("mounts", "providers", mode="before")
+    @field_validator("mounts", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
-        return None if value in ({}, []) else value
+        return None if value == {} else value
 
     @field_validator("log_level", mode="before")
     @classmethod

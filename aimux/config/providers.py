@@ -146,8 +146,9 @@ def known_instance(name: str, info: ValidationInfo, *, at: str = "") -> str:
     """For validators: a provider's name in this configuration, or else of an installed one."""
     context = loading(info)
     known = context.providers.keys() if context.instances is None else context.instances
-    if known and name not in known:
+    if name not in known and (known or context.instances is not None):
         meant = nearest(name, known)
-        remedy = f"did you mean {meant}?" if meant else f"one of {', '.join(sorted(known))}"
+        others = f"one of {', '.join(sorted(known))}" if known else "name it under `providers`, which is empty"
+        remedy = f"did you mean {meant}?" if meant else others
         raise wrong(f"{name!r} is not a provider of this configuration", remedy, at=at)
     return name

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimux.migrate.credentials import as_it_is
-from aimux.migrate.plan import Fields, MigrationError, Plan
+from aimux.migrate.fields import MigrationError
+from aimux.migrate.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aimux.migrate.fields import Fields
+
 NAME = "ai-mux"
 _FILES = {"claude": ".credentials.json", "chatgpt": "auth.json"}
 _SAME = ("log_level", "request_timeout", "refresh_check_interval")
+_STATE_FOLDERS = ("~/.ai-mux", "~/.aimux")
+"""The default that it documents, and the one that is in its code."""
 
 
 def recognise(data: Mapping[str, Any]) -> bool:
@@ -26,22 +31,26 @@ def read(fields: Fields, path: Path) -> Plan:
     plan.config["listen"] = fields.text("listen") or ":8080"
     plan.config |= {name: value for name in _SAME if (value := fields.take(name)) is not None}
     tls = fields.section("tls")
-    if tls.take("enabled"):
-        plan.config["tls"] = {
-            "enabled": True,
-            "cert_path": tls.text("cert_path"),
-            "key_path": tls.text("key_path"),
-        }
+    if tls.flag("enabled"):
+        plan.tls(tls.text("cert_path"), tls.text("key_path"), path.parent)
     for position, user in enumerate(fields.sections("users")):
+        plan.closed = True
         plan.add_user(user.text("name"), user.text("token"), where=f"users[{position}].token")
     providers = fields.texts("providers")
     if unknown := [name for name in providers if name not in _FILES]:
         raise MigrationError(f"providers: ai-mux has none named {unknown[0]!r}")
     plan.config["providers"] = {name: {} for name in providers}
-    state = Path(fields.text("state_dir") or "~/.aimux").expanduser()
+    state = _state_folder(fields.text("state_dir"), path.parent)
     for name in providers:
-        if (file := path.parent / state / name / _FILES[name]).is_file():
-            plan.add_account(name, "default", as_it_is(file), origin=str(file))
+        if (file := state / name / _FILES[name]).is_file():
+            plan.add_account(name, "default", as_it_is(file), origin=str(file), file=file)
         else:
-            plan.note(f"the {name} account", f"{file} is not there")
+            plan.loss(f"the {name} account", f"{file} is not there")
     return plan
+
+
+def _state_folder(given: str, folder: Path) -> Path:
+    if given:
+        return folder / Path(given).expanduser()
+    usual = [Path(name).expanduser() for name in _STATE_FOLDERS]
+    return next((state for state in usual if state.is_dir()), usual[0])

@@ -1,27 +1,40 @@
-"""claude-proxy: config.yaml, and a data folder with accounts.json and tokens.json. Served at the root."""
+"""claude-proxy: config.yaml, and a data folder with its accounts and tokens.json. Served at the root."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from aimux.migrate.credentials import claude_oauth
-from aimux.migrate.plan import Fields, MigrationError, Plan, address
+from aimux.migrate.fields import Fields, MigrationError
+from aimux.migrate.plan import Plan, address
 
 NAME = "claude-proxy"
-_OAUTH_SETTINGS = ("client_id", "authorize_url", "token_url")
-_DEFAULTS = {"https://claude.ai/oauth/authorize", "https://console.anthropic.com/v1/oauth/token"}
-"""Its sample's endpoints. The second is gone upstream, and aimux has newer ones."""
+_OAUTH_SETTINGS = {
+    "client_id": "client_id",
+    "authorize_url": "authorize_url",
+    "token_url": "token_url",
+    "redirect_uri": "redirect_url",
+    "scope": "scopes",
+}
+_GONE = frozenset({"https://console.anthropic.com/v1/oauth/token", "https://api.claude.ai/oauth/token"})
+"""Token endpoints of its samples that answer 404 by now."""
+_DATA = "~/.claude-proxy/data"
 
 
 def recognise(data: Mapping[str, Any]) -> bool:
     return isinstance(data.get("storage"), Mapping) and isinstance(data.get("claude", data.get("oauth")), Mapping)
 
 
+def is_data_folder(folder: Path) -> bool:
+    """Whether that is its data folder, on its own."""
+    return (folder / "tokens.json").is_file() or any(_account_files(folder))
+
+
 def read(fields: Fields, path: Path) -> Plan:
-    plan = Plan(NAME)
+    plan = Plan(NAME, closed=True)
     server, logger = fields.section("server"), fields.section("logger")
     plan.config["listen"] = address(server.text("host"), server.text("port") or "4000")
     plan.config["mounts"] = {"/": "claude", "/claude": "claude"}
@@ -32,39 +45,75 @@ def read(fields: Fields, path: Path) -> Plan:
     if form := logger.text("format"):
         plan.config["log_format"] = form
     _settings(plan, fields)
-    if key := fields.section("auth").text("api_key"):
-        plan.add_user("api-key", key, where="auth.api_key")
-    folder = Path(fields.section("storage").text("data_folder") or "data").expanduser()
-    _data(plan, path.parent / folder)
+    if fields.section("auth").text("api_key"):
+        plan.note("auth.api_key", "opens its dashboard, no request for Claude; here `admin` of the configuration does")
+    folder = _data_folder(fields.section("storage").text("data_folder"), path.parent)
+    _accounts(plan, folder)
+    _tokens(plan, folder / "tokens.json")
     return plan
 
 
 def _settings(plan: Plan, fields: Fields) -> None:
     oauth, claude = fields.section("oauth"), fields.section("claude")
-    settings = {name: value for name in _OAUTH_SETTINGS if (value := oauth.text(name)) and value not in _DEFAULTS}
+    for theirs, ours in _OAUTH_SETTINGS.items():
+        value = oauth.text(theirs)
+        if value in _GONE:
+            plan.note(f"oauth.{theirs}", "is gone at Anthropic: aimux's own default is used")
+        elif value:
+            plan.settings("claude")[ours] = value
     if (base_url := claude.text("base_url").rstrip("/")) not in {"", "https://api.anthropic.com"}:
-        settings["base_url"] = base_url
-    if settings:
-        plan.config["providers"] = {"claude": settings}
+        plan.settings("claude")["base_url"] = base_url
 
 
-def _data(plan: Plan, folder: Path) -> None:
-    for account in _records(plan, folder / "accounts.json"):
-        name = account.text("name") or account.text("id")
-        status = account.text("status")
-        if not account.text("access_token") and not account.text("refresh_token"):
-            plan.note(f"account {name!r}", "holds no token")
-            continue
-        make = claude_oauth(
-            account.text("access_token"),
-            account.text("refresh_token"),
-            account.take("expires_at"),
-            {"organizationUuid": account.text("organization_uuid")},
-        )
-        plan.add_account("claude", name, make, origin=f"{folder / 'accounts.json'}: {name}")
-        if status == "inactive":
-            plan.note(f"account {name!r}", f"is {status} there; `aimux accounts disable` does the same here")
-    for token in _records(plan, folder / "tokens.json"):
+def _data_folder(given: str, beside: Path) -> Path:
+    """`/data` is a container's: what it mounts there lies beside the configuration as a rule."""
+    folder = beside / Path(given or _DATA).expanduser()
+    return folder if folder.is_dir() or not (beside / "data").is_dir() else beside / "data"
+
+
+# --- its data folder -------------------------------------------------------------------------------------------------
+
+
+def _account_files(folder: Path) -> Iterator[Path]:
+    """The current form, then the older ones."""
+    for name in ("accounts.json", "account.json"):
+        if (folder / name).is_file():
+            yield folder / name
+    yield from sorted(folder.glob("account_*.json"))
+
+
+def _accounts(plan: Plan, folder: Path) -> None:
+    seen: set[str] = set()
+    for file in _account_files(folder):
+        for position, account in enumerate(_records(file)):
+            name = account.text("name") or account.text("id") or account.text("organization_uuid")
+            identity = account.text("id") or account.text("organization_uuid") or f"{file.name}[{position}]"
+            if identity in seen:
+                plan.note(f"account {name!r} in {file.name}", "is in a newer file too, which counts")
+                continue
+            seen.add(identity)
+            _account(plan, account, name or file.stem, file)
+    if not seen:
+        plan.loss("its accounts", f"none are in {folder}: name its data folder in storage.data_folder")
+
+
+def _account(plan: Plan, account: Fields, name: str, file: Path) -> None:
+    tokens = account if "oauth_token" not in account else account.section("oauth_token")
+    access, refresh = tokens.text("access_token"), tokens.text("refresh_token")
+    if not access and not refresh:
+        plan.note(f"account {name!r}", "holds no token")
+        return
+    owner = {"organizationUuid": account.text("organization_uuid")}
+    make = claude_oauth(access, refresh, tokens.take("expires_at"), owner)
+    found = plan.add_account("claude", name, make, origin=f"{file}: {name}")
+    found.disabled = account.text("status") == "inactive"
+
+
+def _tokens(plan: Plan, file: Path) -> None:
+    if not file.is_file():
+        plan.loss("its tokens", f"{file} is not there: name its data folder in storage.data_folder")
+        return
+    for token in _records(file):
         name, status = token.text("name") or token.text("id"), token.text("status")
         if status not in {"", "active"}:
             plan.note(f"token {name!r}", f"is {status} and was left out")
@@ -74,14 +123,17 @@ def _data(plan: Plan, folder: Path) -> None:
             plan.note(f"the admin role of token {name!r}", "users of aimux are no admins: set `admin` for that")
 
 
-def _records(plan: Plan, path: Path) -> list[Fields]:
+def _records(path: Path) -> list[Fields]:
+    """The records of a file: a list, a mapping by organization (its first form), or the file itself is one."""
     try:
         data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        plan.note(str(path), "is not there; name the data folder in storage.data_folder if it moved")
-        return []
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise MigrationError(f"{path} can't be read as JSON") from None
+    if isinstance(data, Mapping):
+        if "access_token" in data or not all(isinstance(value, Mapping) for value in data.values()):
+            data = [data]
+        else:
+            data = [{"organization_uuid": owner, **record} for owner, record in data.items()]
     if not isinstance(data, list):
         raise MigrationError(f"{path} holds no list")
     return [Fields(record, path.name) for record in data]

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from aimux.migrate.plan import MigrationError
+from aimux.migrate.fields import MigrationError
 from aimux.plugin import CredentialError, load_object
 
 if TYPE_CHECKING:

@@ -8,14 +8,18 @@ import hmac
 import json
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimux.migrate.credentials import as_it_is
-from aimux.migrate.plan import Fields, Plan, address, clean
+from aimux.migrate.fields import MigrationError
+from aimux.migrate.plan import Plan, address, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from aimux.migrate.fields import Fields
 
 NAME = "link-assistant-router"
 _NAMES = {"TOKEN_SECRET", "CLAUDE_CODE_HOME", "ROUTER_PORT", "ROUTER_HOST"}
@@ -39,65 +43,122 @@ _RECORD = re.compile(
     r'\(token (?P<sub>\S+) \(label "(?P<label>(?:[^"\\]|\\.)*)"\) \(issued_at (?P<iat>\d+)\)'
     r" \(expires_at (?P<exp>\d+)\) \(revoked (?P<revoked>true|false)\).*\)"
 )
+_BINARY = b"LARTOK01"
 
 
 def recognise(data: Mapping[str, Any]) -> bool:
-    return len(_NAMES & set(data)) >= 2
+    return "TOKEN_SECRET" in data or len(_NAMES & set(data)) >= 2
 
 
 def read(fields: Fields, path: Path) -> Plan:
-    plan = Plan(NAME)
+    plan = Plan(NAME, closed=True)
     fields.forget(but=_NAMES | _OTHERS)
     plan.config["listen"] = address(fields.text("ROUTER_HOST"), fields.text("ROUTER_PORT") or "8080")
     plan.config["mounts"] = {"/api/latest/anthropic": "claude", "/": "claude", "/claude": "claude"}
     if (upstream := fields.text("UPSTREAM_BASE_URL").rstrip("/")) not in {"", "https://api.anthropic.com"}:
-        plan.config["providers"] = {"claude": {"base_url": upstream}}
+        plan.settings("claude")["base_url"] = upstream
     if fields.text("VERBOSE").lower() in {"1", "true", "yes"}:
         plan.config["log_level"] = "debug"
     home = path.parent / Path(fields.text("CLAUDE_CODE_HOME") or "~/.claude").expanduser()
     extra = [part.strip() for part in fields.text("ADDITIONAL_ACCOUNT_DIRS").split(",") if part.strip()]
     for folder in [home, *(path.parent / Path(part).expanduser() for part in extra)]:
         _account(plan, folder)
-    data = path.parent / Path(fields.text("DATA_DIR") or home / "router-data").expanduser()
-    _tokens(plan, fields.text("TOKEN_SECRET"), data / "tokens.lino")
+    given = fields.text("DATA_DIR")
+    usual = (Path("~/.link-assistant-router").expanduser(), home / "router-data")
+    _tokens(plan, fields.text("TOKEN_SECRET"), [path.parent / Path(given).expanduser()] if given else usual)
     if fields.text("TOKEN_ADMIN_KEY"):
         plan.note("TOKEN_ADMIN_KEY", "opens the API that issues tokens; here `admin` of the configuration does")
     return plan
 
 
 def _account(plan: Plan, folder: Path) -> None:
+    """A home of Claude Code's: it reads the login there and leaves its renewal to Claude Code."""
     file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
     if file is None:
-        plan.note(f"the account in {folder}", "no credential file is there")
+        plan.loss(f"the account in {folder}", "no credential file is there")
         return
-    plan.add_account("claude", clean(folder.name, "account"), as_it_is(file), origin=str(file))
+    name = clean(folder.name, "account")
+    plan.add_account("claude", name, as_it_is(file), origin=str(file), file=file).vendors = True
 
 
-def _tokens(plan: Plan, secret: str, file: Path) -> None:
-    """The tokens are not stored, but they are their claims, signed: with the secret they can be made again."""
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """What is stored of an issued token: its claims, not the token."""
+
+    sub: str
+    label: str
+    issued: int
+    expires: int
+    revoked: bool
+
+
+def _tokens(plan: Plan, secret: str, folders: Iterable[Path]) -> None:
+    """A token is its claims, signed: with the secret it can be made again."""
+    files = [folder / name for folder in folders for name in ("tokens.lino", "tokens.bin")]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        plan.loss("the issued tokens", f"{files[0]} is not there, so that their owners need new ones")
+        return
+    for token in _stored(plan, file):
+        name = token.label or token.sub
+        who = f"token {name!r}"
+        if token.revoked or token.expires <= time.time():
+            plan.note(who, "is revoked or expired and was left out")
+            continue
+        if not secret:
+            plan.replace_token(name, where=who, why="can't be made again without TOKEN_SECRET")
+            continue
+        claims = {"sub": token.sub, "iat": token.issued, "exp": token.expires, "label": token.label}
+        plan.add_user(name, _issued(claims, secret), where=who)
+        plan.note(who, f"would expire on {time.strftime('%Y-%m-%d', time.gmtime(token.expires))}; aimux's do not")
+
+
+def _stored(plan: Plan, file: Path) -> Iterator[_Token]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        plan.note("the issued tokens", f"{file} can't be read: give their owners new ones")
-        return
-    for line in lines:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise MigrationError(f"can't read {file}: {error.strerror}") from None
+    read = _binary(raw) if raw.startswith(_BINARY) else _text(raw.decode("utf-8", "replace"))
+    for token in read:
+        if token is None:
+            plan.loss(f"a record of {file.name}", "is not of the known form: its owner needs a new token")
+        else:
+            yield token
+
+
+def _text(text: str) -> Iterator[_Token | None]:
+    for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         record = _RECORD.fullmatch(line.strip())
-        if record is None:
-            plan.note(f"a record of {file.name}", "is not of the known form")
-            continue
-        label = json.loads(f'"{record["label"]}"')
-        who = f"token {label or record['sub']!r}"
-        expires = int(record["exp"])
-        if record["revoked"] == "true" or expires <= time.time():
-            plan.note(who, "is revoked or expired and was left out")
-        elif not secret:
-            plan.note(who, "can't be carried over without TOKEN_SECRET: give its owner a new one")
-        else:
-            claims = {"sub": record["sub"], "iat": int(record["iat"]), "exp": expires, "label": label}
-            plan.add_user(label or record["sub"], _issued(claims, secret), where=who)
-            plan.note(who, f"would expire on {time.strftime('%Y-%m-%d', time.gmtime(expires))}; aimux's do not")
+        try:
+            yield record and _Token(
+                record["sub"],
+                json.loads(f'"{record["label"]}"'),
+                int(record["iat"]),
+                int(record["exp"]),
+                record["revoked"] == "true",
+            )
+        except ValueError:
+            yield None
+
+
+def _binary(raw: bytes) -> Iterator[_Token | None]:
+    """Records of JSON, the length of each before it in four bytes."""
+    rest = raw[len(_BINARY) :]
+    while rest:
+        size = int.from_bytes(rest[:4], "little")
+        record, rest = rest[4 : 4 + size], rest[4 + size :]
+        try:
+            data = json.loads(record)
+            yield _Token(
+                str(data["id"]), str(data["label"]), int(data["issued_at"]), int(data["expires_at"]), data["revoked"]
+            )
+        except (ValueError, TypeError, KeyError, RecursionError):
+            yield None
 
 
 def _issued(claims: Mapping[str, Any], secret: str) -> str:
@@ -108,7 +169,7 @@ def _issued(claims: Mapping[str, Any], secret: str) -> str:
 
 
 def _compact(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _base64(data: bytes) -> str:

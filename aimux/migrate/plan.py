@@ -1,44 +1,61 @@
-"""What a migration found, and how a source's fields are read without losing sight of any."""
+"""What a migration found: an aimux configuration, accounts, and what did not come along."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from aimux.config.tokens import MIN_LENGTH
+from aimux.config.tokens import MIN_LENGTH, SAMPLE_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable
 
     from aimux.plugin import Provider
 
     MakeCredential = Callable[[Provider], bytes]
 
 
-class MigrationError(Exception):
-    """The source can't be read as what it was taken for. Holds no secret."""
+_TAKEN = ("claude", "chatgpt", "compatible", "health", "ready", "metrics", "api")
+"""Providers that are installed, and paths of aimux's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something of the source that aimux does not take over, and what that means. Never holds a value."""
+    """Something of the source that aimux does not take over, and what that means. Never holds a value.
+
+    `essential`: who or what was served there is not served here before a person has acted.
+    """
 
     what: str
     why: str
+    essential: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FoundAccount:
-    """One credential. `make` turns it into the content of that provider's credential file."""
+    """One credential. `make` turns it into the content of that provider's credential file.
+
+    `file` is where it lies already, if it is a file of its own. `vendors`: of the vendor's own CLI, which goes on
+    renewing it. `settings` are the account's in the configuration.
+    """
 
     instance: str
     name: str
     make: MakeCredential = field(repr=False)
     origin: str = ""
     """Where it came from, for a person."""
+    file: Path | None = None
+    vendors: bool = False
+    disabled: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.instance}/{self.name}"
 
 
 @dataclass(slots=True)
@@ -49,120 +66,132 @@ class Plan:
     config: dict[str, Any] = field(default_factory=dict)
     accounts: list[FoundAccount] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    warnings: list[Note] = field(default_factory=list)
+    """What came along and is still not as it should be."""
+    issued: dict[str, str] = field(default_factory=dict, repr=False)
+    """New tokens by their users' names, in the place of those that could not be carried over."""
+    closed: bool = False
+    """The source served nobody without a token: so must the result, whatever became of its tokens."""
 
     def note(self, what: str, why: str) -> None:
         self.notes.append(Note(what, why))
 
-    def add_user(self, name: str, token: str, *, where: str) -> None:
-        """Let the owner of `token` in. The configuration gets its SHA-256, so that the token stays with its owner."""
-        users = self.config.setdefault("users", [])
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        if len(token) < MIN_LENGTH:
-            self.note(where, f"has {len(token)} characters and aimux wants {MIN_LENGTH}: give {name!r} a new token")
-            return
-        if any(user["token_sha256"] == digest for user in users):
-            self.note(where, "is the same token as another user's")
-            return
-        users.append({"name": unique(clean(name, "user"), [user["name"] for user in users]), "token_sha256": digest})
+    def loss(self, what: str, why: str) -> None:
+        """A note about something essential."""
+        self.notes.append(Note(what, why, essential=True))
 
-    def add_account(self, instance: str, name: str, make: MakeCredential, *, origin: str) -> None:
+    def warn(self, what: str, why: str) -> None:
+        self.warnings.append(Note(what, why))
+
+    # --- users -------------------------------------------------------------------------------------------------------
+
+    def add_user(self, name: str, token: str, *, where: str, groups: tuple[str, ...] = ()) -> None:
+        """Let the owner of `token` in. The configuration gets its SHA-256, so that the token stays with its owner."""
+        if not token or token in SAMPLE_TOKENS:
+            why = "is one that everybody knows" if token else "is empty"
+            self.replace_token(name, where=where, why=why, groups=groups)
+            return
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        for user in self.config.get("users", []):
+            if user["token_sha256"] == digest:
+                self.note(where, "is the same token as another user's")
+                return
+        user = self._user(name, digest, groups)
+        if len(token) < MIN_LENGTH:
+            user["weak"] = True
+            advice = f"it can be guessed: give {user['name']!r} one of at least {MIN_LENGTH} when you can"
+            self.warn(where, f"has {len(token)} characters. It came along as a weak token; {advice}")
+
+    def replace_token(self, name: str, *, where: str, why: str, groups: tuple[str, ...] = ()) -> None:
+        """Give a user a new token, because the old one can't be carried over."""
+        token = secrets.token_urlsafe(32)
+        user = self._user(name, hashlib.sha256(token.encode()).hexdigest(), groups)
+        self.issued[user["name"]] = token
+        self.loss(where, f"{why}: {user['name']!r} gets a new token")
+
+    def _user(self, name: str, digest: str, groups: tuple[str, ...]) -> dict[str, Any]:
+        users = self.config.setdefault("users", [])
+        free = unique(clean(name, "user"), [user["name"] for user in users])
+        users.append({"name": free, "token_sha256": digest} | ({"groups": list(groups)} if groups else {}))
+        added: dict[str, Any] = users[-1]
+        return added
+
+    # --- accounts ----------------------------------------------------------------------------------------------------
+
+    def add_account(
+        self, instance: str, name: str, make: MakeCredential, *, origin: str, file: Path | None = None
+    ) -> FoundAccount:
         taken = [account.name for account in self.accounts if account.instance == instance]
-        self.accounts.append(FoundAccount(instance, unique(clean(name, "account"), taken), make, origin))
+        account = FoundAccount(instance, unique(clean(name, "account"), taken), make, origin, file)
+        self.accounts.append(account)
+        return account
+
+    def settle_names(self) -> None:
+        """The sole account of a provider is its default one. Before this, no name of an account is to be written."""
+        instances = [account.instance for account in self.accounts]
+        for account in self.accounts:
+            if instances.count(account.instance) == 1:
+                account.name = "default"
+
+    def drop(self, account: FoundAccount, why: str) -> None:
+        """Leave out an account whose provider can't read its credential, and what would lead to it."""
+        self.loss(f"account {account.name!r} from {account.origin}", why)
+        self.accounts.remove(account)
+        settings = self.settings(account.instance)
+        settings.get("accounts", {}).pop(account.name, None)
+        if settings.get("accounts") == {}:
+            del settings["accounts"]
+        models = self.config.get("models", {})
+        for name, targets in list(models.items()):
+            models[name] = [target for target in targets if target.get("account") != account.full_name]
+            if not models[name]:
+                del models[name]
+                self.loss(f"model {name!r}", "was served by that account only")
+        if not models:
+            self.config.pop("models", None)
+
+    # --- the rest ----------------------------------------------------------------------------------------------------
+
+    def settings(self, instance: str) -> dict[str, Any]:
+        """The settings of a provider in the configuration, to be changed."""
+        settings: dict[str, Any] = self.config.setdefault("providers", {}).setdefault(instance, {})
+        return settings
+
+    def new_instance(self, name: str, **settings: Any) -> str:
+        """Another provider of the configuration, under a name of its own."""
+        wanted = re.sub(r"[^A-Za-z0-9]+", "-", name)[:50].strip("-") or "provider"
+        found = unique(wanted, [*self.config.get("providers", {}), *_TAKEN])
+        self.settings(found).update(settings)
+        return found
+
+    def tls(self, certificate: str, key: str, folder: Path) -> None:
+        """HTTPS with files that may be given relative to the source's folder."""
+        files = {"cert_path": certificate, "key_path": key}
+        if not certificate or not key:
+            self.loss("TLS", "has no certificate and key in files: set `tls`, or clients must use http")
+            return
+        self.config["tls"] = {"enabled": True} | {
+            name: str(folder.absolute() / Path(path).expanduser()) for name, path in files.items()
+        }
 
     def finish(self) -> Plan:
-        """The sole account of a provider is its default one, and a provider that has accounts is switched on."""
-        instances = [account.instance for account in self.accounts]
-        self.accounts = [
-            FoundAccount(one.instance, "default", one.make, one.origin) if instances.count(one.instance) == 1 else one
-            for one in self.accounts
-        ]
-        providers = self.config.get("providers") or {}
-        if isinstance(providers, Mapping):
-            self.config["providers"] = {name: dict(providers.get(name) or {}) for name in [*providers, *instances]}
+        """A provider that has accounts or a mount is switched on, and where there were users nobody else gets in."""
+        self.settle_names()
+        mounted = self.config.get("mounts", {}).values()
+        for instance in dict.fromkeys([*self.config.get("providers", {}), *mounted]):
+            self.settings(instance)
+        for account in self.accounts:
+            settings = self.settings(account.instance)
+            if account.settings:
+                settings.setdefault("accounts", {})[account.name] = account.settings
+        self.config.setdefault("providers", {})
         if not self.config.get("users"):
             self.config.pop("users", None)
-            self.note("no user's token", "aimux then serves this machine only; add `users` to let others in")
+            if self.closed:
+                self.replace_token("owner", where="users", why="none has a token there that came along")
+            else:
+                self.note("no user's token", "aimux then serves this machine only; add `users` to let others in")
         return self
-
-
-class Fields:
-    """A mapping of the source that knows which of its fields were used, so that the rest can be listed."""
-
-    def __init__(self, data: object, path: str = "") -> None:
-        if data is not None and not isinstance(data, Mapping):
-            raise MigrationError(f"{path or 'the file'} holds no fields")
-        self._data: dict[str, Any] = {str(key): value for key, value in (data or {}).items()}
-        self._path = path
-        self._used: set[str] = set()
-        self._inner: list[Fields] = []
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._data
-
-    def forget(self, *, but: Container[str]) -> None:
-        """Pass over fields that are not the source's at all (an environment has many)."""
-        self._used.update(name for name in self._data if name not in but)
-
-    def where(self, name: str) -> str:
-        return f"{self._path}.{name}" if self._path else name
-
-    def take(self, name: str) -> Any:
-        """The value as it is, None where there is none."""
-        self._used.add(name)
-        return self._data.get(name)
-
-    def text(self, name: str) -> str:
-        """A string or number as text, "" where there is none. Raises MigrationError for anything else."""
-        value = self.take(name)
-        if value is None:
-            return ""
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            self._refuse(name, "is no text")
-        return str(value).strip()
-
-    def number(self, name: str) -> float | None:
-        """A number, also written as text; None where there is none."""
-        text = self.text(name)
-        try:
-            return float(text) if text else None
-        except ValueError:
-            self._refuse(name, "is no number")
-
-    def texts(self, name: str) -> list[str]:
-        """A list of strings, each not empty."""
-        values = self.take(name) or []
-        if not isinstance(values, list) or any(isinstance(one, list | dict) for one in values):
-            self._refuse(name, "is no list of texts")
-        return [str(one) for one in values if one not in (None, "")]
-
-    def section(self, name: str) -> Fields:
-        """A mapping within this one; an empty one where there is none."""
-        self._used.add(name)
-        inner = Fields(self._data.get(name), self.where(name))
-        self._inner.append(inner)
-        return inner
-
-    def sections(self, name: str) -> Iterator[Fields]:
-        """The mappings of a list; none where there is none."""
-        values = self.take(name) or []
-        if not isinstance(values, list):
-            self._refuse(name, "is no list")
-        for position, data in enumerate(values):
-            inner = Fields(data, f"{self.where(name)}[{position}]")
-            self._inner.append(inner)
-            yield inner
-
-    def left(self) -> list[str]:
-        """The paths of all fields that nobody took, apart from empty ones."""
-        mine = [self.where(name) for name, value in self._data.items() if name not in self._used and _says(value)]
-        return mine + [path for inner in self._inner for path in inner.left()]
-
-    def _refuse(self, name: str, why: str) -> NoReturn:
-        raise MigrationError(f"{self.where(name)} {why}")
-
-
-def _says(value: object) -> bool:
-    return value not in (None, "", False, [], {}, 0)
 
 
 def clean(name: str, otherwise: str) -> str:

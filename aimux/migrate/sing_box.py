@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.migrate.credentials import as_it_is
-from aimux.migrate.plan import Fields, MigrationError, Plan, address
+from aimux.migrate.fields import MigrationError
+from aimux.migrate.plan import Plan, address
+
+if TYPE_CHECKING:
+    from aimux.migrate.fields import Fields
 
 NAME = "sing-box"
 _PROVIDERS = {"ccm": "claude", "ocm": "chatgpt"}
@@ -18,16 +22,24 @@ _CREDENTIALS = {
 }
 
 
+class _User(NamedTuple):
+    name: str
+    token: str
+    where: str
+    provider: str
+
+
 def recognise(data: Mapping[str, Any]) -> bool:
     services = data.get("services")
     return isinstance(services, list) and any(
-        isinstance(service, Mapping) and service.get("type") in _PROVIDERS for service in services
+        isinstance(service, Mapping) and service.get("type") in tuple(_PROVIDERS) for service in services
     )
 
 
 def read(fields: Fields, path: Path) -> Plan:
     plan = Plan(NAME)
     mounts: dict[str, str] = {}
+    users: list[_User] = []
     for position, service in enumerate(fields.sections("services")):
         kind = service.text("type")
         if kind not in _PROVIDERS:
@@ -40,46 +52,62 @@ def read(fields: Fields, path: Path) -> Plan:
             plan.config["listen"] = listen
             mounts |= {"/": provider}
         elif mounts["/"] != provider or plan.config["listen"] != listen:
-            plan.note(f"{tag} at {listen}", f"its clients move to {plan.config['listen']} and the prefix /{provider}")
+            plan.loss(f"{tag} at {listen}", f"its clients move to {plan.config['listen']} and the prefix /{provider}")
         mounts[f"/{provider}"] = provider
-        _service(plan, service, kind, tag, path)
+        found = _service(plan, service, kind, tag, path)
+        users += found
+        if not found:
+            plan.note(f"users of the {tag}", "are not named: it asked nobody for a token. With users, aimux does")
     if not mounts:
         raise MigrationError(f"{path} has no service of type ccm or ocm")
     plan.config["mounts"] = mounts
+    _users(plan, users)
     return plan
 
 
-def _service(plan: Plan, service: Fields, kind: str, tag: str, path: Path) -> None:
+def _service(plan: Plan, service: Fields, kind: str, tag: str, path: Path) -> list[_User]:
+    """Add what the service has; its users are returned."""
     provider = _PROVIDERS[kind]
     variable, home, name = _CREDENTIALS[kind]
     given = service.text("credential_path")
     usual = Path(os.environ.get(variable) or home).expanduser() / name
     file = path.parent / Path(given).expanduser() if given else usual
     if file.is_file():
-        plan.add_account(provider, tag, as_it_is(file), origin=str(file))
+        plan.add_account(provider, tag, as_it_is(file), origin=str(file), file=file)
     else:
-        plan.note(f"the account of the {tag}", f"{file} is not there (in the keychain?): run `aimux login {provider}`")
-    for user in service.sections("users"):
-        user_name = user.text("name")
-        plan.add_user(user_name, user.text("token"), where=f"user {user_name!r} of the {tag}")
+        plan.loss(f"the account of the {tag}", f"{file} is not there (in the keychain?): run `aimux login {provider}`")
     headers = service.take("headers")
     if isinstance(headers, Mapping) and headers:
-        settings = plan.config.setdefault("providers", {}).setdefault(provider, {})
-        settings["headers"] = {str(name): _first(value) for name, value in headers.items()}
+        plan.settings(provider)["headers"] = {str(name): _first(value) for name, value in headers.items()}
     tls = service.section("tls")
-    if tls.take("enabled"):
-        certificate, key = tls.text("certificate_path"), tls.text("key_path")
-        if certificate and key:
-            plan.config["tls"] = {
-                "enabled": True,
-                "cert_path": str(path.parent / certificate),
-                "key_path": str(path.parent / key),
-            }
-        else:
-            plan.note(
-                f"TLS of the {tag}",
-                "has no certificate_path and key_path: set `tls`, or clients must use http",
-            )
+    if tls.flag("enabled"):
+        plan.tls(tls.text("certificate_path"), tls.text("key_path"), path.parent)
+    return [
+        _User(name := user.text("name"), user.text("token"), f"user {name!r} of the {tag}", provider)
+        for user in service.sections("users")
+    ]
+
+
+def _users(plan: Plan, users: list[_User]) -> None:
+    """Each is bound to the accounts of the services that took the token, unless all of them took everybody's."""
+    plan.closed = bool(users)
+    served: dict[str, set[str]] = {}
+    for user in users:
+        served.setdefault(user.token, set()).add(user.provider)
+    providers = set().union(*served.values())
+    bound = any(taken != providers for taken in served.values())
+    known: dict[str, str] = {}
+    for user in users:
+        if (owner := known.get(user.token)) is not None:
+            if owner != user.name:
+                plan.note(user.where, "is the same token as another user's")
+            continue
+        known[user.token] = user.name
+        groups = tuple(sorted(served[user.token])) if bound else ()
+        plan.add_user(user.name, user.token, where=user.where, groups=groups)
+    for account in plan.accounts:
+        if bound and account.instance in providers:
+            account.settings["groups"] = [account.instance]
 
 
 def _first(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,10 +12,12 @@ import yaml
 
 from aimux.migrate import ai_mux, claude_code_mux, claude_proxy, cli_proxy, link_router, maxmux, sing_box
 from aimux.migrate.dotenv import read_environment
-from aimux.migrate.plan import Fields, MigrationError, Plan
+from aimux.migrate.fields import Fields, MigrationError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aimux.migrate.plan import Plan
 
 
 class Source(Protocol):
@@ -43,10 +46,24 @@ _SOURCES: tuple[Source, ...] = (
 )
 NAMES = tuple(sorted(module.NAME for module in _SOURCES))
 
+_CONFIGURATIONS = ("config.yaml", "config.yml", "config.toml", "config.json", ".env", ".lenv", "router.env")
+_VENDORS = (".credentials.json", "auth.json")
+
+
+class _Texts(yaml.SafeLoader):
+    """YAML in which everything stays text but `true`, `false` and nothing: `0123`, `12:30` and `off` may be keys."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own
+
+
+_Texts.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Texts.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Texts.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("<<$"), ["<"])
+
 
 def read_source(path: Path, name: str | None = None) -> Plan:
     """Read a gateway's file or folder; `name` is one of NAMES, None finds out. Raises MigrationError."""
-    data, path = _document(path)
+    data, path = _document(path, name)
     found = [module for module in _SOURCES if (name == module.NAME if name else module.recognise(data))]
     if not found:
         raise MigrationError(f"{path} is of no gateway that is known here; name it with --from ({', '.join(NAMES)})")
@@ -57,12 +74,9 @@ def read_source(path: Path, name: str | None = None) -> Plan:
     return plan.finish()
 
 
-def _document(path: Path) -> tuple[Mapping[str, Any], Path]:
+def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], Path]:
     if path.is_dir():
-        for name in ("config.yaml", "config.yml", "config.toml", "config.json"):
-            if (path / name).is_file():
-                return _document(path / name)
-        return {"auth-dir": str(path)}, path
+        return _folder(path, name)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -86,6 +100,25 @@ def _document(path: Path) -> tuple[Mapping[str, Any], Path]:
     return data, path
 
 
+def _folder(folder: Path, source: str | None) -> tuple[Mapping[str, Any], Path]:
+    """A folder is what it holds: a configuration, or one of the folders in which gateways keep logins."""
+    for name in _CONFIGURATIONS:
+        if (folder / name).is_file():
+            data, path = _document(folder / name)
+            if source is not None or any(module.recognise(data) for module in _SOURCES):
+                return data, path
+    if source == claude_proxy.NAME or (source is None and claude_proxy.is_data_folder(folder)):
+        return {"storage": {"data_folder": "."}, "claude": {}}, folder / "data"
+    if source == cli_proxy.NAME or (source is None and cli_proxy.is_auth_folder(folder)):
+        return {"auth-dir": "."}, folder / "auth"
+    if any((folder / name).is_file() for name in _VENDORS):
+        raise MigrationError(
+            f"{folder} holds a login of a vendor's CLI and no gateway's configuration: `aimux import --link {folder}`"
+            " shares it, and without --link copies it"
+        )
+    raise MigrationError(f"{folder} holds neither a configuration nor logins of a gateway that is known here")
+
+
 def _parse(text: str, path: Path) -> object:
     if path.suffix == ".toml":
         return tomllib.loads(text)
@@ -93,4 +126,4 @@ def _parse(text: str, path: Path) -> object:
         return json.loads(text)
     if path.suffix not in {".yaml", ".yml", ".example"} and (environment := read_environment(text)):
         return environment
-    return yaml.safe_load(text)
+    return yaml.load(text, _Texts)  # noqa: S506 - a SafeLoader, with fewer kinds of values

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from aimux.config import Config, Listen, find_config, load_config, parse_config, pattern_kind
+from aimux.config import (
+    Config,
+    ConfigError,
+    Listen,
+    find_config,
+    load_config,
+    parse_config,
+    pattern_kind,
+    provider_instances,
+)
 from aimux.plugin import Provider
 from tests.config.conftest import PROVIDERS, TOKEN, LabSettings, Load
 
@@ -117,8 +126,17 @@ refresh_check_interval: 600
 
 
 def test_ai_mux_leaves_unused_things_empty(load: Load) -> None:
-    config = load('users: []\nproviders: []\ntls: {enabled: false, cert_path: "", key_path: ""}\n')
+    config = load('users: []\ntls: {enabled: false, cert_path: "", key_path: ""}\n')
     assert config == Config.model_validate({}, context=None).model_copy(update={"state_dir": config.state_dir})
+
+
+@pytest.mark.parametrize("written", ["[]", "{}"])
+def test_no_providers_at_all_are_none_as_in_ai_mux(load: Load, written: str) -> None:
+    config = load(f"providers: {written}\n")
+    assert provider_instances(config, PROVIDERS) == {}
+    assert [warning.where for warning in config.warnings] == ["providers"]
+    with pytest.raises(ConfigError, match="not a provider of this configuration"):
+        load(f"providers: {written}\nmounts: {{/: claude}}\n")
 
 
 def test_nothing_behind_a_key_means_that_it_is_not_there(load: Load) -> None:

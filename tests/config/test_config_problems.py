@@ -99,6 +99,7 @@ listen: ":1"
         ("users: [{name: a, token: 1234567890123456789}]", "users[0].token", "is not text", "quotes"),
         ("users: [{name: a, token: a token with spaces}]", "users[0].token", "no HTTP header can carry", "openssl"),
         ("users: [{name: a, token: '\"a-token-of-an-env-file\"'}]", "users[0].token", "in quotation marks", "env"),
+        (f"users: [{{name: a, token: {TOKEN}, weak: true}}]", "users[0].weak", "token_sha256 only", "16 characters"),
         ("users: [{name: a, token: short}]", "users[0].token", "has 5 characters", "openssl rand"),
         ("users: [{name: a, token_sha256: x}]", "users[0].token_sha256", "not a SHA-256", "sha256sum"),
         (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from aimux.config import load_config
 from tests.config.conftest import ALICE, TOKEN, Load
+
+WEAK = hashlib.sha256(b"sk-proxy-key-1").hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,8 @@ from tests.config.conftest import ALICE, TOKEN, Load
         (ALICE + "listen: ':1'\ntls: {enabled: true, self_signed: true}", []),
         ("tls: {cert_path: c, key_path: k}", ["tls"]),
         (f"users: [{{name: a, token: {TOKEN}, groups: [x]}}]", ["users[0].groups"]),
+        (f"users: [{{name: a, token_sha256: {WEAK}, weak: true}}]", ["users[0].weak"]),
+        (f"users: [{{name: a, token_sha256: {WEAK}}}]", []),
         ("providers: {claude: {accounts: {a: {groups: [x]}}}}\n" + ALICE.replace("}]", ", groups: [x]}]"), []),
     ],
 )

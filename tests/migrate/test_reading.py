@@ -65,6 +65,44 @@ def test_a_folder_with_a_configuration_is_read_by_it() -> None:
     assert read_source(FIXTURES / "claude-proxy").source == "claude-proxy"
 
 
+@pytest.mark.parametrize(
+    ("files", "source"),
+    [
+        ({".env": "TOKEN_SECRET=s3cret\n"}, "link-assistant-router"),
+        ({"config.yaml": "virtual_keys: [k]\n"}, "maxmux"),
+        ({"config.json": '{"theme": "dark"}', "accounts.json": "[]", "tokens.json": "[]"}, "claude-proxy"),
+        ({"account_1.json": '{"access_token": "x"}'}, "claude-proxy"),
+        ({"x.json": '{"type": "codex", "access_token": "x"}', "y.json": "{"}, "cli-proxy-api"),
+    ],
+)
+def test_a_folder_is_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], source: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    try:
+        assert read_source(tmp_path).source == source
+    except MigrationError as error:
+        assert "y.json is not valid JSON" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "holds neither a configuration nor logins"),
+        ({"package.json": '{"name": "x", "type": "module"}', "notes.json": "[]"}, "holds neither"),
+        ({".credentials.json": "{}", "config.json": "{}"}, "aimux import --link"),
+        ({"auth.json": '{"OPENAI_API_KEY": null, "tokens": {"access_token": "x"}}'}, "aimux import --link"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, files: dict[str, str], says: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(MigrationError, match=says):
+        read_source(tmp_path)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -135,9 +173,9 @@ def test_a_credential_that_its_provider_can_not_read_is_reported(tmp_path: Path)
     (tmp_path / "claude-a.json").write_text('{"type": "claude", "email": "a@example.org", "access_token": ""}')
     args = [str(tmp_path), "--from", "cli-proxy-api", "--dry-run", "--state-dir", str(tmp_path / "state")]
     done = CliRunner().invoke(migrate_command, args)
-    assert done.exit_code == 0, done.output
-    assert "account 'default' from claude-a.json" in done.output
-    assert "accounts  none" in done.output
+    assert done.exit_code == 1, done.output
+    assert "! account 'default' from claude-a.json" in done.output
+    assert "! accounts: none came along" in done.output
 
 
 @pytest.mark.parametrize(
