@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from aimux.accounts import AccountPool, ControlHttp, FileVault, Keeper, PoolOptions, StateFile, VaultError
+from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.config import ConfigError, provider_instances
 from aimux.control import KEY_FILE, Admin, Key, ensure_key
@@ -87,8 +87,7 @@ class App:
         async with contextlib.AsyncExitStack() as stack:
             self.database = await Database.open(config.database.address, config.state_dir)
             stack.push_async_callback(self.database.close)
-            self._vault = FileVault(config.state_dir)
-            self._state = StateFile(config.state_dir / "accounts.json")
+            self._vault, self._state = await stores_in(config, self.database)
             self._http = ControlHttp()
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._state.flush)

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,8 @@ class Server:
             finally:
                 await connection.close()
 
-        with asyncio.Runner() as runner:
-            runner.run(run())
+        with ThreadPoolExecutor(1) as thread:  # the caller may be on a loop
+            thread.submit(asyncio.run, run()).result()
 
     def _ready(self) -> bool:
         try:

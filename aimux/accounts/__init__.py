@@ -6,7 +6,8 @@ from aimux.accounts.http import ControlHttp
 from aimux.accounts.keeper import Keeper
 from aimux.accounts.pool import AccountPool, PoolOptions
 from aimux.accounts.selection import Selection
-from aimux.accounts.state import StateFile
+from aimux.accounts.state import LiveState, StateFile
+from aimux.accounts.stores import Stores, stores, stores_in
 from aimux.accounts.vault import Conflict, Missing, Unsafe, Vault, VaultError
 
 __all__ = [
@@ -17,11 +18,15 @@ __all__ = [
     "ControlHttp",
     "FileVault",
     "Keeper",
+    "LiveState",
     "Missing",
     "PoolOptions",
     "Selection",
     "StateFile",
+    "Stores",
     "Unsafe",
     "Vault",
     "VaultError",
+    "stores",
+    "stores_in",
 ]

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from aimux.accounts.account import Account
@@ -17,7 +17,7 @@ from aimux.accounts.quota import Quota
 from aimux.accounts.renewal import Renewer
 from aimux.accounts.renewal_tools import Workshop
 from aimux.accounts.selection import admits
-from aimux.accounts.state import restore, snapshot
+from aimux.accounts.state import adopt, restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
 from aimux.plugin.errors import CredentialError
 from aimux.plugin.settings import AccountSettings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aimux.accounts.selection import Selection
-    from aimux.accounts.state import StateFile
+    from aimux.accounts.state import LiveState
     from aimux.accounts.vault import Vault
     from aimux.plugin.http import Http
     from aimux.plugin.provider import Provider
@@ -45,7 +45,7 @@ class PoolOptions:
     refresh_before_expiry: float = 300.0
     conversation_ttl: float = 3600.0
     max_conversations: int = 20_000
-    state: StateFile | None = None
+    state: LiveState | None = None
     """Where cooldowns, limits, parked and disabled accounts outlive a restart."""
     clock: Callable[[], float] = time.time
     on_renewal: Callable[[Account, str], None] | None = None
@@ -209,6 +209,16 @@ class AccountPool:
             await self._shop.vault.delete(self.provider.instance, name, self.provider.credential_file)
             self._remove(name)
 
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The state of each account that has to outlive a restart; `{}` where there is none."""
+        now = self.options.clock()
+        return {name: snapshot(account, now) for name, account in self.accounts.items()}
+
+    def adopt(self, name: str, entry: object) -> None:
+        """Take over what another node told of an account."""
+        if (account := self.accounts.get(name)) is not None:
+            adopt(account, entry, self.options.clock())
+
     def _own(self, name: str) -> Account:
         """An account whose credential lies in the vault. Raises VaultError for any other."""
         instance = self.provider.instance
@@ -295,9 +305,4 @@ class AccountPool:
 
     def _changed(self) -> None:
         if self.options.state is not None:
-            self.options.state.changed(self.provider.instance, self._snapshot)
-
-    def _snapshot(self) -> dict[str, object]:
-        now = self.options.clock()
-        taken = {name: snapshot(account, now) for name, account in self.accounts.items()}
-        return {name: entry for name, entry in taken.items() if entry}
+            self.options.state.changed(self.provider.instance, self)

@@ -128,6 +128,12 @@ class Quota:
                 self.cooldowns[model] = cooldown
         self._changed(now)
 
+    def replace(self, windows: dict[str, LimitWindow], cooldowns: dict[str, Cooldown], now: float) -> None:
+        """Take these instead of what is known."""
+        if (windows, cooldowns) != (self.windows, self.cooldowns):
+            self.windows, self.cooldowns, self._told = windows, cooldowns, ()
+            self._changed(now)
+
     def _rejected(self, name: str, now: float) -> bool:
         window = self.windows.get(name)
         return window is not None and window.status == "rejected" and not _over(window, now)

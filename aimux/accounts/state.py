@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -69,6 +69,57 @@ def restore(account: Account, saved: object, now: float) -> None:
     account.quota.absorb(quota, now)
 
 
+def adopt(account: Account, saved: object, now: float) -> None:
+    """Put a living account into the state that another node told. What can't be read is let be."""
+    try:
+        entry = Entry.model_validate(saved)
+    except ValidationError:
+        return
+    if entry.disabled != account.disabled:
+        log.info("%s account %s is %s", account.provider, account.name, "disabled" if entry.disabled else "enabled")
+    account.disabled, account.last_used = entry.disabled, entry.last_used
+    if entry.parked is None:
+        # One that can't be read here is nobody else's affair.
+        if account.parked is not None and account.parked.fingerprint is not None:
+            account.parked = None
+    elif entry.parked.fingerprint == account.fingerprint:
+        account.parked = entry.parked
+    account.quota.replace(
+        {w.name: w for w in entry.limits if w.resets_at is None or w.resets_at > now},
+        {model: c for model, c in entry.cooldowns.items() if now < c.until <= now + CEILING},
+        now,
+    )
+    account.on_change()
+
+
+class Accounts(Protocol):
+    """The accounts of one provider instance, as those see them who keep their state."""
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The state of each; `{}` where there is nothing to keep."""
+        ...
+
+    def adopt(self, name: str, entry: object) -> None:
+        """Take over what another node told of one; of none where it is not there."""
+        ...
+
+
+class LiveState(Protocol):
+    """Where the state of accounts lies. Shared by all pools."""
+
+    def entry(self, instance: str, account: str) -> object:
+        """What was saved for an account; `{}` where nothing was."""
+        ...
+
+    def changed(self, instance: str, accounts: Accounts) -> None:
+        """Something is new. Cheap: called with most answers."""
+        ...
+
+    async def flush(self, *, now: bool = False) -> None:
+        """Write what changed, at most every ten seconds unless `now`. A failure is logged and tried again later."""
+        ...
+
+
 class StateFile:
     """`{state_dir}/accounts.json`, shared by all pools. A broken one is replaced, for it holds nothing that can't be
     learned again."""
@@ -77,21 +128,18 @@ class StateFile:
         self._path = path
         self._clock = clock
         self._written_at = -DEBOUNCE
-        self._changed: dict[str, Callable[[], dict[str, Any]]] = {}
+        self._changed: dict[str, Accounts] = {}
         self._writing = asyncio.Lock()
         self._data = self._read()
 
     def entry(self, instance: str, account: str) -> object:
-        """What was saved for an account; `{}` where nothing was."""
         accounts = self._data.get(instance)
         return accounts.get(account, {}) if isinstance(accounts, dict) else {}
 
-    def changed(self, instance: str, take: Callable[[], dict[str, Any]]) -> None:
-        """Something is new; `take` gives the instance's accounts when the time to write has come."""
-        self._changed[instance] = take
+    def changed(self, instance: str, accounts: Accounts) -> None:
+        self._changed[instance] = accounts
 
     async def flush(self, *, now: bool = False) -> None:
-        """Write what changed, at most every ten seconds unless `now`. A failure is logged and tried again later."""
         async with self._writing:  # an older state must not overtake a newer one on its way to the disk
             await self._flush(now=now)
 
@@ -100,7 +148,10 @@ class StateFile:
             return
         self._written_at = self._clock()
         taken, self._changed = self._changed, {}
-        new = {instance: take() for instance, take in taken.items()}
+        new = {
+            instance: {name: entry for name, entry in accounts.snapshot().items() if entry}
+            for instance, accounts in taken.items()
+        }
         if all(accounts == self._data.get(instance, {}) for instance, accounts in new.items()):
             return  # so that a command which only looks doesn't write over a running server's file
         data = self._data | new

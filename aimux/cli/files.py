@@ -1,4 +1,4 @@
-"""The same operations without a server: in this process, on the credential files and the state file."""
+"""The same operations without a server: in this process, on the credentials and their state, wherever they lie."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from urllib.parse import urlencode
 
 import click
 
-from aimux.accounts import AccountPool, ControlHttp, FileVault, PoolOptions, StateFile, VaultError
+from aimux.accounts import AccountPool, ControlHttp, PoolOptions, VaultError, stores
 from aimux.cli.calls import ApiRefused
 from aimux.config import provider_instances
 from aimux.control.api import Api, Desk
 from aimux.control.api.problems import Problem, Refused
 from aimux.metering.journal import Journal
 from aimux.relay.pool import Pool
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Files:
-    """The same operations in this process, on the credential files and the state file."""
+    """The same operations in this process, on the credentials and their state, wherever they lie."""
 
     live = False
 
@@ -64,17 +65,16 @@ async def local_desk(setting: Setting) -> AsyncIterator[Desk]:
     logger = logging.getLogger("aimux.accounts")
     level = logger.level
     logger.setLevel(logging.ERROR)  # what it warns of is in the accounts' state
-    vault, http, relay = FileVault(config.state_dir), ControlHttp(), Pool(connect_timeout=config.connect_timeout)
-    options = PoolOptions(
-        refresh_before_expiry=config.refresh_before_expiry, state=StateFile(config.state_dir / "accounts.json")
-    )
-    providers = provider_instances(config, setting.plugins.providers)
-    pools = {name: AccountPool(provider, vault, http, options=options) for name, provider in providers.items()}
+    http, relay = ControlHttp(), Pool(connect_timeout=config.connect_timeout)
     try:
-        for pool in pools.values():
-            await pool.load()
-        yield Desk(pools, vault, http, relay, Journal())
-    except VaultError as error:
+        async with stores(config) as (vault, state):
+            options = PoolOptions(refresh_before_expiry=config.refresh_before_expiry, state=state)
+            providers = provider_instances(config, setting.plugins.providers)
+            pools = {name: AccountPool(provider, vault, http, options=options) for name, provider in providers.items()}
+            for pool in pools.values():
+                await pool.load()
+            yield Desk(pools, vault, http, relay, Journal())
+    except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:
         logger.setLevel(level)

@@ -213,7 +213,11 @@ async def _link(backend: Backend, setting: Setting, login: Login, account: str |
         accounts = desk.pool(instance).accounts
         name = account or choose_name(login.credential, accounts)
         vault = desk.vault
-        assert isinstance(vault, FileVault)
+        if not isinstance(vault, FileVault):
+            raise click.ClickException(
+                "a login can be shared with another program only as a file, and with database.url credentials are rows:"
+                " import a copy (without --link), and stop using the login there"
+            )
         there = name in accounts
         if there:
             if (await vault.links(instance, file_name)).get(name) == os.path.realpath(login.path):  # noqa: ASYNC240

@@ -11,6 +11,7 @@ import click
 from aimux.cli.options import config_option, read_config
 
 if TYPE_CHECKING:
+    from aimux.accounts import Vault
     from aimux.config import Config
     from aimux.plugin import Provider
     from aimux.plugin.loader import Plugins
@@ -42,34 +43,39 @@ def _parsed(written: str) -> tuple[str, str, Path]:
 
 
 async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str, Path]]) -> None:
-    from aimux.accounts import FileVault
-    from aimux.accounts.vault import Missing, VaultError
+    from aimux.accounts import VaultError, stores
+    from aimux.storage import StorageError
+
+    try:
+        async with stores(config) as (vault, _):
+            for instance, account, file in accounts:
+                await _put(vault, _provider(config, plugins, instance), account, file)
+    except (StorageError, VaultError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> None:
+    """One file into the vault, unless the account is there. Raises VaultError."""
+    from aimux.accounts import Missing
     from aimux.plugin import CredentialError
 
-    vault = FileVault(config.state_dir)
-    for instance, account, file in accounts:
-        provider = _provider(config, plugins, instance)
-        file_name = provider.credential_file
-        try:
-            await vault.read(instance, account, file_name)
-        except Missing:
-            pass
-        except VaultError as error:
-            raise click.ClickException(str(error)) from None
-        else:
-            click.echo(f"{instance}/{account} is there already")
-            continue
-        try:
-            raw = file.read_bytes()
-            provider.parse_credential(raw)
-            await vault.write(instance, account, file_name, raw, expect=None)
-        except OSError as error:
-            raise click.ClickException(f"can't read {file}: {error.strerror}") from None
-        except CredentialError as error:
-            raise click.ClickException(f"{file} {error}") from None
-        except VaultError as error:
-            raise click.ClickException(str(error)) from None
-        click.echo(f"{instance}/{account} comes from {file}")
+    instance, file_name = provider.instance, provider.credential_file
+    try:
+        await vault.read(instance, account, file_name)
+    except Missing:
+        pass
+    else:
+        click.echo(f"{instance}/{account} is there already")
+        return
+    try:
+        raw = file.read_bytes()  # noqa: ASYNC240 - a command, with nothing else to do meanwhile
+        provider.parse_credential(raw)
+    except OSError as error:
+        raise click.ClickException(f"can't read {file}: {error.strerror}") from None
+    except CredentialError as error:
+        raise click.ClickException(f"{file} {error}") from None
+    await vault.write(instance, account, file_name, raw, expect=None)
+    click.echo(f"{instance}/{account} comes from {file}")
 
 
 def _provider(config: Config, plugins: Plugins, instance: str) -> Provider:

@@ -59,7 +59,7 @@ def _nothing_yet(config: Path | None) -> bool:
         return False
     plugins = load_plugins()
     settings = read_config(None, plugins)  # by the environment
-    if settings.users or settings.providers is not None:
+    if settings.users or settings.providers is not None or settings.database.url:
         return False
     vault = FileVault(settings.state_dir)
 

@@ -13,6 +13,7 @@ from aimux.storage.sqlite import SQLite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -88,7 +89,7 @@ class Database:
         """
         receipt, committed = None, False
         try:
-            async with self._connected(write=True) as connection:
+            async with self._engine.writing, self._connected(write=True) as connection:
                 yield connection
                 receipt = await self._engine.announce(connection, topics)
             committed = True
@@ -97,6 +98,13 @@ class Database:
             if receipt is not None:
                 self._engine.settle(receipt, committed=committed)
                 self._heard(topics)
+
+    def lock(self, name: str, *, patience: float = 90.0) -> AbstractAsyncContextManager[None]:
+        """Exclusive over all tasks and nodes while it is held; a node that dies or loses the database lets go.
+
+        Raises StorageError after `patience` seconds, and with SQLite, which knows no other nodes.
+        """
+        return self._engine.lock(name, patience)
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called on this loop after each change of the topic, and now and then without one.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -22,6 +23,11 @@ class Engine(Protocol):
     """Where it is, fit to be shown: a path, or an address without the password."""
     trouble: StorageError | None
     """Why nothing is heard of what others write, while that is so."""
+
+    @property
+    def writing(self) -> AbstractAsyncContextManager[Any]:
+        """What a write in this process waits for."""
+        ...
 
     async def look(self) -> bool:
         """Check what can be checked cheaply, migrate what is behind, begin to listen. False: there is no database yet.
@@ -51,6 +57,10 @@ class Engine(Protocol):
 
     async def watch(self, heard: Heard) -> None:
         """Tell what others wrote until cancelled, whatever happens to the database meanwhile."""
+        ...
+
+    def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
+        """Exclusive over tasks and nodes; see Database.lock."""
         ...
 
     def explain(self, error: BaseException) -> StorageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -12,10 +13,12 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from aimux.storage.errors import Conflict, StorageError
+from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import behind, upgrade, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -32,7 +35,7 @@ PAUSES = (0.25, 5.0)
 """Seconds before the first and the later tries to connect again."""
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock of whoever migrates ("aimux")."""
-_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 
 
 class PostgreSQL:
@@ -41,6 +44,7 @@ class PostgreSQL:
     def __init__(self, url: str) -> None:
         self.name = _shown(url)
         self.trouble: StorageError | None = None
+        self.writing = contextlib.nullcontext()
         self._url = url
         self._made: AsyncEngine | None = None
         self._listening: asyncpg.Connection[Any] | None = None
@@ -48,12 +52,13 @@ class PostgreSQL:
         self._node = secrets.token_hex(6)
         self._count = itertools.count(1)
         self._unsettled: set[str] = set()
+        self._locks = Locks(self._connect)
 
     async def look(self) -> bool:
         await self.engine()
         try:
             self._listening = await self._listen()  # before anybody loads, so that no change falls in between
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self.explain(error) from None
         return True
 
@@ -96,13 +101,16 @@ class PostgreSQL:
                     self._unsettled.clear()
                     heard(None)  # whatever was said meanwhile was missed
                 await self._follow(self._listening, heard)
-            except _FAILURES as error:
+            except FAILURES as error:
                 self._stop_listening()
                 if self.trouble is None:
                     self.trouble = self.explain(error)
                     log.warning("%s; trying again", self.trouble)
                 await asyncio.sleep(pause)
                 pause = min(PAUSES[1], pause * 2)
+
+    def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
+        return self._locks.hold(name, patience, self.explain)
 
     def explain(self, error: BaseException) -> StorageError:
         from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -115,6 +123,7 @@ class PostgreSQL:
 
     async def close(self) -> None:
         self._stop_listening()
+        self._locks.close()
         if self._made is not None:
             await self._made.dispose()
             self._made = None
@@ -162,7 +171,8 @@ class PostgreSQL:
             self._url,
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
-            server_settings={"application_name": "aimux"},
+            # The server finds out within a minute that a node is gone, and frees what it held.
+            server_settings={"application_name": "aimux", **_KEEPALIVE},
         )
 
     def _make_engine(self) -> AsyncEngine:
@@ -191,7 +201,7 @@ class PostgreSQL:
                 version = await connection.run_sync(version_of)
                 if behind(version, self.name):
                     await connection.run_sync(upgrade, self.name)
-        except (DBAPIError, *_FAILURES) as error:
+        except (DBAPIError, *FAILURES) as error:
             raise self.explain(error) from None
 
 

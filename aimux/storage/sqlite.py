@@ -13,6 +13,7 @@ from aimux.storage.migrations import behind, upgrade, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -31,6 +32,7 @@ class SQLite:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self.trouble: StorageError | None = None
+        self.writing = asyncio.Lock()  # SQLite has one writer; waiting here is fair, and blocks no thread
         self._path = path
         self._made: AsyncEngine | None = None
         self._seen: dict[str, int] = {}
@@ -110,6 +112,9 @@ class SQLite:
         finally:
             if connection is not None:
                 connection.close()
+
+    def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
+        raise StorageError(f"{self.name} has no locks between nodes")
 
     def explain(self, error: BaseException) -> StorageError:
         from sqlalchemy.exc import DBAPIError, IntegrityError

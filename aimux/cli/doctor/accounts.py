@@ -7,9 +7,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from aimux.accounts import AccountPool, FileVault, PoolOptions, StateFile, file_vault
+from aimux.accounts import AccountPool, PoolOptions, file_vault, stores
 from aimux.accounts.vault import VaultError
 from aimux.cli.doctor.finding import Finding
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,27 +32,37 @@ async def of_accounts(
     used: list[Provider] = []
     now = time.time()
     with _told_by_vault() as told:
-        vault, state = FileVault(config.state_dir), StateFile(config.state_dir / "accounts.json")
-        for name, provider in providers.items():
-            options = PoolOptions(refresh_before_expiry=config.refresh_before_expiry, state=state)
-            pool = AccountPool(provider, vault, http, options=options)
-            try:
-                await pool.load()
-            except VaultError as error:
-                found.append(Finding("error", f"accounts of {name}", error.reason, error.remedy))
-                continue
-            found += [_account(account, now) for account in pool.accounts.values()]
-            if pool.accounts:
-                used.append(provider)
-            elif config.providers is not None:
-                file = config.state_dir / name / provider.credential_file
-                remedy = f"aimux login {name}, or put a login at {file}, or set providers.{name}.api_key"
-                found.append(Finding("error", f"accounts of {name}", "there is none", remedy))
+        try:
+            async with stores(config) as (vault, state):
+                options = PoolOptions(refresh_before_expiry=config.refresh_before_expiry, state=state)
+                for name, provider in providers.items():
+                    pool = AccountPool(provider, vault, http, options=options)
+                    try:
+                        await pool.load()
+                    except VaultError as error:
+                        found.append(Finding("error", f"accounts of {name}", error.reason, error.remedy))
+                        continue
+                    found += [_account(account, now) for account in pool.accounts.values()]
+                    if pool.accounts:
+                        used.append(provider)
+                    elif config.providers is not None:
+                        remedy = f"aimux login {name}{_places(config, provider)}, or set providers.{name}.api_key"
+                        found.append(Finding("error", f"accounts of {name}", "there is none", remedy))
+        except StorageError:  # told where the database is looked at
+            return found, used
     if not used and config.providers is None and not found:
-        files = " or ".join(str(config.state_dir / name / one.credential_file) for name, one in providers.items())
-        remedy = f"aimux login PROVIDER, aimux import, or put a login at {files}"
+        remedy = f"aimux login PROVIDER, aimux import{_places(config, *providers.values())}"
         found.append(Finding("error", "accounts", "there is none", remedy))
     return found + [Finding("warning", "accounts", message) for message in told], used
+
+
+def _places(config: Config, *providers: Provider) -> str:
+    """Where a login may be put as a file."""
+    if config.database.url is not None:
+        return ""
+    return ", or put a login at " + " or ".join(
+        str(config.state_dir / provider.instance / provider.credential_file) for provider in providers
+    )
 
 
 def _account(account: Account, now: float) -> Finding:

@@ -9,10 +9,10 @@ Conventions, the same for all:
 
 A table that is added here is added to the migration in the same commit (migrations/versions/0001_first.py creates what
 this metadata holds until the first release with a database; from then on a change is a revision of its own), and is
-exported, imported and copied between the engines by itself.
+moved between the engines by itself (`aimux db export`), unless its `info` says `LOCAL`.
 """
 
-from aimux.storage.schema import audit, base, nodes, people
+from aimux.storage.schema import accounts, audit, base, nodes, people
 from aimux.storage.schema.base import METADATA
 
-__all__ = ["METADATA", "audit", "base", "nodes", "people"]
+__all__ = ["METADATA", "accounts", "audit", "base", "nodes", "people"]

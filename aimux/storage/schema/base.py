@@ -14,12 +14,16 @@ METADATA = MetaData(
     }
 )
 
+LOCAL = {"local": True}
+"""The `info` of a table that is about this database and the nodes on it, and means nothing in another one."""
+
 changes = Table(
     "changes",
     METADATA,
     Column("topic", Text, primary_key=True),
     Column("version", BigInteger, nullable=False),
     comment="How often each topic was written to. A topic without a row was never touched.",
+    info=LOCAL,
 )
 
 meta = Table(
@@ -27,5 +31,6 @@ meta = Table(
     METADATA,
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    comment="Single facts about the installation, by name.",
+    comment="Single facts about this database, by name.",
+    info=LOCAL,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Table, Text
 
-from aimux.storage.schema.base import METADATA
+from aimux.storage.schema.base import LOCAL, METADATA
 from aimux.storage.schema.columns import moment
 
 nodes = Table(
@@ -16,6 +16,7 @@ nodes = Table(
     moment("started_at"),
     moment("seen_at"),
     comment="Every running aimux; one that was not seen for a minute is gone.",
+    info=LOCAL,
 )
 
 leases = Table(
@@ -25,4 +26,5 @@ leases = Table(
     Column("node", Text, nullable=False),
     moment("until"),
     comment="What one node at a time does or holds for all, by name, until then.",
+    info=LOCAL,
 )

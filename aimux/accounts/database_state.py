@@ -1,0 +1,190 @@
+"""The live state of accounts, where several nodes share them: each tells the others, and takes over what they tell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from aimux.accounts.state import DEBOUNCE
+from aimux.storage import Conflict, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.accounts.state import Accounts
+    from aimux.storage import Database
+
+log = logging.getLogger(__name__)
+
+TOPIC = "account_states"
+Entry = dict[str, Any]
+Place = tuple[str, str]
+"""Instance and account."""
+_BY_CHANCE = ("last_used", "limits")
+"""What changes with nearly every answer, and can wait for the next round."""
+
+
+class DatabaseState:
+    """Rows of `account_states`. Made by `open`.
+
+    `flush` is called every two seconds by the keeper: it takes over what other nodes wrote, and writes what is new
+    here, merged field by field, so that a node which disables an account and one that learns of a limit don't undo each
+    other's. What only says how far limits are used is written every ten seconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._written_at = -DEBOUNCE
+        self._known: dict[Place, Entry] = {}
+        """As they were last read or written."""
+        self._pools: dict[str, Accounts] = {}
+        self._held: set[Place] = set()
+        """The accounts of the last look: one that is gone since was removed."""
+        self._changed = False
+        self._news = 0
+        self._failed = False
+        self._flushing = asyncio.Lock()
+        database.subscribe(TOPIC, self._heard)
+
+    @classmethod
+    async def open(cls, database: Database) -> DatabaseState:
+        """Raises StorageError."""
+        state = cls(database)
+        async with database.read() as connection:
+            state._known = await _rows(connection)
+        return state
+
+    def entry(self, instance: str, account: str) -> object:
+        return self._known.get((instance, account), {})
+
+    def changed(self, instance: str, accounts: Accounts) -> None:
+        self._pools[instance] = accounts
+        self._changed = True
+
+    async def flush(self, *, now: bool = False) -> None:
+        async with self._flushing:
+            try:
+                if self._news:
+                    await self._take_over()
+                if self._changed:
+                    await self._write(now=now)
+            except StorageError as error:
+                if not self._failed:
+                    log.warning("the state of accounts is not shared for now: %s", error)
+                self._failed = True
+            else:
+                self._failed = False
+
+    def _heard(self) -> None:
+        self._news += 1
+
+    async def _take_over(self) -> None:
+        news = self._news
+        async with self._database.read() as connection:
+            theirs = await _rows(connection)
+        ours = self._snapshots()
+        for place in theirs.keys() | self._known.keys():
+            told, known = theirs.get(place, {}), self._known.get(place, {})
+            if told != known and place in ours:
+                self._adopt(place, merged(known, ours[place], told))
+        self._known = theirs
+        self._news -= news
+
+    async def _write(self, *, now: bool) -> None:
+        ours = self._snapshots()
+        new = {place: entry for place, entry in ours.items() if entry != self._known.get(place, {})}
+        removed = {place for place in self._held - ours.keys() if place in self._known}
+        pressing = removed or any(_pressing(entry) != _pressing(self._known.get(p, {})) for p, entry in new.items())
+        if not pressing and not now and self._clock() - self._written_at < DEBOUNCE:
+            return
+        self._changed = False
+        self._written_at = self._clock()
+        self._held = set(ours)
+        if not new and not removed:
+            return
+        try:
+            async with self._database.write(TOPIC) as connection:
+                theirs = await _rows(connection, update=True)
+                told = {place: theirs.get(place, {}) for place in new}
+                result = {place: merged(self._known.get(place, {}), new[place], told[place]) for place in new}
+                for place, entry in (result | {place: {} for place in removed}).items():
+                    await _put(connection, place, entry, there=place in theirs)
+        except StorageError as error:
+            self._changed = True
+            if isinstance(error, Conflict):
+                return  # another node told of the same account at the same moment: next time it is there
+            raise
+        self._news -= 1  # our own
+        current = self._snapshots()
+        for place, entry in result.items():
+            if entry != new[place] and place in current:
+                self._adopt(place, merged(new[place], current[place], entry))
+            self._known[place] = entry
+        for place in removed:
+            self._known.pop(place, None)
+
+    def _snapshots(self) -> dict[Place, Entry]:
+        taken = {}
+        for instance, accounts in self._pools.items():
+            for account, entry in accounts.snapshot().items():
+                # One that can't be read here may well be read elsewhere.
+                if "parked" in entry and entry["parked"].get("fingerprint") is None:
+                    del entry["parked"]
+                taken[instance, account] = entry
+        return taken
+
+    def _adopt(self, place: Place, entry: Entry) -> None:
+        self._pools[place[0]].adopt(place[1], entry)
+
+
+def merged(base: Entry, ours: Entry, theirs: Entry) -> Entry:
+    """What both sides made of `base`. Where both changed the same, ours counts: it is written later."""
+    result = _merged(base, ours, theirs)
+    for name, keyed in (("cooldowns", dict), ("limits", _by_name)):
+        one = _merged(*(keyed(entry.get(name, ())) for entry in (base, ours, theirs)))
+        result[name] = list(one.values()) if name == "limits" else one
+    result["last_used"] = max((e["last_used"] for e in (ours, theirs) if e.get("last_used")), default=None)
+    return {name: value for name, value in result.items() if value not in (None, [], {}, False)}
+
+
+def _merged(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    result = {}
+    for key in base.keys() | ours.keys() | theirs.keys():
+        source = theirs if ours.get(key) == base.get(key) else ours
+        if key in source:
+            result[key] = source[key]
+    return result
+
+
+def _by_name(limits: list[Entry]) -> dict[str, Entry]:
+    return {limit["name"]: limit for limit in limits}
+
+
+def _pressing(entry: Entry) -> Entry:
+    return {name: value for name, value in entry.items() if name not in _BY_CHANCE}
+
+
+async def _rows(connection: AsyncConnection, *, update: bool = False) -> dict[Place, Entry]:
+    from aimux.storage.schema.accounts import account_states as t
+
+    query = t.select().with_only_columns(t.c.instance, t.c.account, t.c.entry).order_by(t.c.instance, t.c.account)
+    rows = await connection.execute(query.with_for_update() if update else query)
+    return {(row.instance, row.account): row.entry for row in rows}
+
+
+async def _put(connection: AsyncConnection, place: Place, entry: Entry, *, there: bool) -> None:
+    from aimux.storage.schema.accounts import account_states as t
+    from aimux.storage.schema.columns import now
+
+    this = (t.c.instance == place[0], t.c.account == place[1])
+    if not entry:
+        await connection.execute(t.delete().where(*this))
+    elif there:
+        await connection.execute(t.update().where(*this).values(entry=entry, updated_at=now()))
+    else:
+        await connection.execute(t.insert().values(instance=place[0], account=place[1], entry=entry, updated_at=now()))

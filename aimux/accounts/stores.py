@@ -1,0 +1,57 @@
+"""Where the accounts' credentials and their live state lie: files with SQLite, rows with PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from aimux.accounts.file_vault import FileVault
+from aimux.accounts.state import StateFile
+from aimux.storage import Database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aimux.accounts.state import LiveState
+    from aimux.accounts.vault import Vault
+    from aimux.config import Config
+
+log = logging.getLogger(__name__)
+
+
+class Stores(NamedTuple):
+    """What an AccountPool works with."""
+
+    vault: Vault
+    state: LiveState
+
+
+async def stores_in(config: Config, database: Database) -> Stores:
+    """Those that the configuration asks for, `database` being the open one. Raises StorageError, VaultError."""
+    if config.database.url is None:
+        return _files(config)
+    from aimux.accounts.database_state import DatabaseState
+    from aimux.accounts.database_vault import DatabaseVault
+
+    vault = DatabaseVault(database, config.database.keys)
+    if number := await vault.seal_anew():
+        log.info("%d credentials were encrypted anew, with database.encryption_key", number)
+    return Stores(vault, await DatabaseState.open(database))
+
+
+@asynccontextmanager
+async def stores(config: Config) -> AsyncIterator[Stores]:
+    """The same for a command, which has no database open. Raises StorageError, VaultError."""
+    if config.database.url is None:
+        yield _files(config)
+        return
+    database = await Database.open(config.database.address, config.state_dir)
+    try:
+        yield await stores_in(config, database)
+    finally:
+        await database.close()
+
+
+def _files(config: Config) -> Stores:
+    return Stores(FileVault(config.state_dir), StateFile(config.state_dir / "accounts.json"))
