@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -20,11 +21,13 @@ from aimux.control.api import Desk
 from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
+from aimux.gateway.auth import FailureLimit
 from aimux.gateway.sight import sight
 from aimux.logs import Logs
 from aimux.metering.journal import Journal
 from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
+from aimux.people import People, from_config
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
 from aimux.storage import Database
@@ -59,6 +62,7 @@ class App:
         self.pools: dict[str, AccountPool] = {}
         self.config: Config
         self.database: Database
+        self.people: People
         self.gateway: Gateway
         self.admin: Admin
         self.made_key: str | None = None
@@ -69,6 +73,7 @@ class App:
         logs.secrets = self._secrets
         self._environ = environ
         self._notifier = Notifier(environ)
+        self._failures = FailureLimit()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
 
@@ -99,6 +104,9 @@ class App:
             self.metrics = Metrics(
                 accounts=self.accounts, certificate_not_after=lambda: self.tls.not_after if self.tls else None
             )
+            self.people = People(self.database, from_config(config))
+            stack.push_async_callback(self.people.close)
+            await self.people.start()
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
@@ -110,6 +118,7 @@ class App:
                 self.metrics.record, self._logs.access.record, journal.record, *self.plugins.sinks
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._control)
+            self.people.on_change = lambda: self._begin(self.gateway.setup)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None
             self._logs.access.soon = asyncio.get_running_loop().call_soon
@@ -155,12 +164,16 @@ class App:
                     refresh_before_expiry=config.refresh_before_expiry, state=self._state, on_renewal=self._renewed
                 )
                 self.pools[name] = AccountPool(provider, self._vault, self._http, options=options)
+            self.pools[name].reserve(self.people.directory.reserved)
         mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
         named = config.providers is not None
         routes = {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()}
         return Setup(
             Authentication(
-                config.users, allow_anonymous=config.allow_anonymous, trusted_proxies=config.trusted_proxies
+                self.people.directory,
+                allow_anonymous=config.allow_anonymous,
+                trusted_proxies=config.trusted_proxies,
+                failures=self._failures,
             ),
             MountTable(mounts),
             routes,
@@ -168,6 +181,13 @@ class App:
             config.max_body_size,
             config.request_timeout,
         )
+
+    def _begin(self, setup: Setup) -> None:
+        """An epoch with the people of now: what was revoked ends, wherever it is in use."""
+        directory = self.people.directory
+        for pool in self.pools.values():
+            pool.reserve(directory.reserved)
+        self.gateway.begin(replace(setup, authentication=setup.authentication.with_directory(directory)))
 
     def _renewed(self, account: Account, outcome: str) -> None:
         if outcome in OUTCOMES:
@@ -219,7 +239,8 @@ class App:
         elif self.tls is not None:
             self.tls.reload(files)
         self._adopt_logging(config)
-        self.gateway.begin(setup)
+        self.people.reconfigure(from_config(config))
+        self._begin(setup)
         self.admin.key = self._admin_key(config)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.gateway.pool.idle_timeout = config.stream_idle_timeout

@@ -11,7 +11,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aimux.accounts.selection import Slot, admits, rank
+from aimux.accounts.selection import NO_GROUPS, Slot, admits, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,9 +35,10 @@ class Ranking:
     middle would cost a scan. When most of the heap is outdated it is made anew.
     """
 
-    def __init__(self, strategy: Strategy, kind: Kind) -> None:
+    def __init__(self, strategy: Strategy, kind: Kind, reserved: frozenset[str]) -> None:
         self._strategy = strategy
         self._groups, self._model = kind
+        self._reserved = reserved
         self._heap: list[tuple[Rank, int, int, Slot]] = []
         self._current: dict[int, tuple[Rank, int, int, Slot]] = {}
         self._version = 0
@@ -45,7 +46,11 @@ class Ranking:
     def update(self, slot: Slot, now: float) -> None:
         """Take note of a slot that changed and was settled."""
         current = self._current
-        if not slot.able or slot.quota.free_at(self._model) > now or not admits(self._groups, slot.settings):
+        if (
+            not slot.able
+            or slot.quota.free_at(self._model) > now
+            or not admits(self._groups, slot.settings, self._reserved)
+        ):
             current.pop(slot.index, None)
             return
         position = rank(self._strategy, slot)
@@ -88,10 +93,19 @@ class Index:
         self._wakes: list[tuple[float, int]] = []
         self._limited: dict[str, float] = {}
         """Models that some quota is used up for, and until when at the latest."""
+        self._named: frozenset[str] = NO_GROUPS
+        """Groups that accounts are in: users' others would only make more kinds of requests of one."""
+        self._reserved: frozenset[str] = NO_GROUPS
         self._turns: dict[int, float] = {}
         """By priority: how far the turns have come. Who comes back joins there and gets no more than its share."""
 
-    def arrange(self, accounts: Iterable[Account], strategy: Strategy, on_change: Callable[[], None]) -> None:
+    def arrange(
+        self,
+        accounts: Iterable[Account],
+        strategy: Strategy,
+        on_change: Callable[[], None],
+        reserved: frozenset[str] = NO_GROUPS,
+    ) -> None:
         """Group the accounts into slots anew, and listen to them. `on_change` is called with every change as well."""
         served = {(slot.quota, slot.settings): slot.served for slot in self._slots}
         slots: dict[tuple[Quota, AccountSettings], Slot] = {}
@@ -114,6 +128,8 @@ class Index:
             self._note_limits(quota)
             slot.touch()
         self._slots = list(slots.values())
+        self._named = NO_GROUPS.union(*(slot.settings.groups for slot in self._slots))
+        self._reserved = reserved
 
     def settle(self, now: float) -> None:
         """Rank again whatever changed, be it by itself as time went by."""
@@ -140,7 +156,8 @@ class Index:
     def choose(self, selection: Selection, now: float) -> Account | None:
         """The account whose turn it is. Only right after `settle`."""
         limited = self._limited and self._limited.get(selection.model, 0.0) > now
-        kind = (selection.groups, selection.model if limited else "")
+        groups = selection.groups & self._named if selection.groups is not None else None
+        kind = (groups, selection.model if limited else "")
         ranking = self._rankings.get(kind) or self._rank(kind, now)
         slot = ranking.first(selection.exclude)
         if slot is None:
@@ -157,7 +174,7 @@ class Index:
             del self._rankings[old]
         while len(self._rankings) >= MAX_RANKINGS:
             del self._rankings[next(iter(self._rankings))]
-        ranking = self._rankings[kind] = Ranking(self._strategy, kind)
+        ranking = self._rankings[kind] = Ranking(self._strategy, kind, self._reserved)
         for slot in self._slots:
             ranking.update(slot, now)
         return ranking

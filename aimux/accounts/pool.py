@@ -16,7 +16,7 @@ from aimux.accounts.index import Index
 from aimux.accounts.quota import Quota
 from aimux.accounts.renewal import Renewer
 from aimux.accounts.renewal_tools import Workshop
-from aimux.accounts.selection import admits
+from aimux.accounts.selection import NO_GROUPS, admits
 from aimux.accounts.state import adopt, restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
 from aimux.plugin.errors import CredentialError
@@ -71,6 +71,7 @@ class AccountPool:
         self._conversations = Conversations(self.options.conversation_ttl, self.options.max_conversations)
         self._organizations: WeakValueDictionary[str, Quota] = WeakValueDictionary()
         self._index = Index()
+        self._reserved = NO_GROUPS
         self._rearrange = False
 
     @property
@@ -134,14 +135,14 @@ class AccountPool:
     def candidates(self, selection: Selection) -> Iterator[Account]:
         """Those that may serve such a request, in whatever state they are now."""
         for account in self.accounts.values():
-            if selection.pinned in {None, account.name} and admits(selection.groups, account.settings):
+            if selection.pinned in {None, account.name} and admits(selection.groups, account.settings, self._reserved):
                 yield account
 
     def _serves(self, account: Account, selection: Selection, now: float) -> bool:
         return (
             account.name not in selection.exclude
             and account.free_at(selection.model) <= now
-            and admits(selection.groups, account.settings)
+            and admits(selection.groups, account.settings, self._reserved)
         )
 
     def _at_home(self, conversation: str, selection: Selection, now: float) -> Account | None:
@@ -187,6 +188,12 @@ class AccountPool:
         for account in self.accounts.values():
             account.settings = self._settings(account.name)
         self._rearrange = True
+
+    def reserve(self, groups: frozenset[str]) -> None:
+        """Have the accounts in these groups serve their members alone, also when every other one is limited."""
+        if groups != self._reserved:
+            self._reserved = groups
+            self._rearrange = True
 
     async def rename(self, name: str, new: str) -> None:
         """Another name for an account; requests, conversations and a renewal under way go on. Raises VaultError."""
@@ -298,7 +305,7 @@ class AccountPool:
 
     def _arrange(self) -> None:
         self._rearrange = False
-        self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed)
+        self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed, self._reserved)
 
     def _settings(self, name: str) -> AccountSettings:
         return self.provider.settings.accounts.get(name) or AccountSettings()

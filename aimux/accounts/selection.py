@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Strategy = Literal["least_used", "round_robin", "priority"]
 Rank = tuple[float, ...]
+NO_GROUPS: frozenset[str] = frozenset()
 
 STEPS = 20
 """Accounts within a step (5 %) of each other count as equally used, so that requests in flight decide between them:
@@ -23,8 +24,9 @@ what those will use shows only in their answers, and a burst would all land on o
 class Selection(NamedTuple):
     """What a request needs.
 
-    `groups` None: any account; a set: accounts of one of these groups, and those without groups. `conversation` names
-    the user too, or one user could move another's conversations. `exclude`: names already tried.
+    `groups` None: any account that is reserved for nobody; a set: accounts of one of these groups, and those without
+    groups. `conversation` names the user too, or one user could move another's conversations. `exclude`: names already
+    tried.
     """
 
     model: str = ""
@@ -137,18 +139,28 @@ def rank(strategy: Strategy, slot: Slot) -> Rank:
             return (settings.priority, -settings.weight)
 
 
-def admits(groups: frozenset[str] | None, settings: AccountSettings) -> bool:
-    """Whether somebody bound to `groups` may use the account."""
-    return groups is None or not settings.groups or not groups.isdisjoint(settings.groups)
+def admits(groups: frozenset[str] | None, settings: AccountSettings, reserved: frozenset[str] = NO_GROUPS) -> bool:
+    """Whether somebody bound to `groups` may use the account. One in `reserved` groups is for their members alone."""
+    if not settings.groups:
+        return True
+    if reserved and not reserved.isdisjoint(settings.groups):
+        return groups is not None and not groups.isdisjoint(reserved.intersection(settings.groups))
+    return groups is None or not groups.isdisjoint(settings.groups)
 
 
-def choose(slots: Iterable[Slot], selection: Selection, strategy: Strategy, now: float) -> Slot | None:
+def choose(
+    slots: Iterable[Slot],
+    selection: Selection,
+    strategy: Strategy,
+    now: float,
+    reserved: frozenset[str] = NO_GROUPS,
+) -> Slot | None:
     """The decision itself, over settled slots; a conversation and a pin are the pool's to look at before."""
     able = (
         slot
         for slot in slots
         if slot.offers(selection.exclude)
         and slot.quota.free_at(selection.model) <= now
-        and admits(selection.groups, slot.settings)
+        and admits(selection.groups, slot.settings, reserved)
     )
     return min(able, key=lambda slot: (rank(strategy, slot), slot.index), default=None)

@@ -2,7 +2,8 @@
 
 from aimux.config.instances import provider_instances
 from aimux.config.load import admin_token, check_form, find_config, load_config, parse_config
-from aimux.config.models import TLS, Admin, Config, User
+from aimux.config.models import TLS, Config
+from aimux.config.people import Admin, Group, User
 from aimux.config.problems import ConfigError, Problem
 from aimux.config.providers import ProviderEntry
 from aimux.config.routes import ModelTarget, pattern_kind
@@ -15,6 +16,7 @@ __all__ = [
     "Admin",
     "Config",
     "ConfigError",
+    "Group",
     "Listen",
     "ModelTarget",
     "Problem",

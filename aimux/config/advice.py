@@ -59,7 +59,10 @@ def _encryption(config: Config) -> Iterator[Advice]:
 
 
 def _groups(config: Config) -> Iterator[Advice]:
-    """A user is bound to accounts of the groups; the accounts name theirs under `providers`."""
+    """A user is bound to accounts of the groups; the accounts name theirs under `providers`.
+
+    One that has an entry of its own may be there for what its members share.
+    """
     grouped = {
         group
         for entry in (config.providers or {}).values()
@@ -68,9 +71,13 @@ def _groups(config: Config) -> Iterator[Advice]:
     }
     for index, user in enumerate(config.users):
         for group in user.groups:
-            if group not in grouped:
+            if group not in grouped and group not in config.groups:
                 remedy = "name it in providers.NAME.accounts.ACCOUNT.groups"
                 yield ("users", index, "groups"), f"no account is in the group {group!r}", remedy
+    for name, settings in config.groups.items():
+        if settings.reserved and name not in grouped:
+            remedy = "name it in providers.NAME.accounts.ACCOUNT.groups"
+            yield ("groups", name, "reserved"), f"no account is in the group {name!r}", remedy
 
 
 def _database(config: Config) -> Iterator[Advice]:

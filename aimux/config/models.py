@@ -8,94 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from aimux.config.database import Database
 from aimux.config.limits import Limits
+from aimux.config.people import Admin, Group, GroupName, User
 from aimux.config.problems import Problem, wrong
 from aimux.config.providers import ProviderEntries
 from aimux.config.routes import Instance, Pattern, Prefix, Targets
 from aimux.config.scalars import Duration, Listen, Network, Size
-from aimux.config.sections import LocalPath, OptionalPath, Section, loading
-from aimux.config.tokens import HashedToken, PlainToken, Token, TokenFile
-
-
-class _TokenHolder(Section):
-    token: PlainToken | None = Field(
-        default=None, description="The token itself, at least 16 characters. Better kept elsewhere: `${cred:NAME}`."
-    )
-    token_file: TokenFile | None = Field(default=None, description="A file that holds the token and nothing else.")
-    token_sha256: HashedToken | None = Field(
-        default=None, description="The token's SHA-256 in hex, so that the token stays with its owner."
-    )
-
-    def _given(self) -> list[tuple[str, Token]]:
-        tokens = {"token": self.token, "token_file": self.token_file, "token_sha256": self.token_sha256}
-        return [(name, token) for name, token in tokens.items() if token is not None]
-
-    @property
-    def sha256(self) -> bytes:
-        """The token's SHA-256 (32 bytes). The token itself is not kept."""
-        return self._given()[0][1].sha256
-
-
-class User(_TokenHolder):
-    """A person or machine that may call aimux. Exactly one of `token`, `token_file` and `token_sha256`."""
-
-    name: str = Field(description="The user's name in logs and metrics.", min_length=1, max_length=100)
-    groups: tuple[str, ...] = Field(
-        default=(), description="Account groups the user is bound to; none means: every account."
-    )
-    weak: bool = Field(
-        default=False,
-        description="Whether the token behind `token_sha256` has fewer than 16 characters, and is to be replaced.",
-    )
-    pin_accounts: bool = Field(
-        default=False,
-        description="Whether the user may choose an account with the header `x-aimux-account`, and is told which one "
-        "served.",
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _printable(cls, name: str, info: ValidationInfo) -> str:
-        if not name.isprintable() or name != name.strip():
-            raise wrong("holds characters that can't be shown, or spaces around it")
-        taken = loading(info).taken
-        if ("user", name) in taken:
-            raise wrong(f"there is a user {name!r} already", "give every user a name of its own")
-        taken["user", name] = name
-        return name
-
-    @model_validator(mode="after")
-    def _one_token(self, info: ValidationInfo) -> Self:
-        given = self._given()
-        if len(given) != 1:
-            what = "has more than one token" if given else "has no token"
-            raise wrong(what, "give exactly one of token, token_file and token_sha256")
-        (field, token), taken = given[0], loading(info).taken
-        if token.known:
-            if owner := taken.get(("token", token.sha256)):
-                raise wrong(f"is also the token of {owner!r}", "give every user a token of its own", at=field)
-            taken["token", token.sha256] = self.name
-        if self.weak and field != "token_sha256":
-            raise wrong("goes with token_sha256 only", "give the user a token of at least 16 characters", at="weak")
-        return self
-
-
-class Admin(_TokenHolder):
-    """Who may use the admin API. At most one of `token`, `token_file` and `token_sha256`."""
-
-    @model_validator(mode="after")
-    def _at_most_one_token(self) -> Self:
-        if len(self._given()) > 1:
-            raise wrong("has more than one token", "give at most one of token, token_file and token_sha256")
-        return self
-
-    @property
-    def configured(self) -> bool:
-        """Without a token, the admin API serves loopback only, with a key that aimux makes at its first start."""
-        return bool(self._given())
+from aimux.config.sections import LocalPath, OptionalPath, Section
 
 
 class TLS(Section):
@@ -146,7 +68,13 @@ class Config(Section):
         "installed provider that has a credential; an empty one serves none.",
     )
     users: tuple[User, ...] = Field(
-        default=(), description="Who may call. Without users, this machine is served and everyone else gets 403."
+        default=(),
+        description="Who may call, beside the users that `aimux users` adds. Without any, this machine is served and "
+        "everyone else gets 403.",
+    )
+    groups: Mapping[GroupName, Group] = Field(
+        default_factory=dict,
+        description="What the members of a group share, by its name. One that does not stand here shares nothing.",
     )
     allow_anonymous: bool = Field(
         default=False, description="Without users, serve everyone who can reach `listen`, not only this machine."

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import math
+import time
 from collections import OrderedDict
-from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from aimux.people import Access, Denied
+from aimux.people.tokens import digest, form
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from aimux.config import User
+    from aimux.people import Directory, User
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
 
@@ -28,22 +29,31 @@ MAX_ADDRESSES = 10_000
 
 
 class Caller(NamedTuple):
-    """Who calls. `user` None: an anonymous caller, which was allowed. `token` is what must not go upstream."""
+    """Who calls. `access` None: an anonymous caller, which was allowed. `token` is what must not go upstream."""
 
-    user: User | None
+    access: Access | None
     token: bytes
 
     def __repr__(self) -> str:
         return f"Caller({self.name!r})"
 
     @property
+    def user(self) -> User | None:
+        return self.access.user if self.access is not None else None
+
+    @property
     def name(self) -> str:
-        return self.user.name if self.user else ""
+        return self.access.user.name if self.access is not None else ""
 
     @property
     def token_id(self) -> str:
-        """Names the token for the ledger: the start of its hash. "" for an anonymous caller."""
-        return self.user.sha256.hex()[:8] if self.user else ""
+        """Names the token for the ledger. "" for an anonymous caller."""
+        return self.access.token_id if self.access is not None else ""
+
+    def may_use(self, provider: str, model: str | None) -> bool:
+        """`model` "": none is named; None: whichever."""
+        access = self.access
+        return access is None or access.allowance is None or access.allowance.allows(provider, model)
 
 
 def presented_tokens(headers: Headers) -> list[str]:
@@ -74,32 +84,48 @@ class FailureLimit:
 
 
 class Authentication:
-    """The users of one configuration, and what is said to everybody else."""
+    """Who may call, in one epoch, and what is said to everybody else."""
 
     def __init__(
         self,
-        users: Iterable[User],
+        directory: Directory,
         *,
         allow_anonymous: bool,
         trusted_proxies: Sequence[Network] = (),
         failures: FailureLimit | None = None,
     ) -> None:
-        self._users = {digest: (digest, user) for user in users for digest in [user.sha256]}
+        self._directory = directory
         self._allow_anonymous = allow_anonymous
         self._trusted = tuple(trusted_proxies)
         self.failures = failures or FailureLimit()
 
+    def with_directory(self, directory: Directory) -> Authentication:
+        """The same for other people."""
+        return Authentication(
+            directory,
+            allow_anonymous=self._allow_anonymous,
+            trusted_proxies=self._trusted,
+            failures=self.failures,
+        )
+
     def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float) -> Caller:
-        """The caller. GatewayError: 401 with users configured, 403 for strangers without, 429 after many failures."""
+        """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
+        this provider, 429 after many failures. `now` is the monotonic clock's."""
         tokens = presented_tokens(headers)
+        denied: tuple[Denied, str] | None = None
         for token in tokens:
-            digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
-            known = self._users.get(digest)
-            # The look-up compares digests, of which a caller controls no bit; the second compare costs 0.2 µs.
-            if known is not None and hmac.compare_digest(known[0], digest):
-                return Caller(known[1], token.encode("utf-8", "surrogateescape"))
-        if not self._users:
+            found = self._directory.find(digest(token), int(time.time() * 1000))
+            if isinstance(found, Access):
+                caller = Caller(found, token.encode("utf-8", "surrogateescape"))
+                if not caller.may_use(provider.instance, None):
+                    raise _out_of_reach(provider)
+                return caller
+            if denied is None or denied[0] is Denied.UNKNOWN:
+                denied = found, token
+        if self._directory.empty:
             return self._anonymous(headers, peer, tokens)
+        if denied is not None and denied[0] is not Denied.UNKNOWN:
+            raise _refusal(denied[0], provider)
         advice, guessed = _advice(tokens, provider)
         wait = self.failures.failed(self.address(headers, peer), now) if guessed else None
         if wait is not None:
@@ -112,19 +138,26 @@ class Authentication:
             )
         raise GatewayError(ErrorKind.UNAUTHORIZED, advice, retry=False)
 
-    def admits(self, caller: Caller, headers: Headers, peer: str) -> bool:
-        """Whether somebody who was let in before may still call."""
-        if caller.user is None:
-            return not self._users and self._serves_anyone(headers, peer)
-        return caller.user.sha256 in self._users
+    def objection(self, caller: Caller, headers: Headers, peer: str, provider: Provider) -> GatewayError | None:
+        """Why somebody who was let in before may not go on; None where they may."""
+        if caller.access is None:
+            if self._directory.empty and self._serves_anyone(headers, peer):
+                return None
+            return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_NOTHING_SENT}", retry=False)
+        found = self._directory.find(digest(caller.token.decode("utf-8", "surrogateescape")), int(time.time() * 1000))
+        if found is Denied.UNKNOWN:
+            return GatewayError(ErrorKind.UNAUTHORIZED, ENDED, retry=False)
+        if isinstance(found, Denied):
+            return _refusal(found, provider)
+        return None if caller._replace(access=found).may_use(provider.instance, None) else _out_of_reach(provider)
 
     def _anonymous(self, headers: Headers, peer: str, tokens: list[str]) -> Caller:
         if self._serves_anyone(headers, peer):
             return Caller(None, tokens[0].encode("utf-8", "surrogateescape") if tokens else b"")
         raise GatewayError(
             ErrorKind.FORBIDDEN,
-            "This aimux has no users configured and then serves its own machine only. "
-            "Add `users:` with a token for you to its configuration, or set `allow_anonymous: true`.",
+            "This aimux has no users and then serves its own machine only. Whoever runs it can add you by "
+            "`aimux users add NAME` and `aimux tokens issue --user NAME`, or set `allow_anonymous: true`.",
             retry=False,
         )
 
@@ -188,8 +221,34 @@ def _name(authority: str) -> str:
     return authority[1 : authority.find("]")] if authority.startswith("[") else authority.partition(":")[0]
 
 
+ENDED = "Your access to aimux has ended; ask whoever runs it."
+_NOTHING_SENT = (
+    "aimux needs a token: send `Authorization: Bearer <your aimux token>` or `x-api-key: <your aimux token>`."
+)
+_DENIED = {
+    Denied.UNKNOWN: "This token is not known to aimux; ask whoever runs it for one, or check for a typing error.",
+    Denied.REVOKED: "This token was revoked; ask whoever runs aimux for another one.",
+    Denied.EXPIRED: "This token has expired; ask whoever runs aimux for another one.",
+    Denied.DISABLED: "Your user is disabled in aimux; ask whoever runs it.",
+}
+
+
+def _refusal(denied: Denied, provider: Provider) -> GatewayError:
+    kind = ErrorKind.FORBIDDEN if denied is Denied.DISABLED else ErrorKind.UNAUTHORIZED
+    where = provider.client_advice if kind is ErrorKind.UNAUTHORIZED else ""
+    return GatewayError(kind, f"{_DENIED[denied]} {where}".rstrip(), retry=False)
+
+
+def _out_of_reach(provider: Provider) -> GatewayError:
+    return GatewayError(
+        ErrorKind.FORBIDDEN,
+        f"You may not use {provider.instance} here; ask whoever runs aimux.",
+        retry=False,
+    )
+
+
 def _advice(tokens: list[str], provider: Provider) -> tuple[str, bool]:
-    """What to tell a caller without a valid token, and whether that was a guess at one.
+    """What to tell a caller whose tokens are all unknown, and whether that was a guess at one.
 
     Claude Code's probe at each start brings none, and a client with the vendor's own login makes a dozen requests in a
     row: counted as guesses, they would have a whole office told to wait instead of what to set.
@@ -197,9 +256,10 @@ def _advice(tokens: list[str], provider: Provider) -> tuple[str, bool]:
     for token in tokens:
         if advice := provider.vendor_token_advice(token):
             return advice, False
-    if tokens:
-        return "This token is not known to aimux; ask whoever runs it for one, or check for a typing error.", True
-    return (
-        "aimux needs a token: send `Authorization: Bearer <your aimux token>` or `x-api-key: <your aimux token>`.",
-        False,
-    )
+    if any(form(token) == "mistyped" for token in tokens):
+        advice = (
+            "This token has a typing error or is cut short (its checksum does not fit): copy the whole of it again."
+        )
+    else:
+        advice = _DENIED[Denied.UNKNOWN] if tokens else _NOTHING_SENT
+    return f"{advice} {provider.client_advice}".rstrip(), bool(tokens)

@@ -16,6 +16,7 @@ from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
 from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
 from aimux.gateway.attempts import Attempts
+from aimux.gateway.bounds import within_bounds
 from aimux.gateway.call import Admitted, Attempt, Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
@@ -46,8 +47,6 @@ log = logging.getLogger("aimux.gateway")
 
 ARRIVAL_SECONDS = 0.3
 """How long a stop waits for the first request of connections that were accepted just before it."""
-
-REVOKED = "Your access to aimux has ended; ask whoever runs it."
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -90,13 +89,15 @@ class Gateway:
         error event and a broken connection; a WebSocket with the protocol's error message and a close frame.
         """
         self.epoch = Epoch(setup)
-        admits = setup.authentication.admits
+        objection = setup.authentication.objection
         for request in list(self._open):
             admitted = request.connection.admission
-            if type(admitted) is Admitted and not admits(
-                admitted.caller, request.head.headers, request.connection.peer
-            ):
-                request.stop(GatewayError(ErrorKind.UNAUTHORIZED, REVOKED, retry=False))
+            if type(admitted) is not Admitted:
+                continue
+            peer, provider = request.connection.peer, admitted.route.provider
+            error = objection(admitted.caller, request.head.headers, peer, provider)
+            if error is not None:
+                request.stop(error)
 
     async def handle(self, request: Request) -> Answer | Sent:
         """Serve one request. Runs as its turn."""
@@ -197,9 +198,13 @@ class Gateway:
             raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
-        record.model = (body.model if setup.models.empty else body.routed_model) if raw else ""
+        # Where the model decides something, it has to be the one that the upstream takes the request for.
+        bound = caller.access is not None and caller.access.allowance is not None
+        record.model = (body.model if setup.models.empty and not bound else body.routed_model) if raw else ""
         # A socket names its models later, and then it has its account.
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
+        if bound:
+            targets = within_bounds(caller, targets, provider.instance, record.model if raw else None, upgrade)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = conversation_of(provider, head, body) if choice else None
@@ -207,7 +212,7 @@ class Gateway:
         selection = Selection(
             record.model,
             f"{caller.name}\0{conversation}" if conversation else None,
-            groups=frozenset(caller.user.groups) if caller.user and caller.user.groups else None,
+            groups=caller.access.groups if caller.access is not None else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
         if self.deposits and (place := self.deposits.place_of(admitted, body, targets)) is not None:

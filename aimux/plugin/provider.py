@@ -104,6 +104,9 @@ class Provider:
         """
         raise RefreshRejected("this credential can't be renewed")
 
+    client_advice: ClassVar[str] = ""
+    """Where this provider's clients keep an aimux token, for whoever has none that is valid: a sentence."""
+
     def vendor_token_advice(self, token: str) -> str | None:
         """What to say to a client that sent the vendor's own token instead of an aimux token, else None."""
         return None

@@ -95,6 +95,11 @@ class ChatGPT(Provider):
             raise RefreshRejected("this credential has no refresh token", remedy=remedy)
         return credentials.renewed(raw, await self._login.renew(refresh_token, http))
 
+    client_advice = (
+        "In Codex it is `experimental_bearer_token` of the model provider in config.toml, or the variable that its "
+        "`env_key` names; for an SDK it is OPENAI_API_KEY."
+    )
+
     def vendor_token_advice(self, token: str) -> str | None:
         if credentials.is_openai_jwt(token):
             what = "ChatGPT's own login token"

@@ -72,6 +72,8 @@ class Claude(Provider):
         answer = await renew(http, self.settings.token_url, instance=self.instance, json=request)
         return credentials.renewed(raw, answer)
 
+    client_advice = "In Claude Code put it into ANTHROPIC_AUTH_TOKEN and start it anew; /login does not help here."
+
     def vendor_token_advice(self, token: str) -> str | None:
         if not token.startswith("sk-ant-"):
             return None

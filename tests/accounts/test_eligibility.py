@@ -39,6 +39,39 @@ async def test_groups(make_pool: Any, state_dir: Any) -> None:
     assert chosen(pool, 1, Selection(groups=frozenset({"blue"}), pinned="a")) == ["-"]
 
 
+async def test_a_reserved_account_serves_nobody_else_whatever_happens(make_pool: Any, state_dir: Any) -> None:
+    accounts = {
+        "paid": AccountSettings(groups=("ci", "dev")),
+        "lab": AccountSettings(groups=("dev",)),
+    }
+    pool = await pool_of(make_pool, state_dir, "paid lab free", accounts=accounts)
+    everybody = Selection(conversation="c")
+    ci, dev = (Selection(groups=frozenset({name})) for name in ("ci", "dev"))
+    assert set(chosen(pool, 6)) == {"paid", "lab", "free"}
+    pool.accounts["free"].disable()
+    pool.accounts["lab"].disable()
+    assert chosen(pool, 1, everybody) == ["paid"], "the conversation is at home there now"
+    pool.reserve(frozenset({"ci"}))
+    for other in (everybody, dev, Selection(groups=frozenset())):
+        assert chosen(pool, 1, other) == ["-"]
+        assert chosen(pool, 1, other._replace(pinned="paid")) == ["-"]
+        assert pool.last_resort(other, START) is None
+        assert pool.retry_after(other, START) is None
+        assert "paid" not in {account.name for account in pool.candidates(other)}
+    assert chosen(pool, 1, ci) == ["paid"]
+    assert chosen(pool, 1, Selection(groups=frozenset({"dev", "ci"}))) == ["paid"]
+    pool.reserve(frozenset())
+    assert chosen(pool, 1, dev) == ["paid"]
+
+
+async def test_a_single_account_can_be_reserved_too(make_pool: Any, state_dir: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "paid", accounts={"paid": AccountSettings(groups=("ci",))})
+    assert chosen(pool, 1) == ["paid"]
+    pool.reserve(frozenset({"ci"}))
+    assert chosen(pool, 1) == ["-"]
+    assert chosen(pool, 1, Selection(groups=frozenset({"ci"}))) == ["paid"]
+
+
 async def test_pinned(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b")
     used(pool.accounts["b"], 0.9)

@@ -18,7 +18,8 @@ from aimux.config import Config, ConfigError, check_form, json_schema, load_conf
 from aimux.config.database import Database
 from aimux.config.environment import variable
 from aimux.config.limits import Allowances, GroupAllowances, Limits, UserAllowances
-from aimux.config.models import TLS, Admin, User
+from aimux.config.models import TLS
+from aimux.config.people import Admin, Group, User
 from aimux.config.routes import ModelTarget
 from aimux.config.tokens import SAMPLE_TOKENS
 from aimux.plugin import AccountSettings, ProviderSettings
@@ -64,6 +65,7 @@ def all_fields() -> dict[str, FieldInfo]:
     sections: list[tuple[type[BaseModel], str]] = [
         (Config, ""),
         (User, "users[]."),
+        (Group, "groups.NAME."),
         (TLS, "tls."),
         (Admin, "admin."),
         (Database, "database."),

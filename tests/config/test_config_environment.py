@@ -181,7 +181,7 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "LIMITS__TIME_ZONE": "Europe/Berlin", "LIMITS__USERS": '{"a": {"weight": 2}}', "LIMITS__GROUPS": '{"b": {}}',
         "LIMITS__DEFAULT__PROVIDERS": '{"claude": {"tokens_per_day": 1}}', "LIMITS__DEFAULT__OVERAGE": "forbid",
         "LIMITS__DEFAULT__LONG_CONTEXT": "forbid", "LIMITS__DEFAULT__MODELS": '{"x*": {"cost_per_day": 1}}',
-        **{f"LIMITS__DEFAULT__{name.upper()}": "8" for name in LIMITS},
+        **{f"LIMITS__DEFAULT__{name.upper()}": "8" for name in LIMITS}, "GROUPS": '{"ci": {"reserved": true}}',
     }  # fmt: skip
     names = list(variables(model))
     assert {name.removeprefix("AIMUX_") for name in names} == set(values)

@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 
 from aimux.config import Config
 from aimux.gateway.auth import FAILURES, FORGIVEN_SECONDS, MAX_ADDRESSES, Authentication, FailureLimit
+from aimux.people import Directory, from_config
 from aimux.plugin import GatewayError, Provider
 
 TOKEN = "ann-token-0123456789"
@@ -27,7 +28,8 @@ PROVIDER = Vendor(Provider.Settings())
 def authentication(*, users: int = 1, anonymous: bool = False, trusted: str = "") -> Authentication:
     config = Config.model_validate({"users": [{"name": "ann", "token": TOKEN}] * users})
     networks = [ipaddress.ip_network(trusted)] if trusted else []
-    return Authentication(config.users, allow_anonymous=anonymous, trusted_proxies=networks)
+    directory = Directory(from_config(config))
+    return Authentication(directory, allow_anonymous=anonymous, trusted_proxies=networks)
 
 
 def refused(auth: Authentication, headers: dict[str, str], peer: str = "127.0.0.1", now: float = 0.0) -> GatewayError:

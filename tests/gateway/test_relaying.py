@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from aimux.config import User
 from aimux.gateway import Authentication
 from aimux.gateway.call import Admitted
 from aimux.http.framing import chunk
+from aimux.people import Configured, Directory, User
 
 from .answers import head_of
 from .conftest import SECRET, TOKEN, Start, Upstream, request
 
-OTHER = User.model_validate({"name": "other", "token": "another-token-0123456789"})
+OTHER = Directory(Configured({"other": User("other")}))
 
 
 async def test_a_request_reaches_the_upstream_with_the_accounts_credential(start: Start, upstream: Upstream) -> None:
@@ -92,7 +92,7 @@ async def test_a_token_that_was_taken_away_does_not_go_on_with_its_connection(st
     assert kept.sent is not None
     assert not {secret for secret in (TOKEN, SECRET) if secret in repr(kept)}
     gateway = aimux.app.gateway
-    gateway.begin(replace(gateway.setup, authentication=Authentication([OTHER], allow_anonymous=False)))
+    gateway.begin(replace(gateway.setup, authentication=Authentication(OTHER, allow_anonymous=False)))
     writer.write(request(close=True))
     assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
     assert len(upstream.requests) == 1

@@ -1,60 +1,68 @@
-"""Who may call: users, groups, tokens, browsers' sessions, invitations. What is written here is the topic `people`."""
+"""Who may call: users, groups, tokens, browsers' sessions, invitations. What is written here is the topic `people`.
+
+A user is known by name: the configuration's users have no row, and their tokens, sessions and usage name them all the
+same. `revision` is the id of the audit entry of a row's last change, so that whoever keeps a copy reads only what is
+new. For that a removed row stays, with `removed_at`, for as long as somebody could have the old one.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, LargeBinary, Table, Text, text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
 
 from aimux.storage.schema.base import METADATA
 from aimux.storage.schema.columns import moment
 
+
+def _revision() -> Column[int]:
+    return Column("revision", BigInteger, nullable=False, index=True)
+
+
 users = Table(
     "users",
     METADATA,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, primary_key=True),
     Column("email", Text),
     Column("role", Text, nullable=False),
-    Column("enabled", Boolean, nullable=False, server_default=text("true")),
-    Column("access", JSON, nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("pin_accounts", Boolean, nullable=False),
+    Column("own_login", Boolean, nullable=False),
     moment("created_at"),
-    moment("updated_at"),
-    comment="`access`: what the user may use (providers, account groups, model patterns), a mapping.",
+    moment("removed_at", nullable=True),
+    _revision(),
+    comment="`scopes`: what the user may use, as a list of provider:NAME, model:PATTERN and group:NAME.",
 )
 
 groups = Table(
     "groups",
     METADATA,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("access", JSON, nullable=False),
-    Column("reserved", JSON, nullable=False),
+    Column("name", Text, primary_key=True),
+    Column("reserved", Boolean, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("own_login", Boolean, nullable=False),
     moment("created_at"),
-    moment("updated_at"),
-    comment="`reserved`: the accounts that serve nobody else, a list.",
-)
-
-memberships = Table(
-    "memberships",
-    METADATA,
-    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
-    Column("group_id", Text, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True, index=True),
+    moment("removed_at", nullable=True),
+    _revision(),
+    comment="`reserved`: the accounts in it serve its members alone.",
 )
 
 tokens = Table(
     "tokens",
     METADATA,
     Column("id", Text, primary_key=True),
-    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user", Text, nullable=False, index=True),
     Column("sha256", LargeBinary, nullable=False, unique=True),
-    Column("prefix", Text, nullable=False),
-    Column("label", Text, nullable=False, server_default=text("''")),
+    Column("shown", Text, nullable=False),
+    Column("label", Text, nullable=False),
     Column("scopes", JSON, nullable=False),
     moment("created_at"),
     moment("expires_at", nullable=True),
     moment("revoked_at", nullable=True),
     moment("used_at", nullable=True),
     Column("used_from", Text),
-    comment="`prefix`: the first characters, to recognise it. `used_at`: to the minute.",
+    _revision(),
+    comment="`shown`: the first characters, to recognise it. `used_at` (to the minute) changes without a revision.",
 )
 
 revoked_subjects = Table(
@@ -62,16 +70,18 @@ revoked_subjects = Table(
     METADATA,
     Column("issuer", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
-    moment("revoked_at"),
-    Column("reason", Text, nullable=False, server_default=text("''")),
-    comment="Whose tokens, signed elsewhere, are taken no more. `issuer` is empty where tokens name none.",
+    moment("revoked_at", nullable=True),
+    Column("reason", Text, nullable=False),
+    _revision(),
+    comment="Whose tokens, signed elsewhere, are taken no more. `issuer` is empty where tokens name none; without "
+    "`revoked_at` they are taken again.",
 )
 
 sessions = Table(
     "sessions",
     METADATA,
     Column("sha256", LargeBinary, primary_key=True),
-    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user", Text, nullable=False, index=True),
     moment("created_at"),
     moment("expires_at"),
     moment("used_at", nullable=True),
@@ -93,7 +103,7 @@ invitations = Table(
     moment("created_at"),
     moment("expires_at"),
     moment("used_at", nullable=True),
-    Column("user_id", Text, ForeignKey("users.id", ondelete="SET NULL")),
+    Column("user", Text),
 )
 
 Index("ix_sessions_expires_at", sessions.c.expires_at)

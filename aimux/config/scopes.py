@@ -1,0 +1,61 @@
+"""What may be used, in one small language for users, groups and tokens: `provider:NAME`, `model:PATTERN`, `group:NAME`.
+
+A pattern has a `*` at either end at most: members write them too, and no expression of theirs may keep the event loop
+busy.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+from aimux.config.problems import wrong
+from aimux.config.sections import loading
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+KINDS = ("provider", "model", "group")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
+_MODEL = re.compile(r"\*?[^\s*]{1,200}\*?")
+
+
+class ScopeError(ValueError):
+    """A scope can't be read. The message says why, and `remedy` what can be."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def parse_scope(text: str, providers: Collection[str] = ()) -> str:
+    """A scope in its full form. A provider's name alone means that provider, anything else without a kind a model.
+
+    Raises ScopeError. Without `providers` any name will do for one.
+    """
+    kind, colon, value = text.partition(":")
+    if not colon or kind not in KINDS:
+        kind, value = ("provider" if text in providers else "model"), text
+    if kind == "model":
+        if not _MODEL.fullmatch(value) or not value.isprintable():
+            raise ScopeError(f"{value!r} is no model pattern", "write a model's name, prefix*, *suffix or *part*")
+    elif not _NAME.fullmatch(value):
+        raise ScopeError(f"{value!r} can't be the name of a {kind}", "write provider:NAME, model:PATTERN or group:NAME")
+    elif kind == "provider" and providers and value not in providers:
+        raise ScopeError(f"there is no provider {value!r}", f"one of {', '.join(sorted(providers))}")
+    return f"{kind}:{value}"
+
+
+def _scope(text: str, info: ValidationInfo) -> str:
+    context = loading(info)
+    try:
+        return parse_scope(text, context.providers if context.instances is None else context.instances)
+    except ScopeError as error:
+        raise wrong(str(error), error.remedy) from None
+
+
+Scope = Annotated[str, AfterValidator(_scope)]
+"""In its full form, whichever it was written in."""

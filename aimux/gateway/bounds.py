@@ -1,0 +1,41 @@
+"""What a caller may use of what a request asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimux.plugin.errors import ErrorKind, GatewayError
+
+if TYPE_CHECKING:
+    from aimux.gateway.auth import Caller
+    from aimux.gateway.models import Target
+    from aimux.gateway.websockets import Handshake
+
+
+def within_bounds(
+    caller: Caller, targets: tuple[Target, ...], provider: str, model: str | None, upgrade: Handshake | None
+) -> tuple[Target, ...]:
+    """The targets that the caller may use. Raises GatewayError where that is none.
+
+    `provider` is the mount's instance; `model` is what the request asks for: "" where its body names none, None where
+    it has no body.
+    """
+    if upgrade is not None and not caller.may_use(provider, ""):
+        # Its models come in messages; over HTTP each request names its own, and clients fall back to that.
+        raise GatewayError(
+            ErrorKind.UPGRADE_REQUIRED, "Your access is bound to certain models: use HTTP without an upgrade."
+        )
+    if not caller.may_use(provider, model):
+        what = f"the model {model!r}" if model else "requests that name no model, as your access is bound to some"
+        # 400 and not 403: Codex asks again at the latter, and Claude Code's protocol for gateways wants the former.
+        raise GatewayError(
+            ErrorKind.FORBIDDEN, f"You may not use {what}; ask whoever runs aimux.", retry=False, status=400
+        )
+    usable = tuple(target for target in targets if caller.may_use(target.route.provider.instance, None))
+    if not usable:
+        raise GatewayError(
+            ErrorKind.FORBIDDEN,
+            f"You may not use what serves the model {model!r} here; ask whoever runs aimux.",
+            retry=False,
+        )
+    return usable

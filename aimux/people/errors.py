@@ -1,0 +1,28 @@
+"""Why people can't be changed in the way that was asked for."""
+
+from __future__ import annotations
+
+
+class PeopleError(Exception):
+    """`reason` is a sentence for a person without its full stop, `remedy` what to do ("" where nothing is known)."""
+
+    def __init__(self, reason: str, *, remedy: str = "") -> None:
+        super().__init__(f"{reason}: {remedy}" if remedy else reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class Unknown(PeopleError):
+    """There is no such user, group or token."""
+
+
+class Taken(PeopleError):
+    """There is one already, or something else is in the way."""
+
+
+class Fixed(PeopleError):
+    """It stands in the configuration, and is changed there alone."""
+
+
+class Invalid(PeopleError):
+    """A value doesn't fit."""

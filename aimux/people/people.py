@@ -1,0 +1,110 @@
+"""The people of a running aimux: a snapshot that every request asks, kept up with the database behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aimux.people import rows
+from aimux.people.directory import Configured, Directory
+from aimux.storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aimux.storage import Database
+
+log = logging.getLogger(__name__)
+
+TOPIC = "people"
+LOOK_SECONDS = 3600.0
+RETRY_SECONDS = 1.0
+"""How long to wait before a database that could not be read is asked again."""
+
+
+class People:
+    """`directory` is replaced as a whole; `on_change` is called when it was, and when time alone ends a token."""
+
+    def __init__(self, database: Database, configured: Configured) -> None:
+        self.database = database
+        self.directory = Directory(configured)
+        self.on_change: Callable[[], None] = lambda: None
+        self._reading = asyncio.Lock()
+        self._stale = asyncio.Event()
+        self._ends: list[tuple[int, str]] = []
+        """When which token expires, as a heap; it may be revoked by then, or end at another time."""
+        self._end: asyncio.TimerHandle | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Read everybody, and keep up from here on. Raises StorageError."""
+        self._unsubscribe = self.database.subscribe(TOPIC, self._stale.set)
+        if self.database.touched(TOPIC):
+            await self.refresh()
+        self._keeper = asyncio.create_task(self._keep_up())
+
+    async def close(self) -> None:
+        self._unsubscribe()
+        if self._end is not None:
+            self._end.cancel()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def reconfigure(self, configured: Configured) -> None:
+        """Take the people of another configuration. Whoever asked for that begins the epoch."""
+        self.directory = Directory(configured, self.directory.stored)
+
+    async def refresh(self) -> None:
+        """Have the snapshot hold what the database does. Raises StorageError."""
+        async with self._reading:
+            read = await rows.read(self.database, self.directory.stored)
+            if read is None:
+                return
+            stored, fresh = read
+            self.directory = Directory(self.directory.configured, stored)
+        for token in fresh:
+            if token.expires_at is not None and token.revoked_at is None:
+                heapq.heappush(self._ends, (token.expires_at, token.id))
+        self._await_end()
+        self.on_change()
+
+    async def catch_up(self) -> bool:
+        """The same, where a database that can't be read now is no failure: then False, and it is tried again."""
+        try:
+            await self.refresh()
+        except StorageError as error:
+            log.warning("people can't be read again, those that are known stay: %s", error)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._stale.set)
+            return False
+        return True
+
+    async def _keep_up(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            await self.catch_up()
+
+    def _await_end(self) -> None:
+        """Have whoever uses the next token that expires hear of it then."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+        if self._ends:
+            # The clock may be set while we wait: look again now and then.
+            wait = min(max(0.0, self._ends[0][0] / 1000 - time.time()), LOOK_SECONDS)
+            self._end = asyncio.get_running_loop().call_later(wait, self._ended)
+
+    def _ended(self) -> None:
+        now, ended = time.time() * 1000, False
+        while self._ends and self._ends[0][0] <= now:
+            expires_at, name = heapq.heappop(self._ends)
+            token = self.directory.stored.tokens.get(name)
+            ended = ended or (token is not None and token.expires_at == expires_at and token.revoked_at is None)
+        self._await_end()
+        if ended:
+            self.on_change()

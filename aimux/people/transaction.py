@@ -1,0 +1,64 @@
+"""What every change to people has in common: one transaction, its entry in the audit log, and a fresh snapshot."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from aimux.people import audit
+from aimux.people.errors import Fixed, Unknown
+from aimux.people.people import TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Container
+
+    from sqlalchemy import Row, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.people.models import Group, Token, User
+    from aimux.people.people import People
+
+
+@asynccontextmanager
+async def change(people: People) -> AsyncIterator[AsyncConnection]:
+    """A transaction that no other change overlaps; what it changed holds here when this ends.
+
+    Raises StorageError; then nothing was changed.
+    """
+    async with people.database.write(TOPIC) as connection:
+        await audit.lock(connection)
+        yield connection
+    await people.catch_up()
+
+
+async def row_of(connection: AsyncConnection, table: Table, kind: str, name: str) -> Row[Any]:
+    """The row of a user or group. Raises Unknown for one that is not there, or not any more."""
+    query = table.select().where(table.c.name == name, table.c.removed_at.is_(None))
+    row = (await connection.execute(query)).first()
+    if row is None:
+        raise Unknown(f"there is no {kind} {name!r}")
+    return row
+
+
+async def put(connection: AsyncConnection, table: Table, thing: User | Group, revision: int) -> None:
+    """Insert the row of something new, or bring back the one that has its name."""
+    values: dict[str, Any] = {**asdict(thing), "removed_at": None, "revision": revision}
+    del values["configured"]
+    there = table.update().where(table.c.name == thing.name).values(values)
+    if not (await connection.execute(there)).rowcount:
+        await connection.execute(table.insert().values(values))
+
+
+def refuse_configured(kind: str, name: str, configured: Container[str]) -> None:
+    """Raises Fixed."""
+    if name in configured:
+        raise Fixed(f"the {kind} {name!r} stands in the configuration", remedy="change it there, and reload")
+
+
+def told(thing: User | Group | Token) -> dict[str, Any]:
+    """What the audit log says of it: its fields without its name and what stays the same anyway."""
+    said = asdict(thing)
+    for unsaid in ("name", "id", "sha256", "configured", "created_at"):
+        said.pop(unsaid, None)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}

@@ -1,0 +1,78 @@
+"""Changes to users. All raise PeopleError where they can't be made, and StorageError; then nothing was changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aimux.people import audit, rows
+from aimux.people.errors import Invalid, Taken
+from aimux.people.transaction import change, put, refuse_configured, row_of, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aimux.people.audit import Actor
+    from aimux.people.models import User
+    from aimux.people.people import People
+
+
+async def add(people: People, actor: Actor, user: User) -> User:
+    """A new one. Tokens that somebody of this name once had stay dead."""
+    from aimux.storage.schema.columns import now
+    from aimux.storage.schema.people import tokens, users
+
+    refuse_configured("user", user.name, people.directory.configured.users)
+    _check_groups(people, user.groups)
+    user = replace(user, created_at=now())
+    async with change(people) as connection:
+        there = users.select().where(users.c.name == user.name, users.c.removed_at.is_(None))
+        if (await connection.execute(there)).first() is not None:
+            raise Taken(f"there is a user {user.name!r} already")
+        revision = await audit.append(connection, actor, "user.add", f"user:{user.name}", after=told(user))
+        await put(connection, users, user, revision)
+        left = tokens.update().where(tokens.c.user == user.name, tokens.c.revoked_at.is_(None))
+        await connection.execute(left.values(revoked_at=user.created_at, revision=revision))
+    return user
+
+
+async def change_user(people: People, actor: Actor, name: str, values: Mapping[str, Any]) -> User:
+    """Other values for some of a user's fields."""
+    from aimux.storage.schema.people import users
+
+    refuse_configured("user", name, people.directory.configured.users)
+    _check_groups(people, values.get("groups", ()))
+    async with change(people) as connection:
+        before = rows.user(await row_of(connection, users, "user", name))
+        after = replace(before, **values)
+        if after != before:
+            revision = await audit.append(
+                connection, actor, "user.change", f"user:{name}", before=told(before), after=told(after)
+            )
+            await connection.execute(users.update().where(users.c.name == name).values(**values, revision=revision))
+    return after
+
+
+async def remove(people: People, actor: Actor, name: str) -> None:
+    """With all tokens, which end everywhere."""
+    from aimux.storage.schema.columns import now
+    from aimux.storage.schema.people import sessions, tokens, users
+
+    refuse_configured("user", name, people.directory.configured.users)
+    async with change(people) as connection:
+        before = rows.user(await row_of(connection, users, "user", name))
+        revision = await audit.append(connection, actor, "user.remove", f"user:{name}", before=told(before))
+        at = now()
+        gone = users.update().where(users.c.name == name)
+        await connection.execute(gone.values(removed_at=at, revision=revision))
+        live = tokens.update().where(tokens.c.user == name, tokens.c.revoked_at.is_(None))
+        await connection.execute(live.values(revoked_at=at, revision=revision))
+        await connection.execute(sessions.delete().where(sessions.c.user == name))
+
+
+def _check_groups(people: People, groups: Iterable[str]) -> None:
+    known = people.directory.known_groups()
+    for group in groups:
+        if group not in known:
+            there = f"there are: {', '.join(sorted(known))}" if known else "there is none yet"
+            raise Invalid(f"there is no group {group!r}; {there}", remedy=f"aimux groups add {group}")
