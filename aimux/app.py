@@ -16,13 +16,15 @@ import uvloop
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.config import ConfigError, provider_instances
-from aimux.control import KEY_FILE, Admin, Key, ensure_key
-from aimux.control.api import Desk
+from aimux.control.api import Api, Parts
+from aimux.control.application import control_application
+from aimux.control.key import KEY_FILE, Key, ensure_key
+from aimux.control.server import ControlServer
+from aimux.control.state import Control
 from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.auth import FailureLimit
-from aimux.gateway.sight import sight
 from aimux.logs import Logs
 from aimux.metering.journal import Journal
 from aimux.metering.metrics import Metrics, RefreshOutcome
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.config import Config
-    from aimux.front.answer import Answer
+    from aimux.front.answer import Sent
     from aimux.front.request import Request
 
 log = logging.getLogger("aimux")
@@ -64,7 +66,7 @@ class App:
         self.database: Database
         self.people: People
         self.gateway: Gateway
-        self.admin: Admin
+        self.control: Control
         self.made_key: str | None = None
         """An admin key that this start has made, until it was announced."""
         self.tls: ServerTLS | None = None
@@ -111,14 +113,17 @@ class App:
             for accounts in self.pools.values():
                 await accounts.load()
             journal = self.journal = Journal()
-            desk = Desk(self.pools, self._vault, self._http, pool, journal)
-            self.admin = Admin(desk, self._admin_key(config))
-            stack.push_async_callback(self.admin.close)
+            api = Api(Parts(self.pools, self._vault, self._http, pool, journal))
+            stack.push_async_callback(api.close)
             self.records = RecordSinks(
                 self.metrics.record, self._logs.access.record, journal.record, *self.plugins.sinks
             )
-            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._control)
+            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
+            self.control = Control(self.gateway, api, self._admin_key(config), config.metrics_public)
+            self._control_server = ControlServer(control_application(self.control))
+            await self._control_server.start()
+            stack.push_async_callback(self._control_server.close)
             inherited = [sock for _, sock in listen_sockets(self._environ)]
             context = self.tls.context if self.tls else None
             self._logs.access.soon = asyncio.get_running_loop().call_soon
@@ -193,11 +198,8 @@ class App:
         if outcome in OUTCOMES:
             self.metrics.refresh(account.provider, account.name, OUTCOMES[outcome])
 
-    async def _control(self, request: Request) -> Answer | None:
-        answer = sight(self.gateway, request, public=self.config.metrics_public)
-        if answer is None:
-            return await self.admin.serve(request, self.gateway.setup.authentication)
-        return answer
+    async def _outside(self, request: Request) -> Sent:
+        return await self._control_server.serve(request)
 
     def _admin_key(self, config: Config) -> Key | None:
         if config.admin.configured:
@@ -241,7 +243,8 @@ class App:
         self._adopt_logging(config)
         self.people.reconfigure(from_config(config))
         self._begin(setup)
-        self.admin.key = self._admin_key(config)
+        self.control.key = self._admin_key(config)
+        self.control.metrics_public = config.metrics_public
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
@@ -257,6 +260,7 @@ class App:
             server.close()
         self.gateway.draining = True
         self.gateway.server.pre_shutdown()
+        await self._control_server.shutdown()
         await self.gateway.drained(self.config.drain_timeout)
         await self.gateway.server.shutdown(1.0)
         self._logs.access.soon = None

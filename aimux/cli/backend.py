@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.files import Files, local_desk
+from aimux.cli.files import Files, local_parts
 from aimux.cli.server import admin_key, listening, server
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ async def backend(setting: Setting) -> AsyncIterator[Backend]:
         return
     none = "No server" if address is None else "Another program, or an aimux with another state folder,"
     click.echo(f"{none} listens on {config.listen}: using {config.state_dir}.", err=True)
-    async with local_desk(setting) as desk:
-        files = Files(desk)
+    async with local_parts(setting) as parts:
+        files = Files(parts)
         try:
             yield files
         finally:

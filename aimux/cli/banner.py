@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aimux import __version__
-from aimux.control import KEY_FILE
+from aimux.control.key import KEY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import click
+from pydantic import BaseModel
 
 from aimux.accounts import AccountPool, ControlHttp, PoolOptions, VaultError, stores
 from aimux.cli.calls import ApiRefused
 from aimux.config import provider_instances
-from aimux.control.api import Api, Desk
-from aimux.control.api.problems import Problem, Refused
+from aimux.control.api import Api, Parts
+from aimux.control.api.api import OPERATIONS
+from aimux.control.api.operations import find
+from aimux.control.api.problems import Refused
+from aimux.control.principal import Principal, Role
 from aimux.metering.journal import Journal
 from aimux.relay.pool import Pool
 from aimux.storage import StorageError
@@ -27,13 +31,17 @@ if TYPE_CHECKING:
     from aimux.cli.calls import Setting
 
 
+OWNER = Principal("cli", Role.ADMIN)
+"""Whoever may read and write the files."""
+
+
 class Files:
     """The same operations in this process, on the credentials and their state, wherever they lie."""
 
     live = False
 
-    def __init__(self, desk: Desk) -> None:
-        self._api = Api(desk)
+    def __init__(self, parts: Parts) -> None:
+        self._api = Api(parts)
 
     async def call(
         self,
@@ -42,15 +50,13 @@ class Files:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str | int] | None = None,
     ) -> dict[str, Any]:
+        operation, parameters = find(OPERATIONS, method, path)
+        raw = json.dumps(body).encode() if body is not None else b""
         try:
-            operation, parameters = self._api.find(method, path)
+            result = await self._api.run(operation, parameters, urlencode(query or {}), raw, OWNER)
         except Refused as refused:
             raise ApiRefused(refused.problem) from None
-        raw = json.dumps(body).encode() if body is not None else b""
-        answer = await self._api.run(operation, parameters, urlencode(query or {}), raw)
-        if answer.status >= 400:
-            raise ApiRefused(Problem.model_validate_json(answer.body))
-        return json.loads(answer.body) if answer.body else {}
+        return result.model_dump(mode="json") if isinstance(result, BaseModel) else {}
 
     async def close(self) -> None:
         """Wait for what was begun: a login half renewed would be lost."""
@@ -58,8 +64,8 @@ class Files:
 
 
 @asynccontextmanager
-async def local_desk(setting: Setting) -> AsyncIterator[Desk]:
-    """A desk over the files alone, for the user who owns them."""
+async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
+    """Parts over the files alone, for the user who owns them."""
     config = setting.config
     _refuse_strangers(config.state_dir)
     logger = logging.getLogger("aimux.accounts")
@@ -73,7 +79,7 @@ async def local_desk(setting: Setting) -> AsyncIterator[Desk]:
             pools = {name: AccountPool(provider, vault, http, options=options) for name, provider in providers.items()}
             for pool in pools.values():
                 await pool.load()
-            yield Desk(pools, vault, http, relay, Journal())
+            yield Parts(pools, vault, http, relay, Journal())
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:

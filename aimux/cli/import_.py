@@ -204,15 +204,15 @@ async def _link(backend: Backend, setting: Setting, login: Login, account: str |
     """Made on the files in any case: a running server sees it at its next look, which the last call brings about."""
     from aimux.accounts import FileVault
     from aimux.cli.accounts import report
-    from aimux.cli.files import local_desk
+    from aimux.cli.files import local_parts
     from aimux.cli.login import ask_to_replace
-    from aimux.control.api.desk import choose_name
+    from aimux.control.api.saving import choose_name
 
     instance, file_name = login.provider.instance, login.provider.credential_file
-    async with local_desk(setting) as desk:
-        accounts = desk.pool(instance).accounts
+    async with local_parts(setting) as parts:
+        accounts = parts.pool(instance).accounts
         name = account or choose_name(login.credential, accounts)
-        vault = desk.vault
+        vault = parts.vault
         if not isinstance(vault, FileVault):
             raise click.ClickException(
                 "a login can be shared with another program only as a file, and with database.url credentials are rows:"

@@ -19,10 +19,9 @@ from aimux.cli.calls import ApiRefused
 from aimux.config import admin_token
 from aimux.config.environment import KEY_VARIABLE
 from aimux.config.files import read_text
-from aimux.control import KEY_FILE
 from aimux.control.api.openapi import BASE
 from aimux.control.api.problems import Problem
-from aimux.control.key import read_key
+from aimux.control.key import KEY_FILE, read_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

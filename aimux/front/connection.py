@@ -132,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
         elif request.reader is None:
             self._buffer += data
             if len(self._buffer) > READ_AHEAD:
-                self._read(False)
+                self.read(False)
         elif request.body_error is None:
             self._read_body(request, request.reader, data)
 
@@ -203,20 +203,21 @@ class ClientConnection(asyncio.Protocol):
             reader.drop()
         elif request.limit is None:
             if reader.size > READ_AHEAD:
-                self._read(False)
+                self.read(False)
         elif reader.size > request.limit:
             request.turn.resume()
 
     def body_wanted(self, *, continues: bool) -> float:
         """Somebody waits for the body; the client may wait to be told. Returns the time on the loop's clock."""
-        self._read(True)
+        self.read(True)
         if continues:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._mark = -1
         self._since = now = self._server.now()
         return now
 
-    def _read(self, on: bool) -> None:
+    def read(self, on: bool) -> None:
+        """Take more of what the client sends, or not for now."""
         if self._reading != on and not self.transport.is_closing():
             self._reading = on
             if on:
@@ -240,7 +241,8 @@ class ClientConnection(asyncio.Protocol):
             )
             request.keep_alive = request.keep_alive and not answer.close and not unclear
             self.transport.write(answer.encode(request.head, keep_alive=request.keep_alive))
-        if answer is None or self.lost or self._closing or (reader is None and not request.keep_alive):
+        ended = reader is None and not request.keep_alive and not self._buffer
+        if answer is None or self.lost or self._closing or ended:
             self._request = None
             self.close()
         elif not request.keep_alive:
@@ -251,13 +253,13 @@ class ClientConnection(asyncio.Protocol):
             request.answered = True
             reader.drop()
             self._since = self._server.now()
-            self._read(True)
+            self.read(True)
 
     def _next(self) -> None:
         """Be ready for another request, which may have come already; not while the client takes no answers."""
         self._request = None
         self.idle_since = self._server.now()
-        self._read(not self.full and len(self._buffer) <= READ_AHEAD)
+        self.read(not self.full and len(self._buffer) <= READ_AHEAD)
         if self._buffer and not self.full:
             # In a round of its own: a hundred pipelined requests must not nest, nor keep all others waiting.
             self._server.loop.call_soon(self._read_on)
@@ -270,7 +272,7 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close, but not before the client has read why: bytes that nobody reads would make the kernel reset it."""
         self._closing, self._buffer, self._request = True, b"", None
-        self._read(True)
+        self.read(True)
         self._mark, self._since = -1, self._server.now()
         self.transport.write_eof()
 
@@ -279,7 +281,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = tunnel
         if self._buffer:
             data, self._buffer = self._buffer, b""
-            self._read(True)
+            self.read(True)
             tunnel.data_received(data)
 
     def close(self) -> None:
@@ -299,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
         if self.flow is not None:
             self.flow.pause()
         elif self.idle:
-            self._read(False)
+            self.read(False)
 
     def resume_writing(self) -> None:
         self.full = False

@@ -162,7 +162,7 @@ class Authentication:
         )
 
     def _serves_anyone(self, headers: Headers, peer: str) -> bool:
-        return self._allow_anonymous or (self.is_local(headers, peer) and not _from_foreign_page(headers))
+        return self._allow_anonymous or (self.is_local(headers, peer) and not from_foreign_page(headers))
 
     def address(self, headers: Headers, peer: str) -> str:
         """The client's address: the peer's, or what trusted proxies say of it ("" for a unix socket's peer)."""
@@ -202,7 +202,7 @@ def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
-def _from_foreign_page(headers: Headers) -> bool:
+def from_foreign_page(headers: Headers) -> bool:
     """A web page in a browser on this machine reaches loopback too, also by a name that resolves to it (rebinding)."""
     if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         return True
@@ -214,6 +214,13 @@ def _from_foreign_page(headers: Headers) -> bool:
             return True
     name = _name(headers.get("host", "").rpartition("@")[2])
     return not (not name or name == "localhost" or _ip(name) is not None)
+
+
+def from_other_origin(headers: Headers) -> bool:
+    """A browser sends it for a page that is none of aimux's own. Programs say nothing about that."""
+    if site := headers.get("sec-fetch-site"):
+        return site not in {"same-origin", "none"}
+    return "origin" in headers and headers["origin"].partition("://")[2] != headers.get("host")
 
 
 def _name(authority: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from dataclasses import InitVar, dataclass, field
 from functools import partial
@@ -26,7 +25,7 @@ from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
 from aimux.gateway.websockets import WebSockets, handshake
-from aimux.metering.record import TOLD, RequestRecord, new_id
+from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Action, Body
@@ -48,19 +47,18 @@ log = logging.getLogger("aimux.gateway")
 ARRIVAL_SECONDS = 0.3
 """How long a stop waits for the first request of connections that were accepted just before it."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
 
 @dataclass(slots=True)
 class Gateway:
-    """Serves requests. `control` answers everything outside the mounts (/health, /api, …)."""
+    """Serves requests. `outside` serves everything outside the mounts (/health, /api, …)."""
 
     first: InitVar[Setup]
     pool: Pool
     metrics: Metrics
     finished: RecordSink
     """Takes the record of each request below a mount that is over, whatever came of it."""
-    control: Callable[[Request], Awaitable[Answer | None]]
+    outside: Callable[[Request], Awaitable[Sent]]
+    """Serves what is below no mount, and sees to its record."""
     draining: bool = False
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
@@ -107,15 +105,17 @@ class Gateway:
         path = target.partition("?")[0][:TOLD]
         now = time.time()
         own = new_id(now)
-        record = RequestRecord(own, now, request.head.method, path, _request_id(request, own))
+        record = RequestRecord(own, now, request.head.method, path, request_id(request.head.headers, own))
         started = time.perf_counter()
         provider: Provider | None = None
+        outside = False
         answer: Answer | Sent
         self._open.add(request)
         try:
             found = setup.mounts.find(target)
             if found is None:
-                answer = await self._control(request)
+                outside = True
+                answer = await self.outside(request)
             else:
                 mount, below = found
                 record.provider = mount.provider
@@ -148,7 +148,7 @@ class Gateway:
             record.duration = time.perf_counter() - started
             if record.error == DONE:
                 record.error = ""
-            if record.provider:
+            if not outside:
                 if not record.status and record.error not in {"client_gone", "shutdown"}:
                     assert isinstance(answer, Answer)
                     record.status = answer.status
@@ -173,13 +173,6 @@ class Gateway:
                 log.warning("%d requests did not end within %g s and are cut off", len(self._open), timeout)
                 self._cut = True
                 self.sockets.cut()
-
-    async def _control(self, request: Request) -> Answer:
-        answer = await self.control(request)
-        if answer is not None:
-            return answer
-        mounts = ", ".join(mount.prefix or "/" for mount in self.setup.mounts.mounts) or "none"
-        raise GatewayError(ErrorKind.NOT_FOUND, f"Nothing is served at this path. Mounts: {mounts}.", retry=False)
 
     async def _serve(
         self,
@@ -316,11 +309,6 @@ async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names
         payload = await attempt.exchange.peek(lambda _payload: False, ERROR_BODY_SECONDS)
         payload = decode(payload, answer.get("content-encoding"))
     return provider.list_models(head, payload, names)
-
-
-def _request_id(request: Request, own: str) -> str:
-    given = request.head.headers.get("x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else own
 
 
 def _pinned(headers: Headers, caller: Caller) -> str:

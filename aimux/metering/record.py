@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from random import getrandbits
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aimux.plugin.types import Usage
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     """Takes a record that is over, on the event loop's thread, and may keep it: nobody changes it any more."""
 
 log = logging.getLogger("aimux.metering")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 TOLD = 512
 """Characters of a path that are told and kept: a client's may have 32,000, and thousands of records stay in memory."""
@@ -108,6 +111,12 @@ def new_id(now: float) -> str:
     It names a request and protects nothing: os.urandom would be a system call more.
     """
     return f"req_{int(now * 1000):012x}{getrandbits(48):012x}"
+
+
+def request_id(headers: Mapping[str, str], own: str) -> str:
+    """What a request is called in answers and logs: as its client did, where that can be an id, else `own`."""
+    given = headers.get("x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else own
 
 
 class RecordSinks:

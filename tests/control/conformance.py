@@ -8,18 +8,16 @@ from jsonschema import Draft202012Validator
 
 from aimux.control.api.api import OPERATIONS
 from aimux.control.api.openapi import BASE, document
-from aimux.control.api.operations import Router
-from aimux.control.api.problems import Refused
+from aimux.control.api.operations import find
 
 DOCUMENT = document(OPERATIONS)
-ROUTER = Router(OPERATIONS)
 
 
 def conforms(method: str, path: str, status: int, content_type: str, body: Any) -> None:
     """The status is documented for that operation, and the body fits its schema. `path` is below `/api/v1`."""
     try:
-        operation, _ = ROUTER.find(method, path.partition("?")[0])
-    except Refused:
+        operation, _ = find(OPERATIONS, method, path.partition("?")[0])
+    except LookupError:
         assert content_type == "application/problem+json"
         Draft202012Validator({"$ref": "#/components/schemas/Problem", **DOCUMENT}).validate(body)
         return

@@ -258,7 +258,7 @@ async def test_a_caller_that_leaves_does_not_stop_what_it_began(aimux: Aimux, si
     renewal.cancel()
     await asyncio.wait({renewal})
     sim.release()
-    await aimux.app.admin.close()
+    await aimux.app.control.api.close()
     saved = json.loads((aimux.state_dir / "claude" / ".credentials.json").read_bytes())["claudeAiOauth"]
     assert saved["refreshToken"] == account.refresh_token
 

@@ -46,7 +46,7 @@ def test_operations_have_names_of_their_own() -> None:
 
 
 def test_only_the_callback_needs_no_key() -> None:
-    assert [operation.path for operation in OPERATIONS if operation.open] == ["/oauth/{provider}/callback"]
+    assert [operation.path for operation in OPERATIONS if operation.role is None] == ["/oauth/{provider}/callback"]
 
 
 def test_secrets_go_in_and_never_out() -> None:
@@ -72,7 +72,7 @@ def test_the_documentation_lists_the_operations() -> None:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with running(tmp_path_factory.mktemp("live"), listen="127.0.0.1:0") as served:
         # It sends hundreds of requests without a key on purpose, and 429 would be all that it gets.
-        served.app.admin._failures.failed = lambda _address, _now: None  # type: ignore[method-assign]
+        served.app.control.failures.failed = lambda _address, _now: None  # type: ignore[method-assign]
         yield served
 
 

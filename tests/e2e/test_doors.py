@@ -240,9 +240,11 @@ async def test_sockets_reuse_and_pipeline(door: Door) -> None:
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert (await read_answer(reader))[0] == 200
-        writer.write(head("GET", "/claude/v1/models") + head("GET", "/nowhere") + head("GET", "/health"))
+        writer.write(head("GET", "/claude/v1/models") + head("GET", "/claude") + head("GET", "/claude/v1/models"))
         assert [(await read_answer(reader))[0] for _ in range(3)] == [200, 404, 200]
-        writer.write(head("HEAD", "/claude/v1/models", "connection: close"))
-        assert (await reader.read()).endswith(b"\r\n\r\n")
+        writer.write(head("HEAD", "/claude/v1/models") + head("HEAD", "/health") + head("GET", "/claude/v1/models"))
+        heads = (await reader.read()).split(b"\r\n\r\n")
+        assert [raw[:12] for raw in heads] == [b"HTTP/1.1 200", b"HTTP/1.1 200", b""]
+        assert b"\r\nconnection: close" in heads[1], "what is outside the mounts ends its connection"
     writer.close()
     await writer.wait_closed()

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 
-from aimux.control.api.desk import Desk, Wanted, shown
 from aimux.control.api.models import (
     Account,
     AccountPage,
@@ -18,8 +17,11 @@ from aimux.control.api.models import (
     Tested,
 )
 from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.api.probe import probe
 from aimux.control.api.problems import Refused
+from aimux.control.api.saving import Wanted, refuse_configured, save
+from aimux.control.api.views import shown
 from aimux.plugin import Action
 
 log = logging.getLogger("aimux.admin")
@@ -27,13 +29,13 @@ operation = Table()
 
 
 @operation("GET", "/accounts", "List the accounts", errors=(404,))
-async def list_accounts(desk: Desk, query: AccountQuery) -> AccountPage:
+async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
     """As the files are now, by provider and name."""
-    pools = desk.pools.values() if query.provider is None else [desk.pool(query.provider)]
+    pools = parts.pools.values() if query.provider is None else [parts.pool(query.provider)]
     found = []
     for pool in pools:
         await pool.load()
-        links = await desk.vault.links(pool.provider.instance, pool.provider.credential_file)
+        links = await parts.vault.links(pool.provider.instance, pool.provider.credential_file)
         found += [((account.provider, name), account, links.get(name)) for name, account in pool.accounts.items()]
     found.sort(key=lambda entry: entry[0])
     if query.after is not None:
@@ -45,9 +47,9 @@ async def list_accounts(desk: Desk, query: AccountQuery) -> AccountPage:
 
 
 @operation("POST", "/accounts", "Add an account", status=201, errors=(404, 409))
-async def add_account(desk: Desk, body: NewAccount) -> Account:
+async def add_account(parts: Parts, body: NewAccount) -> Account:
     """From a credential file of any format that the provider knows, an API key, or a setup token."""
-    pool = desk.pool(body.provider)
+    pool = parts.pool(body.provider)
     if body.file is not None:
         raw = body.file.get_secret_value().encode()
     elif body.api_key is not None:
@@ -55,41 +57,41 @@ async def add_account(desk: Desk, body: NewAccount) -> Account:
     else:
         assert body.setup_token is not None  # the model has seen to it
         raw = pool.provider.setup_token_file(body.setup_token.get_secret_value())
-    account = await desk.save(pool, raw, Wanted(body.name, body.replace))
+    account = await save(parts.vault, pool, raw, Wanted(body.name, body.replace))
     log.info("admin: %s/%s was added", account.provider, account.name)
-    return await desk.show(pool, account)
+    return await parts.show(pool, account)
 
 
 @operation("GET", "/accounts/{provider}/{name}", "Show an account")
-async def show_account(desk: Desk, provider: Instance, name: Name) -> Account:
-    return await desk.show(*await desk.account(provider, name))
+async def show_account(parts: Parts, provider: Instance, name: Name) -> Account:
+    return await parts.show(*await parts.account(provider, name))
 
 
 @operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")
-async def enable_account(desk: Desk, provider: Instance, name: Name) -> Account:
+async def enable_account(parts: Parts, provider: Instance, name: Name) -> Account:
     """Whether a person or an upstream's answer took it out. A cooldown stays: it is the upstream's."""
-    pool, account = await desk.account(provider, name)
+    pool, account = await parts.account(provider, name)
     account.enable()
     log.info("admin: %s/%s was enabled", provider, name)
-    return await desk.show(pool, account)
+    return await parts.show(pool, account)
 
 
 @operation("POST", "/accounts/{provider}/{name}/disable", "Take an account out of service")
-async def disable_account(desk: Desk, provider: Instance, name: Name) -> Account:
+async def disable_account(parts: Parts, provider: Instance, name: Name) -> Account:
     """It keeps being renewed, and open requests end as usual."""
-    pool, account = await desk.account(provider, name)
+    pool, account = await parts.account(provider, name)
     account.disable()
     log.info("admin: %s/%s was disabled", provider, name)
-    return await desk.show(pool, account)
+    return await parts.show(pool, account)
 
 
 @operation("POST", "/accounts/{provider}/{name}/rename", "Rename an account", errors=(409,))
-async def rename_account(desk: Desk, provider: Instance, name: Name, body: Rename) -> Account:
+async def rename_account(parts: Parts, provider: Instance, name: Name, body: Rename) -> Account:
     """Its state, open requests and conversations stay. Refused while the configuration names it and not the new name.
 
     Otherwise it would lose its groups, and with them the bounds of who may use it.
     """
-    pool, account = await desk.account(provider, name)
+    pool, account = await parts.account(provider, name)
     configured = pool.provider.settings.accounts
     if name in configured and body.name not in configured:
         raise Refused(
@@ -99,25 +101,25 @@ async def rename_account(desk: Desk, provider: Instance, name: Name, body: Renam
             remedy=f"put them under providers.{provider}.accounts.{body.name} as well, and reload",
             account=f"{provider}/{name}",
         )
-    desk.refuse_configured(account)
+    refuse_configured(account)
     await pool.rename(name, body.name)
     log.info("admin: %s/%s is %s/%s now", provider, name, provider, body.name)
-    return await desk.show(pool, account)
+    return await parts.show(pool, account)
 
 
 @operation("DELETE", "/accounts/{provider}/{name}", "Remove an account", status=204, errors=(409,))
-async def remove_account(desk: Desk, provider: Instance, name: Name) -> None:
+async def remove_account(parts: Parts, provider: Instance, name: Name) -> None:
     """Deletes its credential. One that is shared with another program stays that program's."""
-    pool, account = await desk.account(provider, name)
-    desk.refuse_configured(account)
+    pool, account = await parts.account(provider, name)
+    refuse_configured(account)
     await pool.remove(name)
     log.info("admin: %s/%s was removed", provider, name)
 
 
 @operation("POST", "/accounts/{provider}/{name}/refresh", "Renew an account's credential now", errors=(409, 502))
-async def refresh_account(desk: Desk, provider: Instance, name: Name) -> Account:
+async def refresh_account(parts: Parts, provider: Instance, name: Name) -> Account:
     """However long it still lasts."""
-    pool, account = await desk.account(provider, name)
+    pool, account = await parts.account(provider, name)
     if account.renewer is None or account.credential is None or not account.credential.renewable:
         raise Refused(
             409,
@@ -127,7 +129,7 @@ async def refresh_account(desk: Desk, provider: Instance, name: Name) -> Account
         )
     await account.renewer.keep(math.inf)
     log.info("admin: %s/%s was renewed", provider, name)
-    return await desk.show(pool, account)
+    return await parts.show(pool, account)
 
 
 def _why_fixed(kind: str) -> str:
@@ -137,16 +139,16 @@ def _why_fixed(kind: str) -> str:
 
 
 @operation("POST", "/accounts/{provider}/{name}/test", "Make the cheapest real call with an account")
-async def test_account(desk: Desk, provider: Instance, name: Name) -> Tested:
+async def test_account(parts: Parts, provider: Instance, name: Name) -> Tested:
     """Also with one that is parked or disabled; it stays so. What the upstream says of limits counts."""
-    pool, account = await desk.account(provider, name)
+    pool, account = await parts.account(provider, name)
     started = time.monotonic()
-    status, verdict = await probe(pool, account, desk.relay)
+    status, verdict = await probe(pool, account, parts.relay)
     return Tested(
         ok=status is not None and status < 400 and verdict.action is Action.RELAY,
         status=status,
         reason=verdict.reason,
         remedy=verdict.remedy,
         seconds=round(time.monotonic() - started, 3),
-        account=await desk.show(pool, account),
+        account=await parts.show(pool, account),
     )

@@ -1,50 +1,46 @@
-"""From a method, a path and a body to an answer. No sockets and no keys here: door.py has them."""
+"""Runs operations: from what came with a call to what it gives. No sockets and no keys here: routes.py has them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
-from aimux.accounts.login import PAGE_HEADERS
 from aimux.accounts.vault import Conflict, Missing, VaultError
 from aimux.control.api import accounts, logins, requests
-from aimux.control.api.openapi import document
-from aimux.control.api.operations import Operation, Page, Router
-from aimux.control.api.problems import CONTENT_TYPE, Fault, Refused, invalid
-from aimux.front.answer import Answer
+from aimux.control.api.problems import Fault, Refused, invalid
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 
 if TYPE_CHECKING:
-    from aimux.control.api.desk import Desk
+    from collections.abc import Mapping
+
+    from aimux.control.api.operations import Answered, Operation
+    from aimux.control.api.parts import Parts
+    from aimux.control.principal import Principal
 
 log = logging.getLogger("aimux.admin")
 
 OPERATIONS = (*accounts.operation.operations, *logins.operation.operations, *requests.operation.operations)
-MAX_BODY = 1024 * 1024
-JSON = {"content-type": "application/json", "cache-control": "no-store"}
 
 
 class Api:
-    """Runs operations on a desk. `close` waits for those under way."""
+    """Runs operations on the parts of an aimux. `close` waits for those under way."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self._router = Router(OPERATIONS)
-        self._running: set[asyncio.Task[Answer]] = set()
-        self._document: bytes | None = None
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._running: set[asyncio.Task[Answered]] = set()
 
-    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
-        """`path` is below `/api/v1`. Raises Refused."""
-        return self._router.find(method, path)
+    async def run(
+        self, operation: Operation, parameters: Mapping[str, str], query: str, raw: bytes, caller: Principal | None
+    ) -> Answered:
+        """Raises Refused, whatever went wrong. Where it is cancelled the operation goes on: half of it would be worse.
 
-    async def run(self, operation: Operation, parameters: dict[str, str], query: str, raw: bytes) -> Answer:
-        """Never raises, but for a cancellation; the operation then goes on, for a half-done one would be worse."""
-        task = asyncio.get_running_loop().create_task(self._run(operation, parameters, query, raw))
+        `parameters` are the path's, `query` and `raw` as they were sent. `caller` has the role that it needs.
+        """
+        task = asyncio.get_running_loop().create_task(self._run(operation, parameters, query, raw, caller))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -53,37 +49,30 @@ class Api:
         while self._running:
             await asyncio.wait(self._running)
 
-    def document(self) -> Answer:
-        """The OpenAPI document."""
-        if self._document is None:
-            self._document = json.dumps(document(OPERATIONS)).encode()
-        return Answer(200, JSON, self._document)
-
-    async def _run(self, operation: Operation, parameters: dict[str, str], query: str, raw: bytes) -> Answer:
+    async def _run(
+        self, operation: Operation, parameters: Mapping[str, str], query: str, raw: bytes, caller: Principal | None
+    ) -> Answered:
         try:
-            arguments: dict[str, Any] = dict(parameters)
+            arguments: dict[str, Any] = _path(operation, parameters)
             if operation.query is not None:
                 arguments["query"] = _query(operation.query, query)
             if operation.body is not None:
                 arguments["body"] = _body(operation.body, raw)
-            result = await operation.handler(self.desk, **arguments)
+            if operation.wants_caller:
+                arguments["caller"] = caller
+            return await operation.handler(self.parts, **arguments)
         except Exception as error:  # whatever it is, the caller gets a problem document
-            return problem(_refusal(error))
+            raise _refusal(error) from None
         finally:
-            if operation.method != "GET" or operation.open:
-                await self.desk.keep()  # an operation that failed may have parked an account
-        if result is None:
-            return Answer(operation.status)
-        if isinstance(result, Page):
-            return Answer(result.status, PAGE_HEADERS, result.html)
-        return Answer(operation.status, JSON, result.model_dump_json().encode())
+            if operation.method != "GET" or operation.role is None:
+                await self.parts.keep()  # an operation that failed may have parked an account
 
 
-def problem(refused: Refused) -> Answer:
-    """A refusal as the client gets it."""
-    body = refused.problem.model_dump_json(exclude_none=True).encode()
-    headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store", **refused.headers}
-    return Answer(refused.problem.status, headers, body)
+def _path(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return {name: adapter.validate_python(given[name]) for name, adapter in operation.parameters.items()}
+    except ValidationError:
+        raise Refused(404, "not-found", "Nothing can have such a name.") from None
 
 
 def _query(model: type[BaseModel], query: str) -> BaseModel:

@@ -8,7 +8,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from aimux.accounts.login import LIFETIME, Answer, page, read_answer
-from aimux.control.api.desk import Desk, Wanted
 from aimux.control.api.models import (
     Account,
     Authorization,
@@ -21,7 +20,9 @@ from aimux.control.api.models import (
     Instance,
 )
 from aimux.control.api.operations import Page, Table
+from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
+from aimux.control.api.saving import Wanted, reserve, save
 from aimux.plugin import CredentialError, LoginError
 
 if TYPE_CHECKING:
@@ -33,34 +34,34 @@ operation = Table()
 
 
 @operation("POST", "/oauth/{provider}/authorize", "Begin a login with a browser", errors=(409,))
-async def authorize(desk: Desk, provider: Instance, body: Authorize) -> Authorization:
+async def authorize(parts: Parts, provider: Instance, body: Authorize) -> Authorization:
     """The PKCE verifier stays here, for ten minutes and one `exchange`."""
-    pool = desk.pool(provider)
-    wanted = await desk.reserve(pool, body.account, replace=body.replace)
-    started = desk.logins.begin(pool.provider, pool.provider.redirect_uri("paste", 0), wanted)
+    pool = parts.pool(provider)
+    wanted = await reserve(pool, body.account, replace=body.replace)
+    started = parts.logins.begin(pool.provider, pool.provider.redirect_uri("paste", 0), wanted)
     return Authorization(authorization_url=started.authorization_url, state=started.state, expires_in=LIFETIME)
 
 
 @operation("POST", "/oauth/{provider}/exchange", "End a login with the code that the person brought", errors=(409,))
-async def exchange(desk: Desk, provider: Instance, body: Exchange) -> Account:
+async def exchange(parts: Parts, provider: Instance, body: Exchange) -> Account:
     """The state is used up by this, whatever comes of it."""
-    pool = desk.pool(provider)
+    pool = parts.pool(provider)
     given = read_answer(body.code)
     if body.state is not None:
         if given.state not in {"", body.state}:
             raise LoginError("the code belongs to another login: start again")
         given = Answer(given.code, body.state, given.error)
-    account = await _save(desk, await desk.logins.finish(provider, given))
-    return await desk.show(pool, account)
+    account = await _save(parts, await parts.logins.finish(provider, given))
+    return await parts.show(pool, account)
 
 
-@operation("GET", "/oauth/{provider}/callback", "Where the browser returns to", errors=(400, 409), open=True)
-async def callback(desk: Desk, provider: Instance, query: CallbackQuery) -> Page:
+@operation("GET", "/oauth/{provider}/callback", "Where the browser returns to", errors=(400, 409), role=None)
+async def callback(parts: Parts, provider: Instance, query: CallbackQuery) -> Page:
     """For an OAuth client whose redirect URI leads here. Needs no key, but a state that is under way."""
-    desk.pool(provider)
+    parts.pool(provider)
     try:
         answer = Answer(query.code or "", query.state, query.error or ("" if query.code else "no_code"))
-        account = await _save(desk, await desk.logins.finish(provider, answer))
+        account = await _save(parts, await parts.logins.finish(provider, answer))
     except (LoginError, CredentialError) as error:
         return Page(400, page("The login failed", f"{error}."))
     except Refused as refused:
@@ -69,10 +70,10 @@ async def callback(desk: Desk, provider: Instance, query: CallbackQuery) -> Page
 
 
 @operation("POST", "/oauth/{provider}/device", "Begin a login with a device code", errors=(409,))
-async def device_begin(desk: Desk, provider: Instance, body: Authorize) -> Device:
-    pool = desk.pool(provider)
-    wanted = await desk.reserve(pool, body.account, replace=body.replace)
-    name, device = await desk.logins.device_begin(pool.provider, wanted)
+async def device_begin(parts: Parts, provider: Instance, body: Authorize) -> Device:
+    pool = parts.pool(provider)
+    wanted = await reserve(pool, body.account, replace=body.replace)
+    name, device = await parts.logins.device_begin(pool.provider, wanted)
     return Device(
         id=name,
         verification_url=device.verification_url,
@@ -83,16 +84,16 @@ async def device_begin(desk: Desk, provider: Instance, body: Authorize) -> Devic
 
 
 @operation("POST", "/oauth/{provider}/device/poll", "Ask whether the person has confirmed", errors=(409,))
-async def device_poll(desk: Desk, provider: Instance, body: DevicePoll) -> DeviceState:
+async def device_poll(parts: Parts, provider: Instance, body: DevicePoll) -> DeviceState:
     """More often than `interval` allows is `pending` without asking."""
-    pool = desk.pool(provider)
-    finished = await desk.logins.device_poll(provider, body.id)
+    pool = parts.pool(provider)
+    finished = await parts.logins.device_poll(provider, body.id)
     if finished is None:
         return DeviceState(status="pending")
-    return DeviceState(status="done", account=await desk.show(pool, await _save(desk, finished)))
+    return DeviceState(status="done", account=await parts.show(pool, await _save(parts, finished)))
 
 
-async def _save(desk: Desk, finished: Finished[Wanted]) -> LiveAccount:
-    account = await desk.save(desk.pool(finished.provider.instance), finished.raw, finished.note)
+async def _save(parts: Parts, finished: Finished[Wanted]) -> LiveAccount:
+    account = await save(parts.vault, parts.pool(finished.provider.instance), finished.raw, finished.note)
     log.info("admin: %s/%s was logged in", account.provider, account.name)
     return account

@@ -61,7 +61,7 @@ def _operation(operation: Operation, references: Any) -> dict[str, Any]:
     }
     if about := operation.handler.__doc__:
         described["description"] = " ".join(about.split())
-    if operation.open:
+    if operation.role is None:
         described["security"] = []
         errors.discard(401)
     if operation.parameters:

@@ -1,4 +1,4 @@
-"""One table of operations, from which both the routing and the OpenAPI document are made."""
+"""One table of operations, from which the routes, the OpenAPI document and the CLI's own use of them are made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from urllib.parse import unquote
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
-from aimux.control.api.problems import Refused
+from aimux.control.principal import Role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ F = TypeVar("F", bound="Callable[..., Awaitable[Answered]]")
 @dataclass(frozen=True, slots=True)
 class Operation:
     """`path` is below `/api/v1`. What goes in and out comes from the handler's annotations: `body` and `query` are
-    models, every other parameter is one of the path's."""
+    models, `caller` is who asks (a Principal), every other parameter is one of the path's."""
 
     method: str
     path: str
@@ -41,8 +41,9 @@ class Operation:
     handler: Callable[..., Awaitable[Answered]]
     status: int
     errors: tuple[int, ...]
-    open: bool
-    """Needs no key: what authorizes it is in the request itself."""
+    role: Role | None
+    """What the caller has to be at least. None: anybody, for what authorizes it is in the request itself."""
+    wants_caller: bool
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     answer: type[Answered]
@@ -71,7 +72,7 @@ class Table:
         *,
         status: int = 200,
         errors: tuple[int, ...] = (),
-        open: bool = False,  # noqa: A002
+        role: Role | None = Role.ADMIN,
     ) -> Callable[[F], F]:
         """Register a handler. `errors`: the statuses of its own refusals, beside those that all operations have."""
 
@@ -85,7 +86,8 @@ class Table:
                     handler,
                     status,
                     errors,
-                    open,
+                    role,
+                    "caller" in hints,
                     hints.get("body"),
                     hints.get("query"),
                     hints["return"],
@@ -97,46 +99,19 @@ class Table:
         return register
 
 
-class Router:
-    """Finds the operation of a request."""
+def find(operations: Iterable[Operation], method: str, path: str) -> tuple[Operation, dict[str, str]]:
+    """For callers without a server: the operation of a path below `/api/v1`, and the path's parameters.
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        self._operations = [(operation.path.split("/")[1:], operation) for operation in operations]
-
-    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
-        """The operation, and the path's parameters. Refused: 404, or 405 with what the path allows."""
-        segments = path.split("/")[1:]
-        allowed = []
-        for template, operation in self._operations:
-            found = _match(template, segments)
-            if found is None:
-                continue
-            if operation.method == method:
-                return operation, _checked(operation, found)
-            allowed.append(operation.method)
-        if allowed:
-            methods = ", ".join(allowed)
-            raise Refused(405, "method", f"This path answers {methods}.", headers={"allow": methods})
-        raise Refused(404, "no-path", "There is no such path.", remedy="see /api/v1/openapi.json")
-
-
-def _match(template: list[str], segments: list[str]) -> dict[str, str] | None:
-    if len(template) != len(segments):
-        return None
-    found = {}
-    for expected, given in zip(template, segments, strict=True):
-        if expected.startswith("{"):
-            found[expected[1:-1]] = unquote(given)
-        elif expected != given:
-            return None
-    return found
-
-
-def _checked(operation: Operation, found: dict[str, str]) -> dict[str, str]:
-    try:
-        return {name: operation.parameters[name].validate_python(value) for name, value in found.items()}
-    except ValidationError:
-        raise Refused(404, "not-found", "Nothing can have such a name.") from None
+    Raises LookupError.
+    """
+    segments = path.split("/")
+    for operation in operations:
+        template = operation.path.split("/")
+        if operation.method == method and len(template) == len(segments):
+            pairs = [*zip(template, segments, strict=True)]
+            if all(expected == given or expected.startswith("{") for expected, given in pairs):
+                return operation, {name[1:-1]: unquote(given) for name, given in pairs if name.startswith("{")}
+    raise LookupError(f"{method} {path}")
 
 
 def title(status: int) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from aimux.control.api.desk import Desk, moment
 from aimux.control.api.models import Request, RequestId, Step, Tokens
 from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.api.problems import Refused
+from aimux.control.api.views import moment
 from aimux.metering.journal import KEPT
 
 operation = Table()
 
 
 @operation("GET", "/requests/{id}", "Explain how a request was routed")
-async def explain_request(desk: Desk, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
+async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
     """By the `x-request-id` of its answer. The last 10,000 are known."""
-    record = desk.journal.get(id)
+    record = parts.journal.get(id)
     if record is None:
         raise Refused(404, "not-found", f"Request {id!r} is not among the last {KEPT:,} that were served to their end.")
     when, usage = moment(record.time), record.usage

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aimux.cli.banner import banner_lines
-from aimux.control import KEY_FILE, ensure_key
+from aimux.control.key import KEY_FILE, ensure_key
 from aimux.gateway.auth import FAILURES
 from tests.control.conftest import Aimux, Start
 
@@ -32,7 +32,7 @@ async def test_without_the_key_nothing_is_told(aimux: Aimux) -> None:
             assert (status, problem["type"]) == (401, "urn:aimux:unauthorized"), headers
             assert answered["www-authenticate"] == 'Bearer realm="aimux admin"'
             assert answered["content-type"] == "application/problem+json"
-            aimux.app.admin._failures._seen.clear()
+            aimux.app.control.failures._seen.clear()
     assert (await aimux.send("GET", f"/accounts?key={aimux.key}", headers={"authorization": ""}))[0] == 401
 
 
@@ -81,7 +81,7 @@ async def test_what_came_through_a_proxy_is_not_from_here(aimux: Aimux) -> None:
 async def test_from_the_machines_own_address_to_itself_is_local(
     aimux: Aimux, monkeypatch: pytest.MonkeyPatch, peer: str, own: str, forwarded: bool, served: bool
 ) -> None:
-    monkeypatch.setattr("aimux.control.door._ends", lambda _request: (peer, own))
+    monkeypatch.setattr("aimux.control.middlewares.admin_key.ends", lambda _request: (peer, own))
     headers = ELSEWHERE if forwarded else {}
     assert (await aimux.send("GET", "/accounts", headers=headers))[0] == (200 if served else 403)
 
@@ -97,7 +97,7 @@ async def test_an_admin_token_opens_it_from_everywhere(start: Start, tmp_path: P
     aimux.key = TOKEN
     assert (await aimux.send("GET", "/accounts", headers=ELSEWHERE))[0] == 200
     assert not (aimux.state_dir / KEY_FILE).exists()
-    assert TOKEN not in repr(aimux.app.admin.key)
+    assert TOKEN not in repr(aimux.app.control.key)
 
 
 async def test_the_key_is_made_once_kept_privately_and_forgotten(start: Start) -> None:
@@ -105,9 +105,9 @@ async def test_the_key_is_made_once_kept_privately_and_forgotten(start: Start) -
     path = aimux.state_dir / KEY_FILE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert aimux.app.made_key == aimux.key == path.read_text().strip()
-    assert aimux.app.admin.key is not None
-    assert aimux.app.admin.key.sha256 == hashlib.sha256(aimux.key.encode()).digest()
-    assert aimux.key not in repr(aimux.app.admin.key) + aimux.log
+    assert aimux.app.control.key is not None
+    assert aimux.app.control.key.sha256 == hashlib.sha256(aimux.key.encode()).digest()
+    assert aimux.key not in repr(aimux.app.control.key) + aimux.log
     again = await start()
     assert again.app.made_key is None
     assert (await again.send("GET", "/accounts", headers={"authorization": f"Bearer {aimux.key}"}))[0] == 200
@@ -157,7 +157,7 @@ async def test_where_no_key_can_be_kept_the_rest_still_serves(start: Start, monk
 
     monkeypatch.setattr("aimux.app.ensure_key", fail)
     aimux = await start(admin={})
-    assert aimux.app.admin.key is None
+    assert aimux.app.control.key is None
     status, _, problem = await aimux.send("GET", "/accounts")
     assert (status, problem["type"]) == (403, "urn:aimux:no-key")
     assert (await aimux.message())[0] == 200
@@ -216,7 +216,7 @@ async def test_a_query_that_does_not_fit_is_refused(aimux: Aimux, query: str) ->
     [
         ("PUT", "/accounts", "GET, POST"),
         ("OPTIONS", "/accounts", "GET, POST"),
-        ("PATCH", "/accounts/claude/default", "GET, DELETE"),
+        ("PATCH", "/accounts/claude/default", "DELETE, GET"),
         ("GET", "/accounts/claude/default/test", "POST"),
     ],
 )

@@ -1,0 +1,63 @@
+"""What the operations work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aimux.accounts.login import Logins
+from aimux.control.api.problems import Refused
+from aimux.control.api.views import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.accounts import Account, AccountPool, Vault
+    from aimux.control.api import models
+    from aimux.control.api.saving import Wanted
+    from aimux.metering.journal import Journal
+    from aimux.plugin import Http
+    from aimux.relay.pool import Pool
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a running aimux, or of none: then the same operations work on its files."""
+
+    pools: Mapping[str, AccountPool]
+    vault: Vault
+    http: Http
+    relay: Pool
+    journal: Journal
+    logins: Logins[Wanted] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logins = Logins(self.http)
+
+    def pool(self, provider: str) -> AccountPool:
+        """Refused where there is no such provider."""
+        pool = self.pools.get(provider)
+        if pool is None:
+            known = ", ".join(sorted(self.pools)) or "none"
+            raise Refused(404, "not-found", f"There is no provider {provider!r}; there are: {known}.")
+        return pool
+
+    async def account(self, provider: str, name: str) -> tuple[AccountPool, Account]:
+        """As its file is now. Refused where there is none."""
+        pool = self.pool(provider)
+        await pool.load()
+        account = pool.accounts.get(name)
+        if account is None:
+            raise Refused(404, "not-found", f"There is no account {provider}/{name}.")
+        return pool, account
+
+    async def show(self, pool: AccountPool, account: Account) -> models.Account:
+        """What the API says of it."""
+        links = await self.vault.links(pool.provider.instance, pool.provider.credential_file)
+        return shown(account, links.get(account.name))
+
+    async def keep(self) -> None:
+        """Have what changed about accounts on disk."""
+        for state in {pool.options.state for pool in self.pools.values()} - {None}:
+            assert state is not None
+            await state.flush(now=True)

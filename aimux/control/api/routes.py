@@ -1,0 +1,76 @@
+"""The operations as routes of an aiohttp application."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.api import OPERATIONS
+from aimux.control.api.openapi import document
+from aimux.control.api.operations import Page
+from aimux.control.api.problems import Refused
+from aimux.control.middlewares.admin_key import PRINCIPAL, authenticated, identified
+from aimux.control.middlewares.bodies import not_yet, read_body
+from aimux.control.principal import require
+from aimux.control.state import control_of
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from aimux.control.api.operations import Operation
+
+MAX_BODY = 1024 * 1024
+
+
+def api_application() -> web.Application:
+    """For `add_subapp`. The application above it has a `CONTROL`."""
+    app = web.Application(middlewares=[identified, _with_known_paths])
+    app.router.add_get("/openapi.json", _openapi)
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, _handler(operation), expect_handler=not_yet)
+    return app
+
+
+@web.middleware
+async def _with_known_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Which paths there are is told to those who may call them."""
+    if request.match_info.http_exception is not None:
+        authenticated(request)
+        if isinstance(request.match_info.http_exception, web.HTTPNotFound):
+            raise Refused(404, "no-path", "There is no such path.", remedy="see /api/v1/openapi.json")
+    return await handler(request)
+
+
+def _handler(operation: Operation) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if operation.role is not None:
+            require(authenticated(request), operation.role)
+        raw = await _read_json(request) if operation.body is not None else b""
+        api, caller = control_of(request).api, request.get(PRINCIPAL)
+        result = await api.run(operation, request.match_info, request.query_string, raw, caller)
+        if result is None:
+            return web.Response(status=operation.status)
+        if isinstance(result, Page):
+            return web.Response(body=result.html, status=result.status, content_type="text/html", charset="utf-8")
+        return _json(result.model_dump_json(), operation.status)
+
+    return handle
+
+
+def _json(text: str, status: int = 200) -> web.Response:
+    return web.Response(body=text.encode(), status=status, headers={"content-type": "application/json"})
+
+
+async def _openapi(request: web.Request) -> web.StreamResponse:
+    authenticated(request)
+    return _json(json.dumps(document(OPERATIONS)))
+
+
+async def _read_json(request: web.Request) -> bytes:
+    """At most MAX_BODY bytes. Refused 413, 415."""
+    raw = await read_body(request, MAX_BODY)
+    if raw and (request.content_type != "application/json" or "content-encoding" in request.headers):
+        raise Refused(415, "not-json", "The body has to be JSON, uncompressed: `Content-Type: application/json`.")
+    return raw

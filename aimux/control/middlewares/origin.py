@@ -1,0 +1,28 @@
+"""Pages of other origins change nothing here. Browsers say where a request comes from, and other programs need not.
+
+What is open to this machine without a key is guarded further (`aimux.control.status`): a foreign page can have its own
+name resolve to this machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.gateway.auth import from_other_origin
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@web.middleware
+async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refused 403 for what would change something, and for WebSockets, which need no leave to cross origins."""
+    changes = request.method not in _READING or "upgrade" in request.headers
+    if changes and from_other_origin(request.headers):
+        raise Refused(403, "origin", "Another site's page can't do this.", remedy="use aimux's own pages, or its API")
+    return await handler(request)

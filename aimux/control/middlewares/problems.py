@@ -1,0 +1,76 @@
+"""Whatever goes wrong is told as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.problems import CONTENT_TYPE, Refused
+from aimux.control.middlewares.records import ERROR
+from aimux.control.middlewares.request_ids import REQUEST_ID
+from aimux.control.state import RequestKey, control_of
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+log = logging.getLogger("aimux.control")
+
+
+_ANSWERING = RequestKey("answering", bool)
+"""It has begun, and nothing else can be answered."""
+_VENDORS = {"x-should-retry": "false"}
+
+
+@web.middleware
+async def with_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as error:
+        refused = error
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        refused = _of_aiohttp(request, error)
+    except Exception:
+        if _ANSWERING in request:
+            raise  # half an answer is with the client: aiohttp logs it and breaks the connection
+        log.exception("%s: a fault in aimux itself", request[REQUEST_ID])
+        refused = Refused(500, "internal", f"aimux failed; its log has the details under {request[REQUEST_ID]}.")
+    if _ANSWERING in request:
+        raise refused
+    return problem_response(request, refused)
+
+
+def problem_response(request: web.Request, refused: Refused) -> web.Response:
+    """The answer, whose word goes into the request's record."""
+    problem = refused.problem
+    word = problem.type.rpartition(":")[2].replace("-", "_")
+    request[ERROR] = word
+    body = problem.model_dump(mode="json", exclude_none=True)
+    if _VENDORS.items() <= refused.headers.items():
+        body["error"] = {"type": word, "message": problem.detail}
+    headers = {"content-type": CONTENT_TYPE, **refused.headers}
+    return web.Response(body=json.dumps(body).encode(), status=problem.status, headers=headers)
+
+
+async def begun(request: web.Request, _response: web.StreamResponse) -> None:
+    """For `on_response_prepare`."""
+    request[_ANSWERING] = True
+
+
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:
+    match error:
+        case web.HTTPNotFound():
+            # A base URL without its mount brings the vendors' SDKs here: they look for `error` in the body.
+            mounts = control_of(request).gateway.setup.mounts.mounts
+            listed = ", ".join(mount.prefix or "/" for mount in mounts) or "none"
+            return Refused(404, "not-found", f"Nothing is served at this path. Mounts: {listed}.", headers=_VENDORS)
+        case web.HTTPMethodNotAllowed():
+            methods = ", ".join(sorted(error.allowed_methods))
+            return Refused(405, "method", f"This path answers {methods}.", headers={"allow": methods})
+        case _:
+            word = error.reason.lower().replace(" ", "-")
+            return Refused(error.status, word, error.text or error.reason)

@@ -1,0 +1,42 @@
+"""Each request leaves a record, which goes to the same sinks as those of the mounts: access log, metrics, …"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.middlewares.admin_key import PRINCIPAL
+from aimux.control.middlewares.request_ids import REQUEST_ID
+from aimux.control.state import RequestKey, control_of
+from aimux.metering.record import TOLD, RequestRecord, new_id
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+ERROR = RequestKey("error", str)
+"""The word that the record has for what went wrong."""
+
+
+@web.middleware
+async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    now, started = time.time(), time.perf_counter()
+    path = request.raw_path.partition("?")[0][:TOLD]
+    record = RequestRecord(new_id(now), now, request.method, path, request[REQUEST_ID])
+    try:
+        response = await handler(request)
+        record.status = response.status
+        record.bytes_out = response.body_length if response.prepared else response.content_length or 0
+        record.error = request.get(ERROR, "")
+        return response
+    except asyncio.CancelledError:
+        record.error = "client_gone"
+        raise
+    finally:
+        record.bytes_in = request.content.total_bytes
+        record.duration = time.perf_counter() - started
+        principal = request.get(PRINCIPAL)
+        record.user = principal.name if principal is not None else ""
+        control_of(request).gateway.finished(record)

@@ -1,0 +1,53 @@
+"""The way from the listener to the application: each connection that comes here serves one request, and ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.front import bounds
+from aimux.front.handover import hand_over
+
+if TYPE_CHECKING:
+    from aimux.front.answer import Sent
+    from aimux.front.request import Request
+
+
+class ControlServer:
+    """Runs an application on connections that the front has accepted."""
+
+    def __init__(self, app: web.Application) -> None:
+        app.on_response_prepare.append(_last_of_its_connection)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,  # what a body unpacks to would have no bound
+            handler_cancellation=True,
+            lingering_time=0,  # the front does that
+            max_field_size=bounds.MAX_FIELD,
+            max_line_size=bounds.MAX_FIELD,
+        )
+
+    async def start(self) -> None:
+        await self._runner.setup()
+
+    async def serve(self, request: Request) -> Sent:
+        """Serve a request of the front's. Runs as its turn. Raises BodyError."""
+        server = self._runner.server
+        assert server is not None
+        return await hand_over(request, server())
+
+    async def shutdown(self) -> None:
+        """Tell the handlers that stay open (events, WebSockets) that it is time to end."""
+        await self._runner.shutdown()
+
+    async def close(self) -> None:
+        """End what is left, and clean up. Nothing more must come."""
+        await self._runner.cleanup()
+
+
+async def _last_of_its_connection(_request: web.Request, response: web.StreamResponse) -> None:
+    response.force_close()
+    if response.status != 101:
+        response.headers["connection"] = "close"

@@ -1,0 +1,52 @@
+"""What the handlers of the control plane find in their application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.gateway.auth import FailureLimit
+
+if TYPE_CHECKING:
+    from aiohttp.web import RequestKey
+
+    from aimux.control.api import Api
+    from aimux.control.key import Key
+    from aimux.gateway import Gateway
+
+else:
+    RequestKey = getattr(web, "RequestKey", web.AppKey)  # aiohttp 3.13 has no such class, and takes any key
+
+__all__ = ["CONTROL", "Control", "RequestKey", "control_of", "ends"]
+
+
+@dataclass(slots=True)
+class Control:
+    """The running parts that it shows and changes. A reload replaces `key` and `metrics_public`."""
+
+    gateway: Gateway
+    api: Api
+    key: Key | None
+    """None: there is none, and the API lets nobody in."""
+    metrics_public: bool
+    """`/ready` and `/metrics` are for others than this machine, too."""
+    failures: FailureLimit = field(default_factory=FailureLimit)
+    """Who has shown wrong keys."""
+
+
+CONTROL = web.AppKey("control", Control)
+
+
+def control_of(request: web.Request) -> Control:
+    """Also for handlers of sub-applications."""
+    return request.config_dict[CONTROL]
+
+
+def ends(request: web.Request) -> tuple[str, str]:
+    """The caller's address and our own; "" for a unix socket's."""
+    transport = request.transport
+    found = [transport.get_extra_info(name) if transport else None for name in ("peername", "sockname")]
+    peer, own = (str(end[0]) if isinstance(end, tuple) else "" for end in found)
+    return peer, own

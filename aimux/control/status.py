@@ -1,0 +1,73 @@
+"""`/health`, `/ready` and `/metrics`, for whoever watches over aimux."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.state import control_of, ends
+from aimux.gateway.auth import from_foreign_page
+
+if TYPE_CHECKING:
+    from aimux.gateway import Gateway
+
+
+def add_routes(app: web.Application) -> None:
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", ready)
+    app.router.add_get("/metrics", metrics)
+
+
+async def health(_request: web.Request) -> web.StreamResponse:
+    """For everybody: that it answers, and nothing more."""
+    return web.json_response({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.StreamResponse:
+    """200 as soon as every provider has an account that can serve, else 503 with what is missing.
+
+    Without `providers:` in the configuration, those that have no account at all don't count.
+    """
+    _guard(request)
+    gateway = control_of(request).gateway
+    providers = _providers(gateway)
+    ready = bool(providers) and all(provider["ready"] for provider in providers.values()) and not gateway.draining
+    answer: dict[str, object] = {"ready": ready, "providers": providers}
+    if gateway.draining:
+        answer["draining"] = True
+    return web.json_response(answer, status=200 if ready else 503)
+
+
+async def metrics(request: web.Request) -> web.StreamResponse:
+    _guard(request)
+    body, content_type = await asyncio.to_thread(control_of(request).gateway.metrics.render)
+    return web.Response(body=body, headers={"content-type": content_type})
+
+
+def _guard(request: web.Request) -> None:
+    """Refused 403 for callers from elsewhere unless `metrics_public`: what follows names users, models and accounts.
+
+    What a browser on this machine fetches for another site's page is from elsewhere, too.
+    """
+    control = control_of(request)
+    if control.metrics_public:
+        return
+    local = control.gateway.setup.authentication.is_local(request.headers, ends(request)[0])
+    if not local or from_foreign_page(request.headers):
+        detail = f"{request.path} is served to this machine only."
+        raise Refused(403, "forbidden", detail, remedy="`metrics_public: true` opens it")
+
+
+def _providers(gateway: Gateway) -> dict[str, dict[str, object]]:
+    now = time.time()
+    providers: dict[str, dict[str, object]] = {}
+    for name, route in gateway.setup.routes.items():
+        states = [account.state(now).status for account in route.accounts.accounts.values()]
+        if states or route.required:
+            counts = {status: states.count(status) for status in sorted(set(states))}
+            providers[name] = {"ready": route.accounts.ready(now), "accounts": counts}
+    return providers
