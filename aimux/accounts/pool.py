@@ -73,6 +73,7 @@ class AccountPool:
         self._index = Index()
         self._reserved = NO_GROUPS
         self._rearrange = False
+        self._loaded = False
 
     @property
     def provider(self) -> Provider:
@@ -169,6 +170,7 @@ class AccountPool:
             for name, tag in sorted(tags.items()):
                 if self._tags.get(name) != tag:
                     await self._load(name, tag)
+            self._loaded = True
             if self._rearrange:
                 self._arrange()
 
@@ -281,7 +283,9 @@ class AccountPool:
         account.settings = self._settings(account.name)
         self.accounts[account.name] = account
         if self.options.state is not None:
-            restore(account, self.options.state.entry(account.provider, account.name), self.options.clock())
+            saved = self.options.state.entry(account.provider, account.name)
+            if saved is not None or not self._loaded:  # nothing can have been saved of one that came later
+                restore(account, saved, self.options.clock())
         self._rearrange = True
         self._changed()
 

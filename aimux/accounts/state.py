@@ -27,8 +27,12 @@ DEBOUNCE = 10.0
 """Limit windows change with every answer; what is lost by a kill is at most this many seconds of them."""
 
 
+VERSION = 1
+UNREADABLE = "unreadable"
+
+
 class Entry(BaseModel):
-    """One account's state as it lies in the file. Unknown keys are a newer version's; they are let be."""
+    """One account's state as it lies in the file. Unknown keys are a newer version's: `StateFile` carries them on."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -37,6 +41,10 @@ class Entry(BaseModel):
     last_used: float | None = None
     cooldowns: dict[str, Cooldown] = {}
     limits: list[LimitWindow] = []
+
+
+CLOSED = ("disabled", "parked")
+"""What a person decided, or has to: while it can't be read, the account does not serve."""
 
 
 def snapshot(account: Account, now: float) -> dict[str, Any]:
@@ -52,12 +60,13 @@ def snapshot(account: Account, now: float) -> dict[str, Any]:
 
 
 def restore(account: Account, saved: object, now: float) -> None:
-    """Put an account back into the state it had. What can't be read counts as nothing."""
-    try:
-        entry = Entry.model_validate(saved)
-    except ValidationError:
-        log.warning("%s account %s: its saved state is unreadable and begins anew", account.provider, account.name)
+    """Put an account back into the state it had. Where nobody can read whether it was out of service, it is parked."""
+    if not isinstance(saved, dict):
+        _park(account, "its saved state can't be read")
         return
+    entry, wrong = _read(saved)
+    if wrong:
+        log.warning("%s account %s: can't read %s of its saved state", account.provider, account.name, sorted(wrong))
     account.disabled = entry.disabled
     account.last_used = entry.last_used
     # A credential that was replaced meanwhile deserves a fresh start; one that can't be read says so already.
@@ -67,6 +76,24 @@ def restore(account: Account, saved: object, now: float) -> None:
     quota.windows = {w.name: w for w in entry.limits if w.resets_at is None or w.resets_at > now}
     quota.cooldowns = {model: c for model, c in entry.cooldowns.items() if c.since <= now < c.until <= now + CEILING}
     account.quota.absorb(quota, now)
+    if not wrong.isdisjoint(CLOSED):
+        _park(account, f"its saved state can't be read ({', '.join(sorted(wrong))})")
+
+
+def _read(saved: dict[str, Any]) -> tuple[Entry, set[str]]:
+    """What can be read, and the fields that can't."""
+    wrong: set[str] = set()
+    while True:
+        try:
+            return Entry.model_validate({key: value for key, value in saved.items() if key not in wrong}), wrong
+        except ValidationError as error:
+            wrong |= {str(fault["loc"][0]) for fault in error.errors(include_url=False, include_input=False)}
+
+
+def _park(account: Account, why: str) -> None:
+    if account.parked is None:
+        reason = f"{why}, and so not whether somebody switched it off"
+        account.park(reason, f"aimux accounts enable {account.provider}/{account.name}")
 
 
 def adopt(account: Account, saved: object, now: float) -> None:
@@ -108,7 +135,7 @@ class LiveState(Protocol):
     """Where the state of accounts lies. Shared by all pools."""
 
     def entry(self, instance: str, account: str) -> object:
-        """What was saved for an account; `{}` where nothing was."""
+        """What was saved for an account; `{}` where nothing was, None where that can't be read."""
         ...
 
     def changed(self, instance: str, accounts: Accounts) -> None:
@@ -121,8 +148,10 @@ class LiveState(Protocol):
 
 
 class StateFile:
-    """`{state_dir}/accounts.json`, shared by all pools. A broken one is replaced, for it holds nothing that can't be
-    learned again."""
+    """`{state_dir}/accounts.json`, shared by all pools.
+
+    One that can't be read, or that a newer version wrote, is kept beside the one that takes its place.
+    """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -130,11 +159,20 @@ class StateFile:
         self._written_at = -DEBOUNCE
         self._changed: dict[str, Accounts] = {}
         self._writing = asyncio.Lock()
-        self._data = self._read()
+        self._aside = ""
+        """What the present file is kept as before another one takes its place; "": it needn't be."""
+        self._unreadable = False
+        self._document = self._read()
+        self._data: dict[str, Any] = self._document.get("accounts", {})
 
     def entry(self, instance: str, account: str) -> object:
-        accounts = self._data.get(instance)
-        return accounts.get(account, {}) if isinstance(accounts, dict) else {}
+        if self._unreadable:
+            return None
+        accounts = self._data.get(instance, {})
+        saved = accounts.get(account, {}) if isinstance(accounts, dict) else None
+        if not isinstance(saved, dict) or _read(saved)[1]:
+            self._aside = self._aside or UNREADABLE
+        return saved
 
     def changed(self, instance: str, accounts: Accounts) -> None:
         self._changed[instance] = accounts
@@ -148,32 +186,56 @@ class StateFile:
             return
         self._written_at = self._clock()
         taken, self._changed = self._changed, {}
-        new = {
-            instance: {name: entry for name, entry in accounts.snapshot().items() if entry}
-            for instance, accounts in taken.items()
-        }
+        new = {instance: self._carried(instance, accounts.snapshot()) for instance, accounts in taken.items()}
         if all(accounts == self._data.get(instance, {}) for instance, accounts in new.items()):
             return  # so that a command which only looks doesn't write over a running server's file
         data = self._data | new
-        raw = json.dumps({"version": 1, "accounts": data}, indent=1).encode()
+        raw = json.dumps({**self._document, "version": VERSION, "accounts": data}, indent=1).encode()
         try:
             await files.in_thread(self._write, raw)
-            self._data = data
+            self._data, self._aside, self._unreadable = data, "", False
         except OSError as error:
             self._changed = taken | self._changed
             log.warning("can't write %s (%s); cooldowns would not outlive a restart", self._path, error.strerror)
 
+    def _carried(self, instance: str, accounts: dict[str, Any]) -> dict[str, Any]:
+        """With the keys that only a newer version knows."""
+        known = self._data.get(instance)
+        known = known if isinstance(known, dict) else {}
+        carried = {}
+        for name, entry in accounts.items():
+            before = known.get(name)
+            foreign = before.items() if isinstance(before, dict) else ()
+            carried[name] = {key: value for key, value in foreign if key not in Entry.model_fields} | entry
+        return {name: entry for name, entry in carried.items() if entry}
+
     def _write(self, raw: bytes) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._aside:
+            aside = self._path.with_name(f"{self._path.name}.{self._aside}")
+            files.replace(aside, self._path.read_bytes())
+            log.warning("the %s that was there is kept as %s", self._path.name, aside)
         files.replace(self._path, raw)
 
     def _read(self) -> dict[str, Any]:
+        """The document. Whatever is wrong with it is said, and remembered."""
+        why = ""
         try:
-            data = json.loads(self._path.read_bytes())
+            document = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            log.warning("can't read %s (%s); cooldowns begin anew", self._path, type(error).__name__)
+            where = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            why = type(error).__name__ + where
+        else:
+            if not isinstance(document, dict) or not isinstance(document.get("accounts"), dict):
+                why = "it holds no accounts"
+        if why:
+            log.error("can't read %s (%s): accounts are parked until somebody enables them", self._path, why)
+            self._unreadable, self._aside = True, UNREADABLE
             return {}
-        accounts = data.get("accounts") if isinstance(data, dict) else None
-        return accounts if isinstance(accounts, dict) else {}
+        version = document.get("version", VERSION)
+        if version != VERSION:
+            log.warning("%s is of another version (%r); what is known of it counts", self._path, version)
+            self._aside = "other-version"
+        return document  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -106,47 +107,92 @@ async def test_a_login_while_the_gateway_was_down_ends_parking(
     assert pool.accounts["a"].state(clock()).status == "healthy"
 
 
-BROKEN: list[Any] = [
+UNREADABLE: list[Any] = [
     b"",
     b"{",
     b"[]",
     b"null",
     b'{"accounts": 3}',
-    b'{"accounts": {"demo": []}}',
-    b'{"accounts": {"demo": {"a": 1}}}',
-    b'{"accounts": {"demo": {"a": {"disabled": []}}}}',
-    b'{"accounts": {"demo": {"a": {"cooldowns": {"": {"until": "x"}}}}}}',
-    b'{"accounts": {"demo": {"a": {"cooldowns": {"": {"until": 1e999, "since": 0, "reason": ""}}}}}}',
-    b'{"accounts": {"demo": {"a": {"cooldowns": {"": {"until": 1e18, "since": 0, "reason": ""}}}}}}',
-    b'{"accounts": {"demo": {"a": {"limits": [{"used": 1}]}}}}',
-    b'{"accounts": {"demo": {"a": {"parked": {"reason": 1}}}}}',
+    b'{"version": 1}',
     b"\xff\xfe\x00",
     b"[" * 100_000,
 ]
 
 
-@pytest.mark.parametrize("raw", BROKEN, ids=range(len(BROKEN)))
-async def test_a_broken_file_counts_as_none_and_is_replaced(
+@pytest.mark.parametrize("raw", UNREADABLE, ids=range(len(UNREADABLE)))
+async def test_of_a_file_that_cannot_be_read_nobody_knows_who_was_switched_off(
     gateway: Restarts, state_dir: Path, clock: Clock, raw: bytes
 ) -> None:
     path = state_dir / "accounts.json"
     path.write_bytes(raw)
     pool = await gateway.start()
-    assert [account.state(clock()).status for account in pool.accounts.values()] == ["healthy"] * 3
-    pool.accounts["a"].disable()
+    states = [account.state(clock()) for account in pool.accounts.values()]
+    assert [state.status for state in states] == ["parked"] * 3
+    assert states[0].remedy == "aimux accounts enable demo/a"
+    pool.accounts["a"].enable()
+    put(state_dir, credential_file("access-d"), "d")
+    await pool.load()
+    assert pool.accounts["d"].state(clock()).status == "healthy", "it was not there to be switched off"
     await pool.close()
-    assert json.loads(path.read_bytes())["accounts"]["demo"]["a"] == {"disabled": True}
+    assert path.with_name("accounts.json.unreadable").read_bytes() == raw
     assert path.stat().st_mode & 0o777 == 0o600
+    pool = await gateway.start()
+    assert [a.state(clock()).status for a in pool.accounts.values()] == ["healthy", "parked", "parked", "healthy"]
 
 
-async def test_keys_of_a_newer_version_are_let_be(gateway: Restarts, state_dir: Path, clock: Clock) -> None:
-    saved = {"accounts": {"demo": {"a": {"disabled": True, "mood": "good"}}, "other": {"x": {"disabled": True}}}}
-    (state_dir / "accounts.json").write_text(json.dumps(saved))
+BROKEN: list[tuple[Any, str]] = [
+    ([], "parked"),
+    (1, "parked"),
+    ({"disabled": []}, "parked"),
+    ({"parked": {"reason": 1}}, "parked"),
+    ({"disabled": True, "parked": {"reason": 1}}, "disabled"),
+    ({"disabled": True, "limits": [{"used": 1}]}, "disabled"),
+    ({"cooldowns": {"": {"until": "x"}}}, "healthy"),
+    ({"cooldowns": {"": {"until": math.inf, "since": 0, "reason": ""}}}, "healthy"),
+    ({"cooldowns": {"": {"until": 1e18, "since": 0, "reason": ""}}}, "healthy"),
+    ({"limits": [{"used": 1}]}, "healthy"),
+]
+
+
+@pytest.mark.parametrize(("entry", "status"), BROKEN, ids=range(len(BROKEN)))
+async def test_of_a_broken_entry_the_rest_counts(
+    gateway: Restarts, state_dir: Path, clock: Clock, entry: Any, status: str
+) -> None:
+    path = state_dir / "accounts.json"
+    raw = json.dumps({"version": 1, "accounts": {"demo": {"a": entry, "b": {"disabled": True}}}})
+    path.write_text(raw)
+    pool = await gateway.start()
+    states = [account.state(clock()).status for account in pool.accounts.values()]
+    assert states == [status, "disabled", "healthy"]
+    pool.accounts["c"].disable()
+    await pool.close()
+    aside = path.with_name("accounts.json.unreadable")
+    assert not aside.exists() or aside.read_text() == raw
+    assert json.loads(path.read_bytes())["accounts"]["demo"]["b"] == {"disabled": True}
+
+
+async def test_an_instance_whose_accounts_cannot_be_read(gateway: Restarts, state_dir: Path, clock: Clock) -> None:
+    (state_dir / "accounts.json").write_text('{"accounts": {"demo": []}}')
+    pool = await gateway.start()
+    assert {account.state(clock()).status for account in pool.accounts.values()} == {"parked"}
+
+
+async def test_what_only_a_newer_version_knows_is_kept(gateway: Restarts, state_dir: Path, clock: Clock) -> None:
+    accounts = {
+        "demo": {"a": {"disabled": True, "mood": "good"}, "b": {"mood": "bad"}},
+        "other": {"x": {"disabled": True}},
+    }
+    path = state_dir / "accounts.json"
+    path.write_text(json.dumps({"version": 7, "accounts": accounts, "people": [1, 2]}))
+    raw = path.read_bytes()
     pool = await gateway.start()
     assert pool.accounts["a"].state(clock()).status == "disabled"
+    pool.accounts["c"].disable()
     await pool.close()
-    data = json.loads((state_dir / "accounts.json").read_bytes())
-    assert data["accounts"]["other"] == {"x": {"disabled": True}}, "a provider that isn't loaded now keeps its state"
+    data = json.loads(path.read_bytes())
+    assert data["people"] == [1, 2]
+    assert data["accounts"] == {**accounts, "demo": {**accounts["demo"], "c": {"disabled": True}}}
+    assert path.with_name("accounts.json.other-version").read_bytes() == raw
 
 
 async def test_it_is_written_at_most_every_ten_seconds_and_not_without_need(
