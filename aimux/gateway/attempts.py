@@ -8,24 +8,14 @@ import random
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from aimux.gateway.answers import redirected
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
-from aimux.gateway.preview import Preview
-from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
+from aimux.gateway.unserved import failure, unserved
 from aimux.gateway.upstream_request import build_request
+from aimux.gateway.verdicts import Judge, by_head
 from aimux.http.errors import WireError
-from aimux.plugin.errors import (
-    ErrorKind,
-    GatewayError,
-    RefreshError,
-    RefreshRejected,
-    RefreshUnavailable,
-    RequestRefused,
-)
-from aimux.plugin.types import RELAY, Action, Verdict
-from aimux.relay.errors import ConnectError, HeadTimeout
-from aimux.relay.exchange import HELD_BACK
+from aimux.plugin.errors import GatewayError, RefreshError, RefreshUnavailable, RequestRefused
+from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -33,7 +23,7 @@ if TYPE_CHECKING:
     from aimux.accounts import Account, Selection
     from aimux.gateway.models import Target
     from aimux.gateway.proofs import Proofs
-    from aimux.plugin.types import Credential
+    from aimux.plugin.types import Credential, Verdict
     from aimux.relay.pool import Pool
 
 T = TypeVar("T")
@@ -43,27 +33,20 @@ log = logging.getLogger("aimux.gateway")
 MAX_ATTEMPTS = 3
 MAX_SEARCHED = 10
 """Accounts that are asked for something that lies with one of them, and nobody knows with which."""
-PROOF_SECONDS = 10.0
-"""How long a request that was refused waits to hear whether its account's credential is."""
 RENEWAL_SECONDS = 10.0
 """How long a request waits for an account's renewal, where another account could serve it."""
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-OPENING_SECONDS = 2.0
-"""How long the preamble of a stream may be held back while it could still turn out to be an error."""
 
 
 class Attempts:
     """Runs one call. `run` returns the answer to relay; the caller streams it and calls `Attempt.end`."""
-
-    sought: tuple[str, ...] = ()
-    """Ids that some account did not know: they lie with the one whose answer `run` returns."""
 
     def __init__(self, call: Call, pool: Pool, proofs: Proofs, request_timeout: float) -> None:
         self._call = call
         self._pool = pool
         self._proofs = proofs
         self._deadline = time.monotonic() + request_timeout
-        self._renewed: set[Account] = set()
+        self._judge: Judge | None = None
+        self._resorted = False
         self._last: Attempt | None = None
         self._replaced: Account | None = None
         """An account to ask again where no other one can serve: it has another login by now."""
@@ -85,12 +68,17 @@ class Attempts:
             self._selection = self._selection._replace(pinned=target.account)
         call.record.provider = target.route.provider.instance
 
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """Ids that some account did not know: they lie with the one whose answer `run` returns."""
+        return self._judge.sought if self._judge is not None else ()
+
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
         call = self._call
         account = self._next() or self._last_resort()
         if account is None:
-            raise self._nobody()
+            raise unserved(self._route, self._selection, time.time())
         try:
             while account is not None:
                 self._tried.add(account.name)
@@ -105,12 +93,11 @@ class Attempts:
                         self._keep(None)
                         return attempt
                     stale = verdict.action is Action.REFRESH  # it has another credential by now
-                    less = attempt.head.status in {401, 403} or verdict.action is Action.MISSING
-                    if stale or (less and self._last is not None):
-                        attempt.end()  # about a credential of aimux's; what another account said is more to the client
+                    if stale or (self._last is not None and _says_less(attempt, self._last)):
+                        attempt.end()
                     else:
                         self._keep(attempt)
-                    again = self._judge(attempt)
+                    again = self._carry_out(attempt)
                 missing = attempt is not None and attempt.verdict.action is Action.MISSING
                 most = MAX_SEARCHED if missing else MAX_ATTEMPTS
                 if call.record.attempts >= most or time.monotonic() >= self._deadline:
@@ -123,7 +110,7 @@ class Attempts:
                     await self._apart(asyncio.sleep(wait))
             if self._last is not None:
                 return self._settle(self._last)
-            raise self._failure()
+            raise unserved(self._route, self._selection, time.time()) if self._resorted else self._failure()
         except BaseException:
             self._keep(None)
             raise
@@ -157,6 +144,7 @@ class Attempts:
             account = self._route.accounts.last_resort(self._selection, time.time())
             if account is not None:
                 self._tried.update(self._route.accounts.accounts)
+                self._resorted = True
                 return account
         return None
 
@@ -202,12 +190,18 @@ class Attempts:
             raise
         attempt = Attempt(route, account, credential, exchange, head, self._selection.model)
         try:
-            verdict = self._by_head(attempt)
-            attempt.verdict = await self._by_body(attempt) if verdict is None else verdict
+            attempt.verdict = by_head(attempt) or await self._by_body(attempt)
         except BaseException:
             attempt.end()
             raise
         return attempt
+
+    async def _by_body(self, attempt: Attempt) -> Verdict:
+        if self._judge is None:
+            self._judge = Judge(self._call, self._proofs, self._deadline)
+        verdict = await self._judge.by_body(attempt, self._body)
+        self._cause = self._judge.cause or self._cause
+        return verdict
 
     async def _renewal(self, account: Account) -> Credential:
         """The renewal goes on where this request stops waiting: another account may serve it meanwhile."""
@@ -219,91 +213,7 @@ class Attempts:
         except TimeoutError:
             raise RefreshUnavailable("its renewal takes too long") from None
 
-    def _by_head(self, attempt: Attempt) -> Verdict | None:
-        """Judge the answer, and keep what its headers say about limits. None: the body has to tell."""
-        route, head = attempt.route, attempt.head
-        provider = route.provider
-        limits = provider.limits(head.headers)
-        if limits:
-            attempt.account.observe(limits, time.time())
-        if head.status >= 400:
-            return None
-        if head.status in REDIRECTS and "location" in head.headers:
-            raise redirected(provider.instance, head)
-        streams = head.status == 200 and head.get("content-type").startswith("text/event-stream")
-        return None if streams and route.watches_openings else RELAY
-
-    async def _by_body(self, attempt: Attempt) -> Verdict:
-        head, provider = attempt.head, attempt.route.provider
-        if head.status < 400:
-            return await self._opening(attempt)
-        payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
-        if attempt.exchange.error is not None:  # half of a text may say anything
-            return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
-        body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
-        verdict = provider.classify(head.status, head.headers, body, model=self._selection.model)
-        if verdict.action is Action.REFRESH:
-            return await self._unauthorized(attempt, verdict)
-        if verdict.action is Action.RELAY and head.status in {400, 404} and self._lies_elsewhere(attempt, body):
-            return Verdict(Action.MISSING, "it does not know what the request refers to")
-        return verdict
-
-    def _lies_elsewhere(self, attempt: Attempt, answer: bytes) -> bool:
-        """A "not found" about something that lies with one account: a 404, or a 400 that names it."""
-        route = attempt.route
-        if len(route.accounts.accounts) == 1:
-            return False
-        ids = route.provider.refers_to(self._call.head, self._body)
-        if attempt.head.status == 400:
-            ids = tuple(one for one in ids if one.encode() in answer)
-        self.sought = ids
-        return bool(ids)
-
-    async def _opening(self, attempt: Attempt) -> Verdict:
-        """An error can hide in a 200's stream; before its first content it can still be retried."""
-        provider, preview = attempt.route.provider, Preview(attempt.head.get("content-encoding"), HELD_BACK)
-        verdict: Verdict | None = None
-
-        def decided(payload: bytes) -> bool:
-            nonlocal verdict
-            start = preview.read(payload)
-            verdict = provider.opening(start) if start else None
-            return verdict is not None or preview.full
-
-        await attempt.exchange.peek(decided, OPENING_SECONDS)
-        return verdict or RELAY
-
-    async def _unauthorized(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        """The upstream says that it is the credential. A request alone is no proof of it: an odd one, or one that the
-        credential's scopes leave out, is refused in the same words.
-
-        Known to be refused it is where the provider's cheapest request is refused, too. Then it is renewed and the
-        request tried once more; a fresh one that is refused again, and never served, parks the account. Everything else
-        leaves the account as it is: another one may serve, or the client hears the answer.
-        """
-        account, used = attempt.account, attempt.credential
-        held, first = account.credential, account not in self._renewed
-        self._renewed.add(account)
-        if first and held is not None and held.secret != used.secret:
-            return verdict  # somebody has renewed it meanwhile
-        seconds = min(PROOF_SECONDS, max(0.0, self._deadline - time.monotonic()))
-        if await self._apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
-            return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")
-        if not (first and used.renewable) and account.served:
-            return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")
-        if not first:
-            return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
-        try:
-            await self._apart(account.renew(rejected=used))
-        except RefreshRejected as error:
-            self._cause = error
-            return Verdict(Action.PARK, error.reason, remedy=error.remedy)
-        except RefreshError as error:
-            self._cause = error
-            return Verdict(Action.BACK_OFF, error.reason)
-        return verdict
-
-    def _judge(self, attempt: Attempt) -> Account | None:
+    def _carry_out(self, attempt: Attempt) -> Account | None:
         """Carry the verdict out. Returns the account if it should be tried again."""
         account, verdict = attempt.account, attempt.verdict
         log.info(
@@ -336,35 +246,16 @@ class Attempts:
         return attempt
 
     def _failure(self) -> GatewayError:
-        cause, name = self._cause, self._route.provider.instance
-        if isinstance(cause, RequestRefused):
-            return cause
-        if isinstance(cause, HeadTimeout) or (cause is None and time.monotonic() >= self._deadline):
-            return GatewayError(ErrorKind.TIMEOUT, f"{name} did not answer in time: {cause or 'the time is used up'}.")
-        if isinstance(cause, ConnectError):
-            return GatewayError(ErrorKind.BAD_GATEWAY, f"{name} can't be reached: {cause}.")
-        if isinstance(cause, WireError):
-            return GatewayError(ErrorKind.BAD_GATEWAY, f"{name} gave no answer: {cause}.")
-        return self._nobody()
+        late = time.monotonic() >= self._deadline
+        return failure(self._route, self._cause, late=late) or unserved(self._route, self._selection, time.time())
 
-    def _nobody(self) -> GatewayError:
-        """No account can serve. Trying again helps only where one is merely cooling down or can't be renewed now."""
-        accounts, now = self._route.accounts, time.time()
-        name, pinned = self._route.provider.instance, self._selection.pinned
-        if pinned is not None and pinned not in accounts.accounts:
-            return GatewayError(ErrorKind.BAD_REQUEST, f"{name} has no account {pinned!r}.", retry=False)
-        if isinstance(self._cause, RefreshError) and not isinstance(self._cause, RefreshRejected):
-            message = f"No {name} account can serve now: {self._cause}."
-            return GatewayError(ErrorKind.UNAVAILABLE, message, retry_after=5)
-        # Those that others alone may use are none of this caller's business.
-        states = [(account.name, account.state(now)) for account in accounts.candidates(self._selection)]
-        why = "; ".join(f"{account} is {state.status} ({state.reason})" for account, state in states[:5])
-        if not why:
-            why = "none is for your groups" if accounts.accounts else "see `aimux login` and `aimux import`"
-        wait = accounts.retry_after(self._selection, now)
-        return GatewayError(
-            ErrorKind.UNAVAILABLE,
-            f"No {name} account can serve: {why}.",
-            retry=None if wait is not None else False,
-            retry_after=wait,
-        )
+
+def _says_less(attempt: Attempt, last: Attempt) -> bool:
+    """What another account said is more to the client."""
+    verdict, before = attempt.verdict, last.verdict
+    if attempt.head.status in {401, 403}:
+        return True  # it is about a credential of aimux's
+    if verdict.action is Action.MISSING:
+        return True
+    # Of several limits the one that ends first is the client's.
+    return verdict.action is before.action is Action.COOL_DOWN and (before.until or 0.0) <= (verdict.until or 0.0)

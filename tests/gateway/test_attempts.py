@@ -256,7 +256,7 @@ async def test_a_refused_sole_key_is_told_without_inviting_retries(
     second = await aimux.send(request())
     assert status_of(second) == 503
     assert b"x-should-retry: false" in second.lower()
-    assert b"parked" in second
+    assert b"out of service" in second
 
 
 async def test_an_overload_inside_a_200_is_tried_elsewhere(start: Start, upstream: Upstream) -> None:

@@ -116,5 +116,5 @@ async def test_what_is_said_when_nobody_serves_is_of_the_users_own_accounts(star
     await aimux.send(request())
     answer = await aimux.send(request())
     assert status_of(answer) == 503
-    assert b"two is parked" in answer
+    assert b"Every plain account that you may use is out of service" in answer
     assert b"default" not in answer

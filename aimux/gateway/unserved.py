@@ -1,0 +1,88 @@
+"""Why no account can serve a request, in words for whoever sent it. No account is named: that is the admin's to see."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aimux.http.errors import WireError
+from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, RequestRefused
+from aimux.relay.errors import ConnectError, HeadTimeout
+
+if TYPE_CHECKING:
+    from aimux.accounts import Account, Selection
+    from aimux.gateway.call import Route
+
+SOON = 15.0
+"""Seconds that a client may be left to try again by itself. Codex asks 30 times in 24 s, and then shows no reason."""
+ADMIN = "whoever runs aimux sees why with `aimux accounts`"
+
+
+def unserved(route: Route, selection: Selection, now: float) -> GatewayError:
+    """No account can serve. Trying again helps only where one is merely limited or can't be renewed now."""
+    name, pinned = route.provider.instance, selection.pinned
+    accounts = list(route.accounts.candidates(selection))
+    if pinned is not None and pinned not in route.accounts.accounts:
+        return _for_good(f"{name} has no account {pinned!r}.", ErrorKind.BAD_REQUEST)
+    if not route.accounts.accounts:
+        return _for_good(f"aimux has no {name} account yet; whoever runs it adds one with `aimux login {name}`.")
+    if not accounts:
+        return _for_good(f"No {name} account is there for you or your groups; ask whoever runs aimux.")
+    free_at = min(account.free_at(selection.model) for account in accounts)
+    each = f"The {name} account that this request needs" if pinned else f"Every {name} account that you may use"
+    if free_at == math.inf:
+        return _for_good(f"{each} is out of service; {ADMIN}.")
+    limited = [account for account in accounts if _limited(account, selection.model, now)]
+    if not limited:
+        wait = max(1.0, free_at - now)
+        message = f"{each} has a login that can't be renewed for now; aimux tries again {when(free_at, now)}."
+        return GatewayError(ErrorKind.UNAVAILABLE, message, retry=None if wait <= SOON else False, retry_after=wait)
+    what = f"its limit for {selection.model}" if _of_model(limited, selection.model, now) else "its limit"
+    others = "" if len(limited) == len(accounts) else " or is out of service"
+    again = "it is free again" if pinned or len(accounts) == 1 else "the next one is free"
+    return LimitReached(f"{each} has reached {what}{others}; {again} {when(free_at, now)}.", until=free_at)
+
+
+def failure(route: Route, cause: Exception | None, *, late: bool) -> GatewayError | None:
+    """Why there was no answer, where that was not for want of an account. `late`: the time is used up."""
+    name = route.provider.instance
+    if isinstance(cause, RequestRefused):
+        return cause
+    if isinstance(cause, HeadTimeout) or (cause is None and late):
+        # Whoever tries again waits as long once more, and the vendor may count both.
+        message = f"{name} did not answer in time: {cause or 'the time is used up'} (`request_timeout` of aimux)."
+        return GatewayError(ErrorKind.TIMEOUT, message, retry=False)
+    if isinstance(cause, ConnectError):
+        return GatewayError(ErrorKind.BAD_GATEWAY, f"{name} can't be reached: {cause}.")
+    if isinstance(cause, WireError):
+        return GatewayError(ErrorKind.BAD_GATEWAY, f"{name} gave no answer: {cause}.")
+    return None
+
+
+def when(at: float, now: float) -> str:
+    """`at 15:04 UTC, in 12 minutes`, or with the day where it is another one."""
+    wait = max(1.0, at - now)
+    then, today = (datetime.fromtimestamp(seconds, UTC) for seconds in (at, now))
+    day = "" if then.date() == today.date() else f"on {then:%A}, {then.day} {then:%B}, "
+    return f"{day}at {then:%H:%M} UTC, in {_duration(wait)}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * length:
+            number = round(seconds / length)
+            return f"{number} {unit}{'s' if number != 1 else ''}"
+    return f"{math.ceil(seconds)} s"
+
+
+def _limited(account: Account, model: str, now: float) -> bool:
+    return account.ready_at() <= now < account.quota.free_at(model)
+
+
+def _of_model(limited: list[Account], model: str, now: float) -> bool:
+    return bool(model) and all(account.quota.free_at("") <= now for account in limited)
+
+
+def _for_good(message: str, kind: ErrorKind = ErrorKind.UNAVAILABLE) -> GatewayError:
+    return GatewayError(kind, message, retry=False)

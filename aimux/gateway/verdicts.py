@@ -1,0 +1,133 @@
+"""What an upstream's answer means: for its account, and for whether the request is tried again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from aimux.gateway.answers import redirected
+from aimux.gateway.preview import Preview
+from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
+from aimux.plugin.errors import RefreshError, RefreshRejected
+from aimux.plugin.types import RELAY, Action, Verdict
+from aimux.relay.exchange import HELD_BACK
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from aimux.accounts import Account
+    from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.proofs import Proofs
+    from aimux.plugin.types import Body
+
+T = TypeVar("T")
+
+PROOF_SECONDS = 10.0
+"""How long a request that was refused waits to hear whether its account's credential is."""
+OPENING_SECONDS = 2.0
+"""How long the preamble of a stream may be held back while it could still turn out to be an error."""
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+def by_head(attempt: Attempt) -> Verdict | None:
+    """Judge the answer, and keep what its headers say about limits. None: the body has to tell, see `Judge`."""
+    route, head = attempt.route, attempt.head
+    provider = route.provider
+    limits = provider.limits(head.headers)
+    if limits:
+        attempt.account.observe(limits, time.time())
+    if head.status >= 400:
+        return None
+    if head.status in REDIRECTS and "location" in head.headers:
+        raise redirected(provider.instance, head)
+    streams = head.status == 200 and head.get("content-type").startswith("text/event-stream")
+    return None if streams and route.watches_openings else RELAY
+
+
+class Judge:
+    """Judges the answers to one call by their bodies."""
+
+    def __init__(self, call: Call, proofs: Proofs, deadline: float) -> None:
+        self._call = call
+        self._proofs = proofs
+        self._deadline = deadline
+        self._renewed: set[Account] = set()
+        self.sought: tuple[str, ...] = ()
+        """Ids that some account did not know."""
+        self.cause: RefreshError | None = None
+        """Why a credential that was refused could not be renewed."""
+
+    async def by_body(self, attempt: Attempt, asked: Body) -> Verdict:
+        """`asked`: the request's body as it went up."""
+        head, provider = attempt.head, attempt.route.provider
+        if head.status < 400:
+            return await self._opening(attempt)
+        payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
+        if attempt.exchange.error is not None:  # half of a text may say anything
+            return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
+        body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
+        verdict = provider.classify(head.status, head.headers, body, model=attempt.model)
+        if verdict.action is Action.REFRESH:
+            return await self._unauthorized(attempt, verdict)
+        if verdict.action is Action.RELAY and head.status in {400, 404} and self._lies_elsewhere(attempt, asked, body):
+            return Verdict(Action.MISSING, "it does not know what the request refers to")
+        return verdict
+
+    async def _opening(self, attempt: Attempt) -> Verdict:
+        """An error can hide in a 200's stream; before its first content it can still be retried."""
+        provider, preview = attempt.route.provider, Preview(attempt.head.get("content-encoding"), HELD_BACK)
+        verdict: Verdict | None = None
+
+        def decided(payload: bytes) -> bool:
+            nonlocal verdict
+            start = preview.read(payload)
+            verdict = provider.opening(start) if start else None
+            return verdict is not None or preview.full
+
+        await attempt.exchange.peek(decided, OPENING_SECONDS)
+        return verdict or RELAY
+
+    def _lies_elsewhere(self, attempt: Attempt, asked: Body, answer: bytes) -> bool:
+        """A "not found" about something that lies with one account: a 404, or a 400 that names it."""
+        route = attempt.route
+        if len(route.accounts.accounts) == 1:
+            return False
+        ids = route.provider.refers_to(self._call.head, asked)
+        if attempt.head.status == 400:
+            ids = tuple(one for one in ids if one.encode() in answer)
+        self.sought = ids
+        return bool(ids)
+
+    async def _unauthorized(self, attempt: Attempt, verdict: Verdict) -> Verdict:
+        """The upstream says that it is the credential. A request alone is no proof of it: an odd one, or one that the
+        credential's scopes leave out, is refused in the same words.
+
+        Known to be refused it is where the provider's cheapest request is refused, too. Then it is renewed and the
+        request tried once more; a fresh one that is refused again, and never served, parks the account. Everything else
+        leaves the account as it is: another one may serve, or the client hears the answer.
+        """
+        account, used = attempt.account, attempt.credential
+        held, first = account.credential, account not in self._renewed
+        self._renewed.add(account)
+        if first and held is not None and held.secret != used.secret:
+            return verdict  # somebody has renewed it meanwhile
+        seconds = min(PROOF_SECONDS, max(0.0, self._deadline - time.monotonic()))
+        if await self._apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
+            return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")
+        if not (first and used.renewable) and account.served:
+            return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")
+        if not first:
+            return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
+        try:
+            await self._apart(account.renew(rejected=used))
+        except RefreshRejected as error:
+            self.cause = error
+            return Verdict(Action.PARK, error.reason, remedy=error.remedy)
+        except RefreshError as error:
+            self.cause = error
+            return Verdict(Action.BACK_OFF, error.reason)
+        return verdict
+
+    async def _apart(self, work: Coroutine[None, None, T]) -> T:
+        turn = self._call.turn
+        return await (work if turn is None else turn.apart(work))
