@@ -8,8 +8,10 @@ import gc
 import logging
 import os
 import signal
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import uvloop
 
@@ -25,6 +27,7 @@ from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.auth import FailureLimit
+from aimux.limits import Limits, Settlement, policy
 from aimux.logs import Logs
 from aimux.metering.journal import Journal
 from aimux.metering.metrics import Metrics, RefreshOutcome
@@ -115,10 +118,15 @@ class App:
             journal = self.journal = Journal()
             api = Api(Parts(self.pools, self._vault, self._http, pool, journal))
             stack.push_async_callback(api.close)
+            self.limits = Limits(policy(config.limits), ZoneInfo(config.limits.time_zone))
             self.records = RecordSinks(
-                self.metrics.record, self._logs.access.record, journal.record, *self.plugins.sinks
+                Settlement(self.limits, lambda _record: None),
+                self.metrics.record,
+                self._logs.access.record,
+                journal.record,
+                *self.plugins.sinks,
             )
-            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside)
+            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, self.limits)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
             self.control = Control(self.gateway, api, self._admin_key(config), config.metrics_public)
             self._control_server = ControlServer(control_application(self.control))
@@ -241,6 +249,7 @@ class App:
         elif self.tls is not None:
             self.tls.reload(files)
         self._adopt_logging(config)
+        self.limits.adopt(policy(config.limits), ZoneInfo(config.limits.time_zone), time.time())
         self.people.reconfigure(from_config(config))
         self._begin(setup)
         self.control.key = self._admin_key(config)

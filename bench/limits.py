@@ -28,8 +28,8 @@ DAY = 86400.0
 TEAM = "team"
 MAX_TOKENS = 32_000
 """What Claude Code asks for with every request, whatever it needs."""
-MODELS = {"opus": (5.0, 25.0), "sonnet": (3.0, 15.0), "haiku": (1.0, 5.0)}
-"""Micro-dollars a token, in and out; a tenth for what is read from the cache, a quarter more for what is written."""
+MODELS = {"opus": (5e3, 25e3), "sonnet": (3e3, 15e3), "haiku": (1e3, 5e3)}
+"""Billionths of a dollar a token, in and out; a tenth for what a cache gives, a quarter more for what it takes."""
 BEGIN, END = "<!-- limits: make limits ARGS=--write -->", "<!-- end of limits -->"
 
 
@@ -298,7 +298,7 @@ def _time(limits: Limits, *, settle: bool) -> float:
         lease = limits.reserve(str(next(numbers)), who, "claude", "opus", 60_000, MONDAY)
         assert isinstance(lease, Lease)
         if settle:
-            limits.settle(lease, 15_000, 400, 90_000)
+            limits.settle(lease, 15_000, 400, 90_000_000)
 
     return min(timeit.repeat(one, number=200, repeat=200)) / 200 * 1e6
 
@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--cost", type=float, default=15.0, help="cost_per_day of every user, in dollars")
     parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
     options = parser.parse_args()
-    cost = int(options.cost * 1e6)
+    cost = int(options.cost * 1e9)
     lines = [
         f"{options.users} people, {options.days} days, {options.tokens:,} tokens and {options.cost:g} $ a day for "
         f"each; then {options.users // 3} times that for all together. Seed {options.seed}.",

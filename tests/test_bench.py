@@ -116,7 +116,7 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_week_under_limits_is_within_what_is_promised(shared: bool) -> None:
-    tokens, cost = (40_000_000, 50_000_000) if shared else (12_000_000, 15_000_000)
+    tokens, cost = (40_000_000, 50_000_000_000) if shared else (12_000_000, 15_000_000_000)
     outcome = limits.month(
         limits.CONTENDERS["aimux"](tokens, cost, shared), 3, users=6, days=7, tokens=tokens, cost=cost, shared=shared
     )

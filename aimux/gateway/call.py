@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimux.gateway.headers import NEVER_TO_CLIENT
+from aimux.limits import ANYBODY, Who
 from aimux.metering.record import NOBODY, Step
 from aimux.plugin.provider import Provider
 from aimux.plugin.types import RELAY, Verdict
@@ -67,6 +68,11 @@ class Admitted:
     """The same, with its lines."""
     sender: Sender = NOBODY
     """What the head says, for the record."""
+    who: Who = ANYBODY
+    counted: bool = False
+    """Limits count such a request."""
+    asks_usage: bool = False
+    """It is the client's question how much of its limits is used."""
     sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
 

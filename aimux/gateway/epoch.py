@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.gateway.call import Admitted
 from aimux.gateway.conversations import named_conversation
+from aimux.gateway.limiting import who
 from aimux.metering.record import Sender
 from aimux.plugin.types import Body, RequestHead
 
@@ -53,7 +54,18 @@ class Epoch:
         received, peer = request.head, request.connection.peer
         caller = self.setup.authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
         head = RequestHead(received.method, target, received.headers)
-        return Admitted(self, route, caller, head, received, _sender(mount, route.provider, caller, head))
+        provider = route.provider
+        return Admitted(
+            self,
+            route,
+            caller,
+            head,
+            received,
+            _sender(mount, provider, caller, head),
+            who(caller),
+            counted=provider.counts(head),
+            asks_usage=provider.asks_usage(head),
+        )
 
 
 def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead) -> Sender:

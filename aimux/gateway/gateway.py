@@ -21,6 +21,7 @@ from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
+from aimux.gateway.limiting import pool_windows, reserve, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from aimux.gateway.auth import Caller
     from aimux.gateway.epoch import Setup
+    from aimux.limits import Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
@@ -59,6 +61,7 @@ class Gateway:
     """Takes the record of each request below a mount that is over, whatever came of it."""
     outside: Callable[[Request], Awaitable[Sent]]
     """Serves what is below no mount, and sees to its record."""
+    limits: Limits
     draining: bool = False
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
@@ -72,7 +75,7 @@ class Gateway:
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished)
+        self.sockets = WebSockets(self.metrics, self.finished, self.limits)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -191,9 +194,11 @@ class Gateway:
             raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
+        limited = self.limits.hold_for(admitted.who)
         # Where the model decides something, it has to be the one that the upstream takes the request for.
         bound = caller.access is not None and caller.access.allowance is not None
-        record.model = (body.model if setup.models.empty and not bound else body.routed_model) if raw else ""
+        decisive = bound or not setup.models.empty or self.limits.by_model
+        record.model = (body.routed_model if decisive else body.model) if raw else ""
         # A socket names its models later, and then it has its account.
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
         if bound:
@@ -212,6 +217,10 @@ class Gateway:
             targets, account = place
             if selection.pinned is None:
                 selection = selection._replace(pinned=account)
+        if admitted.asks_usage:
+            return self._usage(admitted, selection, record, started)
+        if limited and admitted.counted:
+            reserve(self.limits, record, admitted.who, text_size(raw))
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn)
         attempts = Attempts(call, self.pool, self._proofs, setup.request_timeout)
         attempt = await attempts.run()
@@ -233,6 +242,15 @@ class Gateway:
         finally:
             attempt.end()
 
+    def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
+        """How much of their own limits a caller has used, and how much of the accounts' is."""
+        route, now = admitted.route, time.time()
+        standings = self.limits.standings(admitted.who, now, provider=route.provider.instance)
+        windows = pool_windows(route.accounts.candidates(selection), now)
+        record.status, record.ttfb = 200, time.perf_counter() - started
+        told = route.provider.usage(states(standings), windows)
+        return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, told)
+
     async def _relay(self, request: Request, call: Call, attempt: Attempt, started: float) -> Sent:
         """Stream the answer. From here on the client has bytes, and nothing is tried again."""
         record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, attempt.route.provider
@@ -242,6 +260,8 @@ class Gateway:
         lines = to_client(answer, attempt.route.blocked)
         if attempt.model != record.model:
             lines = under_name(lines, attempt.model, record.model)
+        if (lease := self.limits.open(record.id)) is not None:
+            lines = with_own_limits(lines, provider, states(self.limits.budgets_of(lease, time.time())))
         own: dict[bytes, bytes] = {}
         if attempt.retry_after is not None:
             own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))

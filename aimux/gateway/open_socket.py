@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
+from aimux.gateway.limiting import reserve, text_size
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
-from aimux.plugin.types import Action
+from aimux.plugin.errors import GatewayError
+from aimux.plugin.types import Action, Body
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
+    from aimux.limits import Limits
     from aimux.metering.record import RecordSink
-    from aimux.plugin.errors import GatewayError
     from aimux.plugin.meters import MessageMeter
     from aimux.plugin.types import Verdict
     from aimux.relay.tunnel import Pipe
@@ -31,9 +33,10 @@ class OpenSocket:
 
     pipe: Pipe
 
-    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink) -> None:
+    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink, limits: Limits) -> None:
         self._call = call
         self._finished = finished
+        self._limits = limits
         self._route = attempt.route
         self._account = attempt.account
         self._meter = attempt.route.provider.websocket_meter(call.head)
@@ -59,6 +62,24 @@ class OpenSocket:
         self._call.record.error = error.kind.name.lower()
         self.pipe.client.say(self._route.provider.websocket_error(error, self._call.head))
         self.pipe.close(CloseCode.POLICY_VIOLATION, close_reason(error.message))
+
+    def admits(self, message: bytes) -> bool:
+        """Whether a message of the client goes on: one that begins a turn needs room. The socket stays open."""
+        who = self._call.admitted.who
+        if self._turn is not None or self._meter is None or not self._limits.hold_for(who):
+            return True
+        self._turn = turn = self._begun()
+        turn.model = Body(message).routed_model
+        try:
+            reserve(self._limits, turn, who, text_size(message))
+        except GatewayError as error:
+            self._turn = None
+            turn.status, turn.error = error.status, error.kind.name.lower()
+            turn.attempts, turn.bytes_in = 0, len(message)
+            self._finished(turn)
+            self.pipe.client.say(self._route.provider.websocket_error(error, self._call.head))
+            return False
+        return True
 
     def asked(self, message: bytes) -> None:
         self._answering = False

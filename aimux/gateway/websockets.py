@@ -16,6 +16,7 @@ from websockets.frames import CloseCode
 from aimux.front.answer import SENT, Sent
 from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.headers import to_client
+from aimux.gateway.limiting import states, with_own_limits
 from aimux.gateway.open_socket import RESTARTING, OpenSocket
 from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
@@ -25,6 +26,7 @@ from aimux.relay.tunnel import Pipe
 if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
+    from aimux.limits import Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
@@ -82,10 +84,11 @@ def handshake(request: Request, provider: Provider, head: RequestHead, *, draini
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics, finished: RecordSink) -> None:
+    def __init__(self, metrics: Metrics, finished: RecordSink, limits: Limits) -> None:
         """`finished` takes the record of each turn."""
         self._metrics = metrics
         self._finished = finished
+        self._limits = limits
         self._open: set[OpenSocket] = set()
 
     def __len__(self) -> int:
@@ -106,7 +109,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished)
+        socket = OpenSocket(call, attempt, self._finished, self._limits)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(
@@ -114,12 +117,13 @@ class WebSockets:
                 (upstream, attempt.exchange.connection.transport),
                 asked=socket.asked,
                 answered=socket.answered,
+                judge=socket.admits,
             )
             early = attempt.exchange.switch(pipe.upstream)
         except WireError as error:
             raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
         socket.pipe = pipe
-        transport.write(_answer(call, attempt, upgrade))
+        transport.write(_answer(call, attempt, upgrade, self._limits))
         record.status = 101
         record.ttfb = time.perf_counter() - started
         request.keep_alive = False
@@ -170,8 +174,12 @@ class _ToClient:
         self._end.resume_writing()
 
 
-def _answer(call: Call, attempt: Attempt, upgrade: Handshake) -> bytes:
+def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limits: Limits) -> bytes:
     lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS)
+    if limits.hold_for(call.admitted.who):
+        provider = call.admitted.route.provider
+        standings = limits.standings(call.admitted.who, time.time(), provider=provider.instance)
+        lines = with_own_limits(lines, provider, states(standings))
     lines += own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
         lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())

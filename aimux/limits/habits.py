@@ -8,8 +8,8 @@ FIRST_TOKENS_PER_BYTE = 0.25
 MOST_TOKENS_PER_BYTE = 1.0
 FIRST_ANSWER = 500.0
 """Tokens of an answer of a model that nobody has asked before."""
-FIRST_COST = 5.0
-"""Micro-dollars a token: 5 $ a million, never nothing."""
+FIRST_COST = 5_000.0
+"""Billionths of a dollar a token: 5 $ a million, never nothing."""
 SHARE = 0.1
 """Of the newest request in an average; the first ten count alike."""
 

@@ -26,7 +26,7 @@ NOTHING = (0, 0, 0)
 
 
 class Lease:
-    """What one request holds. `amounts`: requests, tokens and micro-dollars, as reserved and then as spent."""
+    """What one request holds. `amounts`: requests, tokens and cost (1e-9 $), as reserved and then as spent."""
 
     __slots__ = ("amounts", "counters", "estimated", "model", "number", "request_id", "settled", "size", "time", "who")
 
@@ -103,6 +103,7 @@ class Limits:
         self._on_mark = on_mark
         self._counters: dict[Key, Counter] = {}
         self._plans: dict[tuple[Who, str, str], tuple[tuple[Counter, ...], Habit]] = {}
+        self._held: dict[Who, bool] = {}
         self._open: dict[str, Lease] = {}
         self._number = 0
 
@@ -136,7 +137,7 @@ class Limits:
         return lease
 
     def settle(self, lease: Lease, tokens_in: int, tokens_out: int, cost: int, *, estimated: bool = False) -> bool:
-        """The request is over and took so much (tokens of every kind, micro-dollars). False: it was settled already.
+        """The request is over and took so much (tokens of every kind, 1e-9 $). False: it was settled already.
 
         `estimated`: a part of it is not what an upstream told. It counts, and nothing is learned from it.
         """
@@ -188,6 +189,7 @@ class Limits:
         """Begin another epoch. What is used and what is open stays; what is neither is forgotten."""
         self.policy, self.zone = policy, zone
         self._plans.clear()
+        self._held.clear()
         for key, one in list(self._counters.items()):
             if not one.open and not one.look(now, self._number + 1)[0]:
                 del self._counters[key]
@@ -233,10 +235,23 @@ class Limits:
         holdings = self.policy.holdings(who, lambda scope: provider is None or scope.covers(provider, model))
         return [self._standing(self._counter(holding), now) for holding in holdings]
 
-    def tightest(self, lease: Lease, now: float) -> Standing | None:
-        """Of the budgets that a lease counts against, the one of which the greatest part is used."""
-        budgets = [self._standing(one, now) for one in lease.counters if isinstance(one, Budget)]
-        return max(budgets, key=lambda standing: standing.part, default=None)
+    def budgets_of(self, lease: Lease, now: float) -> list[Standing]:
+        """The calendar windows that a lease counts against."""
+        return [self._standing(one, now) for one in lease.counters if isinstance(one, Budget)]
+
+    @property
+    def by_model(self) -> bool:
+        """Whether it matters exactly which model a request asks for."""
+        return self.policy.by_model
+
+    def hold_for(self, who: Who) -> bool:
+        """Whether any limit holds for `who`, for whatever provider and model."""
+        found = self._held.get(who)
+        if found is None:
+            if len(self._held) >= MAX_PLANS:
+                self._held.clear()
+            found = self._held[who] = bool(self.policy.holdings(who))
+        return found
 
     def _standing(self, one: Counter, now: float) -> Standing:
         used, resets_at = one.look(now, self._number + 1)

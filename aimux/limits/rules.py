@@ -1,6 +1,7 @@
 """Which limits there are, whose they are, and which of them hold for a caller. Pure: no clock, no storage, no pydantic.
 
-Amounts are whole numbers: requests, tokens and micro-dollars, so that what was reserved is given back exactly.
+Amounts are whole numbers: requests, tokens, and billionths of a US dollar (as in the ledger), so
+that what was reserved is given back exactly.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-MICRO = 1_000_000
-"""Micro-dollars in a dollar."""
+NANO = 1_000_000_000
+"""Billionths in a dollar."""
 
 
 class Unit(IntEnum):
@@ -24,7 +25,7 @@ class Unit(IntEnum):
     TOKENS = 1
     """Of every kind, those read from a cache too."""
     COST = 2
-    """Micro-dollars."""
+    """Billionths of a US dollar."""
 
 
 class Limit(NamedTuple):
@@ -50,12 +51,12 @@ LIMITS: Mapping[str, Limit] = {
 
 def amount_of(limit: str, value: float) -> int:
     """A limit's amount as it is counted; costs are given in dollars. Raises KeyError for a name that is none."""
-    return round(value * MICRO) if LIMITS[limit].unit is Unit.COST else int(value)
+    return round(value * NANO) if LIMITS[limit].unit is Unit.COST else int(value)
 
 
 def value_of(limit: str, amount: int) -> float | int:
     """The same the other way."""
-    return amount / MICRO if LIMITS[limit].unit is Unit.COST else amount
+    return amount / NANO if LIMITS[limit].unit is Unit.COST else amount
 
 
 class Owner(NamedTuple):
@@ -131,6 +132,9 @@ class Who(NamedTuple):
     groups: tuple[str, ...] = ()
 
 
+ANYBODY = Who("")
+
+
 class Key(NamedTuple):
     """What is counted together: an owner's use under one limit and scope. Owners are users, groups and tokens."""
 
@@ -154,6 +158,8 @@ class Policy:
     grants: tuple[Grant, ...] = ()
     forbidden: frozenset[Forbidden] = frozenset()
     weights: Mapping[Owner, float] = field(default_factory=dict)
+    by_model: bool = field(init=False, compare=False, default=False)
+    """Whether any of it is about single models."""
     _by_owner: Mapping[Owner, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -161,6 +167,9 @@ class Policy:
         for rule in self.rules:
             by_owner[rule.owner] = (*by_owner.get(rule.owner, ()), rule)
         object.__setattr__(self, "_by_owner", by_owner)
+        scopes = [*(rule.scope for rule in self.rules), *(one.scope for one in self.forbidden)]
+        by_model = any(scope.model for scope in scopes)
+        object.__setattr__(self, "by_model", by_model)
 
     def holdings(self, who: Who, covers: Callable[[Scope], bool] = lambda _scope: True) -> tuple[Holding, ...]:
         """The limits that hold for `who`, all of them at once; those whose scope `covers` takes.

@@ -15,7 +15,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
-from websockets.frames import CloseCode, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,8 @@ class End(asyncio.Protocol):
     """One of the two connections. `peer` is set by the pipe."""
 
     peer: End
+    judge: Callable[[bytes], bool] | None = None
+    """Sees each whole message before any of it goes on; one that it answers False does not."""
 
     def __init__(
         self,
@@ -58,6 +60,8 @@ class End(asyncio.Protocol):
         self._ended: Callable[[End], None] | None = ended
         self._over = over
         self._message = bytearray()
+        self._withheld: list[Frame] = []
+        """Of a message that is still to be judged."""
         self._held = bytearray()
         self._next: asyncio.Handle | None = None
         self._stopped = False
@@ -104,6 +108,8 @@ class End(asyncio.Protocol):
         codec, peer = self.codec, self.peer
         for frame in codec.frames_received():
             if frame.opcode < Opcode.CLOSE:
+                if self.judge is not None and not self._judged(frame, self.judge):
+                    continue
                 self._collect(frame.data, frame.fin)
             peer.codec.relay(frame)
             frame.data = b""  # the library's parser holds on to its last frame, and an idle socket's may be 900 kB
@@ -111,6 +117,20 @@ class End(asyncio.Protocol):
         self.flush()
         if not codec.open:
             self._end()
+
+    def _judged(self, frame: Frame, judge: Callable[[bytes], bool]) -> bool:
+        """Whether the frame goes on now: as the last one of a message, behind those that were withheld."""
+        withheld = self._withheld
+        if not frame.fin:
+            withheld.append(Frame(frame.opcode, bytes(frame.data), fin=False))
+            return False
+        before, self._withheld = withheld, []
+        if not judge(b"".join([*(one.data for one in before), frame.data])):
+            return False
+        for one in before:
+            self._collect(one.data, last=False)
+            self.peer.codec.relay(one)
+        return True
 
     def _collect(self, data: BytesLike, last: bool) -> None:
         """Fragments are put together for the observer alone; the codec bounds what a message may hold."""
@@ -195,6 +215,7 @@ class End(asyncio.Protocol):
         """Whoever owns the connection ends it. Half a message goes now: only a collection would free the ends."""
         self._held.clear()
         self._message.clear()
+        self._withheld.clear()
         self.codec.reader.discard()
         if self._timer is not None:
             self._timer.cancel()
@@ -242,16 +263,19 @@ class Pipe:
         *,
         asked: Callable[[bytes], None],
         answered: Callable[[bytes], None],
+        judge: Callable[[bytes], bool] | None = None,
     ) -> None:
         """`asked` and `answered` see each whole message of the client and of the upstream; they must not raise.
 
-        They are called before the message's end goes on. If they close the pipe, it does not.
+        They are called before the message's end goes on. If they close the pipe, it does not. `judge` sees each whole
+        message of the client before that, and before any of it goes on: one that it answers False does not.
         """
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error = ""
         """What ended it, if that was not a close frame: `client_gone`, `upstream_lost`, or who broke the protocol."""
         self.detail = ""
         self.client = End(*client, asked, self._client_ended, self._finish)
+        self.client.judge = judge
         self.upstream = End(*upstream, answered, self._upstream_ended, upstream[1].close)
         self.client.peer, self.upstream.peer = self.upstream, self.client
 

@@ -36,11 +36,11 @@ def test_every_name_is_a_rule_of_its_owner_and_scope() -> None:
     )
     assert set(policy(config.limits).rules) == {
         Rule(EVERYBODY, "tokens_per_day", 10),
-        Rule(EVERYBODY, "cost_per_day", 500_000, Scope(model="big-*")),
+        Rule(EVERYBODY, "cost_per_day", 500_000_000, Scope(model="big-*")),
         Rule(Owner("user", "alice"), "concurrent_requests", 2),
         Rule(Owner("user", "alice"), "requests_per_minute", 3, Scope(provider="claude")),
-        Rule(Owner("group", "research"), "cost_per_month", 100_000_000),
-        Rule(Owner("member", "research"), "cost_per_week", 7_000_000),
+        Rule(Owner("group", "research"), "cost_per_month", 100_000_000_000),
+        Rule(Owner("member", "research"), "cost_per_week", 7_000_000_000),
     }
 
 

@@ -15,7 +15,7 @@ from aimux.limits.habits import MAX_HABITS, Habits
 from aimux.limits.leases import Lease, Limits, Mark, Refusal
 from aimux.limits.rules import (
     EVERYBODY,
-    MICRO,
+    NANO,
     Grant,
     Owner,
     Policy,
@@ -139,7 +139,7 @@ def test_answers_are_reserved_as_they_usually_are() -> None:
     requests, tokens, cost = lease(book).amounts
     assert requests == 1
     assert tokens == pytest.approx(1100, abs=2)
-    assert cost == pytest.approx(0.011 * MICRO, rel=0.01)
+    assert cost == pytest.approx(0.011 * NANO, rel=0.01)
     assert lease(book, Who("bob"), size=8000).amounts[1] == pytest.approx(2100, abs=2), "as the model's others do"
 
 
@@ -261,13 +261,21 @@ def test_each_mark_is_told_once_a_window() -> None:
     assert [mark.part for mark in marks[2:]] == [0.95]
 
 
-def test_the_tightest_budget_is_the_one_most_used() -> None:
-    book = limits(default("tokens_per_day", 10_000), default("cost_per_day", MICRO), default("concurrent_requests", 1))
-    book.settle(lease(book), 1000, 0, MICRO // 2)
-    tightest = book.tightest(lease(book, size=0), NOON)
-    assert tightest is not None
-    assert tightest.limit == "cost_per_day"
-    assert limits().tightest(lease(limits()), NOON) is None
+def test_a_lease_knows_the_budgets_that_it_counts_against() -> None:
+    book = limits(default("tokens_per_day", 10_000), default("cost_per_day", NANO), default("concurrent_requests", 1))
+    book.settle(lease(book), 1000, 0, NANO // 2)
+    told = {one.limit: one.part for one in book.budgets_of(lease(book, size=0), NOON)}
+    assert told["cost_per_day"] == pytest.approx(0.5, abs=0.01)
+    assert told["tokens_per_day"] == pytest.approx(0.1, abs=0.01)
+    assert len(told) == 2
+
+
+def test_for_whom_no_limit_holds() -> None:
+    book = limits(Rule(Owner("group", "research"), "tokens_per_day", 5))
+    assert book.hold_for(ALICE)
+    assert not book.hold_for(Who("bob"))
+    book.adopt(Policy(), BERLIN, NOON)
+    assert not book.hold_for(ALICE)
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""What aimux's own limits have to do with a request: room for it, and what its client is told of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aimux.limits.leases import Lease, Refusal, Standing
+from aimux.limits.rules import LIMITS, Unit, Who
+from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached
+from aimux.plugin.types import LimitState, LimitWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import tzinfo
+
+    from aimux.accounts import Account
+    from aimux.gateway.auth import Caller
+    from aimux.limits.leases import Limits
+    from aimux.metering.record import RequestRecord
+    from aimux.plugin.provider import Provider
+
+_UNITS = {Unit.TOKENS: "tokens", Unit.COST: "usd"}
+_PERIODS = {"day": "today", "week": "this week", "month": "this month"}
+_ENCODED = re.compile(rb"[A-Za-z0-9+/]{1024,}")
+_MORE = "Ask whoever runs aimux if you need more."
+
+
+def who(caller: Caller) -> Who:
+    """The caller as limits know them."""
+    user = caller.user
+    return Who(caller.name, caller.token_id, tuple(user.groups) if user is not None else ())
+
+
+def text_size(body: bytes) -> int:
+    """Bytes of a body that models read as text. An image in it takes a thousand tokens or two, whatever its size."""
+    # To look for the word takes 3 µs in 60 kB; going through the body would take 500.
+    if b"base64" not in body:
+        return len(body)
+    return len(_ENCODED.sub(b"", body))
+
+
+def reserve(limits: Limits, record: RequestRecord, who: Who, size: int) -> Lease:
+    """Room for a request. Raises LimitReached, or GatewayError 429 where it is a matter of seconds."""
+    answer = limits.reserve(record.id, who, record.provider, record.model, size, record.time)
+    if isinstance(answer, Refusal):
+        raise refused(answer, record.time, limits.zone)
+    return answer
+
+
+def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:
+    """A refusal in words: which limit, how much of it is used, and when it is free again."""
+    standing = refusal.standing
+    limit = LIMITS[standing.limit]
+    whose, verb = _whose(standing)
+    scope = f" of {standing.scope}" if standing.scope else ""
+    if not limit.period:
+        message = (
+            f"{whose} {verb} {standing.used:g} requests{scope} open, and may have {standing.amount:g} at once; "
+            "try again when one of them has ended."
+        )
+        return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=refusal.free_at - now)
+    if limit.period == "minute":
+        wait = max(1, math.ceil(refusal.free_at - now))
+        what = "tokens" if limit.unit is Unit.TOKENS else "requests"
+        message = f"{whose} may use {standing.amount:,.0f} {what}{scope} a minute; try again in {wait} s."
+        return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=wait)
+    message = (
+        f"{whose} {verb} used {_amount(standing, standing.used)} of {_amount(standing, standing.amount)}{scope} "
+        f"{_PERIODS[limit.period]}; there is room again {moment(refusal.free_at, now, zone)}. {_MORE}"
+    )
+    return LimitReached(message, until=refusal.free_at, limit=state(standing))
+
+
+def state(standing: Standing) -> LimitState:
+    """A budget's standing as providers know it."""
+    limit = LIMITS[standing.limit]
+    assert standing.resets_at is not None
+    return LimitState(
+        _UNITS[limit.unit],
+        limit.period,
+        standing.amount,
+        standing.used,
+        standing.resets_at,
+        shared=standing.owner.kind == "group",
+    )
+
+
+def states(standings: Iterable[Standing]) -> list[LimitState]:
+    """Those of calendar windows."""
+    return [state(standing) for standing in standings if standing.resets_at is not None]
+
+
+def with_own_limits(lines: list[bytes], provider: Provider, limits: Sequence[LimitState]) -> list[bytes]:
+    """An answer's header lines with the caller's own limits in place of the account's."""
+    if not limits:
+        return lines
+    if prefix := provider.limit_header_prefix.encode():
+        lines = [line for line in lines if not line.lower().startswith(prefix)]
+    return lines + [b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in provider.limit_headers(limits).items()]
+
+
+def pool_windows(accounts: Iterable[Account], now: float) -> list[LimitWindow]:
+    """The windows of several accounts as if they were one account's, the shortest first."""
+    found: dict[str, list[LimitWindow]] = {}
+    for account in accounts:
+        for window in account.quota.windows.values():
+            if window.used is not None and window.scope is None:
+                over = window.resets_at is not None and window.resets_at <= now
+                found.setdefault(window.name, []).append(LimitWindow(window.name, 0.0) if over else window)
+    together = []
+    for name, windows in found.items():
+        used = sum(window.used or 0.0 for window in windows) / len(windows)
+        resets = [window.resets_at for window in windows if window.resets_at is not None]
+        together.append(LimitWindow(name, used, min(resets, default=None)))
+    return sorted(together, key=lambda window: _seconds(window.name))
+
+
+def moment(at: float, now: float, zone: tzinfo) -> str:
+    """`at 13:05`, or with the day where it is another one: `on Saturday, 21 November, at 00:00 (Europe/Berlin)`."""
+    then, today = (datetime.fromtimestamp(seconds, zone) for seconds in (at, now))
+    if then.date() == today.date():
+        return f"at {then:%H:%M}"
+    return f"on {then:%A}, {then.day} {then:%B}, at {then:%H:%M} ({getattr(zone, 'key', None) or then.tzname()})"
+
+
+def _whose(standing: Standing) -> tuple[str, str]:
+    if standing.owner.kind == "group":
+        return f"Your group {standing.owner.name}", "has"
+    return ("Your token", "has") if standing.owner.kind == "token" else ("You", "have")
+
+
+def _amount(standing: Standing, value: float) -> str:
+    return f"{value:,.2f} $" if LIMITS[standing.limit].unit is Unit.COST else f"{value:,.0f} tokens"
+
+
+def _seconds(name: str) -> float:
+    units = {"m": 60, "h": 3600, "d": 86400}
+    number, unit = name[:-1], name[-1:]
+    return int(number) * units[unit] if number.isdigit() and unit in units else math.inf

@@ -1,0 +1,171 @@
+"""aimux's own limits through a whole aimux: what is refused, what is counted, and what clients are told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.limits import Who
+from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
+
+ANN = Who("ann")
+
+
+def answer(tokens: int) -> bytes:
+    body = json.dumps({"tokens": tokens}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def status(received: bytes) -> int:
+    return int(received.split(b" ", 2)[1])
+
+
+def body(received: bytes) -> Any:
+    return json.loads(received.partition(b"\r\n\r\n")[2])
+
+
+def standings(aimux: Aimux) -> dict[str, float]:
+    """What is used of each limit of ann's."""
+    return {one.limit: one.used for one in aimux.app.limits.standings(ANN, time.time())}
+
+
+async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"users": {"ann": {"tokens_per_day": 1000}}})
+    upstream.answer = answer(900)
+    assert [status(await aimux.send(request())) for _ in range(2)] == [200, 200]
+    refused = await aimux.send(request())
+    assert status(refused) == 429
+    assert re.fullmatch(
+        r"You have used 1,800 tokens of 1,000 tokens today; there is room again on \w+, \d+ \w+, at 00:00 \(UTC\)\. "
+        r"Ask whoever runs aimux if you need more\.",
+        body(refused)["plain"],
+    )
+    assert b"x-should-retry: false" in refused
+    assert 0 < int(re.search(rb"retry-after: (\d+)", refused)[1]) <= 86400  # type: ignore[index]
+    assert len(upstream.requests) == 2
+    assert " status=429 " in aimux.log
+    assert "error=rate_limited" in aimux.log
+
+
+async def test_one_who_has_no_limit_is_not_counted(start: Start, upstream: Upstream) -> None:
+    users = [{"name": "ann", "token": TOKEN}, {"name": "bob", "token": TOKEN + "2"}]
+    aimux = await start(users=users, limits={"users": {"ann": {"tokens_per_day": 0}}})
+    assert status(await aimux.send(request())) == 429
+    assert status(await aimux.send(request(token=TOKEN + "2"))) == 200
+    assert len(aimux.app.limits) == 0
+
+
+async def test_what_consumes_nothing_is_not_refused(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"default": {"requests_per_minute": 0}})
+    assert status(await aimux.send(request(method="GET", body=b""))) == 200
+    assert status(await aimux.send(request())) == 429
+
+
+async def test_too_many_at_once_wait_and_are_told_so(start: Start, upstream: Upstream) -> None:
+    release = asyncio.Event()
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        await release.wait()
+        writer.write(answer(5))
+
+    upstream.script = slowly
+    aimux = await start(limits={"default": {"concurrent_requests": 1}})
+    first = asyncio.create_task(aimux.send(request()))
+    await upstream.until(lambda: len(upstream.requests) == 1)
+    second = await aimux.send(request())
+    assert status(second) == 429
+    assert b"retry-after: 1" in second
+    assert "x-should-retry" not in second.decode()
+    assert body(second)["plain"].startswith("You have 1 requests open, and may have 1 at once")
+    release.set()
+    assert status(await first) == 200
+    assert status(await aimux.send(request())) == 200
+
+
+@pytest.mark.parametrize(
+    ("reply", "used"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}", 0),
+        (b"HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\n{}", 0),
+        (answer(70), 70),
+    ],
+)
+async def test_a_failure_costs_no_tokens(start: Start, upstream: Upstream, reply: bytes, used: int) -> None:
+    upstream.answer = reply
+    aimux = await start(limits={"default": {"tokens_per_day": 5000, "requests_per_minute": 50}})
+    await aimux.send(request())
+    assert standings(aimux) == {"tokens_per_day": used, "requests_per_minute": 1}
+    assert len(aimux.app.limits) == 0
+
+
+async def test_what_never_went_up_is_given_back(start: Start, upstream: Upstream) -> None:
+    aimux = await start(accounts=(), limits={"default": {"tokens_per_day": 5000, "requests_per_minute": 50}})
+    assert status(await aimux.send(request())) == 503
+    assert standings(aimux) == {"tokens_per_day": 0, "requests_per_minute": 0}
+
+
+async def test_an_answer_that_nobody_can_read_counts_as_usual(start: Start, upstream: Upstream) -> None:
+    async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{")
+        await writer.drain()
+
+    upstream.script = broken
+    aimux = await start(limits={"default": {"tokens_per_day": 5000}})
+    await aimux.send(request())
+    assert standings(aimux) == {"tokens_per_day": 503}, "13 bytes, and an answer as long as nobody knows better"
+
+
+async def test_a_client_that_leaves_is_settled(start: Start, upstream: Upstream) -> None:
+    async def forever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {"tokens": 40}\n\n')
+        await reader.read()
+
+    upstream.script = forever
+    aimux = await start(limits={"default": {"tokens_per_day": 5000, "concurrent_requests": 1}})
+    reader, writer = await aimux.connect()
+    writer.write(request())
+    await reader.readuntil(b"40}\n\n")
+    writer.transport.abort()
+    await upstream.until(lambda: upstream.open == 0)
+    async with asyncio.timeout(10):
+        while len(aimux.app.limits):
+            await asyncio.sleep(0.001)
+    assert standings(aimux) == {"tokens_per_day": 40, "concurrent_requests": 0}
+
+
+async def test_a_reload_changes_limits_and_keeps_what_is_used(start: Start, upstream: Upstream) -> None:
+    upstream.answer = answer(900)
+    aimux = await start(limits={"default": {"tokens_per_day": 5000}})
+    reader, writer = await aimux.connect()
+    writer.write(request(close=False))
+    await reader.readuntil(b"900}")
+    file: Path = aimux.folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"limits": {"default": {"tokens_per_day": 800}}}))
+    assert await aimux.app.reload()
+    writer.write(request())
+    refused = await reader.read()
+    assert status(refused) == 429
+    assert "900 tokens of 800 tokens" in body(refused)["plain"]
+
+
+async def test_limits_of_a_model_hold_for_the_model_that_the_upstream_reads(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"default": {"models": {"big*": {"requests_per_minute": 0}}}})
+    assert status(await aimux.send(request(body=b'{"model":"small"}'))) == 200
+    assert status(await aimux.send(request(body=b'{"model":"big-1"}'))) == 429
+    assert status(await aimux.send(request(body=b'{"model":"small","x":1,"model":"big-1"}'))) == 429
+
+
+async def test_an_image_counts_as_an_image(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"default": {"tokens_per_day": 2000}})
+    image = json.dumps({"model": "m", "source": {"type": "base64", "data": "iVBORw0KGgo" * 20_000}}).encode()
+    one, two = await asyncio.gather(aimux.send(request(body=image)), aimux.send(request(body=image)))
+    assert (status(one), status(two)) == (200, 200)
