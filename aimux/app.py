@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,9 +30,12 @@ from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Rout
 from aimux.gateway.auth import FailureLimit
 from aimux.limits import Limits, Settlement, policy
 from aimux.logs import Logs
+from aimux.metering.calendar import Calendar
 from aimux.metering.journal import Journal
+from aimux.metering.ledger import Ledger
 from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
+from aimux.metering.rows import Flattener
 from aimux.people import People, from_config
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
@@ -107,7 +111,9 @@ class App:
             files = _tls_files(config)
             self.tls = ServerTLS(files) if files else None
             self.metrics = Metrics(
-                accounts=self.accounts, certificate_not_after=lambda: self.tls.not_after if self.tls else None
+                accounts=self.accounts,
+                certificate_not_after=lambda: self.tls.not_after if self.tls else None,
+                per_user=config.metrics.per_user,
             )
             self.people = People(self.database, from_config(config))
             stack.push_async_callback(self.people.close)
@@ -119,16 +125,20 @@ class App:
             api = Api(Parts(self.pools, self._vault, self._http, pool, journal))
             stack.push_async_callback(api.close)
             self.limits = Limits(policy(config.limits), ZoneInfo(config.limits.time_zone))
+            self.ledger = self._make_ledger(config)
+            self.ledger.start()
+            stack.push_async_callback(self.ledger.close)
             self.records = RecordSinks(
                 Settlement(self.limits, lambda _record: None),
                 self.metrics.record,
                 self._logs.access.record,
                 journal.record,
+                self.ledger.record,
                 *self.plugins.sinks,
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, self.limits)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
-            self.control = Control(self.gateway, api, self._admin_key(config), config.metrics_public)
+            self.control = Control(self.gateway, api, self.ledger, self._admin_key(config), config.metrics_public)
             self._control_server = ControlServer(control_application(self.control))
             await self._control_server.start()
             stack.push_async_callback(self._control_server.close)
@@ -143,6 +153,16 @@ class App:
         background = [keeper.run(), self._notifier.watch(), *([self.tls.watch()] if self.tls else [])]
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
+
+    def _make_ledger(self, config: Config) -> Ledger:
+        return Ledger(
+            self.database,
+            Flattener(socket.gethostname(), lambda _record: None),
+            Calendar(ZoneInfo(config.limits.time_zone)),
+            config.state_dir / "ledger",
+            spill_limit=config.ledger.spill_limit,
+            keep=config.ledger.keep_requests,
+        )
 
     def accounts(self) -> Iterator[Account]:
         """Every account of every provider."""
@@ -255,6 +275,12 @@ class App:
         self.control.key = self._admin_key(config)
         self.control.metrics_public = config.metrics_public
         self.gateway.pool.connect_timeout = config.connect_timeout
+        self.metrics.per_user = config.metrics.per_user
+        self.ledger.reconfigure(
+            ZoneInfo(config.limits.time_zone),
+            spill_limit=config.ledger.spill_limit,
+            keep=config.ledger.keep_requests,
+        )
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
         log.info("the configuration was taken again")

@@ -109,7 +109,7 @@ class Server:
             lines = (self.folder / "data" / "postmaster.pid").read_text().split()
         except FileNotFoundError:
             return False
-        return lines[-1] == "ready"
+        return lines[-1:] == ["ready"]
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

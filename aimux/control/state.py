@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aimux.control.api import Api
     from aimux.control.key import Key
     from aimux.gateway import Gateway
+    from aimux.metering.ledger import Ledger
 
 else:
     RequestKey = getattr(web, "RequestKey", web.AppKey)  # aiohttp 3.13 has no such class, and takes any key
@@ -28,6 +29,7 @@ class Control:
 
     gateway: Gateway
     api: Api
+    ledger: Ledger
     key: Key | None
     """None: there is none, and the API lets nobody in."""
     metrics_public: bool

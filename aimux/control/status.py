@@ -30,15 +30,19 @@ async def health(_request: web.Request) -> web.StreamResponse:
 async def ready(request: web.Request) -> web.StreamResponse:
     """200 as soon as every provider has an account that can serve, else 503 with what is missing.
 
-    Without `providers:` in the configuration, those that have no account at all don't count.
+    Without `providers:` in the configuration, those that have no account at all don't count. What of the ledger waits
+    for the database is told, and makes it no less ready: requests are served.
     """
     _guard(request)
-    gateway = control_of(request).gateway
+    control = control_of(request)
+    gateway = control.gateway
     providers = _providers(gateway)
     ready = bool(providers) and all(provider["ready"] for provider in providers.values()) and not gateway.draining
     answer: dict[str, object] = {"ready": ready, "providers": providers}
     if gateway.draining:
         answer["draining"] = True
+    if (waiting := control.ledger.status()) is not None:
+        answer["ledger"] = waiting
     return web.json_response(answer, status=200 if ready else 503)
 
 

@@ -56,7 +56,8 @@ class Exposition(Collector):
         yield from self._requests()
         yield from self._providers()
         yield from self._tokens()
-        yield from self._users()
+        if self._metrics.per_user:
+            yield from self._users()
         yield from self._accounts(time.time())
         if (not_after := self._metrics.certificate_not_after()) is not None:
             yield GaugeMetricFamily(
@@ -124,11 +125,14 @@ class Exposition(Collector):
 
     def _users(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("aimux_user_requests", "Requests by user", labels=("user",))
-        tokens = CounterMetricFamily("aimux_user_tokens", "Tokens by user and kind", labels=("user", "kind"))
-        for name, counts in list(self._metrics.users.items()):
-            requests.add_metric((name,), counts.requests)
+        tokens = CounterMetricFamily(
+            "aimux_user_tokens", "Tokens by user, model and kind", labels=("user", "model", "kind")
+        )
+        for name, number in list(self._metrics.users.items()):
+            requests.add_metric((name,), number)
+        for (name, model), counts in list(self._metrics.user_models.items()):
             for kind, count in counts.kinds():
-                tokens.add_metric((name, kind), count)
+                tokens.add_metric((name, model, kind), count)
         yield from (requests, tokens)
 
     def _accounts(self, now: float) -> Iterator[Metric]:

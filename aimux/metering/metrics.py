@@ -4,8 +4,9 @@ Measured: prometheus-client takes 0.4 µs for a counter and 0.8 µs for a histog
 float, a walk over the buckets), 5 µs for what one request counts. `Metrics.record` takes 0.9 µs for the same, and
 the import (70 ms) waits for the first scrape.
 
-Every label is bounded: providers, accounts and users are those of the configuration (users past MAX_USERS count as
-`other`), models are those that an upstream charged tokens for, and past MAX_MODELS they count as `other` too.
+Every label is bounded: providers and accounts are those of the configuration, users (where they are wanted) count as
+`other` past MAX_USERS, and models are those that an upstream charged tokens for; past MAX_MODELS (and a user's past
+MAX_USER_MODELS) they count as `other` too.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
     from aimux.metering.exposition import Exposition
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Credential, LimitWindow
+    from aimux.plugin.types import Credential, LimitWindow, Usage
 
 RefreshOutcome = Literal["ok", "failed", "rejected"]
 
 MAX_USERS = 500
 MAX_MODELS = 100
+MAX_USER_MODELS = 2000
 OTHER = "other"
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Bounds of both histograms: an error of our own takes a millisecond, a long turn ten minutes."""
@@ -83,6 +85,13 @@ class Tokens:
     def __init__(self) -> None:
         self.input = self.output = self.cache_read = self.cache_write = self.reasoning = 0
 
+    def add(self, usage: Usage) -> None:
+        self.input += usage.input_tokens
+        self.output += usage.output_tokens
+        self.cache_read += usage.cache_read_tokens
+        self.cache_write += usage.cache_write_tokens
+        self.reasoning += usage.reasoning_tokens
+
     def kinds(self) -> tuple[tuple[str, int], ...]:
         """Disjoint, so that their sum is the total; reasoning is a part of `output`."""
         return (
@@ -93,14 +102,6 @@ class Tokens:
         )
 
 
-class UserCounts(Tokens):
-    __slots__ = ("requests",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests = 0
-
-
 class Metrics:
     """Counts on the event loop's thread; `render` may run on another one."""
 
@@ -109,8 +110,10 @@ class Metrics:
         *,
         accounts: Callable[[], Iterable[AccountView]] = tuple,
         certificate_not_after: Callable[[], float | None] = lambda: None,
+        per_user: bool = False,
     ) -> None:
         """`accounts` and `certificate_not_after` (unix seconds) are asked at each scrape."""
+        self.per_user = per_user
         self.accounts = accounts
         self.certificate_not_after = certificate_not_after
         self._exposition: Exposition | None = None
@@ -119,7 +122,9 @@ class Metrics:
         self.refreshes: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.providers: defaultdict[str, ProviderCounts] = defaultdict(ProviderCounts)
         self.models: dict[tuple[str, str], Tokens] = {}
-        self.users: dict[str, UserCounts] = {}
+        self.users: dict[str, int] = {}
+        """Requests."""
+        self.user_models: dict[tuple[str, str], Tokens] = {}
 
     def opened(self, provider: str) -> None:
         """An answer's head went to a client of this provider; `closed` must follow."""
@@ -136,29 +141,25 @@ class Metrics:
         if record.error:
             self.errors[provider, record.error] += 1
         counts = self.providers[provider]
-        if record.method is not TURN:  # a turn's attempts and bytes are its socket's
+        if record.method != TURN:  # a turn's attempts and bytes are its socket's
             counts.attempts += record.attempts
             counts.bytes_in += record.bytes_in
             counts.bytes_out += record.bytes_out
         counts.duration.observe(record.duration)
         if record.ttfb is not None:
             counts.ttfb.observe(record.ttfb)
-        user = self.users.get(record.user) or self._new_user(record.user)
-        user.requests += 1
+        if self.per_user:
+            user = record.user if record.user in self.users or len(self.users) < MAX_USERS else OTHER
+            self.users[user] = self.users.get(user, 0) + 1
         usage = record.usage
         if usage is None or not (usage.output_tokens or usage.total_input):
             return  # a model that nothing was charged for is a name that the client made up
         model = usage.model or record.model
         tokens = self.models.get((provider, model)) or self._new_model(provider, model)
-        tokens.input += usage.input_tokens
-        tokens.output += usage.output_tokens
-        tokens.cache_read += usage.cache_read_tokens
-        tokens.cache_write += usage.cache_write_tokens
-        tokens.reasoning += usage.reasoning_tokens
-        user.input += usage.input_tokens
-        user.output += usage.output_tokens
-        user.cache_read += usage.cache_read_tokens
-        user.cache_write += usage.cache_write_tokens
+        tokens.add(usage)
+        if self.per_user:
+            both = (user, model)
+            (self.user_models.get(both) or self._new_user_model(*both)).add(usage)
 
     def refresh(self, provider: str, account: str, outcome: RefreshOutcome) -> None:
         """Count one renewal of a credential."""
@@ -172,8 +173,10 @@ class Metrics:
             self._exposition = Exposition(self)
         return self._exposition.render()
 
-    def _new_user(self, name: str) -> UserCounts:
-        return self.users.setdefault(name if len(self.users) < MAX_USERS else OTHER, UserCounts())
+    def _new_user_model(self, user: str, model: str) -> Tokens:
+        return self.user_models.setdefault(
+            (user, model if len(self.user_models) < MAX_USER_MODELS else OTHER), Tokens()
+        )
 
     def _new_model(self, provider: str, model: str) -> Tokens:
         return self.models.setdefault((provider, model if len(self.models) < MAX_MODELS else OTHER), Tokens())

@@ -178,6 +178,12 @@ class Usage:
     """The part of `cache_write_tokens` that was written with the one-hour lifetime (it costs more)."""
     reasoning_tokens: int = 0
     """The part of `output_tokens` that was spent on reasoning."""
+    server_tools: int = 0
+    """Searches and other tools that the upstream ran itself, by the request."""
+    tier: str = ""
+    """The service tier that the upstream says it served with, in its own word ("" where it says nothing)."""
+    estimated: bool = False
+    """The upstream did not tell all of it: a part is an estimate."""
 
     @property
     def total_input(self) -> int:
@@ -192,6 +198,9 @@ class Usage:
         self.cache_write_tokens += other.cache_write_tokens
         self.cache_write_1h_tokens += other.cache_write_1h_tokens
         self.reasoning_tokens += other.reasoning_tokens
+        self.server_tools += other.server_tools
+        self.tier = other.tier or self.tier
+        self.estimated = self.estimated or other.estimated
 
 
 MAX_MODEL = 256

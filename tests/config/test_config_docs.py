@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from aimux.config import Config, ConfigError, check_form, json_schema, load_config
 from aimux.config.database import Database
 from aimux.config.environment import variable
+from aimux.config.ledger import Ledger, MetricsOptions
 from aimux.config.limits import Allowances, GroupAllowances, Limits, UserAllowances
 from aimux.config.models import TLS
 from aimux.config.people import Admin, Group, User
@@ -70,6 +71,8 @@ def all_fields() -> dict[str, FieldInfo]:
         (Admin, "admin."),
         (Database, "database."),
         (Limits, "limits."),
+        (Ledger, "ledger."),
+        (MetricsOptions, "metrics."),
         (Allowances, "limits.default."),
         (ModelTarget, "models.PATTERN[]."),
         (ProviderSettings, "providers.NAME."),
@@ -102,6 +105,7 @@ def test_a_field_is_documented_truly(path: str) -> None:
         assert section.variable == variable(tuple(own.split(".")))
     else:
         no_value = {"tls", "admin", "database", "limits", "limits.default", "limits.groups.NAME.each"}
+        no_value |= {"ledger", "metrics"}
         assert path in no_value, "these have no value of their own, only the fields in them"
 
     default = field.get_default(call_default_factory=True)
@@ -114,6 +118,8 @@ def test_a_field_is_documented_truly(path: str) -> None:
 
 def _same(path: str, written: Any, default: Any) -> bool:
     """Whether what is written means this default."""
+    if path.startswith("ledger."):
+        return bool(getattr(Ledger.model_validate({path[7:]: written}), path[7:]) == default)
     if "." in path:
         return bool(written == default)
     config = Config.model_validate({path: written})

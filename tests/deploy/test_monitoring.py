@@ -31,7 +31,7 @@ class Account:
 
 def exported() -> set[str]:
     """Every time series of a gateway that has done a bit of everything, with its labels' names: `name{a,b}`."""
-    metrics = Metrics(accounts=lambda: [Account()], certificate_not_after=lambda: 1.0)
+    metrics = Metrics(accounts=lambda: [Account()], certificate_not_after=lambda: 1.0, per_user=True)
     usage = Usage("m", input_tokens=1, output_tokens=1, reasoning_tokens=1)
     metrics.record(
         RequestRecord(

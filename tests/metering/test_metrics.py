@@ -75,7 +75,7 @@ def test_requests_by_provider_account_and_status() -> None:
     assert value(metrics, "aimux_upstream_attempts_total", provider="claude") == 6
     assert value(metrics, "aimux_relayed_bytes_total", provider="claude", direction="in") == 30
     assert value(metrics, "aimux_relayed_bytes_total", provider="claude", direction="out") == 60
-    assert value(metrics, "aimux_user_requests_total", user="alice") == 4
+    assert labels_of(metrics, "aimux_user_requests_total", "user") == set()
 
 
 def test_histograms_agree_with_a_count_by_hand() -> None:
@@ -108,8 +108,17 @@ def test_tokens_by_the_model_that_the_upstream_names() -> None:
     metrics.record(record(model="sonnet", usage=usage))
     for kind, count in {"input": 2, "output": 40, "cache_read": 600, "cache_write": 8000}.items():
         assert value(metrics, "aimux_tokens_total", provider="claude", model="sonnet-4", kind=kind) == count
-        assert value(metrics, "aimux_user_tokens_total", user="alice", kind=kind) == count
     assert value(metrics, "aimux_reasoning_tokens_total", provider="claude", model="sonnet-4") == 10
+
+
+def test_users_and_their_models_where_they_are_asked_for() -> None:
+    metrics = Metrics(per_user=True)
+    for model in ("opus", "opus", "sonnet"):
+        metrics.record(record(usage=Usage(model, input_tokens=3, output_tokens=20)))
+    metrics.record(record(status=429))
+    assert value(metrics, "aimux_user_requests_total", user="alice") == 4
+    assert value(metrics, "aimux_user_tokens_total", user="alice", model="opus", kind="output") == 40
+    assert value(metrics, "aimux_user_tokens_total", user="alice", model="sonnet", kind="input") == 3
 
 
 def test_a_model_that_a_client_makes_up_is_no_label() -> None:
@@ -121,13 +130,17 @@ def test_a_model_that_a_client_makes_up_is_no_label() -> None:
 def test_models_and_users_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_module, "MAX_MODELS", 3)
     monkeypatch.setattr(metrics_module, "MAX_USERS", 2)
-    metrics = Metrics()
+    monkeypatch.setattr(metrics_module, "MAX_USER_MODELS", 4)
+    metrics = Metrics(per_user=True)
     for number in range(10):
         metrics.record(record(user=f"u{number}", usage=Usage(f"m{number}", output_tokens=1)))
     assert labels_of(metrics, "aimux_tokens_total", "model") == {"m0", "m1", "m2", "other"}
     assert labels_of(metrics, "aimux_user_requests_total", "user") == {"u0", "u1", "other"}
     assert value(metrics, "aimux_tokens_total", provider="claude", model="other", kind="output") == 7
-    assert value(metrics, "aimux_user_tokens_total", user="other", kind="output") == 8
+    models = [("u0", "m0"), ("u1", "m1"), ("other", "m2"), ("other", "m3")]
+    for user, model in models:
+        assert value(metrics, "aimux_user_tokens_total", user=user, model=model, kind="output") == 1
+    assert value(metrics, "aimux_user_tokens_total", user="other", model="other", kind="output") == 6
 
 
 def test_open_streams_go_up_and_down() -> None:
@@ -164,7 +177,7 @@ def test_refreshes_and_the_certificate() -> None:
 
 
 def test_label_values_are_escaped() -> None:
-    metrics = Metrics()
+    metrics = Metrics(per_user=True)
     name = 'x"} 1\naimux_forged{a="\\'
     metrics.record(record(user=name))
     assert value(metrics, "aimux_user_requests_total", user=name) == 1

@@ -15,7 +15,7 @@ from .conftest import DONE, Begin, Far, access, ended, socket, turns
 
 async def test_each_turn_of_a_socket_has_a_record_and_the_socket_another_one(begin: Begin, far: Far) -> None:
     far.serve = turns
-    aimux = await begin()
+    aimux = await begin(metrics={"per_user": True})
     async with socket(aimux) as client:
         assert aimux.app.metrics.providers["plain"].open == 1
         assert next(aimux.app.accounts()).in_flight == 1
@@ -36,7 +36,7 @@ async def test_each_turn_of_a_socket_has_a_record_and_the_socket_another_one(beg
     assert int(line["in"]) > 3 * len("question")
     assert int(line["out"]) > 3 * len(DONE)
     counted = aimux.app.metrics
-    assert (counted.users["ann"].output, counted.users["ann"].requests) == (21, 4)
+    assert (counted.users["ann"], counted.user_models["ann", ""].output) == (4, 21)
     assert (counted.providers["plain"].attempts, counted.providers["plain"].bytes_in) == (1, int(line["in"]))
     assert aimux.app.metrics.providers["plain"].open == 0
     assert next(aimux.app.accounts()).in_flight == 0

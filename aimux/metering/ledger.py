@@ -1,0 +1,270 @@
+"""The ledger: every request's row in the database, at most half a second late, whatever happens to the database.
+
+Rows go to the database in batches. A batch that it has not taken within WAIT goes to the spill file as well, and so
+does everything after it until the database has taken all that waits there, in the order in which it came. So a kill -9
+loses what was answered in the last second at most (in the database a row is as safe as a commit is), a stop nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from aimux.metering.rollups import fold, prune
+from aimux.metering.spill import Spill, SpillFull
+from aimux.metering.store import LedgerStore
+from aimux.storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from datetime import tzinfo
+    from pathlib import Path
+
+    from aimux.metering.calendar import Calendar
+    from aimux.metering.record import RequestRecord
+    from aimux.metering.rows import Flattener, Row
+    from aimux.storage import Database
+
+log = logging.getLogger("aimux.metering")
+
+EVERY = 0.4
+"""Seconds between two batches …"""
+WAIT = 0.4
+"""… and how long a batch has the database for itself before it is put on the disk here."""
+RETRY = 1.0
+"""Seconds between two attempts while the database is away."""
+FAILURES = 5
+"""Attempts of one batch before it is looked at row by row: one that the database never takes must not stop the rest."""
+MOST_HELD = 50_000
+"""Rows in memory while neither the database nor the disk takes them, 1 kB each."""
+NEARLY_FULL = 0.8
+MAINTAIN_EVERY = 60.0
+LAST_CHANCE = 5.0
+"""How long a stop waits for the database."""
+
+
+class Ledger:
+    """`record` is its sink; `start` begins to write, `close` ends it."""
+
+    def __init__(
+        self,
+        database: Database,
+        flattener: Flattener,
+        calendar: Calendar,
+        folder: Path,
+        *,
+        spill_limit: int,
+        keep: float,
+    ) -> None:
+        """`folder`: of the spill files, `spill_limit` bytes at most. `keep`: seconds for which requests are kept."""
+        self._database = database
+        self._flattener = flattener
+        self.calendar = calendar
+        self._keep = keep
+        self._store = LedgerStore(database, calendar)
+        self._spill = Spill(folder, spill_limit)
+        self._pending: list[RequestRecord] = []
+        self._held: list[Row] = []
+        """Neither in the database nor on the disk."""
+        self._writing: asyncio.Task[None] | None = None
+        self._from_spill = False
+        """What is being written waits on the disk, too."""
+        self._failures = 0
+        self._retry_at = 0.0
+        self._away_since: float | None = None
+        self._reason = ""
+        self._lost = 0
+        self._warned = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._turn = asyncio.Lock()
+        self._stopping = asyncio.Event()
+
+    def reconfigure(self, zone: tzinfo, *, spill_limit: int, keep: float) -> None:
+        """Take other settings, from now on."""
+        self.calendar.move(zone)
+        self._spill.limit = spill_limit
+        self._keep = keep
+
+    def record(self, record: RequestRecord) -> None:
+        """Take a request that is over. Those of strangers are left out: who has no token must not fill the disk."""
+        if record.user or record.attempts:
+            self._pending.append(record)
+
+    def start(self) -> None:
+        """Write batches, and keep what is there in order, until `close`."""
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._maintain())]
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), EVERY)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Have what was recorded so far written, or put on the disk while the database is away."""
+        async with self._turn:
+            batch, self._pending = self._pending, []
+            if batch:
+                self._held += await asyncio.to_thread(self._rows, batch)
+            free = self._writing is None and not self._spill.size
+            if self._held and free and await self._write(self._store.write(self._held, _now())):
+                self._held = []
+            if self._held:
+                await self._put_by()
+            if self._writing is not None and self._writing.done():
+                self._outcome(self._writing)
+            await self._drain()
+
+    async def close(self) -> None:
+        """Write or spill what there is. The spill file stays for the next start where the database is away."""
+        self._stopping.set()
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(LAST_CHANCE):
+                await self.flush()
+                while self._spill.size and not self._failures:
+                    await asyncio.sleep(0.01)
+                    await self.flush()
+        except TimeoutError:
+            log.warning("the database takes too long: %d bytes of requests wait on the disk", self._spill.size)
+        if self._pending or self._held:
+            self._held += self._rows(self._pending)
+            self._pending = []
+            await self._put_by()
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        self._spill.close()
+
+    def status(self) -> dict[str, Any] | None:
+        """What `/ready` says of it: None while all is written as it should be."""
+        if self._away_since is None and not self._spill.size and not self._lost:
+            return None
+        told: dict[str, Any] = {
+            "waiting_bytes": self._spill.size,
+            "limit_bytes": self._spill.limit,
+            "filled": round(self._spill.size / self._spill.limit, 3),
+            "lost_requests": self._lost,
+        }
+        if self._away_since is not None:
+            told["away_seconds"] = round(time.time() - self._away_since)
+            told["reason"] = self._reason
+        return told
+
+    def _rows(self, batch: Sequence[RequestRecord]) -> list[Row]:
+        rows = []
+        for record in batch:
+            try:
+                rows.append(self._flattener.row(record))
+            except Exception:  # a fault of ours: the others' requests must be there
+                log.exception("%s can't be written to the ledger", record.request_id)
+                self._lost += 1
+        return rows
+
+    # --- the database ------------------------------------------------------------------------------------------------
+
+    async def _write(self, work: Coroutine[None, None, None], *, from_spill: bool = False) -> bool:
+        """Whether the database has the rows. False: it may still take them, or failed."""
+        self._writing = task = asyncio.create_task(work)
+        self._from_spill = from_spill
+        await asyncio.wait({task}, timeout=WAIT)
+        return task.done() and self._outcome(task)
+
+    def _outcome(self, task: asyncio.Task[None]) -> bool:
+        self._writing = None
+        error = task.exception()
+        if error is None:
+            if self._from_spill:
+                self._spill.written()
+            if self._away_since is not None:
+                log.info("the database takes requests again; %d bytes of them wait", self._spill.size)
+            self._failures, self._away_since = 0, None
+            return True
+        if not isinstance(error, StorageError):
+            log.error("a fault in the ledger", exc_info=error)
+        self._failures += 1
+        self._retry_at = time.monotonic() + RETRY
+        self._reason = error.reason if isinstance(error, StorageError) else type(error).__name__
+        if self._away_since is None:
+            self._away_since = time.time()
+            log.warning("requests wait on the disk: %s", self._reason)
+        return False
+
+    async def _drain(self) -> None:
+        """Have the database take what waits, for as long as there is time until the next batch."""
+        deadline = time.monotonic() + EVERY
+        while self._spill.size and self._writing is None and self._retry_at <= time.monotonic() < deadline:
+            try:
+                rows = await asyncio.to_thread(self._spill.read)
+            except OSError as error:
+                self._complain("what waits on the disk can't be read: %s", error.strerror)
+                return
+            if not rows:
+                return
+            work = self._one_by_one(rows) if self._failures >= FAILURES else self._store.write(rows, _now())
+            if not await self._write(work, from_spill=True):
+                return
+
+    async def _one_by_one(self, rows: Sequence[Row]) -> None:
+        """If the database works, and does not take this batch all the same, something in it has to stay behind."""
+        for row in rows:
+            try:
+                await self._store.write([row], _now())
+            except Exception as error:  # a driver has its own for what it can't pass on
+                async with self._database.read() as connection:
+                    await connection.exec_driver_sql("SELECT 1")
+                self._lost += 1
+                log.error("%s can't be written to the ledger: %s: %s", row.id, type(error).__name__, error)
+
+    # --- the disk ----------------------------------------------------------------------------------------------------
+
+    async def _put_by(self) -> None:
+        try:
+            await asyncio.to_thread(self._spill.append, self._held)
+        except SpillFull:
+            self._lost += len(self._held)
+            self._held = []
+            self._complain("%d requests are not in the ledger: what waits for the database is at its limit", self._lost)
+        except OSError as error:
+            if len(self._held) > MOST_HELD:
+                self._lost += len(self._held) - MOST_HELD
+                del self._held[MOST_HELD:]
+            self._complain("requests can't be put on the disk: %s", error.strerror)
+        else:
+            self._held = []
+            if self._spill.size > NEARLY_FULL * self._spill.limit:
+                self._complain("%d %% of `ledger.spill_limit` is used", 100 * self._spill.size // self._spill.limit)
+
+    def _complain(self, message: str, what: object) -> None:
+        if time.monotonic() - self._warned > 60:
+            self._warned = time.monotonic()
+            log.error(message, what)
+
+    # --- maintenance -------------------------------------------------------------------------------------------------
+
+    async def _upkeep(self, now: int) -> None:
+        while await fold(self._database, self.calendar, now):
+            pass
+        while await prune(self._database, self.calendar, now - int(self._keep * 1000)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # others want to write, too
+
+    async def _maintain(self) -> None:
+        while True:
+            try:
+                async with self._turn:
+                    await asyncio.to_thread(self._spill.adopt)
+                await self._upkeep(_now())
+            except StorageError as error:
+                log.debug("the ledger's upkeep waits: %s", error)
+            except OSError as error:
+                self._complain("what waits on the disk can't be looked for: %s", error.strerror)
+            await asyncio.sleep(MAINTAIN_EVERY)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,132 @@
+"""Folds hours that are over into conversations, days and months, and deletes requests that were kept long enough.
+
+Both happen in small steps, each a transaction: a node that comes upon another one's waits for it and finds it done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aimux.metering.calendar import HOUR
+from aimux.metering.store import FOLDED, Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.metering.calendar import Calendar
+    from aimux.storage import Database
+
+GRACE = 600_000
+"""Milliseconds for which an hour that is over still waits for requests; later ones are added to what was folded."""
+STEP = 2_000
+"""Requests that are deleted at a time: a few milliseconds, in which nobody else can write."""
+
+
+def id_of(at: int) -> str:
+    """What the ids of requests from `at` on are not below."""
+    return f"req_{at:012x}"
+
+
+async def fold(database: Database, calendar: Calendar, now: int) -> bool:
+    """One step; False when there is nothing left to fold. Raises StorageError."""
+    for name in ("conversations", "days", "months"):
+        async with database.write() as connection:
+            start = await _folded(connection, name)
+            if start is None:
+                return False  # nothing was ever written
+            if name == "conversations":
+                start, end = calendar.hour(start), calendar.hour(start) + HOUR
+            elif name == "days":
+                start, end = calendar.day(start), calendar.day(start, 1)
+            else:
+                start, end = calendar.month(start), calendar.month(start, 1)
+            if end + GRACE > now:
+                continue
+            if name == "months" and (await _folded(connection, "days") or 0) < end:
+                continue
+            end = await _skipped(connection, name, end, now - GRACE, calendar)
+            await _sum_up(connection, name, start, end)
+            await _set(connection, name, end)
+            return True
+    return False
+
+
+async def prune(database: Database, calendar: Calendar, before: int) -> bool:
+    """Delete some of the requests and conversations from `before` that moment; False when none is left.
+
+    What is not folded yet stays. Raises StorageError.
+    """
+    from sqlalchemy import delete, select
+
+    from aimux.storage.schema import ledger
+
+    async with database.write() as connection:
+        until = min(before, await _folded(connection, "conversations") or 0)
+        table = ledger.requests
+        ids = select(table.c.id).where(table.c.id < id_of(until)).order_by(table.c.id).limit(STEP)
+        gone = (await connection.execute(delete(table).where(table.c.id.in_(ids)))).rowcount
+        await connection.execute(
+            delete(ledger.usage_conversations).where(ledger.usage_conversations.c.start < calendar.hour(until))
+        )
+    return gone == STEP
+
+
+async def _folded(connection: AsyncConnection, name: str) -> int | None:
+    """Up to when; at first, the hour of the oldest sum. Locked until the end of the transaction."""
+    from sqlalchemy import func, select
+
+    from aimux.storage.schema.ledger import folded, usage_hours
+
+    await connection.exec_driver_sql(Statements(connection).folded, [(one, 0) for one in FOLDED])
+    found = await connection.execute(select(folded.c.until).where(folded.c.name == name).with_for_update())
+    until: int | None = found.scalar_one()
+    return until or (await connection.execute(select(func.min(usage_hours.c.start)))).scalar()
+
+
+async def _set(connection: AsyncConnection, name: str, until: int) -> None:
+    from sqlalchemy import update
+
+    from aimux.storage.schema.ledger import folded
+
+    await connection.execute(update(folded).where(folded.c.name == name).values(until=until))
+
+
+async def _skipped(connection: AsyncConnection, name: str, end: int, latest: int, calendar: Calendar) -> int:
+    """`end`, or where the next hour with a request in it begins: a quiet year is one step."""
+    from sqlalchemy import func, select
+
+    from aimux.storage.schema.ledger import usage_hours
+
+    following = select(func.min(usage_hours.c.start)).where(usage_hours.c.start >= end)
+    following_hour = (await connection.execute(following)).scalar()
+    target = min(latest, following_hour if following_hour is not None else latest)
+    begins: dict[str, Any] = {"conversations": calendar.hour, "days": calendar.day, "months": calendar.month}
+    return max(end, int(begins[name](target)))
+
+
+async def _sum_up(connection: AsyncConnection, name: str, start: int, end: int) -> None:
+    from sqlalchemy import BigInteger, cast, func, literal, select
+
+    from aimux.metering.columns import of_requests
+    from aimux.storage.schema import ledger
+
+    at = literal(start, BigInteger).label("start")
+    if name == "conversations":
+        table, requests, keys = ledger.usage_conversations, ledger.requests, ledger.usage_keys
+        found = (
+            select(at, requests.c.conversation, keys.c.user, *of_requests())
+            .join(keys, keys.c.id == requests.c.key)
+            .where(requests.c.id >= id_of(start), requests.c.id < id_of(end), requests.c.conversation.is_not(None))
+            .group_by(requests.c.conversation, keys.c.user)
+        )
+        columns = ["start", "conversation", "user"]
+    else:
+        table = ledger.usage_days if name == "days" else ledger.usage_months
+        source = ledger.usage_hours if name == "days" else ledger.usage_days
+        found = (
+            select(source.c.key, at, *[cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES])
+            .where(source.c.start >= start, source.c.start < end)
+            .group_by(source.c.key)
+        )
+        columns = ["key", "start"]
+    await connection.execute(table.insert().from_select([*columns, *ledger.MEASURES], found))

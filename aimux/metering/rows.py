@@ -1,0 +1,213 @@
+"""Records as rows of the ledger, what they are counted under, and the line that each has in the spill file."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from operator import add
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aimux.plugin.types import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aimux.metering.calendar import Calendar
+    from aimux.metering.record import RequestRecord
+
+MAX_TEXT = 256
+"""Characters of a foreign text (a model's name, a conversation's) that the ledger keeps."""
+MAX_VALUES = 200
+"""Clients, classes and models that a process tells apart: each is a row for ever, and clients choose the names."""
+OTHER = "other"
+NOT_FAILED = frozenset({"", "client_gone"})
+TOTAL = 0
+"""The key of the sum of everything."""
+_NO_USAGE = Usage()
+
+
+class Key(NamedTuple):
+    """What a request is counted under; the columns of `usage_keys`, in their order."""
+
+    user: str
+    token: str
+    groups: tuple[str, ...]
+    provider: str
+    account: str
+    mount: str
+    model: str
+    request_class: str
+    client: str
+
+    def hash(self) -> int:
+        """63 bits, the same on every node; never TOTAL."""
+        digest = blake2b(json.dumps(self).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1 or 1
+
+
+class Row(NamedTuple):
+    """One request: `values` are the columns of `requests`, in their order."""
+
+    values: tuple[Any, ...]
+    key: Key
+
+    @property
+    def id(self) -> str:
+        return str(self.values[0])
+
+    @property
+    def at(self) -> int:
+        return int(self.values[2])
+
+    @property
+    def conversation(self) -> str | None:
+        found: str | None = self.values[4]
+        return found
+
+
+class Flattener:
+    """Makes rows of records: 5 µs each, off the hot path."""
+
+    def __init__(self, node: str, cost: Callable[[RequestRecord], int | None]) -> None:
+        """`cost`: in billionths of a dollar; None where no price is known."""
+        self.node = node
+        self._cost = cost
+        self._seen: dict[str, set[str]] = {"client": set(), "class": set(), "model": set()}
+        self._hashes: dict[Key, int] = {}
+
+    def row(self, record: RequestRecord) -> Row:
+        sender, usage = record.sender, record.usage or _NO_USAGE
+        charged = usage.output_tokens or usage.total_input
+        served = usage.model or record.model
+        if not charged and served not in self._seen["model"]:
+            served = ""  # a model that nothing was charged for is a name that the client made up
+        key = Key(
+            record.user,
+            sender.token,
+            sender.groups,
+            record.provider,
+            record.account,
+            sender.mount,
+            self._bounded("model", served),
+            self._bounded("class", sender.request_class),
+            self._bounded("client", sender.client),
+        )
+        at = int(record.time * 1000)
+        values = (
+            record.id,
+            self.hash(key),
+            at,
+            self.node,
+            _text(record.conversation) or None,
+            record.method,
+            _text(record.path),
+            record.status,
+            record.error,
+            round(record.duration * 1000),
+            None if record.ttfb is None else round(record.ttfb * 1000),
+            record.bytes_in,
+            record.bytes_out,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            usage.cache_write_1h_tokens,
+            usage.reasoning_tokens,
+            usage.server_tools,
+            self._cost(record) if charged else 0,
+            usage.estimated,
+            None if record.request_id in {record.id, ""} else record.request_id,
+            _detail(record, key.model),
+        )
+        return Row(values, key)
+
+    def hash(self, key: Key) -> int:
+        """`Key.hash`, which is looked up for one that was there before."""
+        found = self._hashes.get(key)
+        if found is None:
+            if len(self._hashes) >= 50_000:
+                self._hashes.clear()
+            found = self._hashes[key] = key.hash()
+        return found
+
+    def _bounded(self, kind: str, value: str) -> str:
+        seen = self._seen[kind]
+        if value not in seen:
+            value = _text(value)
+            if len(seen) >= MAX_VALUES:
+                return OTHER
+            seen.add(value)
+        return value
+
+
+def _text(value: str) -> str:
+    """Fit for a column of either database."""
+    if value.isprintable() and len(value) <= MAX_TEXT:
+        return value
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _detail(record: RequestRecord, model: str) -> str | None:
+    """What is worth keeping where it is not as usual."""
+    sender, usage = record.sender, record.usage
+    detail: dict[str, Any] = {}
+    if record.model and record.model != model:
+        detail["asked"] = _text(record.model)
+    if record.attempts != 1:
+        detail["attempts"] = record.attempts
+    if len(record.steps) > 1 or (record.steps and record.steps[0].action != "relay"):
+        detail["steps"] = [(*step[:4], _text(step.reason), round(step.seconds, 3)) for step in record.steps]
+    if usage is not None and usage.tier:
+        detail["tier"] = usage.tier
+    if sender.agent:
+        detail["agent"] = sender.agent
+    if sender.parent_agent:
+        detail["parent_agent"] = sender.parent_agent
+    return json.dumps(detail, separators=(",", ":")) if detail else None
+
+
+def measures(values: tuple[Any, ...]) -> tuple[int, ...]:
+    """What a row adds to a sum: `storage.schema.ledger.MEASURES`."""
+    status, error, duration, cost = values[7], values[8], values[9], values[20]
+    failed = status >= 400 or error not in NOT_FAILED
+    tokens = values[13:20]
+    return (1, 1 if failed else 0, 1 if cost is None else 0, 1 if values[21] else 0, *tokens, cost or 0, duration)
+
+
+def sums(rows: Iterable[Row], calendar: Calendar) -> list[tuple[int, ...]]:
+    """Rows of `usage_hours` to be added: start, key, measures; sorted, so that two nodes never wait for each other."""
+    return add_up(
+        ((calendar.hour(row.at), key), added)
+        for row in rows
+        for added in (measures(row.values),)
+        for key in (row.values[1], TOTAL)
+    )
+
+
+def add_up(parts: Iterable[tuple[tuple[Any, ...], Iterable[int]]]) -> list[tuple[Any, ...]]:
+    """Measures with the same place in a table, added; each behind its place."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for where, added in parts:
+        known = found.get(where)
+        if known is None:
+            found[where] = [*added]
+        else:
+            known[:] = map(add, known, added)
+    return [(*where, *what) for where, what in sorted(found.items())]
+
+
+# --- lines of the spill file ------------------------------------------------------------------------------------------
+
+
+def encode(row: Row) -> bytes:
+    """One line."""
+    return json.dumps((row.values, row.key), separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Row | None:
+    """None for a line that is no row: the last one before a crash may be half there."""
+    try:
+        values, key = json.loads(line)
+        return Row(tuple(values), Key(*key)._replace(groups=tuple(key[2])))
+    except (ValueError, TypeError, IndexError):
+        return None

@@ -1,0 +1,149 @@
+"""Where rows wait for the database: append-only files in the state folder, one a process.
+
+A process that was killed leaves its file; whoever starts next (or runs on beside it) takes it over. Files are locked by
+their owners, so that nobody takes one that is in use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from aimux.metering.rows import decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from aimux.metering.rows import Row
+
+SUFFIX = ".rows"
+
+
+class SpillFull(Exception):
+    """No more fits below the limit."""
+
+
+class _File:
+    """One file, locked. `start`: where the rows begin that are not in the database."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.start = 0
+        self.end = os.fstat(fd).st_size
+
+    def read(self, most: int) -> tuple[list[Row], int]:
+        """Some rows from `start` on, and where they end."""
+        data = os.pread(self.fd, min(most, self.end - self.start), self.start)
+        whole = data[: data.rfind(b"\n") + 1]
+        if not whole:  # half a line, before a crash
+            return [], self.end
+        rows = [row for line in whole.splitlines() if (row := decode(line)) is not None]
+        return rows, self.start + len(whole)
+
+    def remove(self) -> None:
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+        os.close(self.fd)
+
+
+class Spill:
+    """Rows that wait. Its methods do file I/O: call them in a thread, one at a time."""
+
+    READ = 1024 * 1024
+    """Bytes of rows at a time, about 2,500 of them."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """`limit`: bytes in all files together."""
+        self._folder = folder
+        self.limit = limit
+        self._own: _File | None = None
+        self._files: list[_File] = []
+        self._read_to = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return sum(file.end - file.start for file in self._files)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows, on the disk when this returns. Raises SpillFull (then none was added), OSError."""
+        data = b"".join(map(encode, rows))
+        if self.size + len(data) > self.limit:
+            raise SpillFull
+        file = self._own
+        if file is None:
+            path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
+            file = _open(path, create=True)
+            assert file is not None
+            self._own = file
+            self._files.append(file)
+        try:
+            _write(file.fd, data)
+            os.fdatasync(file.fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file.fd, file.end)
+            raise
+        file.end += len(data)
+
+    def read(self) -> list[Row]:
+        """The first rows that wait; `written` says that they are in the database now."""
+        while self._files:
+            rows, self._read_to = self._files[0].read(self.READ)
+            if rows:
+                return rows
+            self.written()
+        return []
+
+    def written(self) -> None:
+        file = self._files[0]
+        file.start = self._read_to
+        if file.start >= file.end:
+            self._files.pop(0)
+            file.remove()
+            if file is self._own:
+                self._own = None
+
+    def adopt(self) -> None:
+        """Take over what other processes left."""
+        mine = {file.path for file in self._files}
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            if path not in mine and (file := _open(path)) is not None:
+                self._files.append(file)
+
+    def close(self) -> None:
+        """What waits stays in the files."""
+        for file in self._files:
+            os.close(file.fd)
+        self._files.clear()
+        self._own = None
+
+
+def _open(path: Path, *, create: bool = False) -> _File | None:
+    """None where somebody has it."""
+    if create:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    if not os.fstat(fd).st_nlink:  # it was written and removed between the two
+        os.close(fd)
+        return None
+    return _File(path, fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]

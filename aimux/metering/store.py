@@ -1,0 +1,159 @@
+"""The ledger's rows in the database: a batch in one transaction, together with what it adds to the roll-ups.
+
+A batch that is written twice counts once: ids are unique, and roll-ups are added to in the transaction of the rows that
+they are sums of.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from aimux.metering.rows import add_up, measures, sums
+from aimux.storage import Conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.metering.calendar import Calendar
+    from aimux.metering.rows import Key, Row
+    from aimux.storage import Database
+
+MAX_KNOWN = 100_000
+FOLDED = ("conversations", "days", "months")
+LATE = 300_000
+"""Milliseconds after which a request is written late: its hour may be folded by then, and has to be locked."""
+
+
+class Statements:
+    """The statements as the driver takes them: SQLAlchemy takes longer to pass a row on than SQLite to write it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        self._dialect = connection.dialect
+        self._insert = (postgresql if self._dialect.name == "postgresql" else sqlite).insert
+        self._added: dict[str, str] = {}
+
+    @cached_property
+    def requests(self) -> str:
+        from aimux.storage.schema.ledger import requests
+
+        return self._sql(self._insert(requests))
+
+    @cached_property
+    def keys(self) -> str:
+        from aimux.storage.schema.ledger import usage_keys
+
+        return self._sql(self._insert(usage_keys).on_conflict_do_nothing())
+
+    @cached_property
+    def folded(self) -> str:
+        from aimux.storage.schema.ledger import folded
+
+        return self._sql(self._insert(folded).on_conflict_do_nothing())
+
+    def add(self, table: Table) -> str:
+        """Add measures to a row, or begin it with them."""
+        from aimux.storage.schema.ledger import MEASURES
+
+        if table.name not in self._added:
+            statement = self._insert(table)
+            added = {name: table.c[name] + statement.excluded[name] for name in MEASURES}
+            upsert = statement.on_conflict_do_update(index_elements=[*table.primary_key], set_=added)
+            self._added[table.name] = self._sql(upsert)
+        return self._added[table.name]
+
+    def _sql(self, statement: Any) -> str:
+        return str(statement.compile(dialect=self._dialect))
+
+
+class LedgerStore:
+    """Writes batches. One at a time."""
+
+    def __init__(self, database: Database, calendar: Calendar) -> None:
+        self._database = database
+        self.calendar = calendar
+        self._statements: Statements | None = None
+        self._known: set[int] = set()
+
+    async def write(self, rows: Sequence[Row], now: int) -> None:
+        """Write those that are not there yet. `now`: milliseconds. Raises StorageError."""
+        rows = sorted(rows, key=lambda row: row.id)
+        try:
+            await self._write(rows, now)
+        except Conflict:  # some are there: they were written, and nobody told us
+            await self._write(await self._missing(rows), now)
+
+    async def _write(self, rows: Sequence[Row], now: int) -> None:
+        if not rows:
+            return
+        fresh = self._unknown(rows)
+        added = sums(rows, self.calendar)
+        async with self._database.write() as connection:
+            if self._statements is None:
+                self._statements = Statements(connection)
+            sql = self._statements
+            await connection.exec_driver_sql(sql.requests, [row.values for row in rows])
+            if fresh:
+                await connection.exec_driver_sql(sql.keys, list(fresh.values()))
+            from aimux.storage.schema.ledger import usage_hours
+
+            await connection.exec_driver_sql(sql.add(usage_hours), added)
+            if late := [row for row in rows if row.at < now - LATE]:
+                await self._add_late(connection, sql, late)
+        if len(self._known) > MAX_KNOWN:
+            self._known.clear()
+        self._known.update(fresh)
+
+    def _unknown(self, rows: Iterable[Row]) -> dict[int, tuple[Any, ...]]:
+        """Keys that the database may not have yet."""
+        found: dict[int, Key] = {}
+        for row in rows:
+            if row.values[1] not in self._known:
+                found[row.values[1]] = row.key
+        return {number: (number, *key[:2], json.dumps(key.groups), *key[3:]) for number, key in sorted(found.items())}
+
+    async def _missing(self, rows: Sequence[Row]) -> list[Row]:
+        from sqlalchemy import select
+
+        from aimux.storage.schema.ledger import requests
+
+        there: set[str] = set()
+        async with self._database.read() as connection:
+            for start in range(0, len(rows), 500):
+                ids = [row.id for row in rows[start : start + 500]]
+                there.update((await connection.execute(select(requests.c.id).where(requests.c.id.in_(ids)))).scalars())
+        return [row for row in rows if row.id not in there]
+
+    async def _add_late(self, connection: AsyncConnection, sql: Statements, rows: Sequence[Row]) -> None:
+        """Add rows to what was folded without them."""
+        from sqlalchemy import select
+
+        from aimux.storage.schema import ledger
+
+        # No fold begins between this look and the commit.
+        await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
+        statement = select(ledger.folded.c.name, ledger.folded.c.until).with_for_update(read=True)
+        until = {row.name: row.until for row in await connection.execute(statement)}
+        calendar, hours = self.calendar, sums(rows, self.calendar)
+        folded = {
+            ledger.usage_days: add_up(
+                ((key, calendar.day(hour)), added) for hour, key, *added in hours if hour < until["days"]
+            ),
+            ledger.usage_months: add_up(
+                ((key, calendar.month(hour)), added) for hour, key, *added in hours if hour < until["months"]
+            ),
+            ledger.usage_conversations: add_up(
+                ((calendar.hour(row.at), row.conversation, row.key.user), measures(row.values))
+                for row in rows
+                if row.conversation and row.at < until["conversations"]
+            ),
+        }
+        for table, added in folded.items():
+            if added:
+                await connection.exec_driver_sql(sql.add(table), added)

@@ -1,0 +1,63 @@
+"""Records as the gateway makes them, and what the database holds of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, cast, func, select
+
+from aimux.metering.record import RequestRecord, Sender, new_id
+from aimux.plugin.types import Usage
+from aimux.storage import Database
+from aimux.storage.schema import ledger
+
+NOON = 1_795_694_400.0
+"""2026-11-26 12:00:00 UTC."""
+HOUR, DAY = 3600.0, 86400.0
+
+
+def record(time: float = NOON, **changes: Any) -> RequestRecord:
+    """A request of ann's that was served; `usage` as a mapping of Usage's fields."""
+    usage = {"model": "sonnet", "input_tokens": 10, "output_tokens": 5} | changes.pop("usage", {})
+    sender = Sender(**{"mount": "/claude", "token": "t1", "groups": ("team",)} | changes.pop("sender", {}))
+    fields: dict[str, Any] = {
+        "user": "ann",
+        "sender": sender,
+        "provider": "claude",
+        "account": "default",
+        "conversation": "talk",
+        "status": 200,
+        "duration": 1.5,
+        "ttfb": 0.25,
+        "attempts": 1,
+        "usage": Usage(**usage),
+    }
+    own = new_id(time)
+    return RequestRecord(own, time, "POST", "/claude/v1/messages", own, **fields | changes)
+
+
+def cost(record: RequestRecord) -> int | None:
+    """A dollar for a billion tokens; no price for models called `unknown…`."""
+    usage = record.usage
+    assert usage is not None
+    return None if usage.model.startswith("unknown") else usage.total_input + usage.output_tokens
+
+
+async def total(database: Database, table: str = "usage_hours") -> dict[str, int]:
+    """The sums of a table of roll-ups over everything, without what is 0."""
+    found = ledger.METADATA.tables[table]
+    sums = [cast(func.coalesce(func.sum(found.c[name]), 0), BigInteger).label(name) for name in ledger.MEASURES]
+    statement = select(*sums)
+    if "key" in found.c:
+        statement = statement.where(found.c.key != 0)
+    async with database.read() as connection:
+        row = (await connection.execute(statement)).one()
+    return {name: value for name, value in row._mapping.items() if value}
+
+
+async def rows(database: Database, *columns: str) -> list[tuple[Any, ...]]:
+    """Columns of every request, in the order of ids."""
+    table = ledger.requests
+    async with database.read() as connection:
+        found = await connection.execute(select(*[table.c[name] for name in columns]).order_by(table.c.id))
+        return [tuple(row) for row in found]
