@@ -37,9 +37,10 @@ from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
 from aimux.metering.rows import Flattener
 from aimux.people import People, from_config
+from aimux.people.upkeep import Uses, upkeep
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
-from aimux.storage import Database
+from aimux.storage import Database, StorageError
 from aimux.systemd import Notifier, listen_sockets
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from aimux.config import Config
     from aimux.front.answer import Sent
     from aimux.front.request import Request
+    from aimux.metering.record import RequestRecord
 
 log = logging.getLogger("aimux")
 
@@ -72,6 +74,7 @@ class App:
         self.config: Config
         self.database: Database
         self.people: People
+        self.uses: Uses
         self.gateway: Gateway
         self.control: Control
         self.made_key: str | None = None
@@ -116,6 +119,8 @@ class App:
                 per_user=config.metrics.per_user,
             )
             self.people = People(self.database, from_config(config))
+            self.uses = Uses(self.database)
+            stack.push_async_callback(self._last_uses)
             stack.push_async_callback(self.people.close)
             await self.people.start()
             setup = await self._setup(config)
@@ -134,6 +139,7 @@ class App:
                 self._logs.access.record,
                 journal.record,
                 self.ledger.record,
+                self._note_use,
                 *self.plugins.sinks,
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, self.limits)
@@ -150,7 +156,8 @@ class App:
         scheme = "https" if self.tls else "http"
         self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
-        background = [keeper.run(), self._notifier.watch(), *([self.tls.watch()] if self.tls else [])]
+        regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people)]
+        background = [*regular, *([self.tls.watch()] if self.tls else [])]
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
@@ -221,6 +228,15 @@ class App:
         for pool in self.pools.values():
             pool.reserve(directory.reserved)
         self.gateway.begin(replace(setup, authentication=setup.authentication.with_directory(directory)))
+
+    def _note_use(self, record: RequestRecord) -> None:
+        self.uses.note(record.sender.token, record.time, record.sender.address)
+
+    async def _last_uses(self) -> None:
+        try:
+            await self.uses.flush()
+        except StorageError as error:
+            log.warning("when tokens were last used could not be written: %s", error)
 
     def _renewed(self, account: Account, outcome: str) -> None:
         if outcome in OUTCOMES:

@@ -51,8 +51,8 @@ class Epoch:
 
     def admit(self, request: Request, route: Route, mount: Mount, target: str) -> Admitted:
         """`target` is below the mount. Raises GatewayError for who may not call."""
-        received, peer = request.head, request.connection.peer
-        caller = self.setup.authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
+        received, peer, authentication = request.head, request.connection.peer, self.setup.authentication
+        caller = authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
         head = RequestHead(received.method, target, received.headers)
         provider = route.provider
         return Admitted(
@@ -61,14 +61,14 @@ class Epoch:
             caller,
             head,
             received,
-            _sender(mount, provider, caller, head),
+            _sender(mount, provider, caller, head, authentication.address(received.headers, peer)),
             who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),
         )
 
 
-def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead) -> Sender:
+def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead, address: str) -> Sender:
     user, headers = caller.user, head.headers
     hints = provider.hints(head)
     return Sender(
@@ -80,6 +80,7 @@ def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead)
         _word(hints.request_class),
         _word(hints.agent),
         _word(hints.parent_agent),
+        address,
     )
 
 

@@ -40,6 +40,8 @@ class Sender(NamedTuple):
     """What the client says that it is for (`main`, `subagent`, …)."""
     agent: str = ""
     parent_agent: str = ""
+    address: str = ""
+    """Where it came from, as far as trusted proxies tell; "" for a unix socket's peer."""
 
 
 NOBODY = Sender()
