@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
-from aimux.people.errors import Taken
-from aimux.people.transaction import change, put, refuse_configured, row_of, told
+from aimux.people.errors import Taken, Unknown
+from aimux.people.transaction import change, put, refuse_configured, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ async def change_group(people: People, actor: Actor, name: str, values: Mapping[
 
     refuse_configured("group", name, people.directory.configured.groups)
     async with change(people) as connection:
-        before = rows.group(await row_of(connection, groups, "group", name))
+        before = await known(connection, name)
         after = replace(before, **values)
         if after != before:
             revision = await audit.append(
@@ -58,7 +58,7 @@ async def remove(people: People, actor: Actor, name: str) -> None:
 
     refuse_configured("group", name, people.directory.configured.groups)
     async with change(people) as connection:
-        before = rows.group(await row_of(connection, groups, "group", name))
+        before = await known(connection, name)
         if members := await _members(connection, people, name):
             some = ", ".join(members[:5]) + (f" and {len(members) - 5} more" if len(members) > 5 else "")
             raise Taken(f"the group {name!r} has members ({some})", remedy="take them out of it first")
@@ -73,3 +73,14 @@ async def _members(connection: AsyncConnection, people: People, group: str) -> l
     stored = (await connection.execute(users.select().where(users.c.removed_at.is_(None)))).all()
     names = {row.name for row in stored if group in row.groups}
     return sorted(names | {user.name for user in people.directory.configured.users.values() if group in user.groups})
+
+
+async def known(connection: AsyncConnection, name: str) -> Group:
+    """As the database has it. Unknown where it hasn't, or not any more."""
+    from aimux.storage.schema.people import groups
+
+    row = (await connection.execute(groups.select().where(groups.c.name == name))).first()
+    found = rows.group(row) if row is not None else None
+    if found is None:
+        raise Unknown(f"there is no group {name!r}")
+    return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aimux.people import audit, rows
+from aimux.people import audit, rows, users
 from aimux.people.errors import Fixed, Invalid, Taken, Unknown
 from aimux.people.models import Token
 from aimux.people.tokens import SHOWN, digest, make_id, make_token
-from aimux.people.transaction import change, row_of, told
+from aimux.people.transaction import change, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,10 +179,8 @@ def _make(user: str, label: str, scopes: tuple[str, ...], at: int, ttl: float | 
 
 
 async def _check_user(connection: AsyncConnection, people: People, user: str) -> None:
-    from aimux.storage.schema.people import users
-
     if user not in people.directory.configured.users:
-        await row_of(connection, users, "user", user)
+        await users.known(connection, user)
 
 
 async def _token(connection: AsyncConnection, people: People, name: str, owner: str | None) -> Token:

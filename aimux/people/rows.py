@@ -9,7 +9,7 @@ from aimux.people.models import Group, Role, Token, User
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import Row, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.people.directory import Stored
@@ -32,20 +32,21 @@ async def read(database: Database, known: Stored) -> tuple[Stored, list[Token]] 
         if revision == known.revision:
             return None
 
-        def fresh(table: Any, alive: str) -> Select[Any]:
-            changed: Select[Any] = table.select().where(table.c.revision > known.revision)
-            return changed.where(getattr(table.c, alive).is_(None)) if first else changed
+        def fresh(table: Table) -> Select[Any]:
+            changed = table.select().where(table.c.revision > known.revision)
+            return changed.where(table.c.removed_at.is_(None)) if first else changed
 
-        users = [row async for row in _rows(connection, fresh(people.users, "removed_at"))]
-        groups = [row async for row in _rows(connection, fresh(people.groups, "removed_at"))]
+        # What is read is made into what it means as it comes: 10,000 at once would keep requests waiting for 70 ms.
+        users = {row.name: user(row) async for row in _rows(connection, fresh(people.users))}
+        groups = {row.name: group(row) async for row in _rows(connection, fresh(people.groups))}
         since = people.tokens.c.revision > known.revision
         tokens = [token(row) async for row in _rows(connection, people.tokens.select().where(since))]
         subjects = people.revoked_subjects
         revoked = (await connection.execute(subjects.select().where(subjects.c.revision > known.revision))).all()
     stored = known.changed(
         revision,
-        users={row.name: user(row) if row.removed_at is None else None for row in users},
-        groups={row.name: group(row) if row.removed_at is None else None for row in groups},
+        users=users,
+        groups=groups,
         tokens=tokens,
         subjects={(row.issuer, row.subject): row.revoked_at is not None for row in revoked},
     )
@@ -54,12 +55,15 @@ async def read(database: Database, known: Stored) -> tuple[Stored, list[Token]] 
 
 async def _rows(connection: AsyncConnection, query: Select[Any]) -> AsyncIterator[Row[Any]]:
     async with connection.stream(query.execution_options(yield_per=PORTION)) as result:
-        async for row in result:
-            yield row
+        async for portion in result.partitions():  # row by row would switch greenlets 40,000 times
+            for row in portion:
+                yield row
 
 
-def user(row: Row[Any]) -> User:
-    """Of a row of `users`."""
+def user(row: Row[Any]) -> User | None:
+    """Of a row of `users`; None where it was removed."""
+    if row.removed_at is not None:
+        return None
     return User(
         row.name,
         row.email,
@@ -73,8 +77,10 @@ def user(row: Row[Any]) -> User:
     )
 
 
-def group(row: Row[Any]) -> Group:
-    """Of a row of `groups`."""
+def group(row: Row[Any]) -> Group | None:
+    """Of a row of `groups`; None where it was removed."""
+    if row.removed_at is not None:
+        return None
     return Group(row.name, row.reserved, tuple(row.scopes), row.own_login, created_at=row.created_at)
 
 

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit
-from aimux.people.errors import Fixed, Unknown
+from aimux.people.errors import Fixed
 from aimux.people.people import TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container
 
-    from sqlalchemy import Row, Table
+    from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.people.models import Group, Token, User
@@ -30,15 +30,6 @@ async def change(people: People) -> AsyncIterator[AsyncConnection]:
         await audit.lock(connection)
         yield connection
     await people.catch_up()
-
-
-async def row_of(connection: AsyncConnection, table: Table, kind: str, name: str) -> Row[Any]:
-    """The row of a user or group. Raises Unknown for one that is not there, or not any more."""
-    query = table.select().where(table.c.name == name, table.c.removed_at.is_(None))
-    row = (await connection.execute(query)).first()
-    if row is None:
-        raise Unknown(f"there is no {kind} {name!r}")
-    return row
 
 
 async def put(connection: AsyncConnection, table: Table, thing: User | Group, revision: int) -> None:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
-from aimux.people.errors import Invalid, Taken
-from aimux.people.transaction import change, put, refuse_configured, row_of, told
+from aimux.people.errors import Invalid, Taken, Unknown
+from aimux.people.transaction import change, put, refuse_configured, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.people.audit import Actor
     from aimux.people.models import User
@@ -43,7 +45,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
     refuse_configured("user", name, people.directory.configured.users)
     _check_groups(people, values.get("groups", ()))
     async with change(people) as connection:
-        before = rows.user(await row_of(connection, users, "user", name))
+        before = await known(connection, name)
         after = replace(before, **values)
         if after != before:
             revision = await audit.append(
@@ -60,7 +62,7 @@ async def remove(people: People, actor: Actor, name: str) -> None:
 
     refuse_configured("user", name, people.directory.configured.users)
     async with change(people) as connection:
-        before = rows.user(await row_of(connection, users, "user", name))
+        before = await known(connection, name)
         revision = await audit.append(connection, actor, "user.remove", f"user:{name}", before=told(before))
         at = now()
         gone = users.update().where(users.c.name == name)
@@ -76,3 +78,14 @@ def _check_groups(people: People, groups: Iterable[str]) -> None:
         if group not in known:
             there = f"there are: {', '.join(sorted(known))}" if known else "there is none yet"
             raise Invalid(f"there is no group {group!r}; {there}", remedy=f"aimux groups add {group}")
+
+
+async def known(connection: AsyncConnection, name: str) -> User:
+    """As the database has it. Unknown where it hasn't, or not any more."""
+    from aimux.storage.schema.people import users
+
+    row = (await connection.execute(users.select().where(users.c.name == name))).first()
+    found = rows.user(row) if row is not None else None
+    if found is None:
+        raise Unknown(f"there is no user {name!r}")
+    return found
