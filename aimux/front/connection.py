@@ -14,6 +14,7 @@ from aimux.front import bounds
 from aimux.front.answer import Answer, plain_answer
 from aimux.front.request import Request
 from aimux.http.request import BodyReader, LastHead, RequestError, parse_request_head
+from aimux.http.rounds import soon
 
 if TYPE_CHECKING:
     from aimux.front.answer import Sent
@@ -188,11 +189,11 @@ class ClientConnection(asyncio.Protocol):
         try:
             reader.feed(data)
         except RequestError as error:
-            if request.answered:
-                self._linger()
-            else:
-                request.fail(400, f"The request's body is broken: {error}.")
+            request.fail(400, f"The request's body is broken: {error}.")
             return
+        if reader.unread:
+            self.read(False)
+            soon(self._read_unread)
         if reader.complete:
             request.raw, request.reader, self._buffer = reader.take(), None, reader.rest
             if request.answered:
@@ -207,9 +208,20 @@ class ClientConnection(asyncio.Protocol):
         elif reader.size > request.limit:
             request.turn.resume()
 
-    def body_wanted(self, *, continues: bool) -> float:
+    def _read_unread(self) -> None:
+        """Go on with the chunks of a packet that had too many of them."""
+        request = self._request
+        if request is None or request.body_error is not None or self.lost:
+            return
+        reader = request.reader
+        if reader is not None and reader.unread:
+            self._read_body(request, reader, b"")
+            if request is self._request and not reader.unread:
+                self.read(True)
+
+    def body_wanted(self, reader: BodyReader, *, continues: bool) -> float:
         """Somebody waits for the body; the client may wait to be told. Returns the time on the loop's clock."""
-        self.read(True)
+        self.read(not reader.unread)
         if continues:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._mark = -1
@@ -236,8 +248,9 @@ class ClientConnection(asyncio.Protocol):
         reader = request.reader
         if isinstance(answer, Answer) and not self.lost:
             # A client that waits to hear whether to send its body may do so or not now: the next byte can be anything.
+            # And where chunks end is known only to who reads them, which is work that a stranger could cause.
             unclear = request.body_error is not None or (
-                request.head.expects and reader is not None and not reader.received
+                reader is not None and (reader.chunked or (request.head.expects and not reader.received))
             )
             request.keep_alive = request.keep_alive and not answer.close and not unclear
             self.transport.write(answer.encode(request.head, keep_alive=request.keep_alive))

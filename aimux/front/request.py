@@ -64,7 +64,7 @@ class Request:
         reader = self.reader
         if reader is not None:
             self.limit = limit
-            self.asked_at = self.connection.body_wanted(continues=self.head.expects and not reader.received)
+            self.asked_at = self.connection.body_wanted(reader, continues=self.head.expects and not reader.received)
             while self.reader is not None and self.body_error is None and reader.size <= limit:
                 await pause()
             self.limit = None

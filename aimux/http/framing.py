@@ -13,6 +13,8 @@ from aimux.http.errors import ProtocolError
 
 MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 16 * 1024
+MAX_CHUNKS = 256
+"""Chunks that one `feed` reads, in about 0.3 ms."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -50,11 +52,13 @@ def chunk(data: bytes) -> bytes:
 class Framer:
     """`done`: the body is complete. `clean`: the connection can carry another message after it."""
 
-    __slots__ = ("clean", "done")
+    __slots__ = ("clean", "done", "unread")
 
     def __init__(self) -> None:
         self.done = False
         self.clean = True
+        self.unread = b""
+        """What was fed and would take too long now: `feed` again in another round, with nothing."""
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         """What to forward as it is, and the payload in it. Raises ProtocolError."""
@@ -142,8 +146,10 @@ class Chunked(Framer):
         self._trailing = False
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
+        if self.unread:
+            data, self.unread = self.unread + data, b""
         fed = self._feed(data)
-        self.between = not (self._left or self._held or self._trailing)
+        self.between = not (self._left or self._held or self._trailing or self.unread)
         return fed
 
     def _feed(self, data: bytes) -> tuple[bytes, Pieces]:
@@ -159,6 +165,9 @@ class Chunked(Framer):
             if self._left:
                 position = self._chunk_data(data, position, pieces)
                 continue
+            if len(pieces) >= MAX_CHUNKS:
+                self.unread = data[position:]
+                return data[:position], pieces
             end = data.find(b"\r\n", position, position + MAX_CHUNK_LINE)
             if end < 0:
                 if size - position >= MAX_CHUNK_LINE:

@@ -184,6 +184,15 @@ class BodyReader:
         """Bytes of the payload."""
         self.rest = b""
 
+    @property
+    def chunked(self) -> bool:
+        return self._chunks is not None
+
+    @property
+    def unread(self) -> bytes:
+        """What was fed and would take too long now: `feed` again in another round, with nothing."""
+        return self._chunks.unread if self._chunks is not None else b""
+
     def feed(self, data: bytes) -> None:
         """Raises RequestError for chunks that break the rules."""
         self.received += len(data)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aimux.http.errors import ProtocolError, WireError
 from aimux.http.framing import Chunked, Framer, UntilClose, framer_for
 from aimux.http.head import HeadReader, ResponseHead
+from aimux.http.rounds import soon
 from aimux.http.turn import pause
 from aimux.relay.errors import HeadTimeout, ReadError, StaleConnection, Stopped
 from aimux.relay.outlet import Outlet
@@ -153,7 +154,10 @@ class Exchange:
     def _read_body(self, data: bytes) -> None:
         framer, outlet = self._framer, self._outlet
         assert framer is not None
-        forward, payload = framer.feed(data) if data else (b"", ())
+        forward, payload = framer.feed(data) if data or framer.unread else (b"", ())
+        if framer.unread:
+            self._reads()
+            soon(self._read_unread)
         if outlet is None:
             self._hold(forward, payload)
             return
@@ -164,6 +168,12 @@ class Exchange:
             self._wake()
         elif forward:
             outlet.send(forward, payload)
+
+    def _read_unread(self) -> None:
+        """Go on with the chunks of a packet that had too many of them."""
+        if not self._ended:
+            self.received(b"")
+            self._reads()
 
     def _hold(self, forward: bytes, payload: Sequence[bytes]) -> None:
         assert self._framer is not None
@@ -182,9 +192,11 @@ class Exchange:
 
     def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        framer = self._framer
+        while not self._ended and framer is not None and framer.unread:
+            self.received(b"")
         if self._ended:
             return
-        framer = self._framer
         if framer is None:
             if self.connection.served and not self._reader.began:
                 self._fail(StaleConnection("the upstream had closed the idle connection"))
@@ -314,14 +326,19 @@ class Exchange:
             self._read(True)
 
     def _read(self, on: bool) -> None:
-        transport = self.connection.transport
+        if not self._ended:
+            self.paused = not on
+            self._reads()
+
+    def _reads(self) -> None:
+        """Read from the upstream, or don't while the client can't take more, or a packet is not dealt with."""
+        transport, framer = self.connection.transport, self._framer
         if self._ended or transport.is_closing():
             return
-        self.paused = not on
-        if on:
-            transport.resume_reading()
-        else:
+        if self.paused or (framer is not None and framer.unread):
             transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def discard(self) -> None:
         """Give the answer up. A complete one has returned its connection already."""

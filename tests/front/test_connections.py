@@ -10,6 +10,7 @@ import struct
 import pytest
 
 from aimux.front.connection import READ_AHEAD
+from aimux.http.framing import MAX_CHUNKS, Chunked
 
 from .conftest import TOKEN, Aimux, Start, StrictUpstream, ask, head, honest
 
@@ -133,23 +134,16 @@ async def test_requests_wait_while_their_answers_are_not_taken(aimux: Aimux) -> 
     assert kept < READ_AHEAD + 512 * 1024, "one packet more than it keeps"
 
 
-EARLY = {
-    "a length": (("Content-Length: 10",), [b"01234", b"56789"]),
-    "chunks": (("Transfer-Encoding: chunked",), [b"5\r\n012", b"34\r\n5\r\n56789\r\n", b"0\r\nX-T: 1\r\n\r\n"]),
-}
-
-
-@pytest.mark.parametrize(("fields", "pieces"), EARLY.values(), ids=EARLY)
 async def test_a_body_that_arrives_behind_its_answer_is_none_of_the_next_request(
-    aimux: Aimux, upstream: StrictUpstream, fields: tuple[str, ...], pieces: list[bytes]
+    aimux: Aimux, upstream: StrictUpstream
 ) -> None:
     reader, writer = await aimux.connect()
-    writer.write(head(PATH, *fields).replace(TOKEN.encode(), b"wrong-token-0123456789"))
+    writer.write(head(PATH, "Content-Length: 10").replace(TOKEN.encode(), b"wrong-token-0123456789"))
     async with asyncio.timeout(10):
         refusal = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(re.findall(rb"content-length: (\d+)", refusal)[0]))
         assert refusal.startswith(b"HTTP/1.1 401 ")
-        for piece in pieces:
+        for piece in (b"01234", b"56789"):
             writer.write(piece)
             await asyncio.sleep(0)
         writer.write(head("GET /plain/v1/next HTTP/1.1", tag="next", close=True))
@@ -160,17 +154,35 @@ async def test_a_body_that_arrives_behind_its_answer_is_none_of_the_next_request
     await honest(aimux, upstream)
 
 
-@pytest.mark.parametrize("rest", [b"zz\r\n", b"5\r\n01234X", b"0\r\nContent-Length: 1\r\n\r\n"])
-async def test_where_that_body_breaks_the_rules_the_connection_ends(
-    aimux: Aimux, upstream: StrictUpstream, rest: bytes
+@pytest.mark.parametrize(
+    "rest", [b"0\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", b"zz\r\n", b"0\r\nContent-Length: 1\r\n\r\n"]
+)
+async def test_chunks_behind_a_refusal_are_not_read_and_their_connection_ends(
+    aimux: Aimux, upstream: StrictUpstream, monkeypatch: pytest.MonkeyPatch, rest: bytes
 ) -> None:
     reader, writer = await aimux.connect()
     writer.write(head(PATH, "Transfer-Encoding: chunked").replace(TOKEN.encode(), b"wrong-token-0123456789"))
     async with asyncio.timeout(10):
-        await reader.readuntil(b"\r\n\r\n")
+        refusal = await reader.readuntil(b"\r\n\r\n")
+        assert b"\r\nconnection: close\r\n" in refusal
+        monkeypatch.delattr(Chunked, "feed")
         writer.write(rest + head("GET /plain/v1/next HTTP/1.1", tag="next"))
         assert b"HTTP/1." not in await reader.read()
     assert upstream.raw == b""
+    monkeypatch.undo()
+    await honest(aimux, upstream)
+
+
+async def test_a_packet_of_tiny_chunks_is_read_in_many_rounds(aimux: Aimux, upstream: StrictUpstream) -> None:
+    """And arrives whole, with the request behind it."""
+    size = 3 * MAX_CHUNKS + 1
+    packet = head(PATH, "Transfer-Encoding: chunked", tag="tiny") + b"1\r\nx\r\n" * size + b"0\r\n\r\n"
+    reader, writer = await aimux.connect()
+    async with asyncio.timeout(10):
+        writer.write(packet + head("GET /plain/v1/next HTTP/1.1", tag="next", close=True))
+        answers = await reader.read()
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert upstream.requests[0].endswith(b"\r\n\r\n" + b"x" * size)
     await honest(aimux, upstream)
 
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from aimux.http.framing import chunk
+from aimux.http.framing import MAX_CHUNKS, chunk
 
 from .answers import DONE, EVENT, SSE, body_of, head_of, once
 from .conftest import Start, Upstream, request
@@ -51,6 +51,23 @@ async def test_a_stream_in_tiny_pieces_arrives_whole(start: Start, upstream: Ups
     aimux = await start()
     answer = await aimux.send(request())
     assert answer.endswith(body_of(whole))
+    assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["whole", "cut"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_a_packet_of_tiny_chunks_is_passed_on_in_many_rounds(
+    start: Start, upstream: Upstream, ends: bool, version: str
+) -> None:
+    """And however many they are, the connection's end comes after them."""
+    size = 3 * MAX_CHUNKS + 1
+    json = SSE.replace(b"text/event-stream", b"application/json")
+    once(upstream, json + chunk(b"x") * size + (b"0\r\n\r\n" if ends else b""))
+    aimux = await start()
+    answer = await aimux.send(request(version=version))
+    assert answer.endswith(b"0\r\n\r\n") is (ends and version == "1.1")
+    assert body_of(answer).count(b"x") == size
+    assert ("upstream_lost" in aimux.log) is not ends
     assert aimux.app.gateway.pool.active_exchanges == 0
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.http.errors import ProtocolError
-from aimux.http.framing import LAST_CHUNK, Chunked, Framer, Length, NoBody, UntilClose, chunk, framer_for
+from aimux.http.framing import LAST_CHUNK, MAX_CHUNKS, Chunked, Framer, Length, NoBody, UntilClose, chunk, framer_for
 
 payloads = st.lists(st.binary(min_size=1, max_size=400), max_size=8)
 cuts = st.lists(st.integers(min_value=0, max_value=4000), max_size=12)
@@ -34,6 +34,22 @@ def test_chunked_is_forwarded_as_it_came_less_its_end(pieces: list[bytes], at: l
     body = b"".join(chunk(piece) for piece in pieces)
     framer = Chunked()
     forward, payload = run(framer, split(body + b"0\r\n" + trailers + b"\r\n", at))
+    assert forward == body
+    assert payload == b"".join(pieces)
+    assert framer.done
+    assert framer.clean
+
+
+@given(st.lists(st.binary(min_size=1, max_size=3), min_size=700, max_size=900), cuts)
+def test_many_chunks_are_read_in_pieces(pieces: list[bytes], at: list[int]) -> None:
+    body = b"".join(chunk(piece) for piece in pieces)
+    framer = Chunked()
+    forward, payload = b"", b""
+    for part in [*split(body + LAST_CHUNK, at), *[b""] * len(pieces)]:
+        out, seen = framer.feed(part)
+        assert len(seen) <= MAX_CHUNKS
+        forward += out
+        payload += b"".join(seen)
     assert forward == body
     assert payload == b"".join(pieces)
     assert framer.done

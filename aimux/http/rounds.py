@@ -1,0 +1,57 @@
+"""Work that foreign bytes cause, spread over the rounds of the event loop.
+
+A packet may hold tens of thousands of chunks or frames, and a hundred connections may each bring one in the same round.
+Whoever reads such bytes reads a piece of them at once and leaves the rest to `soon`: whatever waits there takes turns,
+and all of it together gets a share of each round, so that everybody else waits no longer than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHARE = 0.003
+"""Seconds of a round after which no further piece is begun."""
+
+
+class _Rounds:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._coming = False
+
+    def add(self, piece: Callable[[], None]) -> None:
+        self._waiting.append(piece)
+        if not self._coming:
+            self._coming = True
+            self._call_soon(self._run)
+
+    def _run(self) -> None:
+        waiting, enough = self._waiting, time.perf_counter() + SHARE
+        try:
+            for _ in range(len(waiting)):
+                waiting.popleft()()
+                if time.perf_counter() >= enough:
+                    break
+        finally:
+            self._coming = bool(waiting)
+            if waiting:
+                self._call_soon(self._run)
+
+
+_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, _Rounds] = WeakKeyDictionary()
+
+
+def soon(piece: Callable[[], None]) -> None:
+    """Call `piece` in one of the next rounds, after those that wait already. It takes a millisecond at most."""
+    loop = asyncio.get_running_loop()
+    rounds = _rounds.get(loop)
+    if rounds is None:
+        rounds = _rounds[loop] = _Rounds(loop)
+    rounds.add(piece)
