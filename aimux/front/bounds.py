@@ -18,6 +18,8 @@ SEND_SECONDS = 60.0
 """A client that takes nothing of its answer, while it is full."""
 LINGER_SECONDS = 10.0
 """The same, once its connection is to be closed; and how long a client may go on with a request that was refused."""
+UNWANTED_SECONDS = 0.05
+"""Between two packets of that, where they are large: about 5 MB a second."""
 SWEEP_SECONDS = 5.0
 """How often somebody looks: each deadline for bodies and answers may be that much later."""
 

@@ -126,7 +126,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         request = self._request
         if request is None:
-            if not self._closing:
+            if self._closing:
+                self._unwanted(data)
+            else:
                 self._read_head(self._buffer + data if self._buffer else data)
         elif self._tunnel is not None:
             self._tunnel.data_received(data)
@@ -202,11 +204,18 @@ class ClientConnection(asyncio.Protocol):
                 request.turn.resume()
         elif request.answered:
             reader.drop()
+            self._unwanted(data)
         elif request.limit is None:
             if reader.size > READ_AHEAD:
                 self.read(False)
         elif reader.size > request.limit:
             request.turn.resume()
+
+    def _unwanted(self, data: bytes) -> None:
+        """Somebody sends what nobody reads. At the speed of a wire that alone would keep the loop busy."""
+        if len(data) >= READ_AHEAD:
+            self._read(False)
+            self._server.loop.call_later(bounds.UNWANTED_SECONDS, self._read, True)
 
     def _read_unread(self) -> None:
         """Go on with the chunks of a packet that had too many of them."""

@@ -1,0 +1,1 @@
+"""Resource attacks on a real process, with an honest client beside the attacker."""

@@ -1,0 +1,61 @@
+"""Attackers, each a program of its own: `python -m tests.attacks.attackers NAME PORT [TOKEN]`, until it is killed.
+
+It prints a line when it has begun. Whatever aimux does to a connection, it opens another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+
+TINY = b"1\r\nx\r\n" * 10_000
+CONNECTIONS = 8
+
+
+def head(token: str, *fields: str, line: str = "POST /claude/v1/messages HTTP/1.1") -> bytes:
+    own = [f"Authorization: Bearer {token}"] if token else []
+    return "\r\n".join([line, "Host: x", "Content-Type: application/json", *own, *fields, "", ""]).encode()
+
+
+class Attacker:
+    def __init__(self, port: int, token: str) -> None:
+        self.port = port
+        self.token = token
+
+    async def again_and_again(self, connections: int, pieces: Callable[[], AsyncIterator[bytes]]) -> None:
+        """So many connections at a time, on each of which `pieces` are written; what comes back is not looked at."""
+        await asyncio.gather(*(self._one(pieces) for _ in range(connections)))
+
+    async def _one(self, pieces: Callable[[], AsyncIterator[bytes]]) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                try:
+                    async for piece in pieces():
+                        writer.write(piece)
+                        await writer.drain()
+                finally:
+                    writer.transport.abort()
+
+    async def tiny_chunks(self) -> None:
+        """Chunks of one byte each, as fast as they are taken."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield head(self.token, "Transfer-Encoding: chunked")
+            while True:
+                yield TINY
+
+        await self.again_and_again(CONNECTIONS, pieces)
+
+
+async def main(name: str, port: str, token: str = "") -> None:
+    attack = asyncio.ensure_future(getattr(Attacker(int(port), token), name)())
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    await attack
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
