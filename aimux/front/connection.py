@@ -214,8 +214,8 @@ class ClientConnection(asyncio.Protocol):
     def _unwanted(self, data: bytes) -> None:
         """Somebody sends what nobody reads. At the speed of a wire that alone would keep the loop busy."""
         if len(data) >= READ_AHEAD:
-            self._read(False)
-            self._server.loop.call_later(bounds.UNWANTED_SECONDS, self._read, True)
+            self.read(False)
+            self._server.loop.call_later(bounds.UNWANTED_SECONDS, self.read, True)
 
     def _read_unread(self) -> None:
         """Go on with the chunks of a packet that had too many of them."""

@@ -126,7 +126,7 @@ class Handover(asyncio.Transport):
         request = self._request
         if request.reader is not None:
             request.limit = 0  # each packet resumes the turn
-            request.asked_at = self._connection.body_wanted(continues=False)
+            request.asked_at = self._connection.body_wanted(request.reader, continues=False)
         else:
             self._connection.read(True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 import time
@@ -24,10 +23,9 @@ SLOWEST = 0.25
 MEMORY = 200e6
 BACK = 50e6
 """Of memory, what may be left a moment after an attack: buffers that the allocator keeps."""
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ANSWER = b'{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":1,"output_tokens":1}}'
-PROMPT = json.dumps(
-    {"model": "claude-sonnet-5", "max_tokens": 5, "messages": [{"role": "user", "content": "?"}]}
-).encode()
+PROMPT = b'{"model":"claude-sonnet-5","max_tokens":5,"messages":[{"role":"user","content":"?"}]}'
 
 
 class Victim:
@@ -108,10 +106,7 @@ async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
-                )
-                writer.write(ANSWER)
+                writer.write(HEAD % len(ANSWER) + ANSWER)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
