@@ -62,6 +62,15 @@ class DatabaseState:
     def entry(self, instance: str, account: str) -> object:
         return self._known.get((instance, account), {})
 
+    def entries(self) -> dict[Place, Any]:
+        return dict(self._known)
+
+    async def put(self, entries: Mapping[Place, Any]) -> None:
+        async with self._database.write(TOPIC) as connection:
+            there = await _rows(connection, update=True)
+            for place, entry in entries.items():
+                await _put(connection, place, entry, there=place in there)
+
     def changed(self, instance: str, accounts: Accounts) -> None:
         self._pools[instance] = accounts
         self._changed = True

@@ -14,9 +14,10 @@ from aimux.accounts import files
 from aimux.accounts.account import Parked  # noqa: TC001 - pydantic reads the annotations
 from aimux.accounts.quota import CEILING, Cooldown, Quota
 from aimux.plugin.types import LimitWindow  # noqa: TC001
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from aimux.accounts.account import Account
@@ -142,6 +143,14 @@ class LiveState(Protocol):
         """Something is new. Cheap: called with most answers."""
         ...
 
+    def entries(self) -> dict[tuple[str, str], Any]:
+        """Everything that was saved, by instance and account."""
+        ...
+
+    async def put(self, entries: Mapping[tuple[str, str], Any]) -> None:
+        """Save these beside what is there: for moving in from elsewhere. Raises StorageError."""
+        ...
+
     async def flush(self, *, now: bool = False) -> None:
         """Write what changed, at most every ten seconds unless `now`. A failure is logged and tried again later."""
         ...
@@ -174,6 +183,24 @@ class StateFile:
             self._aside = self._aside or UNREADABLE
         return saved
 
+    def entries(self) -> dict[tuple[str, str], Any]:
+        return {
+            (instance, account): entry
+            for instance, accounts in self._data.items()
+            if isinstance(accounts, dict)
+            for account, entry in accounts.items()
+        }
+
+    async def put(self, entries: Mapping[tuple[str, str], Any]) -> None:
+        data = {instance: dict(accounts) for instance, accounts in self._data.items() if isinstance(accounts, dict)}
+        for (instance, account), entry in entries.items():
+            data.setdefault(instance, {})[account] = entry
+        if entries:
+            try:
+                await self._save(data)
+            except OSError as error:
+                raise StorageError(f"can't write {self._path} ({error.strerror})") from None
+
     def changed(self, instance: str, accounts: Accounts) -> None:
         self._changed[instance] = accounts
 
@@ -190,10 +217,8 @@ class StateFile:
         if all(accounts == self._data.get(instance, {}) for instance, accounts in new.items()):
             return  # so that a command which only looks doesn't write over a running server's file
         data = self._data | new
-        raw = json.dumps({**self._document, "version": VERSION, "accounts": data}, indent=1).encode()
         try:
-            await files.in_thread(self._write, raw)
-            self._data, self._aside, self._unreadable = data, "", False
+            await self._save(data)
         except OSError as error:
             self._changed = taken | self._changed
             log.warning("can't write %s (%s); cooldowns would not outlive a restart", self._path, error.strerror)
@@ -208,6 +233,11 @@ class StateFile:
             foreign = before.items() if isinstance(before, dict) else ()
             carried[name] = {key: value for key, value in foreign if key not in Entry.model_fields} | entry
         return {name: entry for name, entry in carried.items() if entry}
+
+    async def _save(self, data: dict[str, Any]) -> None:
+        raw = json.dumps({**self._document, "version": VERSION, "accounts": data}, indent=1).encode()
+        await files.in_thread(self._write, raw)
+        self._data, self._aside, self._unreadable = data, "", False
 
     def _write(self, raw: bytes) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

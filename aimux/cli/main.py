@@ -30,6 +30,7 @@ COMMANDS = {
     "migrate": LazyCommand(
         "aimux.cli.migrate:migrate_command", "Take over another gateway's configuration and accounts."
     ),
+    "db": LazyCommand("aimux.cli.db:db_command", "Look after the database, or move it to the other engine."),
     "seed": LazyCommand("aimux.cli.seed:seed_command", "Put first credentials into the state folder."),
     "install-service": LazyCommand(
         "aimux.cli.service:install_service_command", "Have systemd or launchd run the gateway."

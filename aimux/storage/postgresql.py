@@ -52,7 +52,7 @@ class PostgreSQL:
         self._node = secrets.token_hex(6)
         self._count = itertools.count(1)
         self._unsettled: set[str] = set()
-        self._locks = Locks(self._connect)
+        self._locks = Locks(self.connect)
 
     async def look(self) -> bool:
         await self.engine()
@@ -80,10 +80,14 @@ class PostgreSQL:
         from sqlalchemy import text
 
         receipt = f"{self._node}.{next(self._count)}"
+        # A row for each topic ever written to, as SQLite has it. It is never changed, so that no writer waits for it.
+        statement = text(
+            "WITH touched AS (INSERT INTO changes (topic, version) VALUES (:topic, 1) ON CONFLICT DO NOTHING)"
+            " SELECT pg_notify(:channel, :payload)"
+        )
         for topic in sorted(topics):
-            await connection.execute(
-                text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": f"{receipt} {topic}"}
-            )
+            values = {"topic": topic, "channel": CHANNEL, "payload": f"{receipt} {topic}"}
+            await connection.execute(statement, values)
         return receipt
 
     def settle(self, receipt: str, *, committed: bool) -> None:
@@ -131,7 +135,7 @@ class PostgreSQL:
     # --- listening ---------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> asyncpg.Connection[Any]:
-        connection = await self._connect()
+        connection = await self.connect()
         try:
             self._notices = notices = asyncio.Queue[str]()
             connection.add_termination_listener(lambda _connection: notices.put_nowait(""))
@@ -166,7 +170,8 @@ class PostgreSQL:
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    async def _connect(self) -> asyncpg.Connection[Any]:
+    async def connect(self) -> asyncpg.Connection[Any]:
+        """One connection of the driver's own. Raises FAILURES."""
         return await asyncpg.connect(
             self._url,
             timeout=CONNECT_TIMEOUT,
@@ -181,7 +186,7 @@ class PostgreSQL:
 
         # asyncpg reads the URL itself: sslmode, several hosts and Unix sockets mean what they mean to psql.
         engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=self._connect, hide_parameters=True, pool_pre_ping=True
+            "postgresql+asyncpg://", async_creator=self.connect, hide_parameters=True, pool_pre_ping=True
         )
 
         @event.listens_for(engine.sync_engine, "begin")

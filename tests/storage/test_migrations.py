@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import JSON, BigInteger, DateTime
 
 from aimux.storage import Database, StorageError, migrations
 from aimux.storage.schema import METADATA
@@ -47,6 +48,15 @@ async def test_the_migrations_lead_to_the_metadata(opened: Open) -> None:
             lambda c: compare_metadata(MigrationContext.configure(c, opts={"compare_server_default": True}), METADATA)
         )
     assert differences == []
+
+
+def test_columns_are_of_the_common_kinds() -> None:
+    for column in (column for table in METADATA.tables.values() for column in table.columns):
+        if isinstance(column.type, JSON):
+            assert column.type.none_as_null, f"{column}: use columns.Json, or None becomes the JSON value null"
+        assert not isinstance(column.type, DateTime), f"{column}: use columns.moment"
+        if column.name.endswith("_at"):
+            assert isinstance(column.type, BigInteger), f"{column}: use columns.moment"
 
 
 def test_the_head_is_the_last_revision() -> None:

@@ -4,7 +4,7 @@ Conventions, the same for all:
 - **Times** are whole milliseconds since 1970 in UTC (`columns.moment`, `columns.now`). Durations are milliseconds too.
 - **Money** is whole micro-dollars (1 USD = 1,000,000), in a BigInteger.
 - **Secrets** are SHA-256 digests (LargeBinary, 32 bytes) or encrypted (LargeBinary); never text.
-- **Lists and free mappings** are JSON columns, never null: an empty list says "none".
+- **Lists and free mappings** are `columns.Json`; a list is never null: an empty one says "none".
 - Constraints have names (below), so that a later migration can speak of them.
 
 A table that is added here is added to the migration in the same commit (migrations/versions/0001_first.py creates what

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, LargeBinary, Table, Text
+from sqlalchemy import Column, LargeBinary, Table, Text
 
 from aimux.storage.schema.base import METADATA
-from aimux.storage.schema.columns import moment
+from aimux.storage.schema.columns import Json, moment
 
 credentials = Table(
     "credentials",
@@ -25,7 +25,7 @@ account_states = Table(
     METADATA,
     Column("instance", Text, primary_key=True),
     Column("account", Text, primary_key=True),
-    Column("entry", JSON, nullable=False),
+    Column("entry", Json, nullable=False),
     moment("updated_at"),
     comment="`entry`: cooldowns, windows, parked, disabled; what accounts.json holds of an account.",
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text
 
 from aimux.storage.schema.base import METADATA
-from aimux.storage.schema.columns import moment
+from aimux.storage.schema.columns import Json, moment
 
 audit = Table(
     "audit",
@@ -16,8 +16,8 @@ audit = Table(
     Column("address", Text),
     Column("action", Text, nullable=False),
     Column("target", Text, nullable=False, index=True),
-    Column("before", JSON),
-    Column("after", JSON),
+    Column("before", Json),
+    Column("after", Json),
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False, unique=True),
     comment="`id` counts without a gap; `previous` is the hash of the entry before.",

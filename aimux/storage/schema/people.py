@@ -7,10 +7,10 @@ new. For that a removed row stays, with `removed_at`, for as long as somebody co
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
 
 from aimux.storage.schema.base import METADATA
-from aimux.storage.schema.columns import moment
+from aimux.storage.schema.columns import Json, moment
 
 
 def _revision() -> Column[int]:
@@ -23,8 +23,8 @@ users = Table(
     Column("name", Text, primary_key=True),
     Column("email", Text),
     Column("role", Text, nullable=False),
-    Column("groups", JSON, nullable=False),
-    Column("scopes", JSON, nullable=False),
+    Column("groups", Json, nullable=False),
+    Column("scopes", Json, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("pin_accounts", Boolean, nullable=False),
     Column("own_login", Boolean, nullable=False),
@@ -39,7 +39,7 @@ groups = Table(
     METADATA,
     Column("name", Text, primary_key=True),
     Column("reserved", Boolean, nullable=False),
-    Column("scopes", JSON, nullable=False),
+    Column("scopes", Json, nullable=False),
     Column("own_login", Boolean, nullable=False),
     moment("created_at"),
     moment("removed_at", nullable=True),
@@ -55,7 +55,7 @@ tokens = Table(
     Column("sha256", LargeBinary, nullable=False, unique=True),
     Column("shown", Text, nullable=False),
     Column("label", Text, nullable=False),
-    Column("scopes", JSON, nullable=False),
+    Column("scopes", Json, nullable=False),
     moment("created_at"),
     moment("expires_at", nullable=True),
     moment("revoked_at", nullable=True),
@@ -98,7 +98,7 @@ invitations = Table(
     Column("name", Text),
     Column("email", Text),
     Column("role", Text, nullable=False),
-    Column("groups", JSON, nullable=False),
+    Column("groups", Json, nullable=False),
     Column("created_by", Text, nullable=False),
     moment("created_at"),
     moment("expires_at"),
