@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from aimux.storage import migrations, sqlite_file
@@ -151,6 +152,7 @@ class SQLite:
                     target = self._path.with_name(f"{self._path.name}.before-{head}")
                     log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, version, head, target)
                     await asyncio.to_thread(sqlite_file.copy, self._path, target)
+                await asyncio.to_thread(import_module, "alembic.command")  # 0.2 s, which requests need not wait for
                 await connection.run_sync(upgrade, self.name)
         except DBAPIError as error:
             raise self.explain(error) from None

@@ -16,6 +16,7 @@ from aimux.app import App
 from aimux.config import parse_config
 from aimux.plugin.loader import load_plugins
 from aimux.simulator import Simulator, demo_files
+from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
 from tests.control.conformance import conforms
 from tests.inprocess import serving
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
+from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
 from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, start
 
 __all__ = [

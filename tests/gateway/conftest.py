@@ -32,6 +32,7 @@ from aimux.plugin import (
 )
 from aimux.plugin.loader import Plugin, Plugins
 from aimux.plugin.types import RELAY, Body
+from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
 from tests.inprocess import serving
 
 TOKEN = "test-token-0123456789abcdef"

@@ -1,0 +1,28 @@
+"""A detector of calls that wait for a disk or a socket while aimux's event loop runs: no request may wait for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster
+
+MAY_BLOCK = {
+    "aimux/app.py": {"start", "reload"},
+    "aimux/accounts/state.py": {"_read"},
+    "aimux/logs/writer.py": {"_write_now"},
+    "aimux/storage/migrations/__init__.py": {"upgrade"},
+}
+"""Who may: at a start or a reload, for files of a few kB, and whoever asks first whether it would wait."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    """For a conftest to import: it then holds for every test of the folder."""
+    detector = BlockBuster("aimux", excluded_modules=["aimux.simulator", "aimux.cli"])
+    for function in detector.functions.values():
+        for file, functions in MAY_BLOCK.items():
+            function.can_block_in(file, functions)
+    detector.activate()
+    yield
+    detector.deactivate()
