@@ -28,6 +28,8 @@ from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.auth import FailureLimit
+from aimux.gateway.headers import Dropped
+from aimux.gateway.whence import Whence
 from aimux.limits import Limits, Settlement, policy
 from aimux.logs import Logs
 from aimux.metering.calendar import Calendar
@@ -207,12 +209,13 @@ class App:
             self.pools[name].reserve(self.people.directory.reserved)
         mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
         named = config.providers is not None
-        routes = {name: Route(provider, self.pools[name], required=named) for name, provider in providers.items()}
+        dropped = Dropped.parse(config.drop_headers)
+        routes = {name: Route(provider, self.pools[name], named, dropped) for name, provider in providers.items()}
         return Setup(
             Authentication(
                 self.people.directory,
                 allow_anonymous=config.allow_anonymous,
-                trusted_proxies=config.trusted_proxies,
+                whence=Whence(config.trusted_proxies),
                 failures=self._failures,
             ),
             MountTable(mounts),

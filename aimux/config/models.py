@@ -17,7 +17,7 @@ from aimux.config.people import Admin, Group, GroupName, User
 from aimux.config.problems import Problem, wrong
 from aimux.config.providers import ProviderEntries
 from aimux.config.routes import Instance, Pattern, Prefix, Targets
-from aimux.config.scalars import Duration, Listen, Network, Size
+from aimux.config.scalars import Duration, HeaderPattern, Listen, Network, Size
 from aimux.config.sections import LocalPath, OptionalPath, Section
 
 
@@ -120,7 +120,13 @@ class Config(Section):
         default=64 * 1024 * 1024, ge=1, le=1024**4, description="The largest request body; a larger one gets 413."
     )
     trusted_proxies: tuple[Network, ...] = Field(
-        default=(), description="Networks of reverse proxies whose `X-Forwarded-For` names the client's address."
+        default=(),
+        description="Networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` names the client's address.",
+    )
+    drop_headers: tuple[HeaderPattern, ...] = Field(
+        default=(),
+        description="More headers of clients that don't go upstream, beside those in docs/security.md: `x-name`, or "
+        "`x-beginning-*`.",
     )
     tls: TLS = Field(default=TLS(), description="HTTPS on `listen`.")
     metrics_public: bool = Field(

@@ -233,3 +233,17 @@ Network = Annotated[
     PlainValidator(parse_network, json_schema_input_type=str),
     PlainSerializer(str, return_type=str, when_used="json"),
 ]
+
+# --- names of headers ------------------------------------------------------------------------------------------------
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'+.^_`|~-]+\*?")
+
+
+def parse_header_pattern(value: object) -> str:
+    """`x-name`, or `x-beginning-*`, in lower case."""
+    if not isinstance(value, str) or not _HEADER.fullmatch(value.strip()):
+        raise wrong("is not the name of a header", "write it like x-name, or x-beginning-* for all that begin so")
+    return value.strip().lower()
+
+
+HeaderPattern = Annotated[str, PlainValidator(parse_header_pattern, json_schema_input_type=str)]

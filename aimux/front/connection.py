@@ -62,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
         "full",
         "idle_since",
         "lost",
+        "own",
         "peer",
         "served",
         "transport",
@@ -70,7 +71,9 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, server: FrontServer) -> None:
         self._server = server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
+        self.own = ""
         self.peer = ""
+        """The client's address, and `own` the one that it came to; "" over a unix socket."""
         """The client's address; "" for a unix socket's."""
         self.flow: Flow | None = None
         self.full = False
@@ -106,6 +109,7 @@ class ClientConnection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if isinstance(peer, tuple):
             self.peer = str(peer[0])
+            self.own = str(transport.get_extra_info("sockname")[0])
             if sock is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

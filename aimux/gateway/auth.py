@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from aimux.gateway.whence import Whence, from_foreign_page
 from aimux.people import Access, Denied
 from aimux.people.tokens import digest, form
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aimux.people import Directory, User
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FAILURES = 10
 """Failed attempts that an address has before it is slowed down …"""
@@ -91,12 +87,12 @@ class Authentication:
         directory: Directory,
         *,
         allow_anonymous: bool,
-        trusted_proxies: Sequence[Network] = (),
+        whence: Whence | None = None,
         failures: FailureLimit | None = None,
     ) -> None:
         self._directory = directory
         self._allow_anonymous = allow_anonymous
-        self._trusted = tuple(trusted_proxies)
+        self.whence = whence or Whence()
         self.failures = failures or FailureLimit()
 
     def with_directory(self, directory: Directory) -> Authentication:
@@ -104,13 +100,13 @@ class Authentication:
         return Authentication(
             directory,
             allow_anonymous=self._allow_anonymous,
-            trusted_proxies=self._trusted,
+            whence=self.whence,
             failures=self.failures,
         )
 
-    def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float) -> Caller:
+    def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float, *, own: str = "") -> Caller:
         """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
-        this provider, 429 after many failures. `now` is the monotonic clock's."""
+        this provider, 429 after many failures. `now` is the monotonic clock's, `own` the address that was asked."""
         tokens = presented_tokens(headers)
         denied: tuple[Denied, str] | None = None
         for token in tokens:
@@ -123,11 +119,11 @@ class Authentication:
             if denied is None or denied[0] is Denied.UNKNOWN:
                 denied = found, token
         if self._directory.empty:
-            return self._anonymous(headers, peer, tokens)
+            return self._anonymous(headers, peer, own, tokens)
         if denied is not None and denied[0] is not Denied.UNKNOWN:
             raise _refusal(denied[0], provider)
         advice, guessed = _advice(tokens, provider)
-        wait = self.failures.failed(self.address(headers, peer), now) if guessed else None
+        wait = self.failures.failed(self.whence.address(headers, peer), now) if guessed else None
         if wait is not None:
             raise GatewayError(
                 ErrorKind.RATE_LIMITED,
@@ -138,10 +134,12 @@ class Authentication:
             )
         raise GatewayError(ErrorKind.UNAUTHORIZED, advice, retry=False)
 
-    def objection(self, caller: Caller, headers: Headers, peer: str, provider: Provider) -> GatewayError | None:
+    def objection(
+        self, caller: Caller, headers: Headers, peer: str, provider: Provider, *, own: str = ""
+    ) -> GatewayError | None:
         """Why somebody who was let in before may not go on; None where they may."""
         if caller.access is None:
-            if self._directory.empty and self._serves_anyone(headers, peer):
+            if self._directory.empty and self._serves_anyone(headers, peer, own):
                 return None
             return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_NOTHING_SENT}", retry=False)
         found = self._directory.find(digest(caller.token.decode("utf-8", "surrogateescape")), int(time.time() * 1000))
@@ -151,8 +149,8 @@ class Authentication:
             return _refusal(found, provider)
         return None if caller._replace(access=found).may_use(provider.instance, None) else _out_of_reach(provider)
 
-    def _anonymous(self, headers: Headers, peer: str, tokens: list[str]) -> Caller:
-        if self._serves_anyone(headers, peer):
+    def _anonymous(self, headers: Headers, peer: str, own: str, tokens: list[str]) -> Caller:
+        if self._serves_anyone(headers, peer, own):
             return Caller(None, tokens[0].encode("utf-8", "surrogateescape") if tokens else b"")
         raise GatewayError(
             ErrorKind.FORBIDDEN,
@@ -161,71 +159,8 @@ class Authentication:
             retry=False,
         )
 
-    def _serves_anyone(self, headers: Headers, peer: str) -> bool:
-        return self._allow_anonymous or (self.is_local(headers, peer) and not from_foreign_page(headers))
-
-    def address(self, headers: Headers, peer: str) -> str:
-        """The client's address: the peer's, or what trusted proxies say of it ("" for a unix socket's peer)."""
-        address = peer
-        if peer and not self._is_trusted(peer):
-            return peer
-        for hop in reversed(",".join(headers.getall("x-forwarded-for", [])).split(",")):
-            hop = hop.strip()
-            if not hop:
-                continue
-            if not _ip(hop):
-                break
-            address = hop
-            if not self._is_trusted(hop):
-                break
-        return address
-
-    def is_local(self, headers: Headers, peer: str) -> bool:
-        """A caller on this machine. What came through a proxy that isn't trusted is none, wherever the proxy runs."""
-        forwarded = "x-forwarded-for" in headers or "forwarded" in headers
-        if forwarded and not (peer and self._is_trusted(peer)):
-            return False
-        address = self.address(headers, peer)
-        ip = _ip(address)
-        return not address or (ip is not None and ip.is_loopback)
-
-    def _is_trusted(self, address: str) -> bool:
-        ip = _ip(address)
-        return ip is not None and any(ip in network for network in self._trusted if network.version == ip.version)
-
-
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
-
-
-def from_foreign_page(headers: Headers) -> bool:
-    """A web page in a browser on this machine reaches loopback too, also by a name that resolves to it (rebinding)."""
-    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        return True
-    # A WebSocket needs no leave from us to cross origins, and not every browser says more than `origin` on it.
-    scheme, _, origin = headers.get("origin", "").partition("://")
-    if scheme == "null" or (scheme in {"http", "https"} and origin != headers.get("host")):
-        ip = _ip(_name(origin))
-        if _name(origin) != "localhost" and not (ip is not None and ip.is_loopback):
-            return True
-    name = _name(headers.get("host", "").rpartition("@")[2])
-    return not (not name or name == "localhost" or _ip(name) is not None)
-
-
-def from_other_origin(headers: Headers) -> bool:
-    """A browser sends it for a page that is none of aimux's own. Programs say nothing about that."""
-    if site := headers.get("sec-fetch-site"):
-        return site not in {"same-origin", "none"}
-    return "origin" in headers and headers["origin"].partition("://")[2] != headers.get("host")
-
-
-def _name(authority: str) -> str:
-    """The host without its port and an IPv6 address's brackets."""
-    return authority[1 : authority.find("]")] if authority.startswith("[") else authority.partition(":")[0]
+    def _serves_anyone(self, headers: Headers, peer: str, own: str) -> bool:
+        return self._allow_anonymous or (self.whence.is_here(headers, peer, own) and not from_foreign_page(headers))
 
 
 ENDED = "Your access to aimux has ended; ask whoever runs it."

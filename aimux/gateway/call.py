@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aimux.gateway.headers import NEVER_TO_CLIENT
+from aimux.gateway.headers import NEVER_TO_CLIENT, NONE, Dropped
 from aimux.limits import ANYBODY, Who
 from aimux.metering.record import NOBODY, Step
 from aimux.plugin.provider import Provider
@@ -37,6 +37,8 @@ class Route:
     accounts: AccountPool
     required: bool = True
     """The configuration names it: without an account that can serve, aimux isn't ready."""
+    dropped: Dropped = NONE
+    """Headers of clients that don't go upstream, beside those that never do."""
     blocked: frozenset[str] = field(init=False)
     """Header names of an answer that don't reach the client."""
     watches_openings: bool = field(init=False)

@@ -51,8 +51,9 @@ class Epoch:
 
     def admit(self, request: Request, route: Route, mount: Mount, target: str) -> Admitted:
         """`target` is below the mount. Raises GatewayError for who may not call."""
-        received, peer, authentication = request.head, request.connection.peer, self.setup.authentication
-        caller = authentication.authenticate(received.headers, peer, route.provider, time.monotonic())
+        received, ends, authentication = request.head, request.connection, self.setup.authentication
+        now = time.monotonic()
+        caller = authentication.authenticate(received.headers, ends.peer, route.provider, now, own=ends.own)
         head = RequestHead(received.method, target, received.headers)
         provider = route.provider
         return Admitted(
@@ -61,7 +62,7 @@ class Epoch:
             caller,
             head,
             received,
-            _sender(mount, provider, caller, head, authentication.address(received.headers, peer)),
+            _sender(mount, provider, caller, head, authentication.whence.address(received.headers, ends.peer)),
             who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),

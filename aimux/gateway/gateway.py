@@ -95,8 +95,8 @@ class Gateway:
             admitted = request.connection.admission
             if type(admitted) is not Admitted:
                 continue
-            peer, provider = request.connection.peer, admitted.route.provider
-            error = objection(admitted.caller, request.head.headers, peer, provider)
+            ends, provider = request.connection, admitted.route.provider
+            error = objection(admitted.caller, request.head.headers, ends.peer, provider, own=ends.own)
             if error is not None:
                 request.stop(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.http.head import HOP_BY_HOP
 
@@ -13,27 +13,86 @@ if TYPE_CHECKING:
 
     from aimux.http.head import ResponseHead
     from aimux.http.request import RequestHead
+    from aimux.plugin.types import Headers
 
-NEVER_UPSTREAM = HOP_BY_HOP | frozenset(
+STAND_INS = frozenset(
     {
-        # the client's credential, and what a proxy in front may have added about the client
-        "authorization",
-        "x-api-key",
-        "cookie",
-        "forwarded",
-        "via",
-        "x-real-ip",
-        "true-client-ip",
-        "cf-connecting-ip",
-        "cf-ipcountry",
+        # what proxies, load balancers and CDNs say of the client, of themselves and of the way …
         "cdn-loop",
-        # written anew for the upstream
-        "host",
-        "content-length",
-        "expect",
+        "client-ip",
+        "disguised-host",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "was-default-hostname",
+        "x-client-cert",
+        "x-client-dn",
+        "x-client-ip",
+        "x-client-verify",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-original-url",
+        "x-real-ip",
+        "x-scheme",
+        # … and what those who ask for a login hand on about who it is, tokens among it
+        "x-access-token",
+        "x-anonymous-consumer",
+        "x-id-token",
+        "x-jwt-assertion",
+        "x-userinfo",
     }
 )
-NEVER_UPSTREAM_PREFIXES = ("x-forwarded-", "proxy-", "x-aimux-")
+"""Added in front of aimux, and nobody's business upstream: a CDN that finds its own there even refuses the request."""
+STAND_IN_PREFIXES = (
+    "akamai-",
+    "cf-",
+    "fastly-",
+    "fly-",
+    "remote-",
+    "ssl-client-",
+    "tailscale-",
+    "x-akamai-",
+    "x-amzn-oidc-",
+    "x-appengine-",
+    "x-arr-",
+    "x-auth-request-",
+    "x-authelia-",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-azure-",
+    "x-consumer-",
+    "x-credential-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-pomerium-",
+    "x-remote-",
+    "x-ssl-client-",
+    "x-vercel-",
+    "x-vouch-",
+    "x-webauth-",
+)
+NEVER_UPSTREAM = (
+    HOP_BY_HOP
+    | STAND_INS
+    | frozenset(
+        {
+            # the client's credential
+            "authorization",
+            "x-api-key",
+            "cookie",
+            # written anew for the upstream
+            "host",
+            "content-length",
+            "expect",
+        }
+    )
+)
+NEVER_UPSTREAM_PREFIXES = (*STAND_IN_PREFIXES, "proxy-", "x-aimux-")
 
 NEVER_TO_CLIENT = HOP_BY_HOP | frozenset(
     {
@@ -65,8 +124,8 @@ class _Passes(dict[str, bool]):
 
 
 @lru_cache(maxsize=64)
-def _upstream(dropped: frozenset[str], replaced: tuple[str, ...]) -> _Passes:
-    return _Passes(NEVER_UPSTREAM | dropped | {*replaced}, NEVER_UPSTREAM_PREFIXES)
+def _upstream(dropped: frozenset[str], prefixes: tuple[str, ...], replaced: tuple[str, ...]) -> _Passes:
+    return _Passes(NEVER_UPSTREAM | dropped | {*replaced}, NEVER_UPSTREAM_PREFIXES + prefixes)
 
 
 @lru_cache(maxsize=64)
@@ -74,13 +133,43 @@ def _client(blocked: frozenset[str]) -> _Passes:
     return _Passes(blocked)
 
 
-def to_upstream(head: RequestHead, *, token: bytes, dropped: frozenset[str], replaced: Iterable[str]) -> bytes:
+def from_stand_in(headers: Headers) -> bool:
+    """Whether a request came through a proxy, a CDN or the like, as its headers say."""
+    names = {name.lower() for name in headers}
+    return not STAND_INS.isdisjoint(names) or any(name.startswith(STAND_IN_PREFIXES) for name in names)
+
+
+class Dropped(NamedTuple):
+    """Headers of clients that a configuration keeps from an upstream as well: names, and beginnings of names."""
+
+    names: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, patterns: Iterable[str]) -> Dropped:
+        """`x-name` or `x-beginning-*`."""
+        lower = [pattern.lower() for pattern in patterns]
+        names = frozenset(pattern for pattern in lower if not pattern.endswith("*"))
+        return cls(names, tuple(pattern[:-1] for pattern in lower if pattern.endswith("*")))
+
+
+NONE = Dropped()
+
+
+def to_upstream(
+    head: RequestHead,
+    *,
+    token: bytes,
+    dropped: frozenset[str],
+    replaced: Iterable[str],
+    prefixes: tuple[str, ...] = (),
+) -> bytes:
     """The client's header lines that go upstream, in their order and spelling.
 
     `token` is the client's secret: a header that holds it anywhere does not pass. What the client's `Connection` header
-    names ends here. `dropped` and `replaced` are lower-case names.
+    names ends here. `dropped`, `replaced` and `prefixes` are lower-case names and beginnings of names.
     """
-    passes = _upstream(dropped, tuple(replaced))
+    passes = _upstream(dropped, prefixes, tuple(replaced))
     if head.connection in {"", "keep-alive", "close"}:
         lines = b"".join(compress(head.lines, map(passes.__getitem__, head.names)))
     else:

@@ -46,12 +46,19 @@ def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple
     upstream = route.provider.prepare(admitted.head, credential)
     origin = origin_of(upstream.base_url)
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()} | route.extra_headers
-    dropped = upstream.drop_headers
+    dropped = upstream.drop_headers | route.dropped.names
     if body is not call.body:
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
-    lines = [to_upstream(admitted.received, token=admitted.caller.token, dropped=dropped, replaced=replaced)]
+    kept = to_upstream(
+        admitted.received,
+        token=admitted.caller.token,
+        dropped=dropped,
+        replaced=replaced,
+        prefixes=route.dropped.prefixes,
+    )
+    lines = [kept]
     lines += [b"%b: %b\r\n" % (name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
     if call.upgrade is not None:
         lines += [b"%b: %b\r\n" % field for field in call.upgrade.request_fields()]

@@ -149,6 +149,8 @@ listen: ":1"
         ("tls: {enabled: true, self_signed: true, cert_path: c}", "tls.cert_path", "excludes self_signed", ""),
         ("tls: yes please", "tls", "must be a mapping of names to values, not text", ""),
         ("state_dir: ''", "state_dir", "is not a path", ""),
+        ("drop_headers: ['x corp']", "drop_headers[0]", "is not the name of a header", "x-beginning-*"),
+        ("drop_headers: ['*']", "drop_headers[0]", "is not the name of a header", "x-beginning-*"),
         ("trusted_proxies: [10.0.0.1/8]", "trusted_proxies[0]", "has bits set behind its prefix", "10.0.0.0/8"),
         ("admin: {token: aaaaaaaaaaaaaaaaaaaa, token_sha256: %s}" % ("ab" * 32), "admin", "more than one token", ""),
         ("- a\n- b", "", "is not a mapping", ""),

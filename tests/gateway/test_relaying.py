@@ -46,6 +46,39 @@ async def test_nothing_of_the_client_that_must_not_go_upstream_does(start: Start
     assert TOKEN.encode() not in sent
 
 
+CDN = (
+    "cf-ray", "CF-Visitor", "cf-warp-tag-id", "cf-connecting-ipv6", "cdn-loop", "x-envoy-external-address",
+    "fastly-client-ip", "fly-client-ip", "x-azure-fdid", "x-original-forwarded-for", "x-appengine-user-ip",
+    "x-arr-log-id", "x-vercel-ip-country", "client-ip", "x-client-ip",
+)  # fmt: skip
+IDENTITY = (
+    "cf-access-jwt-assertion", "x-auth-request-access-token", "x-auth-request-email", "x-goog-iap-jwt-assertion",
+    "x-amzn-oidc-data", "x-ms-client-principal", "x-ms-client-principal-id", "x-ms-token-aad-access-token",
+    "tailscale-user-login", "Remote-User", "x-pomerium-jwt-assertion", "x-id-token", "x-userinfo", "x-authentik-email",
+    "ssl-client-cert", "x-consumer-username",
+)  # fmt: skip
+
+
+async def test_what_stand_ins_add_ends_here(start: Start, upstream: Upstream) -> None:
+    """chatgpt.com, behind Cloudflare itself, answers 403 to a `cf-` header; and nobody's identity is its business."""
+    aimux = await start()
+    own = "X-Client-Request-Id: 1\r\nOriginator: codex\r\nX-Stainless-Os: Linux\r\nX-Goog-Api-Client: a\r\n"
+    await aimux.send(request(headers=own + "".join(f"{name}: whispered\r\n" for name in (*CDN, *IDENTITY))))
+    assert b"whispered" not in upstream.requests[0]
+    for name in (b"X-Client-Request-Id", b"Originator", b"X-Stainless-Os", b"X-Goog-Api-Client"):
+        assert name in upstream.requests[0]
+
+
+async def test_a_configuration_drops_more(start: Start, upstream: Upstream) -> None:
+    aimux = await start(drop_headers=["X-Corp-User", "x-trace-*"])
+    await aimux.send(request(headers="x-corp-user: a\r\nX-Trace-Id: b\r\nx-corp-users: c\r\nx-trace: d\r\n"))
+    sent = upstream.requests[0].lower()
+    assert b"x-corp-user:" not in sent
+    assert b"x-trace-" not in sent
+    assert b"x-corp-users: c" in sent
+    assert b"x-trace: d" in sent
+
+
 async def test_the_answers_own_headers_pass_less_those_that_may_not(start: Start, upstream: Upstream) -> None:
     upstream.answer = (
         b"HTTP/1.1 203 Odd Reason\r\nX-Kept: yes\r\nSet-Cookie: a=b\r\nX-Account: acc\r\n"

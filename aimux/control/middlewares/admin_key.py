@@ -29,20 +29,19 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     Only a bearer key counts, which no browser sends by itself: there is nothing to forge.
     """
     control = control_of(request)
-    callers, key = control.gateway.setup.authentication, control.key
+    whence, key = control.gateway.setup.authentication.whence, control.key
     if key is None:
         detail = "This aimux has no admin key, and none could be made in its state folder."
         raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
     peer, own = ends(request)
-    # From one of the machine's addresses to itself is local too, whichever `listen` names.
-    if key.local and not callers.is_local(request.headers, "" if peer == own else peer):
+    if key.local and not whence.is_here(request.headers, peer, own):
         detail = "Without an admin token in the configuration, the admin API serves its own machine only."
         raise Refused(403, "forbidden", detail, remedy="set admin.token")
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(digest, key.sha256):
-            request[PRINCIPAL] = Principal("admin", Role.ADMIN, callers.address(request.headers, peer))
+            request[PRINCIPAL] = Principal("admin", Role.ADMIN, whence.address(request.headers, peer))
     return await handler(request)
 
 
@@ -51,7 +50,7 @@ def authenticated(request: web.Request) -> Principal:
     if PRINCIPAL in request:
         return request[PRINCIPAL]
     control = control_of(request)
-    address = control.gateway.setup.authentication.address(request.headers, ends(request)[0])
+    address = control.gateway.setup.authentication.whence.address(request.headers, ends(request)[0])
     wait = control.failures.failed(address, time.monotonic())
     if wait is not None:
         seconds = math.ceil(wait)
