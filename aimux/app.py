@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -30,7 +29,8 @@ from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Rout
 from aimux.gateway.auth import FailureLimit
 from aimux.gateway.headers import Dropped
 from aimux.gateway.whence import Whence
-from aimux.limits import Limits, Settlement, policy
+from aimux.limits import Limits, Policy, Settlement
+from aimux.limits.keeper import LimitKeeper
 from aimux.logs import Logs
 from aimux.metering.calendar import Calendar
 from aimux.metering.journal import Journal
@@ -129,14 +129,17 @@ class App:
             for accounts in self.pools.values():
                 await accounts.load()
             journal = self.journal = Journal()
-            api = Api(Parts(self.pools, self._vault, self._http, pool, journal))
-            stack.push_async_callback(api.close)
-            self.limits = Limits(policy(config.limits), ZoneInfo(config.limits.time_zone))
             self.ledger = self._make_ledger(config)
             self.ledger.start()
             stack.push_async_callback(self.ledger.close)
+            limits = Limits(Policy(), ZoneInfo(config.limits.time_zone))
+            self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.ledger.flush)
+            stack.push_async_callback(self.limits.close)
+            await self.limits.start()
+            api = Api(Parts(self.pools, self._vault, self._http, pool, journal, self.people, self.limits))
+            stack.push_async_callback(api.close)
             self.records = RecordSinks(
-                Settlement(self.limits, lambda _record: None),
+                Settlement(limits, lambda _record: None),
                 self.metrics.record,
                 self._logs.access.record,
                 journal.record,
@@ -144,7 +147,7 @@ class App:
                 self._note_use,
                 *self.plugins.sinks,
             )
-            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, self.limits)
+            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limits)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
             self.control = Control(self.gateway, api, self.ledger, self._admin_key(config), config.metrics_public)
             self._control_server = ControlServer(control_application(self.control))
@@ -288,7 +291,7 @@ class App:
         elif self.tls is not None:
             self.tls.reload(files)
         self._adopt_logging(config)
-        self.limits.adopt(policy(config.limits), ZoneInfo(config.limits.time_zone), time.time())
+        await self.limits.reconfigure(config.limits)
         self.people.reconfigure(from_config(config))
         self._begin(setup)
         self.control.key = self._admin_key(config)

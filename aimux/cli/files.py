@@ -8,6 +8,7 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import click
 from pydantic import BaseModel
@@ -20,9 +21,13 @@ from aimux.control.api.api import OPERATIONS
 from aimux.control.api.operations import find
 from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
+from aimux.limits import Limits, Policy
+from aimux.limits.keeper import LimitKeeper
 from aimux.metering.journal import Journal
+from aimux.people import People, from_config
+from aimux.people.people import TOPIC as PEOPLE
 from aimux.relay.pool import Pool
-from aimux.storage import StorageError
+from aimux.storage import Database, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -79,7 +84,15 @@ async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
             pools = {name: AccountPool(provider, vault, http, options=options) for name, provider in providers.items()}
             for pool in pools.values():
                 await pool.load()
-            yield Parts(pools, vault, http, relay, Journal())
+            database = await Database.open(config.database.address, config.state_dir)
+            try:
+                people = People(database, from_config(config))
+                if database.touched(PEOPLE):
+                    await people.refresh()
+                limits = LimitKeeper(database, Limits(Policy(), ZoneInfo(config.limits.time_zone)), config.limits)
+                yield Parts(pools, vault, http, relay, Journal(), people, limits)
+            finally:
+                await database.close()
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:

@@ -25,6 +25,7 @@ COMMANDS = {
     "login": LazyCommand("aimux.cli.login:login_command", "Log in to a provider, and keep the account."),
     "import": LazyCommand("aimux.cli.import_:import_command", "Take over logins of the vendors' own CLIs."),
     "accounts": LazyCommand("aimux.cli.accounts:accounts_command", "Show the accounts, and change them."),
+    "limits": LazyCommand("aimux.cli.limits:limits_command", "Show and set what people may use."),
     "connect": LazyCommand("aimux.cli.connect:connect_command", "Show or write a client's settings for this gateway."),
     "why": LazyCommand("aimux.cli.why:why_command", "Explain how a request was routed."),
     "migrate": LazyCommand(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aimux.limits.rules import EVERYBODY, LIMITS, Forbidden, Owner, Policy, Rule, Scope, amount_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from aimux.config.limits import Allowance, Allowances, Limits
+    from aimux.limits.rules import Grant
 
 FORBIDDABLE = ("overage", "long_context")
 
 
-def policy(limits: Limits) -> Policy:
-    """What the section `limits` says, without what is stored elsewhere."""
+def policy(
+    limits: Limits, tokens: Mapping[str, Allowances] = MappingProxyType({}), grants: Sequence[Grant] = ()
+) -> Policy:
+    """What the section `limits` says, with limits of tokens (by id) and grants besides."""
     owners: list[tuple[Owner, Allowances]] = [(EVERYBODY, limits.default)]
     owners += [(Owner("user", name), allowed) for name, allowed in limits.users.items()]
+    owners += [(Owner("token", name), allowed) for name, allowed in tokens.items()]
     for name, group in limits.groups.items():
         owners += [(Owner("group", name), group), (Owner("member", name), group.each)]
     scoped = [(owner, scope, allowed) for owner, whole in owners for scope, allowed in _scopes(whole)]
@@ -28,13 +33,14 @@ def policy(limits: Limits) -> Policy:
             for limit in LIMITS
             if (value := getattr(allowed, limit)) is not None
         ),
-        forbidden=frozenset(
+        tuple(grants),
+        frozenset(
             Forbidden(owner, what, scope)
             for owner, scope, allowed in scoped
             for what in FORBIDDABLE
             if getattr(allowed, what) == "forbid"
         ),
-        weights={
+        {
             Owner(kind, name): one.weight
             for kind, held in (("user", limits.users), ("group", limits.groups))
             for name, one in held.items()

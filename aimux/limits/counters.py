@@ -143,12 +143,9 @@ class Budget(Counter):
         self.marked = 0
         """How many of MARKS were told."""
 
-    def set(self, amount: int, grants: tuple[Grant, ...], zone: tzinfo) -> None:
+    def set(self, amount: int, grants: tuple[Grant, ...]) -> None:
         """Another epoch's amount and grants. What is used stays used."""
         self.amount, self._grants = amount, grants
-        if zone is not self._zone:
-            self._zone = zone
-            self.end = -math.inf  # the window is another one; the caller seeds what is used of it
         self.changes_at = -math.inf
 
     def full(self, need: int, now: float, number: int) -> bool:

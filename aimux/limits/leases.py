@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from aimux.limits.habits import Habit
+    from aimux.limits.history import History
     from aimux.limits.rules import Holding, Key, Owner, Policy, Who
 
 MAX_PLANS = 10_000
@@ -101,6 +102,7 @@ class Limits:
         self.zone = zone
         self.habits = Habits()
         self._on_mark = on_mark
+        self._past: History | None = None
         self._counters: dict[Key, Counter] = {}
         self._plans: dict[tuple[Who, str, str], tuple[tuple[Counter, ...], Habit]] = {}
         self._held: dict[Who, bool] = {}
@@ -123,7 +125,7 @@ class Limits:
         `request_id` is aimux's own: no other open lease has it.
         """
         found = self._plans.get((who, provider, model))
-        counters, habit = found if found is not None else self._plan(who, provider, model)
+        counters, habit = found if found is not None else self._plan(who, provider, model, now)
         number = self._number + 1
         amounts = (1, *habit.expect(size)) if counters else NOTHING
         for one in counters:
@@ -185,30 +187,39 @@ class Limits:
 
     # --- epochs ---------------------------------------------------------------------------------------------------
 
-    def adopt(self, policy: Policy, zone: tzinfo, now: float) -> None:
-        """Begin another epoch. What is used and what is open stays; what is neither is forgotten."""
-        self.policy, self.zone = policy, zone
+    def adopt(self, policy: Policy, zone: tzinfo, now: float, past: History | None = None) -> None:
+        """Begin another epoch. What is used and what is open stays; what is neither is forgotten.
+
+        `past` is what the ledger has seen: budgets that are counted from now on begin with it.
+        """
+        if zone != self.zone:  # the windows are others
+            self._counters = {key: one for key, one in self._counters.items() if not isinstance(one, Budget)}
+        self.policy, self.zone, self._past = policy, zone, past
         self._plans.clear()
         self._held.clear()
         for key, one in list(self._counters.items()):
             if not one.open and not one.look(now, self._number + 1)[0]:
                 del self._counters[key]
 
-    def _plan(self, who: Who, provider: str, model: str) -> tuple[tuple[Counter, ...], Habit]:
+    def _plan(self, who: Who, provider: str, model: str, now: float) -> tuple[tuple[Counter, ...], Habit]:
         holdings = self.policy.holdings(who, lambda scope: scope.covers(provider, model))
-        plan = tuple(map(self._counter, holdings)), self.habits.of(who.user, model)
+        plan = tuple(self._counter(holding, now) for holding in holdings), self.habits.of(who.user, model)
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
         self._plans[who, provider, model] = plan
         return plan
 
-    def _counter(self, holding: Holding) -> Counter:
+    def _counter(self, holding: Holding, now: float) -> Counter:
         key, amount = holding
         found = self._counters.get(key)
+        new = found is None
         if found is None:
             found = self._counters[key] = counter(key, amount, self.zone)
         if isinstance(found, Budget):
-            found.set(amount, self.policy.grants_for(key), self.zone)
+            found.set(amount, self.policy.grants_for(key))
+            if new and self._past is not None:
+                found.look(now, self._number + 1)
+                found.used += self._past.used(key, found.start)
         else:
             found.amount = amount
         return found
@@ -221,19 +232,10 @@ class Limits:
             if isinstance(one, Budget):
                 yield one
 
-    def seed(self, who: Who, used: Callable[[Key, float, float], int], now: float) -> None:
-        """Count what the windows of `who` have seen before: `used(key, start, end)` is asked of each that is new."""
-        for holding in self.policy.holdings(who):
-            known = holding.key in self._counters
-            one = self._counter(holding)
-            if isinstance(one, Budget) and not known:
-                one.look(now, self._number + 1)
-                one.used += used(holding.key, one.start, one.end)
-
     def standings(self, who: Who, now: float, *, provider: str | None = None, model: str = "") -> list[Standing]:
         """Every limit of `who`, or those that hold for a provider's model, with what is used of it."""
         holdings = self.policy.holdings(who, lambda scope: provider is None or scope.covers(provider, model))
-        return [self._standing(self._counter(holding), now) for holding in holdings]
+        return [self._standing(self._counter(holding, now), now) for holding in holdings]
 
     def budgets_of(self, lease: Lease, now: float) -> list[Standing]:
         """The calendar windows that a lease counts against."""

@@ -193,6 +193,11 @@ class Policy:
         found += [Holding(Key(rule.owner, rule.limit, rule.scope), rule.amount) for rule in self._of(*others)]
         return tuple(holding for holding in found if covers(holding.key.scope))
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether any of it is for a calendar window."""
+        return any(LIMITS[rule.limit].period not in {"", "minute"} for rule in self.rules)
+
     def grants_for(self, key: Key) -> tuple[Grant, ...]:
         """What was granted on top of a limit; a grant is for its owner's limit of that name without a scope."""
         if key.scope != ANYTHING:

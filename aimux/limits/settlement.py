@@ -33,7 +33,7 @@ class Settlement:
             cost = self._cost(record)
             if cost is None:
                 cost = tokens_in * UNKNOWN_PRICES[0] + tokens_out * UNKNOWN_PRICES[1]
-            limits.settle(lease, tokens_in, tokens_out, cost, estimated=bool(record.error))
+            limits.settle(lease, tokens_in, tokens_out, cost, estimated=usage.estimated or bool(record.error))
         elif record.status >= 400:
             limits.settle(lease, 0, 0, 0)
         else:

@@ -17,6 +17,7 @@ from aimux.limits.rules import (
     EVERYBODY,
     NANO,
     Grant,
+    Key,
     Owner,
     Policy,
     Rule,
@@ -234,18 +235,35 @@ def test_what_is_used_outlives_a_reload_and_open_leases_settle_where_they_were_t
     use(book, 10**9)
 
 
-def test_a_start_counts_what_the_ledger_has() -> None:
-    book = limits(default("tokens_per_day", 1000), default("requests_per_minute", 5))
-    asked = []
+class Past:
+    """A ledger that has seen 1,200 tokens of today."""
 
-    def used(key: object, start: float, end: float) -> int:
-        asked.append((start, end))
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    def used(self, key: Key, start: float) -> int:
+        self.asked.append((key.limit, start))
         return 1200
 
-    book.seed(ALICE, used, NOON)
-    book.seed(ALICE, used, NOON)
-    assert asked == [(MIDNIGHT - 86400, MIDNIGHT)]
+
+def test_a_budget_that_is_new_counts_what_the_ledger_has() -> None:
+    past, book = Past(), limits()
+    rules = (default("tokens_per_day", 1000), default("requests_per_minute", 5))
+    book.adopt(Policy(rules), BERLIN, NOON, past)
     assert refusal(book).standing.used == 1200
+    assert past.asked == [("tokens_per_day", MIDNIGHT - 86400)]
+    book.adopt(Policy(rules), BERLIN, NOON, past)
+    assert refusal(book).standing.used == 1200, "what is counted is not counted again"
+    lease(book, now=MIDNIGHT)
+
+
+def test_another_time_zone_has_other_days() -> None:
+    book = limits(default("tokens_per_day", 1000))
+    use(book, 700)
+    book.adopt(book.policy, ZoneInfo("Asia/Tokyo"), NOON, Past())
+    [standing] = book.standings(ALICE, NOON)
+    assert standing.used == 1200
+    assert standing.resets_at == datetime(2026, 11, 22, tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------

@@ -98,8 +98,9 @@ class Leases(RuleBasedStateMachine):
     def begin(self, policy: Policy) -> None:
         self.now = START
         self.policy = policy
-        self.limits = Limits(policy, ZONE)
         self.log: list[Entry] = []
+        self.limits = Limits(Policy(), ZONE)
+        self.limits.adopt(policy, ZONE, self.now, self)
 
     # --- the plain figures ----------------------------------------------------------------------------------------
 
@@ -121,9 +122,9 @@ class Leases(RuleBasedStateMachine):
             return amount
         return amount + sum(g.amount for g in self.policy.grants_for(key) if g.since <= self.now < g.until)
 
-    def used(self, key: Key, *, settled: bool = False) -> int:
+    def sum(self, key: Key) -> int:
         unit = LIMITS[key.limit].unit
-        return sum(entry.amounts[unit] for entry in self.entries(key) if not (settled and entry.open))
+        return sum(entry.amounts[unit] for entry in self.entries(key))
 
     def is_open(self, key: Key) -> bool:
         rolls = LIMITS[key.limit].period == "minute"
@@ -132,9 +133,9 @@ class Leases(RuleBasedStateMachine):
 
     def has_room(self, holding: Holding, need: int) -> bool:
         key, amount = holding.key, self.amount(holding)
-        if self.used(key) + need <= amount:
+        if self.sum(key) + need <= amount:
             return True
-        return bool(LIMITS[key.limit].period) and not self.is_open(key) and self.used(key) < amount
+        return bool(LIMITS[key.limit].period) and not self.is_open(key) and self.sum(key) < amount
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -199,30 +200,25 @@ class Leases(RuleBasedStateMachine):
     @rule(policy=policies())
     def reload(self, policy: Policy) -> None:
         self.policy = policy
-        self.limits.adopt(policy, ZONE, self.now)
+        self.limits.adopt(policy, ZONE, self.now, self)
 
     @rule()
     def crash(self) -> None:
         """The ledger has what was settled; what was under way is in nobody's books."""
-        self.limits = Limits(self.policy, ZONE)
         self.log = [entry for entry in self.log if not entry.open]
         for entry in self.log:
             entry.lease = None
             entry.keys = set()
-        self.seed()
+        self.limits = Limits(Policy(), ZONE)
+        self.limits.adopt(self.policy, ZONE, self.now, self)
 
-    @rule()
-    def seed(self) -> None:
-        """What a start and a reload do."""
-
-        def used(key: Key, start: float, end: float) -> int:
-            found = [e for e in self.log if not e.open and e.concerns(key) and start <= e.time < end]
-            for entry in found:
-                entry.keys.add(key)
-            return sum(entry.amounts[LIMITS[key.limit].unit] for entry in found)
-
-        for who in PEOPLE:
-            self.limits.seed(who, used, self.now)
+    def used(self, key: Key, start: float) -> int:
+        """The ledger: asked once for each budget that is new."""
+        end = bounds(LIMITS[key.limit].period, start, ZONE)[1]
+        found = [e for e in self.log if not e.open and e.concerns(key) and start <= e.time < end]
+        for entry in found:
+            entry.keys.add(key)
+        return sum(entry.amounts[LIMITS[key.limit].unit] for entry in found)
 
     # --- what always holds ----------------------------------------------------------------------------------------
 
@@ -235,7 +231,7 @@ class Leases(RuleBasedStateMachine):
             for holding in self.policy.holdings(who):
                 key = holding.key
                 standing = told[key.owner, key.limit, str(key.scope)]
-                assert standing.used == value_of(key.limit, self.used(key))
+                assert standing.used == value_of(key.limit, self.sum(key))
                 assert standing.amount == value_of(key.limit, self.amount(holding))
         assert len(self.limits) == sum(entry.open for entry in self.log)
 

@@ -31,7 +31,7 @@ class Nodes(RuleBasedStateMachine):
         self.open: list[tuple[Limits, Lease]] = []
         self.rows: dict[int, Piece] = {}
         for node in self.nodes:
-            node.seed(ALICE, lambda _key, _start, _end: 0, self.now)
+            node.standings(ALICE, self.now)
             for budget in node.budgets():
                 budget.take_share(0)
 

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from aimux.accounts.vault import Conflict, Missing, VaultError
-from aimux.control.api import accounts, logins, requests
+from aimux.control.api import accounts, limits, logins, requests
 from aimux.control.api.problems import Fault, Refused, invalid
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.admin")
 
-OPERATIONS = (*accounts.operation.operations, *logins.operation.operations, *requests.operation.operations)
+OPERATIONS = tuple(
+    operation for module in (accounts, logins, limits, requests) for operation in module.operation.operations
+)
 
 
 class Api:
@@ -111,6 +114,8 @@ def _refusal(error: Exception) -> Refused:
             return Refused(404, "not-found", _sentence(error.reason), remedy=error.remedy)
         case Conflict():
             return Refused(409, "conflict", _sentence(error.reason), remedy=error.remedy)
+        case StorageError():
+            return Refused(500, "storage", _sentence(error.reason), remedy=error.remedy)
         case VaultError():
             return Refused(500, "vault", _sentence(error.reason), remedy=error.remedy)
         case _:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from aimux.accounts import Account, AccountPool, Vault
     from aimux.control.api import models
     from aimux.control.api.saving import Wanted
+    from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
+    from aimux.people import People
     from aimux.plugin import Http
     from aimux.relay.pool import Pool
 
@@ -29,6 +31,8 @@ class Parts:
     http: Http
     relay: Pool
     journal: Journal
+    people: People
+    limits: LimitKeeper
     logins: Logins[Wanted] = field(init=False)
 
     def __post_init__(self) -> None:

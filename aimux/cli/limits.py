@@ -1,0 +1,252 @@
+"""`aimux limits`: what users, groups and tokens may use, and what of it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from aimux.cli.calls import Backend
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_NUMBER = re.compile(r"(\d+(?:[._]\d+)*)([kMG]?)")
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_NONE = {"", "none"}
+_WORDS = ("overage", "long_context")
+
+
+def _owner(text: str) -> str:
+    """`user:NAME`, `group:NAME` or `token:ID`, as the path of its limits."""
+    kind, colon, name = text.partition(":")
+    if kind not in {"user", "group", "token"} or not colon or not name:
+        raise click.BadParameter(f"{text!r} is no owner: write user:NAME, group:NAME or token:ID")
+    return f"/limits/{kind}/{quote(name, safe='')}"
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`NAME=AMOUNT`; the amount None takes the limit away."""
+    from aimux.limits.rules import LIMITS
+
+    name, equals, value = text.partition("=")
+    names = (*LIMITS, *_WORDS, "weight")
+    if not equals or name not in names:
+        raise click.BadParameter(f"{text!r}: write NAME=AMOUNT, with one of {', '.join(names)}")
+    if value.lower() in _NONE:
+        return name, None
+    if name in _WORDS:
+        return name, value
+    match = _NUMBER.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no amount: write it like 1000000, 1.5M, 20, or none")
+    amount = float(match[1].replace("_", "")) * _FACTORS[match[2]]
+    return name, int(amount) if amount.is_integer() else amount
+
+
+def _until(text: str) -> datetime:
+    """RFC 3339, a date (until its end, here), or a duration from now."""
+    from aimux.config import parse_duration
+
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return (datetime.fromisoformat(text) + timedelta(days=1)).astimezone()
+        if re.match(r"\d{4}-", text):
+            return datetime.fromisoformat(text).astimezone()
+        return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r}: write 3d, 12h, 2026-11-27 (until the end of it) or 2026-11-27T18:00"
+        ) from None
+
+
+@click.group("limits", invoke_without_command=True, short_help="Show and set what people may use.")
+@config_option
+@_json_option
+@click.pass_context
+def limits_command(context: click.Context, config: Path | None, as_json: bool) -> None:
+    """Show everybody's limits, and how much of them is used.
+
+    An OWNER is user:NAME, group:NAME or token:ID. What stands in the configuration is changed there.
+    """
+    if context.invoked_subcommand is None:
+        _show(config, None, as_json)
+
+
+@limits_command.command("show")
+@click.argument("owner", metavar="OWNER", type=_owner, required=False)
+@config_option
+@_json_option
+def show_command(owner: str | None, config: Path | None, as_json: bool) -> None:
+    """Show everybody's limits, or those of one OWNER, and how much of them is used."""
+    _show(config, owner, as_json)
+
+
+@limits_command.command("set")
+@click.argument("owner", metavar="OWNER", type=_owner)
+@click.argument("settings", metavar="NAME=AMOUNT...", type=_setting, nargs=-1, required=True)
+@click.option("--provider", help="What may be used of one provider.")
+@click.option("--model", help="What may be used of models: a name, prefix* or /regular expression/.")
+@config_option
+@_json_option
+def set_command(
+    owner: str,
+    settings: tuple[tuple[str, Any], ...],
+    provider: str | None,
+    model: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Set some of an OWNER's limits; the others stay. NAME=none takes one away.
+
+    \b
+    aimux limits set user:alice tokens_per_day=1000000
+    aimux limits set group:research cost_per_month=500 concurrent_requests=20
+    aimux limits set user:bob --model 'claude-opus-*' cost_per_day=5
+    """
+    if provider and model:
+        raise click.UsageError("Say --provider or --model, not both.")
+
+    async def change(backend: Backend) -> dict[str, Any]:
+        limits = await backend.call("GET", owner)
+        place = limits
+        for part, name in (("providers", provider), ("models", model)):
+            if name:
+                place = limits.setdefault(part, {}).setdefault(name, {})
+        place |= {name: amount for name, amount in settings if amount is not None}
+        for name, amount in settings:
+            if amount is None:
+                place.pop(name, None)
+        return await backend.call("PUT", owner, limits)
+
+    told = _run(config, change)
+    if as_json:
+        _print_json(told)
+    else:
+        click.echo("\n".join(_lines(told)) or "No limits are left.")
+
+
+@limits_command.command("grant")
+@click.argument("owner", metavar="OWNER", type=_owner)
+@click.argument("setting", metavar="NAME=AMOUNT", type=_setting)
+@click.option(
+    "--until",
+    type=_until,
+    required=True,
+    metavar="WHEN",
+    help="3d, 12h, 2026-11-27 (until its end) or 2026-11-27T18:00.",
+)
+@config_option
+@_json_option
+def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config: Path | None, as_json: bool) -> None:
+    """Give an OWNER more of a limit for a while. A grant is never changed, and ends by itself.
+
+    \b
+    aimux limits grant user:alice cost_per_week=20 --until 2026-11-27
+    """
+    name, amount = setting
+    body = {"limit": name, "amount": amount, "until": until.isoformat()}
+    grant = _run(config, lambda backend: backend.call("POST", f"{owner}/grants", body))
+    if as_json:
+        _print_json(grant)
+    else:
+        more = _amount(name, grant["amount"])
+        click.echo(f"{grant['kind']}:{grant['name']} has {more} more until {_time(grant['until'])}.")
+
+
+@limits_command.command("remove")
+@click.argument("owner", metavar="OWNER", type=_owner)
+@config_option
+def remove_command(owner: str, config: Path | None) -> None:
+    """Take an OWNER's own limits away: the default holds from then on."""
+    _run(config, lambda backend: backend.call("DELETE", owner))
+    click.echo("They are removed.")
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _run(config: Path | None, work: Callable[[Backend], Awaitable[Any]]) -> Any:
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting as Configuration
+
+    async def run() -> Any:
+        async with backend(setting) as opened:
+            return await work(opened)
+
+    setting = Configuration(config)
+    return asyncio.run(run())
+
+
+def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
+    async def read(backend: Backend) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = (await backend.call("GET", "/limits"))["items"]
+        if owner is not None:
+            await backend.call("GET", owner)  # says if there is nobody of that name
+            items = [item for item in items if f"/limits/{item['kind']}/{quote(item['name'], safe='')}" == owner]
+        for item in items:
+            path = f"/limits/{item['kind']}/{quote(item['name'], safe='')}/grants"
+            item["grants"] = [] if item["kind"] == "default" else (await backend.call("GET", path))["items"]
+        return items
+
+    items = _run(config, read)
+    if as_json:
+        _print_json(items)
+        return
+    shown = [item for item in items if item["limits"]]
+    if not shown:
+        click.echo("There are no limits." if owner is None else "It has no limits of its own.")
+    for item in shown:
+        configured = " (in the configuration)" if item["configured"] else ""
+        click.echo(f"{item['kind']}{':' if item['name'] else ''}{item['name']}{configured}")
+        for line in _lines(item["limits"], item["usage"]):
+            click.echo(f"  {line}")
+        for grant in item["grants"]:
+            more = _amount(grant["limit"], grant["amount"])
+            click.echo(f"  granted: {grant['limit']} +{more} until {_time(grant['until'])}, by {grant['given_by']}")
+
+
+def _lines(limits: Mapping[str, Any], usage: Iterable[Mapping[str, Any]] = (), prefix: str = "") -> list[str]:
+    """A line for each limit, with what is used of it."""
+    used = {(one["scope"], one["limit"]): one for one in usage}
+    lines = []
+    for name, value in limits.items():
+        if name in {"providers", "models"}:
+            for scope, inner in value.items():
+                lines += _lines(inner, usage, f"{scope}: ")
+        elif name == "each":
+            lines += _lines(value, (), "each member: ")
+        elif isinstance(value, str) or name == "weight":
+            lines.append(f"{prefix}{name} {value}")
+        else:
+            told = used.get((prefix.removesuffix(": "), name))
+            lines.append(f"{prefix}{name} {_amount(name, value)}{_used(name, told) if told else ''}")
+    return lines
+
+
+def _used(name: str, told: Mapping[str, Any]) -> str:
+    of = f" of {_amount(name, told['amount'])}" if told["amount"] else ""
+    reset = f", until {_time(told['resets_at'])}" if told["resets_at"] else ""
+    return f": {_amount(name, told['used'])}{of} used{reset}"
+
+
+def _amount(name: str, value: float) -> str:
+    return f"{value:,.2f} $" if name.startswith("cost") else f"{value:,g}" if value < 1e6 else f"{value:,.0f}"
+
+
+def _time(text: str) -> str:
+    """In the time of this machine."""
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}"
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

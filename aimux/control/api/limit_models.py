@@ -1,0 +1,134 @@
+"""What operations on limits take and give."""
+
+# ruff: noqa: TC001, TC003 - pydantic evaluates the annotations
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+)
+
+from aimux.config.limits import Allowance
+from aimux.config.routes import Pattern
+from aimux.control.api.models import Given, Instance
+
+OwnerKind = Annotated[Literal["user", "group", "token"], Field(description="Whose they are.")]
+OwnerName = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\x00-\x1f\x7f-\x9f/\\%.][^\x00-\x1f\x7f-\x9f/\\%]{0,99}$",
+        description="The name of a user or group, or the id of a token.",
+    ),
+]
+LimitName = Literal[
+    "concurrent_requests",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "tokens_per_day",
+    "tokens_per_week",
+    "tokens_per_month",
+    "cost_per_day",
+    "cost_per_week",
+    "cost_per_month",
+]
+
+
+_NO_OTHERS: dict[str, Any] = {"additionalProperties": False}
+"""Beside the names that fit their pattern."""
+
+
+class Amounts(Allowance):
+    """Limits by name. What is not given has no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, float) and value.is_integer() else value  # 5.0 is an integer in JSON
+
+
+class _Brief(BaseModel):
+    """Says nothing of what is at its default: who reads limits wants to see those that there are."""
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        return super().model_dump(**{"exclude_defaults": True, **options})
+
+    def model_dump_json(self, **options: Any) -> str:
+        return super().model_dump_json(**{"exclude_defaults": True, **options})
+
+
+class LimitSet(_Brief, Amounts):
+    """All limits of a user, a group or a token, under the names of the configuration's section `limits`."""
+
+    providers: Mapping[Instance, Amounts] = Field(
+        default_factory=dict, description="For single providers, by name.", json_schema_extra=_NO_OTHERS
+    )
+    models: Mapping[Pattern, Amounts] = Field(
+        default_factory=dict, description="For models: an exact name, `prefix*` or `/regular expression/`."
+    )
+    each: Amounts | None = Field(default=None, description="Of a group: what each of its members may use.")
+    weight: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        default=None, description="Of a user or group: how large a fair share is beside that of others, who have 1."
+    )
+
+
+class Used(BaseModel):
+    """How much of a limit is used."""
+
+    limit: LimitName
+    scope: str = Field(description="The provider and the models that it holds for; empty: everything.")
+    amount: float = Field(description="With what is granted now. Costs in US dollars.")
+    used: float = Field(description="What requests under way will probably take is in it.")
+    resets_at: datetime | None = Field(description="When it begins anew; null: it rolls, or counts what is open.")
+
+
+class LimitOwner(BaseModel):
+    """Whose limits they are, and what is used of them."""
+
+    kind: Literal["default", "user", "group", "token"]
+    name: str
+    configured: bool = Field(description="They stand in the configuration, and are changed there alone.")
+    limits: LimitSet
+    usage: list[Used] = Field(description="Of the owner's own counters; a user's hold what the defaults limit, too.")
+
+
+class LimitList(_Brief):
+    """Everybody who has limits of their own, and the default."""
+
+    items: list[LimitOwner]
+
+
+class NewGrant(Given):
+    """More of a limit for a while."""
+
+    limit: LimitName
+    amount: float = Field(gt=0, le=1e15, description="How much more: requests, tokens or US dollars.")
+    until: AwareDatetime = Field(strict=False, description="When it ends (RFC 3339).")
+
+
+class Grant(BaseModel):
+    """More of a limit for a while. It is never changed, and ends by itself."""
+
+    id: str
+    kind: Literal["user", "group", "token"]
+    name: str
+    limit: LimitName
+    amount: float
+    since: datetime
+    until: datetime
+    given_by: str
+
+
+class GrantList(BaseModel):
+    """The grants that have not ended, oldest first."""
+
+    items: list[Grant]

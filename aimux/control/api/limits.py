@@ -1,0 +1,210 @@
+"""Operations on limits and grants."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
+from aimux.control.api.limit_models import (
+    Grant,
+    GrantList,
+    LimitList,
+    LimitOwner,
+    LimitSet,
+    NewGrant,
+    OwnerKind,
+    OwnerName,
+    Used,
+)
+from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
+from aimux.control.api.problems import Refused
+from aimux.control.principal import Principal, Role
+from aimux.limits import stored
+from aimux.limits.rules import Owner, Who, amount_of, value_of
+from aimux.people.audit import Actor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.limits.keeper import LimitKeeper
+    from aimux.limits.leases import Standing
+
+operation = Table()
+LONGEST = 10 * 366 * 86400.0
+
+
+@operation("GET", "/limits", "List the limits, and what is used of them", role=Role.VIEWER)
+async def list_limits(parts: Parts) -> LimitList:
+    """The default, then users, groups and tokens by name."""
+    keeper = parts.limits
+    await keeper.refresh()
+    return LimitList(items=[_owner(parts, *found) for found in _owners(keeper)])
+
+
+@operation("GET", "/limits/{kind}/{name}", "Show the limits of a user, group or token", role=Role.VIEWER)
+async def show_limits(parts: Parts, kind: OwnerKind, name: OwnerName) -> LimitSet:
+    """Those that are its own: the default and those of its groups hold besides."""
+    keeper = parts.limits
+    await keeper.refresh()
+    _known(parts, kind, name)
+    found = {(owner.kind, owner.name): allowances for owner, allowances, _ in _owners(keeper)}
+    return _told(found.get((kind, name), Allowances()))
+
+
+@operation("PUT", "/limits/{kind}/{name}", "Set the limits of a user, group or token", errors=(404, 409))
+async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: LimitSet, caller: Principal) -> LimitSet:
+    """All of them: what is not named has no limit any more. They hold from the next request on."""
+    keeper = parts.limits
+    _known(parts, kind, name)
+    _changeable(keeper, kind, name)
+    allowances = _allowances(kind, body)
+    await stored.put(keeper.database, Actor(caller.name, caller.address), Owner(kind, name), allowances)
+    await keeper.refresh()
+    return _told(allowances)
+
+
+@operation("DELETE", "/limits/{kind}/{name}", "Remove the limits of a user, group or token", status=204, errors=(409,))
+async def remove_limits(parts: Parts, kind: OwnerKind, name: OwnerName, caller: Principal) -> None:
+    """The default and those of its groups hold from then on. Grants stay until they end."""
+    keeper = parts.limits
+    _changeable(keeper, kind, name)
+    if not await stored.remove(keeper.database, Actor(caller.name, caller.address), Owner(kind, name)):
+        raise Refused(404, "not-found", f"The {kind} {name!r} has no limits of its own.")
+    await keeper.refresh()
+
+
+@operation("GET", "/limits/{kind}/{name}/grants", "List what was granted to a user, group or token", role=Role.VIEWER)
+async def list_grants(parts: Parts, kind: OwnerKind, name: OwnerName) -> GrantList:
+    keeper = parts.limits
+    await keeper.refresh()
+    _known(parts, kind, name)
+    mine = [given for given in keeper.stored.given if given.grant.owner == Owner(kind, name)]
+    return GrantList(items=[_grant(given.grant, given.by) for given in mine])
+
+
+@operation("POST", "/limits/{kind}/{name}/grants", "Grant more of a limit for a while", status=201, errors=(404, 409))
+async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGrant, caller: Principal) -> Grant:
+    """On top of the limit of that name, which has to be there, and of other grants."""
+    keeper = parts.limits
+    await keeper.refresh()
+    _known(parts, kind, name)
+    until = body.until.timestamp()
+    if not time.time() < until < time.time() + LONGEST:
+        raise Refused(422, "invalid", "A grant ends in the future, within ten years.")
+    if not _has_limit(parts, kind, name, body.limit):
+        raise Refused(
+            409,
+            "no-limit",
+            f"The {kind} {name!r} has no limit {body.limit}, so that there is nothing to add to.",
+            remedy=f"aimux limits set {kind}:{name} {body.limit}=AMOUNT",
+        )
+    amount = amount_of(body.limit, body.amount)
+    actor = Actor(caller.name, caller.address)
+    grant = await stored.give(keeper.database, actor, Owner(kind, name), body.limit, amount, until)
+    await keeper.refresh()
+    return _grant(grant, caller.name)
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _owners(keeper: LimitKeeper) -> Iterator[tuple[Owner, Allowances, bool]]:
+    """Everybody with limits of their own, and whether the configuration has them."""
+    section, rows = keeper.section, keeper.stored
+    yield Owner("default"), section.default, True
+    for kind, configured, held in (
+        ("user", section.users, rows.users),
+        ("group", section.groups, rows.groups),
+        ("token", {}, rows.tokens),
+    ):
+        together: dict[str, Allowances] = {**held, **configured}
+        for name in sorted(together):
+            yield Owner(kind, name), together[name], name in configured
+
+
+def _owner(parts: Parts, owner: Owner, allowances: Allowances, configured: bool) -> LimitOwner:
+    standings = parts.limits.limits.standings(_as_caller(parts, owner), time.time())
+    usage = [standing for standing in standings if standing.owner == owner]
+    return LimitOwner(
+        kind=cast("Any", owner.kind),
+        name=owner.name,
+        configured=configured,
+        limits=_told(allowances),
+        usage=[_used(standing) for standing in usage],
+    )
+
+
+def _told(allowances: Allowances) -> LimitSet:
+    return LimitSet.model_validate(allowances.model_dump(exclude_defaults=True))
+
+
+def _allowances(kind: str, body: LimitSet) -> Allowances:
+    """Refused for what only other owners have."""
+    section: type[Allowances] = {"user": UserAllowances, "group": GroupAllowances}.get(kind, Allowances)
+    given = body.model_dump()
+    for name in given:
+        if name not in section.model_fields:
+            raise Refused(422, "invalid", f"A {kind} has no `{name}`.")
+    return section.model_validate(given)
+
+
+def _known(parts: Parts, kind: str, name: str) -> None:
+    """Refused for whoever is not there: a limit of a misspelt name would hold for nobody."""
+    directory = parts.people.directory
+    if kind == "token":
+        configured = {token.id for token in directory.configured.hashes.values()}
+        there = name in directory.stored.tokens or name in configured
+    else:
+        there = name in (directory.users if kind == "user" else directory.known_groups())
+    if not there:
+        raise Refused(404, "not-found", f"There is no {kind} {name!r}.")
+
+
+def _changeable(keeper: LimitKeeper, kind: str, name: str) -> None:
+    if name in {"user": keeper.section.users, "group": keeper.section.groups}.get(kind, {}):
+        raise Refused(
+            409,
+            "configured",
+            f"The limits of the {kind} {name!r} stand in the configuration.",
+            remedy=f"change limits.{kind}s.{name} there, and reload; a grant can be given without that",
+        )
+
+
+def _has_limit(parts: Parts, kind: str, name: str, limit: str) -> bool:
+    policy, owner = parts.limits.limits.policy, Owner(kind, name)
+    holdings = policy.holdings(_as_caller(parts, owner))
+    return any(held.key.owner == owner and held.key.limit == limit for held in holdings)
+
+
+def _as_caller(parts: Parts, owner: Owner) -> Who:
+    """Somebody for whom the limits of an owner hold."""
+    if owner.kind == "user":
+        user = parts.people.directory.users.get(owner.name)
+        return Who(owner.name, "", tuple(user.groups) if user is not None else ())
+    return Who("", owner.name) if owner.kind == "token" else Who("", "", (owner.name,))
+
+
+def _grant(grant: Any, by: str) -> Grant:
+    return Grant(
+        id=grant.id,
+        kind=grant.owner.kind,
+        name=grant.owner.name,
+        limit=grant.limit,
+        amount=value_of(grant.limit, grant.amount),
+        since=datetime.fromtimestamp(grant.since, UTC),
+        until=datetime.fromtimestamp(grant.until, UTC),
+        given_by=by,
+    )
+
+
+def _used(standing: Standing) -> Used:
+    return Used(
+        limit=cast("Any", standing.limit),
+        scope=standing.scope,
+        amount=standing.amount,
+        used=standing.used,
+        resets_at=datetime.fromtimestamp(standing.resets_at, UTC) if standing.resets_at is not None else None,
+    )

@@ -1,0 +1,119 @@
+"""Keeps a running aimux's limits up with its configuration and its database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from aimux.limits import history, stored
+from aimux.limits.configured import policy
+from aimux.limits.history import History
+from aimux.storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aimux.config.limits import Limits as Section
+    from aimux.limits.leases import Limits
+    from aimux.limits.rules import Policy
+    from aimux.limits.stored import Stored
+    from aimux.storage import Database
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 60.0
+RETRY_SECONDS = 1.0
+
+
+class LimitKeeper:
+    """`limits` get a new policy whenever the database or the configuration has one. Of two with one owner the
+    configuration's counts."""
+
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        section: Section,
+        *,
+        flush: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`flush` has the ledger write what it holds, before what it has is counted."""
+        self.database = database
+        self.limits = limits
+        self.section = section
+        self.stored: Stored = stored.NOTHING
+        self._flush = flush
+        self._reading = asyncio.Lock()
+        self._stale = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Read what there is, and keep up from here on. Raises StorageError."""
+        self._unsubscribe = self.database.subscribe(stored.TOPIC, self._stale.set)
+        await self.refresh()
+        self._tasks = [asyncio.create_task(self._keep_up()), asyncio.create_task(self._sweep())]
+
+    async def close(self) -> None:
+        self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def reconfigure(self, section: Section) -> None:
+        """Take another configuration's limits. What the ledger has seen is missing where it can't be read now."""
+        self.section = section
+        try:
+            await self.refresh()
+        except StorageError as error:
+            log.warning("what was used under new limits can't be read: they count from now on: %s", error)
+            self._adopt(History())
+
+    async def refresh(self) -> None:
+        """Have the limits be what database and configuration say. Raises StorageError."""
+        async with self._reading:
+            now = time.time()
+            if self.database.touched(stored.TOPIC):
+                self.stored = await stored.read(self.database, now)
+            wanted = self._policy()
+            if wanted == self.limits.policy and self._zone == self.limits.zone and self._tasks:
+                return  # the database calls now and then without a change
+            past = History()
+            if wanted.has_budgets:
+                if self._flush is not None:
+                    await self._flush()
+                past = await history.read(self.database, self._zone, now)
+            self._adopt(past)
+
+    def _adopt(self, past: History) -> None:
+        self.limits.adopt(self._policy(), self._zone, time.time(), past)
+
+    @property
+    def _zone(self) -> ZoneInfo:
+        return ZoneInfo(self.section.time_zone)
+
+    def _policy(self) -> Policy:
+        section, rows = self.section, self.stored
+        merged = section.model_copy(
+            update={"users": {**rows.users, **section.users}, "groups": {**rows.groups, **section.groups}}
+        )
+        return policy(merged, rows.tokens, [given.grant for given in rows.given])
+
+    async def _keep_up(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            try:
+                await self.refresh()
+            except StorageError as error:
+                log.warning("limits can't be read again, those that are known stay: %s", error)
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._stale.set)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            if count := self.limits.expire(time.time()):
+                log.error("%d requests ended without a record: they count with what they were thought to take", count)

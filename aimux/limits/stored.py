@@ -1,0 +1,131 @@
+"""Limits and grants in the database, and changes to them: each in one transaction with its entry in the audit log."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
+from aimux.limits.rules import Grant, Owner, value_of
+from aimux.people import audit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.people.audit import Actor
+    from aimux.storage import Database
+
+TOPIC = "limits"
+
+
+class Given(NamedTuple):
+    """A grant, and who gave it."""
+
+    grant: Grant
+    by: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All of it. Grants are those that have not ended."""
+
+    users: Mapping[str, UserAllowances]
+    groups: Mapping[str, GroupAllowances]
+    tokens: Mapping[str, Allowances]
+    given: tuple[Given, ...] = ()
+
+
+NOTHING = Stored({}, {}, {})
+_SECTIONS: dict[str, type[Allowances]] = {"user": UserAllowances, "group": GroupAllowances, "token": Allowances}
+
+
+async def read(database: Database, now: float) -> Stored:
+    """Raises StorageError."""
+    from aimux.storage.schema.limits import grants, limits
+
+    async with database.read() as connection:
+        rows = (await connection.execute(limits.select())).all()
+        alive = grants.select().where(grants.c.until > int(now * 1000)).order_by(grants.c.since, grants.c.id)
+        given = (await connection.execute(alive)).all()
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in _SECTIONS}
+    for row in rows:
+        found[row.kind][row.name] = _SECTIONS[row.kind].model_validate(row.allowances)
+    return Stored(
+        found["user"],
+        found["group"],
+        found["token"],
+        tuple(
+            Given(
+                Grant(row.id, Owner(row.kind, row.name), row.limit, row.amount, row.since / 1000, row.until / 1000),
+                row.given_by,
+            )
+            for row in given
+        ),
+    )
+
+
+async def put(database: Database, actor: Actor, owner: Owner, allowances: Allowances) -> None:
+    """Have these be an owner's limits, all of them. Raises StorageError."""
+    from aimux.storage.schema.columns import now
+    from aimux.storage.schema.limits import limits
+
+    told = allowances.model_dump(mode="json", exclude_defaults=True)
+    mine = (limits.c.kind == owner.kind) & (limits.c.name == owner.name)
+    async with database.write(TOPIC) as connection:
+        await audit.lock(connection)
+        before = (await connection.execute(limits.select().where(mine))).first()
+        await audit.append(
+            connection,
+            actor,
+            "limits.set",
+            str(owner),
+            before=before.allowances if before is not None else None,
+            after=told,
+        )
+        values = {"allowances": told, "updated_at": now()}
+        if before is None:
+            await connection.execute(limits.insert().values(kind=owner.kind, name=owner.name, **values))
+        else:
+            await connection.execute(limits.update().where(mine).values(values))
+
+
+async def remove(database: Database, actor: Actor, owner: Owner) -> bool:
+    """Have an owner have no limits here. False: there were none. Raises StorageError."""
+    from aimux.storage.schema.limits import limits
+
+    mine = (limits.c.kind == owner.kind) & (limits.c.name == owner.name)
+    async with database.write(TOPIC) as connection:
+        await audit.lock(connection)
+        before = (await connection.execute(limits.select().where(mine))).first()
+        if before is None:
+            return False
+        await audit.append(connection, actor, "limits.remove", str(owner), before=before.allowances)
+        await connection.execute(limits.delete().where(mine))
+    return True
+
+
+async def give(database: Database, actor: Actor, owner: Owner, limit: str, amount: int, until: float) -> Grant:
+    """More of a limit from now on. Raises StorageError."""
+    from aimux.storage.schema.columns import now
+    from aimux.storage.schema.limits import grants
+
+    since = now()
+    grant = Grant(f"grant_{secrets.token_hex(8)}", owner, limit, amount, since / 1000, int(until * 1000) / 1000)
+    async with database.write(TOPIC) as connection:
+        await audit.lock(connection)
+        told = {"id": grant.id, "limit": limit, "amount": value_of(limit, amount), "until": grant.until}
+        await audit.append(connection, actor, "limits.grant", str(owner), after=told)
+        await connection.execute(
+            grants.insert().values(
+                id=grant.id,
+                kind=owner.kind,
+                name=owner.name,
+                limit=limit,
+                amount=amount,
+                since=since,
+                until=int(until * 1000),
+                given_by=actor.name,
+            )
+        )
+    return grant

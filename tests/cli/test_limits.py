@@ -1,0 +1,72 @@
+"""`aimux limits`, with a server that obeys at once and on its database without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.cli.accounts.conftest import commands
+from tests.cli.support import Commands
+from tests.control.live import running
+
+USERS = [{"name": "alice", "token": "alice-token-0123456789abcdef", "groups": ["research"]}]
+
+
+@pytest.fixture(params=[True, False], ids=["served", "unserved"])
+def aimux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Commands]:
+    limits = {"default": {"tokens_per_day": 2_000_000, "overage": "forbid"}}
+    with running(tmp_path, serve=request.param, users=USERS, limits=limits) as live:
+        yield commands(live)
+
+
+def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
+    aimux("limits", "set", "user:alice", "tokens_per_day=1.5M", "cost_per_week=20")
+    said = aimux("limits", "set", "user:alice", "concurrent_requests=4", "tokens_per_day=none").stdout
+    assert sorted(said.splitlines()) == ["concurrent_requests 4", "cost_per_week 20.00 $"]
+    aimux("limits", "set", "user:alice", "--model", "claude-opus-*", "cost_per_day=5")
+    [alice] = aimux.json("limits", "show", "user:alice")
+    assert alice["limits"] == {
+        "concurrent_requests": 4,
+        "cost_per_week": 20,
+        "models": {"claude-opus-*": {"cost_per_day": 5}},
+    }
+    shown = aimux("limits").stdout
+    assert "default (in the configuration)\n  tokens_per_day 2,000,000\n  overage forbid" in shown
+    assert "  cost_per_week 20.00 $: 0.00 $ of 20.00 $ used, until " in shown
+    assert "  claude-opus-*: cost_per_day 5.00 $: 0.00 $" in shown
+
+
+def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
+    day = (datetime.now().astimezone() + timedelta(days=3)).date()
+    said = aimux("limits", "grant", "user:alice", "tokens_per_day=1M", "--until", f"{day}").stdout
+    assert said == f"user:alice has 1,000,000 more until {day + timedelta(days=1)} 00:00.\n"
+    aimux("limits", "set", "group:research", "cost_per_month=1.5k")
+    grant = aimux.json("limits", "grant", "group:research", "cost_per_month=20", "--until", "12h")
+    assert grant["amount"] == 20
+    assert "granted: cost_per_month +20.00 $ until " in aimux("limits", "show", "group:research").stdout
+
+
+def test_they_are_removed(aimux: Commands) -> None:
+    aimux("limits", "set", "group:research", "cost_per_month=5", "overage=forbid", "weight=2")
+    assert "weight 2" in aimux("limits", "show", "group:research").stdout
+    aimux("limits", "remove", "group:research")
+    assert aimux("limits", "show", "group:research").stdout == "It has no limits of its own.\n"
+    assert "has no limits of its own" in aimux("limits", "remove", "group:research", expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["set", "user:alcie", "tokens_per_day=1"], 1, "There is no user 'alcie'"),
+        (["set", "alice", "tokens_per_day=1"], 2, "write user:NAME, group:NAME or token:ID"),
+        (["set", "user:alice", "tokens=1"], 2, "with one of concurrent_requests"),
+        (["set", "user:alice", "tokens_per_day=lots"], 2, "is no amount"),
+        (["grant", "user:alice", "tokens_per_day=1", "--until", "soon"], 2, "write 3d, 12h"),
+        (["grant", "user:alice", "cost_per_day=1", "--until", "3d"], 1, "aimux limits set user:alice cost_per_day="),
+    ],
+)
+def test_what_is_wrong_is_said(aimux: Commands, arguments: list[str], code: int, words: str) -> None:
+    assert words in aimux("limits", *arguments, expect=code).stderr

@@ -1,0 +1,126 @@
+"""Limits through the API: what scripts rely on, who may not, and that a change holds from the next request on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.control.conftest import Aimux, Start
+
+TOKEN = "alice-token-0123456789abcdef"
+USERS = [{"name": "alice", "token": TOKEN, "groups": ["research"]}, {"name": "bob", "token": TOKEN + "b"}]
+SOON = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
+
+
+@pytest.fixture
+async def aimux(start: Start) -> Aimux:
+    return await start(
+        users=USERS, limits={"default": {"tokens_per_day": 10**9}, "users": {"bob": {"cost_per_day": 3}}}
+    )
+
+
+async def put(aimux: Aimux, path: str, body: object, expect: int = 200) -> Any:
+    status, _, answer = await aimux.send("PUT", path, json=body)
+    assert status == expect, answer
+    return answer
+
+
+async def asks(aimux: Aimux) -> int:
+    return (await aimux.message(authorization=f"Bearer {TOKEN}"))[0]
+
+
+async def test_what_is_set_is_what_is_shown_and_holds_at_once(aimux: Aimux) -> None:
+    assert await asks(aimux) == 200
+    limits = {"requests_per_minute": 1, "cost_per_week": 2.5, "concurrent_requests": 4}
+    assert await put(aimux, "/limits/user/alice", limits) == limits
+    assert await aimux.get("/limits/user/alice") == limits
+    assert [await asks(aimux) for _ in range(2)] == [200, 429]
+    assert await put(aimux, "/limits/user/alice", {"tokens_per_month": 5}) == {"tokens_per_month": 5}
+    assert await asks(aimux) == 429
+    assert (await aimux.send("DELETE", "/limits/user/alice"))[0] == 204
+    assert (await aimux.send("DELETE", "/limits/user/alice"))[0] == 404
+    assert await aimux.get("/limits/user/alice") == {}
+    assert await asks(aimux) == 200
+
+
+async def test_it_outlives_a_restart(start: Start, aimux: Aimux) -> None:
+    await put(aimux, "/limits/group/research", {"requests_per_minute": 0, "each": {"cost_per_day": 5}, "weight": 2})
+    again = await start(users=USERS)
+    assert await asks(again) == 429
+    assert await again.get("/limits/group/research") == {
+        "requests_per_minute": 0,
+        "each": {"cost_per_day": 5},
+        "weight": 2,
+    }
+
+
+async def test_a_grant_is_on_top_of_a_limit(aimux: Aimux) -> None:
+    await put(aimux, "/limits/user/alice", {"tokens_per_day": 0})
+    assert await asks(aimux) == 429
+    path = "/limits/user/alice/grants"
+    grant = await aimux.post(path, {"limit": "tokens_per_day", "amount": 100_000, "until": SOON}, expect=201)
+    assert (grant["limit"], grant["amount"], grant["kind"], grant["name"]) == (
+        "tokens_per_day",
+        100_000,
+        "user",
+        "alice",
+    )
+    assert datetime.fromisoformat(grant["until"]) == datetime.fromisoformat(SOON)
+    assert await asks(aimux) == 200
+    assert (await aimux.get(path))["items"] == [grant]
+    refused = await aimux.post(path, {"limit": "cost_per_day", "amount": 1, "until": SOON}, expect=409)
+    assert refused["type"] == "urn:aimux:no-limit"
+    await aimux.post(path, {"limit": "tokens_per_day", "amount": 1, "until": "2020-01-01T00:00:00Z"}, expect=422)
+    await aimux.post(path, {"limit": "tokens_per_day", "amount": 0, "until": SOON}, expect=422)
+
+
+async def test_a_list_tells_who_has_which_and_what_is_used(aimux: Aimux) -> None:
+    assert await asks(aimux) == 200
+    await put(aimux, "/limits/user/alice", {"tokens_per_day": 1000, "models": {"claude-*": {"cost_per_day": 9}}})
+    assert await asks(aimux) == 200
+    items = {(item["kind"], item["name"]): item for item in (await aimux.get("/limits"))["items"]}
+    assert items["default", ""]["limits"] == {"tokens_per_day": 10**9}
+    assert items["default", ""]["configured"] is items["user", "bob"]["configured"] is True
+    alice = items["user", "alice"]
+    assert alice["configured"] is False
+    used = {(one["scope"], one["limit"]): one for one in alice["usage"]}
+    assert used["", "tokens_per_day"]["used"] > 0
+    assert used["claude-*", "cost_per_day"]["amount"] == 9
+    assert used["", "tokens_per_day"]["resets_at"].endswith("T00:00:00Z")
+
+
+async def test_what_stands_in_the_configuration_is_changed_there(aimux: Aimux) -> None:
+    answer = await put(aimux, "/limits/user/bob", {"cost_per_day": 4}, expect=409)
+    assert answer["type"] == "urn:aimux:configured"
+    assert "limits.users.bob" in answer["remedy"]
+    assert (await aimux.send("DELETE", "/limits/user/bob"))[0] == 409
+    assert await aimux.get("/limits/user/bob") == {"cost_per_day": 3}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/limits/user/nobody", {"tokens_per_day": 1}, 404),
+        ("/limits/group/nobody", {"tokens_per_day": 1}, 404),
+        ("/limits/token/nobody", {"tokens_per_day": 1}, 404),
+        ("/limits/account/x", {"tokens_per_day": 1}, 404),
+        ("/limits/user/alice", {"tokens_per_hour": 1}, 422),
+        ("/limits/user/alice", {"tokens_per_day": -1}, 422),
+        ("/limits/user/alice", {"tokens_per_day": "5"}, 422),
+        ("/limits/user/alice", {"tokens_per_day": 1.5}, 422),
+        ("/limits/user/alice", {"each": {"tokens_per_day": 1}}, 422),
+        ("/limits/user/alice", {"models": {"/(/": {}}}, 422),
+    ],
+)
+async def test_what_does_not_fit_changes_nothing(aimux: Aimux, path: str, body: object, status: int) -> None:
+    await put(aimux, path, body, expect=status)
+    assert len((await aimux.get("/limits"))["items"]) == 2
+
+
+async def test_a_tokens_limits_are_its_own(aimux: Aimux) -> None:
+    assert await asks(aimux) == 200
+    token = next(iter(aimux.app.people.directory.configured.hashes.values())).id
+    await put(aimux, f"/limits/token/{token}", {"requests_per_minute": 0})
+    assert await asks(aimux) == 429

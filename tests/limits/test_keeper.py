@@ -1,0 +1,164 @@
+"""Limits that lie in the database, on both engines: they hold at once, everywhere, and a restart forgets nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
+from aimux.config.limits import Limits as Section
+from aimux.limits import Limits, Policy, Refusal, Who, stored
+from aimux.limits.keeper import LimitKeeper
+from aimux.limits.rules import Owner
+from aimux.metering.calendar import Calendar
+from aimux.metering.record import RequestRecord, Sender, new_id
+from aimux.metering.rows import Flattener
+from aimux.metering.store import LedgerStore
+from aimux.people import audit
+from aimux.people.audit import Actor
+from aimux.plugin import Usage
+from aimux.storage import Database
+
+UTC = ZoneInfo("UTC")
+BOSS = Actor("boss", "10.0.0.1")
+ALICE = Who("alice", "laptop", ("research",))
+Node = Callable[..., Awaitable[LimitKeeper]]
+
+
+@pytest.fixture
+async def node(database_url: str | None, tmp_path: Path) -> AsyncIterator[Node]:
+    """Starts a node; arguments are the section of its configuration."""
+    opened: list[LimitKeeper] = []
+
+    async def start(**section: object) -> LimitKeeper:
+        database = await Database.open(database_url, tmp_path / "state")
+        keeper = LimitKeeper(database, Limits(Policy(), UTC), Section.model_validate(section))
+        opened.append(keeper)
+        await keeper.start()
+        return keeper
+
+    yield start
+    for keeper in opened:
+        await keeper.close()
+        await keeper.database.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def amounts(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:
+    return {f"{one.owner} {one.limit}": one.amount for one in keeper.limits.standings(who, time.time())}
+
+
+def used(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:
+    return {f"{one.owner} {one.limit}": one.used for one in keeper.limits.standings(who, time.time())}
+
+
+async def test_what_one_node_sets_holds_on_the_other_and_is_in_the_audit_log(node: Node) -> None:
+    here, there = await node(), await node()
+    allowances = UserAllowances(tokens_per_day=500, models={"opus*": {"cost_per_day": 2.5}})  # type: ignore[dict-item]
+    await stored.put(here.database, BOSS, Owner("user", "alice"), allowances)
+    await until(lambda: len(amounts(there)) == 2 and len(amounts(here)) == 2)
+    assert amounts(there) == {"user:alice tokens_per_day": 500, "user:alice cost_per_day": 2.5}
+    await stored.put(there.database, BOSS, Owner("user", "alice"), UserAllowances(requests_per_minute=3))
+    await until(lambda: amounts(here) == {"user:alice requests_per_minute": 3})
+    assert await stored.remove(here.database, BOSS, Owner("user", "alice"))
+    assert not await stored.remove(here.database, BOSS, Owner("user", "alice"))
+    await until(lambda: not amounts(there))
+    entries = [(one.action, one.target, one.before, one.after) async for one in audit.entries(here.database)]
+    first = {"tokens_per_day": 500, "models": {"opus*": {"cost_per_day": 2.5}}}
+    assert entries == [
+        ("limits.set", "user:alice", None, first),
+        ("limits.set", "user:alice", first, {"requests_per_minute": 3}),
+        ("limits.remove", "user:alice", {"requests_per_minute": 3}, None),
+    ]
+
+
+async def test_groups_and_tokens_have_limits_there_as_well(node: Node) -> None:
+    keeper = await node()
+    research = GroupAllowances(cost_per_month=100, each=Allowances(tokens_per_day=70))
+    await stored.put(keeper.database, BOSS, Owner("group", "research"), research)
+    await stored.put(keeper.database, BOSS, Owner("token", "laptop"), Allowances(concurrent_requests=2))
+    await until(lambda: len(amounts(keeper)) == 3)
+    assert amounts(keeper) == {
+        "group:research cost_per_month": 100,
+        "user:alice tokens_per_day": 70,
+        "token:laptop concurrent_requests": 2,
+    }
+
+
+async def test_what_the_configuration_says_counts(node: Node) -> None:
+    keeper = await node(users={"alice": {"tokens_per_day": 10}})
+    await stored.put(keeper.database, BOSS, Owner("user", "alice"), UserAllowances(tokens_per_day=99))
+    await stored.put(keeper.database, BOSS, Owner("user", "bob"), UserAllowances(tokens_per_day=99))
+    await until(lambda: bool(amounts(keeper, Who("bob"))))
+    assert amounts(keeper) == {"user:alice tokens_per_day": 10}
+    await keeper.reconfigure(Section())
+    assert amounts(keeper) == {"user:alice tokens_per_day": 99}
+
+
+async def test_a_grant_holds_everywhere_until_its_end(node: Node) -> None:
+    section = {"default": {"cost_per_day": 5}}
+    here, there = await node(**section), await node(**section)
+    now = time.time()
+    await stored.give(here.database, BOSS, Owner("user", "alice"), "cost_per_day", 20 * 10**9, now + 3600)
+    await stored.give(here.database, BOSS, Owner("user", "alice"), "cost_per_day", 1 * 10**9, now - 1)
+    await until(lambda: amounts(there) == {"user:alice cost_per_day": 25})
+    [given] = there.stored.given
+    assert (given.by, given.grant.until) == ("boss", pytest.approx(now + 3600, abs=0.01))
+    [later] = there.limits.standings(ALICE, now + 3601)
+    assert later.amount == 5 or later.resets_at != there.limits.standings(ALICE, now)[0].resets_at
+
+
+async def write(database: Database, *records: RequestRecord) -> None:
+    store = LedgerStore(database, Calendar(UTC))
+    rows = [Flattener("node", lambda _record: 2 * 10**9).row(record) for record in records]
+    await store.write(rows, int(time.time() * 1000))
+
+
+def record(at: float, tokens: int, *, user: str = "alice", model: str = "opus-5") -> RequestRecord:
+    usage = Usage(model, tokens, tokens, tokens, tokens, 1, 1)
+    sender = Sender(token="laptop", groups=("research", "all"))
+    return RequestRecord(
+        new_id(at), at, "POST", "/x", user=user, provider="claude", sender=sender, usage=usage, attempts=1
+    )
+
+
+async def test_a_restart_forgets_nothing(node: Node) -> None:
+    now = time.time()
+    first = await node()
+    await write(first.database, record(now, 10), record(now, 5, model="sonnet"), record(now - 40 * 86400, 7777))
+    await write(first.database, record(now, 100, user="bob"))
+    section = {
+        "default": {"tokens_per_day": 10**6, "cost_per_month": 50, "models": {"opus*": {"tokens_per_week": 10**6}}},
+        "groups": {"research": {"tokens_per_month": 10**6}},
+    }
+    again = await node(**section)
+    assert used(again) == {
+        "user:alice tokens_per_day": 60,
+        "user:alice cost_per_month": 4,
+        "user:alice tokens_per_week": 40,
+        "group:research tokens_per_month": 460,
+    }
+    assert isinstance(
+        (await node(default={"tokens_per_day": 50})).limits.reserve("r", ALICE, "claude", "m", 10, now), Refusal
+    )
+
+
+async def test_a_limit_that_comes_with_a_reload_counts_what_was_used_before_it(node: Node) -> None:
+    keeper = await node(default={"tokens_per_day": 10**6})
+    who = ALICE
+    lease = keeper.limits.reserve("r", who, "claude", "m", 10, time.time())
+    assert not isinstance(lease, Refusal)
+    keeper.limits.settle(lease, 30, 10, 0)
+    await write(keeper.database, record(time.time(), 10))
+    await keeper.reconfigure(Section.model_validate({"default": {"tokens_per_day": 10**6, "tokens_per_week": 500}}))
+    assert used(keeper) == {"user:alice tokens_per_day": 40, "user:alice tokens_per_week": 40}
