@@ -149,7 +149,9 @@ class App:
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limits)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
-            self.control = Control(self.gateway, api, self.ledger, self._admin_key(config), config.metrics_public)
+            self.control = Control(
+                self.gateway, api, self.ledger, self.database, self._admin_key(config), config.metrics_public
+            )
             self._control_server = ControlServer(control_application(self.control))
             await self._control_server.start()
             stack.push_async_callback(self._control_server.close)

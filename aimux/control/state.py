@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aimux.control.key import Key
     from aimux.gateway import Gateway
     from aimux.metering.ledger import Ledger
+    from aimux.storage import Database
 
 else:
     RequestKey = getattr(web, "RequestKey", web.AppKey)  # aiohttp 3.13 has no such class, and takes any key
@@ -30,6 +31,7 @@ class Control:
     gateway: Gateway
     api: Api
     ledger: Ledger
+    database: Database
     key: Key | None
     """None: there is none, and the API lets nobody in."""
     metrics_public: bool

@@ -30,8 +30,8 @@ async def health(_request: web.Request) -> web.StreamResponse:
 async def ready(request: web.Request) -> web.StreamResponse:
     """200 as soon as every provider has an account that can serve, else 503 with what is missing.
 
-    Without `providers:` in the configuration, those that have no account at all don't count. What of the ledger waits
-    for the database is told, and makes it no less ready: requests are served.
+    Without `providers:` in the configuration, those that have no account at all don't count. What is wrong
+    with the database, and what of the ledger waits for it, is told and makes it no less ready: requests are served.
     """
     _guard(request)
     control = control_of(request)
@@ -41,6 +41,8 @@ async def ready(request: web.Request) -> web.StreamResponse:
     answer: dict[str, object] = {"ready": ready, "providers": providers}
     if gateway.draining:
         answer["draining"] = True
+    if control.database.trouble is not None:
+        answer["database"] = control.database.trouble.reason
     if (waiting := control.ledger.status()) is not None:
         answer["ledger"] = waiting
     return web.json_response(answer, status=200 if ready else 503)

@@ -1,0 +1,128 @@
+"""Three real nodes on one PostgreSQL: one aimux."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aimux.accounts.database_vault import DatabaseVault
+from aimux.simulator import Simulator, credential_file
+from aimux.storage import Database
+from tests.e2e.process import TOKEN, Aimux, config_of, serving
+from tests.postgresql import Server
+
+KEY = bytes(range(32))
+CLAUDE = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+LOGINS = {"claude": ".credentials.json", "chatgpt": "auth.json"}
+
+
+class Nodes:
+    """The nodes, and a session to ask them with."""
+
+    def __init__(self, session: aiohttp.ClientSession, running: list[Aimux], folders: list[Path]) -> None:
+        self.session, self.running, self._folders = session, running, folders
+
+    async def turn(self, node: int) -> int:
+        """The status of a turn of Claude's."""
+        url = f"{self.running[node].address}/claude/v1/messages"
+        headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
+        async with self.session.post(url, json=CLAUDE, headers=headers) as answer:
+            await answer.read()
+            return answer.status
+
+    async def api(self, node: int, method: str, path: str, **body: Any) -> Any:
+        key = (self._folders[node] / "state" / "admin.key").read_text().strip()
+        url = f"{self.running[node].address}/api/v1{path}"
+        headers = {"authorization": f"Bearer {key}"}
+        async with self.session.request(method, url, json=body or None, headers=headers) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def eventually(self, node: int, status: int) -> None:
+        async with asyncio.timeout(15):
+            while await self.turn(node) != status:
+                await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def nodes(sim: Simulator, tmp_path: Path, postgresql_url: str) -> AsyncIterator[Nodes]:
+    """Each has a folder of its own. Both accounts' credentials count as about to expire at the start."""
+    database = await Database.open(postgresql_url, tmp_path)
+    vault = DatabaseVault(database, [KEY])
+    for name, file in LOGINS.items():
+        account = sim.accounts[name]
+        account.token_lifetime = 3600
+        sim.tokens[account.vendor].login(account, account.family.client_id)
+        await vault.write(name, "default", file, credential_file(account), expect=None)
+        account.token_lifetime = 8 * 3600
+        account.script("slow-start:0.3")  # so that the others come while the first renewal is under way
+    await database.close()
+    folders = [tmp_path / f"node{number}" for number in range(3)]
+    async with AsyncExitStack() as stack:
+        configs = []
+        for folder in folders:
+            folder.mkdir()
+            setting = {"url": postgresql_url, "encryption_key": KEY.hex()}
+            configs.append(config_of(sim, folder, database=setting, refresh_before_expiry="2h"))
+        starting = [serving(folder, config) for folder, config in zip(folders, configs, strict=True)]
+        running = await asyncio.gather(*(stack.enter_async_context(one) for one in starting))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Nodes(session, list(running), folders)
+
+
+async def test_they_are_one(sim: Simulator, nodes: Nodes) -> None:
+    # Each credential is renewed by one of them, and serves everywhere.
+    assert [await nodes.turn(node) for node in range(3)] == [200] * 3
+    async with asyncio.timeout(15):
+        await sim.wait_for(1, "oauth/anthropic")
+        await sim.wait_for(1, "oauth/openai")
+        await sim.wait_idle()
+    await asyncio.sleep(2.5)  # each node's keeper has looked once more
+    assert (sim.count("oauth/anthropic"), sim.count("oauth/openai")) == (1, 1)
+    assert not any(sim.accounts[name].family.revoked for name in LOGINS)
+    assert [await nodes.turn(node) for node in range(3)] == [200] * 3
+
+    # What one is told, the others do.
+    await nodes.api(0, "POST", "/accounts/claude/default/disable")
+    for node in range(3):
+        await nodes.eventually(node, 503)
+    shown = await nodes.api(2, "GET", "/accounts/claude/default")
+    assert shown["status"] == "disabled"
+    await nodes.api(2, "POST", "/accounts/claude/default/enable")
+    for node in range(3):
+        await nodes.eventually(node, 200)
+
+    # One that is killed leaves everything to the others.
+    await nodes.running[0].stop(signal.SIGKILL)
+    sim.accounts["claude"].expire()
+    assert [await nodes.turn(node) for node in (1, 2)] == [200, 200]
+    assert not sim.accounts["claude"].family.revoked
+
+
+async def test_while_the_database_is_away_they_serve_and_say_so(nodes: Nodes, postgresql: Server) -> None:
+    assert [await nodes.turn(node) for node in range(3)] == [200] * 3
+    await asyncio.to_thread(postgresql.stop)
+    try:
+        async with asyncio.timeout(15):
+            await asyncio.gather(*(node.said("can't be reached") for node in nodes.running))
+        for number, node in enumerate(nodes.running):
+            assert await nodes.turn(number) == 200
+            async with nodes.session.get(f"{node.address}/ready") as answer:
+                assert answer.status == 200
+                assert "can't be reached" in (await answer.json())["database"]
+    finally:
+        await asyncio.to_thread(postgresql.start)
+    await asyncio.gather(*(node.said("is there again") for node in nodes.running))
+    await nodes.api(1, "POST", "/accounts/claude/default/disable")
+    for node in range(3):
+        await nodes.eventually(node, 503)
+    log = json.dumps([node.output for node in nodes.running])
+    assert KEY.hex() not in log
