@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -142,8 +144,24 @@ class Account:
         cooldown = max((c for c in (self.hold, self.quota.cooling(now)) if c), key=lambda c: c.until, default=None)
         if cooldown is not None and cooldown.until > now:
             return AccountState("cooling", cooldown.reason, until=cooldown.until)
+        if (ended := self._ended_for_good(now)) is not None:
+            return ended
         limited = [f"{model}: {c.reason}" for model, c in self.quota.cooldowns.items() if c.until > now]
         return AccountState("healthy", "; ".join(limited)) if limited else HEALTHY
+
+    def _ended_for_good(self, now: float) -> AccountState | None:
+        """A credential that has run out and can't be renewed: the first request would park the account."""
+        credential = self.credential
+        if credential is None or credential.renewable or not credential.expires_within(0, now):
+            return None
+        remedy = f"log in again: aimux login {self.provider} --account {self.name}"
+        day = time.strftime("%Y-%m-%d", time.gmtime(credential.expires_at))
+        return AccountState("parked", f"its credential expired on {day} and can't be renewed", remedy)
+
+    def addressed(self, remedy: str) -> str:
+        """A provider's remedy, which knows no account, with this one in the command to log in."""
+        command = rf"aimux login {re.escape(self.provider)}(?![\w-]| --account)"
+        return re.sub(command, rf"\g<0> --account {self.name}", remedy)
 
     def ready_at(self) -> float:
         """When the account itself, limits aside, can serve: infinity while a person has to act first."""
@@ -249,8 +267,9 @@ class Account:
         before = self.parked
         if before is not None and before.fingerprint == mark:
             dead = dead or before.dead
-        self.parked = Parked(reason, remedy, mark, dead)
+        self.parked = Parked(reason, self.addressed(remedy), mark, dead)
         if self.parked != before:
+            remedy = self.parked.remedy
             log.warning("%s account %s is parked: %s%s", self.provider, self.name, reason, remedy and f" ({remedy})")
             self.on_change()
 
@@ -259,11 +278,13 @@ class Account:
         self.parked = None
         self.on_change()
 
-    def enable(self) -> None:
-        """Back into the choice, whatever person or verdict took it out. A cooldown stays: it is the upstream's."""
+    def enable(self, now: float | None = None) -> None:
+        """Back into the choice, whatever took it out: a person, a verdict, or a limit that is said to last longer."""
         self.disabled = False
         if self.credential is not None:
             self.parked = None
+        self.hold = None
+        self.quota.end_cooldowns(time.time() if now is None else now)
         self.on_change()
 
     def disable(self) -> None:

@@ -105,6 +105,11 @@ class Quota:
             self._changed(now)
         return bool(wrong)
 
+    def end_cooldowns(self, now: float) -> None:
+        """A person says that they are over. If not, the next answer tells."""
+        self.cooldowns.clear()
+        self._changed(now)
+
     def settle(self, now: float) -> None:
         """Bring `used` and `changes_at` up to `now`, and drop what is over."""
         for model in [model for model, cooldown in self.cooldowns.items() if cooldown.until <= now]:

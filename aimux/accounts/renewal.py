@@ -284,7 +284,7 @@ class Renewer:
         account.park(reason, remedy, unreadable=True)
 
     def _login(self) -> str:
-        return f"log in again: aimux login {self._shop.provider.name} --account {self._account.name}"
+        return f"log in again: aimux login {self._shop.provider.instance} --account {self._account.name}"
 
     def _tell(self, outcome: str) -> None:
         if self._shop.on_outcome is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.options import AccountName, config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
     from aimux.cli.calls import Backend
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _name_argument = click.argument("name", metavar="[PROVIDER/]NAME")
 
 
 @click.group("accounts", invoke_without_command=True, short_help="Show the accounts, and change them.")
 @config_option
-@_json_option
+@json_option
 @click.pass_context
 def accounts_command(context: click.Context, config: Path | None, as_json: bool) -> None:
     """Show the accounts: state and why, limits used, when they reset.
 
     A running server is asked, and obeys at once. Without one, the files in its state folder are read and changed.
     """
+    if as_json:
+        refuse_json(context, accounts_command)
     if context.invoked_subcommand is None:
         accounts = _run(config, _all)
         if as_json:
@@ -47,7 +48,7 @@ def accounts_command(context: click.Context, config: Path | None, as_json: bool)
 @accounts_command.command("show")
 @_name_argument
 @config_option
-@_json_option
+@json_option
 def show_command(name: str, config: Path | None, as_json: bool) -> None:
     """Show all that is known of an account."""
     from aimux.cli.show import account_lines
@@ -62,26 +63,29 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
 @accounts_command.command("enable")
 @_name_argument
 @config_option
-def enable_command(name: str, config: Path | None) -> None:
-    """Let an account serve again, whoever or whatever took it out."""
-    report(_run(config, lambda backend: _act(backend, name, "enable")))
+@json_option
+def enable_command(name: str, config: Path | None, as_json: bool) -> None:
+    """Let an account serve again, whatever took it out: a person, a refusal, or a cooldown."""
+    _tell(_run(config, lambda backend: _act(backend, name, "enable")), as_json)
 
 
 @accounts_command.command("disable")
 @_name_argument
 @config_option
-def disable_command(name: str, config: Path | None) -> None:
+@json_option
+def disable_command(name: str, config: Path | None, as_json: bool) -> None:
     """Take an account out of service. Its login is kept fresh; open requests end as usual."""
-    report(_run(config, lambda backend: _act(backend, name, "disable")))
+    _tell(_run(config, lambda backend: _act(backend, name, "disable")), as_json)
 
 
 @accounts_command.command("rename")
 @_name_argument
-@click.argument("new")
+@click.argument("new", type=AccountName(full=True))
 @config_option
-def rename_command(name: str, new: str, config: Path | None) -> None:
+@json_option
+def rename_command(name: str, new: str, config: Path | None, as_json: bool) -> None:
     """Give an account another name. Its state and conversations stay."""
-    report(_run(config, lambda backend: _act(backend, name, "rename", {"name": new.rpartition("/")[2]})))
+    _tell(_run(config, lambda backend: _act(backend, name, "rename", {"name": new})), as_json)
 
 
 @accounts_command.command("remove")
@@ -107,15 +111,16 @@ def remove_command(name: str, yes: bool, config: Path | None) -> None:
 @accounts_command.command("refresh")
 @_name_argument
 @config_option
-def refresh_command(name: str, config: Path | None) -> None:
+@json_option
+def refresh_command(name: str, config: Path | None, as_json: bool) -> None:
     """Renew an account's login now, however long it still lasts."""
-    report(_run(config, lambda backend: _act(backend, name, "refresh")))
+    _tell(_run(config, lambda backend: _act(backend, name, "refresh")), as_json)
 
 
 @accounts_command.command("test")
 @_name_argument
 @config_option
-@_json_option
+@json_option
 @click.pass_context
 def test_command(context: click.Context, name: str, config: Path | None, as_json: bool) -> None:
     """Make the cheapest real call with an account. Exits with 1 where it does not work."""
@@ -182,13 +187,22 @@ def _path(account: dict[str, Any]) -> str:
     return f"/accounts/{_full(account)}"
 
 
+def _tell(account: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(account)
+    else:
+        report(account)
+
+
 def report(account: dict[str, Any]) -> None:
-    """One line: whose it is and how it fares."""
-    from aimux.cli.show import expiry, state
+    """One line: whose it is and how it fares. On stderr, what is odd about it."""
+    from aimux.cli.show import expiry, same_login, state
 
     now = datetime.now(UTC)
     expires = f"; expires {expiry(account, now)}" if account["expires_at"] else ""
     click.echo(f"{_full(account)}: {state(account, now)}{expires}")
+    if account["same_as"]:
+        click.echo(f"Warning: {_full(account)} {same_login(account)}", err=True)
 
 
 def _print_json(value: Any) -> None:

@@ -41,9 +41,10 @@ def _block(title: str, lines: list[str]) -> Iterator[str]:
 
 def _accounts(app: App, now: float) -> Iterator[str]:
     for account in app.accounts():
-        state = account.state(now)
+        state, credential = account.state(now), account.credential
         about = ", ".join(part for part in (account.kind, account.plan) if part)
-        why = ": ".join(part for part in (state.status, state.reason) if part)
+        stale = state.status == "healthy" and credential is not None and credential.expires_within(0, now)
+        why = ": ".join(part for part in ("expired, to be renewed" if stale else state.status, state.reason) if part)
         yield f"{account.provider}/{account.name} ({about or 'no credential'}): {why}" + (
             f" ({state.remedy})" if state.remedy else ""
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.options import AccountName, config_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,12 @@ class Login:
 @click.command("import", short_help="Take over logins of the vendors' own CLIs.")
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--provider", metavar="NAME", help="Whose login it is, where the file does not tell.")
-@click.option("--account", metavar="NAME", help="The account's name; without it: default, or one after the person.")
+@click.option(
+    "--account",
+    type=AccountName(),
+    metavar="NAME",
+    help="The account's name; without it: default, or one after the person.",
+)
 @click.option("--link", is_flag=True, help="Share the login with the vendor's CLI instead of copying it.")
 @click.option("--force", is_flag=True, help="Replace an account of that name without asking.")
 @config_option
@@ -68,12 +73,25 @@ def import_command(
 async def _import(setting: Setting, found: list[Login], account: str | None, *, link: bool, force: bool) -> None:
     from aimux.cli.backend import backend
 
+    left = 0
     async with backend(setting) as opened:
         for login in found:
-            if link:
-                await _link(opened, setting, login, account, force=force)
-            else:
-                await _copy(opened, login, account, force=force)
+            try:
+                if link:
+                    await _link(opened, setting, login, account, force=force)
+                else:
+                    await _copy(opened, login, account, force=force)
+            except click.Abort as abort:
+                if len(found) == 1 or isinstance(abort.__context__, KeyboardInterrupt | EOFError):
+                    raise
+                left += 1
+            except click.ClickException as error:
+                if len(found) == 1:
+                    raise
+                click.echo(f"Not taken: {error.message}", err=True)
+                left += 1
+    if left:
+        raise click.ClickException(f"{left} of {len(found)} logins were left where they are")
 
 
 # --- finding logins --------------------------------------------------------------------------------------------------

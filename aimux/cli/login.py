@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.options import AccountName, config_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,12 @@ Flow = Literal["loopback", "paste", "device"]
 @click.command("login", short_help="Log in to a provider, and keep the account.")
 @click.argument("provider")
 @click.argument("secrets", nargs=-1, metavar="")
-@click.option("--account", metavar="NAME", help="The account's name; without it: default, or one after the person.")
+@click.option(
+    "--account",
+    type=AccountName(),
+    metavar="NAME",
+    help="The account's name; without it: default, or one after the person.",
+)
 @click.option("--device", is_flag=True, help="Type a code on another device.")
 @click.option("--no-browser", is_flag=True, help="Open no browser here: sign in anywhere, and paste what comes of it.")
 @click.option("--setup-token", is_flag=True, help="Keep a long-lived token of the vendor's CLI.")
@@ -46,6 +51,7 @@ def login_command(
 
     On a desktop a browser opens. Over SSH or without a display you type a code on another device, or paste one here.
     Tokens and keys are asked for, or read from stdin; never from the command line, where everybody could read them.
+    The vendor is asked about them first: what it refuses is not kept.
     """
     if secrets:
         # Not repeated: it may well be a secret.
@@ -85,7 +91,7 @@ async def _login(
                 force = await _confirmed(opened, name, account)
             body: dict[str, Any]
             if kind is not None:
-                body = {kind: read_secret("Setup token" if kind == "setup_token" else "API key")}
+                body = {kind: read_secret("Setup token" if kind == "setup_token" else "API key"), "check": True}
             else:
                 assert flow is not None
                 body = {"file": (await sign_in(provider, flow, http)).decode()}
@@ -136,9 +142,12 @@ def read_secret(what: str) -> str:
         secret: str = click.prompt(what, hide_input=True, err=True)
     else:
         secret = sys.stdin.read(65536)
-    if not secret.strip():
+    secret = secret.strip()
+    if not secret:
         raise click.UsageError(f"{what}: there is none on stdin.")
-    return secret.strip()
+    if any(mask in secret for mask in ("...", "…", "***", "•")):
+        raise click.UsageError(f"{what}: that is how one is shown, with its middle left out. Copy the whole of it.")
+    return secret
 
 
 async def _confirmed(backend: Backend, provider: str, account: str) -> bool:
@@ -182,3 +191,14 @@ async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -
         name = refused.problem.account.partition("/")[2]
         account = await backend.call("POST", "/accounts", body | {"name": name, "replace": True})
     report(account)
+    if body.get("check"):
+        await _try(backend, account)
+
+
+async def _try(backend: Backend, account: dict[str, Any]) -> None:
+    """Say whether it works: the vendor does not refuse it, and may not have been reached."""
+    tested = await backend.call("POST", f"/accounts/{account['provider']}/{account['name']}/test")
+    if tested["ok"]:
+        click.echo(f"It works: {tested['status']} after {tested['seconds']:.2f} s.")
+    else:
+        click.echo(f"Warning: it is kept, and could not be tried: {tested['reason']}", err=True)

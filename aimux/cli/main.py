@@ -9,7 +9,7 @@ import click
 
 from aimux import DISTRIBUTION, __version__
 from aimux.cli.lazy import LazyCommand, LazyGroup
-from aimux.cli.options import config_option
+from aimux.cli.options import config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,12 +69,15 @@ Completion: eval "$(aimux completion bash)"  (zsh alike; fish: … | source)
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @config_option
+@json_option
 @click.pass_context
-def cli(context: click.Context, config: Path | None) -> None:
+def cli(context: click.Context, config: Path | None, as_json: bool) -> None:
     """One door to a team's AI accounts.
 
     Without a command, aimux serves.
     """
+    if as_json:
+        refuse_json(context, cli, "serve")
     if context.invoked_subcommand is None:
         from aimux.cli.serve import serve_command
 

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from aimux.plugin.loader import Plugins
 
     F = TypeVar("F", bound=Callable[..., Any])
+    _TextType = click.ParamType[str]
+else:
+    _TextType = click.ParamType  # no generic class in click 8.1
 
 
-def _or_the_groups(context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+def _or_the_groups(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """`aimux --config FILE check-config` means the same as `aimux check-config --config FILE`."""
     outer = context.parent
-    while value is None and outer is not None:
-        value, outer = outer.params.get("config"), outer.parent
+    while not value and outer is not None:
+        value, outer = outer.params.get(parameter.name or "") or value, outer.parent
     return value
 
 
@@ -36,6 +39,40 @@ def config_option(command: F) -> F:
     )(command)
 
 
+def json_option(command: F) -> F:
+    """Add `--json`, passed on as `as_json: bool`."""
+    return click.option("--json", "as_json", is_flag=True, callback=_or_the_groups, help="Print JSON.")(command)
+
+
+def refuse_json(context: click.Context, group: click.Group, otherwise: str = "") -> None:
+    """For a group that was given `--json`: the command behind it has to print some. `otherwise`: what runs if none."""
+    name = context.invoked_subcommand or otherwise
+    command = group.get_command(context, name) if name else None
+    if command is not None and not any(parameter.name == "as_json" for parameter in command.params):
+        raise click.UsageError(f"{name} prints no JSON: leave out --json.", context)
+
+
+class AccountName(_TextType):
+    """An account's name within its provider, checked before anything is asked or done. `full`: the provider may stand
+    before it, and is left out."""
+
+    name = "name"
+
+    def __init__(self, *, full: bool = False) -> None:
+        self._full = full
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from aimux.accounts.vault import ACCOUNT_NAME
+
+        chosen = str(value).rpartition("/")[2] if self._full else str(value)
+        if not ACCOUNT_NAME.fullmatch(chosen):
+            told = f"{chosen!r} can't be an account's name"
+            self.fail(
+                f"{told}: letters, digits and . _ @ + - make one, at most 64, a letter or digit first.", param, ctx
+            )
+        return chosen
+
+
 class ConfigRefused(click.ClickException):
     """Ends the command with every problem of the configuration on stderr, and exit code 1."""
 
@@ -44,9 +81,11 @@ class ConfigRefused(click.ClickException):
         self.problems = error.problems
 
     def show(self, file: Any = None) -> None:
-        from aimux.cli.problems import show_problems
+        from aimux.cli.problems import foreign_hint, show_problems
 
         show_problems(self.problems)
+        if hint := foreign_hint(self.problems):
+            click.echo(hint, err=True)
 
 
 def config_path(explicit: Path | None) -> Path | None:

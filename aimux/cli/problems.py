@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -12,6 +13,17 @@ if TYPE_CHECKING:
     from aimux.config import Problem
 
 Severity = Literal["error", "warning"]
+
+
+def foreign_hint(problems: Sequence[Problem]) -> str:
+    """What to do where the file is another gateway's configuration; "" where it isn't."""
+    from aimux.migrate.sources import gateway_of
+
+    for source in dict.fromkeys(problem.source for problem in problems):
+        path = Path(source)
+        if source and path.is_file() and (gateway := gateway_of(path)):
+            return f"{source} is a configuration of {gateway}: aimux migrate {source} --output aimux.yaml takes it over"
+    return ""
 
 
 def show_problems(problems: Sequence[Problem], severity: Severity = "error") -> None:

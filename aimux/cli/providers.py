@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aimux.cli.options import json_option
+
 if TYPE_CHECKING:
     from aimux.plugin.loader import Plugin
 
@@ -16,7 +18,7 @@ _COLUMNS = ("PLUGIN", "BRINGS", "DISTRIBUTION", "VERSION", "STATE")
 
 
 @click.command("providers", short_help="List the provider plugins.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def providers_command(context: click.Context, as_json: bool) -> None:
     """List the provider plugins: what is loaded, where it comes from, what failed and why.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aimux.config import Config
 
 CONNECT_SECONDS = 5.0
+HEALTH_SECONDS = 2.0
 ANSWER_SECONDS = 180.0
 """A renewal may wait for another process's lock, and a test for an upstream."""
 
@@ -107,6 +108,27 @@ async def listening(config: Config) -> str | None:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return address
+
+
+async def is_aimux(config: Config) -> bool:
+    """Whether what listens there answers as aimux does, with the configuration's certificate if it has one."""
+    try:
+        context = _trusting(config) if config.tls.enabled else None
+        async with asyncio.timeout(HEALTH_SECONDS):
+            # By hand, because aiohttp speaks no TLS over a unix socket.
+            if config.listen.unix_path is not None:
+                name = "localhost" if context else None
+                opened = asyncio.open_unix_connection(config.listen.unix_path, ssl=context, server_hostname=name)
+            else:
+                opened = asyncio.open_connection(_base(config).host, config.listen.port, ssl=context)
+            reader, writer = await opened
+            with contextlib.closing(writer):
+                writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                head, _, body = (await reader.read(65536)).partition(b"\r\n\r\n")
+                body += await reader.read(65536)
+    except (OSError, TimeoutError, click.ClickException):
+        return False
+    return head.startswith(b"HTTP/1.1 200 ") and b'{"status": "ok"}' in body
 
 
 def _base(config: Config) -> URL:

@@ -45,6 +45,17 @@ def why(account: Mapping[str, Any]) -> str:
     return f"{account['reason']}" + (f" → {account['remedy']}" if account["remedy"] else "")
 
 
+def same_login(account: Mapping[str, Any]) -> str:
+    """Which others have the very same login, and what comes of that."""
+    others = " and ".join(f"{account['provider']}/{name}" for name in account["same_as"])
+    so = (
+        "of two copies the one that is renewed second is logged out"
+        if account["renewable"]
+        else "they share its limits"
+    )
+    return f"has the same login as {others}: {so}. Keep one: aimux accounts remove"
+
+
 def expiry(account: Mapping[str, Any], now: datetime) -> str:
     """When its access token ends, and whether that matters."""
     if account["expires_at"] is None:
@@ -92,6 +103,9 @@ def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     for row in (COLUMNS, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for account in accounts:
+        if account["same_as"]:
+            click.echo(f"{account['provider']}/{account['name']} {same_login(account)}", err=True)
 
 
 def _rich_table(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -109,9 +123,11 @@ def _rich_table(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
         table.add_row(provider, name, kind, plan, told, expires, limits.replace(", ", "\n"), used)
     console.print(table)
     for account in accounts:
+        full = f"{account['provider']}/{account['name']}"
         if reason := why(account):
-            full = f"{account['provider']}/{account['name']}: "
-            console.print(Text.assemble("\n", (full, "bold"), reason.removeprefix(full), overflow="fold"))
+            console.print(Text.assemble("\n", (f"{full}: ", "bold"), reason.removeprefix(f"{full}: ")))
+        if account["same_as"]:
+            console.print(Text.assemble("\n", (full, "bold"), f" {same_login(account)}"))
 
 
 def account_lines(account: Mapping[str, Any]) -> None:
@@ -131,6 +147,7 @@ def account_lines(account: Mapping[str, Any]) -> None:
         "weight": f"{account['weight']:g}, priority {account['priority']}",
         "groups": ", ".join(account["groups"]),
         "shared": account["shared_with"],
+        "same login": ", ".join(account["same_as"]),
         "set in": "the configuration" if account["configured"] else None,
     }
     for name, value in lines.items():

@@ -7,12 +7,13 @@ import sys
 import threading
 import webbrowser
 from contextlib import nullcontext
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 import click
 from yarl import URL
 
-from aimux.accounts.login import LIFETIME, Finished, Logins, read_answer
+from aimux.accounts.login import LIFETIME, Answer, Finished, Logins, read_answer
 from aimux.cli.loopback import loopback
 from aimux.plugin import LoginError
 
@@ -42,16 +43,32 @@ async def with_browser(provider: Provider, http: Http) -> bytes:
 
 
 async def with_paste(provider: Provider, http: Http) -> bytes:
-    """Show the address and ask for what it ended with. Raises LoginError."""
+    """Show the address and ask for what it ended with, until it is something that can be used."""
     logins: Logins[None] = Logins(http)
-    started = logins.begin(provider, provider.redirect_uri("paste", 0), None)
-    click.echo(f"Sign in with any browser at\n\n  {started.authorization_url}\n")
-    click.echo("Then copy the code that it shows, or the address of the page that it ends at (which may not load).")
-    # Blocking is fine here: nothing else is under way.
-    answer = read_answer(click.prompt("Code or address", err=True))
-    if not answer.state:
-        raise LoginError("that is only a part of the code: copy all of CODE#STATE, or the whole address")
-    return (await logins.finish(provider.instance, answer)).raw
+    while True:
+        started = logins.begin(provider, provider.redirect_uri("paste", 0), None)
+        click.echo(f"Sign in with any browser at\n\n  {started.authorization_url}\n")
+        click.echo("Then copy the code that it shows, or the address of the page that it ends at (which may not load).")
+        answer = _pasted(started.state)
+        try:
+            return (await logins.finish(provider.instance, answer)).raw
+        except LoginError as error:  # its code is used up, whatever was wrong
+            click.echo(f"That did not work: {error}.\n", err=True)
+
+
+def _pasted(state: str) -> Answer:
+    """What a person pastes, once it belongs to the login that was begun with `state`."""
+    while True:
+        try:
+            # Blocking is fine here: nothing else is under way.
+            answer = read_answer(click.prompt("Code or address", err=True))
+            if not answer.state:
+                raise LoginError("that is only a part of the code: copy all of CODE#STATE, or the whole address")
+            if not compare_digest(answer.state.encode(), state.encode()):
+                raise LoginError("that belongs to another sign-in: use the address above, and what it ends with")
+            return answer
+        except LoginError as error:
+            click.echo(f"Once more, please: {error}.", err=True)
 
 
 async def with_device(provider: Provider, http: Http) -> bytes:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command("why", short_help="Explain how a request was routed.")
 @click.argument("request_id", metavar="REQUEST-ID")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     """Explain how a request was routed: which accounts were asked, and what came of it.
 

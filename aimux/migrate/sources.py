@@ -74,6 +74,15 @@ def read_source(path: Path, name: str | None = None) -> Plan:
     return plan.finish()
 
 
+def gateway_of(path: Path) -> str | None:
+    """The gateway (one of NAMES) whose configuration a file surely is; None where it is none's, or can't be read."""
+    try:
+        data, _ = _document(path)
+    except MigrationError:
+        return None
+    return next((module.NAME for module in _SOURCES if module.recognise(data)), None)
+
+
 def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], Path]:
     if path.is_dir():
         return _folder(path, name)

@@ -23,7 +23,7 @@ async def test_garbage_parks_with_the_reason_and_mends_itself(
     assert account.usable(clock()) is None
     with pytest.raises(RefreshUnavailable):
         await account.renew()
-    account.enable()
+    account.enable(clock())
     assert account.state(clock()).status == "parked", "there is nothing to serve with"
     put(state_dir, credential_file())
     await pool.load()

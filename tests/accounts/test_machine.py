@@ -222,7 +222,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=names)
     def a_person_enables(self, name: str) -> None:
-        self.pool.accounts[name].enable()
+        self.pool.accounts[name].enable(self.clock())
+        self._limits(name).until.clear()
         self.known[name].disabled = self.known[name].parked = False
 
     @rule(name=names)

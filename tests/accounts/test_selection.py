@@ -105,7 +105,7 @@ async def test_who_comes_back_gets_its_share_and_not_what_it_missed(make_pool: A
     pool = await pool_of(make_pool, state_dir, "a b c", strategy="round_robin")
     pool.accounts["a"].disable()
     chosen(pool, 100)
-    pool.accounts["a"].enable()
+    pool.accounts["a"].enable(START)
     assert chosen(pool, 9).count("a") in {3, 4}
 
 

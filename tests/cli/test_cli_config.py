@@ -79,7 +79,17 @@ def test_the_effective_configuration_is_printed_without_secrets(aimux: Aimux, tm
     shown = yaml.safe_load(done.stdout)
     assert shown["log_level"] == "debug"
     assert shown["request_timeout"] == "1m"
-    assert shown["users"] == [{"name": "alice", "token": "********", "groups": [], "pin_accounts": False}]
+    assert shown["users"] == [
+        {
+            "name": "alice",
+            "token": "********",
+            "role": "member",
+            "groups": [],
+            "scopes": [],
+            "weak": False,
+            "pin_accounts": False,
+        }
+    ]
     assert shown["providers"]["claude"]["api_key"] == "********"
     assert "secret" not in done.stdout + done.stderr
     assert TOKEN not in done.stdout + done.stderr

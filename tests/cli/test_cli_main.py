@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -135,6 +137,49 @@ def test_a_wrong_configuration_is_no_traceback(aimux: Aimux) -> None:
     assert done.stderr.count("\n") == 2
     assert "Traceback" not in done.stderr
     assert "AIMUX_LISTEN: listen: 'nowhere' has no port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--json", "accounts"),
+        ("accounts", "--json"),
+        ("--json", "accounts", "show", "x"),
+        ("accounts", "--json", "show", "x"),
+    ],
+)
+def test_json_may_stand_anywhere(aimux: Aimux, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    file = tmp_path / ".aimux" / "claude" / "x" / ".credentials.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"api_key": "sk-ant-api03-made-up"}')
+    done = aimux(*arguments, AIMUX_LISTEN=f"unix:{tmp_path}/none")
+    found = json.loads(done.stdout)
+    assert (found if isinstance(found, dict) else found[0])["name"] == "x"
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ("--json", "check-config"), ("accounts", "--json", "remove", "x")])
+def test_json_that_nobody_prints_is_refused(aimux: Aimux, arguments: tuple[str, ...]) -> None:
+    done = aimux(*arguments)
+    assert done.returncode == 2
+    assert "prints no JSON" in done.stderr
+
+
+def test_python_m_aimux_is_aimux(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "aimux", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"aimux {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config", "accounts", "doctor"])
+def test_another_gateways_configuration_is_known(aimux: Aimux, tmp_path: Path, command: str) -> None:
+    (tmp_path / "config.yaml").write_text("port: 4000\noauth_token: sk-ant-oat01-x\nvirtual_keys: [a, b]\n")
+    done = aimux(command)
+    assert done.returncode == 1
+    assert "is a configuration of maxmux: aimux migrate " in done.stdout + done.stderr
+
+
+def test_a_wrong_configuration_of_our_own_is_nobody_elses(aimux: Aimux, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("listne: ':1'\n")
+    assert "migrate" not in aimux("check-config").stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -46,6 +47,12 @@ def test_the_banner_says_what_runs_and_what_is_missing(tmp_path: Path) -> None:
     key.parent.parent.chmod(0o700)
     key.write_text('{"api_key": "sk-ant-api03-made-up-for-this-test"}')
     key.chmod(0o600)
+    for name, more in (("stale", {"refreshToken": "rt"}), ("ended", {})):
+        login = {"accessToken": f"sk-ant-oat01-{name}", "expiresAt": 1_700_000_000_000, **more}
+        file = tmp_path / ".aimux" / "claude" / name / ".credentials.json"
+        file.parent.mkdir(mode=0o700)
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"claudeAiOauth": login}))
     with serving(tmp_path, ALICE="a-token-of-some-length") as process:
         assert process.stdout is not None
         banner = [process.stdout.readline()]
@@ -57,6 +64,8 @@ def test_the_banner_says_what_runs_and_what_is_missing(tmp_path: Path) -> None:
     assert process.returncode == 0, errors
     text = "".join(banner) + rest
     assert re.match(rf"aimux {re.escape(__version__)} listens on http://127\.0\.0\.1:\d+\n", text)
+    assert "claude/stale (oauth): expired, to be renewed\n" in text
+    assert "claude/ended (oauth): parked: its credential expired on 2023-11-14 and can't be renewed (log in" in text
     assert "mounts    / → claude\n            /codex → chatgpt\n" in text
     assert "accounts  claude/default (api_key): healthy\n" in text
     assert "users     1\n" in text

@@ -233,6 +233,16 @@ def test_names_are_given_and_kept(aimux: Commands) -> None:
     assert aimux.names() == ["claude/mine"]
 
 
+@pytest.mark.parametrize("options", [(), ("--link",)])
+def test_the_others_come_along_where_one_is_there_already(aimux: Commands, options: tuple[str, ...]) -> None:
+    vendors_logins(aimux)
+    aimux("import", "--provider", "chatgpt")
+    refused = aimux("import", *options, expect=1).stderr
+    assert "Not taken: there is an account chatgpt/default already: --force replaces it" in refused
+    assert "1 of 2 logins were left where they are" in refused
+    assert aimux.names() == ["chatgpt/default", "claude/default"]
+
+
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +305,13 @@ def test_an_account_gives_way_to_a_link_only_by_force(aimux: Commands, tmp_path:
 
 def test_an_account_stays_where_the_link_would_not_work(aimux: Commands, tmp_path: Path) -> None:
     path, _ = own_login(aimux, "forced")
-    aimux("login", "claude", "--api-key", "--account", "default", stdin="sk-ant-api03-of-my-own")
+    key = aimux.live.sim.accounts["claude-key"].api_key or ""
+    aimux("login", "claude", "--api-key", "--account", "default", stdin=key)
     path.chmod(0o644)
     assert f"chmod 600 {path}" in aimux("import", "--link", "--force", "--account", "default", expect=1).stderr
     kept = tmp_path / "state" / "claude" / ".credentials.json"
     assert not kept.is_symlink()
-    assert "sk-ant-api03-of-my-own" in kept.read_text()
+    assert key in kept.read_text()
     assert not [left for left in kept.parent.iterdir() if left.name.startswith(".aimux-")]
 
 
@@ -331,7 +342,8 @@ def test_renaming_a_shared_login_keeps_it_shared(aimux: Commands) -> None:
 def test_a_new_login_takes_a_links_place_and_not_the_vendors_file(aimux: Commands) -> None:
     path, before = own_login(aimux, "spared")
     aimux("import", "--link")
-    aimux("login", "claude", "--api-key", "--account", "default", "--force", stdin="sk-ant-api03-of-my-own")
+    key = aimux.live.sim.accounts["claude-key"].api_key or ""
+    aimux("login", "claude", "--api-key", "--account", "default", "--force", stdin=key)
     assert json.loads(path.read_bytes()) == before
     assert aimux.account("default")["shared_with"] is None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux.cli.options import config_option, config_path
+from aimux.cli.options import config_option, config_path, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ _MARKS = {"ok": ("âœ“", "green"), "warning": ("!", "bold yellow"), "error": ("âœ
 
 @click.command("doctor", short_help="Look for whatever keeps aimux from working.")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--offline", is_flag=True, help="Leave out upstreams and clock, which take the network.")
 @click.option(
     "--live",
@@ -92,7 +92,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
     try:
         found += setup.of_config(config, path)
         found += machine.of_state_dir(config.state_dir)
-        found += await machine.of_address(config, http)
+        found += await machine.of_address(config)
         found += machine.of_certificate(config)
         providers = provider_instances(config, plugins.providers)
         found_accounts, used = await accounts.of_accounts(config, providers, http)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aimux.accounts import AccountPool, PoolOptions, file_vault, stores
-from aimux.accounts.vault import VaultError
+from aimux.accounts.twins import twins
+from aimux.accounts.vault import DEFAULT, VaultError
 from aimux.cli.doctor.finding import Finding
 from aimux.storage import StorageError
 
@@ -43,6 +44,7 @@ async def of_accounts(
                         found.append(Finding("error", f"accounts of {name}", error.reason, error.remedy))
                         continue
                     found += [_account(account, now) for account in pool.accounts.values()]
+                    found += _twins(pool)
                     if pool.accounts:
                         used.append(provider)
                     elif config.providers is not None:
@@ -63,6 +65,18 @@ def _places(config: Config, *providers: Provider) -> str:
     return ", or put a login at " + " or ".join(
         str(config.state_dir / provider.instance / provider.credential_file) for provider in providers
     )
+
+
+def _twins(pool: AccountPool) -> Iterator[Finding]:
+    """Accounts that have one login between them, told once for all of them."""
+    for name, others in twins(pool.accounts).items():
+        same = sorted([name, *others], key=lambda one: (one != DEFAULT, one))
+        if name == same[0]:
+            full = [f"{pool.provider.instance}/{one}" for one in same]
+            message = f"the same login as {' and '.join(full[1:])}: they share its limits"
+            if (credential := pool.accounts[name].credential) is not None and credential.renewable:
+                message += ", and the copy that is renewed second is logged out"
+            yield Finding("warning", f"account {full[0]}", message, f"keep one: aimux accounts remove {full[-1]}")
 
 
 def _account(account: Account, now: float) -> Finding:

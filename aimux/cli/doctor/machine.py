@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from aimux.certificates import TLSError
 from aimux.cli.doctor.finding import Finding
-from aimux.plugin.http import HttpUnavailable
+from aimux.cli.server import is_aimux
 
 if TYPE_CHECKING:
     from aimux.config import Config, Listen
-    from aimux.plugin.http import Http
 
 MIN_FREE = 16 * 1024 * 1024
 """Bytes that renewing credentials should find free."""
@@ -49,13 +48,13 @@ def of_state_dir(folder: Path) -> list[Finding]:
     return found or [Finding("ok", subject, f"{folder} is private and can be written")]
 
 
-async def of_address(config: Config, http: Http) -> list[Finding]:
+async def of_address(config: Config) -> list[Finding]:
     """Whether `listen` is free, or aimux itself has it."""
     subject = f"listen {config.listen}"
     try:
         _try_unix(Path(config.listen.unix_path)) if config.listen.unix_path else _try_tcp(config.listen)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and await _is_aimux(config, http):
+        if error.errno == errno.EADDRINUSE and await is_aimux(config):
             return [Finding("ok", subject, "aimux runs there")]
         return [Finding("error", subject, f"can't be used: {error.strerror}", _address_remedy(error))]
     return [Finding("ok", subject, "is free")]
@@ -106,18 +105,6 @@ def _try_unix(path: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"user id {os.geteuid()} can't write the folder {path.parent}")
-
-
-async def _is_aimux(config: Config, http: Http) -> bool:
-    """Whether what listens there answers as aimux does. A unix socket or an untrusted certificate: can't tell."""
-    listen = config.listen
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104 - compared
-    url = f"{'https' if config.tls.enabled else 'http'}://{f'[{host}]' if ':' in host else host}:{listen.port}/health"
-    try:
-        answer = await http.request("GET", url, timeout=2.0)
-    except HttpUnavailable:
-        return False
-    return answer.status == 200 and answer.json() == {"status": "ok"}
 
 
 def _address_remedy(error: OSError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimux.cli.doctor.finding import Finding, Status
+from aimux.cli.problems import foreign_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,10 @@ def of_plugins(plugins: Plugins) -> list[Finding]:
 
 def of_config_error(error: ConfigError) -> list[Finding]:
     """Every problem that `aimux check-config` has."""
-    return _problems("error", error.problems)
+    found = _problems("error", error.problems)
+    if hint := foreign_hint(error.problems):
+        found.append(Finding("error", "configuration", hint))
+    return found
 
 
 def of_config(config: Config, path: Path | None) -> list[Finding]:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 
+from aimux.accounts.twins import twins
 from aimux.control.api.models import (
     Account,
     AccountPage,
@@ -18,7 +19,7 @@ from aimux.control.api.models import (
 )
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
-from aimux.control.api.probe import probe
+from aimux.control.api.probe import check, probe
 from aimux.control.api.problems import Refused
 from aimux.control.api.saving import Wanted, refuse_configured, save
 from aimux.control.api.views import shown
@@ -36,17 +37,21 @@ async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
     for pool in pools:
         await pool.load()
         links = await parts.vault.links(pool.provider.instance, pool.provider.credential_file)
-        found += [((account.provider, name), account, links.get(name)) for name, account in pool.accounts.items()]
+        same = twins(pool.accounts)
+        found += [
+            ((account.provider, name), account, links.get(name), same.get(name, []))
+            for name, account in pool.accounts.items()
+        ]
     found.sort(key=lambda entry: entry[0])
     if query.after is not None:
         provider, _, name = query.after.partition("/")
         found = [entry for entry in found if entry[0] > (provider, name)]
     page, rest = found[: query.limit], found[query.limit :]
-    items = [shown(account, link) for _, account, link in page]
+    items = [shown(account, link, same_as) for _, account, link, same_as in page]
     return AccountPage(items=items, next="/".join(page[-1][0]) if rest else None)
 
 
-@operation("POST", "/accounts", "Add an account", status=201, errors=(404, 409))
+@operation("POST", "/accounts", "Add an account", status=201, errors=(404, 409, 422))
 async def add_account(parts: Parts, body: NewAccount) -> Account:
     """From a credential file of any format that the provider knows, an API key, or a setup token."""
     pool = parts.pool(body.provider)
@@ -57,6 +62,8 @@ async def add_account(parts: Parts, body: NewAccount) -> Account:
     else:
         assert body.setup_token is not None  # the model has seen to it
         raw = pool.provider.setup_token_file(body.setup_token.get_secret_value())
+    if body.check:
+        await check(pool, raw, parts.relay)
     account = await save(parts.vault, pool, raw, Wanted(body.name, body.replace))
     log.info("admin: %s/%s was added", account.provider, account.name)
     return await parts.show(pool, account)
@@ -69,7 +76,7 @@ async def show_account(parts: Parts, provider: Instance, name: Name) -> Account:
 
 @operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")
 async def enable_account(parts: Parts, provider: Instance, name: Name) -> Account:
-    """Whether a person or an upstream's answer took it out. A cooldown stays: it is the upstream's."""
+    """Whether a person or an upstream's answer took it out. A cooldown ends, too: the next request finds out."""
     pool, account = await parts.account(provider, name)
     account.enable()
     log.info("admin: %s/%s was enabled", provider, name)
@@ -148,7 +155,7 @@ async def test_account(parts: Parts, provider: Instance, name: Name) -> Tested:
         ok=status is not None and status < 400 and verdict.action is Action.RELAY,
         status=status,
         reason=verdict.reason,
-        remedy=verdict.remedy,
+        remedy=account.addressed(verdict.remedy),
         seconds=round(time.monotonic() - started, 3),
         account=await parts.show(pool, account),
     )

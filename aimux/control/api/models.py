@@ -7,11 +7,34 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from aimux.accounts.vault import ACCOUNT_NAME
 
 Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A provider's name.")]
+
+
+def _account_name(name: str) -> str:
+    """In words, since people choose names; without the name, as nothing that was sent is repeated."""
+    if not ACCOUNT_NAME.fullmatch(name):
+        raise PydanticCustomError(
+            "account_name",
+            "an account's name is made of letters, digits and . _ @ + -, at most 64, a letter or digit first",
+        )
+    return name
+
+
 Name = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$", description="An account's name within its provider.")
+    str,
+    AfterValidator(_account_name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{ACCOUNT_NAME.pattern}$",
+            "description": "An account's name within its provider.",
+        }
+    ),
 ]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="An answer's `x-request-id`.")]
 FlowId = Annotated[str, Field(min_length=1, max_length=128, description="As the flow's start gave it.")]
@@ -57,6 +80,10 @@ class Account(BaseModel):
     priority: int
     groups: list[str]
     shared_with: str | None = Field(description="The file of another program whose login this is, if it is one.")
+    same_as: list[str] = Field(
+        description="Other accounts with the very same login: they share its limits, and of two copies the one that is "
+        "renewed second is logged out."
+    )
     configured: bool = Field(description="It is an `api_key` of the configuration, and can't be changed here.")
 
 
@@ -102,6 +129,9 @@ class NewAccount(Given):
         default=None, min_length=1, max_length=4096, description="A long-lived token of the vendor's own CLI."
     )
     replace: bool = Field(default=False, description="Whether an account of that name gives way.")
+    check: bool = Field(
+        default=False, description="Whether the vendor is asked first: what it refuses is not kept (422)."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:

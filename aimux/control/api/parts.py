@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimux.accounts.login import Logins
+from aimux.accounts.twins import twins
 from aimux.control.api.problems import Refused
 from aimux.control.api.views import shown
 
@@ -58,7 +59,7 @@ class Parts:
     async def show(self, pool: AccountPool, account: Account) -> models.Account:
         """What the API says of it."""
         links = await self.vault.links(pool.provider.instance, pool.provider.credential_file)
-        return shown(account, links.get(account.name))
+        return shown(account, links.get(account.name), twins(pool.accounts).get(account.name, []))
 
     async def keep(self) -> None:
         """Have what changed about accounts on disk."""

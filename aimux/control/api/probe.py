@@ -6,17 +6,35 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aimux.accounts import Account
+from aimux.control.api.problems import Refused
 from aimux.gateway.call import Route
 from aimux.gateway.proofs import ask_cheapest
 from aimux.http.errors import WireError
 from aimux.plugin import Action, RefreshError, RequestRefused, Verdict
 
 if TYPE_CHECKING:
-    from aimux.accounts import Account, AccountPool
+    from aimux.accounts import AccountPool
     from aimux.plugin import Credential
     from aimux.relay.pool import Pool
 
 SECONDS = 30.0
+
+
+async def check(accounts: AccountPool, raw: bytes, relay: Pool) -> None:
+    """Ask the vendor about a credential that is not kept yet. Refused 422 where it says no; who can't be asked says
+    nothing. Raises CredentialError."""
+    provider = accounts.provider
+    credential = provider.parse_credential(raw)
+    account = Account("new", provider.instance)
+    account.publish(credential, time.time())
+    try:
+        status, verdict = await ask_cheapest(Route(provider, accounts), account, credential, relay, SECONDS)
+    except (WireError, RequestRefused):
+        return
+    if verdict.action in {Action.REFRESH, Action.PARK}:
+        said = f"{verdict.reason or 'the credential was not accepted'} (status {status})"
+        raise Refused(422, "credential-refused", f"{said[0].upper()}{said[1:]}.", remedy="copy it again, and whole")
 
 
 async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[int | None, Verdict]:

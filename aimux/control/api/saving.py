@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aimux.accounts.twins import same_login
 from aimux.accounts.vault import DEFAULT, Conflict, Missing
 from aimux.control.api.problems import Refused
 
@@ -86,7 +87,7 @@ def _refuse_taken(pool: AccountPool, name: str, wanted: Wanted) -> None:
 def choose_name(credential: Credential, accounts: Mapping[str, Account]) -> str:
     """The name of the account that has this very login; else `default` if it is free, else one after the person."""
     for name, account in accounts.items():
-        if account.credential is not None and _same_login(credential, account.credential):
+        if account.credential is not None and same_login(credential, account.credential):
             return name
     if DEFAULT not in accounts:
         return DEFAULT
@@ -97,10 +98,3 @@ def choose_name(credential: Credential, accounts: Mapping[str, Account]) -> str:
     while f"{base or 'account'}-{number}" in accounts:
         number += 1
     return f"{base or 'account'}-{number}"
-
-
-def _same_login(one: Credential, other: Credential) -> bool:
-    if one.secret == other.secret:
-        return True
-    who = (one.kind, one.account_id, one.organization)
-    return one.account_id is not None and who == (other.kind, other.account_id, other.organization)

@@ -68,6 +68,7 @@ def test_a_refusal_is_told_with_its_remedy(aimux: Commands) -> None:
     aimux.live.sim.accounts["claude"].revoke()
     refused = aimux("accounts", "refresh", "claude/default", expect=1).stderr
     assert "(invalid_grant) → log in again: aimux login claude" in refused
+    assert aimux.account("claude/default")["remedy"] == "log in again: aimux login claude --account default"
     assert "parked" in aimux("accounts").stdout
 
 
@@ -75,7 +76,7 @@ def test_a_name_has_to_mean_one_account(aimux: Commands) -> None:
     assert "Which one? chatgpt/default, claude/default" in aimux("accounts", "show", "default", expect=2).stderr
     assert "Did you mean 'claude/default'?" in aimux("accounts", "show", "claude/defualt", expect=2).stderr
     assert "There are: chatgpt/default, claude/default." in aimux("accounts", "test", "zzz", expect=2).stderr
-    assert "String should match pattern" in aimux("accounts", "rename", "claude/default", "a b", expect=1).stderr
+    assert "'a b' can't be an account's name" in aimux("accounts", "rename", "claude/default", "a b", expect=2).stderr
     put(aimux.live.state_dir, "claude", credential_file(aimux.live.sim.add_account("x", "anthropic")), "x")
     assert "already" in aimux("accounts", "rename", "x", "default", expect=1).stderr
 

@@ -35,7 +35,7 @@ async def look_at_accounts(state_dir: Path, **fields: Any) -> list[Finding]:
         ({"expires_in": -7300, "refresh_token": "r"}, "ok", "expired 2 hours ago, aimux renews it"),
         ({"expires_in": 30 * 86400 + 60}, "ok", "expires in 30 days and can't be renewed"),
         ({"expires_in": 3 * 86400 + 60}, "warning", "expires in 3 days and can't be renewed"),
-        ({"expires_in": -86400 * 3}, "error", "expired 3 days ago and can't be renewed"),
+        ({"expires_in": -86400 * 3}, "error", "parked: its credential expired on 2"),
     ],
 )
 async def test_credentials_and_their_end(state_dir: Path, fields: dict[str, Any], status: str, message: str) -> None:

@@ -7,20 +7,23 @@ import contextlib
 import os
 import shutil
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 
-from aimux.accounts import ControlHttp
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.cli.doctor import machine
 from aimux.cli.doctor.finding import Finding
+from aimux.config import load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 from tests.cli.doctor.support import answering, config_of
+from tests.control.conftest import PLUGINS
+from tests.control.live import running
+from tests.running import free_port
 
 
 def test_the_state_folder(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,11 +51,7 @@ def test_a_state_folder_of_somebody_else(state_dir: Path, monkeypatch: pytest.Mo
 
 
 async def address(state_dir: Path, listen: str) -> Finding:
-    http = ControlHttp()
-    try:
-        (finding,) = await machine.of_address(config_of(state_dir, listen=listen), http)
-    finally:
-        await http.close()
+    (finding,) = await machine.of_address(config_of(state_dir, listen=listen))
     return finding
 
 
@@ -79,6 +78,32 @@ async def test_an_address_that_aimux_has(state_dir: Path) -> None:
     async with answering(health) as origin:
         finding = await address(state_dir, origin.removeprefix("http://"))
     assert (finding.status, finding.message) == ("ok", "aimux runs there")
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_aimux_is_known_over_tls_and_on_a_socket(tmp_path: Path, unix: bool, tls: bool) -> None:
+    """Where its certificate is one that nobody else trusts, too."""
+    document: dict[str, Any] = {
+        "listen": f"unix:{tmp_path}/s" if unix else f"127.0.0.1:{free_port()}",
+        "tls": {"enabled": tls, "self_signed": tls},
+    }
+    with running(tmp_path, **document) as live:
+        config = load_config(live.config, environ={}, providers=PLUGINS.providers)
+        (finding,) = await machine.of_address(config)
+        assert (finding.status, finding.message) == ("ok", "aimux runs there")
+
+
+async def test_another_certificate_than_the_configurations_is_somebody_elses(tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        ServerTLS(TLSFiles.self_signed(tmp_path / name, ""))
+    context = ServerTLS(TLSFiles.self_signed(tmp_path / "theirs", "")).context
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        listen = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        tls = {"enabled": True, "self_signed": True}
+        (finding,) = await machine.of_address(config_of(tmp_path / "ours", listen=listen, tls=tls))
+    assert finding.status == "error"
 
 
 async def test_an_address_of_another_machine(state_dir: Path) -> None:

@@ -35,22 +35,46 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(aimux: Command
         ("--setup-token", "sk-ant-api03-secret", "use --api-key"),
         ("--setup-token", "hunter2-secret", "setup token begins with"),
         ("--api-key", "two secret words", "can't be in a header"),
+        ("--api-key", '"sk-ant-api03-secret"', "in quotation marks"),
+        ("--api-key", "sk-proj-secret", "OpenAI API key"),
+        ("--api-key", "sk-ant-api03-sec...ret", "with its middle left out"),
+        ("--api-key", "sk-ant-api03-****secret", "with its middle left out"),
+        ("--api-key", "sk-ant-api03-secret", "did not accept the credential"),
+        ("--setup-token", "sk-ant-oat01-secret", "did not accept the credential"),
     ],
 )
 def test_what_is_none_is_refused_and_not_repeated(aimux: Commands, option: str, stdin: str, says: str) -> None:
-    result = aimux("login", "claude", option, stdin=stdin, expect=2 if "stdin" in says else 1)
+    usage = "stdin" in says or "left out" in says
+    result = aimux("login", "claude", option, stdin=stdin, expect=2 if usage else 1)
     assert says in result.stderr
     assert "secret" not in result.output
     assert aimux.names() == []
 
 
+def test_a_refused_key_takes_no_accounts_place(aimux: Commands) -> None:
+    key = aimux.live.sim.accounts["claude-key"].api_key or ""
+    said = aimux("login", "claude", "--api-key", stdin=key)
+    assert "It works: 200 after" in said.stdout
+    aimux("login", "claude", "--api-key", "--account", "default", "--force", stdin="sk-ant-api03-mistyped", expect=1)
+    assert "works: 200" in aimux("accounts", "test", "default").stdout
+
+
+def test_a_key_is_kept_where_nobody_can_be_asked(aimux: Commands) -> None:
+    aimux.environ["AIMUX_PROVIDERS__CLAUDE__BASE_URL"] = "http://127.0.0.1:1"
+    said = aimux("login", "claude", "--api-key", stdin="sk-ant-api03-untried")
+    assert "claude/default: healthy" in said.stdout
+    assert "Warning: it is kept, and could not be tried: " in said.stderr
+
+
 def test_a_hidden_prompt_does_not_show_the_key(aimux: Commands) -> None:
+    key = aimux.live.sim.accounts["claude-key"].api_key or ""
     ours, theirs = pty.openpty()
     with aimux.process("login", "claude", "--api-key", stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = read_until(ours, "API key:")
-        os.write(ours, b"sk-ant-api03-typed-in-secret\n")
-        shown += read_until(ours, "claude/default: healthy")
+        os.write(ours, f"{key}\n".encode())
+        shown += read_until(ours, "It works: 200")
         assert process.wait(30) == 0
     os.close(ours)
-    assert "secret" not in shown
+    assert "claude/default: healthy" in shown
+    assert key not in shown

@@ -23,8 +23,9 @@ def test_an_account_of_that_name_is_not_replaced_unasked(aimux: Commands, browse
 
 
 def test_a_person_is_asked_before_a_login_is_replaced(aimux: Commands) -> None:
-    aimux("login", "claude", "--api-key", stdin="sk-ant-api03-the-first")
-    for answer, status, kept in (("n", 1, "the-first"), ("y", 0, "the-other")):
+    first, other = (aimux.live.sim.add_account(f"key-{n}", "anthropic", "api_key").api_key or "" for n in "ab")
+    aimux("login", "claude", "--api-key", stdin=first)
+    for answer, status, kept in (("n", 1, first), ("y", 0, other)):
         ours, theirs = pty.openpty()
         arguments = ("login", "claude", "--api-key", "--account", "default")
         with aimux.process(*arguments, stdin=theirs, stdout=theirs, stderr=theirs) as process:
@@ -33,7 +34,7 @@ def test_a_person_is_asked_before_a_login_is_replaced(aimux: Commands) -> None:
             os.write(ours, f"{answer}\n".encode())
             if answer == "y":
                 read_until(ours, "API key:")
-                os.write(ours, b"sk-ant-api03-the-other\n")
+                os.write(ours, f"{other}\n".encode())
                 read_until(ours, "healthy")
             assert process.wait(30) == status
         os.close(ours)
@@ -48,6 +49,36 @@ def test_logging_in_again_cures_the_same_account(aimux: Commands, browser: list[
     aimux("login", "claude")
     assert aimux.names() == ["claude/default"]
     assert aimux.account("default")["status"] == "healthy"
+
+
+def test_the_same_login_under_a_second_name_is_noticed(aimux: Commands) -> None:
+    key = aimux.live.sim.accounts["claude-key"].api_key or ""
+    assert "Warning" not in aimux("login", "claude", "--api-key", stdin=key).stderr
+    said = aimux("login", "claude", "--api-key", "--account", "again", stdin=key)
+    assert "Warning: claude/again has the same login as claude/default: they share its limits" in said.stderr
+    assert aimux.account("default")["same_as"] == ["again"]
+    assert "claude/again has the same login as claude/default" in aimux("accounts").stderr
+    found = aimux("doctor", "--offline", expect=1).stdout  # there is no account of chatgpt
+    assert found.count("the same login as") == 1
+    assert "account claude/default: the same login as claude/again" in found
+    assert "keep one: aimux accounts remove claude/again" in found
+    aimux("accounts", "remove", "again", "--yes")
+    assert aimux.account("default")["same_as"] == []
+
+
+def test_a_login_that_gets_renewed_is_not_to_be_there_twice(aimux: Commands, browser: list[str]) -> None:
+    desktop(aimux)("login", "claude")
+    assert (
+        "of two copies the one that is renewed second is logged out"
+        in aimux("login", "claude", "--account", "second").stderr
+    )
+
+
+def test_a_name_that_can_be_none_is_refused_before_anybody_logs_in(aimux: Commands, browser: list[str]) -> None:
+    for name in ("", "a b", ".hidden", "x" * 65, "a/b"):
+        refused = desktop(aimux)("login", "claude", "--account", name, expect=2).stderr
+        assert "can't be an account's name: letters, digits and" in " ".join(refused.split())
+    assert not browser
 
 
 def test_a_second_person_gets_a_name(aimux: Commands, browser: list[str]) -> None:

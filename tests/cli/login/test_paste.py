@@ -11,18 +11,25 @@ import pytest
 from tests.cli.support import Commands, follow, sign_in_address
 
 
-def paste(aimux: Commands, provider: str, made: Callable[[str], str]) -> tuple[int, str]:
-    """Sign in elsewhere and paste what `made` makes of the address."""
+def paste(aimux: Commands, provider: str, *made: Callable[[str], str]) -> tuple[int, str]:
+    """Sign in elsewhere and paste what each of `made` makes of the address that was shown last."""
     with aimux.process("login", provider, "--no-browser") as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        shown = ""
-        while "Code or address" not in shown:
-            character = process.stdout.read(1)
-            assert character, shown
-            shown += character
-        rest, _ = process.communicate(made(sign_in_address(shown)) + "\n", timeout=60)
-        return process.returncode, shown + rest
+        said, address = "", ""
+        for one in made:
+            shown = ""
+            while not shown.endswith("Code or address: "):
+                character = process.stdout.read(1)
+                assert character, said + shown
+                shown += character
+            said += shown
+            if "/authorize?" in shown:
+                address = sign_in_address(shown)
+            process.stdin.write(one(address) + "\n")
+            process.stdin.flush()
+        rest, _ = process.communicate(timeout=60)
+        return process.returncode, said + rest
 
 
 def shown_code(url: str) -> str:
@@ -56,7 +63,7 @@ def test_a_pasted_address_becomes_an_account(aimux: Commands) -> None:
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (lambda url: shown_code(url).partition("#")[0] + "#another-state", "not under way"),
+        (lambda url: shown_code(url).partition("#")[0] + "#another-state", "belongs to another sign-in"),
         (lambda url: shown_code(url).partition("#")[0], "only a part of the code"),
         (lambda url: "ac_made-up#" + shown_code(url).partition("#")[2], "the code was wrong"),
         (lambda url: url, "the address to sign in at"),
@@ -64,8 +71,15 @@ def test_a_pasted_address_becomes_an_account(aimux: Commands) -> None:
     ],
     ids=["another state", "no state", "another code", "the same address", "another address"],
 )
-def test_another_paste_is_refused(aimux: Commands, made: Callable[[str], str], says: str) -> None:
-    status, said = paste(aimux, "claude", made)
+def test_a_wrong_paste_asks_again(aimux: Commands, made: Callable[[str], str], says: str) -> None:
+    status, said = paste(aimux, "claude", made, made, shown_code)
+    assert status == 0, said
+    assert said.count(says) == 2
+    assert aimux.names() == ["claude/default"]
+
+
+def test_who_has_nothing_more_to_paste_is_done(aimux: Commands) -> None:
+    status, said = paste(aimux, "claude", lambda url: url)
     assert status == 1
-    assert says in said
+    assert said.endswith("Aborted.\n")
     assert aimux.names() == []
