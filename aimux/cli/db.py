@@ -249,6 +249,8 @@ def _lines(found: Status, config: Config) -> list[str]:
     lines.append(f"size     {found.size / 1024 / 1024:.1f} MiB")
     if found.engine == "sqlite":
         lines.append(f"damage   {found.damage or 'none'}")
+    if found.engine == "postgresql":
+        lines.append(f"nodes    {', '.join(found.nodes) or 'none at present'}")
     current, *old = map(key_id, config.database.keys) if config.database.keys else [""]
     for key, count in found.keys.items():
         note = "" if key == current else " (an old one)" if key in old else " (which is not configured!)"

@@ -7,11 +7,13 @@ import contextlib
 import itertools
 import logging
 import secrets
+import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import asyncpg
 
+from aimux import __version__
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import behind, upgrade, version_of
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHANNEL = "aimux"
+NODE = "aimux node "
+"""How the name of a node's listening connection begins; its host and version follow. `nodes` reads it."""
 CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 PING_EVERY = 5.0
@@ -135,7 +139,7 @@ class PostgreSQL:
     # --- listening ---------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> asyncpg.Connection[Any]:
-        connection = await self.connect()
+        connection = await self.connect(f"{NODE}{socket.gethostname()[:30]} {__version__}")
         try:
             self._notices = notices = asyncio.Queue[str]()
             connection.add_termination_listener(lambda _connection: notices.put_nowait(""))
@@ -170,14 +174,14 @@ class PostgreSQL:
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    async def connect(self) -> asyncpg.Connection[Any]:
-        """One connection of the driver's own. Raises FAILURES."""
+    async def connect(self, name: str = "aimux") -> asyncpg.Connection[Any]:
+        """One connection of the driver's own, under a name that the server shows. Raises FAILURES."""
         return await asyncpg.connect(
             self._url,
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             # The server finds out within a minute that a node is gone, and frees what it held.
-            server_settings={"application_name": "aimux", **_KEEPALIVE},
+            server_settings={"application_name": name, **_KEEPALIVE},
         )
 
     def _make_engine(self) -> AsyncEngine:
@@ -205,9 +209,28 @@ class PostgreSQL:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 version = await connection.run_sync(version_of)
                 if behind(version, self.name):
+                    if version is not None and (others := await nodes(await _driver(connection))):
+                        log.warning("%s is migrated while nodes use it: restart %s", self.name, ", ".join(others))
                     await connection.run_sync(upgrade, self.name)
         except (DBAPIError, *FAILURES) as error:
             raise self.explain(error) from None
+
+
+async def nodes(connection: asyncpg.Connection[Any]) -> list[str]:
+    """Those that listen on this database now, as "HOST VERSION"."""
+    found = await connection.fetch(
+        "SELECT application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND starts_with(application_name, $1) ORDER BY 1",
+        NODE,
+    )
+    return [name.removeprefix(NODE) for (name,) in found]
+
+
+async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
+    """The driver's own connection below SQLAlchemy's."""
+    raw = await connection.get_raw_connection()
+    assert raw.driver_connection is not None
+    return raw.driver_connection
 
 
 def _shown(url: str) -> str:

@@ -77,11 +77,8 @@ def try_to_write(path: Path) -> None:
     """Find out at the start what would else be found out by the first who changes something. Raises StorageError."""
     try:
         with contextlib.closing(connect(path)) as connection:
-            connection.execute(
-                "INSERT INTO meta (key, value) VALUES ('opened_at', ?) "
-                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (str(time.time_ns() // 1_000_000),),
-            )
+            (opened,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {(opened + 1) % 2**31}")  # the smallest write there is
     except sqlite3.Error as error:
         explained = explain(path, error)
         # On a full disk everybody can still be served.

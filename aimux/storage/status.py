@@ -28,7 +28,9 @@ class Status:
     damage: str = ""
     tables: dict[str, int] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
-    """By the id of an encryption key: how many credentials are encrypted with it."""
+    """By the id of an encryption key: how many credential files are encrypted with it."""
+    nodes: list[str] = field(default_factory=list)
+    """Host and version of each that uses a PostgreSQL database now."""
 
     def as_json(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -44,13 +46,14 @@ async def status(url: str | None, state_dir: Path) -> Status:
 
 async def _postgresql(url: str) -> Status:
     from aimux.storage.locks import FAILURES
-    from aimux.storage.postgresql import PostgreSQL
+    from aimux.storage.postgresql import PostgreSQL, nodes
 
     engine = PostgreSQL(url)
     found = Status("postgresql", engine.name)
     try:
         connection = await engine.connect()
         try:
+            found.nodes = await nodes(connection)
             found.server = str(connection.get_settings().server_version)
             found.size = await connection.fetchval("SELECT pg_database_size(current_database())")
             names = await connection.fetch(

@@ -69,7 +69,7 @@ def test_the_head_is_the_last_revision() -> None:
 
 
 async def test_an_older_database_is_migrated_once_by_whoever_comes_first(
-    opened: Open, request: pytest.FixtureRequest
+    opened: Open, database_url: str | None, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     await put(await opened(), "a")
     request.getfixturevalue("next_version")
@@ -79,6 +79,8 @@ async def test_an_older_database_is_migrated_once_by_whoever_comes_first(
             assert (await connection.exec_driver_sql("SELECT note FROM meta WHERE key = 'a'")).all() == [(None,)]
             found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
             assert found.scalars().all() == ["0002"]
+    # SQLite's nodes are the one server and the commands beside it.
+    assert caplog.text.count("is migrated while nodes use it: restart") == (database_url is not None)
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('no')", "op.execute('UPDATE nowhere SET x = 1')"])

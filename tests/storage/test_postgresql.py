@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
+from aimux import __version__
 from aimux.storage import Database, StorageError
 from aimux.storage import postgresql as module
+from aimux.storage.status import status
 from tests.postgresql import Server
 from tests.storage.conftest import keys, put
 
@@ -87,10 +90,18 @@ async def test_connections_that_the_server_ends_are_replaced(
     database, told = await Database.open(postgresql_url, tmp_path), asyncio.Event()
     await put(database, "a")
     database.subscribe("topic", told.set)
-    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aimux'"
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'aimux%'"
     await asyncio.to_thread(postgresql.execute, ended)
     async with asyncio.timeout(5):
         await told.wait()
     assert await keys(database) == ["a"]
     await put(database, "b")
     await database.close()
+
+
+async def test_the_nodes_that_use_it_are_known(postgresql_url: str, tmp_path: Path) -> None:
+    assert (await status(postgresql_url, tmp_path)).nodes == []
+    nodes = [await Database.open(postgresql_url, tmp_path) for _ in range(2)]
+    assert (await status(postgresql_url, tmp_path)).nodes == [f"{socket.gethostname()[:30]} {__version__}"] * 2
+    for node in nodes:
+        await node.close()

@@ -15,7 +15,7 @@ METADATA = MetaData(
 )
 
 LOCAL = {"local": True}
-"""The `info` of a table that is about this database and the nodes on it, and means nothing in another one."""
+"""The `info` of a table that is about this very database or the nodes on it, and means nothing in another one."""
 
 changes = Table(
     "changes",
@@ -31,6 +31,5 @@ meta = Table(
     METADATA,
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    comment="Single facts about this database, by name.",
-    info=LOCAL,
+    comment="Single facts about the installation, by name.",
 )
