@@ -122,7 +122,9 @@ class Compatible(Provider):
             return Verdict(Action.REFRESH, "the API key was not accepted", remedy="put in a valid API key")
         if status == 429:
             wait = retry_after(headers)
-            return RELAY if wait is None else Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
+            if wait is None:
+                return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
+            return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
         if status >= 500 and status != 501:
             return Verdict(Action.BACK_OFF, f"the server answered {status}")
         return RELAY

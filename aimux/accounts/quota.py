@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 FLOOR = 1.0
 """No cooldown is shorter: an upstream's `retry-after: 0.02` is an invitation to a storm."""
-CEILING = 7 * 86400.0
-"""The longest window that any upstream has; a reset beyond it is a mistake of somebody's."""
+CEILING = 31 * 86400.0
+"""The longest limit that any upstream has, a month's spending; a reset beyond it is a mistake of somebody's."""
 UNTOLD = 30.0
 """How long to stay away when the upstream limits but doesn't say for how long."""
 DOUBT = 60.0

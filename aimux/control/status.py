@@ -28,16 +28,17 @@ async def health(_request: web.Request) -> web.StreamResponse:
 
 
 async def ready(request: web.Request) -> web.StreamResponse:
-    """200 as soon as every provider has an account that can serve, else 503 with what is missing.
+    """200 as soon as every provider that has accounts has one that can serve, else 503 with what is missing.
 
-    Without `providers:` in the configuration, those that have no account at all don't count. What is wrong
+    One without any account is told, and keeps nobody from using the others. What is wrong
     with the database, and what of the ledger waits for it, is told and makes it no less ready: requests are served.
     """
     _guard(request)
     control = control_of(request)
     gateway = control.gateway
     providers = _providers(gateway)
-    ready = bool(providers) and all(provider["ready"] for provider in providers.values()) and not gateway.draining
+    counted = [provider for provider in providers.values() if provider["accounts"]]
+    ready = bool(counted) and all(provider["ready"] for provider in counted) and not gateway.draining
     answer: dict[str, object] = {"ready": ready, "providers": providers}
     if gateway.draining:
         answer["draining"] = True

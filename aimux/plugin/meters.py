@@ -40,6 +40,9 @@ class Meter:
         """So far the payload ends inside an event's line, and whatever followed would be read as its rest."""
         return False
 
+    def asked(self, message: bytes) -> None:
+        """On a WebSocket: what the client sent, before the turn's answer."""
+
     def feed(self, data: bytes) -> None:
         """Read one piece of the payload."""
 
@@ -175,8 +178,8 @@ class MessageMeter(Meter):
         self._turn = self.last = turn()
 
     def asked(self, message: bytes) -> None:
-        """The client sent a message."""
         self.complete = False
+        self._turn.asked(message)
         self.last = self._turn
 
     def feed(self, data: bytes) -> None:

@@ -213,7 +213,7 @@ class Provider:
         if status == 429:
             wait = retry_after(headers)
             if wait is None:
-                return RELAY
+                return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
             return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
         if status in {500, 502, 503, 504, 529}:
             return Verdict(Action.BACK_OFF, f"the upstream answered {status}")

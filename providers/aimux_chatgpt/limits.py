@@ -29,6 +29,16 @@ _KEYS = ("used_percent", "window_minutes", "reset_at", "reset_after_seconds")
 _PLACES = ("primary", "secondary")
 _NAMES = tuple(istr(f"x-codex-{place}-{key.replace('_', '-')}") for place in _PLACES for key in _KEYS)
 _USED = (_NAMES[0], _NAMES[len(_KEYS)])
+_BUCKET = re.compile(r"x-codex-([a-z0-9-]+)-(primary|secondary)-used-percent")
+_LIMIT_NAME = re.compile(r"[A-Za-z0-9 ._-]{1,48}")
+_GONE = {
+    "account_deactivated": "OpenAI has deactivated the account",
+    "account_suspended": "OpenAI has suspended the account",
+    "deactivated_workspace": "the account's workspace is deactivated",
+    "invalid_workspace_selected": "the account is no member of its workspace any more",
+    "organization_deactivated": "OpenAI has deactivated the account's organization",
+}
+"""What a person has to settle with OpenAI or the workspace's owner, by code."""
 _BAD_TOKEN = frozenset({"token_revoked", "token_invalidated", "token_expired"})
 
 
@@ -82,7 +92,7 @@ def _name(place: str, minutes: float | None) -> str:
     return f"{round(minutes / 60)}h" if minutes >= 59 else f"{round(minutes)}m"
 
 
-def classify(status: int, headers: Headers, body: bytes, *, login: str) -> Verdict:
+def classify(status: int, headers: Headers, body: bytes, *, login: str, model: str) -> Verdict:
     """`login` is the command that a person runs to log in again."""
     problem = openai.problem(body)
     code = openai.code_of(problem)
@@ -90,16 +100,15 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str) -> Verdi
         return Verdict(Action.BACK_OFF, f"{status}, not in OpenAI's words: something in between refuses")
     if code == "missing_scope":
         return RELAY  # a restricted key serves what it may
-    if status in {401, 402, 403} and code in {"account_deactivated", "deactivated_workspace"}:
-        return Verdict(
-            Action.PARK,
-            f"OpenAI has deactivated the account ({code})",
-            remedy=f"ask OpenAI's support or the workspace's owner, or log in with another account: {login}",
-        )
+    if status in {401, 402, 403} and code in _GONE:
+        remedy = f"ask OpenAI's support or the workspace's owner, or log in with another account: {login}"
+        return Verdict(Action.PARK, f"{_GONE[code]} ({code})", remedy=remedy)
     if status == 401 or (status == 403 and code in _BAD_TOKEN):
         return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
     if status == 429 or code == "usage_not_included":
-        return limited(problem, headers, login=login)
+        verdict = limited(problem, headers, login=login, model=model)
+        unsaid = Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
+        return unsaid if verdict is RELAY and status == 429 else verdict
     if status >= 500 and status != 501:
         return Verdict(Action.BACK_OFF, f"OpenAI answered {status}" + (f" ({code})" if code else ""))
     return RELAY
@@ -116,19 +125,22 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
     return limited(problem, _NO_HEADERS, login=login)
 
 
-def in_event(event: Mapping[str, Any], *, login: str) -> Verdict | None:
-    """The same from an error that is an event: with the status and the headers that it would have had, or without."""
+def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdict | None:
+    """The same from an error that is an event: with the status and the headers that it would have had, or without.
+
+    `model` is what the turn asked for.
+    """
     problem = openai.problem_in(dict(event))
     status = event.get("status") or event.get("status_code")
     if status not in (None, 429) and openai.code_of(problem) != "usage_not_included":
         return None
     told = event.get("headers")
     headers = CIMultiDict({name: str(value) for name, value in told.items()} if isinstance(told, dict) else {})
-    verdict = limited(problem, headers, login=login)
+    verdict = limited(problem, headers, login=login, model=model)
     return None if verdict is RELAY else verdict
 
 
-def limited(problem: dict[str, Any], headers: Headers, *, login: str) -> Verdict:
+def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str = "") -> Verdict:
     """RELAY where neither code nor headers say that it is the account which is limited, or until when."""
     code, now = openai.code_of(problem), time.time()
     if code == "usage_not_included":
@@ -140,12 +152,15 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str) -> Verdict
     if code in {"insufficient_quota", "billing_hard_limit_reached"}:
         remedy = "add credit or raise the budget in OpenAI's console"
         return Verdict(Action.COOL_DOWN, "the account's quota is used up", until=now + _RECHECK, remedy=remedy)
+    bucket = _active_bucket(headers)
+    told = _windows_of(headers, bucket) if bucket else windows(headers)
     reset = read_time(problem.get("resets_at"))
     if reset is None and (left := _number(problem.get("resets_in_seconds"))) is not None:
         reset = now + left
     if reset is None:
-        full = [window.resets_at for window in windows(headers) if window.status == "rejected" and window.resets_at]
-        reset = max(full, default=None)
+        reset = max((w.resets_at for w in told if w.status == "rejected" and w.resets_at), default=None)
+    if bucket:
+        return _of_bucket(bucket, headers, reset, model)
     if reset is not None and reset > now:
         what = "the plan's usage limit is reached" if code == "usage_limit_reached" else "rate limited"
         return Verdict(Action.COOL_DOWN, what, until=min(reset, now + _LONGEST))
@@ -157,6 +172,38 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str) -> Verdict
     if wait is None:
         return RELAY
     return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
+
+
+def _of_bucket(bucket: str, headers: Headers, reset: float | None, model: str) -> Verdict:
+    """The plan has a limit of its own for some models: the account serves the others."""
+    name = headers.get(f"x-codex-{bucket}-limit-name", "").strip()
+    what = f"the limit of {name if _LIMIT_NAME.fullmatch(name) else bucket} is reached"
+    if not model:
+        return Verdict(Action.BACK_OFF, what)
+    until = time.time() + _RECHECK if reset is None else min(reset, time.time() + _LONGEST)
+    return Verdict(Action.COOL_DOWN, what, until=until, model=model)
+
+
+def _active_bucket(headers: Headers) -> str | None:
+    """The name of the models' bucket that a refusal is about; None where that is the plan's own windows."""
+    found = [match for name in headers if (match := _BUCKET.fullmatch(name.lower()))]
+    active = headers.get("x-codex-active-limit", "").strip().lower().replace("_", "-")
+    name = active.removeprefix("codex-")
+    if name and (name != active or name in {match[1] for match in found}):
+        return name
+    full = [match[1] for match in found if (_number(headers[match[0]]) or 0) >= 100]
+    plan = windows(headers)
+    room = plan and not any(window.status == "rejected" for window in plan)
+    return full[0] if full and room else None
+
+
+def _windows_of(headers: Headers, bucket: str) -> list[LimitWindow]:
+    found = []
+    for place in _PLACES:
+        told = (headers.get(f"x-codex-{bucket}-{place}-{key.replace('_', '-')}") for key in _KEYS)
+        if (window := _window(place, *told)) is not None:
+            found.append(window)
+    return found
 
 
 def _api_reset(headers: Headers) -> float | None:

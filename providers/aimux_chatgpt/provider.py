@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 # Whose organization and account a request is booked on is the credential's business: a client's own choice would only
 # be refused with a 401, and that would look like a bad credential.
 _DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
+_MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _CLIENT_VERSION = "0.169.0"
 """The models endpoint of the Codex backend asks for one."""
 
@@ -61,11 +63,16 @@ class CodexTurn(CodexStream):
     def __init__(self, login: str) -> None:
         super().__init__()
         self._login = login
+        self._model = ""
+
+    def asked(self, message: bytes) -> None:
+        if match := _MODEL.search(message, 0, 4096):
+            self._model = match[1].decode()
 
     def read(self, event: dict[str, Any]) -> None:
         super().read(event)
         if event.get("type") in ("error", "response.failed"):
-            self.verdict = limits.in_event(event, login=self._login)
+            self.verdict = limits.in_event(event, login=self._login, model=self._model)
 
 
 class ChatGPT(Provider):
@@ -167,7 +174,7 @@ class ChatGPT(Provider):
     # --- an answer ---------------------------------------------------------------------------------------------------
 
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
-        return limits.classify(status, headers, body, login=self._login.command)
+        return limits.classify(status, headers, body, login=self._login.command, model=model)
 
     def opening(self, payload: bytes) -> Verdict | None:
         return limits.opening(payload, login=self._login.command)

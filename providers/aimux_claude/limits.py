@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,22 @@ _NO_CREDIT = re.compile(
 )
 _CORS = "cors requests must set"
 """A request with `Origin` is refused before its credential is looked at."""
+_MEMBER = re.compile(
+    r"(?:this |your )?account is (?:no longer|not) a member of (?:the|this|your) organization(?: [a-z ]{1,40})?\.?"
+    r"(?: please [a-z ,.'-]{1,120})?",
+    re.IGNORECASE,
+)
+_PLAN = re.compile(
+    r"(?:this|your) (?:organization|account|plan|subscription) (?:does not|doesn't) (?:have access to|include) "
+    r"claude(?: code)?\.?(?: please [a-z ,.'-]{1,120})?",
+    re.IGNORECASE,
+)
+_SPENT = re.compile(
+    r"you have reached your specified (?:\w+ )?api usage limits\. you will regain access on (.{8,40}?)\.?",
+    re.IGNORECASE,
+)
+_DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M UTC", "%Y-%m-%d", "%B %d, %Y")
+_ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
 
 
@@ -104,6 +120,10 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
         return RELAY
     if status == 401:
         return Verdict(Action.REFRESH, f"Anthropic did not accept the credential ({kind or status})")
+    if status in {400, 403, 429} and (spent := _SPENT.fullmatch(message)):
+        until = _date(spent[1]) or time.time() + _NO_CREDIT_RECHECK
+        remedy = "raise the limit in Anthropic's console"
+        return Verdict(Action.COOL_DOWN, "the account's own usage limit is reached", until=until, remedy=remedy)
     if status == 429:
         return _limited(headers, message, model)
     if status in {400, 403}:
@@ -133,14 +153,23 @@ def _refused(status: int, message: str, login: str) -> Verdict:
             until=time.time() + _NO_CREDIT_RECHECK,
             remedy="buy credit in Anthropic's console",
         )
+    if status == 403 and _MEMBER.fullmatch(message):
+        remedy = f"have it added again and enable it, or log in with another one: {login}"
+        return Verdict(Action.PARK, "the account is no member of its organization any more", remedy=remedy)
+    if status == 403 and _PLAN.fullmatch(message):
+        remedy = f"upgrade the plan and enable the account again, or log in with another one: {login}"
+        return Verdict(Action.PARK, "the account's plan does not include Claude", remedy=remedy)
     if status == 403 and _REVOKED.match(message):
         return Verdict(Action.REFRESH, "the OAuth token has been revoked", remedy=f"log in again: {login}")
     return RELAY
 
 
 def _limited(headers: Headers, message: str, model: str) -> Verdict:
-    """A 429 limits the account only if it says until when, and is not about paid extra usage."""
-    if "extra usage" in message.lower():
+    """A 429 limits the account only if it says until when, and is not about usage that this request would pay for.
+
+    The reset of a window that is not rejected says when that one begins anew, and nothing about this request.
+    """
+    if _ABOUT_REQUEST.search(message):
         return RELAY
     now = time.time()
     rejected = [window for window in _told(headers) if window.status == "rejected"]
@@ -148,15 +177,18 @@ def _limited(headers: Headers, message: str, model: str) -> Verdict:
     resets = [min(w.resets_at, now + _length(w.name)) for w in whole or rejected if w.resets_at and w.resets_at > now]
     if resets:
         names = ", ".join(window.name for window in whole or rejected)
+        if not whole and not model:
+            return Verdict(Action.BACK_OFF, f"the {names} limit is reached, which holds for some models")
         scoped = None if whole else model
         return Verdict(Action.COOL_DOWN, f"the {names} limit is reached", until=max(resets), model=scoped)
     wait = retry_after(headers)
     if wait is not None:
         return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
-    reset = read_time(headers.get(_UNIFIED + "reset")) or _api_reset(headers)
+    told = headers.get(_UNIFIED + "reset") if headers.get(_STATUS_NAME) == "rejected" else None
+    reset = read_time(told) or _api_reset(headers)
     if reset is not None and reset > now:
         return Verdict(Action.COOL_DOWN, "rate limited", until=min(reset, now + _LONGEST))
-    return RELAY
+    return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
 
 
 def _api_reset(headers: Headers) -> float | None:
@@ -169,6 +201,16 @@ def _api_reset(headers: Headers) -> float | None:
             except (KeyError, ValueError, OverflowError):
                 continue
     return max(resets, default=None)
+
+
+def _date(text: str) -> float | None:
+    """Unix seconds of a date as Anthropic writes it, in UTC."""
+    for form in _DATES:
+        try:
+            return datetime.strptime(text.strip(), form).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            continue
+    return read_time(text)
 
 
 def _length(window: str) -> float:

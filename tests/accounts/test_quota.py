@@ -33,7 +33,7 @@ def cooled(until: float | None = START + HOUR, *windows: LimitWindow, model: str
         (math.nan, (), START + 30),
         (START + 0.02, (), START + 1),
         (START - 99, (), START + 1),
-        (START + 400 * HOUR, (), START + CEILING),
+        (START + 900 * HOUR, (), START + CEILING),
         (START * 1000, (), START + CEILING),
         (math.inf, (FULL, WEEK), START + 90 * HOUR),
         (START + 99 * HOUR, (FULL,), START + 5 * HOUR),

@@ -81,3 +81,16 @@ async def test_a_login_that_is_over_is_renewed_and_the_request_served(
         assert status in {401, 403}
         assert "OAuth token" in answer["error"]["message"]
         assert status_of(app, "claude", "default") == "parked"
+
+
+async def test_a_provider_without_an_account_does_not_keep_the_others_from_being_ready(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["claude"], "default")]) as app:
+        async with http.get(f"{app.addresses[0]}/ready") as answer:
+            told = await answer.json()
+        assert (answer.status, told["ready"]) == (200, True)
+        assert told["providers"]["chatgpt"] == {"ready": False, "accounts": {}}
+        app.pools["claude"].accounts["default"].disable()
+        async with http.get(f"{app.addresses[0]}/ready") as answer:
+            assert answer.status == 503

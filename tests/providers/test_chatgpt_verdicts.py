@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from multidict import CIMultiDict
 
-from aimux.plugin import RELAY, Action, ErrorKind, GatewayError, LimitWindow, RequestHead, Verdict
+from aimux.plugin import Action, ErrorKind, GatewayError, LimitWindow, RequestHead, Verdict
 from aimux_chatgpt import ChatGPT
 from tests.contracts import samples
 from tests.providers.conftest import NOW
@@ -48,10 +48,39 @@ class TestLimits:
     def test_an_absurd_reset_is_not_believed(self, chatgpt: ChatGPT) -> None:
         assert judged(chatgpt, 429, body("usage_limit_reached", resets_at=9_000_000_000)).until == NOW + 31 * 86400
 
-    def test_a_429_without_any_reset_passes_through(self, chatgpt: ChatGPT) -> None:
+    def test_after_a_429_without_any_reset_another_account_is_asked(self, chatgpt: ChatGPT) -> None:
         """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
-        assert judged(chatgpt, 429, b"<html>Too Many Requests</html>") == RELAY
-        assert judged(chatgpt, 429, body("rate_limit_exceeded")) == RELAY
+        assert judged(chatgpt, 429, body("rate_limit_exceeded")).action is Action.BACK_OFF
+        assert judged(chatgpt, 429, b"<html>slow down</html>").action is Action.BACK_OFF
+
+    BUCKET: ClassVar[dict[str, str]] = {
+        "x_codex_bengalfox_limit_name": "GPT-5.3-Codex-Spark",
+        "x_codex_bengalfox_primary_used_percent": "100",
+        "x_codex_bengalfox_primary_window_minutes": "300",
+        "x_codex_bengalfox_primary_reset_after_seconds": "900",
+        "x_codex_bengalfox_secondary_used_percent": "91",
+        "x_codex_bengalfox_secondary_reset_after_seconds": "9000",
+        "x_codex_primary_used_percent": "1",
+        "x_codex_primary_reset_after_seconds": "7000",
+    }
+
+    @pytest.mark.parametrize("active", [{"x_codex_active_limit": "codex_bengalfox"}, {}])
+    @pytest.mark.parametrize(("told", "until"), [({}, 900), ({"resets_in_seconds": 120}, 120)])
+    def test_the_limit_of_a_models_own_bucket_cools_that_model(
+        self, chatgpt: ChatGPT, active: dict[str, str], told: dict[str, int], until: float
+    ) -> None:
+        """router-for-me/CLIProxyAPI#5619."""
+        headers = CIMultiDict({k.replace("_", "-"): v for k, v in (self.BUCKET | active).items()})
+        raw = body("usage_limit_reached", **told)
+        verdict = chatgpt.classify(429, headers, raw, model="gpt-5.3-codex-spark")
+        reason = "the limit of GPT-5.3-Codex-Spark is reached"
+        assert verdict == Verdict(Action.COOL_DOWN, reason, until=NOW + until, model="gpt-5.3-codex-spark")
+        assert chatgpt.classify(429, headers, raw).action is Action.BACK_OFF, "nobody knows which model that was"
+
+    def test_the_plans_own_limit_is_the_accounts_whatever_a_bucket_says(self, chatgpt: ChatGPT) -> None:
+        full = self.BUCKET | {"x_codex_primary_used_percent": "100", "x_codex_active_limit": "codex"}
+        verdict = judged(chatgpt, 429, body("usage_limit_reached", resets_in_seconds=60), **full)
+        assert (verdict.action, verdict.until, verdict.model) == (Action.COOL_DOWN, NOW + 60, None)
 
     @pytest.mark.parametrize(
         ("headers", "wait"),
@@ -108,6 +137,9 @@ class TestLimits:
         (401, body("invalid_request_error", code="missing_scope"), Action.RELAY),
         (401, body(None, code="account_deactivated"), Action.PARK),
         (402, b'{"detail": {"code": "deactivated_workspace"}}', Action.PARK),
+        (403, b'{"detail": {"code": "invalid_workspace_selected"}}', Action.PARK),
+        (403, body(None, code="account_suspended"), Action.PARK),
+        (403, body(None, code="unsupported_country_region_territory"), Action.RELAY),
         (403, body(None, code="token_revoked"), Action.REFRESH),
         (403, body("usage_not_included"), Action.PARK),
         (403, b"<html>Just a moment</html>", Action.BACK_OFF),
@@ -232,3 +264,17 @@ def test_errors_have_openais_shape(chatgpt: ChatGPT) -> None:
             "code": "invalid_api_key",
         }
     }
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize("model", ["gpt-5.3-codex-spark", ""])
+def test_on_a_socket_the_limit_of_a_bucket_is_of_the_turns_model(chatgpt: ChatGPT, model: str) -> None:
+    meter = chatgpt.websocket_meter(RESPONSES)
+    assert meter is not None
+    meter.asked(json.dumps({"type": "response.create", "model": model} if model else {"type": "x"}).encode())
+    headers = {"x-codex-active-limit": "codex_bengalfox", "x-codex-bengalfox-primary-used-percent": "100"}
+    error = {"type": "usage_limit_reached", "resets_in_seconds": 60}
+    meter.feed(json.dumps({"type": "error", "status": 429, "error": error, "headers": headers}).encode())
+    assert meter.verdict is not None
+    action = Action.COOL_DOWN if model else Action.BACK_OFF
+    assert (meter.verdict.action, meter.verdict.model or "") == (action, model)

@@ -68,16 +68,36 @@ class TestRateLimits:
         headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + 500 * HOUR))
         assert limited(claude, headers).until == NOW + 5 * HOUR
 
-    def test_a_429_without_any_reset_passes_through(self, claude: Claude) -> None:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            CIMultiDict(),
+            CIMultiDict({UNIFIED + "overage-disabled-reason": "out_of_credits", "x-should-retry": "true"}),
+            unified(status="rejected", _5h__status="rejected"),
+            unified(status="rejected", reset=int(NOW - 5), _5h__status="rejected", _5h__reset=int(NOW - 5)),
+            unified(status="allowed", reset=int(NOW + HOUR), _5h__status="allowed", _5h__reset=int(NOW + HOUR)),
+            unified(status="allowed_warning", reset=int(NOW + HOUR), _7d__status="allowed_warning"),
+        ],
+    )
+    def test_without_the_reset_of_a_rejected_window_another_account_is_asked(
+        self, claude: Claude, headers: CIMultiDict[str]
+    ) -> None:
         """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
-        assert limited(claude, CIMultiDict()) == RELAY
-        assert limited(claude, unified(status="rejected", _5h__status="rejected")) == RELAY
-        past = unified(status="rejected", reset=int(NOW - 5), _5h__status="rejected", _5h__reset=int(NOW - 5))
-        assert limited(claude, past) == RELAY
+        assert limited(claude, headers).action is Action.BACK_OFF
 
-    def test_a_429_about_extra_usage_passes_through(self, claude: Claude) -> None:
+    def test_the_overall_reset_counts_where_all_is_rejected(self, claude: Claude) -> None:
+        assert limited(claude, unified(status="rejected", reset=int(NOW + HOUR))).until == NOW + HOUR
+
+    def test_a_limit_of_some_models_cools_no_account_that_was_asked_for_none(self, claude: Claude) -> None:
+        headers = unified(status="rejected", _7d_oi__status="rejected", _7d_oi__reset=int(NOW + 50 * HOUR))
+        assert limited(claude, headers).action is Action.BACK_OFF
+
+    @pytest.mark.parametrize(
+        "message",
+        ["Extra usage is required for long context requests.", "Usage credits are required for long context requests."],
+    )
+    def test_a_429_about_usage_to_be_paid_for_passes_through(self, claude: Claude, message: str) -> None:
         headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + HOUR))
-        message = "Extra usage is required for long context requests."
         assert limited(claude, headers, message) == RELAY
 
     def test_an_api_key_is_limited_for_as_long_as_it_is_told(self, claude: Claude) -> None:
@@ -92,6 +112,25 @@ class TestRateLimits:
         )
         assert limited(claude, headers).until == NOW + 40
 
+    @pytest.mark.parametrize("status", [400, 403, 429])
+    @pytest.mark.parametrize(
+        ("date", "until"),
+        [
+            ("2026-06-01 at 00:00 UTC", 1780272000.0),
+            ("2026-06-01 at 13:30 UTC", 1780320600.0),
+            ("2026-06-01", 1780272000.0),
+            ("2026-06-01T00:00:00Z", 1780272000.0),
+            ("the first of June", NOW + 900),
+        ],
+    )
+    @pytest.mark.parametrize("whose", ["", "workspace "])
+    def test_a_spending_limit_of_the_accounts_own_ends_when_it_says(
+        self, claude: Claude, status: int, date: str, until: float, whose: str
+    ) -> None:
+        message = f"You have reached your specified {whose}API usage limits. You will regain access on {date}."
+        verdict = claude.classify(status, CIMultiDict(), problem("invalid_request_error", message))
+        assert (verdict.action, verdict.until, verdict.model) == (Action.COOL_DOWN, until, None)
+
     def test_no_credit_is_looked_at_again_later(self, claude: Claude) -> None:
         message = (
             "Your credit balance is too low to access the Anthropic API. "
@@ -100,6 +139,25 @@ class TestRateLimits:
         verdict = claude.classify(400, CIMultiDict(), problem("invalid_request_error", message))
         assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
         assert verdict.remedy
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Account is no longer a member of the organization associated with this token.",
+        "Your account is not a member of this organization. Please log in again.",
+        "Your account does not have access to Claude Code.",
+        "Your organization does not have access to Claude. Please login again or contact your administrator.",
+        "Your plan does not include Claude Code.",
+    ],
+)
+def test_a_403_about_membership_or_plan_parks_the_account(claude: Claude, message: str) -> None:
+    verdict = claude.classify(403, CIMultiDict(), problem("permission_error", message))
+    assert verdict.action is Action.PARK
+    assert "log in" in verdict.remedy
+    assert claude.classify(400, CIMultiDict(), problem("invalid_request_error", message)) == RELAY
+    quoted = f"messages.0.content: {message} is not allowed"
+    assert claude.classify(403, CIMultiDict(), problem("permission_error", quoted)) == RELAY
 
 
 @pytest.mark.parametrize("status", [400, 403])
