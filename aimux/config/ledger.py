@@ -1,10 +1,11 @@
-"""The sections `ledger` and `metrics`: what is kept of requests, and what is counted of them."""
+"""The sections `ledger`, `prices` and `metrics`: what is kept of requests, what they cost, what is counted of them."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from aimux.config.scalars import Duration, Size  # noqa: TC001 - pydantic evaluates the annotations
+from aimux.config.limits import Dollars  # noqa: TC001 - pydantic evaluates the annotations
+from aimux.config.scalars import Duration, Size  # noqa: TC001
 from aimux.config.sections import Section
 
 
@@ -19,6 +20,29 @@ class Ledger(Section):
         ge=1024 * 1024,
         le=1024**4,
         description="How much may wait in state_dir while the database is away: a MiB holds about 3,000 requests.",
+    )
+
+
+class Price(Section):
+    """What a model costs. What is not given costs what the price list says, or what it is a part of: `cache_read` as
+    much as `input`, `reasoning` as much as `output`."""
+
+    input: Dollars | None = Field(default=None, description="US dollars for a million tokens of input.")
+    output: Dollars | None = Field(default=None, description="US dollars for a million tokens of output.")
+    cache_read: Dollars | None = Field(
+        default=None, description="US dollars for a million tokens that are read from a cache."
+    )
+    cache_write: Dollars | None = Field(
+        default=None, description="US dollars for a million tokens that are written to a cache."
+    )
+    cache_write_1h: Dollars | None = Field(
+        default=None, description="US dollars for a million tokens that are written to a cache for an hour."
+    )
+    reasoning: Dollars | None = Field(
+        default=None, description="US dollars for a million tokens of output that are reasoning."
+    )
+    server_tools: Dollars | None = Field(
+        default=None, description="US dollars for a thousand searches (or other tools that the vendor runs itself)."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from aimux.config.database import Database
-from aimux.config.ledger import Ledger, MetricsOptions
+from aimux.config.ledger import Ledger, MetricsOptions, Price
 from aimux.config.limits import Limits
 from aimux.config.people import Admin, Group, GroupName, User
 from aimux.config.problems import Problem, wrong
@@ -90,6 +90,11 @@ class Config(Section):
     )
     limits: Limits = Field(default=Limits(), description="How much users and groups may use. Without limits, anything.")
     ledger: Ledger = Field(default=Ledger(), description="What is kept of requests that are over.")
+    prices: Mapping[Pattern, Price] = Field(
+        default_factory=dict,
+        description="What models cost that no price list knows, or that cost you something else: by an exact name, "
+        "`prefix*` or `/regular expression/`.",
+    )
     metrics: MetricsOptions = Field(default=MetricsOptions(), description="What `/metrics` tells apart.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important message that is logged."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,14 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 HOUR = 3_600_000
+DAY = 24 * HOUR
 _QUARTER = HOUR // 4
 """No zone's clock is changed but at a quarter of an hour."""
+
+
+def now() -> int:
+    """The present, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class Calendar:

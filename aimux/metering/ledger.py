@@ -13,6 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from aimux.metering.calendar import now
 from aimux.metering.rollups import fold, prune
 from aimux.metering.spill import Spill, SpillFull
 from aimux.metering.store import LedgerStore
@@ -110,7 +111,7 @@ class Ledger:
             if batch:
                 self._held += await asyncio.to_thread(self._rows, batch)
             free = self._writing is None and not self._spill.size
-            if self._held and free and await self._write(self._store.write(self._held, _now())):
+            if self._held and free and await self._write(self._store.write(self._held, now())):
                 self._held = []
             if self._held:
                 await self._put_by()
@@ -206,7 +207,7 @@ class Ledger:
                 return
             if not rows:
                 return
-            work = self._one_by_one(rows) if self._failures >= FAILURES else self._store.write(rows, _now())
+            work = self._one_by_one(rows) if self._failures >= FAILURES else self._store.write(rows, now())
             if not await self._write(work, from_spill=True):
                 return
 
@@ -214,7 +215,7 @@ class Ledger:
         """If the database works, and does not take this batch all the same, something in it has to stay behind."""
         for row in rows:
             try:
-                await self._store.write([row], _now())
+                await self._store.write([row], now())
             except Exception as error:  # a driver has its own for what it can't pass on
                 async with self._database.read() as connection:
                     await connection.exec_driver_sql("SELECT 1")
@@ -247,10 +248,10 @@ class Ledger:
 
     # --- maintenance -------------------------------------------------------------------------------------------------
 
-    async def _upkeep(self, now: int) -> None:
-        while await fold(self._database, self.calendar, now):
+    async def _upkeep(self, at: int) -> None:
+        while await fold(self._database, self.calendar, at):
             pass
-        while await prune(self._database, self.calendar, now - int(self._keep * 1000)):  # noqa: ASYNC110
+        while await prune(self._database, self.calendar, at - int(self._keep * 1000)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # others want to write, too
 
     async def _maintain(self) -> None:
@@ -258,13 +259,9 @@ class Ledger:
             try:
                 async with self._turn:
                     await asyncio.to_thread(self._spill.adopt)
-                await self._upkeep(_now())
+                await self._upkeep(now())
             except StorageError as error:
                 log.debug("the ledger's upkeep waits: %s", error)
             except OSError as error:
                 self._complain("what waits on the disk can't be looked for: %s", error.strerror)
             await asyncio.sleep(MAINTAIN_EVERY)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -10,7 +10,7 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aimux.metering.rows import add_up, measures, sums
+from aimux.metering.rows import add_up, part_of, sums
 from aimux.storage import Conflict
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
-    from aimux.metering.rows import Key, Row
+    from aimux.metering.rows import Key, Part, Row
     from aimux.storage import Database
 
 MAX_KNOWN = 100_000
@@ -93,7 +93,8 @@ class LedgerStore:
         if not rows:
             return
         fresh = self._unknown(rows)
-        added = sums(rows, self.calendar)
+        parts = [part_of(row) for row in rows]
+        added = sums(parts, self.calendar)
         async with self._database.write() as connection:
             if self._statements is None:
                 self._statements = Statements(connection)
@@ -104,8 +105,8 @@ class LedgerStore:
             from aimux.storage.schema.ledger import usage_hours
 
             await connection.exec_driver_sql(sql.add(usage_hours), added)
-            if late := [row for row in rows if row.at < now - LATE]:
-                await self._add_late(connection, sql, late)
+            if late := [part for part in parts if part.at < now - LATE]:
+                await add_to_folded(connection, sql, self.calendar, late)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         self._known.update(fresh)
@@ -130,30 +131,33 @@ class LedgerStore:
                 there.update((await connection.execute(select(requests.c.id).where(requests.c.id.in_(ids)))).scalars())
         return [row for row in rows if row.id not in there]
 
-    async def _add_late(self, connection: AsyncConnection, sql: Statements, rows: Sequence[Row]) -> None:
-        """Add rows to what was folded without them."""
-        from sqlalchemy import select
 
-        from aimux.storage.schema import ledger
+async def add_to_folded(
+    connection: AsyncConnection, sql: Statements, calendar: Calendar, parts: Sequence[Part]
+) -> None:
+    """Add to days, months and conversations that were folded without these parts."""
+    from sqlalchemy import select
 
-        # No fold begins between this look and the commit.
-        await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
-        statement = select(ledger.folded.c.name, ledger.folded.c.until).with_for_update(read=True)
-        until = {row.name: row.until for row in await connection.execute(statement)}
-        calendar, hours = self.calendar, sums(rows, self.calendar)
-        folded = {
-            ledger.usage_days: add_up(
-                ((key, calendar.day(hour)), added) for hour, key, *added in hours if hour < until["days"]
-            ),
-            ledger.usage_months: add_up(
-                ((key, calendar.month(hour)), added) for hour, key, *added in hours if hour < until["months"]
-            ),
-            ledger.usage_conversations: add_up(
-                ((calendar.hour(row.at), row.conversation, row.key.user), measures(row.values))
-                for row in rows
-                if row.conversation and row.at < until["conversations"]
-            ),
-        }
-        for table, added in folded.items():
-            if added:
-                await connection.exec_driver_sql(sql.add(table), added)
+    from aimux.storage.schema import ledger
+
+    # No fold begins between this look and the commit.
+    await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
+    statement = select(ledger.folded.c.name, ledger.folded.c.until).with_for_update(read=True)
+    until = {row.name: row.until for row in await connection.execute(statement)}
+    hours = sums(parts, calendar)
+    folded = {
+        ledger.usage_days: add_up(
+            ((key, calendar.day(hour)), added) for hour, key, *added in hours if hour < until["days"]
+        ),
+        ledger.usage_months: add_up(
+            ((key, calendar.month(hour)), added) for hour, key, *added in hours if hour < until["months"]
+        ),
+        ledger.usage_conversations: add_up(
+            ((calendar.hour(part.at), part.conversation, part.user), part.measures)
+            for part in parts
+            if part.conversation and part.at < until["conversations"]
+        ),
+    }
+    for table, added in folded.items():
+        if added:
+            await connection.exec_driver_sql(sql.add(table), added)

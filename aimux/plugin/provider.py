@@ -79,6 +79,9 @@ class Provider:
     api_version_path: ClassVar[str] = "/v1"
     """Where the API starts below the mount; only for the hints that are printed."""
 
+    price_list: ClassVar[str] = ""
+    """The vendor whose prices hold, as the library genai-prices calls it; "": whoever has this `base_url`."""
+
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         self.settings = settings
         self.instance = instance or self.name

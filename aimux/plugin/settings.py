@@ -41,6 +41,12 @@ class AccountSettings(BaseModel):
         default=1.0, gt=0, le=1000, description="Share of the load against the others of its priority."
     )
     priority: int = Field(default=0, description="Lower is tried first, whatever the strategy.")
+    price_factor: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="What the list's prices are multiplied by for this account: 0.8 for one with a fifth off.",
+    )
     groups: tuple[str, ...] = Field(default=(), description="Groups that users may be bound to; none means: for all.")
 
 
@@ -62,5 +68,5 @@ class ProviderSettings(BaseModel):
         default="least_used", description="How an account is chosen among the healthy ones."
     )
     accounts: dict[str, AccountSettings] = Field(
-        default_factory=dict, description="Weight, priority and groups, by account name."
+        default_factory=dict, description="Weight, priority, groups and price factor, by account name."
     )

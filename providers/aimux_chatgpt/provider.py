@@ -84,6 +84,7 @@ class ChatGPT(Provider):
     loopback_ports = (1455,)
     hidden_headers = frozenset({"openai-organization", "openai-project", "chatgpt-account-id"})
     wire_format = "openai"
+    price_list = "openai"
     limit_header_prefix = openai_limits.PREFIX
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:

@@ -50,6 +50,7 @@ class Claude(Provider):
     login_flows = frozenset({"loopback", "paste"})
     hidden_headers = frozenset({"anthropic-organization-id"})
     wire_format = "anthropic"
+    price_list = "anthropic"
     limit_header_prefix = anthropic_limits.PREFIX
 
     # --- credentials -------------------------------------------------------------------------------------------------

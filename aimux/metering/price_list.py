@@ -1,0 +1,134 @@
+"""Reads genai-prices, pydantic's list of what vendors charge, into tariffs as they are stored.
+
+Importing it takes 0.4 s and 15 MB, for a few numbers that are then kept in the database. So a server does it in a
+process of its own (`python -m aimux.metering.price_list`), once for each model that it has not met before.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+KEYS = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "output_reasoning_mtok": "reasoning",
+    "web_searches_kcount": "server_tools",
+}
+PER = {"server_tools": Decimal(10) ** 9}
+"""Dollars for a thousand requests, in picodollars for one; the other prices are for a million tokens."""
+
+
+class Wanted(NamedTuple):
+    """A model whose prices are asked for. `vendor`: as genai-prices calls it ("": whose address `base_url` is)."""
+
+    vendor: str
+    base_url: str
+    model: str
+
+
+def source() -> str:
+    """Which list it is."""
+    return f"genai-prices {version('genai-prices')}"
+
+
+def fetch(url: str = "") -> None:
+    """Use the newest list instead of the installed one. Raises OSError with what went wrong."""
+    from genai_prices import UpdatePrices
+    from genai_prices.data_snapshot import set_custom_snapshot
+
+    updater = UpdatePrices(url=url) if url else UpdatePrices()
+    try:
+        snapshot = updater.fetch()
+    except Exception as error:  # its HTTP client's, or what the list does not stand up to
+        raise OSError(f"the list of prices can't be had from {updater.url}: {error}") from error
+    set_custom_snapshot(snapshot)
+
+
+def look_up(wanted: Wanted) -> list[Any] | None:
+    """The model's tariff, as `Tariff.of_json` takes it; None where the list does not have it."""
+    model = _find(wanted)
+    if model is None:
+        return None
+    starts = {datetime(1970, 1, 1, tzinfo=UTC)}
+    conditional = model.prices if isinstance(model.prices, list) else []
+    for dated in [*conditional, *(getattr(model, "price_variants", None) or ())]:
+        if (start := getattr(dated.constraint, "start_date", None)) is not None:
+            starts.add(datetime.combine(start, time(), UTC))
+    contexts = {"": {}} | {
+        value: {key: value}
+        for variant in getattr(model, "price_variants", None) or ()
+        for key, value in variant.when.items()
+        if key == "service_tier" and len(variant.when) == 1
+    }
+    steps: list[Any] = []
+    for start in sorted(starts):
+        tiers = {name: _tier(_prices(model, start, context)) for name, context in contexts.items()}
+        tiers = {name: tier for name, tier in tiers.items() if name == "" or (tier and tier != tiers[""])}
+        if tiers[""] and (not steps or steps[-1][1] != tiers):
+            steps.append([int(start.timestamp() * 1000), tiers])
+    return steps or None
+
+
+def _find(wanted: Wanted) -> Any:
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    for vendor, url in ((wanted.vendor, ""), ("", wanted.base_url), ("", "")):
+        if wanted.vendor and not vendor:
+            return None  # another vendor's model of this name may cost something else
+        try:
+            return snapshot.find_provider_model(wanted.model, None, vendor or None, url or None)[1]
+        except LookupError:
+            continue
+    return None
+
+
+def _prices(model: Any, at: datetime, context: dict[str, str]) -> Any:
+    """Prices that change with the time of day count at their fullest."""
+    prices = model.prices
+    if isinstance(prices, list) and any(hasattr(one.constraint, "start_time") for one in prices):
+        return max((one.prices for one in prices), key=lambda one: _flat(getattr(one, "input_mtok", None)))
+    return model.get_prices(at, context) if context else model.get_prices(at)
+
+
+def _flat(price: Any) -> Decimal:
+    return getattr(price, "base", price) or Decimal(0)
+
+
+def _tier(prices: Any) -> list[Any]:
+    """`[[above, {kind: price}]]`, the longest context first; [] where no token has a price."""
+    found = {kind: price for key, kind in KEYS.items() if (price := vars(prices).get(key)) is not None}
+    if not {"input", "output"} & set(found):
+        return []
+    above = {0} | {step.start for price in found.values() for step in getattr(price, "tiers", ())}
+    return [
+        [start, {kind: int(_at(price, start) * PER.get(kind, 10**6)) for kind, price in found.items()}]
+        for start in sorted(above, reverse=True)
+    ]
+
+
+def _at(price: Any, start: int) -> Decimal:
+    """The price for a request of more than `start` input tokens."""
+    value = _flat(price)
+    for step in getattr(price, "tiers", ()):
+        if step.start <= start:
+            value = step.price
+    return Decimal(value)
+
+
+def main() -> None:
+    """Tariffs for the models on stdin, as JSON."""
+    wanted = [Wanted(*one) for one in json.load(sys.stdin)]
+    json.dump({"source": source(), "tariffs": [look_up(one) for one in wanted]}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What a request cost: looked up in memory, and worked out in about a microsecond."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from aimux.metering.tariff import KINDS, Rates, Tariff, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aimux.metering.record import RequestRecord
+    from aimux.plugin.types import Usage
+
+MAX_CACHED = 2000
+
+
+class Override:
+    """Prices of the configuration for models of a pattern: each kind in picodollars a token."""
+
+    def __init__(self, pattern: str, prices: Mapping[str, int]) -> None:
+        self.prices = prices
+        if len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/"):
+            self._matches: Callable[[str], object] = re.compile(pattern[1:-1]).fullmatch
+            self.order = 1
+        elif pattern.endswith("*"):
+            self._matches = lambda model: model.startswith(pattern[:-1])
+            self.order = 2 - len(pattern)
+        else:
+            self._matches = pattern.__eq__
+            self.order = -1_000_000
+        """An exact name comes before the longest prefix, and that before an expression, as in `models`."""
+
+    def matches(self, model: str) -> bool:
+        return bool(self._matches(model))
+
+
+class Prices:
+    """The price lists of the moment. `tariffs` is by provider (an instance's name) and model; None: no list has it."""
+
+    def __init__(self, *, unknown: Callable[[str, str], None] = lambda _provider, _model: None) -> None:
+        """`unknown(provider, model)` is told of models that nobody has looked up yet."""
+        self.tariffs: dict[tuple[str, str], Tariff | None] = {}
+        self._overrides: list[Override] = []
+        self._factors: Mapping[tuple[str, str], float] = {}
+        self._unknown = unknown
+        self._overridden: dict[str, Mapping[str, int] | None] = {}
+
+    def configure(self, overrides: list[Override], factors: Mapping[tuple[str, str], float]) -> None:
+        """Take the configuration's prices, and the factors of accounts (provider and name) that have one."""
+        self._overrides = sorted(overrides, key=lambda override: override.order)
+        self._factors = factors
+        self._overridden.clear()
+
+    def of_record(self, record: RequestRecord) -> int | None:
+        """Nanodollars; None where no price is known. 0 for a request that used nothing."""
+        usage = record.usage
+        if usage is None or not (usage.output_tokens or usage.total_input):
+            return 0
+        return self.cost(record.provider, record.account, usage.model or record.model, usage, int(record.time * 1000))
+
+    def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
+        """Nanodollars for a request of that time (milliseconds); None where no price is known."""
+        rates = self.rates(provider, model, at, usage.tier, usage.total_input)
+        if rates is None:
+            return None
+        cost = rates.cost(usage)
+        factor = self._factors.get((provider, account))
+        return cost if factor is None else round(cost * factor)
+
+    def rates(self, provider: str, model: str, at: int, tier: str = "", total_input: int = 0) -> Rates | None:
+        """What holds for such a request, the configuration's prices before the list's."""
+        tariff = self.tariffs.get((provider, model))
+        if tariff is None and (provider, model) not in self.tariffs:
+            self._unknown(provider, model)
+        own = self._own(model) if self._overrides else None
+        if own is None:
+            return None if tariff is None else tariff.rates(at, tier, total_input)
+        if tariff is None:
+            return complete(own)
+        listed = tariff.rates(at, tier, total_input)
+        return listed._replace(**{kind: price for kind, price in own.items() if kind in KINDS})
+
+    def _own(self, model: str) -> Mapping[str, int] | None:
+        if model not in self._overridden:
+            if len(self._overridden) >= MAX_CACHED:
+                self._overridden.clear()
+            self._overridden[model] = next((one.prices for one in self._overrides if one.matches(model)), None)
+        return self._overridden[model]

@@ -1,0 +1,100 @@
+"""What one model costs: prices by kind of token, for each length of context, service tier and date.
+
+Prices are whole picodollars a token (3 $ a million tokens are 3,000,000), costs whole nanodollars: sums are exact.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.plugin.types import Usage
+
+STANDARD = ""
+"""The service tier that counts for every one that has no prices of its own."""
+KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "server_tools")
+"""`server_tools`: a request to one of them."""
+
+
+class Rates(NamedTuple):
+    """What each kind costs. The kinds do not overlap but for these: `reasoning` is a part of the output, and
+    `cache_write_1h` of what is written to the cache."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    server_tools: int = 0
+
+    def cost(self, usage: Usage) -> int:
+        """In nanodollars."""
+        written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
+        reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+        pico = (
+            usage.input_tokens * self.input
+            + (usage.output_tokens - reasoning) * self.output
+            + usage.cache_read_tokens * self.cache_read
+            + (usage.cache_write_tokens - written_1h) * self.cache_write
+            + written_1h * self.cache_write_1h
+            + reasoning * self.reasoning
+            + usage.server_tools * self.server_tools
+        )
+        return (pico + 500) // 1000
+
+
+Tier = list[tuple[int, Rates]]
+"""Rates with the input tokens above which they hold for the whole request, the largest first; the last holds from 0."""
+
+
+class Tariff:
+    """A model's prices over time."""
+
+    def __init__(self, steps: list[tuple[int, Mapping[str, Tier]]]) -> None:
+        """`steps`: from when (milliseconds since 1970), and what each service tier costs then; in the order of time."""
+        self._from = [at for at, _ in steps]
+        self._tiers = [tiers for _, tiers in steps]
+
+    def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
+        """What holds for a request of that time. Before the first step, the first one holds."""
+        tiers = self._tiers[max(0, bisect_right(self._from, at) - 1)]
+        found = tiers.get(tier) or tiers[STANDARD]
+        for above, rates in found:
+            if total_input > above:
+                return rates
+        return found[-1][1]
+
+    def cost(self, usage: Usage, at: int) -> int:
+        """In nanodollars."""
+        return self.rates(at, usage.tier, usage.total_input).cost(usage)
+
+    @classmethod
+    def of_json(cls, data: list[Any]) -> Tariff:
+        """From what is stored: `[[from, {tier: [[above, {kind: price}]]}]]`. Raises ValueError, KeyError, TypeError."""
+        return cls([(at, {name: [_step(*one) for one in tier] for name, tier in tiers.items()}) for at, tiers in data])
+
+
+def complete(prices: Mapping[str, int]) -> Rates:
+    """Rates of what a price list says. What it leaves out costs what it is a part of: no cache read is ever free
+    because somebody forgot it, and none is negative."""
+    input_price, output = prices.get("input", 0), prices.get("output", 0)
+    written = prices.get("cache_write", input_price)
+    return Rates(
+        input_price,
+        output,
+        prices.get("cache_read", input_price),
+        written,
+        prices.get("cache_write_1h", written),
+        prices.get("reasoning", output),
+        prices.get("server_tools", 0),
+    )
+
+
+def _step(above: int, prices: Mapping[str, int]) -> tuple[int, Rates]:
+    if any(value < 0 for value in prices.values()):
+        raise ValueError("a price below 0")
+    return int(above), complete(prices)
