@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -32,12 +31,10 @@ from aimux.gateway.whence import Whence
 from aimux.limits import Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.logs import Logs
-from aimux.metering.calendar import Calendar
 from aimux.metering.journal import Journal
-from aimux.metering.ledger import Ledger
+from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
-from aimux.metering.rows import Flattener
 from aimux.people import People, from_config
 from aimux.people.upkeep import Uses, upkeep
 from aimux.plugin.loader import Plugins, load_plugins
@@ -54,6 +51,7 @@ if TYPE_CHECKING:
     from aimux.front.answer import Sent
     from aimux.front.request import Request
     from aimux.metering.record import RequestRecord
+    from aimux.plugin import Provider
 
 log = logging.getLogger("aimux")
 
@@ -129,28 +127,28 @@ class App:
             for accounts in self.pools.values():
                 await accounts.load()
             journal = self.journal = Journal()
-            self.ledger = self._make_ledger(config)
-            self.ledger.start()
-            stack.push_async_callback(self.ledger.close)
+            self.metering = Metering(self.database, config, self._providers())
+            await self.metering.start()
+            stack.push_async_callback(self.metering.close)
             limits = Limits(Policy(), ZoneInfo(config.limits.time_zone))
-            self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.ledger.flush)
+            self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
             stack.push_async_callback(self.limits.close)
             await self.limits.start()
             api = Api(Parts(self.pools, self._vault, self._http, pool, journal, self.people, self.limits))
             stack.push_async_callback(api.close)
             self.records = RecordSinks(
-                Settlement(limits, lambda _record: None),
+                Settlement(limits, self.metering.prices.of_record),
                 self.metrics.record,
                 self._logs.access.record,
                 journal.record,
-                self.ledger.record,
+                self.metering.ledger.record,
                 self._note_use,
                 *self.plugins.sinks,
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limits)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
             self.control = Control(
-                self.gateway, api, self.ledger, self.database, self._admin_key(config), config.metrics_public
+                self.gateway, api, self.metering, self.database, self._admin_key(config), config.metrics_public
             )
             self._control_server = ControlServer(control_application(self.control))
             await self._control_server.start()
@@ -168,15 +166,8 @@ class App:
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
-    def _make_ledger(self, config: Config) -> Ledger:
-        return Ledger(
-            self.database,
-            Flattener(socket.gethostname(), lambda _record: None),
-            Calendar(ZoneInfo(config.limits.time_zone)),
-            config.state_dir / "ledger",
-            spill_limit=config.ledger.spill_limit,
-            keep=config.ledger.keep_requests,
-        )
+    def _providers(self) -> dict[str, Provider]:
+        return {name: accounts.provider for name, accounts in self.pools.items()}
 
     def accounts(self) -> Iterator[Account]:
         """Every account of every provider."""
@@ -300,11 +291,7 @@ class App:
         self.control.metrics_public = config.metrics_public
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user
-        self.ledger.reconfigure(
-            ZoneInfo(config.limits.time_zone),
-            spill_limit=config.ledger.spill_limit,
-            keep=config.ledger.keep_requests,
-        )
+        self.metering.reconfigure(config, self._providers())
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
         log.info("the configuration was taken again")

@@ -39,6 +39,7 @@ let
       brotli
       click
       cryptography
+      genai-prices
       greenlet
       multidict
       pluggy

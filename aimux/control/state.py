@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aimux.control.api import Api
     from aimux.control.key import Key
     from aimux.gateway import Gateway
-    from aimux.metering.ledger import Ledger
+    from aimux.metering.metering import Metering
     from aimux.storage import Database
 
 else:
@@ -30,7 +30,7 @@ class Control:
 
     gateway: Gateway
     api: Api
-    ledger: Ledger
+    metering: Metering
     database: Database
     key: Key | None
     """None: there is none, and the API lets nobody in."""

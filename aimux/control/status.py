@@ -44,7 +44,7 @@ async def ready(request: web.Request) -> web.StreamResponse:
         answer["draining"] = True
     if control.database.trouble is not None:
         answer["database"] = control.database.trouble.reason
-    if (waiting := control.ledger.status()) is not None:
+    if (waiting := control.metering.ledger.status()) is not None:
         answer["ledger"] = waiting
     return web.json_response(answer, status=200 if ready else 503)
 

@@ -21,7 +21,6 @@ from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
-    from datetime import tzinfo
     from pathlib import Path
 
     from aimux.metering.calendar import Calendar
@@ -83,9 +82,8 @@ class Ledger:
         self._turn = asyncio.Lock()
         self._stopping = asyncio.Event()
 
-    def reconfigure(self, zone: tzinfo, *, spill_limit: int, keep: float) -> None:
+    def reconfigure(self, *, spill_limit: int, keep: float) -> None:
         """Take other settings, from now on."""
-        self.calendar.move(zone)
         self._spill.limit = spill_limit
         self._keep = keep
 
@@ -116,7 +114,7 @@ class Ledger:
             if self._held:
                 await self._put_by()
             if self._writing is not None and self._writing.done():
-                self._outcome(self._writing)
+                await self._outcome(self._writing)
             await self._drain()
 
     async def close(self) -> None:
@@ -174,14 +172,14 @@ class Ledger:
         self._writing = task = asyncio.create_task(work)
         self._from_spill = from_spill
         await asyncio.wait({task}, timeout=WAIT)
-        return task.done() and self._outcome(task)
+        return task.done() and await self._outcome(task)
 
-    def _outcome(self, task: asyncio.Task[None]) -> bool:
+    async def _outcome(self, task: asyncio.Task[None]) -> bool:
         self._writing = None
         error = task.exception()
         if error is None:
             if self._from_spill:
-                self._spill.written()
+                await asyncio.to_thread(self._spill.written)
             if self._away_since is not None:
                 log.info("the database takes requests again; %d bytes of them wait", self._spill.size)
             self._failures, self._away_since = 0, None
@@ -248,7 +246,8 @@ class Ledger:
 
     # --- maintenance -------------------------------------------------------------------------------------------------
 
-    async def _upkeep(self, at: int) -> None:
+    async def upkeep(self, at: int) -> None:
+        """Fold what is over, and delete what was kept long enough, as of that time (milliseconds). StorageError."""
         while await fold(self._database, self.calendar, at):
             pass
         while await prune(self._database, self.calendar, at - int(self._keep * 1000)):  # noqa: ASYNC110
@@ -259,7 +258,7 @@ class Ledger:
             try:
                 async with self._turn:
                     await asyncio.to_thread(self._spill.adopt)
-                await self._upkeep(now())
+                await self.upkeep(now())
             except StorageError as error:
                 log.debug("the ledger's upkeep waits: %s", error)
             except OSError as error:

@@ -49,6 +49,7 @@ class PriceBook:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reload = True
+        prices.on_unknown = self._unknown
 
     async def start(self) -> None:
         """Read what is there, and look up the rest as it comes, until `close`."""
@@ -66,7 +67,7 @@ class PriceBook:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def unknown(self, provider: str, model: str) -> None:
+    def _unknown(self, provider: str, model: str) -> None:
         """Nobody has looked for this model's prices yet."""
         if len(self._wanted) < MOST_WANTED:
             self._wanted.add((provider, model))

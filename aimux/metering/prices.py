@@ -10,6 +10,7 @@ from aimux.metering.tariff import KINDS, Rates, Tariff, complete
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aimux.config.ledger import Price
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Usage
 
@@ -36,15 +37,30 @@ class Override:
         return bool(self._matches(model))
 
 
+def configured(prices: Mapping[str, Price]) -> list[Override]:
+    """The section `prices`, which is in dollars for a million tokens, and for a thousand requests of tools."""
+    return [
+        Override(
+            pattern,
+            {
+                kind: round(value * (10**9 if kind == "server_tools" else 10**6))
+                for kind in KINDS
+                if (value := getattr(price, kind)) is not None
+            },
+        )
+        for pattern, price in prices.items()
+    ]
+
+
 class Prices:
     """The price lists of the moment. `tariffs` is by provider (an instance's name) and model; None: no list has it."""
 
-    def __init__(self, *, unknown: Callable[[str, str], None] = lambda _provider, _model: None) -> None:
-        """`unknown(provider, model)` is told of models that nobody has looked up yet."""
+    def __init__(self) -> None:
         self.tariffs: dict[tuple[str, str], Tariff | None] = {}
         self._overrides: list[Override] = []
         self._factors: Mapping[tuple[str, str], float] = {}
-        self._unknown = unknown
+        self.on_unknown: Callable[[str, str], None] = lambda _provider, _model: None
+        """Told of providers and models that nobody has looked up yet."""
         self._overridden: dict[str, Mapping[str, int] | None] = {}
 
     def configure(self, overrides: list[Override], factors: Mapping[tuple[str, str], float]) -> None:
@@ -73,7 +89,7 @@ class Prices:
         """What holds for such a request, the configuration's prices before the list's."""
         tariff = self.tariffs.get((provider, model))
         if tariff is None and (provider, model) not in self.tariffs:
-            self._unknown(provider, model)
+            self.on_unknown(provider, model)
         own = self._own(model) if self._overrides else None
         if own is None:
             return None if tariff is None else tariff.rates(at, tier, total_input)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from sqlalchemy import BigInteger, cast, func, select
 
+from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin.types import Usage
 from aimux.storage import Database
@@ -61,3 +63,12 @@ async def rows(database: Database, *columns: str) -> list[tuple[Any, ...]]:
     async with database.read() as connection:
         found = await connection.execute(select(*[table.c[name] for name in columns]).order_by(table.c.id))
         return [tuple(row) for row in found]
+
+
+async def settled(ledger: Ledger) -> None:
+    """Until everything that was recorded is in the database."""
+    async with asyncio.timeout(10):
+        await ledger.flush()
+        while ledger.status() is not None:
+            await asyncio.sleep(0.02)
+            await ledger.flush()

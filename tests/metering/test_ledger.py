@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -19,7 +18,7 @@ from aimux.storage import Database, StorageError
 from aimux.storage.schema import ledger as schema
 
 from .conftest import Make
-from .support import NOON, record, rows, total
+from .support import NOON, record, rows, settled, total
 
 ONE = {"requests": 1, "input": 10, "output": 5, "cost": 15, "duration": 1500}
 
@@ -54,14 +53,6 @@ class Flaky:
             raise StorageError("it is away")
         async with self._database.read() as connection:
             yield connection
-
-
-async def settled(ledger: Any) -> None:
-    async with asyncio.timeout(10):
-        await ledger.flush()
-        while ledger.status() is not None:
-            await asyncio.sleep(0.02)
-            await ledger.flush()
 
 
 async def test_a_request_is_a_row_and_a_part_of_its_hour(database: Database, make: Make) -> None:

@@ -74,6 +74,13 @@ Index(
     postgresql_where=text("request_id IS NOT NULL"),
 )
 
+Index(
+    "ix_requests_unpriced",
+    requests.c.id,
+    sqlite_where=text("cost IS NULL"),
+    postgresql_where=text("cost IS NULL"),
+)
+
 usage_keys = Table(
     "usage_keys",
     METADATA,

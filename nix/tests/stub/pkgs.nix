@@ -41,6 +41,7 @@ let
       "brotli"
       "click"
       "cryptography"
+      "genai-prices"
       "greenlet"
       "hatchling"
       "httptools"

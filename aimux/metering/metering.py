@@ -1,0 +1,80 @@
+"""The ledger with what belongs to it: prices, the calendar of its sums, what is read out of it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from aimux.metering.calendar import HOUR, Calendar, now
+from aimux.metering.ledger import Ledger
+from aimux.metering.price_book import PriceBook
+from aimux.metering.price_list import Wanted
+from aimux.metering.prices import Prices, configured
+from aimux.metering.repricing import reprice
+from aimux.metering.rows import Flattener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.config import Config
+    from aimux.plugin import Provider
+    from aimux.storage import Database
+
+log = logging.getLogger("aimux.metering")
+
+
+class Metering:
+    """Of one process. `start`, `reconfigure` as often as needed, `close`."""
+
+    def __init__(self, database: Database, config: Config, providers: Mapping[str, Provider]) -> None:
+        """`providers`: by instance."""
+        self.database = database
+        self.calendar = Calendar(ZoneInfo(config.limits.time_zone))
+        self.prices = Prices()
+        self._book = PriceBook(database, self.prices, self._wanted, self._priced)
+        self.ledger = Ledger(
+            database,
+            Flattener(socket.gethostname(), self.prices.of_record),
+            self.calendar,
+            config.state_dir / "ledger",
+            spill_limit=config.ledger.spill_limit,
+            keep=config.ledger.keep_requests,
+        )
+        self._configure_prices(config, providers)
+
+    async def start(self) -> None:
+        await self._book.start()
+        self.ledger.start()
+
+    def reconfigure(self, config: Config, providers: Mapping[str, Provider]) -> None:
+        """Take another configuration, from now on."""
+        self.calendar.move(ZoneInfo(config.limits.time_zone))
+        self.ledger.reconfigure(spill_limit=config.ledger.spill_limit, keep=config.ledger.keep_requests)
+        self._configure_prices(config, providers)
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        await self._book.close()
+        await self.ledger.close()
+
+    def _configure_prices(self, config: Config, providers: Mapping[str, Provider]) -> None:
+        self._providers = providers
+        factors = {
+            (name, account): settings.price_factor
+            for name, provider in providers.items()
+            for account, settings in provider.settings.accounts.items()
+            if settings.price_factor != 1.0
+        }
+        self.prices.configure(configured(config.prices), factors)
+
+    def _wanted(self, provider: str, model: str) -> Wanted:
+        known = self._providers.get(provider)
+        return Wanted(known.price_list, known.settings.base_url, model) if known else Wanted("", "", model)
+
+    async def _priced(self, models: list[tuple[str, str]]) -> None:
+        """The first requests of a new model came before its price was looked up."""
+        count = await reprice(self.database, self.calendar, self.prices, now() - HOUR)
+        names = ", ".join(f"{provider}: {model}" for provider, model in models)
+        log.info("prices were looked up for %s; %d requests have one now", names, count)
