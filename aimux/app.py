@@ -28,7 +28,7 @@ from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Rout
 from aimux.gateway.auth import FailureLimit
 from aimux.gateway.headers import Dropped
 from aimux.gateway.whence import Whence
-from aimux.limits import Limits, Policy, Settlement
+from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.logs import Logs
 from aimux.metering.journal import Journal
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.accounts import Account
+    from aimux.accounts.quota import Quota
     from aimux.config import Config
     from aimux.front.answer import Sent
     from aimux.front.request import Request
@@ -133,11 +134,13 @@ class App:
             limits = Limits(Policy(), ZoneInfo(config.limits.time_zone))
             self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
             stack.push_async_callback(self.limits.close)
+            self.fair = FairShare(on=config.limits.fair_share)
             await self.limits.start()
             api = Api(Parts(self.pools, self._vault, self._http, pool, journal, self.people, self.limits))
             stack.push_async_callback(api.close)
             self.records = RecordSinks(
                 Settlement(limits, self.metering.prices.of_record),
+                FairMeter(self.fair, self._quota, self.metering.prices.of_record),
                 self.metrics.record,
                 self._logs.access.record,
                 journal.record,
@@ -145,7 +148,7 @@ class App:
                 self._note_use,
                 *self.plugins.sinks,
             )
-            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limits)
+            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limits, self.fair)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
             self.control = Control(
                 self.gateway, api, self.metering, self.database, self._admin_key(config), config.metrics_public
@@ -173,6 +176,11 @@ class App:
         """Every account of every provider."""
         for pool in self.pools.values():
             yield from pool.accounts.values()
+
+    def _quota(self, provider: str, name: str) -> Quota | None:
+        pool = self.pools.get(provider)
+        account = pool.accounts.get(name) if pool is not None else None
+        return account.quota if account is not None else None
 
     def _secrets(self) -> Iterator[str]:
         """Every secret that it holds, for the log to leave out."""
@@ -285,6 +293,7 @@ class App:
             self.tls.reload(files)
         self._adopt_logging(config)
         await self.limits.reconfigure(config.limits)
+        self.fair.on = config.limits.fair_share
         self.people.reconfigure(from_config(config))
         self._begin(setup)
         self.control.key = self._admin_key(config)

@@ -76,7 +76,10 @@ class Attempts:
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
         call = self._call
-        account = self._next() or self._last_resort()
+        account = self._next()
+        if account is None and call.restraint is not None and call.restraint.objected:
+            raise call.restraint.refusal(self._route.provider.instance, time.time())
+        account = account or self._last_resort()
         if account is None:
             raise unserved(self._route, self._selection, time.time())
         try:
@@ -127,8 +130,13 @@ class Attempts:
 
     def _next(self) -> Account | None:
         """An account that can serve, of this target or of the next one that has any."""
+        restraint = self._call.restraint
         while True:
-            account = self._route.accounts.select(self._excluding(), time.time())
+            now = time.time()
+            account = self._route.accounts.select(self._excluding(), now)
+            if account is not None and restraint is not None and restraint.objects(account, now):
+                self._tried.add(account.name)
+                continue
             if account is not None or not self._waiting:
                 return account
             self._enter(self._waiting.pop(0))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aimux.gateway.auth import Caller
     from aimux.gateway.epoch import Epoch
     from aimux.gateway.models import Target
+    from aimux.gateway.restraint import Restraint
     from aimux.gateway.websockets import Handshake
     from aimux.http.head import ResponseHead
     from aimux.http.request import RequestHead as ReceivedHead
@@ -91,6 +92,8 @@ class Call:
     upgrade: Handshake | None = None
     turn: Turn[Any] | None = None
     """What drives it; None: a task."""
+    restraint: Restraint | None = None
+    """Accounts that have to be left alone; None: there can be none."""
 
     @property
     def head(self) -> RequestHead:

@@ -21,10 +21,11 @@ from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
-from aimux.gateway.limiting import pool_windows, reserve, states, text_size, with_own_limits
+from aimux.gateway.limiting import pool_windows, refuse_long_context, reserve, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
+from aimux.gateway.restraint import Restraint
 from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.codings import decode
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from aimux.gateway.auth import Caller
     from aimux.gateway.epoch import Setup
-    from aimux.limits import Limits
+    from aimux.limits import FairShare, Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
@@ -62,6 +63,7 @@ class Gateway:
     outside: Callable[[Request], Awaitable[Sent]]
     """Serves what is below no mount, and sees to its record."""
     limits: Limits
+    fair: FairShare
     draining: bool = False
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
@@ -75,7 +77,7 @@ class Gateway:
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished, self.limits)
+        self.sockets = WebSockets(self.metrics, self.finished, self.limits, self._restraint)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -220,8 +222,11 @@ class Gateway:
         if admitted.asks_usage:
             return self._usage(admitted, selection, record, started)
         if limited and admitted.counted:
-            reserve(self.limits, record, admitted.who, text_size(raw))
-        call = Call(admitted, body, record, targets, selection, upgrade, request.turn)
+            size = text_size(raw)
+            refuse_long_context(self.limits, record, admitted.who, size)
+            reserve(self.limits, record, admitted.who, size)
+        restraint = self._restraint(admitted, record) if admitted.counted and (limited or self.fair.on) else None
+        call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint)
         attempts = Attempts(call, self.pool, self._proofs, setup.request_timeout)
         attempt = await attempts.run()
         if attempts.sought and attempt.head.status < 400:
@@ -241,6 +246,13 @@ class Gateway:
             return await self._relay(request, call, attempt, started)
         finally:
             attempt.end()
+
+    def _restraint(self, admitted: Admitted, record: RequestRecord) -> Restraint | None:
+        policy, who, fair = self.limits.policy, admitted.who, self.fair
+        no_overage = policy.forbids("overage", who, record.provider, record.model)
+        if not (fair.on or no_overage):
+            return None
+        return Restraint(who, policy.weight(who), fair if fair.on else None, self.limits.zone, no_overage=no_overage)
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """How much of their own limits a caller has used, and how much of the accounts' is."""

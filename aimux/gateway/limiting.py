@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _UNITS = {Unit.TOKENS: "tokens", Unit.COST: "usd"}
 _PERIODS = {"day": "today", "week": "this week", "month": "this month"}
 _ENCODED = re.compile(rb"[A-Za-z0-9+/]{1024,}")
+LONG_CONTEXT = 200_000
+"""Tokens of input: beyond them Anthropic, Google and OpenAI charge more where they have such a price."""
 _MORE = "Ask whoever runs aimux if you need more."
 
 
@@ -48,6 +50,19 @@ def reserve(limits: Limits, record: RequestRecord, who: Who, size: int) -> Lease
     if isinstance(answer, Refusal):
         raise refused(answer, record.time, limits.zone)
     return answer
+
+
+def refuse_long_context(limits: Limits, record: RequestRecord, who: Who, size: int) -> None:
+    """Raises GatewayError 400 for a request that is probably so long that a token of it costs more, where that is
+    forbidden. Its words begin as the vendors', which clients know to answer by making the conversation shorter."""
+    if limits.policy.forbids("long_context", who, record.provider, record.model):
+        tokens = limits.habits.of(who.user, record.model).expect_input(size)
+        if tokens > LONG_CONTEXT:
+            message = (
+                f"prompt is too long: {tokens} tokens > {LONG_CONTEXT} maximum. Beyond that a token costs more, and "
+                "your limits forbid it (long_context: forbid). Compact the conversation, or ask whoever runs aimux."
+            )
+            raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False)
 
 
 def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:

@@ -26,6 +26,7 @@ from aimux.relay.tunnel import Pipe
 if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.restraint import Restrain
     from aimux.limits import Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
@@ -84,11 +85,12 @@ def handshake(request: Request, provider: Provider, head: RequestHead, *, draini
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics, finished: RecordSink, limits: Limits) -> None:
-        """`finished` takes the record of each turn."""
+    def __init__(self, metrics: Metrics, finished: RecordSink, limits: Limits, restrain: Restrain) -> None:
+        """`finished` takes the record of each turn. `restrain` says which accounts a turn has to leave alone."""
         self._metrics = metrics
         self._finished = finished
         self._limits = limits
+        self._restrain = restrain
         self._open: set[OpenSocket] = set()
 
     def __len__(self) -> int:
@@ -109,7 +111,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished, self._limits)
+        socket = OpenSocket(call, attempt, self._finished, self._limits, self._restrain)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(

@@ -3,6 +3,19 @@
 from aimux.limits.configured import policy
 from aimux.limits.leases import Lease, Limits, Refusal, Standing
 from aimux.limits.rules import ANYBODY, Policy, Who
-from aimux.limits.settlement import Settlement
+from aimux.limits.settlement import FairMeter, Settlement
+from aimux.limits.sharing import FairShare
 
-__all__ = ["ANYBODY", "Lease", "Limits", "Policy", "Refusal", "Settlement", "Standing", "Who", "policy"]
+__all__ = [
+    "ANYBODY",
+    "FairMeter",
+    "FairShare",
+    "Lease",
+    "Limits",
+    "Policy",
+    "Refusal",
+    "Settlement",
+    "Standing",
+    "Who",
+    "policy",
+]

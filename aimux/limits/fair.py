@@ -24,7 +24,9 @@ KNOWN_SECONDS = 600.0
 """After how long somebody's pace says what he will want."""
 HEADROOM = 2.0
 LEARNED = 0.2
-"""Of the newest movement, in what a unit of use moves a window by."""
+"""Of the newest step, in what a unit of use moves a window by."""
+STEP = 0.01
+ROOM_SECONDS = 1.0
 
 
 class Person(NamedTuple):
@@ -72,21 +74,27 @@ class _Seen:
 class SharedWindow:
     """One window of one account: whose use has moved it, and whether somebody may move it further.
 
-    The vendor tells how much of it is used, in steps of a hundredth or so; in between, what was metered since the last
-    step counts for what it has usually moved the window by. What is used past aimux belongs to nobody.
+    The vendor tells how much of it is used, in steps of a hundredth. Each step is put down to those whose requests have
+    ended since the one before it, by what those took; what is used past aimux in between goes with it, or is nobody's.
+    In between, what was metered counts for what as much has usually moved the window by.
     """
 
     def __init__(self) -> None:
+        self.told: object = None
+        """What `observe` was last told, for whoever tells."""
         self.used = 0.0
         self.resets_at: float | None = None
         self._parts: dict[str, float] = {}
         self._pending: dict[str, float] = {}
         self._per_unit = 0.0
         self._people: dict[str, _Seen] = {}
+        self._rooms: dict[str, tuple[float, float]] = {}
+        """What `room` said, and until when that is good enough."""
 
     def observe(self, used: float, resets_at: float | None, now: float) -> None:
         """The vendor tells: `used` of the window, and when it begins anew."""
         over = self.resets_at is not None and (now >= self.resets_at or (resets_at or 0.0) > self.resets_at + 60.0)
+        self._rooms.clear()
         if over or used < self.used - 0.05:
             self._parts.clear()
             self._pending.clear()
@@ -95,12 +103,14 @@ class SharedWindow:
             self.used = used
         elif used > self.used:
             moved, units = used - self.used, sum(self._pending.values())
-            if units > 0:
-                step = moved / units
-                self._per_unit += (LEARNED if self._per_unit else 1.0) * (step - self._per_unit)
-                for name, own in self._pending.items():
-                    self._parts[name] = self._parts.get(name, 0.0) + own * step
-                self._pending.clear()
+            for name, own in self._pending.items():
+                part = moved * own / units
+                self._parts[name] = self._parts.get(name, 0.0) + part
+                if (person := self._people.get(name)) is not None:
+                    person.lately.append((now, part))
+            if units:
+                self._per_unit += (LEARNED if self._per_unit else 1.0) * (moved / units - self._per_unit)
+            self._pending.clear()
             self.used = used
         self.resets_at = resets_at
 
@@ -109,44 +119,61 @@ class SharedWindow:
         seen = self._people.get(name)
         if seen is None:
             self._people[name] = _Seen(now, now, weight, deque())
+            self._rooms.clear()
             return
         if now - seen.last > ACTIVE_SECONDS:
             seen.since = now
+            self._rooms.clear()
         seen.last, seen.weight = now, weight
 
     def metered(self, name: str, units: float, now: float) -> None:
-        """A request of somebody's is over, and took so much (in whatever unit, always the same)."""
+        """A request of somebody's is over, and took so much (in whatever unit, always the same; more than nothing)."""
         self._pending[name] = self._pending.get(name, 0.0) + units
         if (seen := self._people.get(name)) is not None:
             seen.last = max(seen.last, now)
-            seen.lately.append((now, units))
 
-    def room(self, name: str, now: float) -> float:
-        """What somebody who has asked may use of the window now: 0 where the rest of it belongs to others."""
+    def room(self, name: str, weight: float, now: float) -> float:
+        """What somebody may use of the window now: 0 where the rest of it belongs to others.
+
+        With 200 active people 100 µs, so that an answer is good for a second, or until somebody comes.
+        """
+        room, until = self._rooms.get(name, (0.0, 0.0))
+        if now < until:
+            return room
+        room = self._room(name, weight, now)
+        self._rooms[name] = room, now + ROOM_SECONDS
+        return room
+
+    def _room(self, name: str, weight: float, now: float) -> float:
         if self.resets_at is not None and now >= self.resets_at:
             return 1.0
-        left = 1.0 - self.used - self._per_unit * sum(self._pending.values())
+        left = 1.0 - self.used - self._unseen()
         if left <= 0:
             return 0.0
-        people = {}
+        people = {name: Person(self.used_by(name), weight)}
         for other, seen in list(self._people.items()):
             if now - seen.last > ACTIVE_SECONDS:
                 if now - seen.last > 2 * PACE_SECONDS:
                     del self._people[other]
                 continue
-            wants = math.inf if other == name else self._wants(seen, now)
-            people[other] = Person(self.used_by(other), seen.weight, wants)
-        return divide(left, people).get(name, left)
+            if other != name:
+                people[other] = Person(self.used_by(other), seen.weight, self._wants(seen, now))
+        return divide(left, people)[name]
 
     def used_by(self, name: str) -> float:
         """Somebody's part of what is used."""
-        return self._parts.get(name, 0.0) + self._per_unit * self._pending.get(name, 0.0)
+        own = self._pending.get(name, 0.0)
+        unseen = self._unseen() * own / sum(self._pending.values()) if own else 0.0
+        return self._parts.get(name, 0.0) + unseen
+
+    def _unseen(self) -> float:
+        """What was used since the last step: less than the next one."""
+        return min(STEP, self._per_unit * sum(self._pending.values()))
 
     def _wants(self, seen: _Seen, now: float) -> float:
-        if now - seen.since < KNOWN_SECONDS or self.resets_at is None or not self._per_unit:
+        if now - seen.since < KNOWN_SECONDS or self.resets_at is None:
             return math.inf
         while seen.lately and seen.lately[0][0] <= now - PACE_SECONDS:
             seen.lately.popleft()
-        units = sum(units for _, units in seen.lately)
-        pace = units * self._per_unit / min(PACE_SECONDS, now - seen.since)
+        pace = sum(part for _, part in seen.lately) / min(PACE_SECONDS, now - seen.since)
         return HEADROOM * pace * (self.resets_at - now)

@@ -32,8 +32,12 @@ class Habit:
         self.answer: float = like.answer if like else FIRST_ANSWER
         self.cost: float = like.cost if like else FIRST_COST
 
+    def expect_input(self, size: int) -> int:
+        """Tokens that a request with `size` bytes of text will bring in."""
+        return int(self.base + size * self.per_byte)
+
     def expect(self, size: int) -> tuple[int, int]:
-        """Tokens and cost of a request with `size` bytes of text."""
+        """Tokens, in and out, and cost of such a request."""
         tokens = self.base + size * self.per_byte + self.answer
         return int(tokens), int(tokens * self.cost)
 

@@ -247,12 +247,12 @@ class Limits:
         return self.policy.by_model
 
     def hold_for(self, who: Who) -> bool:
-        """Whether any limit holds for `who`, for whatever provider and model."""
+        """Whether anything is limited or forbidden to `who`, for whatever provider and model."""
         found = self._held.get(who)
         if found is None:
             if len(self._held) >= MAX_PLANS:
                 self._held.clear()
-            found = self._held[who] = bool(self.policy.holdings(who))
+            found = self._held[who] = bool(self.policy.holdings(who)) or self.policy.restricts(who)
         return found
 
     def _standing(self, one: Counter, now: float) -> Standing:

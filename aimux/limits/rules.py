@@ -211,6 +211,10 @@ class Policy:
             for one in self.forbidden
         )
 
+    def restricts(self, who: Who) -> bool:
+        """Whether anything at all is forbidden to somebody."""
+        return any(_concerns(one.owner, who) for one in self.forbidden)
+
     def weight(self, who: Who) -> float:
         """How large the fair share of a user is beside others': his own, else the largest of his groups', else 1."""
         own = self.weights.get(Owner("user", who.user))

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aimux.accounts.quota import Quota
     from aimux.limits.leases import Limits
+    from aimux.limits.sharing import FairShare
     from aimux.metering.record import RequestRecord
+    from aimux.plugin.types import Usage
+
+    Cost = Callable[[RequestRecord], int | None]
 
 UNKNOWN_PRICES = (5_000, 25_000)
 """Billionths of a dollar a token of a model whose price is unknown, in and out: it is never free."""
@@ -17,7 +22,7 @@ UNKNOWN_PRICES = (5_000, 25_000)
 class Settlement:
     """A sink of records. `cost` gives billionths of a dollar, None where no price is known."""
 
-    def __init__(self, limits: Limits, cost: Callable[[RequestRecord], int | None]) -> None:
+    def __init__(self, limits: Limits, cost: Cost) -> None:
         self._limits = limits
         self._cost = cost
 
@@ -30,11 +35,35 @@ class Settlement:
             limits.cancel(lease)
         elif usage is not None and (usage.total_input or usage.output_tokens or record.status >= 400):
             tokens_in, tokens_out = usage.total_input, usage.output_tokens
-            cost = self._cost(record)
-            if cost is None:
-                cost = tokens_in * UNKNOWN_PRICES[0] + tokens_out * UNKNOWN_PRICES[1]
+            cost = _cost(record, usage, self._cost)
             limits.settle(lease, tokens_in, tokens_out, cost, estimated=usage.estimated or bool(record.error))
         elif record.status >= 400:
             limits.settle(lease, 0, 0, 0)
         else:
             limits.estimate(lease)
+
+
+class FairMeter:
+    """A sink of records: who has moved an account's windows, by what it would have cost, which is how vendors weigh."""
+
+    def __init__(self, fair: FairShare, quota: Callable[[str, str], Quota | None], cost: Cost) -> None:
+        """`quota` is of a provider's account, by name."""
+        self._fair = fair
+        self._quota = quota
+        self._cost = cost
+
+    def __call__(self, record: RequestRecord) -> None:
+        usage = record.usage
+        if not self._fair.on or usage is None or not record.account:
+            return
+        quota = self._quota(record.provider, record.account)
+        units = _cost(record, usage, self._cost)
+        if quota is not None and units:
+            self._fair.metered(quota, record.user, units, record.time + record.duration)
+
+
+def _cost(record: RequestRecord, usage: Usage, known: Cost) -> int:
+    cost = known(record)
+    if cost is None:
+        return usage.total_input * UNKNOWN_PRICES[0] + usage.output_tokens * UNKNOWN_PRICES[1]
+    return cost

@@ -52,7 +52,7 @@ def run(*members: Member) -> SharedWindow:
         for member in members:
             if member.wants(now):
                 window.asked(member.name, member.weight, now)
-                if window.room(member.name, now) > 0:
+                if window.room(member.name, member.weight, now) > 0:
                     under_way.append((member, member.units))
                 else:
                     member.refused.append(now)
@@ -120,11 +120,11 @@ def test_a_new_window_begins_with_nothing_used() -> None:
     window.asked("alice", 1.0, 0.0)
     window.metered("alice", 5.0, 1.0)
     window.observe(1.0, 100.0, 2.0)
-    assert window.room("alice", 3.0) == 0
-    assert window.room("alice", 101.0) > 0, "the reset is over, though nobody has told the new figure yet"
+    assert window.room("alice", 1.0, 3.0) == 0
+    assert window.room("alice", 1.0, 101.0) > 0, "the reset is over, though nobody has told the new figure yet"
     window.observe(0.0, 18100.0, 102.0)
     assert window.used_by("alice") == 0
-    assert window.room("alice", 102.0) == pytest.approx(1.0)
+    assert window.room("alice", 1.0, 102.0) == pytest.approx(1.0)
 
 
 def test_use_past_aimux_is_nobodys() -> None:
@@ -134,7 +134,7 @@ def test_use_past_aimux_is_nobodys() -> None:
         window.asked(name, 1.0, 0.0)
     window.observe(0.6, RESET, 1.0)
     assert window.used_by("alice") == 0
-    assert window.room("alice", 1.0) == pytest.approx(0.2)
+    assert window.room("alice", 1.0, 1.0) == pytest.approx(0.2)
 
 
 people = st.dictionaries(

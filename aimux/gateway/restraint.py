@@ -1,0 +1,80 @@
+"""Accounts that could serve a request and are left alone all the same: for the sake of others' shares, or of money."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimux.gateway.limiting import moment
+from aimux.plugin.errors import LimitReached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import tzinfo
+
+    from aimux.accounts import Account
+    from aimux.gateway.call import Admitted
+    from aimux.limits import FairShare, Who
+    from aimux.metering.record import RequestRecord
+
+    Restrain = Callable[[Admitted, RequestRecord], "Restraint | None"]
+    """What a request has to leave alone; None: nothing."""
+
+FULL = 1.0 - 1e-9
+
+
+class Restraint:
+    """Of one request: `objects` is asked of each account that was chosen."""
+
+    def __init__(self, who: Who, weight: float, fair: FairShare | None, zone: tzinfo, *, no_overage: bool) -> None:
+        """`zone` is that of the times that are told. `fair` None: accounts are not shared. `no_overage`: none may be
+        used whose included usage is used up."""
+        self._who = who
+        self._weight = weight
+        self._fair = fair
+        self._zone = zone
+        self._no_overage = no_overage
+        self._until: dict[str, float] = {}
+        """When a window begins anew that stood in the way, by what the reason was; the earliest of them."""
+
+    def objects(self, account: Account, now: float) -> bool:
+        """Whether the account has to be left alone. One that isn't is shared from now on with this user as well."""
+        quota = account.quota
+        if self._no_overage:
+            for window in quota.windows.values():
+                over = window.resets_at is not None and window.resets_at <= now
+                if window.scope is None and (window.used or 0.0) >= FULL and not over:
+                    return self._object("overage", window.resets_at, now)
+        if self._fair is not None:
+            name, weight = self._who.user, self._weight
+            for share in self._fair.shares(quota, name, weight, now):
+                if share.room <= 0.0 and (share.window.used or 0.0) < FULL:  # a full one is the vendor's to refuse
+                    self._fair.asked(quota, name, weight, now)
+                    return self._object("share", share.window.resets_at, now)
+            self._fair.asked(quota, name, weight, now)
+        return False
+
+    @property
+    def objected(self) -> bool:
+        """To any account."""
+        return bool(self._until)
+
+    def refusal(self, name: str, now: float) -> LimitReached:
+        """What to tell a client of the provider `name` where no account was left."""
+        until = min(self._until.values())
+        when = moment(until, now, self._zone)
+        if "share" in self._until:
+            message = (
+                f"Your fair share of the {name} accounts is used up while others are working. You have what they "
+                f"leave, and everything begins anew {when}."
+            )
+        else:
+            message = (
+                f"What is included in the {name} accounts is used up, and you may not go on with paid extra usage; "
+                f"there is room again {when}."
+            )
+        return LimitReached(message, until=until)
+
+    def _object(self, why: str, until: float | None, now: float) -> bool:
+        until = now + 60.0 if until is None else until
+        self._until[why] = min(until, self._until.get(why, until))
+        return True

@@ -1,0 +1,134 @@
+"""Accounts that are left alone: because a share of them is somebody else's, or because they would cost money."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from aimux.accounts import Account
+from aimux.plugin import LimitWindow
+from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
+from tests.gateway.test_limits import answer, body, status
+
+USERS = [{"name": name, "token": f"{TOKEN}-{name}"} for name in ("ann", "bob")]
+RESET = time.time() + 4 * 3600
+
+
+def account(aimux: Aimux, name: str = "default") -> Account:
+    return aimux.app.pools["plain"].accounts[name]
+
+
+def tell(aimux: Aimux, used: float, name: str = "default", window: str = "5h", **more: Any) -> None:
+    """The vendor tells how much of a window is used."""
+    account(aimux, name).observe((LimitWindow(window, used, RESET, **more),), time.time())
+
+
+def ask(user: str, **options: Any) -> bytes:
+    return request(token=f"{TOKEN}-{user}", **options)
+
+
+async def share(aimux: Aimux, upstream: Upstream) -> None:
+    """Ann has used half of the window, and everything that was used of it."""
+    tell(aimux, 0.0)
+    upstream.answer = answer(1000)
+    assert status(await aimux.send(ask("ann"))) == 200
+    tell(aimux, 0.5)
+
+
+async def test_who_is_alone_has_all_of_an_account(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS, limits={"fair_share": True})
+    await share(aimux, upstream)
+    assert status(await aimux.send(ask("ann"))) == 200
+
+
+async def test_who_has_had_his_share_waits_as_soon_as_another_one_comes(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS, limits={"fair_share": True})
+    await share(aimux, upstream)
+    assert status(await aimux.send(ask("bob"))) == 200
+    refused = await aimux.send(ask("ann"))
+    assert status(refused) == 429
+    assert "Your fair share of the plain accounts is used up while others are working." in body(refused)["plain"]
+    assert b"x-should-retry: false" in refused
+    assert status(await aimux.send(ask("bob"))) == 200
+    assert len(upstream.requests) == 3
+
+
+async def test_an_account_that_is_nobodys_is_taken_instead(start: Start, upstream: Upstream) -> None:
+    aimux = await start(accounts=("default", "other"), users=USERS, limits={"fair_share": True})
+    account(aimux, "other").disable()
+    await share(aimux, upstream)
+    assert status(await aimux.send(ask("bob"))) == 200
+    account(aimux, "other").enable()
+    tell(aimux, 0.9, "other")
+    assert status(await aimux.send(ask("ann"))) == 200
+    assert b"-other" in upstream.requests[-1]
+
+
+async def test_weights_decide(start: Start, upstream: Upstream) -> None:
+    limits = {"fair_share": True, "users": {"ann": {"weight": 3}}}
+    aimux = await start(users=USERS, limits=limits)
+    await share(aimux, upstream)
+    assert status(await aimux.send(ask("bob"))) == 200
+    assert status(await aimux.send(ask("ann"))) == 200, "of the half that is left, a quarter of the whole is hers"
+
+
+async def test_without_fair_share_nobody_waits(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS)
+    await share(aimux, upstream)
+    for user in ("bob", "ann"):
+        assert status(await aimux.send(ask(user))) == 200
+
+
+async def test_a_reload_switches_it(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS)
+    assert not aimux.app.gateway.fair.on
+    aimux.app.config = aimux.app.config.model_copy()
+    file = aimux.folder / "config.json"
+    file.write_text(file.read_text().replace('"users"', '"limits": {"fair_share": true}, "users"', 1))
+    assert await aimux.app.reload()
+    assert aimux.app.gateway.fair.on
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_may_not_go_on_with_extra_usage_is_stopped_before_it(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS, limits={"users": {"ann": {"overage": "forbid"}}})
+    tell(aimux, 0.99)
+    assert status(await aimux.send(ask("ann"))) == 200
+    tell(aimux, 1.0, status="warning")
+    refused = await aimux.send(ask("ann"))
+    assert status(refused) == 429
+    assert "you may not go on with paid extra usage" in body(refused)["plain"]
+    assert status(await aimux.send(ask("bob"))) == 200
+    assert len(upstream.requests) == 2
+
+
+async def test_another_account_that_has_room_serves_instead(start: Start, upstream: Upstream) -> None:
+    limits = {"default": {"providers": {"plain": {"overage": "forbid"}}}}
+    aimux = await start(accounts=("default", "other"), users=USERS, limits=limits)
+    tell(aimux, 1.0, status="warning")
+    tell(aimux, 0.9, "other")
+    for _ in range(3):
+        assert status(await aimux.send(ask("ann"))) == 200
+        assert b"-other" in upstream.requests[-1]
+
+
+async def test_a_window_that_is_full_for_one_model_only_is_not_meant(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS, limits={"default": {"overage": "forbid"}})
+    tell(aimux, 1.0, scope="opus")
+    assert status(await aimux.send(ask("ann"))) == 200
+
+
+@pytest.mark.parametrize(("size", "expected"), [(700_000, 200), (900_000, 400)])
+async def test_long_context_can_be_forbidden(start: Start, upstream: Upstream, size: int, expected: int) -> None:
+    aimux = await start(users=USERS, limits={"users": {"ann": {"long_context": "forbid"}}})
+    long = b'{"model":"m","x":"' + b"a b " * (size // 4) + b'"}'
+    told = await aimux.send(ask("ann", body=long))
+    assert status(told) == expected
+    if expected == 400:
+        assert body(told)["plain"].startswith("prompt is too long: 225005 tokens > 200000 maximum.")
+        assert b"x-should-retry: false" in told
+    assert status(await aimux.send(ask("bob", body=long))) == 200
