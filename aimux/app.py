@@ -18,6 +18,7 @@ from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultE
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.config import ConfigError, provider_instances
 from aimux.control.api import Api, Parts
+from aimux.control.api.parts import Reload
 from aimux.control.application import control_application
 from aimux.control.key import KEY_FILE, Key, ensure_key
 from aimux.control.server import ControlServer
@@ -87,6 +88,7 @@ class App:
         self._environ = environ
         self._notifier = Notifier(environ)
         self._failures = FailureLimit()
+        self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
 
@@ -136,7 +138,18 @@ class App:
             stack.push_async_callback(self.limits.close)
             self.fair = FairShare(on=config.limits.fair_share)
             await self.limits.start()
-            api = Api(Parts(self.pools, self._vault, self._http, pool, journal, self.people, self.limits))
+            parts = Parts(
+                self.pools,
+                self._vault,
+                self._http,
+                pool,
+                journal,
+                self.people,
+                self.limits,
+                self.uses,
+                reload=self.take_again,
+            )
+            api = Api(parts)
             stack.push_async_callback(api.close)
             self.records = RecordSinks(
                 Settlement(limits, self.metering.prices.of_record),
@@ -267,31 +280,46 @@ class App:
     # --- reload and stop ------------------------------------------------------------------------------------------
 
     async def reload(self) -> bool:
-        """Take the configuration again. A bad one changes nothing; open streams go on in any case."""
-        self._notifier.reloading()
+        """`take_again`, where nobody waits to hear what is wrong with it."""
         try:
-            config = self._load()
-            setup = await self._setup(config)
-        except ConfigError as error:
-            log.error("the new configuration is not taken, the old one stays:\n%s", error)
-            self._notifier.ready("the new configuration was refused, the old one stays")
+            await self.take_again()
+        except ConfigError:
             return False
+        return True
+
+    async def take_again(self) -> Reload:
+        """Take the configuration again. A bad one changes nothing; open streams go on in any case.
+
+        Raises ConfigError.
+        """
+        async with self._reloading:
+            self._notifier.reloading()
+            try:
+                return await self._take_again()
+            except ConfigError as error:
+                log.error("the new configuration is not taken, the old one stays:\n%s", error)
+                self._notifier.ready("the new configuration was refused, the old one stays")
+                raise
+
+    async def _take_again(self) -> Reload:
+        config = self._load()
+        setup = await self._setup(config)
         for name, accounts in self.pools.items():
             try:
                 await accounts.load()
             except VaultError as error:  # a disk at fault must not end what serves from memory
                 log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
         kept = {name: getattr(self.config, name) for name in AFTER_RESTART}
-        for name, value in kept.items():
-            if getattr(config, name) != value:
-                log.warning("`%s` changed: that takes a restart", name)
+        after_restart = [name for name, value in kept.items() if getattr(config, name) != value]
         config = config.model_copy(update=kept)
         files = _tls_files(config)
         if (files is None) != (self.tls is None):
-            log.warning("`tls.enabled` changed: that takes a restart")
+            after_restart.append("tls.enabled")
         elif self.tls is not None:
             self.tls.reload(files)
         self._adopt_logging(config)
+        for name in after_restart:
+            log.warning("`%s` changed: that takes a restart", name)
         await self.limits.reconfigure(config.limits)
         self.fair.on = config.limits.fair_share
         self.people.reconfigure(from_config(config))
@@ -305,7 +333,7 @@ class App:
         self.config = config
         log.info("the configuration was taken again")
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
-        return True
+        return Reload([str(warning) for warning in config.warnings], after_restart)
 
     async def stop(self) -> None:
         """Accept nothing more, let open requests end within `drain_timeout`, then close everything."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pwd
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 import click
 from pydantic import BaseModel
 
-from aimux.accounts import AccountPool, ControlHttp, PoolOptions, VaultError, stores
+from aimux.accounts import AccountPool, ControlHttp, PoolOptions, VaultError, stores_in
 from aimux.cli.calls import ApiRefused
 from aimux.config import provider_instances
 from aimux.control.api import Api, Parts
@@ -25,7 +26,7 @@ from aimux.limits import Limits, Policy
 from aimux.limits.keeper import LimitKeeper
 from aimux.metering.journal import Journal
 from aimux.people import People, from_config
-from aimux.people.people import TOPIC as PEOPLE
+from aimux.people.upkeep import Uses
 from aimux.relay.pool import Pool
 from aimux.storage import Database, StorageError
 
@@ -34,10 +35,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.cli.calls import Setting
+    from aimux.config import Config
 
 
-OWNER = Principal("cli", Role.ADMIN)
-"""Whoever may read and write the files."""
+def owner() -> Principal:
+    """Whoever may read and write the files, by the name that the machine knows."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return Principal(f"cli:{name}", Role.ADMIN)
 
 
 class Files:
@@ -58,7 +65,7 @@ class Files:
         operation, parameters = find(OPERATIONS, method, path)
         raw = json.dumps(body).encode() if body is not None else b""
         try:
-            result = await self._api.run(operation, parameters, urlencode(query or {}), raw, OWNER)
+            result = await self._api.run(operation, parameters, urlencode(query or {}), raw, owner())
         except Refused as refused:
             raise ApiRefused(refused.problem) from None
         return result.model_dump(mode="json") if isinstance(result, BaseModel) else {}
@@ -78,27 +85,33 @@ async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
     logger.setLevel(logging.ERROR)  # what it warns of is in the accounts' state
     http, relay = ControlHttp(), Pool(connect_timeout=config.connect_timeout)
     try:
-        async with stores(config) as (vault, state):
+        async with _people(config) as people:
+            vault, state = await stores_in(config, people.database)
             options = PoolOptions(refresh_before_expiry=config.refresh_before_expiry, state=state)
             providers = provider_instances(config, setting.plugins.providers)
             pools = {name: AccountPool(provider, vault, http, options=options) for name, provider in providers.items()}
             for pool in pools.values():
                 await pool.load()
-            database = await Database.open(config.database.address, config.state_dir)
-            try:
-                people = People(database, from_config(config))
-                if database.touched(PEOPLE):
-                    await people.refresh()
-                limits = LimitKeeper(database, Limits(Policy(), ZoneInfo(config.limits.time_zone)), config.limits)
-                yield Parts(pools, vault, http, relay, Journal(), people, limits)
-            finally:
-                await database.close()
+            limits = LimitKeeper(people.database, Limits(Policy(), ZoneInfo(config.limits.time_zone)), config.limits)
+            yield Parts(pools, vault, http, relay, Journal(), people, limits, Uses(people.database))
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:
         logger.setLevel(level)
         await relay.close()
         await http.close()
+
+
+@asynccontextmanager
+async def _people(config: Config) -> AsyncIterator[People]:
+    database = await Database.open(config.database.address, config.state_dir)
+    people = People(database, from_config(config))
+    try:
+        await people.start()
+        yield people
+    finally:
+        await people.close()
+        await database.close()
 
 
 def _refuse_strangers(state_dir: Path) -> None:

@@ -77,6 +77,9 @@ class Config(Section):
         default_factory=dict,
         description="What the members of a group share, by its name. One that does not stand here shares nothing.",
     )
+    self_service: bool = Field(
+        default=False, description="Whether members may issue and revoke tokens of their own, by `/api/v1/me`."
+    )
     allow_anonymous: bool = Field(
         default=False, description="Without users, serve everyone who can reach `listen`, not only this machine."
     )

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 KINDS = ("provider", "model", "group")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
-_MODEL = re.compile(r"\*?[^\s*]{1,200}\*?")
+_NAME = "[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}"
+_MODEL = r"\*?[!-)+-~]{1,200}\*?"
+SCOPE_PATTERN = f"(provider|group):{_NAME}|model:{_MODEL}|(?!(provider|group|model):){_MODEL}"
+"""Of one in any form, for JSON Schemas."""
 
 
 class ScopeError(ValueError):
@@ -40,9 +42,9 @@ def parse_scope(text: str, providers: Collection[str] = ()) -> str:
     if not colon or kind not in KINDS:
         kind, value = ("provider" if text in providers else "model"), text
     if kind == "model":
-        if not _MODEL.fullmatch(value) or not value.isprintable():
+        if not re.fullmatch(_MODEL, value):
             raise ScopeError(f"{value!r} is no model pattern", "write a model's name, prefix*, *suffix or *part*")
-    elif not _NAME.fullmatch(value):
+    elif not re.fullmatch(_NAME, value):
         raise ScopeError(f"{value!r} can't be the name of a {kind}", "write provider:NAME, model:PATTERN or group:NAME")
     elif kind == "provider" and providers and value not in providers:
         raise ScopeError(f"there is no provider {value!r}", f"one of {', '.join(sorted(providers))}")

@@ -17,10 +17,11 @@ MIN_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key's SHA-256. `local`: it was made here, and serves this machine only."""
+    """A key's SHA-256. `local`: it was made here, is kept in `file`, and serves this machine only."""
 
     sha256: bytes = field(repr=False)
     local: bool
+    file: Path | None = None
 
 
 def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
@@ -31,7 +32,7 @@ def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
     path = state_dir / KEY_FILE
     text = read_key(path)
     if text is not None:
-        return Key(sha256(text.encode()).digest(), local=True), None
+        return Key(sha256(text.encode()).digest(), local=True, file=path), None
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = secrets.token_urlsafe(32)
     temporary = path.with_name(f".{KEY_FILE}.{os.getpid()}")
@@ -43,7 +44,7 @@ def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return Key(sha256(made.encode()).digest(), local=True), made
+    return Key(sha256(made.encode()).digest(), local=True, file=path), made
 
 
 def read_key(path: Path) -> str | None:

@@ -1,39 +1,45 @@
 """Who asks the control plane for something.
 
-A middleware finds out and puts it on the request (`aimux.control.middlewares.admin_key`); operations state the role
-that they need.
+A middleware finds out and puts it on the request (`aimux.control.middlewares.callers`); operations state the role that
+they need.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from aimux.control.api.problems import Refused
+from aimux.people import Actor, Role
 
+if TYPE_CHECKING:
+    from aimux.people import User
 
-class Role(StrEnum):
-    """What somebody may do; each role may do what those before it may."""
+__all__ = ["ADMIN_KEY", "Principal", "Role", "require"]
 
-    MEMBER = "member"
-    """See and change what is their own."""
-    VIEWER = "viewer"
-    """See what is everybody's."""
-    ADMIN = "admin"
-    """Change it."""
-
-    def includes(self, other: Role) -> bool:
-        roles = list(Role)
-        return roles.index(self) >= roles.index(other)
+ADMIN_KEY = "admin-key"
+"""The name of whoever has the machine's own key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who has shown who they are. `address` is where they are ("" for this machine's own sockets)."""
+    """Somebody who has shown who they are. `address` is where they are ("" for this machine's own sockets).
+
+    `user` None: whoever has the admin key, or the files. `expires_at`: when what was shown ends (milliseconds).
+    `narrow`: it was a token with scopes, which is for nothing else.
+    """
 
     name: str
     role: Role
     address: str = ""
+    user: User | None = None
+    expires_at: int | None = None
+    narrow: bool = False
+
+    @property
+    def actor(self) -> Actor:
+        """For the audit log."""
+        return Actor(self.name, self.address)
 
 
 def require(principal: Principal, role: Role) -> None:
@@ -42,6 +48,6 @@ def require(principal: Principal, role: Role) -> None:
         raise Refused(
             403,
             "role",
-            f"This takes the role {role}; {principal.name} has the role {principal.role}.",
-            remedy="ask an administrator of this aimux",
+            f"This takes the role {role}; {principal.name} has the role {principal.role} here.",
+            remedy="use a token without scopes" if principal.narrow else "ask an administrator of this aimux",
         )

@@ -104,13 +104,22 @@ class Authentication:
             failures=self.failures,
         )
 
+    @property
+    def nobody(self) -> bool:
+        """There are no users, and never were."""
+        return self._directory.empty
+
+    def find(self, token: str) -> Access | Denied:
+        """What a token gives, without a word about it to whoever sent it."""
+        return self._directory.find(digest(token), int(time.time() * 1000))
+
     def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float, *, own: str = "") -> Caller:
         """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
         this provider, 429 after many failures. `now` is the monotonic clock's, `own` the address that was asked."""
         tokens = presented_tokens(headers)
         denied: tuple[Denied, str] | None = None
         for token in tokens:
-            found = self._directory.find(digest(token), int(time.time() * 1000))
+            found = self.find(token)
             if isinstance(found, Access):
                 caller = Caller(found, token.encode("utf-8", "surrogateescape"))
                 if not caller.may_use(provider.instance, None):
@@ -142,7 +151,7 @@ class Authentication:
             if self._directory.empty and self._serves_anyone(headers, peer, own):
                 return None
             return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_NOTHING_SENT}", retry=False)
-        found = self._directory.find(digest(caller.token.decode("utf-8", "surrogateescape")), int(time.time() * 1000))
+        found = self.find(caller.token.decode("utf-8", "surrogateescape"))
         if found is Denied.UNKNOWN:
             return GatewayError(ErrorKind.UNAUTHORIZED, ENDED, retry=False)
         if isinstance(found, Denied):

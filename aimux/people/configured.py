@@ -30,4 +30,4 @@ def from_config(config: Config) -> Configured:
     named = {group for one in config.users for group in one.groups}
     for entry in (config.providers or {}).values():
         named |= {group for account in entry.settings.accounts.values() for group in account.groups}
-    return Configured(users, groups, hashes, frozenset(named))
+    return Configured(users, groups, hashes, frozenset(named), config.self_service)

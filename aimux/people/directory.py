@@ -105,6 +105,8 @@ class Configured:
     hashes: dict[bytes, Token] = field(default_factory=dict)
     named: frozenset[str] = frozenset()
     """Groups that users or accounts name: each of them is one, whether or not it has an entry of its own."""
+    self_service: bool = False
+    """Members issue and revoke tokens of their own."""
 
 
 class Directory:

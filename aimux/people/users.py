@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
-from aimux.people.errors import Invalid, Taken, Unknown
+from aimux.people.errors import Taken, Unknown
 from aimux.people.transaction import change, put, refuse_configured, told
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _check_groups(people: People, groups: Iterable[str]) -> None:
     for group in groups:
         if group not in known:
             there = f"there are: {', '.join(sorted(known))}" if known else "there is none yet"
-            raise Invalid(f"there is no group {group!r}; {there}", remedy=f"aimux groups add {group}")
+            raise Unknown(f"there is no group {group!r}; {there}", remedy=f"aimux groups add {group}")
 
 
 async def known(connection: AsyncConnection, name: str) -> User:

@@ -183,6 +183,7 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "LIMITS__DEFAULT__PROVIDERS": '{"claude": {"tokens_per_day": 1}}', "LIMITS__DEFAULT__OVERAGE": "forbid",
         "LIMITS__DEFAULT__LONG_CONTEXT": "forbid", "LIMITS__DEFAULT__MODELS": '{"x*": {"cost_per_day": 1}}',
         **{f"LIMITS__DEFAULT__{name.upper()}": "8" for name in LIMITS}, "GROUPS": '{"ci": {"reserved": true}}',
+        "SELF_SERVICE": "true",
         "LEDGER": '{"keep_requests": "9d"}', "LEDGER__KEEP_REQUESTS": "8d", "LEDGER__SPILL_LIMIT": "2MiB",
         "PRICES": '{"x*": {"input": 2}}', "METRICS": '{"per_user": false}', "METRICS__PER_USER": "true",
     }  # fmt: skip

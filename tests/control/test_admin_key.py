@@ -40,7 +40,7 @@ async def test_a_user_is_no_admin(start: Start) -> None:
     user = "a-users-own-token-123"
     aimux = await start(users=[{"name": "ann", "token": user}])
     assert (await aimux.message(authorization=f"Bearer {user}"))[0] == 200
-    assert (await aimux.send("GET", "/accounts", headers={"authorization": f"Bearer {user}"}))[0] == 401
+    assert (await aimux.send("GET", "/accounts", headers={"authorization": f"Bearer {user}"}))[0] == 403
     assert (await aimux.message(authorization=f"Bearer {aimux.key}"))[0] == 401
 
 
@@ -81,7 +81,7 @@ async def test_what_came_through_a_proxy_is_not_from_here(aimux: Aimux) -> None:
 async def test_from_the_machines_own_address_to_itself_is_local(
     aimux: Aimux, monkeypatch: pytest.MonkeyPatch, peer: str, own: str, forwarded: bool, served: bool
 ) -> None:
-    monkeypatch.setattr("aimux.control.middlewares.admin_key.ends", lambda _request: (peer, own))
+    monkeypatch.setattr("aimux.control.middlewares.callers.ends", lambda _request: (peer, own))
     headers = ELSEWHERE if forwarded else {}
     assert (await aimux.send("GET", "/accounts", headers=headers))[0] == (200 if served else 403)
 

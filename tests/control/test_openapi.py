@@ -14,6 +14,7 @@ from schemathesis import GenerationMode
 
 from aimux.control.api.api import OPERATIONS
 from aimux.control.api.openapi import BASE
+from aimux.control.principal import Role
 from tests.control.api_table import table
 from tests.control.conformance import DOCUMENT
 from tests.control.conftest import Aimux, put
@@ -65,32 +66,66 @@ def test_the_documentation_lists_the_operations() -> None:
     assert listed.strip() == table()
 
 
+TOKENS = {role: f"a-{role}s-own-token-0123456789" for role in Role}
+
 # --- schemathesis ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with running(tmp_path_factory.mktemp("live"), listen="127.0.0.1:0") as served:
+    users = [{"name": role, "token": TOKENS[role], "role": role} for role in TOKENS]
+    with running(tmp_path_factory.mktemp("live"), listen="127.0.0.1:0", users=users, self_service=True) as served:
         # It sends hundreds of requests without a key on purpose, and 429 would be all that it gets.
         served.app.control.failures.failed = lambda _address, _now: None  # type: ignore[method-assign]
         yield served
+
+
+def _schema(live: Live, token: str) -> Any:
+    """The document as schemathesis has it, calling with this key or token."""
+    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    schema.config.base_url = live.app.addresses[0]
+
+    class Bearer:
+        def get(self, _case: object, _context: object) -> str:
+            return f"Bearer {token}"
+
+        def set(self, case: schemathesis.Case, data: str, _context: object) -> None:
+            case.headers["Authorization"] = data
+
+    schema.auth()(Bearer)
+    return schema
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", [Role.MEMBER, Role.VIEWER])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_what_a_role_may_not_do_is_refused_whatever_is_sent(live: Live, operation: Any, role: Role) -> None:
+    schema = _schema(live, TOKENS[role])
+
+    @settings(
+        max_examples=5,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema[BASE + operation.path][operation.method].as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def check(case: schemathesis.Case) -> None:
+        assume(len(str(case.as_transport_kwargs()["url"])) + len(str(case.query)) < 8000)
+        answer = case.call_and_validate()
+        if operation.role is not None and not role.includes(operation.role):
+            assert answer.status_code == 403
+            assert answer.json()["type"] == "urn:aimux:role"
+
+    check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_whatever_is_sent_the_answer_is_a_documented_one(live: Live, operation: Any, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_dict(DOCUMENT)
-    schema.config.base_url = live.app.addresses[0]
-
-    class Key:
-        def get(self, _case: object, _context: object) -> str:
-            return f"Bearer {live.key}"
-
-        def set(self, case: schemathesis.Case, data: str, _context: object) -> None:
-            case.headers["Authorization"] = data
-
-    schema.auth()(Key)
+    schema = _schema(live, live.key)
     credential = (live.state_dir / "claude" / ".credentials.json").read_bytes()
     count = 0
 

@@ -1,5 +1,7 @@
 """Operations on accounts."""
 
+# ruff: noqa: TC001 - the table reads the annotations
+
 from __future__ import annotations
 
 import logging
@@ -18,18 +20,19 @@ from aimux.control.api.models import (
     Tested,
 )
 from aimux.control.api.operations import Table
-from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
+from aimux.control.api.parts import Parts
 from aimux.control.api.probe import check, probe
 from aimux.control.api.problems import Refused
 from aimux.control.api.saving import Wanted, refuse_configured, save
 from aimux.control.api.views import shown
+from aimux.control.principal import Principal, Role
 from aimux.plugin import Action
 
 log = logging.getLogger("aimux.admin")
 operation = Table()
 
 
-@operation("GET", "/accounts", "List the accounts", errors=(404,))
+@operation("GET", "/accounts", "List the accounts", errors=(404,), role=Role.VIEWER)
 async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
     """As the files are now, by provider and name."""
     pools = parts.pools.values() if query.provider is None else [parts.pool(query.provider)]
@@ -52,7 +55,7 @@ async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
 
 
 @operation("POST", "/accounts", "Add an account", status=201, errors=(404, 409, 422))
-async def add_account(parts: Parts, body: NewAccount) -> Account:
+async def add_account(parts: Parts, body: NewAccount, caller: Principal) -> Account:
     """From a credential file of any format that the provider knows, an API key, or a setup token."""
     pool = parts.pool(body.provider)
     if body.file is not None:
@@ -66,34 +69,38 @@ async def add_account(parts: Parts, body: NewAccount) -> Account:
         await check(pool, raw, parts.relay)
     account = await save(parts.vault, pool, raw, Wanted(body.name, body.replace))
     log.info("admin: %s/%s was added", account.provider, account.name)
+    full = f"account:{account.provider}/{account.name}"
+    await parts.note(caller, "account.add", full, after={"kind": account.kind, "replace": body.replace})
     return await parts.show(pool, account)
 
 
-@operation("GET", "/accounts/{provider}/{name}", "Show an account")
+@operation("GET", "/accounts/{provider}/{name}", "Show an account", role=Role.VIEWER)
 async def show_account(parts: Parts, provider: Instance, name: Name) -> Account:
     return await parts.show(*await parts.account(provider, name))
 
 
 @operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")
-async def enable_account(parts: Parts, provider: Instance, name: Name) -> Account:
+async def enable_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> Account:
     """Whether a person or an upstream's answer took it out. A cooldown ends, too: the next request finds out."""
     pool, account = await parts.account(provider, name)
     account.enable()
     log.info("admin: %s/%s was enabled", provider, name)
+    await parts.note(caller, "account.enable", f"account:{provider}/{name}")
     return await parts.show(pool, account)
 
 
 @operation("POST", "/accounts/{provider}/{name}/disable", "Take an account out of service")
-async def disable_account(parts: Parts, provider: Instance, name: Name) -> Account:
+async def disable_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> Account:
     """It keeps being renewed, and open requests end as usual."""
     pool, account = await parts.account(provider, name)
     account.disable()
     log.info("admin: %s/%s was disabled", provider, name)
+    await parts.note(caller, "account.disable", f"account:{provider}/{name}")
     return await parts.show(pool, account)
 
 
 @operation("POST", "/accounts/{provider}/{name}/rename", "Rename an account", errors=(409,))
-async def rename_account(parts: Parts, provider: Instance, name: Name, body: Rename) -> Account:
+async def rename_account(parts: Parts, provider: Instance, name: Name, body: Rename, caller: Principal) -> Account:
     """Its state, open requests and conversations stay. Refused while the configuration names it and not the new name.
 
     Otherwise it would lose its groups, and with them the bounds of who may use it.
@@ -111,20 +118,22 @@ async def rename_account(parts: Parts, provider: Instance, name: Name, body: Ren
     refuse_configured(account)
     await pool.rename(name, body.name)
     log.info("admin: %s/%s is %s/%s now", provider, name, provider, body.name)
+    await parts.note(caller, "account.rename", f"account:{provider}/{name}", after={"name": body.name})
     return await parts.show(pool, account)
 
 
 @operation("DELETE", "/accounts/{provider}/{name}", "Remove an account", status=204, errors=(409,))
-async def remove_account(parts: Parts, provider: Instance, name: Name) -> None:
+async def remove_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> None:
     """Deletes its credential. One that is shared with another program stays that program's."""
     pool, account = await parts.account(provider, name)
     refuse_configured(account)
     await pool.remove(name)
     log.info("admin: %s/%s was removed", provider, name)
+    await parts.note(caller, "account.remove", f"account:{provider}/{name}")
 
 
 @operation("POST", "/accounts/{provider}/{name}/refresh", "Renew an account's credential now", errors=(409, 502))
-async def refresh_account(parts: Parts, provider: Instance, name: Name) -> Account:
+async def refresh_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> Account:
     """However long it still lasts."""
     pool, account = await parts.account(provider, name)
     if account.renewer is None or account.credential is None or not account.credential.renewable:
@@ -136,6 +145,7 @@ async def refresh_account(parts: Parts, provider: Instance, name: Name) -> Accou
         )
     await account.renewer.keep(math.inf)
     log.info("admin: %s/%s was renewed", provider, name)
+    await parts.note(caller, "account.refresh", f"account:{provider}/{name}")
     return await parts.show(pool, account)
 
 

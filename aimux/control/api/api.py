@@ -10,8 +10,9 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from aimux.accounts.vault import Conflict, Missing, VaultError
-from aimux.control.api import accounts, limits, logins, requests
+from aimux.control.api import accounts, audit, limits, logins, people, reload, requests, tokens
 from aimux.control.api.problems import Fault, Refused, invalid
+from aimux.people.errors import Fixed, PeopleError, Taken, Unknown
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.storage import StorageError
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux.admin")
 
 OPERATIONS = tuple(
-    operation for module in (accounts, logins, limits, requests) for operation in module.operation.operations
+    operation
+    for room in (accounts, logins, people, tokens, limits, audit, requests, reload)
+    for operation in room.operation.operations
 )
 
 
@@ -118,6 +121,15 @@ def _refusal(error: Exception) -> Refused:
             return Refused(500, "storage", _sentence(error.reason), remedy=error.remedy)
         case VaultError():
             return Refused(500, "vault", _sentence(error.reason), remedy=error.remedy)
+        case Unknown():
+            return Refused(404, "not-found", _sentence(error.reason), remedy=error.remedy)
+        case Taken() | Fixed():
+            word = "configured" if isinstance(error, Fixed) else "taken"
+            return Refused(409, word, _sentence(error.reason), remedy=error.remedy)
+        case PeopleError():
+            return Refused(422, "invalid", _sentence(error.reason), remedy=error.remedy)
+        case StorageError():
+            return Refused(500, "database", _sentence(error.reason), remedy=error.remedy)
         case _:
             log.error("admin: a fault in aimux itself", exc_info=error)
             return Refused(500, "internal", "aimux failed; its log has the details.")

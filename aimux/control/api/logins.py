@@ -23,6 +23,7 @@ from aimux.control.api.operations import Page, Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.api.saving import Wanted, reserve, save
+from aimux.control.principal import Principal
 from aimux.plugin import CredentialError, LoginError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def authorize(parts: Parts, provider: Instance, body: Authorize) -> Author
 
 
 @operation("POST", "/oauth/{provider}/exchange", "End a login with the code that the person brought", errors=(409,))
-async def exchange(parts: Parts, provider: Instance, body: Exchange) -> Account:
+async def exchange(parts: Parts, provider: Instance, body: Exchange, caller: Principal) -> Account:
     """The state is used up by this, whatever comes of it."""
     pool = parts.pool(provider)
     given = read_answer(body.code)
@@ -51,7 +52,7 @@ async def exchange(parts: Parts, provider: Instance, body: Exchange) -> Account:
         if given.state not in {"", body.state}:
             raise LoginError("the code belongs to another login: start again")
         given = Answer(given.code, body.state, given.error)
-    account = await _save(parts, await parts.logins.finish(provider, given))
+    account = await _save(parts, await parts.logins.finish(provider, given), caller)
     return await parts.show(pool, account)
 
 
@@ -61,7 +62,7 @@ async def callback(parts: Parts, provider: Instance, query: CallbackQuery) -> Pa
     parts.pool(provider)
     try:
         answer = Answer(query.code or "", query.state, query.error or ("" if query.code else "no_code"))
-        account = await _save(parts, await parts.logins.finish(provider, answer))
+        account = await _save(parts, await parts.logins.finish(provider, answer), None)
     except (LoginError, CredentialError) as error:
         return Page(400, page("The login failed", f"{error}."))
     except Refused as refused:
@@ -84,16 +85,17 @@ async def device_begin(parts: Parts, provider: Instance, body: Authorize) -> Dev
 
 
 @operation("POST", "/oauth/{provider}/device/poll", "Ask whether the person has confirmed", errors=(409,))
-async def device_poll(parts: Parts, provider: Instance, body: DevicePoll) -> DeviceState:
+async def device_poll(parts: Parts, provider: Instance, body: DevicePoll, caller: Principal) -> DeviceState:
     """More often than `interval` allows is `pending` without asking."""
     pool = parts.pool(provider)
     finished = await parts.logins.device_poll(provider, body.id)
     if finished is None:
         return DeviceState(status="pending")
-    return DeviceState(status="done", account=await parts.show(pool, await _save(parts, finished)))
+    return DeviceState(status="done", account=await parts.show(pool, await _save(parts, finished, caller)))
 
 
-async def _save(parts: Parts, finished: Finished[Wanted]) -> LiveAccount:
+async def _save(parts: Parts, finished: Finished[Wanted], caller: Principal | None) -> LiveAccount:
     account = await save(parts.vault, parts.pool(finished.provider.instance), finished.raw, finished.note)
     log.info("admin: %s/%s was logged in", account.provider, account.name)
+    await parts.note(caller, "account.login", f"account:{account.provider}/{account.name}")
     return account

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.accounts.login import Logins
 from aimux.accounts.twins import twins
 from aimux.control.api.problems import Refused
 from aimux.control.api.views import shown
+from aimux.people import Actor, audit
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from aimux.accounts import Account, AccountPool, Vault
     from aimux.control.api import models
     from aimux.control.api.saving import Wanted
+    from aimux.control.principal import Principal
     from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
     from aimux.people import People
+    from aimux.people.upkeep import Uses
     from aimux.plugin import Http
     from aimux.relay.pool import Pool
+
+log = logging.getLogger("aimux.admin")
+
+
+class Reload(NamedTuple):
+    """What a reload has to say."""
+
+    warnings: list[str]
+    after_restart: list[str]
 
 
 @dataclass(slots=True)
@@ -34,6 +48,9 @@ class Parts:
     journal: Journal
     people: People
     limits: LimitKeeper
+    uses: Uses
+    reload: Callable[[], Awaitable[Reload]] | None = None
+    """Raises ConfigError. None: no server runs."""
     logins: Logins[Wanted] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +77,23 @@ class Parts:
         """What the API says of it."""
         links = await self.vault.links(pool.provider.instance, pool.provider.credential_file)
         return shown(account, links.get(account.name), twins(pool.accounts).get(account.name, []))
+
+    async def note(
+        self,
+        caller: Principal | None,
+        action: str,
+        target: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have a change that was made in the audit log. It stands also where that can't be written now."""
+        actor = caller.actor if caller is not None else Actor("callback")
+        try:
+            async with self.people.database.write() as connection:
+                await audit.append(connection, actor, action, target, before=before, after=after)
+        except StorageError as error:
+            log.error("%s of %s by %s is not in the audit log: %s", action, target, actor.name, error)
 
     async def keep(self) -> None:
         """Have what changed about accounts on disk."""

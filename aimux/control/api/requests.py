@@ -7,12 +7,13 @@ from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.api.problems import Refused
 from aimux.control.api.views import moment
+from aimux.control.principal import Role
 from aimux.metering.journal import KEPT
 
 operation = Table()
 
 
-@operation("GET", "/requests/{id}", "Explain how a request was routed")
+@operation("GET", "/requests/{id}", "Explain how a request was routed", role=Role.VIEWER)
 async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
     """By the `x-request-id` of its answer. The last 10,000 are known."""
     record = parts.journal.get(id)

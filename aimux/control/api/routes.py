@@ -11,8 +11,8 @@ from aimux.control.api.api import OPERATIONS
 from aimux.control.api.openapi import document
 from aimux.control.api.operations import Page
 from aimux.control.api.problems import Refused
-from aimux.control.middlewares.admin_key import PRINCIPAL, authenticated, identified
 from aimux.control.middlewares.bodies import not_yet, read_body
+from aimux.control.middlewares.callers import PRINCIPAL, authenticated, identified
 from aimux.control.principal import require
 from aimux.control.state import control_of
 

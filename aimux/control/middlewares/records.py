@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from aimux.control.middlewares.admin_key import PRINCIPAL
+from aimux.control.middlewares.callers import PRINCIPAL
 from aimux.control.middlewares.request_ids import REQUEST_ID
 from aimux.control.state import RequestKey, control_of
 from aimux.metering.record import TOLD, RequestRecord, new_id

@@ -1,0 +1,286 @@
+"""What the API takes and gives about people. Times are RFC 3339 in UTC."""
+
+# ruff: noqa: TC003 - pydantic evaluates the annotations
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
+
+from aimux.config.scopes import SCOPE_PATTERN, parse_scope
+from aimux.control.api.models import Given, PageQuery
+from aimux.people import Role
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$"
+NewName = Annotated[str, Field(pattern=_NAME)]
+# The configuration's users may be called almost anything; what no path may hold, a name in a path can't.
+_ANY_NAME = r"^\.*[^./\\%\x00-\x1f\x7f][^/\\%\x00-\x1f\x7f]*$"
+UserName = Annotated[str, Field(pattern=_ANY_NAME, max_length=100, description="A user's name.")]
+GroupName = Annotated[str, Field(pattern=_ANY_NAME, max_length=100, description="A group's name.")]
+TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
+Email = Annotated[str, Field(pattern=r"^[^@\s]{1,64}@[^@\s]{1,189}$")]
+Label = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+def _readable(scope: str) -> str:
+    parse_scope(scope)  # which providers there are is another question
+    return scope
+
+
+ScopeText = Annotated[
+    str, AfterValidator(_readable), WithJsonSchema({"type": "string", "pattern": f"^({SCOPE_PATTERN})$"})
+]
+"""`provider:NAME`, `model:PATTERN` or `group:NAME`; a provider's name or a pattern will do."""
+Scopes = Annotated[list[ScopeText], Field(max_length=100)]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str) and (match := _SPAN.fullmatch(value)):
+        return int(match[1]) * _UNITS[match[2]]
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    return int(value) if whole else "neither"
+
+
+Span = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    Field(ge=1, le=10**10),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_SPAN.pattern}$"},
+                {"type": "integer", "minimum": 1, "maximum": 10**10},
+            ]
+        }
+    ),
+]
+"""A time such as `30d`, `12h`, `90m`, or a number of seconds."""
+
+
+class NewUser(Given):
+    """Somebody who may call."""
+
+    name: NewName
+    email: Email | None = None
+    role: Role = Role.MEMBER
+    groups: list[GroupName] = Field(default=[], max_length=100)
+    scopes: Scopes = Field(default=[], description="What the user may use; none: everything.")
+    pin_accounts: bool = Field(default=False, description="May choose the account by `x-aimux-account`.")
+
+
+class UserChange(Given):
+    """What is to be different; what is not there stays."""
+
+    email: Email | None = None
+    role: Role = Role.MEMBER
+    groups: list[GroupName] = Field(default=[], max_length=100)
+    scopes: Scopes = Field(default=[])
+    pin_accounts: bool = False
+    enabled: bool = True
+
+
+class User(BaseModel):
+    """A user."""
+
+    name: str
+    email: str | None
+    role: Role
+    groups: list[str]
+    scopes: list[str]
+    enabled: bool
+    pin_accounts: bool
+    configured: bool = Field(description="It stands in the configuration, and can't be changed here.")
+    created_at: datetime | None
+
+
+class UserPage(BaseModel):
+    """A part of the users, by name."""
+
+    items: list[User]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
+
+
+class UserQuery(PageQuery):
+    """Which users."""
+
+    group: GroupName | None = Field(default=None, description="Only its members.")
+
+
+class NewGroup(Given):
+    """What users share."""
+
+    name: NewName
+    reserved: bool = Field(default=False, description="Its accounts serve nobody else.")
+    scopes: Scopes = Field(default=[], description="What its members may use; none: it says nothing about that.")
+
+
+class GroupChange(Given):
+    """What is to be different; what is not there stays."""
+
+    reserved: bool = False
+    scopes: Scopes = Field(default=[])
+
+
+class Group(BaseModel):
+    """A group."""
+
+    name: str
+    reserved: bool
+    scopes: list[str]
+    members: int
+    accounts: list[str] = Field(description="Accounts in it, as `provider/name`.")
+    configured: bool = Field(description="It stands in the configuration, and can't be changed here.")
+    created_at: datetime | None
+
+
+class GroupPage(BaseModel):
+    """A part of the groups, by name."""
+
+    items: list[Group]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
+
+
+class NewOwnToken(Given):
+    """A token for oneself."""
+
+    label: Label = ""
+    ttl: Span | None = Field(default=None, description="How long it lasts; null: until it is revoked.")
+    scopes: Scopes = Field(default=[], description="What it is for; none: all that its user may use.")
+
+
+class NewToken(NewOwnToken):
+    """A token for a user."""
+
+    user: UserName
+
+
+class Rotation(Given):
+    """How a token gives way to a new one."""
+
+    overlap: Span | None = Field(default=None, description="How long the old one stays good; null: not at all.")
+    ttl: Span | None = Field(
+        default=None, description="How long the new one lasts; null: as long as the old one was to."
+    )
+
+
+class IssuedToken(BaseModel):
+    """A new token. It is shown this once."""
+
+    id: str
+    token: str
+    user: str
+    label: str
+    expires_at: datetime | None
+
+
+class Token(BaseModel):
+    """What is known of a token."""
+
+    id: str
+    user: str
+    label: str
+    shown: str = Field(description="Its first characters.")
+    scopes: list[str]
+    state: Literal["active", "expired", "revoked"]
+    created_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None = Field(description="Its last use, to the minute.")
+    used_from: str | None = Field(description="Where that came from.")
+    configured: bool = Field(description="It stands in the configuration, and can't be changed here.")
+
+
+class TokenPage(BaseModel):
+    """A part of the tokens, the oldest first."""
+
+    items: list[Token]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
+
+
+class TokenQuery(PageQuery):
+    """Which tokens."""
+
+    after: Annotated[str, Field(pattern="^[0-9]{1,18}-[A-Za-z0-9_]{1,64}$")] | None = Field(
+        default=None, description="`next` of the page before."
+    )
+    user: UserName | None = Field(default=None, description="Only this user's.")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="Only the one with this SHA-256 in hex."
+    )
+
+
+class ImportedToken(Given):
+    """A token that somebody has already."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    user: UserName
+    label: Label = ""
+
+
+class TokenImport(Given):
+    """Tokens of another gateway, by their SHA-256."""
+
+    tokens: list[ImportedToken] = Field(min_length=1, max_length=1000)
+
+
+class TokenList(BaseModel):
+    """Tokens."""
+
+    items: list[Token]
+
+
+class Me(BaseModel):
+    """Who asks, and what they may do."""
+
+    name: str
+    role: Role
+    user: User | None = Field(description="null for the machine's own key.")
+    groups: list[Group]
+    tokens: list[Token]
+    self_service: bool = Field(description="Whether own tokens can be issued and revoked.")
+
+
+class AuditEntry(BaseModel):
+    """One change."""
+
+    id: int
+    at: datetime
+    actor: str
+    address: str
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    hash: str = Field(description="Of this entry and the hash of the one before it.")
+
+
+class AuditPage(BaseModel):
+    """A part of the audit log, the newest first."""
+
+    items: list[AuditEntry]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
+
+
+class AuditQuery(Given):
+    """Which entries."""
+
+    limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
+    after: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = Field(
+        default=None, description="`next` of the page before."
+    )
+    target: str | None = Field(default=None, max_length=200, description="Only what was done to it, as `user:NAME`.")
+
+
+class AuditVerdict(BaseModel):
+    """What a check of the whole audit log found."""
+
+    whole: bool
+    problem: str = Field(description="What is wrong; empty where nothing is.")
+    entries: int
+    hash: str = Field(description="Of the last entry: noted down elsewhere, it shows later that nothing was changed.")

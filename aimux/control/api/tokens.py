@@ -1,0 +1,156 @@
+"""Operations on tokens, and on who oneself is."""
+
+# ruff: noqa: TC001 - the table reads the annotations
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimux.control.api import people_views as views
+from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts
+from aimux.control.api.people import read_scopes, show_known_group
+from aimux.control.api.people_models import (
+    IssuedToken,
+    Me,
+    NewOwnToken,
+    NewToken,
+    Rotation,
+    Token,
+    TokenId,
+    TokenImport,
+    TokenList,
+    TokenPage,
+    TokenQuery,
+)
+from aimux.control.api.problems import Refused
+from aimux.control.principal import Principal, Role
+from aimux.people import issuing
+from aimux.people.listing import TokenFilter, list_page
+from aimux.storage.schema.columns import now
+
+if TYPE_CHECKING:
+    from aimux.people import User
+
+operation = Table()
+
+
+@operation("GET", "/tokens", "List the tokens", role=Role.VIEWER)
+async def list_tokens(parts: Parts, query: TokenQuery) -> TokenPage:
+    """Also those that have ended, for 90 days."""
+    wanted = TokenFilter(query.user, bytes.fromhex(query.sha256) if query.sha256 is not None else None)
+    page, after = await list_page(parts.people, parts.uses, wanted, query.limit, query.after)
+    return TokenPage(items=[views.token(token, use) for token, use in page], next=after)
+
+
+@operation("POST", "/tokens", "Issue a token", status=201, errors=(404, 409))
+async def issue_token(parts: Parts, body: NewToken, caller: Principal) -> IssuedToken:
+    """It is in this answer and nowhere else."""
+    scopes = read_scopes(parts, body.scopes)
+    return views.issued(
+        await issuing.issue(parts.people, caller.actor, body.user, label=body.label, ttl=body.ttl, scopes=scopes)
+    )
+
+
+@operation("POST", "/tokens/import", "Take over tokens by their SHA-256", status=201, errors=(404, 409))
+async def import_tokens(parts: Parts, body: TokenImport, caller: Principal) -> TokenList:
+    """All of them or none; those that are known are left as they are, and are not in the answer."""
+    wanted = [issuing.Import(bytes.fromhex(one.sha256), one.user, one.label) for one in body.tokens]
+    added = await issuing.import_tokens(parts.people, caller.actor, wanted)
+    return TokenList(items=[views.token(token, None) for token in added])
+
+
+@operation("DELETE", "/tokens/{id}", "Revoke a token", status=204, errors=(409,))
+async def revoke_token(parts: Parts, id: TokenId, caller: Principal) -> None:  # noqa: A002 - the path's name for it
+    """Within a second it is refused on every node, and what it has open has ended."""
+    await issuing.revoke(parts.people, caller.actor, id)
+
+
+@operation("POST", "/tokens/{id}/rotate", "Replace a token by a new one", status=201, errors=(409,))
+async def rotate_token(parts: Parts, id: TokenId, body: Rotation, caller: Principal) -> IssuedToken:  # noqa: A002
+    """With the same user, label and scopes."""
+    return views.issued(await issuing.rotate(parts.people, caller.actor, id, overlap=body.overlap or 0, ttl=body.ttl))
+
+
+# --- one's own -------------------------------------------------------------------------------------------------------
+
+
+@operation("GET", "/me", "Show who I am", role=Role.MEMBER)
+async def show_me(parts: Parts, caller: Principal) -> Me:
+    """With own groups and tokens."""
+    user, directory = caller.user, parts.people.directory
+    tokens: list[Token] = []
+    if user is not None:
+        page, _ = await list_page(parts.people, parts.uses, TokenFilter(user.name), issuing.MAX_TOKENS, None)
+        tokens = [views.token(token, use) for token, use in page]
+    return Me(
+        name=caller.name,
+        role=caller.role,
+        user=views.user(user) if user is not None else None,
+        groups=[show_known_group(parts, name) for name in user.groups] if user is not None else [],
+        tokens=tokens,
+        self_service=user is not None and directory.configured.self_service,
+    )
+
+
+@operation("POST", "/me/tokens", "Issue a token for myself", status=201, errors=(404, 409), role=Role.MEMBER)
+async def issue_own_token(parts: Parts, body: NewOwnToken, caller: Principal) -> IssuedToken:
+    """Where the configuration says `self_service: true`."""
+    user = _self_service(parts, caller)
+    scopes = read_scopes(parts, body.scopes)
+    _refuse_longer(caller, body.ttl)
+    return views.issued(
+        await issuing.issue(parts.people, caller.actor, user.name, label=body.label, ttl=body.ttl, scopes=scopes)
+    )
+
+
+@operation("DELETE", "/me/tokens/{id}", "Revoke a token of mine", status=204, errors=(409,), role=Role.MEMBER)
+async def revoke_own_token(parts: Parts, id: TokenId, caller: Principal) -> None:  # noqa: A002
+    """Where the configuration says `self_service: true`."""
+    user = _self_service(parts, caller)
+    await issuing.revoke(parts.people, caller.actor, id, owner=user.name)
+
+
+@operation(
+    "POST",
+    "/me/tokens/{id}/rotate",
+    "Replace a token of mine by a new one",
+    status=201,
+    errors=(409,),
+    role=Role.MEMBER,
+)
+async def rotate_own_token(
+    parts: Parts,
+    id: TokenId,  # noqa: A002
+    body: Rotation,
+    caller: Principal,
+) -> IssuedToken:
+    """Where the configuration says `self_service: true`."""
+    user = _self_service(parts, caller)
+    _refuse_longer(caller, body.ttl)
+    return views.issued(
+        await issuing.rotate(parts.people, caller.actor, id, overlap=body.overlap or 0, ttl=body.ttl, owner=user.name)
+    )
+
+
+def _self_service(parts: Parts, caller: Principal) -> User:
+    """Who serves themselves. Refused 403."""
+    if caller.user is None:
+        raise Refused(403, "no-user", "The admin key has no tokens of its own.", remedy="POST /api/v1/tokens")
+    if caller.narrow:
+        raise Refused(403, "narrow", "A token with scopes makes and ends none.", remedy="use one without scopes")
+    if not parts.people.directory.configured.self_service:
+        remedy = "ask an administrator, or have `self_service: true` set in the configuration"
+        raise Refused(403, "self-service", "Members issue and revoke no tokens here.", remedy=remedy)
+    return caller.user
+
+
+def _refuse_longer(caller: Principal, ttl: int | None) -> None:
+    """A token that ends makes none that outlives it, or it would never end. Refused 403."""
+    if caller.expires_at is not None and (ttl is None or now() + ttl * 1000 > caller.expires_at):
+        raise Refused(
+            403,
+            "outlives",
+            "The token that asks for this ends sooner than the new one would.",
+            remedy="give a shorter ttl, or use a token that does not expire",
+        )

@@ -1,0 +1,103 @@
+"""Who calls: whoever has the admin key, or a user with a token of their own."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.principal import ADMIN_KEY, Principal, Role
+from aimux.control.state import RequestKey, control_of, ends
+from aimux.people import Access, Denied
+from aimux.people.tokens import digest
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+
+PRINCIPAL = RequestKey("principal", Principal)
+"""Who it is, on requests of those who have shown it."""
+DENIED = RequestKey("denied", Denied)
+"""Why the token that was shown is none, or none any more."""
+
+
+@web.middleware
+async def identified(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Puts the principal on the request, where a right key or token is shown. Refused 403 for callers from elsewhere,
+    as long as there are no users and no admin token.
+
+    Only a bearer counts, which no browser sends by itself: there is nothing to forge.
+    """
+    control = control_of(request)
+    callers, key = control.gateway.setup.authentication, control.key
+    peer, own = ends(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip() if scheme.lower() == "bearer" else ""
+    found = callers.find(token) if token else None
+    if isinstance(found, Access):
+        # A token that was narrowed is for what its scopes say, and for nothing here.
+        narrow = bool(found.scopes)
+        role, address = Role.MEMBER if narrow else found.user.role, callers.whence.address(request.headers, peer)
+        request[PRINCIPAL] = Principal(found.user.name, role, address, found.user, found.expires_at, narrow)
+        return await handler(request)
+    is_key = key is not None and hmac.compare_digest(digest(token), key.sha256)
+    if (
+        not callers.whence.is_here(request.headers, peer, own)
+        and (key is None or key.local)
+        and (is_key or callers.nobody)
+    ):
+        detail = "Without an admin token in the configuration, the admin API serves its own machine only."
+        raise Refused(403, "forbidden", detail, remedy="set admin.token, or use the token of a user with a role")
+    if is_key:
+        request[PRINCIPAL] = Principal(ADMIN_KEY, Role.ADMIN, callers.whence.address(request.headers, peer))
+    elif found is not None:
+        request[DENIED] = found
+    return await handler(request)
+
+
+def authenticated(request: web.Request) -> Principal:
+    """For whatever is not open to everybody. Refused 401, 403 for a disabled user, and 429 after many failures."""
+    if PRINCIPAL in request:
+        return request[PRINCIPAL]
+    control, denied = control_of(request), request.get(DENIED)
+    if denied is Denied.DISABLED:
+        raise Refused(403, "disabled", "Your user is disabled.", remedy="ask an administrator of this aimux")
+    if denied in {Denied.REVOKED, Denied.EXPIRED}:
+        ended = "was revoked" if denied is Denied.REVOKED else "has expired"
+        raise Refused(401, "unauthorized", f"This token {ended}.", remedy="ask for another one", headers=_BEARER)
+    authentication = control.gateway.setup.authentication
+    if control.key is None and authentication.nobody:
+        detail = "This aimux has no admin key, and none could be made in its state folder."
+        raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
+    address = authentication.whence.address(request.headers, ends(request)[0])
+    wait = control.failures.failed(address, time.monotonic())
+    if wait is not None:
+        seconds = math.ceil(wait)
+        detail = "Too many requests without a key or token that is valid came from your address."
+        raise Refused(429, "slow-down", detail, remedy=f"wait {seconds} s", headers={"retry-after": str(seconds)})
+    raise Refused(
+        401,
+        "unauthorized",
+        "The API needs the admin key or a user's token: send `Authorization: Bearer <it>`.",
+        remedy=_where(request),
+        headers=_BEARER,
+    )
+
+
+_BEARER = {"www-authenticate": 'Bearer realm="aimux admin"'}
+
+
+def _where(request: web.Request) -> str:
+    """Where the key is; a path of this machine is told on this machine alone."""
+    control = control_of(request)
+    if control.key is None:
+        return "there is no admin key: set admin.token, or make state_dir writable"
+    if not control.key.local:
+        return "the key is admin.token of the configuration"
+    peer, own = ends(request)
+    here = control.gateway.setup.authentication.whence.is_here(request.headers, peer, own)
+    return f"the key is in {control.key.file if here else 'admin.key in the state folder'}"

@@ -1,0 +1,68 @@
+"""Lists of tokens, with their last use: read from the database, which may hold more than anybody wants at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from aimux.people import rows
+from aimux.people.upkeep import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.people.models import Token
+    from aimux.people.people import People
+    from aimux.people.upkeep import Uses
+
+
+class TokenFilter(NamedTuple):
+    """None: whichever."""
+
+    user: str | None = None
+    sha256: bytes | None = None
+
+
+async def list_page(
+    people: People, uses: Uses, wanted: TokenFilter, limit: int, after: str | None
+) -> tuple[list[tuple[Token, Use | None]], str | None]:
+    """At most `limit` tokens behind `after`, the configuration's first and then the oldest; and the next `after`.
+
+    Raises StorageError.
+    """
+    from sqlalchemy import tuple_
+
+    from aimux.storage.schema.people import tokens
+
+    cursor = _cursor(after)
+    last = uses.last()
+    found = [
+        (token, last.get(token.id))
+        for token in sorted(people.directory.configured.hashes.values(), key=lambda token: token.id)
+        if wanted.user in {None, token.user} and wanted.sha256 in {None, token.sha256} and (0, token.id) > cursor
+    ]
+    query = tokens.select().order_by(tokens.c.created_at, tokens.c.id).limit(limit + 1)
+    query = query.where(tuple_(tokens.c.created_at, tokens.c.id) > cursor)
+    if wanted.user is not None:
+        query = query.where(tokens.c.user == wanted.user)
+    if wanted.sha256 is not None:
+        query = query.where(tokens.c.sha256 == wanted.sha256)
+    if people.directory.stored.revision:  # else nothing was ever stored
+        async with people.database.read() as connection:
+            for row in (await connection.execute(query)).all():
+                written = Use(row.used_at, row.used_from or "") if row.used_at is not None else None
+                found.append((rows.token(row), _later(written, last, row.id)))
+    page = found[:limit]
+    return page, f"{page[-1][0].created_at or 0}-{page[-1][0].id}" if len(found) > limit else None
+
+
+def _cursor(after: str | None) -> tuple[int, str]:
+    """Tokens come by when they were made (the configuration's at 0) and by id."""
+    if after is None:
+        return (0, "")
+    at, _, name = after.partition("-")
+    return (int(at), name)
+
+
+def _later(written: Use | None, here: Mapping[str, Use], token: str) -> Use | None:
+    noted = here.get(token)
+    return noted if noted is not None and (written is None or noted.at > written.at) else written
