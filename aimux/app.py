@@ -302,7 +302,7 @@ class App:
                 raise
 
     async def _take_again(self) -> Reload:
-        config = self._load()
+        config = await asyncio.to_thread(self._load)  # 10,000 users take a second
         setup = await self._setup(config)
         for name, accounts in self.pools.items():
             try:
@@ -324,7 +324,7 @@ class App:
         self.fair.on = config.limits.fair_share
         self.people.reconfigure(from_config(config))
         self._begin(setup)
-        self.control.key = self._admin_key(config)
+        self.control.key = await asyncio.to_thread(self._admin_key, config)
         self.control.metrics_public = config.metrics_public
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user
