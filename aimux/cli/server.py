@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 2.0
+TLS_END_SECONDS = 0.02
+"""aiohttp does not wait until asyncio has ended TLS with a server that ends its connections."""
 ANSWER_SECONDS = 180.0
 """A renewal may wait for another process's lock, and a test for an upstream."""
 
@@ -160,6 +162,8 @@ async def server(setting: Setting, address: str, key: tuple[str, str]) -> AsyncI
         trust_env=False,
     ) as session:
         yield Server(session, address, key_from)
+    if config.tls.enabled:
+        await asyncio.sleep(TLS_END_SECONDS)
 
 
 def _trusting(config: Config) -> ssl.SSLContext:
