@@ -1,7 +1,23 @@
 """aimux: one door to a team's AI accounts."""
 
+from __future__ import annotations
+
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from aiohttp import web
 
 DISTRIBUTION = "aimux"
 """Under which name it is installed."""
 __version__ = version(DISTRIBUTION)
+
+
+def application(config: Mapping[str, Any] | str | os.PathLike[str]) -> web.Application:
+    """aimux as an aiohttp application, for a server of your own: see `aimux.embedding`."""
+    from aimux.embedding import application as make  # the rest of aimux needs none of it
+
+    return make(config)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from aimux.config import Config
     from aimux.front.answer import Sent
     from aimux.front.request import Request
+    from aimux.logs import HostLogs
     from aimux.metering.record import RequestRecord
     from aimux.plugin import Provider
 
@@ -66,7 +67,7 @@ class App:
     """One running aimux: `start`, then `reload` as often as needed, then `stop`."""
 
     def __init__(
-        self, load: Callable[[], Config], plugins: Plugins, logs: Logs, environ: MutableMapping[str, str]
+        self, load: Callable[[], Config], plugins: Plugins, logs: Logs | HostLogs, environ: MutableMapping[str, str]
     ) -> None:
         """`load` gives the configuration, anew at each reload; it raises ConfigError."""
         self.plugins = plugins
@@ -89,14 +90,17 @@ class App:
         self._notifier = Notifier(environ)
         self._failures = FailureLimit()
         self._reloading = asyncio.Lock()
+        self._servers: list[asyncio.Server] = []
+        self._control_server: ControlServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
 
     # --- start ----------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, listen: bool = True) -> None:
         """Build everything and listen. Raises ConfigError, StorageError, TLSError, VaultError or ListenError; then
-        nothing is left."""
+        nothing is left. Without `listen`, requests come by an aiohttp application with this `control`.
+        """
         self.config = config = self._load()
         self._adopt_logging(config)
         _warn_of_owner(config.state_dir)
@@ -166,21 +170,26 @@ class App:
             self.control = Control(
                 self.gateway, api, self.metering, self.database, self._admin_key(config), config.metrics_public
             )
-            self._control_server = ControlServer(control_application(self.control))
-            await self._control_server.start()
-            stack.push_async_callback(self._control_server.close)
-            inherited = [sock for _, sock in listen_sockets(self._environ)]
-            context = self.tls.context if self.tls else None
             self._logs.access.soon = asyncio.get_running_loop().call_soon
-            self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
+            if listen:
+                await self._listen(config, stack)
             self._stack = stack.pop_all()
-        scheme = "https" if self.tls else "http"
-        self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
         regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people)]
         background = [*regular, *([self.tls.watch()] if self.tls else [])]
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
+
+    async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
+        self._control_server = ControlServer(control_application(self.control))
+        await self._control_server.start()
+        stack.push_async_callback(self._control_server.close)
+        inherited = [sock for _, sock in listen_sockets(self._environ)]
+        context = self.tls.context if self.tls else None
+        self.gateway.use_lane(config.lane)
+        self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
+        scheme = "https" if self.tls else "http"
+        self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
 
     def _providers(self) -> dict[str, Provider]:
         return {name: accounts.provider for name, accounts in self.pools.items()}
@@ -263,6 +272,7 @@ class App:
             self.metrics.refresh(account.provider, account.name, OUTCOMES[outcome])
 
     async def _outside(self, request: Request) -> Sent:
+        assert self._control_server is not None
         return await self._control_server.serve(request)
 
     def _admin_key(self, config: Config) -> Key | None:
@@ -326,6 +336,7 @@ class App:
         self._begin(setup)
         self.control.key = await asyncio.to_thread(self._admin_key, config)
         self.control.metrics_public = config.metrics_public
+        self.gateway.use_lane(config.lane)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user
         self.metering.reconfigure(config, self._providers())
@@ -343,7 +354,8 @@ class App:
             server.close()
         self.gateway.draining = True
         self.gateway.server.pre_shutdown()
-        await self._control_server.shutdown()
+        if self._control_server is not None:
+            await self._control_server.shutdown()
         await self.gateway.drained(self.config.drain_timeout)
         await self.gateway.server.shutdown(1.0)
         self._logs.access.soon = None

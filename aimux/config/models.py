@@ -137,8 +137,11 @@ class Config(Section):
         "`x-beginning-*`.",
     )
     tls: TLS = Field(default=TLS(), description="HTTPS on `listen`.")
-    metrics_public: bool = Field(
-        default=False, description="Open `/health`, `/ready` and `/metrics` to others than this machine."
+    metrics_public: bool = Field(default=False, description="Open `/ready` and `/metrics` to others than this machine.")
+    lane: bool = Field(
+        default=True,
+        description="Serve the mounts in the fast lane. Without it aiohttp serves them too: slower, with the same "
+        "result, and a new connection for each request.",
     )
     admin: Admin = Field(
         default=Admin(),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from aimux.control import pages, status
+from aimux.control import mounts, pages, relaying, status
 from aimux.control.api.openapi import BASE
 from aimux.control.api.routes import api_application
 from aimux.control.middlewares import bodies, origin, problems, records, request_ids, security_headers
 from aimux.control.state import CONTROL, Control
+from aimux.front import bounds
 
 MIDDLEWARES = (
+    mounts.first,
     request_ids.with_id,
     records.recorded,
     problems.with_problems,
@@ -19,12 +21,29 @@ MIDDLEWARES = (
 )
 """Outermost first: a record has an id, a problem is recorded, and what the others refuse is a problem."""
 
+SERVER = {
+    "auto_decompress": False,  # what a body unpacks to would have no bound
+    "handler_cancellation": True,
+    "max_field_size": bounds.MAX_FIELD,
+    "max_line_size": bounds.MAX_FIELD,
+}
+"""Arguments of the `web.Server` that serves it, whoever makes that: where it is the outermost application."""
 
-def control_application(control: Control) -> web.Application:
-    app = web.Application(middlewares=MIDDLEWARES)
-    app[CONTROL] = control
-    app.on_response_prepare.extend([request_ids.tell, security_headers.add, problems.begun])
+
+def control_application(control: Control | None = None) -> web.Application:
+    """`control` None: it is there, as `CONTROL`, when the application has started."""
+    app = web.Application(middlewares=MIDDLEWARES, handler_args=SERVER)
+    if control is not None:
+        app[CONTROL] = control
+    app.on_response_prepare.append(_prepare)
+    app.router.register_resource(mounts.Mounts(app))
     status.add_routes(app)
     pages.add_routes(app)
     app.add_subapp(BASE, api_application())
     return app
+
+
+async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
+    steps = (relaying.tidy,) if mounts.TARGET in request else (request_ids.tell, security_headers.add, problems.begun)
+    for step in steps:
+        await step(request, response)

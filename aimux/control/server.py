@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from aimux.front import bounds
 from aimux.front.handover import hand_over
+from aimux.front.request import ReceivedRequest
 
 if TYPE_CHECKING:
     from aimux.front.answer import Sent
@@ -19,21 +19,14 @@ class ControlServer:
 
     def __init__(self, app: web.Application) -> None:
         app.on_response_prepare.append(_last_of_its_connection)
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,  # what a body unpacks to would have no bound
-            handler_cancellation=True,
-            lingering_time=0,  # the front does that
-            max_field_size=bounds.MAX_FIELD,
-            max_line_size=bounds.MAX_FIELD,
-        )
+        self._runner = web.AppRunner(app, access_log=None, lingering_time=0)  # the front lingers
 
     async def start(self) -> None:
         await self._runner.setup()
 
     async def serve(self, request: Request) -> Sent:
         """Serve a request of the front's. Runs as its turn. Raises BodyError."""
+        assert isinstance(request, ReceivedRequest)
         server = self._runner.server
         assert server is not None
         return await hand_over(request, server())

@@ -8,18 +8,18 @@ import logging
 import socket
 import sys
 import termios
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aimux.front import bounds
 from aimux.front.answer import Answer, plain_answer
-from aimux.front.request import Request
+from aimux.front.request import ReceivedRequest
 from aimux.http.request import BodyReader, LastHead, RequestError, parse_request_head
 from aimux.http.rounds import soon
 
 if TYPE_CHECKING:
     from aimux.front.answer import Sent
+    from aimux.front.request import Flow
     from aimux.front.server import FrontServer
-    from aimux.plugin.errors import GatewayError
 
 log = logging.getLogger("aimux.gateway")
 
@@ -27,19 +27,6 @@ READ_AHEAD = 64 * 1024
 """Bytes that are kept of a body nobody has asked for, or of requests behind the one that is served."""
 
 _NO_HTTP = "This is no HTTP request that has only one reading"
-
-
-class Flow(Protocol):
-    """What is being sent to a client."""
-
-    def pause(self) -> None:
-        """The client can't take more."""
-
-    def resume(self) -> None:
-        """The client can take more."""
-
-    def stop(self, error: GatewayError) -> None:
-        """Nothing more may be sent but `error`, in the protocol's own way."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -87,7 +74,7 @@ class ClientConnection(asyncio.Protocol):
         self.served = 0
         self.idle_since = 0.0
         """Since when there has been no whole head on this connection, by the loop's clock."""
-        self._request: Request | None = None
+        self._request: ReceivedRequest | None = None
         self._tunnel: asyncio.Protocol | None = None
         """Who gets the bytes of a connection that was upgraded."""
         self._buffer = b""
@@ -166,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(error)
             return
         begin, length = end + 4, head.length
-        request = self._request = Request(self, head)
+        request = self._request = ReceivedRequest(self, head)
         if length is not None and len(data) - begin >= length:
             request.raw, self._buffer = data[begin : begin + length], data[begin + length :]
         else:
@@ -191,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write(plain_answer(error.status, f"{_NO_HTTP}: {error}."))
         self._linger()
 
-    def _read_body(self, request: Request, reader: BodyReader, data: bytes) -> None:
+    def _read_body(self, request: ReceivedRequest, reader: BodyReader, data: bytes) -> None:
         try:
             reader.feed(data)
         except RequestError as error:
@@ -374,7 +361,7 @@ class ClientConnection(asyncio.Protocol):
         elif request.reader is not None and request.limit is not None:
             self._sweep_body(request, request.reader.received, now)
 
-    def _sweep_body(self, request: Request, received: int, now: float) -> None:
+    def _sweep_body(self, request: ReceivedRequest, received: int, now: float) -> None:
         waited = now - request.asked_at
         if received != self._mark:
             self._mark, self._since = received, now

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aimux.front.answer import SENT, Sent
+from aimux.front.transports import TransportBefore
 from aimux.http.framing import LAST_CHUNK, chunk
 from aimux.http.turn import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from aimux.front.request import Request
+    from aimux.front.request import ReceivedRequest
     from aimux.plugin.errors import GatewayError
 
 
-async def hand_over(request: Request, protocol: asyncio.Protocol) -> Sent:
+async def hand_over(request: ReceivedRequest, protocol: asyncio.Protocol) -> Sent:
     """Have `protocol` serve this request, the last one on its connection. To be the first thing in the request's turn.
 
     It gets what was strictly parsed and nothing else: this one request, its body in a framing of ours, and what comes
@@ -29,14 +28,13 @@ async def hand_over(request: Request, protocol: asyncio.Protocol) -> Sent:
     return await Handover(request, protocol).serve()
 
 
-class Handover(asyncio.Transport):
+class Handover(TransportBefore):
     """The transport that the other server's protocol has."""
 
-    def __init__(self, request: Request, protocol: asyncio.Protocol) -> None:
-        super().__init__()
+    def __init__(self, request: ReceivedRequest, protocol: asyncio.Protocol) -> None:
+        super().__init__(request.connection.transport)
         self._request = request
         self._connection = request.connection
-        self._transport = request.connection.transport
         self._protocol = protocol
         self._chunked = request.head.length is None
         self._answering = False
@@ -95,7 +93,7 @@ class Handover(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.is_closing() or not data:
             return
-        self._transport.write(data)
+        self.below.write(data)
         if not self._answering:
             status = bytes(data[9:12])
             self._answering = status != b"100"
@@ -103,20 +101,14 @@ class Handover(asyncio.Transport):
                 self._switched = True
                 self._connection.upgrade(self._protocol)
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        self.write(b"".join(list_of_data))
-
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             # Not within the protocol's own call: it is told of its connection's end when the turn goes on.
             asyncio.get_running_loop().call_soon(self._request.turn.resume)
 
-    def abort(self) -> None:
-        self._transport.abort()
-
     def is_closing(self) -> bool:
-        return self._closed or self._transport.is_closing()
+        return self._closed or self.below.is_closing()
 
     def pause_reading(self) -> None:
         self._request.limit = None  # what isn't read can't be late
@@ -130,20 +122,8 @@ class Handover(asyncio.Transport):
         else:
             self._connection.read(True)
 
-    def is_reading(self) -> bool:
-        return self._transport.is_reading()
-
     def can_write_eof(self) -> bool:
         return False
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._transport.set_write_buffer_limits(high, low)
-
-    def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._transport.get_write_buffer_limits()
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -154,11 +134,8 @@ class Handover(asyncio.Transport):
         if self._switched:
             self._connection.upgrade(protocol)
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
 
-
-def _head(request: Request) -> bytes:
+def _head(request: ReceivedRequest) -> bytes:
     head = request.head
     line = f"{head.method} {head.target} HTTP/1.{1 if head.http11 else 0}\r\n"
     return b"".join([line.encode("latin-1"), *head.lines, b"\r\n"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aimux.http.turn import Turn, pause
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aimux.front.answer import Answer, Sent
     from aimux.front.connection import ClientConnection
     from aimux.http.request import BodyReader, RequestHead
@@ -17,24 +19,80 @@ class BodyError(GatewayError):
     """It is unclear where this request ends: its connection can't carry another one."""
 
 
-class Request:
-    """`keep_alive`: its connection can carry another one behind it; whoever answers may say no."""
+class Flow(Protocol):
+    """What is being sent to a client."""
 
-    __slots__ = (
-        "answered",
-        "asked_at",
-        "body_error",
-        "connection",
-        "head",
-        "keep_alive",
-        "limit",
-        "raw",
-        "reader",
-        "turn",
-    )
+    def pause(self) -> None:
+        """The client can't take more."""
+
+    def resume(self) -> None:
+        """The client can take more."""
+
+    def stop(self, error: GatewayError) -> None:
+        """Nothing more may be sent but `error`, in the protocol's own way."""
+
+
+class Connection(Protocol):
+    """A client's connection, as its requests and whoever serves them know it."""
+
+    transport: asyncio.Transport
+    peer: str
+    """The client's address; "" for a unix socket's."""
+    own: str
+    """Which of this machine's addresses it has reached; as above."""
+    flow: Flow | None
+    """The answer, or the WebSocket, that is streaming to it."""
+    full: bool
+    """The client takes less than it is sent: an answer that starts now starts paused."""
+    lost: bool
+    """The client has gone."""
+    admission: object
+    """What whoever serves has found out from the last head alone, for the next request with the same one."""
+
+    def turn_ended(self, answer: Answer | Sent | None) -> None:
+        """The request was served: with `answer`, which is to be sent, or one that was. None: it could not be."""
+
+    def upgrade(self, tunnel: asyncio.Protocol) -> None:
+        """Everything that comes from here on, and what came behind the handshake, is `tunnel`'s."""
+
+
+class Request:
+    """What whoever serves it knows of it. `keep_alive`: its connection can carry another one; they may say no."""
+
+    __slots__ = ("connection", "head", "keep_alive", "turn")
+
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
+        self.connection = connection
+        self.head = head
+        self.keep_alive = head.keep_alive
+        self.turn: Turn[Answer | Sent] = Turn(connection.turn_ended)
+
+    def whole(self, limit: int) -> bytes | None:
+        """The body, where all of it is there; None: `read` it. GatewayError: 413 above `limit`."""
+        raise NotImplementedError
+
+    async def read(self, limit: int) -> bytes:
+        """The body, when all of it has come. GatewayError: 413 above `limit`, 408 where it comes too slowly, 400."""
+        raise NotImplementedError
+
+    def stop(self, error: GatewayError) -> None:
+        """End it from outside: `error` is its answer, or breaks off the one that has begun."""
+        flow = self.connection.flow
+        if flow is None:
+            self.turn.fail(error)
+        else:
+            flow.stop(error)
+
+
+class ReceivedRequest(Request):
+    """One that the front has read."""
+
+    __slots__ = ("answered", "asked_at", "body_error", "limit", "raw", "reader")
+
+    connection: ClientConnection
 
     def __init__(self, connection: ClientConnection, head: RequestHead) -> None:
-        self.connection = connection
+        self.connection = connection  # not by `super`: 0.2 µs
         self.head = head
         self.keep_alive = head.keep_alive
         self.turn: Turn[Answer | Sent] = Turn(connection.turn_ended)
@@ -50,17 +108,15 @@ class Request:
         """Its answer was there before its body, of which the rest is dropped."""
 
     def whole(self, limit: int) -> bytes | None:
-        """The body, where all of it is there; None: `read` it. GatewayError: 413 above `limit`."""
         length = self.head.length
         if (length is not None and length > limit) or len(self.raw) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if self.reader is not None:
             return None
         raw, self.raw = self.raw, b""
         return raw
 
     async def read(self, limit: int) -> bytes:
-        """The body, when all of it has come. GatewayError: 413 above `limit`, 408 where it comes too slowly, 400."""
         reader = self.reader
         if reader is not None:
             self.limit = limit
@@ -71,18 +127,10 @@ class Request:
             if self.body_error is not None:
                 raise self.body_error
             if reader.size > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
         raw = self.whole(limit)
         assert raw is not None
         return raw
-
-    def stop(self, error: GatewayError) -> None:
-        """End it from outside: `error` is its answer, or breaks off the one that has begun."""
-        flow = self.connection.flow
-        if flow is None:
-            self.turn.fail(error)
-        else:
-            flow.stop(error)
 
     def fail(self, status: int, message: str) -> None:
         """The rest of the body can't be read."""
@@ -94,7 +142,7 @@ class Request:
         self.turn.resume()
 
 
-def _too_large(limit: int) -> GatewayError:
+def too_large(limit: int) -> GatewayError:
     return GatewayError(
         ErrorKind.TOO_LARGE, f"The request's body is larger than {limit} bytes (`max_body_size`).", retry=False
     )

@@ -102,7 +102,11 @@ class Gateway:
             if error is not None:
                 request.stop(error)
 
-    async def handle(self, request: Request) -> Answer | Sent:
+    def use_lane(self, on: bool) -> None:
+        """Whether the front's requests are served here at once, or all by `outside`, which may bring them back."""
+        self.server.handler = self.handle if on else partial(self.handle, lane=False)
+
+    async def handle(self, request: Request, *, lane: bool = True) -> Answer | Sent:
         """Serve one request. Runs as its turn."""
         epoch = self.epoch
         setup = epoch.setup
@@ -117,7 +121,7 @@ class Gateway:
         answer: Answer | Sent
         self._open.add(request)
         try:
-            found = setup.mounts.find(target)
+            found = setup.mounts.find(target) if lane else None
             if found is None:
                 outside = True
                 answer = await self.outside(request)

@@ -174,6 +174,7 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "MAX_BODY_SIZE": "7", "TRUSTED_PROXIES": "10.0.0.0/8", "DROP_HEADERS": "x-a,x-b-*",
         "TLS": '{"self_signed": true}', "TLS__ENABLED": "yes",
         "TLS__CERT_PATH": "/c", "TLS__KEY_PATH": "/k", "TLS__SELF_SIGNED": "false", "METRICS_PUBLIC": "on",
+        "LANE": "off",
         "ADMIN": json.dumps({"token": TOKEN + "2"}), "ADMIN__TOKEN": TOKEN + "3",
         "ADMIN__TOKEN_FILE": "", "ADMIN__TOKEN_SHA256": "",
         "DATABASE": json.dumps({"old_encryption_keys": ["00" * 32]}), "DATABASE__URL": "postgresql://h/d",

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
-from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, start
+from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, start, way
 
 __all__ = [
     "SECRET",
@@ -27,6 +27,7 @@ __all__ = [
     "pytest_asyncio_loop_factories",
     "start",
     "upstream",
+    "way",
 ]
 
 SMUGGLED = b"GET /plain/v1/smuggled HTTP/1.1\r\nHost: gateway\r\nX-Tag: smuggled\r\n\r\n"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 
-from tests.gateway.conftest import Upstream
+from tests.gateway.conftest import BOTH_WAYS, Upstream
 from tests.tools import ROOT
 
 from .conftest import SECRET, TOKEN, Aimux, StrictUpstream, ask, head, honest
 from .hostile import OK, evil, read_strictly
+
+pytestmark = BOTH_WAYS
 
 TEXT = (ROOT / "docs" / "security.md").read_text()
 OWN = {"host", "authorization", "content-length", "transfer-encoding"}

@@ -69,5 +69,18 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
+def payload_of(answer: bytes) -> bytes:
+    """The body without its chunks' frames, which aiohttp makes of its own; also one that is cut short."""
+    rest = body_of(answer)
+    if b"transfer-encoding: chunked" not in head_of(answer):
+        return rest
+    payload = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        payload += rest[: int(size, 16)]
+        rest = rest[int(size, 16) + 2 :]
+    return payload
+
+
 def state(aimux: Aimux, account: str) -> str:
     return aimux.app.pools["plain"].accounts[account].state(time.time()).status

@@ -33,7 +33,7 @@ from aimux.plugin import (
 from aimux.plugin.loader import Plugin, Plugins
 from aimux.plugin.types import RELAY, Body
 from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
-from tests.inprocess import serving
+from tests.inprocess import embedded, serving
 
 TOKEN = "test-token-0123456789abcdef"
 SECRET = "upstream-secret-0123456789"
@@ -191,10 +191,10 @@ async def upstream() -> AsyncIterator[Upstream]:
 class Aimux:
     """The running gateway and raw connections to it."""
 
-    def __init__(self, app: App, folder: Path) -> None:
+    def __init__(self, app: App, folder: Path, port: int) -> None:
         self.app = app
         self.folder = folder
-        self.port = int(app.addresses[0].rpartition(":")[2])
+        self.port = port
         self._writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -241,8 +241,18 @@ def request(
 Start = Callable[..., Awaitable[Aimux]]
 
 
+BOTH_WAYS = pytest.mark.parametrize("way", ["lane", "aiohttp"])
+"""For tests of what both have to do alike."""
+
+
 @pytest.fixture
-async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
+def way() -> str:
+    """Who serves what is below a mount."""
+    return "lane"
+
+
+@pytest.fixture
+async def start(tmp_path: Path, upstream: Upstream, way: str) -> AsyncIterator[Start]:
     """Starts an aimux with one account for each name in `accounts`; other arguments are the configuration's."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -266,9 +276,13 @@ async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
             file = tmp_path / "config.json"
             file.write_text(json.dumps(config))
             plugins = Plugins([Plugin("plain", "tests", "1", ["plain"])], {"plain": Plain})
-            load = partial(load_config, file, environ={}, providers=plugins.providers)
-            app = await stack.enter_async_context(serving(load, plugins, tmp_path / "log"))
-            aimux = Aimux(app, tmp_path)
+            if way == "lane":
+                load = partial(load_config, file, environ={}, providers=plugins.providers)
+                app = await stack.enter_async_context(serving(load, plugins, tmp_path / "log"))
+                port = int(app.addresses[0].rpartition(":")[2])
+            else:
+                app, port = await stack.enter_async_context(embedded(file, plugins, tmp_path / "log"))
+            aimux = Aimux(app, tmp_path, port)
             stack.callback(aimux.close)
             return aimux
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -11,14 +12,18 @@ from aimux.control.api.problems import Refused
 from aimux.front import bounds
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from aiohttp.typedefs import Handler
 
 
-@web.middleware
-async def with_deadline(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The front's deadlines, also where another server accepts the connections. Refused 408."""
-    if not request.can_read_body:
-        return await handler(request)
+class BodyTimeout(Exception):
+    """The client is late with its body."""
+
+
+@asynccontextmanager
+async def in_time(request: web.Request) -> AsyncIterator[None]:
+    """The front's deadlines, also where another server accepts the connections. Raises BodyTimeout."""
     body, loop = request.content, asyncio.get_running_loop()
     started = since = loop.time()
     seen = body.total_bytes
@@ -41,26 +46,44 @@ async def with_deadline(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         async with asyncio.timeout(None) as deadline:
             look()
-            return await handler(request)
+            yield
     except TimeoutError:
         if not deadline.expired():
             raise
-        raise Refused(408, "too-slow", "The request's body did not arrive in time.") from None
+        raise BodyTimeout from None
     finally:
         if timer is not None:
             timer.cancel()
 
 
+@web.middleware
+async def with_deadline(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refused 408 where the body comes too slowly, whatever the handler is doing meanwhile."""
+    if not request.can_read_body:
+        return await handler(request)
+    try:
+        async with in_time(request):
+            return await handler(request)
+    except BodyTimeout:
+        raise Refused(408, "too-slow", "The request's body did not arrive in time.") from None
+
+
 async def read_body(request: web.Request, limit: int) -> bytes:
     """All of it. Refused 413 above `limit` bytes, told before any of it is asked for where the head has a length."""
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+    raw = None if (request.content_length or 0) > limit else await collect(request, limit)
+    if raw is None:
+        raise Refused(413, "too-large", f"The body is larger than {limit} bytes.")
+    return raw
+
+
+async def collect(request: web.Request, limit: int) -> bytes | None:
+    """All of the body; None above `limit` bytes."""
     await continue_(request)
     pieces = bytearray()
     while piece := await request.content.readany():
         pieces += piece
         if len(pieces) > limit:
-            raise _too_large(limit)
+            return None
     return bytes(pieces)
 
 
@@ -73,7 +96,3 @@ async def continue_(request: web.Request) -> None:
     if request.headers.get("expect", "").lower() == "100-continue" and not request.content.total_bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-
-
-def _too_large(limit: int) -> Refused:
-    return Refused(413, "too-large", f"The body is larger than {limit} bytes.")

@@ -1,0 +1,64 @@
+"""Logging where aimux is a part of another program, whose logging stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import TYPE_CHECKING
+
+from aimux.logs.access import AccessLog
+from aimux.logs.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aimux.logs.setup import LogFormat
+
+_OURS = logging.getLogger("aimux")
+_ACCESS = logging.getLogger("aimux.access")
+
+
+class HostLogs:
+    """What the loggers below `aimux` say goes on to the program's own handlers, without any secret, until `close`.
+
+    A request's line is a record of `aimux.access` at level info.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: Callable[[], Iterable[str]] = tuple
+        """All that aimux holds: whoever has them says so here."""
+        self.access = AccessLog(_write)
+        self._handler = _Redacting(self)
+        self._before = _OURS.propagate
+        _OURS.addHandler(self._handler)
+        _OURS.propagate = False
+
+    def configure(self, level: str, log_format: LogFormat) -> None:
+        """Levels are the program's; `log_format` is that of the lines of requests."""
+        self.access.json = log_format == "json"
+
+    def close(self) -> None:
+        """Give the loggers back."""
+        self.access.flush()
+        _OURS.removeHandler(self._handler)
+        _OURS.propagate = self._before
+
+
+class _Redacting(logging.Handler):
+    def __init__(self, logs: HostLogs) -> None:
+        super().__init__()
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        secrets = tuple(self._logs.secrets()) if record.exc_info or record.levelno >= logging.WARNING else ()
+        clean = copy.copy(record)
+        clean.msg, clean.args = redact(record.getMessage(), secrets), None
+        if record.exc_info:
+            clean.exc_text = redact(logging.Formatter().formatException(record.exc_info), secrets)
+            clean.exc_info = None
+        logging.getLogger().handle(clean)
+
+
+def _write(lines: bytes) -> None:
+    for line in lines.decode().splitlines():
+        _ACCESS.info("%s", line)

@@ -1,0 +1,35 @@
+"""What is arriving or under way when aimux stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from .conftest import Start, Upstream, request
+
+
+async def test_a_request_that_is_arriving_when_aimux_stops_is_served(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.gateway.gateway.ARRIVAL_SECONDS", 10.0)
+    aimux = await start()
+    whole = request(body=b'{"model":"m"}', close=False)
+    idle, fresh, half_head, half_body = [await aimux.connect() for _ in range(4)]
+    idle[1].write(whole)
+    async with asyncio.timeout(10):
+        await idle[0].readuntil(b"{}")
+        half_head[1].write(whole[:30])
+        half_body[1].write(whole[:-5])
+        while len(aimux.app.gateway.server.connections) < 4 or not aimux.app.gateway._open:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(aimux.app.stop())
+        assert await idle[0].read() == b""
+        half_body[1].write(whole[-5:])
+        half_head[1].write(whole[30:])
+        fresh[1].write(whole)
+        for reader, _ in (half_body, half_head, fresh):
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert b"connection: close" in answer
+        await stopping
