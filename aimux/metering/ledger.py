@@ -254,13 +254,16 @@ class Ledger:
             await asyncio.sleep(0.05)  # others want to write, too
 
     async def _maintain(self) -> None:
+        started = False  # a start has other things to do, and nothing to fold or prune that can't wait a minute
         while True:
             try:
                 async with self._turn:
                     await asyncio.to_thread(self._spill.adopt)
-                await self.upkeep(now())
+                if started:
+                    await self.upkeep(now())
             except StorageError as error:
                 log.debug("the ledger's upkeep waits: %s", error)
             except OSError as error:
                 self._complain("what waits on the disk can't be looked for: %s", error.strerror)
+            started = True
             await asyncio.sleep(MAINTAIN_EVERY)
