@@ -51,9 +51,11 @@ class ClientSink:
             return None
         return self._event(_cut("The upstream ended this answer before it was complete; try again."))
 
-    def broken(self, error: WireError) -> bytes:
+    def broken(self, error: WireError) -> bytes | None:
         if self._feed is not None:
             self._feed.end()
+            if self._feed.whole:
+                return None
             if self._feed.complete:  # behind the protocol's last event an error would make a failure of a whole answer
                 return b""
         return self._event(

@@ -15,13 +15,14 @@ log = logging.getLogger("aimux.metering")
 
 class MeterFeed:
     """Feeds a meter. `truncated` is True only where the meter could follow and did not see the protocol's end, and
-    `torn` where the payload ended inside an event.
+    `torn` where the payload ended inside an event. `whole`: the protocol's last event was seen, and nothing
+    began behind it.
 
     Pieces of the payload are put into `pending`, and `flush` shows the meter several at once: to look through 60 events
     together costs what looking through five of them does one by one.
     """
 
-    __slots__ = ("_decoder", "_meter", "_name", "pending", "torn", "truncated")
+    __slots__ = ("_decoder", "_meter", "_name", "pending", "torn", "truncated", "whole")
 
     def __init__(self, meter: Meter, coding: str, name: str) -> None:
         self._meter: Meter | None = meter
@@ -30,6 +31,7 @@ class MeterFeed:
         self.pending: list[bytes] = []
         self.truncated = False
         self.torn = False
+        self.whole = False
         if coding and coding != "identity":
             try:
                 self._decoder = decoder(coding)
@@ -57,11 +59,13 @@ class MeterFeed:
             return
         try:
             self.torn = meter.torn
+            junk = meter.complete and meter.torn
             meter.end()
         except Exception as error:  # as above
             self.drop(error)
         else:
             self.truncated = not meter.complete
+            self.whole = meter.sees_end and meter.complete and not junk
 
     @property
     def complete(self) -> bool:

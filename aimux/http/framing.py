@@ -71,6 +71,11 @@ class Framer:
         """`data` (an error event) framed so that it can follow what was forwarded so far."""
         return data
 
+    @property
+    def endable(self) -> bool:
+        """Whether what was forwarded so far can be made a whole body by ending it now."""
+        return False
+
 
 class NoBody(Framer):
     """HEAD, 204, 304."""
@@ -122,6 +127,10 @@ class UntilClose(Framer):
 
     def eof(self) -> None:
         self.done = True
+
+    @property
+    def endable(self) -> bool:
+        return True
 
 
 class Chunked(Framer):
@@ -215,6 +224,10 @@ class Chunked(Framer):
             raise ProtocolError("the answer has endless trailers")
         else:
             self._held = data
+
+    @property
+    def endable(self) -> bool:
+        return self._left <= 2
 
     def wrap(self, data: bytes) -> bytes:
         if not self._left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.types import LimitWindow, Usage, Verdict
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAX_LINE = 8 * 1024 * 1024
-"""A line of a stream longer than this is not read (Codex's `response.completed` repeats the whole answer)."""
+"""A line of a stream longer than this is not kept: `response.completed` repeats the whole answer, images too."""
+EDGE = 64 * 1024
+"""Bytes at either end of such a line that are."""
 MAX_JSON = 32 * 1024 * 1024
 _decode = json.JSONDecoder().decode
 
@@ -25,6 +28,8 @@ class Meter:
     this account from now on (a file, a stored response), so that requests which name them go there.
     """
 
+    sees_end: ClassVar[bool] = True
+    """Whether `complete` comes from the protocol: then nothing is missing, however the bytes end behind it."""
     consumes: ClassVar[bool] = True
     """False: it is here for `stored` alone, and nobody pays for such answers."""
 
@@ -52,6 +57,8 @@ class Meter:
 
 class JSONMeter(Meter):
     """For an answer that is one JSON object: override `read`. Its framing says whether it is whole, not its content."""
+
+    sees_end = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,6 +105,8 @@ class SSEMeter(Meter):
         super().__init__()
         self._tail: list[bytes] = []
         self._tail_size = 0
+        self._overlong: bytes | None = None
+        """How the present line begins, where it is too long to be kept; `_tail` is its end then."""
 
     @property
     def torn(self) -> bool:
@@ -109,8 +118,13 @@ class SSEMeter(Meter):
             if cut < 0:
                 self._keep(data)
                 return
-            self._tail.append(data)
-            data = b"".join(self._tail)
+            if self._overlong is not None:
+                self._keep(data[:cut])
+                self._end_overlong()
+                data = data[cut + 1 :]
+            else:
+                self._tail.append(data)
+                data = b"".join(self._tail)
             self._tail.clear()
             self._tail_size = 0
         if data[-1:] != b"\n":
@@ -120,16 +134,26 @@ class SSEMeter(Meter):
         self._lines(data)
 
     def end(self) -> None:
-        if self._tail:
+        if self._overlong is not None:
+            self._end_overlong()
+        elif self._tail:
             self._lines(b"".join(self._tail))
-            self._tail.clear()
+        self._tail.clear()
 
     def _keep(self, rest: bytes) -> None:
         self._tail_size += len(rest)
         if self._tail_size <= MAX_LINE:
             self._tail.append(rest)
-        else:
-            self._tail[:] = [b":"]  # the rest of an oversized line reads as a comment
+            return
+        whole = b"".join([*self._tail, rest])
+        if self._overlong is None:
+            self._overlong = whole[:EDGE]
+        self._tail[:] = [whole[-EDGE:]]
+
+    def _end_overlong(self) -> None:
+        start, self._overlong = self._overlong, None
+        if start is not None and start.startswith(b"data:"):
+            self.read_overlong(start[5:], b"".join(self._tail))
 
     def _lines(self, data: bytes) -> None:
         """Read the lines that hold a needle, in their order. Each needle's search goes over the data once."""
@@ -157,6 +181,10 @@ class SSEMeter(Meter):
 
     def read(self, event: dict[str, Any]) -> None:
         """Take usage, limits and the end of the stream from one event's data."""
+
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        """For an event's data beyond MAX_LINE: EDGE bytes of either end. Nobody can tell whether it is the last one."""
+        self.complete = True
 
     def read_text(self, data: bytes) -> None:
         """For data that is no JSON object, such as `[DONE]`."""
@@ -193,6 +221,17 @@ class MessageMeter(Meter):
             self.usage.add(turn.usage)
             self.complete = True
             self._turn = self._make()
+
+
+def object_behind(key: bytes, text: bytes) -> dict[str, Any] | None:
+    """The last JSON object that stands as the value of `key` in a part of a JSON text, for `SSEMeter.read_overlong`."""
+    for match in reversed([*re.finditer(rb'"%b"\s*:\s*(?=\{)' % re.escape(key), text)]):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            continue
+        return value if isinstance(value, dict) else None
+    return None
 
 
 def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:

@@ -216,8 +216,8 @@ class Exchange:
         if self._ended:
             return
         self._error = error
-        if self._outlet is not None:
-            self._outlet.farewell(error)
+        if self._outlet is not None and self._outlet.farewell(error):
+            self._error = None
         self._close()
         self._wake()
 
@@ -286,7 +286,8 @@ class Exchange:
             return True
         outlet.send(data, payload)
         if self._error is not None:
-            outlet.farewell(self._error)
+            if outlet.farewell(self._error):
+                self._error = None
             return True
         self._outlet = outlet
         if isinstance(self._framer, Chunked) and outlet.as_it_came:

@@ -37,8 +37,8 @@ class Sink(Protocol):
     def complete(self) -> bytes | None:
         """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
 
-    def broken(self, error: WireError) -> bytes:
-        """The upstream died: what to write before the client's connection is broken."""
+    def broken(self, error: WireError) -> bytes | None:
+        """The upstream died: what to write before the client's connection is broken. None: nothing is missing."""
 
 
 class Outlet:
@@ -57,6 +57,7 @@ class Outlet:
     _end = b""
 
     def __init__(self, framer: Framer, head: ResponseHead, *, http11: bool) -> None:
+        self._framer = framer
         if isinstance(framer, Length):
             self._frame = framer.wrap
         elif isinstance(framer, Chunked):
@@ -102,9 +103,14 @@ class Outlet:
         self._write(data + (self._end if cut is None else self._frame(cut)))
         return cut is None
 
-    def farewell(self, error: WireError) -> None:
-        """The upstream died in the middle."""
-        self._write(self._frame(self.sink.broken(error)))
+    def farewell(self, error: WireError) -> bool:
+        """The upstream died. True: behind the protocol's last event, and the body was ended for it."""
+        last = self.sink.broken(error)
+        if last is None and self._framer.endable:
+            self._write(self._frame(b"") + self._end)
+            return True
+        self._write(self._frame(last or b""))
+        return False
 
     def _write(self, data: bytes) -> None:
         if data:

@@ -101,11 +101,11 @@ class AnswerContract(Samples):
         for answer in self.answers:
             if answer.usage is None or not answer.streamed:
                 continue
-            last = answer.body.rstrip().rfind(b"data:")
+            cut = answer.body.rfind(b"data:", 0, len(answer.body) // 2)
             meter = self.meter(answer)
             assert meter is not None
-            _feed(meter, [answer.body[:last]])
-            assert not meter.complete, f"{answer.target}: without its last event"
+            _feed(meter, [answer.body[:cut]])
+            assert not meter.complete, f"{answer.target}: half of it"
 
     @examples
     @given(st.data(), st.lists(st.binary(max_size=60), max_size=8))

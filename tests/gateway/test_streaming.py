@@ -108,14 +108,64 @@ async def test_an_upstream_that_dies_in_mid_stream_ends_with_an_error_event_and_
     assert not answer.endswith(b"0\r\n\r\n")
 
 
-async def test_an_upstream_that_dies_behind_its_last_event_makes_no_failure_of_a_whole_answer(
-    start: Start, upstream: Upstream
+SSE_UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+LAST = chunk(EVENT) + chunk(DONE)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(
+    ("head", "cut"),
+    [(SSE, LAST), (SSE, LAST[:-1]), (SSE, LAST[:-2]), (SSE, LAST + b"0\r"), (SSE_UNTIL_CLOSE, EVENT + DONE)],
+    ids=["between chunks", "half a chunk's end", "no chunk's end", "half the last chunk", "until close"],
+)
+async def test_an_upstream_that_dies_behind_its_last_event_has_given_a_whole_answer(
+    start: Start, upstream: Upstream, head: bytes, cut: bytes, version: str, reset: bool
 ) -> None:
-    once(upstream, SSE + chunk(EVENT) + chunk(DONE))
+    """SDKs read on to the end of the body, and fail on a body that has none."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(head + cut)
+        await writer.drain()
+        if reset:
+            await asyncio.sleep(0.05)
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    upstream.script = script
+    aimux = await start()
+    answer = await aimux.send(request(version=version))
+    if version == "1.0":
+        assert body_of(answer) == EVENT + DONE
+    else:
+        assert body_of(answer) in {LAST + b"0\r\n\r\n", chunk(EVENT + DONE) + b"0\r\n\r\n"}
+    assert "upstream_lost" not in aimux.log
+    assert "tokens=0+0+0/7" in aimux.log
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [LAST + b"40\r\ndata: {", LAST + chunk(b"data: {"), LAST + b"5\r\n: h"],
+    ids=["a chunk", "an event", "a comment"],
+)
+async def test_what_begins_behind_it_can_not_be_made_an_end(start: Start, upstream: Upstream, cut: bytes) -> None:
+    once(upstream, SSE + cut)
     aimux = await start()
     answer = await aimux.send(request(close=False))
-    assert payload_of(answer) == EVENT + DONE
-    assert not answer.endswith(b"\r\n0\r\n\r\n")
+    assert payload_of(answer)[: len(EVENT + DONE)] == EVENT + DONE
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert "upstream_lost" in aimux.log
+
+
+async def test_a_length_that_is_not_reached_is_a_failure_whatever_the_last_event_was(
+    start: Start, upstream: Upstream
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 500\r\n\r\n"
+    once(upstream, head + DONE)
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert body_of(answer) == DONE
     assert "upstream_lost" in aimux.log
 
 

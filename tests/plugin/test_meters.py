@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.plugin import JSONMeter, SSEMeter, count, sse_events
-from aimux.plugin.meters import MAX_LINE
+from aimux.plugin.formats import anthropic, openai
+from aimux.plugin.meters import EDGE, MAX_LINE
 
 
 class Seen(SSEMeter):
@@ -53,9 +56,75 @@ def test_a_line_without_end_costs_no_memory_and_the_next_is_read() -> None:
     for _ in range(3 * MAX_LINE // 2**20):
         meter.feed(b'data: {"a": "' + bytes(2**20))
     assert meter._tail_size > MAX_LINE
-    assert sum(map(len, meter._tail)) <= MAX_LINE
+    assert sum(map(len, meter._tail)) <= EDGE
     meter.feed(b'"}\n\ndata: {"a": 1}\n\n')
     assert meter.events == [{"a": 1}]
+
+
+IMAGE = "A" * (MAX_LINE + 2 * EDGE)
+RESPONSE = {
+    "id": "resp_1",
+    "store": True,
+    "model": "gpt-5.5",
+    "output": [{"type": "image_generation_call", "result": IMAGE}],
+    "usage": {"input_tokens": 30, "input_tokens_details": {"cached_tokens": 10}, "output_tokens": 9},
+    "metadata": {},
+}
+
+
+def in_pieces(meter: SSEMeter, stream: bytes, size: int) -> None:
+    for at in range(0, len(stream), size):
+        meter.feed(stream[at : at + size])
+    meter.end()
+
+
+@pytest.mark.parametrize("size", [64 * 1024, 1_000_003, 1 << 30])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b""])
+def test_the_usage_of_an_answer_with_large_images_is_read(size: int, end: bytes) -> None:
+    """openai/openai-node#2433: `response.completed` of more than 8 MiB."""
+    meter = openai.ResponsesStream()
+    event = json.dumps({"type": "response.completed", "sequence_number": 1, "response": RESPONSE}).encode()
+    in_pieces(meter, b"event: response.completed\ndata: " + event + end, size)
+    assert meter.complete
+    usage = meter.usage
+    assert (usage.model, usage.input_tokens, usage.cache_read_tokens, usage.output_tokens) == ("gpt-5.5", 20, 10, 9)
+    assert meter.stored == ("resp_1",)
+
+
+def test_a_large_image_in_the_middle_is_not_the_end() -> None:
+    meter = openai.ResponsesStream()
+    event = {"type": "response.image_generation_call.partial_image", "partial_image_b64": IMAGE}
+    in_pieces(meter, b"data: " + json.dumps(event).encode() + b"\n\n", 64 * 1024)
+    assert not meter.complete
+    claude = anthropic.MessagesStream()
+    in_pieces(claude, b"data: " + json.dumps({"type": "content_block_start", "x": IMAGE}).encode(), 64 * 1024)
+    assert not claude.complete
+
+
+def test_of_a_large_event_of_no_known_kind_nobody_can_tell() -> None:
+    meter = openai.ResponsesStream()
+    in_pieces(meter, b"data: " + json.dumps({"x": IMAGE, "type": "response.completed"}).encode(), 64 * 1024)
+    assert meter.complete
+    seen = Seen()
+    in_pieces(seen, b'data: {"c": "' + IMAGE.encode() + b'"}\n\n', 64 * 1024)
+    assert seen.complete
+
+
+@pytest.mark.parametrize(
+    ("last", "complete"),
+    [
+        (b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n', True),
+        (b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}\n\n', True),
+        (b'data: {"choices":[{"index":0,"delta":{},"finish_reason":null}]}\n\n', False),
+        (b'data: {"choices":[{"index":0,"delta":{"content":"\\"finish_reason\\":\\"stop\\""}}]}\n\n', False),
+        (b'data: {"choices":[{"index":0,"delta":{},"finish_reason":""}]}\n\n', False),
+        (b"data: [DONE]", True),
+    ],
+)
+def test_what_ends_a_chat_is_its_finish_reason(last: bytes, complete: bool) -> None:
+    meter = openai.ChatStream()
+    in_pieces(meter, b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":null}]}\n\n' + last, 1 << 20)
+    assert meter.complete is complete
 
 
 def test_json_that_is_none_is_not_read() -> None:

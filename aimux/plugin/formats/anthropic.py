@@ -118,6 +118,9 @@ class MessagesStream(SSEMeter):
             case "message_stop" | "error":
                 self.complete = True
 
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        """No event of this protocol that is so long is its last one."""
+
 
 class MessagesAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:

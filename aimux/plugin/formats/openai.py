@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events
 from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
@@ -37,6 +37,11 @@ _REFERENCE = re.compile(
     r'"(?:previous_response_id|file_id|input_file_id|training_file|validation_file|conversation|container'
     r'|vector_store_id|batch_id)"\s*:\s*(?:\{\s*"id"\s*:\s*)?"([A-Za-z0-9_-]{4,128})"'
 )
+_LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
+_TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
+_MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
+_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
+_UNSTORED = re.compile(rb'"store"\s*:\s*false')
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -201,16 +206,41 @@ class ResponsesStream(SSEMeter):
             case "error":
                 self.complete = True
 
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        """An answer with images in it: its kind stands at its start, its usage at its end."""
+        kind = _TYPE.search(start)
+        if kind is None or kind[1] in _LAST_EVENTS:
+            self.complete = True
+            model = _MODEL.search(start) or _MODEL.search(end)
+            told = object_behind(b"usage", end) or object_behind(b"usage", start)
+            read_usage(self.usage, {"model": model and model[1].decode(), "usage": told})
+            one = _RESPONSE_ID.search(start)
+            self.stored = (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
+
 
 class ChatStream(SSEMeter):
-    """Usage comes in a chunk of its own at the end, if the client asked for it; every other chunk has it as null."""
+    """Usage comes in a chunk of its own at the end, if the client asked for it; every other chunk has it as null.
 
-    needles: ClassVar[tuple[bytes, ...]] = (b'"usage":{', b'"usage": {', b"[DONE]", b'"error"')
+    What ends the answer is its `finish_reason`: several servers send no `[DONE]`.
+    """
+
+    needles: ClassVar[tuple[bytes, ...]] = (
+        b'"usage":{',
+        b'"usage": {',
+        b"[DONE]",
+        b'"error"',
+        b'"finish_reason":"',
+        b'"finish_reason": "',
+    )
 
     def read(self, event: dict[str, Any]) -> None:
         if isinstance(event.get("usage"), dict):
             read_usage(self.usage, event)
-        elif event.get("error"):
+        choices = event.get("choices")
+        finished = isinstance(choices, list) and any(
+            isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
+        )
+        if finished or event.get("error"):
             self.complete = True
 
     def read_text(self, data: bytes) -> None:
