@@ -28,6 +28,7 @@ from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.auth import FailureLimit
 from aimux.gateway.headers import Dropped
+from aimux.gateway.limiting import Limiting
 from aimux.gateway.whence import Whence
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
@@ -155,6 +156,7 @@ class App:
             )
             api = Api(parts)
             stack.push_async_callback(api.close)
+            limiting = Limiting(limits, self.fair, self.metering.prices)
             self.records = RecordSinks(
                 Settlement(limits, self.metering.prices.of_record),
                 FairMeter(self.fair, self._quota, self.metering.prices.of_record),
@@ -165,7 +167,7 @@ class App:
                 self._note_use,
                 *self.plugins.sinks,
             )
-            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limits, self.fair)
+            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
             self.control = Control(
                 self.gateway, api, self.metering, self.database, self._admin_key(config), config.metrics_public

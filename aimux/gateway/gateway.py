@@ -21,11 +21,10 @@ from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
-from aimux.gateway.limiting import pool_windows, refuse_long_context, reserve, states, text_size, with_own_limits
+from aimux.gateway.limiting import Limiting, pool_windows, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
-from aimux.gateway.restraint import Restraint
 from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.codings import decode
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from aimux.gateway.auth import Caller
     from aimux.gateway.epoch import Setup
-    from aimux.limits import FairShare, Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
@@ -62,8 +60,7 @@ class Gateway:
     """Takes the record of each request below a mount that is over, whatever came of it."""
     outside: Callable[[Request], Awaitable[Sent]]
     """Serves what is below no mount, and sees to its record."""
-    limits: Limits
-    fair: FairShare
+    limiting: Limiting
     draining: bool = False
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
@@ -77,7 +74,7 @@ class Gateway:
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished, self.limits, self._restraint)
+        self.sockets = WebSockets(self.metrics, self.finished, self.limiting)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -200,10 +197,9 @@ class Gateway:
             raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
-        limited = self.limits.hold_for(admitted.who)
         # Where the model decides something, it has to be the one that the upstream takes the request for.
         bound = caller.access is not None and caller.access.allowance is not None
-        decisive = bound or not setup.models.empty or self.limits.by_model
+        decisive = bound or not setup.models.empty or self.limiting.limits.by_model
         record.model = (body.routed_model if decisive else body.model) if raw else ""
         # A socket names its models later, and then it has its account.
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
@@ -225,11 +221,9 @@ class Gateway:
                 selection = selection._replace(pinned=account)
         if admitted.asks_usage:
             return self._usage(admitted, selection, record, started)
-        if limited and admitted.counted:
-            size = text_size(raw)
-            refuse_long_context(self.limits, record, admitted.who, size)
-            reserve(self.limits, record, admitted.who, size)
-        restraint = self._restraint(admitted, record) if admitted.counted and (limited or self.fair.on) else None
+        restraint = None
+        if admitted.counted and self.limiting.concerns(admitted.who):
+            restraint = self.limiting.admit(record, admitted.who, text_size(raw))
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint)
         attempts = Attempts(call, self.pool, self._proofs, setup.request_timeout)
         attempt = await attempts.run()
@@ -251,17 +245,10 @@ class Gateway:
         finally:
             attempt.end()
 
-    def _restraint(self, admitted: Admitted, record: RequestRecord) -> Restraint | None:
-        policy, who, fair = self.limits.policy, admitted.who, self.fair
-        no_overage = policy.forbids("overage", who, record.provider, record.model)
-        if not (fair.on or no_overage):
-            return None
-        return Restraint(who, policy.weight(who), fair if fair.on else None, self.limits.zone, no_overage=no_overage)
-
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """How much of their own limits a caller has used, and how much of the accounts' is."""
         route, now = admitted.route, time.time()
-        standings = self.limits.standings(admitted.who, now, provider=route.provider.instance)
+        standings = self.limiting.limits.standings(admitted.who, now, provider=route.provider.instance)
         windows = pool_windows(route.accounts.candidates(selection), now)
         record.status, record.ttfb = 200, time.perf_counter() - started
         told = route.provider.usage(states(standings), windows)
@@ -276,8 +263,7 @@ class Gateway:
         lines = to_client(answer, attempt.route.blocked)
         if attempt.model != record.model:
             lines = under_name(lines, attempt.model, record.model)
-        if (lease := self.limits.open(record.id)) is not None:
-            lines = with_own_limits(lines, provider, states(self.limits.budgets_of(lease, time.time())))
+        lines = with_own_limits(lines, provider, self.limiting.standings(record))
         own: dict[bytes, bytes] = {}
         if attempt.retry_after is not None:
             own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+import time
 from typing import TYPE_CHECKING
 
-from aimux.limits.leases import Lease, Refusal, Standing
+from aimux.gateway.restraint import Restraint
+from aimux.gateway.unserved import when
+from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who
 from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached
 from aimux.plugin.types import LimitState, LimitWindow
@@ -18,15 +20,14 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.gateway.auth import Caller
-    from aimux.limits.leases import Limits
+    from aimux.limits import FairShare, Limits
+    from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
     from aimux.plugin.provider import Provider
 
 _UNITS = {Unit.TOKENS: "tokens", Unit.COST: "usd"}
 _PERIODS = {"day": "today", "week": "this week", "month": "this month"}
 _ENCODED = re.compile(rb"[A-Za-z0-9+/]{1024,}")
-LONG_CONTEXT = 200_000
-"""Tokens of input: beyond them Anthropic, Google and OpenAI charge more where they have such a price."""
 _MORE = "Ask whoever runs aimux if you need more."
 
 
@@ -44,22 +45,48 @@ def text_size(body: bytes) -> int:
     return len(_ENCODED.sub(b"", body))
 
 
-def reserve(limits: Limits, record: RequestRecord, who: Who, size: int) -> Lease:
-    """Room for a request. Raises LimitReached, or GatewayError 429 where it is a matter of seconds."""
-    answer = limits.reserve(record.id, who, record.provider, record.model, size, record.time)
-    if isinstance(answer, Refusal):
-        raise refused(answer, record.time, limits.zone)
-    return answer
+class Limiting:
+    """The limits of this node, the shares of its accounts, and what is dear: every request that may consume asks."""
 
+    def __init__(self, limits: Limits, fair: FairShare, prices: Prices) -> None:
+        self.limits = limits
+        self.fair = fair
+        self._prices = prices
 
-def refuse_long_context(limits: Limits, record: RequestRecord, who: Who, size: int) -> None:
-    """Raises GatewayError 400 for a request that is probably so long that a token of it costs more, where that is
-    forbidden. Its words begin as the vendors', which clients know to answer by making the conversation shorter."""
-    if limits.policy.forbids("long_context", who, record.provider, record.model):
-        tokens = limits.habits.of(who.user, record.model).expect_input(size)
-        if tokens > LONG_CONTEXT:
+    def concerns(self, who: Who) -> bool:
+        """Whether anything is limited, forbidden or shared for somebody."""
+        return self.fair.on or self.limits.hold_for(who)
+
+    def admit(self, record: RequestRecord, who: Who, size: int) -> Restraint | None:
+        """Find room for a request with `size` bytes of text: which accounts it has to leave alone (None: not any).
+
+        Raises LimitReached, GatewayError 429 where it is a matter of seconds, and 400 for one that is too long.
+        """
+        limits = self.limits
+        if limits.policy.forbids("long_context", who, record.provider, record.model):
+            self._refuse_long(record, who, size)
+        answer = limits.reserve(record.id, who, record.provider, record.model, size, record.time)
+        if isinstance(answer, Refusal):
+            raise refused(answer, record.time, limits.zone)
+        no_overage = limits.policy.forbids("overage", who, record.provider, record.model)
+        if not (self.fair.on or no_overage):
+            return None
+        fair = self.fair if self.fair.on else None
+        return Restraint(who, limits.policy.weight(who), fair, limits.zone, no_overage=no_overage)
+
+    def standings(self, record: RequestRecord) -> list[LimitState]:
+        """The calendar windows that a request under way counts against."""
+        lease = self.limits.open(record.id)
+        return [] if lease is None else states(self.limits.budgets_of(lease, time.time()))
+
+    def _refuse_long(self, record: RequestRecord, who: Who, size: int) -> None:
+        """A request that is probably so long that a token of it costs more is refused in words that begin as the
+        vendors', which clients know to answer by making the conversation shorter."""
+        tokens = self.limits.habits.of(who.user, record.model).expect_input(size)
+        most = self._prices.long_context(record.provider, record.model, record.time)
+        if most is not None and tokens > most:
             message = (
-                f"prompt is too long: {tokens} tokens > {LONG_CONTEXT} maximum. Beyond that a token costs more, and "
+                f"prompt is too long: {tokens} tokens > {most} maximum. Beyond that a token costs more, and "
                 "your limits forbid it (long_context: forbid). Compact the conversation, or ask whoever runs aimux."
             )
             raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False)
@@ -84,7 +111,7 @@ def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:
         return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=wait)
     message = (
         f"{whose} {verb} used {_amount(standing, standing.used)} of {_amount(standing, standing.amount)}{scope} "
-        f"{_PERIODS[limit.period]}; there is room again {moment(refusal.free_at, now, zone)}. {_MORE}"
+        f"{_PERIODS[limit.period]}; there is room again {when(refusal.free_at, now, zone)}. {_MORE}"
     )
     return LimitReached(message, until=refusal.free_at, limit=state(standing))
 
@@ -131,14 +158,6 @@ def pool_windows(accounts: Iterable[Account], now: float) -> list[LimitWindow]:
         resets = [window.resets_at for window in windows if window.resets_at is not None]
         together.append(LimitWindow(name, used, min(resets, default=None)))
     return sorted(together, key=lambda window: _seconds(window.name))
-
-
-def moment(at: float, now: float, zone: tzinfo) -> str:
-    """`at 13:05`, or with the day where it is another one: `on Saturday, 21 November, at 00:00 (Europe/Berlin)`."""
-    then, today = (datetime.fromtimestamp(seconds, zone) for seconds in (at, now))
-    if then.date() == today.date():
-        return f"at {then:%H:%M}"
-    return f"on {then:%A}, {then.day} {then:%B}, at {then:%H:%M} ({getattr(zone, 'key', None) or then.tzname()})"
 
 
 def _whose(standing: Standing) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
-from aimux.gateway.limiting import refuse_long_context, reserve, text_size
+from aimux.gateway.limiting import text_size
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
 from aimux.plugin.errors import GatewayError
@@ -17,8 +17,7 @@ from aimux.plugin.types import Action, Body
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.restraint import Restrain
-    from aimux.limits import Limits
+    from aimux.gateway.limiting import Limiting
     from aimux.metering.record import RecordSink
     from aimux.plugin.meters import MessageMeter
     from aimux.plugin.types import Verdict
@@ -34,11 +33,10 @@ class OpenSocket:
 
     pipe: Pipe
 
-    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink, limits: Limits, restrain: Restrain) -> None:
+    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink, limiting: Limiting) -> None:
         self._call = call
         self._finished = finished
-        self._limits = limits
-        self._restrain = restrain
+        self._limiting = limiting
         self._route = attempt.route
         self._account = attempt.account
         self._meter = attempt.route.provider.websocket_meter(call.head)
@@ -67,20 +65,16 @@ class OpenSocket:
 
     def admits(self, message: bytes) -> bool:
         """Whether a message of the client goes on: one that begins a turn needs room. The socket stays open."""
-        admitted = self._call.admitted
-        if self._turn is not None or self._meter is None:
+        who, limiting = self._call.admitted.who, self._limiting
+        if self._turn is not None or self._meter is None or not limiting.concerns(who):
             return True
         self._turn = turn = self._begun()
-        restraint = self._restrain(admitted, turn)
-        if restraint is None and not self._limits.hold_for(admitted.who):
-            return True
         turn.model = Body(message).routed_model
-        size = text_size(message)
         try:
+            restraint = limiting.admit(turn, who, text_size(message))
             if restraint is not None and restraint.objects(self._account, turn.time):
+                turn.attempts = 0
                 raise restraint.refusal(turn.provider, turn.time)
-            refuse_long_context(self._limits, turn, admitted.who, size)
-            reserve(self._limits, turn, admitted.who, size)
         except GatewayError as error:
             self._turn = None
             turn.status, turn.error = error.status, error.kind.name.lower()

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimux.gateway.limiting import moment
+from aimux.gateway.unserved import when
 from aimux.plugin.errors import LimitReached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import tzinfo
 
     from aimux.accounts import Account
-    from aimux.gateway.call import Admitted
     from aimux.limits import FairShare, Who
-    from aimux.metering.record import RequestRecord
 
-    Restrain = Callable[[Admitted, RequestRecord], "Restraint | None"]
-    """What a request has to leave alone; None: nothing."""
 
 FULL = 1.0 - 1e-9
 
@@ -61,16 +56,16 @@ class Restraint:
     def refusal(self, name: str, now: float) -> LimitReached:
         """What to tell a client of the provider `name` where no account was left."""
         until = min(self._until.values())
-        when = moment(until, now, self._zone)
+        again = when(until, now, self._zone)
         if "share" in self._until:
             message = (
                 f"Your fair share of the {name} accounts is used up while others are working. You have what they "
-                f"leave, and everything begins anew {when}."
+                f"leave, and everything begins anew {again}."
             )
         else:
             message = (
                 f"What is included in the {name} accounts is used up, and you may not go on with paid extra usage; "
-                f"there is room again {when}."
+                f"there is room again {again}."
             )
         return LimitReached(message, until=until)
 

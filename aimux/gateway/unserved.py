@@ -11,6 +11,8 @@ from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, RequestRe
 from aimux.relay.errors import ConnectError, HeadTimeout
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from aimux.accounts import Account, Selection
     from aimux.gateway.call import Route
 
@@ -60,12 +62,12 @@ def failure(route: Route, cause: Exception | None, *, late: bool) -> GatewayErro
     return None
 
 
-def when(at: float, now: float) -> str:
+def when(at: float, now: float, zone: tzinfo = UTC) -> str:
     """`at 15:04 UTC, in 12 minutes`, or with the day where it is another one."""
     wait = max(1.0, at - now)
-    then, today = (datetime.fromtimestamp(seconds, UTC) for seconds in (at, now))
+    then, today = (datetime.fromtimestamp(seconds, zone) for seconds in (at, now))
     day = "" if then.date() == today.date() else f"on {then:%A}, {then.day} {then:%B}, "
-    return f"{day}at {then:%H:%M} UTC, in {_duration(wait)}"
+    return f"{day}at {then:%H:%M %Z}, in {_duration(wait)}"
 
 
 def _duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ from aimux.relay.tunnel import Pipe
 if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.restraint import Restrain
+    from aimux.gateway.limiting import Limiting
     from aimux.limits import Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
@@ -85,12 +85,11 @@ def handshake(request: Request, provider: Provider, head: RequestHead, *, draini
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics, finished: RecordSink, limits: Limits, restrain: Restrain) -> None:
-        """`finished` takes the record of each turn. `restrain` says which accounts a turn has to leave alone."""
+    def __init__(self, metrics: Metrics, finished: RecordSink, limiting: Limiting) -> None:
+        """`finished` takes the record of each turn."""
         self._metrics = metrics
         self._finished = finished
-        self._limits = limits
-        self._restrain = restrain
+        self._limiting = limiting
         self._open: set[OpenSocket] = set()
 
     def __len__(self) -> int:
@@ -111,7 +110,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished, self._limits, self._restrain)
+        socket = OpenSocket(call, attempt, self._finished, self._limiting)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(
@@ -125,7 +124,7 @@ class WebSockets:
         except WireError as error:
             raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
         socket.pipe = pipe
-        transport.write(_answer(call, attempt, upgrade, self._limits))
+        transport.write(_answer(call, attempt, upgrade, self._limiting.limits))
         record.status = 101
         record.ttfb = time.perf_counter() - started
         request.keep_alive = False

@@ -52,6 +52,10 @@ def configured(prices: Mapping[str, Price]) -> list[Override]:
     ]
 
 
+LONG_CONTEXT = 200_000
+"""Tokens."""
+
+
 class Prices:
     """The price lists of the moment. `tariffs` is by provider (an instance's name) and model; None: no list has it."""
 
@@ -84,6 +88,14 @@ class Prices:
         cost = rates.cost(usage)
         factor = self._factors.get((provider, account))
         return cost if factor is None else round(cost * factor)
+
+    def long_context(self, provider: str, model: str, at: float) -> int | None:
+        """Above how many tokens of input a token costs more (`at`: unix seconds); None: it never does.
+
+        Where no price is known, that is where the models begin that have such a price.
+        """
+        tariff = self.tariffs.get((provider, model))
+        return LONG_CONTEXT if tariff is None else tariff.long_context(int(at * 1000))
 
     def rates(self, provider: str, model: str, at: int, tier: str = "", total_input: int = 0) -> Rates | None:
         """What holds for such a request, the configuration's prices before the list's."""

@@ -68,6 +68,11 @@ class Tariff:
                 return rates
         return found[-1][1]
 
+    def long_context(self, at: int) -> int | None:
+        """Above how many tokens of input a token costs more; None: it never does."""
+        tiers = self._tiers[max(0, bisect_right(self._from, at) - 1)]
+        return min((above for above, _ in tiers[STANDARD] if above), default=None)
+
     def cost(self, usage: Usage, at: int) -> int:
         """In nanodollars."""
         return self.rates(at, usage.tier, usage.total_input).cost(usage)

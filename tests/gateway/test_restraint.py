@@ -83,12 +83,12 @@ async def test_without_fair_share_nobody_waits(start: Start, upstream: Upstream)
 
 async def test_a_reload_switches_it(start: Start, upstream: Upstream) -> None:
     aimux = await start(users=USERS)
-    assert not aimux.app.gateway.fair.on
+    assert not aimux.app.gateway.limiting.fair.on
     aimux.app.config = aimux.app.config.model_copy()
     file = aimux.folder / "config.json"
     file.write_text(file.read_text().replace('"users"', '"limits": {"fair_share": true}, "users"', 1))
     assert await aimux.app.reload()
-    assert aimux.app.gateway.fair.on
+    assert aimux.app.gateway.limiting.fair.on
 
 
 # --- money -----------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ async def test_a_turn_without_room_is_refused_and_the_socket_stays(begin: Begin,
     await ended(aimux)
     statuses = [line["status"] for line in access(aimux) if line["method"] == "TURN"]
     assert statuses == ["200", "200", "429"]
-    assert len(aimux.app.gateway.limits) == 0
+    assert len(aimux.app.gateway.limiting.limits) == 0
 
 
 async def test_tokens_of_each_turn_are_counted(begin: Begin, far: Far) -> None:
@@ -58,7 +58,7 @@ async def test_tokens_of_each_turn_are_counted(begin: Begin, far: Far) -> None:
     async with socket(aimux) as client:
         for _ in range(3):
             await turn(client, "hi")
-        limits = aimux.app.gateway.limits
+        limits = aimux.app.gateway.limiting.limits
         used = {one.limit: one.used for one in limits.standings(Who("ann"), time.time())}
         assert used == {"tokens_per_day": 21, "concurrent_requests": 0}
 
