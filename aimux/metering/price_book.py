@@ -148,9 +148,11 @@ async def _in_a_process(wanted: list[Wanted]) -> tuple[str, list[Any]]:
         async with asyncio.timeout(LONGEST):
             out, problem = await process.communicate(json.dumps(wanted).encode())
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise OSError("the list of prices takes too long to read") from None
+    finally:
+        if process.returncode is None:  # a stop does not wait for it either, and leaves no process behind
+            process.kill()
+            await process.wait()
     if process.returncode:
         last = problem.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise OSError(f"the list of prices can't be read: {last}")
