@@ -13,6 +13,8 @@ from aimux.storage import Database
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aimux.accounts.database_state import DatabaseState
+    from aimux.accounts.database_vault import DatabaseVault
     from aimux.accounts.state import LiveState
     from aimux.accounts.vault import Vault
     from aimux.config import Config
@@ -28,30 +30,37 @@ class Stores(NamedTuple):
 
 
 async def stores_in(config: Config, database: Database) -> Stores:
-    """Those that the configuration asks for, `database` being the open one. Raises StorageError, VaultError."""
+    """Those that the configuration asks for, `database` being the open one. Raises StorageError, VaultError.
+
+    What an old key encrypts there is encrypted anew.
+    """
     if config.database.url is None:
         return _files(config)
-    from aimux.accounts.database_state import DatabaseState
-    from aimux.accounts.database_vault import DatabaseVault
-
-    vault = DatabaseVault(database, config.database.keys)
+    vault, state = await _rows(config, database)
     if number := await vault.seal_anew():
         log.info("%d credentials were encrypted anew, with database.encryption_key", number)
-    return Stores(vault, await DatabaseState.open(database))
+    return Stores(vault, state)
 
 
 @asynccontextmanager
 async def stores(config: Config) -> AsyncIterator[Stores]:
-    """The same for a command, which has no database open. Raises StorageError, VaultError."""
+    """The same for a command, which has no database open and only looks. Raises StorageError."""
     if config.database.url is None:
         yield _files(config)
         return
     database = await Database.open(config.database.address, config.state_dir)
     try:
-        yield await stores_in(config, database)
+        yield Stores(*await _rows(config, database))
     finally:
         await database.close()
 
 
 def _files(config: Config) -> Stores:
     return Stores(FileVault(config.state_dir), StateFile(config.state_dir / "accounts.json"))
+
+
+async def _rows(config: Config, database: Database) -> tuple[DatabaseVault, DatabaseState]:
+    from aimux.accounts.database_state import DatabaseState
+    from aimux.accounts.database_vault import DatabaseVault
+
+    return DatabaseVault(database, config.database.keys), await DatabaseState.open(database)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.cli.doctor.finding import Finding
+    from aimux.plugin import Provider
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("✗", "bold red")}
 
@@ -37,7 +38,7 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("�
 def doctor_command(
     context: click.Context, config: Path | None, as_json: bool, offline: bool, live: str | None, url: str | None
 ) -> None:
-    """Check configuration, permissions, address, certificate, accounts, upstreams and clock, and say what to do.
+    """Check configuration, permissions, address, certificate, database, accounts, upstreams, clock; say what to do.
 
     Run it as the user that aimux runs as. Exits with 1 where something is broken; warnings alone exit with 0.
 
@@ -78,7 +79,7 @@ def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
 async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
     """Everything that was found. A configuration that can't be read is the end of it: the rest depends on it."""
     from aimux.accounts import ControlHttp
-    from aimux.cli.doctor import accounts, machine, setup, upstreams
+    from aimux.cli.doctor import accounts, database, machine, setup, upstreams
     from aimux.config import ConfigError, load_config, provider_instances
     from aimux.plugin.loader import load_plugins
 
@@ -95,8 +96,12 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
         found += await machine.of_address(config)
         found += machine.of_certificate(config)
         providers = provider_instances(config, plugins.providers)
-        found_accounts, used = await accounts.of_accounts(config, providers, http)
-        found += found_accounts
+        found_database, usable = await database.of_database(config)
+        found += found_database
+        used: list[Provider] = []
+        if usable or config.database.url is None:  # else accounts lie where nothing can be looked at
+            found_accounts, used = await accounts.of_accounts(config, providers, http)
+            found += found_accounts
         if not offline:
             found += await upstreams.of_upstreams(used or list(providers.values()), http)
     finally:

@@ -29,7 +29,7 @@ def test_json_says_the_same(aimux: Aimux) -> None:
     done = aimux("doctor", "--offline", "--json", AIMUX_LISTEN="127.0.0.1:0")
     findings = json.loads(done.stdout)
     assert done.returncode == 1
-    assert [finding["status"] for finding in findings] == ["ok", "ok", "ok", "error"]
+    assert [finding["status"] for finding in findings] == ["ok", "ok", "ok", "ok", "error"]
     assert {*findings[-1]} == {"status", "subject", "message", "remedy"}
 
 
@@ -55,6 +55,7 @@ async def test_all_is_well(state_dir: Path, tmp_path: Path, monkeypatch: pytest.
         "configuration",
         "state_dir",
         "listen 127.0.0.1:0",
+        "database",
         "account fake/default",
         f"upstream {origin}",
         "clock",

@@ -1,0 +1,71 @@
+"""The database as a start would find it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aimux.cli.doctor.finding import Finding
+from aimux.storage import StorageError
+from aimux.storage.status import status
+
+if TYPE_CHECKING:
+    from aimux.config import Config
+    from aimux.storage.status import Status
+
+SUBJECT = "database"
+
+
+async def of_database(config: Config) -> tuple[list[Finding], bool]:
+    """What was found, and whether what lies in it can be looked at as it is. Nothing is migrated or written."""
+    try:
+        found = await status(config.database.address, config.state_dir)
+    except StorageError as error:
+        return [Finding("error", SUBJECT, error.reason, error.remedy)], False
+    if found.schema is None:
+        where = "there is none yet" if found.engine == "sqlite" else f"{found.where} can be reached and is empty"
+        return [Finding("ok", SUBJECT, f"{where}; aimux makes its tables")], False
+    problems = _problems(found, config)
+    if problems:
+        return problems, found.schema == found.wanted and not found.damage
+    kind = "SQLite" if found.engine == "sqlite" else f"PostgreSQL {found.server}"
+    return [Finding("ok", SUBJECT, f"{found.where}, {kind}, is whole and has schema {found.schema}")], True
+
+
+def _problems(found: Status, config: Config) -> list[Finding]:
+    problems = []
+    assert found.schema is not None
+    if found.damage:
+        remedy = "put a copy in its place (aimux db backup makes them); docs/database.md says more"
+        problems.append(Finding("error", SUBJECT, f"{found.where} is damaged: {found.damage}", remedy))
+    if found.schema > found.wanted:
+        message = f"{found.where} was written by a newer aimux (schema {found.schema}, this knows {found.wanted})"
+        problems.append(Finding("error", SUBJECT, message, "install the aimux that it was last used with"))
+    elif found.schema < found.wanted:
+        message = f"{found.where} has schema {found.schema}: the next start migrates it to {found.wanted}"
+        problems.append(Finding("warning", SUBJECT, message, "stop the nodes of an older version before"))
+    if found.engine == "sqlite":
+        problems += _of_file(Path(found.where))
+    return problems + _of_keys(found, config)
+
+
+def _of_file(path: Path) -> list[Finding]:
+    if not os.access(path, os.R_OK | os.W_OK):
+        owner = path.stat().st_uid
+        return [Finding("error", SUBJECT, f"user id {os.geteuid()} can't read and write {path}", f"it is {owner}'s")]
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return [Finding("warning", SUBJECT, f"{path} is open to other users", f"chmod 600 {path}")]
+    return []
+
+
+def _of_keys(found: Status, config: Config) -> list[Finding]:
+    from aimux.accounts.sealing import key_id
+
+    known = set(map(key_id, config.database.keys))
+    lost = sum(count for key, count in found.keys.items() if key not in known)
+    if not lost:
+        return []
+    message = f"{lost} credential files are encrypted with a key that is not configured"
+    return [Finding("error", SUBJECT, message, "add it to database.old_encryption_keys, or log in again")]
