@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from typing import NamedTuple
+
+
+class Stay(NamedTuple):
+    """Where a conversation is at home, and who serves it while its home can't. Account names."""
+
+    home: str
+    used: float
+    served: bool = False
+    """The home has answered it: there may be a cache to go back to."""
+    host: str = ""
 
 
 class Conversations:
@@ -13,32 +24,38 @@ class Conversations:
     def __init__(self, lifetime: float, most: int) -> None:
         self._lifetime = lifetime
         self._most = most
-        self._entries: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._entries: OrderedDict[str, Stay] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, conversation: str, now: float) -> str | None:
-        """The account's name."""
-        entry = self._entries.get(_short(conversation))
-        return entry[0] if entry is not None and now - entry[1] <= self._lifetime else None
+    def get(self, conversation: str, now: float) -> Stay | None:
+        stay = self._entries.get(_short(conversation))
+        return stay if stay is not None and now - stay.used <= self._lifetime else None
 
-    def put(self, conversation: str, account: str, now: float) -> None:
-        """It was used, or moved."""
-        entries, conversation = self._entries, _short(conversation)
-        entries[conversation] = (account, now)
+    def put(self, conversation: str, stay: Stay) -> None:
+        """It was used at `stay.used`, or moved."""
+        entries, conversation, now = self._entries, _short(conversation), stay.used
+        entries[conversation] = stay
         entries.move_to_end(conversation)
         while entries:
             oldest = next(iter(entries))
-            if len(entries) <= self._most and now - entries[oldest][1] <= self._lifetime:
+            if len(entries) <= self._most and now - entries[oldest].used <= self._lifetime:
                 break
             del entries[oldest]
 
+    def served(self, conversation: str, account: str) -> None:
+        """An account has answered it: it is at home there, unless another one has answered it before."""
+        conversation = _short(conversation)
+        stay = self._entries.get(conversation)
+        if stay is not None and not stay.served:
+            self._entries[conversation] = Stay(account, stay.used, served=True)
+
     def rename(self, account: str, new: str) -> None:
         """An account has another name now; its conversations stay with it."""
-        for conversation, (name, used) in self._entries.items():
-            if name == account:
-                self._entries[conversation] = (new, used)
+        for conversation, stay in self._entries.items():
+            if stay.home == account:
+                self._entries[conversation] = stay._replace(home=new)
 
 
 def _short(conversation: str) -> str:

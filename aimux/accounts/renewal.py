@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
+LONGEST_TOLD = 3600.0
+"""A pause that the authorization server asks for is kept up to here."""
 """Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
 UNSAVED_PAUSE = 30.0
 """The longest one while a renewed credential is in memory alone, and would be lost with the process."""
@@ -153,7 +155,9 @@ class Renewer:
             self._tell("rejected")
             raise
         except (RefreshUnavailable, VaultError) as error:
-            return self._unavailable(RefreshUnavailable(error.reason, remedy=error.remedy), rejected)
+            told = error.retry_after if isinstance(error, RefreshUnavailable) else None
+            again = RefreshUnavailable(error.reason, remedy=error.remedy, retry_after=told)
+            return self._unavailable(again, rejected)
         except CredentialError as error:
             self._unreadable(error)
             return self._unavailable(RefreshUnavailable(f"its credential file {error}"), rejected)
@@ -238,7 +242,7 @@ class Renewer:
     def _unavailable(self, error: RefreshUnavailable, rejected: Credential | None) -> Credential:
         """Wait before the next try; the old credential serves while it lasts."""
         account, now = self._account, self._shop.clock()
-        self._pause()
+        self._pause(error.retry_after)
         self._failure = error
         log.log(
             logging.ERROR if error.remedy else logging.WARNING,
@@ -261,9 +265,11 @@ class Renewer:
         account.keep_off(self._retry_at, now, f"it can't be renewed for now: {error.reason}")
         raise error
 
-    def _pause(self) -> None:
+    def _pause(self, told: float | None = None) -> None:
         longest = LONGEST_PAUSE if self._place.pending is None else UNSAVED_PAUSE
         pause = min(longest, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
+        if told is not None:
+            pause = max(pause, min(told, LONGEST_TOLD))
         self._failures = min(self._failures + 1, 16)
         self._paused_at = self._shop.clock()
         self._retry_at = self._paused_at + pause

@@ -92,7 +92,7 @@ class Attempts:
                     call.note(account.name, attempt.head.status, verdict.action, verdict.reason)
                     if verdict.action is Action.RELAY:
                         if attempt.head.status < 400:
-                            account.has_served(attempt.credential)
+                            self._route.accounts.served(self._selection, account, attempt.credential)
                         self._keep(None)
                         return attempt
                     stale = verdict.action is Action.REFRESH  # it has another credential by now

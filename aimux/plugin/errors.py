@@ -28,7 +28,14 @@ class RefreshRejected(RefreshError):
 
 
 class RefreshUnavailable(RefreshError):
-    """The renewal failed for now (network, 5xx, 404 of a moved endpoint): the next check tries again."""
+    """The renewal failed for now (network, 5xx, 404 of a moved endpoint): the next check tries again.
+
+    `retry_after`: seconds that the authorization server asked to wait.
+    """
+
+    def __init__(self, reason: str, *, remedy: str = "", retry_after: float | None = None) -> None:
+        super().__init__(reason, remedy=remedy)
+        self.retry_after = retry_after
 
 
 class LoginError(Exception):

@@ -8,15 +8,20 @@ import json
 import math
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multidict import CIMultiDict
 
 from aimux.plugin.errors import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.http import HttpUnavailable
+from aimux.plugin.provider import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aimux.plugin.http import Http, HttpAnswer
+
+T = TypeVar("T")
 
 PERMANENT = frozenset({"invalid_grant"})
 """RFC 6749's word for a refresh token that is revoked, expired or used up."""
@@ -55,11 +60,14 @@ async def renew(
 
     `instance` is `Provider.instance` and `setting` the provider's setting that holds `url`, for what people are told.
     Raises RefreshRejected for the codes in `permanent` and the statuses in `permanent_statuses` (if the body is a JSON
-    object, as only the authorization server's own is), RefreshUnavailable for everything else.
+    object, as only the authorization server's own is), RefreshUnavailable for everything else. What the server says it
+    can't grant that scope for is asked for once more without `scope`.
     """
     where = f"providers.{instance}.{setting}"
     try:
         answer = await http.request("POST", url, json=json, form=form)
+        if error_code(answer) == "invalid_scope" and "scope" in {**_fields(json), **(form or {})}:
+            answer = await http.request("POST", url, json=_unscoped(json), form=_unscoped(form))
     except HttpUnavailable as error:
         raise RefreshUnavailable(str(error), remedy="check the network and the DNS of this machine") from None
     code = error_code(answer)
@@ -72,11 +80,21 @@ async def renew(
         remedy = "it is tried again"
         if code in {"invalid_client", "unauthorized_client"}:
             remedy = f"check the `client_id` beside `{where}`"
-        raise RefreshUnavailable(told, remedy=remedy)
+        raise RefreshUnavailable(told, remedy=remedy, retry_after=retry_after(CIMultiDict(answer.headers)))
     data = answer.json()
     if not _usable(data.get("access_token")):
         raise RefreshUnavailable("the token endpoint's answer holds no access token", remedy=f"check `{where}`")
     return data
+
+
+def _fields(json: object) -> Mapping[str, object]:
+    return json if isinstance(json, dict) else {}
+
+
+def _unscoped(request: T) -> T:
+    if not isinstance(request, dict):
+        return request
+    return {key: value for key, value in request.items() if key != "scope"}  # type: ignore[return-value]
 
 
 async def redeem(

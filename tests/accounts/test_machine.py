@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimux.accounts import Account, AccountPool, PoolOptions, Selection
+from aimux.accounts.conversations import Stay
+from aimux.accounts.pool import CACHE_SECONDS
+from aimux.accounts.quota import CEILING
 from aimux.accounts.selection import choose
 from aimux.plugin import AccountSettings, Action, LimitWindow, Verdict
 from tests.accounts.support import Clock, TokenServer, credential_file, provider
@@ -68,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.known = {name: Known() for name in NAMES}
         self.limits: dict[str, Limits] = {}
-        self.homes: dict[str, tuple[str, float]] = {}
+        self.homes: dict[str, Stay] = {}
         self.logins = 0
 
     @initialize(strategy=st.sampled_from(["least_used", "round_robin", "priority"]))
@@ -112,6 +115,10 @@ class Machine(RuleBasedStateMachine):
             and selection.pinned in {None, name}
         }
 
+    def _is_left(self, home: str, selection: Selection) -> bool:
+        away = self._free_at(home, selection.model) > self.clock() + CACHE_SECONDS
+        return away or not self._may(home, selection)
+
     # --- what happens ------------------------------------------------------------------------------------------------
 
     @rule(duration=seconds)
@@ -130,26 +137,32 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         selection = Selection(model, conversation, exclude, groups, pinned)
         now, able = self.clock(), self._able(selection)
-        home = self.homes.get(conversation or "")
-        at_home = home is not None and now - home[1] <= 3600 and home[0] in able
+        stay = self.homes.get(conversation or "") if pinned is None else None
+        if stay is not None and (now - stay.used > 3600 or self._is_left(stay.home, selection)):
+            stay = None
         self._settle()
         expected = choose(self.pool._index._slots, selection, self.strategy, now)
         account = self.pool.select(selection, now)
         assert (account is None) == (not able)
+        if stay is not None and conversation is not None:
+            host = "" if account is None or stay.home in able else account.name
+            self.homes[conversation] = Stay(stay.home, now, host=host)
         if account is None:
             return
         assert account.name in able
         assert account.last_used == now
         if pinned is None:
-            if at_home and home is not None:
-                assert account.name == home[0], "the conversation stays"
+            if stay is not None and stay.home in able:
+                assert account.name == stay.home, "the conversation stays"
+            elif stay is not None and stay.host in able:
+                assert account.name == stay.host, "it is lent to one and the same"
             else:
                 assert expected is not None
                 assert account in expected.accounts, "the index decides as the pure function does"
                 best = min(ACCOUNTS.get(name, AccountSettings()).priority for name in able)
                 assert account.settings.priority == best
-            if conversation is not None:
-                self.homes[conversation] = (account.name, now)
+            if conversation is not None and stay is None:
+                self.homes[conversation] = Stay(account.name, now)
         account.load(1)
         self.known[account.name].in_flight += 1
 
@@ -187,7 +200,7 @@ class Machine(RuleBasedStateMachine):
         if wait is None and until.get(model, 0.0) > now:
             return
         wanted = now + (30.0 if wait is None else wait)
-        until[model] = max(now + 1, min(wanted, max(resets, default=math.inf), now + 7 * 86_400))
+        until[model] = max(now + 1, min(wanted, max(resets, default=math.inf), now + CEILING))
 
     @rule(name=names, used=st.sampled_from([None, 0.0, 0.5, 0.52, 1.0]), lasts=st.sampled_from([None, 50.0, 5000.0]))
     def an_answer_has_room(self, name: str, used: float | None, lasts: float | None) -> None:

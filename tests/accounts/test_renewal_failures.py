@@ -148,6 +148,24 @@ async def test_the_pause_between_tries_grows_to_five_minutes(
     assert 240 <= pause <= 360
 
 
+@pytest.mark.parametrize(("told", "kept"), [(900, 900), (10_000, 3600), (1, 4)])
+async def test_the_pause_that_the_server_asks_for_is_kept(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, told: float, kept: float
+) -> None:
+    put(state_dir, credential_file(expires_at=START - 1))
+    account = await load(pool)
+    server.faults = [RefreshUnavailable("slow down", retry_after=told)]
+    with pytest.raises(RefreshUnavailable):
+        await account.renew()
+    until = account.state(clock()).until
+    assert until is not None
+    assert kept <= until - clock() <= max(kept, 6)
+    clock.pass_(kept - 1)
+    assert account.renewer is not None
+    assert not account.renewer.due(clock(), HOUR)
+    assert len(server.calls) == 1
+
+
 async def test_a_401_while_renewal_is_unavailable_does_not_hand_out_the_rejected_token(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.plugin import CredentialError, HttpUnavailable, LoginError, RefreshRejected, RefreshUnavailable
+from aimux.plugin import CredentialError, HttpAnswer, HttpUnavailable, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.oauth import (
     dump_like,
     error_code,
@@ -143,3 +143,33 @@ def test_failures_of_an_exchange_are_for_a_person() -> None:
         with pytest.raises(LoginError, match=says):
             exchanging(step)
     assert exchanging(reply({"access_token": "new"})) == {"access_token": "new"}
+
+
+SCOPED: dict[str, Any] = {"grant_type": "refresh_token", "scope": "user:inference"}
+
+
+@pytest.mark.parametrize("kind", ["json", "form"])
+async def test_a_scope_that_is_refused_is_left_out_once(kind: str) -> None:
+    refusal = reply({"error": "invalid_scope"}, status=400)
+    http = ScriptedHttp(refusal, reply({"access_token": "a"}))
+    assert (await renew(http, URL, instance="demo", **{kind: SCOPED}))["access_token"] == "a"
+    first, second = (getattr(sent, kind) for sent in http.sent)
+    assert first == SCOPED
+    assert second == {"grant_type": "refresh_token"}
+    refusing = ScriptedHttp(
+        reply({"error": "invalid_scope"}, status=400), reply({"error": "invalid_scope"}, status=400)
+    )
+    with pytest.raises(RefreshUnavailable):
+        await renew(refusing, URL, instance="demo", **{kind: SCOPED})
+    unscoped = ScriptedHttp(refusal)
+    with pytest.raises(RefreshUnavailable):
+        await renew(unscoped, URL, instance="demo", **{kind: {"grant_type": "refresh_token"}})
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"), [({"Retry-After": "120"}, 120.0), ({}, None), ({"retry-after": "x"}, None)]
+)
+async def test_how_long_the_server_asks_to_wait_is_handed_on(headers: dict[str, str], told: float | None) -> None:
+    with pytest.raises(RefreshUnavailable) as caught:
+        await renew(ScriptedHttp(HttpAnswer(429, headers, b"{}")), URL, instance="demo", json={})
+    assert caught.value.retry_after == told
