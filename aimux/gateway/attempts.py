@@ -14,7 +14,7 @@ from aimux.gateway.unserved import failure, unserved
 from aimux.gateway.upstream_request import build_request
 from aimux.gateway.verdicts import Judge, by_head
 from aimux.http.errors import WireError
-from aimux.plugin.errors import GatewayError, RefreshError, RefreshUnavailable, RequestRefused
+from aimux.plugin.errors import GatewayError, LimitReached, RefreshError, RefreshUnavailable, RequestRefused
 from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
@@ -246,11 +246,20 @@ class Attempts:
     # --- when nothing worked --------------------------------------------------------------------------------------
 
     def _settle(self, attempt: Attempt) -> Attempt:
-        """The last real answer, with the time at which some account is free again."""
+        """The last real answer, with the time at which some account is free again.
+
+        Where that is long from now, aimux says it itself: the vendor's words are about one account, which is not the
+        client's, and its time is not the one that counts.
+        """
         self._last = None
         accounts = attempt.route.accounts
-        if attempt.verdict.action is Action.COOL_DOWN and len(accounts.accounts) > 1:
-            attempt.retry_after = accounts.retry_after(self._selection, time.time())
+        if attempt.verdict.action is Action.COOL_DOWN:
+            error = unserved(self._route, self._selection, time.time())
+            if isinstance(error, LimitReached):
+                attempt.end()
+                raise error
+            if len(accounts.accounts) > 1:
+                attempt.retry_after = accounts.retry_after(self._selection, time.time())
         return attempt
 
     def _failure(self) -> GatewayError:

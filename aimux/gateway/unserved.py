@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SOON = 15.0
 """Seconds that a client may be left to try again by itself. Codex asks 30 times in 24 s, and then shows no reason."""
+WAITED = 60.0
+"""Seconds that clients wait by themselves when they are told to; with more, Claude Code gives up."""
 ADMIN = "whoever runs aimux sees why with `aimux accounts`"
 
 
@@ -43,7 +45,10 @@ def unserved(route: Route, selection: Selection, now: float) -> GatewayError:
     what = f"its limit for {selection.model}" if _of_model(limited, selection.model, now) else "its limit"
     others = "" if len(limited) == len(accounts) else " or is out of service"
     again = "it is free again" if pinned or len(accounts) == 1 else "the next one is free"
-    return LimitReached(f"{each} has reached {what}{others}; {again} {when(free_at, now)}.", until=free_at)
+    message = f"{each} has reached {what}{others}; {again} {when(free_at, now)}."
+    if free_at - now <= WAITED:
+        return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=free_at - now)
+    return LimitReached(message, until=free_at)
 
 
 def failure(route: Route, cause: Exception | None, *, late: bool) -> GatewayError | None:

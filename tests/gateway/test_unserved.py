@@ -140,3 +140,23 @@ async def test_the_soonest_of_several_limits_is_the_one_that_is_told(
     aimux = await start(accounts=("default", "two"))
     answer = await aimux.send(request(body=b"{}"))
     assert (status_of(answer), body_of(answer)) == (429, b'{"wait":20}')
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3600, "the next one is free"), (30, '"theirs"')])
+async def test_a_limit_that_lasts_is_told_by_aimux_and_not_in_the_words_of_one_account(
+    start: Start, upstream: Upstream, seconds: int, words: str
+) -> None:
+    """The vendor speaks of `your account`, and knows nothing of the others'; what ends soon clients wait for."""
+    body = b'{"error":"theirs"}'
+    upstream.answer = b"HTTP/1.1 429 Slow\r\nretry-after: %d\r\ncontent-length: %d\r\n\r\n%b" % (
+        seconds,
+        len(body),
+        body,
+    )
+    aimux = await start(accounts=("default", "other"))
+    for _ in range(2):
+        answer = await aimux.send(request())
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert words.encode() in answer
+        assert (b"x-should-retry: false" in answer) is (seconds > 60)
+        assert b"other" not in answer
