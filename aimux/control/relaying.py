@@ -47,7 +47,9 @@ async def relay(gateway: Gateway, received: web.Request, target: str) -> web.Str
     try:
         head = _head(received, target)
     except RequestError as error:
-        refused = GatewayError(ErrorKind.BAD_REQUEST, f"The request can't be read: {error}.", status=error.status)
+        refused = GatewayError(
+            ErrorKind.BAD_REQUEST, f"This HTTP request can't be accepted: {error}.", status=error.status
+        )
         return _response(received, error_answer(refused, None, ""))
     connection = _Connection(received)
     request = _Request(connection, head, received)

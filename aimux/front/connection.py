@@ -26,7 +26,7 @@ log = logging.getLogger("aimux.gateway")
 READ_AHEAD = 64 * 1024
 """Bytes that are kept of a body nobody has asked for, or of requests behind the one that is served."""
 
-_NO_HTTP = "This is no HTTP request that has only one reading"
+_REFUSED = "This HTTP request can't be accepted"
 
 
 class ClientConnection(asyncio.Protocol):
@@ -170,12 +170,12 @@ class ClientConnection(asyncio.Protocol):
         seen = self._scanned
         alone = data.count(b"\n", seen) != data.count(b"\r\n", max(0, seen - 1))
         if alone or not (b"A" <= data[:1] <= b"Z" or data in {b"", b"\r"}):
-            raise RequestError("it does not begin as one")
+            raise RequestError("it does not begin like one")
 
     def _refuse(self, error: RequestError) -> None:
         """The answer to what is no request. It quotes nothing: a malformed line may hold a token."""
         log.info("a request from %s is refused: %s", self.peer or "a local socket", error)
-        self.transport.write(plain_answer(error.status, f"{_NO_HTTP}: {error}."))
+        self.transport.write(plain_answer(error.status, f"{_REFUSED}: {error}."))
         self._linger()
 
     def _read_body(self, request: ReceivedRequest, reader: BodyReader, data: bytes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aimux.front import bounds
+from aimux.front.handshakes import Handshakes
 from aimux.http.tls import TLSTransport
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _front(server: FrontServer, context: ssl.SSLContext | None) -> Callable[[], 
     """What makes a protocol for each connection."""
     if context is None:
         return server
-    return lambda: TLSTransport(server(), context, handshake_seconds=bounds.HANDSHAKE_SECONDS)
+    refused = Handshakes().refused
+    return lambda: TLSTransport(server(), context, handshake_seconds=bounds.HANDSHAKE_SECONDS, refused=refused)
 
 
 def _unix_socket(path: Path) -> socket.socket:

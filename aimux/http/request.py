@@ -51,11 +51,11 @@ class _RequestLines(dict[bytes, tuple[str, str, bool]]):
         method, _, rest = line.partition(b" ")
         target, _, version = rest.partition(b" ")
         if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _VERSION.fullmatch(version)):
-            raise RequestError("a malformed request line")
+            raise RequestError("its request line is malformed")
         if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
-            raise RequestError("aimux speaks versions 1.1 and 1.0 of it", 505)
+            raise RequestError("only the versions 1.1 and 1.0 of HTTP are served", 505)
         if method in _UNSERVED:
-            raise RequestError(f"aimux does not serve {method.decode()}", 405)
+            raise RequestError(f"the method {method.decode()} is not served", 405)
         read = (method.decode("ascii"), target.decode("latin-1"), version == b"HTTP/1.1")
         if len(line) <= _SHORT:
             if len(self) >= _REMEMBERED:
@@ -96,18 +96,18 @@ class RequestHead:
         self.headers = headers = CIMultiDict(pairs)
         hosts = headers.getall(_HOST, ())
         if len(hosts) != 1 and (hosts or http11):
-            raise RequestError("it has no Host header, or several")
+            raise RequestError("it must have exactly one Host header")
         self.length: int | None = 0
         if CONTENT_LENGTH in headers:
             values = headers.getall(CONTENT_LENGTH)
             if len(values) > 1 or not DIGITS.fullmatch(values[0]):
-                raise RequestError("it has no clear content-length")
+                raise RequestError("its Content-Length is not one number")
             self.length = int(values[0])
         if TRANSFER_ENCODING in headers:
             codings = headers.getall(TRANSFER_ENCODING)
             coding = codings[0].lower() if codings[0].isascii() else ""  # the Kelvin sign's lower case is a k
             if len(codings) > 1 or coding != "chunked" or not http11 or CONTENT_LENGTH in headers:
-                raise RequestError("send a content-length, or `transfer-encoding: chunked` alone")
+                raise RequestError("it must have either a Content-Length or `Transfer-Encoding: chunked`")
             self.length = None
         self.connection = ""
         self.keep_alive = http11
@@ -125,7 +125,7 @@ def parse_request_head(block: bytes) -> RequestHead:
     try:
         fields = [*map(_fields.__getitem__, lines)]
     except ProtocolError as error:
-        raise RequestError(str(error)) from None
+        raise RequestError(f"it has {error}") from None
     return RequestHead(*line, fields)
 
 

@@ -26,7 +26,20 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
     A peer that ends without saying so is an error to it.
     """
 
-    __slots__ = ("_app", "_deadline", "_error", "_incoming", "_outgoing", "_over", "_read", "_ready", "_tcp", "_tls")
+    __slots__ = (
+        "_app",
+        "_began",
+        "_deadline",
+        "_error",
+        "_incoming",
+        "_outgoing",
+        "_over",
+        "_read",
+        "_ready",
+        "_refused",
+        "_tcp",
+        "_tls",
+    )
 
     def __init__(
         self,
@@ -35,8 +48,12 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         *,
         server_hostname: str | None = None,
         handshake_seconds: float | None = None,
+        refused: Callable[[ssl.SSLError, asyncio.Transport], bytes] | None = None,
     ) -> None:
-        """With `server_hostname` this is the client, which also awaits `established`, else the server."""
+        """With `server_hostname` this is the client, which also awaits `established`, else the server.
+
+        `refused` hears of a handshake that fails, with the connection below; what it gives is sent in the clear.
+        """
         self._app = app
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -49,6 +66,9 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         self._ready: asyncio.Future[None] | None = loop.create_future()
         """None after the handshake."""
         self._deadline = None if handshake_seconds is None else loop.call_later(handshake_seconds, self.abort)
+        self._refused = refused
+        self._began = False
+        """Something of a handshake has come."""
         self._error: Exception | None = None
         self._over = False
         """This side has said that nothing more comes from it."""
@@ -109,8 +129,10 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
 
     def _take(self, pieces: list[bytes]) -> None:
         """Read what there is; b"" where the peer has said that nothing more comes. Raises ssl.SSLError."""
-        if self._ready is not None and not self._shake_hands():
-            return
+        if self._ready is not None:
+            self._began = True
+            if not self._shake_hands():
+                return
         try:
             while self._incoming.pending and (not pieces or pieces[-1]):
                 pieces.append(self._read(RECORD))
@@ -125,6 +147,8 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
             self._send()
             return False
         except ssl.SSLError as error:
+            if self._refused is not None and (told := self._refused(error, self._tcp)):
+                self._tcp.write(told)
             self._fail(error)
             return False
         self._send()
@@ -156,7 +180,9 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
 
     def eof_received(self) -> bool:
         if not self._over:
-            self._error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended the connection without ending TLS")
+            self._error = error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended the connection without ending TLS")
+            if self._ready is not None and self._began and self._refused is not None:
+                self._refused(error, self._tcp)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -251,6 +277,8 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         self._app = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "sslcontext":
+            return self._tls.context
         return self._tcp.get_extra_info(name, default)
 
 

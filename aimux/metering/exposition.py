@@ -77,12 +77,17 @@ class Exposition(Collector):
         )
         for (provider, error), count in list(self._metrics.errors.items()):
             errors.add_metric((provider, error), count)
+        control = CounterMetricFamily(
+            "aimux_control_requests", "Requests outside the mounts that are over", labels=("method", "status")
+        )
+        for (method, status), count in list(self._metrics.control.items()):
+            control.add_metric((method, str(status)), count)
         refreshes = CounterMetricFamily(
             "aimux_refreshes", "Renewals of credentials", labels=("provider", "account", "outcome")
         )
         for (provider, account, outcome), count in list(self._metrics.refreshes.items()):
             refreshes.add_metric((provider, account, outcome), count)
-        yield from (requests, errors, refreshes)
+        yield from (requests, errors, control, refreshes)
 
     def _providers(self) -> Iterator[Metric]:
         streams = GaugeMetricFamily(

@@ -22,7 +22,12 @@ class Journal:
         return len(self._entries)
 
     def record(self, record: RequestRecord) -> None:
-        """Keep a request that is over. One with the same id (a client may choose it) is replaced."""
+        """Keep a request that is over. One with the same id (a client may choose it) is replaced.
+
+        What is outside the mounts is routed nowhere, and probes would soon have filled the journal.
+        """
+        if not record.provider:
+            return
         self._entries.pop(record.request_id, None)
         self._entries[record.request_id] = record
         if len(self._entries) > self._kept:

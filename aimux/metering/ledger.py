@@ -88,8 +88,11 @@ class Ledger:
         self._keep = keep
 
     def record(self, record: RequestRecord) -> None:
-        """Take a request that is over. Those of strangers are left out: who has no token must not fill the disk."""
-        if record.user or record.attempts:
+        """Take a request that is over. Those of strangers are left out: who has no token must not fill the disk.
+
+        So are those outside the mounts, which use nothing.
+        """
+        if record.provider and (record.user or record.attempts):
             self._pending.append(record)
 
     def start(self) -> None:

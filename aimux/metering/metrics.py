@@ -30,6 +30,7 @@ MAX_USERS = 500
 MAX_MODELS = 100
 MAX_USER_MODELS = 2000
 OTHER = "other"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Bounds of both histograms: an error of our own takes a millisecond, a long turn ten minutes."""
 
@@ -118,6 +119,8 @@ class Metrics:
         self.certificate_not_after = certificate_not_after
         self._exposition: Exposition | None = None
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self.control: defaultdict[tuple[str, int], int] = defaultdict(int)
+        """Requests outside the mounts, by method and status."""
         self.errors: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.refreshes: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.providers: defaultdict[str, ProviderCounts] = defaultdict(ProviderCounts)
@@ -137,6 +140,9 @@ class Metrics:
     def record(self, record: RequestRecord) -> None:
         """Count a request that is over."""
         provider = record.provider
+        if not provider:
+            self.control[record.method if record.method in METHODS else OTHER, record.status] += 1
+            return
         self.requests[provider, record.account, record.status] += 1
         if record.error:
             self.errors[provider, record.error] += 1

@@ -104,7 +104,7 @@ async def test_nothing_of_a_refused_line_is_in_the_log_or_the_answer(aimux: Aimu
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert TOKEN.encode()[:12] not in answer
     assert TOKEN[:12] not in aimux.log
-    assert "is refused: a malformed header line" in aimux.log
+    assert "is refused: it has a malformed header line" in aimux.log
 
 
 def test_what_is_remembered_of_strangers_headers_is_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,49 @@ async def test_a_refusal_is_read_although_the_body_still_comes(
     writer.transport.abort()
 
 
-async def test_plain_http_is_let_go_and_others_are_served(start: Start, tls: dict[str, Any], issued: Issued) -> None:
+async def test_plain_http_is_told_so_and_others_are_served(start: Start, tls: dict[str, Any], issued: Issued) -> None:
     aimux = await start(tls=tls)
     reader, writer = await aimux.connect()
     writer.write(head("GET /plain/v1/messages HTTP/1.1"))
     async with asyncio.timeout(10):
-        try:
-            assert not (await reader.read()).startswith(b"HTTP")
-        except ConnectionResetError:
-            pass
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.endswith(b'"message": "This port speaks HTTPS: begin the address with https://."}}')
+    assert aimux.log.count("a request from 127.0.0.1 is refused: it speaks plain HTTP, and this port HTTPS") == 1
     reader, writer = await connected(aimux, issued)
     writer.write(head("GET /plain/v1/honest HTTP/1.1", close=True))
     async with asyncio.timeout(10):
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_handshake_that_fails_is_told_once_in_a_while(
+    start: Start, tls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start(tls=tls)
+
+    def distrust() -> None:
+        with (
+            socket.create_connection(("127.0.0.1", aimux.port)) as sock,
+            pytest.raises(ssl.SSLCertVerificationError),
+        ):
+            ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+
+    async def told(times: int) -> list[str]:
+        async with asyncio.timeout(10):
+            while len(lines := [line for line in aimux.log.splitlines() if "TLS handshake with" in line]) < times:
+                await asyncio.sleep(0.01)
+        return lines
+
+    for _ in range(3):
+        await asyncio.to_thread(distrust)
+    (line,) = await told(1)
+    assert "the TLS handshake with 127.0.0.1 failed: it does not trust the certificate" in line
+    monkeypatch.setattr("aimux.front.handshakes.EVERY_SECONDS", 0.0)
+    await asyncio.to_thread(distrust)
+    assert (await told(2))[1].endswith("(2 more since the last such line)")
+    _, writer = await aimux.connect()
+    writer.write(b"\x16\x03\x01\x02\x00\x01")
+    writer.close()
+    assert "hung up in the middle" in (await told(3))[2]

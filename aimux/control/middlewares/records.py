@@ -10,8 +10,8 @@ from aiohttp import web
 
 from aimux.control.middlewares.callers import PRINCIPAL
 from aimux.control.middlewares.request_ids import REQUEST_ID
-from aimux.control.state import RequestKey, control_of
-from aimux.metering.record import TOLD, RequestRecord, new_id
+from aimux.control.state import RequestKey, control_of, ends
+from aimux.metering.record import TOLD, RequestRecord, Sender, new_id
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -37,6 +37,8 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
     finally:
         record.bytes_in = request.content.total_bytes
         record.duration = time.perf_counter() - started
+        whence = control_of(request).gateway.setup.authentication.whence
+        record.sender = Sender(address=whence.address(request.headers, ends(request)[0]))
         principal = request.get(PRINCIPAL)
         record.user = principal.name if principal is not None else ""
         control_of(request).gateway.finished(record)
