@@ -28,7 +28,7 @@ async def backend(setting: Setting) -> AsyncIterator[Backend]:
             yield opened
         return
     none = "No server" if address is None else "Another program, or an aimux with another state folder,"
-    click.echo(f"{none} listens on {config.listen}: using {config.state_dir}.", err=True)
+    click.echo(f"{none} listens on {config.listen}: using {config.database.shown or config.state_dir}.", err=True)
     async with local_parts(setting) as parts:
         files = Files(parts)
         try:

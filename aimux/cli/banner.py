@@ -66,14 +66,16 @@ def _admin_key(app: App) -> Iterator[str]:
 def _missing(app: App) -> Iterator[str]:
     for mount in app.gateway.setup.mounts.mounts:
         if not app.pools[mount.provider].accounts:
-            file = (
-                app.config.state_dir
-                / mount.provider
-                / app.gateway.setup.routes[mount.provider].provider.credential_file
-            )
-            yield f"{mount.provider} has no account: aimux login {mount.provider}, or put one at {file}"
+            yield f"{mount.provider} has no account: aimux login {mount.provider}{_place(app, mount.provider)}"
     if not app.gateway.setup.mounts.mounts:
         none = (
             "none is installed; see aimux providers" if app.config.providers is None else "the configuration names none"
         )
         yield f"providers: {none}"
+
+
+def _place(app: App, name: str) -> str:
+    if app.config.database.url is not None:
+        return ""  # accounts are rows
+    file = app.gateway.setup.routes[name].provider.credential_file
+    return f", or put one at {app.config.state_dir / name / file}"

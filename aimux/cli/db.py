@@ -254,7 +254,7 @@ def _lines(found: Status, config: Config) -> list[str]:
     current, *old = map(key_id, config.database.keys) if config.database.keys else [""]
     for key, count in found.keys.items():
         note = "" if key == current else " (an old one)" if key in old else " (which is not configured!)"
-        lines.append(f"key      {key}{note} encrypts {count} credential files")
+        lines.append(f"key      {key}{note} encrypts {count} credential file{'s' * (count != 1)}")
     width = max(map(len, found.tables), default=0)
     return lines + [f"{name:{width}}  {count}" for name, count in found.tables.items()]
 

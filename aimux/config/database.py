@@ -91,7 +91,19 @@ class Database(Section):
         return self.url.get_secret_value() if self.url else None
 
     @property
+    def shown(self) -> str:
+        """Where it is, without password and options; "" for SQLite."""
+        return without_password(self.address) if self.address else ""
+
+    @property
     def keys(self) -> tuple[bytes, ...]:
         """The key that encrypts, then those that only decrypt."""
         keys = (self.encryption_key, *self.old_encryption_keys)
         return tuple(key.value for key in keys if key is not None)
+
+
+def without_password(url: str) -> str:
+    """A URL fit to be shown: without password and options."""
+    parts = urlsplit(url)
+    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
+    return f"postgresql://{user}{'@' if user else ''}{host}{parts.path}"

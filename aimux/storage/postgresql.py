@@ -9,11 +9,11 @@ import logging
 import secrets
 import socket
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from aimux import __version__
+from aimux.config.database import without_password
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import behind, upgrade, version_of
@@ -46,7 +46,7 @@ class PostgreSQL:
     """`Engine` for a server."""
 
     def __init__(self, url: str) -> None:
-        self.name = _shown(url)
+        self.name = without_password(url)
         self.trouble: StorageError | None = None
         self.writing = contextlib.nullcontext()
         self._url = url
@@ -231,13 +231,6 @@ async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
     raw = await connection.get_raw_connection()
     assert raw.driver_connection is not None
     return raw.driver_connection
-
-
-def _shown(url: str) -> str:
-    """The URL without password and options."""
-    parts = urlsplit(url)
-    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
-    return f"postgresql://{user}{'@' if user else ''}{host}{parts.path}"
 
 
 _BY_CLASS = {

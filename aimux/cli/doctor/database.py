@@ -67,5 +67,5 @@ def _of_keys(found: Status, config: Config) -> list[Finding]:
     lost = sum(count for key, count in found.keys.items() if key not in known)
     if not lost:
         return []
-    message = f"{lost} credential files are encrypted with a key that is not configured"
+    message = f"a key that is not configured encrypts {lost} credential file{'s' * (lost != 1)}"
     return [Finding("error", SUBJECT, message, "add it to database.old_encryption_keys, or log in again")]

@@ -76,7 +76,7 @@ async def test_a_server_and_its_keys(state_dir: Path, postgresql_url: str) -> No
     assert (found.status, usable) == ("ok", True)
     found, usable = await look(OTHER)
     assert (found.status, usable) == ("error", True)
-    assert "1 credential files are encrypted with a key that is not configured" in found.message
+    assert "a key that is not configured encrypts 1 credential file" in found.message
     found, usable = await look(KEY, "postgresql://u:a-pass-word@127.0.0.1:1/x")
     assert (found.status, usable) == ("error", False)
     assert "can't be reached" in found.message
