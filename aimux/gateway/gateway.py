@@ -25,6 +25,7 @@ from aimux.gateway.limiting import Limiting, pool_windows, states, text_size, wi
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
+from aimux.gateway.skimming import Skimmed, is_large, skim
 from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.codings import decode
@@ -200,14 +201,19 @@ class Gateway:
         # Where the model decides something, it has to be the one that the upstream takes the request for.
         bound = caller.access is not None and caller.access.allowance is not None
         decisive = bound or not setup.models.empty or self.limiting.limits.by_model
-        record.model = (body.routed_model if decisive else body.model) if raw else ""
+        skimmed = await self._skimmed(request, admitted, body, decisive=decisive) if is_large(body) else None
+        seen = body if skimmed is None else skimmed.summary
+        if raw and decisive:
+            record.model = seen.routed_model if skimmed is None else skimmed.model
+        elif raw:
+            record.model = seen.model
         # A socket names its models later, and then it has its account.
         targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
         if bound:
             targets = within_bounds(caller, targets, provider.instance, record.model if raw else None, upgrade)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
-        conversation = conversation_of(provider, head, body) if choice else None
+        conversation = conversation_of(provider, head, seen) if choice else None
         record.conversation = conversation or admitted.sender.conversation
         selection = Selection(
             record.model,
@@ -215,7 +221,8 @@ class Gateway:
             groups=caller.access.groups if caller.access is not None else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
-        if self.deposits and (place := self.deposits.place_of(admitted, body, targets)) is not None:
+        references = self._references(admitted, seen, skimmed)
+        if references and (place := self.deposits.place_of(references, targets)) is not None:
             targets, account = place
             if selection.pinned is None:
                 selection = selection._replace(pinned=account)
@@ -224,6 +231,8 @@ class Gateway:
         restraint = None
         if admitted.counted and self.limiting.concerns(admitted.who):
             restraint = self.limiting.admit(record, admitted.who, text_size(raw))
+        if skimmed is not None and any(target.model is not None for target in targets):
+            body = await request.turn.apart(skimmed.changeable(body))
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint)
         attempts = Attempts(call, self.pool, self._proofs, setup.request_timeout)
         attempt = await attempts.run()
@@ -244,6 +253,25 @@ class Gateway:
             return await self._relay(request, call, attempt, started)
         finally:
             attempt.end()
+
+    async def _skimmed(self, request: Request, admitted: Admitted, body: Body, *, decisive: bool) -> Skimmed | None:
+        """None: nobody asks for more of it than the model, and it begins with that."""
+        stores = self.deposits.has(admitted.caller.name)
+        sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
+        if not (decisive or stores or sticky) and body.leading_model:
+            return None
+        work = skim(body, admitted.head, admitted.route.provider if stores else None)
+        return await request.turn.apart(work)
+
+    def _references(self, admitted: Admitted, body: Body, skimmed: Skimmed | None) -> tuple[str, ...]:
+        """What the request refers to, where anything is known of what it may mean."""
+        if not self.deposits:
+            return ()
+        if skimmed is not None:
+            return skimmed.references
+        # Looking through 100 kB takes 0.1 to 0.5 ms: a body is read for those alone who have stored something.
+        known = self.deposits.has(admitted.caller.name)
+        return admitted.route.provider.refers_to(admitted.head, body if known else NO_BODY)
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """How much of their own limits a caller has used, and how much of the accounts' is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+import string
 import time
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _UNITS = {Unit.TOKENS: "tokens", Unit.COST: "usd"}
 _PERIODS = {"day": "today", "week": "this week", "month": "this month"}
-_ENCODED = re.compile(rb"[A-Za-z0-9+/]{1024,}")
+_BASE64 = (string.ascii_letters + string.digits + "+/").encode()
+_SAMPLES, _SAMPLE = 32, 16 * 1024
 _MORE = "Ask whoever runs aimux if you need more."
 
 
@@ -38,11 +39,18 @@ def who(caller: Caller) -> Who:
 
 
 def text_size(body: bytes) -> int:
-    """Bytes of a body that models read as text. An image in it takes a thousand tokens or two, whatever its size."""
-    # To look for the word takes 3 µs in 60 kB; going through the body would take 500.
-    if b"base64" not in body:
+    """About how many bytes of a body models read as text: an image takes a thousand tokens or two, whatever its size.
+
+    Told from how many characters there are that base64 has not: every fifth of a text is one. Of a large body samples
+    are looked at, so that it takes a millisecond at most.
+    """
+    sample = body
+    if len(body) > _SAMPLES * _SAMPLE:
+        sample = b"".join(body[at : at + _SAMPLE] for at in range(0, len(body), len(body) // _SAMPLES))
+    elif b"base64" not in body:
         return len(body)
-    return len(_ENCODED.sub(b"", body))
+    others = len(sample.translate(None, _BASE64))
+    return min(len(body), 5 * others * len(body) // len(sample))
 
 
 class Limiting:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aimux.config import pattern_kind
+from aimux.gateway.skimming import Large
 from aimux.plugin.types import Body
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ def rewrite_model(body: Body, model: str) -> Body:
     A body in which no model is found is returned as it is. Only as much is checked as that takes: what else is wrong
     with the JSON stays so, and the upstream says it.
     """
+    if isinstance(body, Large):
+        pieces, position = [], 0
+        for start, end in body.spans:
+            pieces += [body.raw[position:start], json.dumps(model).encode()]
+            position = end
+        return Body(b"".join([*pieces, body.raw[position:]])) if body.spans else body
     text = body.text()
     if text is None:
         return body

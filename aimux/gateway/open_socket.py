@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from websockets.frames import CloseCode
 
 from aimux.gateway.limiting import text_size
+from aimux.gateway.skimming import start_of
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
 from aimux.plugin.errors import GatewayError
-from aimux.plugin.types import Action, Body
+from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
@@ -69,7 +70,7 @@ class OpenSocket:
         if self._turn is not None or self._meter is None or not limiting.concerns(who):
             return True
         self._turn = turn = self._begun()
-        turn.model = Body(message).routed_model
+        turn.model = start_of(message).routed_model
         try:
             restraint = limiting.admit(turn, who, text_size(message))
             if restraint is not None and restraint.objects(self._account, turn.time):

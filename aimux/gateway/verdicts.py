@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aimux.gateway.answers import redirected
 from aimux.gateway.preview import Preview
 from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
+from aimux.gateway.skimming import is_large, skim
 from aimux.plugin.errors import RefreshError, RefreshRejected
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.exchange import HELD_BACK
@@ -69,7 +70,8 @@ class Judge:
         verdict = provider.classify(head.status, head.headers, body, model=attempt.model)
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
-        if verdict.action is Action.RELAY and head.status in {400, 404} and self._lies_elsewhere(attempt, asked, body):
+        missing = verdict.action is Action.RELAY and head.status in {400, 404}
+        if missing and await self._lies_elsewhere(attempt, asked, body):
             return Verdict(Action.MISSING, "it does not know what the request refers to")
         return verdict
 
@@ -87,12 +89,15 @@ class Judge:
         await attempt.exchange.peek(decided, OPENING_SECONDS)
         return verdict or RELAY
 
-    def _lies_elsewhere(self, attempt: Attempt, asked: Body, answer: bytes) -> bool:
+    async def _lies_elsewhere(self, attempt: Attempt, asked: Body, answer: bytes) -> bool:
         """A "not found" about something that lies with one account: a 404, or a 400 that names it."""
         route = attempt.route
         if len(route.accounts.accounts) == 1:
             return False
-        ids = route.provider.refers_to(self._call.head, asked)
+        if is_large(asked):
+            ids = (await self._apart(skim(asked, self._call.head, route.provider))).references
+        else:
+            ids = route.provider.refers_to(self._call.head, asked)
         if attempt.head.status == 400:
             ids = tuple(one for one in ids if one.encode() in answer)
         self.sought = ids

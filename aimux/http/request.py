@@ -8,6 +8,7 @@ What breaks a rule is refused whole, and its connection ends: a request that cou
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict, istr
@@ -176,7 +177,8 @@ class BodyReader:
         """`length` None: it is chunked."""
         self._chunks = Chunked() if length is None else None
         self._left = length or 0
-        self._data = bytearray()  # not a list of pieces: chunks of one byte would make 60 of each
+        # Not a list of pieces, as chunks of one byte would make 60 of each; and what is taken from it is no copy.
+        self._data = BytesIO()
         self.complete = length == 0
         self.received = 0
         """Bytes, framing included."""
@@ -201,19 +203,17 @@ class BodyReader:
         elif len(data) < self._left:
             self._left -= len(data)
             self.size += len(data)
-            self._data += data
+            self._data.write(data)
         else:
             self.size += self._left
-            self._data += data[: self._left]
+            self._data.write(data[: self._left])
             self.rest = data[self._left :]
             self.complete = True
 
     def _feed_chunks(self, chunks: Chunked, data: bytes) -> None:
         try:
             _, payload = chunks.feed(data)
-            piece = b"".join(payload)
-            self._data += piece
-            self.size += len(piece)
+            self.size += self._data.write(b"".join(payload))
             if chunks.done:
                 # They end here like an answer's; but who sends a framing as one has something in mind.
                 for line in chunks.trailers.split(b"\r\n") if chunks.trailers else ():
@@ -226,9 +226,9 @@ class BodyReader:
 
     def drop(self) -> None:
         """Forget what came so far: nobody wants it."""
-        self._data.clear()
+        self._data = BytesIO()
 
     def take(self) -> bytes:
         """The payload, once."""
-        data, self._data = self._data, bytearray()
-        return bytes(data)
+        data, self._data = self._data, BytesIO()
+        return data.getvalue()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 SHARE = 0.003
 """Seconds of a round after which no further piece is begun."""
@@ -55,3 +55,30 @@ def soon(piece: Callable[[], None]) -> None:
     if rounds is None:
         rounds = _rounds[loop] = _Rounds(loop)
     rounds.add(piece)
+
+
+async def through(steps: Iterable[object]) -> None:
+    """Take the steps of a long work in as many rounds as that needs; each is to take a millisecond at most."""
+    work = _Work(iter(steps))
+    soon(work.step)
+    await work.done
+
+
+class _Work:
+    """A closure that has itself called again would be a cycle, and hold what it works on until a garbage collection."""
+
+    def __init__(self, steps: Iterator[object]) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._steps = steps
+
+    def step(self) -> None:
+        if self.done.done():
+            return  # cancelled
+        try:
+            next(self._steps)
+        except StopIteration:
+            self.done.set_result(None)
+        except Exception as error:  # the work's own
+            self.done.set_exception(error)
+        else:
+            soon(self.step)

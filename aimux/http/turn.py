@@ -52,9 +52,8 @@ class Turn(Generic[T]):
         self._running = True
         result: T | None = None
         try:
-            if (thrown := self._thrown) is not None:
-                self._thrown = None
-                work.throw(thrown)
+            if self._thrown is not None:
+                work.throw(self._taken())
             else:
                 work.send(None)
         except StopIteration as end:
@@ -72,6 +71,13 @@ class Turn(Generic[T]):
         self._coroutine = None
         self._ended(result)
 
+    def _taken(self) -> BaseException:
+        """What is to be thrown. No name may hold it from where it is caught on upwards: it knows those frames, and with
+        all of its frames, a request's body among them, it would stay until a garbage collection."""
+        thrown, self._thrown = self._thrown, None
+        assert thrown is not None
+        return thrown
+
     def cancel(self) -> None:
         """Raise CancelledError where it pauses."""
         self.fail(asyncio.CancelledError())
@@ -79,6 +85,7 @@ class Turn(Generic[T]):
     def fail(self, error: BaseException) -> None:
         """Raise `error` where it pauses."""
         self._thrown = error
+        del error
         self.resume()
 
     async def apart(self, work: Awaitable[U]) -> U:

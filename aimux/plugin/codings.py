@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MAX_DECODED = 64 * 1024 * 1024
 MAX_CODINGS = 4
+PIECE = 64 * 1024
+_ZSTD_WINDOW = 8 * 1024 * 1024
 
 
 class DecodeError(ValueError):
     """The bytes are not of that coding, the coding is unknown, or they grow past the bound."""
+
+
+class TooLarge(DecodeError):
+    """They grow past the bound."""
 
 
 class Decoder(Protocol):
@@ -26,34 +32,43 @@ class _Zlib:
     """gzip (also several members in a row) and deflate (with or without the zlib header)."""
 
     def __init__(self, coding: str) -> None:
-        self._gzip = coding == "gzip"
+        self._gzip = coding != "deflate"
         self._decoder = zlib.decompressobj(zlib.MAX_WBITS | (16 if self._gzip else 0))
         self._start: bytes | None = None if self._gzip else b""
         self._room = MAX_DECODED
 
     def decode(self, data: bytes) -> bytes:
+        parts = []
+        for part in self.pieces(data):
+            self._room -= len(part)
+            if self._room <= 0:
+                raise TooLarge(f"decodes to more than {MAX_DECODED} bytes")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What can be decoded so far, a piece at a time."""
         if self._start is not None:
             data = self._start = self._start + data
             if len(data) < 2:
-                return b""
+                return
             if data[0] & 15 != 8 or int.from_bytes(data[:2], "big") % 31:  # no zlib header (RFC 1950)
                 self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)
             self._start = None
-        parts = []
-        while data:
+        more = bool(data)
+        while more:
             try:
-                out = self._decoder.decompress(data, self._room)
+                piece = self._decoder.decompress(data, PIECE)
             except zlib.error as error:
                 raise DecodeError(str(error)) from error
-            parts.append(out)
-            self._room -= len(out)
-            if self._room <= 0:
-                raise DecodeError(f"decodes to more than {MAX_DECODED} bytes")
-            data = b""
-            if self._gzip and self._decoder.eof:
-                data = self._decoder.unused_data
-                self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            data = self._decoder.unconsumed_tail
+            if self._decoder.eof:
+                data = self._decoder.unused_data if self._gzip else b""
+                if data:
+                    self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            more = bool(data) or (len(piece) == PIECE and not self._decoder.eof)
+            if piece:
+                yield piece
 
 
 class _Sliced:
@@ -78,9 +93,61 @@ class _Sliced:
                 raise DecodeError(str(error)) from error
             self._room -= len(part)
             if self._room <= 0:
-                raise DecodeError(f"decodes to more than {MAX_DECODED} bytes")
+                raise TooLarge(f"decodes to more than {MAX_DECODED} bytes")
             parts.append(part)
         return b"".join(parts)
+
+
+def _inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
+    decoder = _Zlib(coding)
+    for piece in pieces:
+        yield from decoder.pieces(piece)
+
+
+def _unbrotlied(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    import brotli
+
+    if not hasattr(brotli.Decompressor, "can_accept_more_data"):  # before brotli 1.2 a slice is decoded as a whole
+        decoder = _brotli()
+        for piece in pieces:
+            for begin in range(0, len(piece), 32):
+                yield decoder.decode(piece[begin : begin + 32])
+        return
+    decompressor = brotli.Decompressor()
+    try:
+        for piece in pieces:
+            made = decompressor.process(piece, output_buffer_limit=PIECE)
+            while made:
+                yield made
+                made = decompressor.process(b"", output_buffer_limit=PIECE)
+    except brotli.error as error:
+        raise DecodeError(str(error)) from error
+
+
+class _Source:
+    """Pieces as a file, for a library that asks for what it needs."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest:
+            self._rest = next((piece for piece in self._pieces if piece), b"")
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+
+def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    reader = decompressor.stream_reader(cast("IO[bytes]", _Source(pieces)), read_across_frames=True)
+    try:
+        while piece := reader.read(PIECE):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise DecodeError(str(error)) from error
 
 
 def _brotli() -> Decoder:
@@ -92,7 +159,7 @@ def _brotli() -> Decoder:
 def _zstd() -> Decoder:
     import zstandard
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     return _Sliced(decompressor.decompressobj(read_across_frames=True).decompress, zstandard.ZstdError, 1024)
 
 
@@ -111,12 +178,41 @@ def decoder(coding: str) -> Decoder:
             raise DecodeError(f"unknown content-encoding {other!r}")
 
 
-def decode(data: bytes, coding: str) -> bytes:
-    """All of `data`, decoded at once; a list of codings is undone from its end."""
+def _undone(coding: str) -> list[str]:
+    """The codings of a list, in the order in which they are undone."""
     codings = [one.strip().lower() for one in coding.split(",")]
     if len(codings) > MAX_CODINGS:
         raise DecodeError(f"names more than {MAX_CODINGS} codings")
-    for one in reversed(codings):
-        if one not in {"", "identity"}:
-            data = decoder(one).decode(data)
+    return [one for one in reversed(codings) if one not in {"", "identity"}]
+
+
+def decode(data: bytes, coding: str) -> bytes:
+    """All of `data`, decoded at once; a list of codings is undone from its end."""
+    for one in _undone(coding):
+        data = decoder(one).decode(data)
     return data
+
+
+def unpacked(data: bytes, coding: str, most: int = MAX_DECODED) -> Iterator[bytes]:
+    """The same in pieces of at most PIECE bytes, of which none is made before it is asked for.
+
+    Raises DecodeError behind `most` bytes.
+    """
+    pieces = iter([data])
+    for one in _undone(coding):
+        match one:
+            case "gzip" | "x-gzip" | "deflate":
+                pieces = _inflated(pieces, "deflate" if one == "deflate" else "gzip")
+            case "zstd":
+                pieces = _unzstd(pieces)
+            case "br":
+                pieces = _unbrotlied(pieces)
+            case other:
+                raise DecodeError(f"unknown content-encoding {other!r}")
+    room = most
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            raise TooLarge(f"decodes to more than {most} bytes")
+        for begin in range(0, len(piece), PIECE):
+            yield piece[begin : begin + PIECE]

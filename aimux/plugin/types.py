@@ -222,15 +222,19 @@ class Body:
         self._json: dict[str, Any] | None = None
 
     @property
+    def leading_model(self) -> str:
+        """The `model` with which the body begins; "" where it doesn't, or where that can't be seen."""
+        match = None if self.encoding else _LEADING_MODEL.match(self.raw)
+        return match[1].decode("utf-8", "replace") if match else ""
+
+    @property
     def model(self) -> str:
         """The body's `model`; "" where it has none, or one beyond MAX_MODEL.
 
         Both vendors' CLIs put it first: one regular expression then spares parsing 60 kB (about 150 µs). JSON may
         repeat a key, and then the last one counts upstream; who decides anything by the model asks `json()`.
         """
-        if not self.encoding and (match := _LEADING_MODEL.match(self.raw)):
-            return match[1].decode("utf-8", "replace")
-        return self._parsed_model()
+        return self.leading_model or self._parsed_model()
 
     @property
     def routed_model(self) -> str:
@@ -240,9 +244,7 @@ class Body:
         60 kB, against 150 to parse them).
         """
         plain = not self.encoding and self.raw.count(b'"model"') == 1 and b"\\u006" not in self.raw
-        if plain and (match := _LEADING_MODEL.match(self.raw)):
-            return match[1].decode("utf-8", "replace")
-        return self._parsed_model()
+        return (self.leading_model if plain else "") or self._parsed_model()
 
     def _parsed_model(self) -> str:
         model = self.json().get("model")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import sys
 from collections.abc import AsyncIterator, Callable
 
@@ -48,6 +49,25 @@ class Attacker:
                 yield TINY
 
         await self.again_and_again(CONNECTIONS, pieces)
+
+    async def packed_bodies(self) -> None:
+        """60 kB each, of which 60 MB are made."""
+        await self._bodies(gzip.compress(b'{"a":[' + b"[],{}," * 10_000_000 + b'0],"model":"m"}'), "gzip")
+
+    async def plain_bodies(self) -> None:
+        """60 MB each, of brackets."""
+        await self._bodies(b'{"a":[' + b"[],{}," * 10_000_000 + b'0],"model":"m"}', connections=1)
+
+    async def brackets(self) -> None:
+        """As much as is parsed at once, with as many objects in it as there can be."""
+        await self._bodies(b'{"a":[' + b"[[[[]]]]," * 14_000 + b"0]}")
+
+    async def _bodies(self, body: bytes, coding: str = "identity", *, connections: int = CONNECTIONS) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield head(self.token, f"Content-Length: {len(body)}", f"Content-Encoding: {coding}") + body
+            await asyncio.sleep(0.5)
+
+        await self.again_and_again(connections, pieces)
 
 
 async def main(name: str, port: str, token: str = "") -> None:

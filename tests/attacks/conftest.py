@@ -105,7 +105,9 @@ async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+                left = int(head.lower().partition(b"content-length:")[2].split()[0])
+                while left:
+                    left -= len(await reader.readexactly(min(left, 1 << 16)))
                 writer.write(HEAD % len(ANSWER) + ANSWER)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -127,6 +129,7 @@ async def victim_of(folder: Path, upstream: int, **settings: Any) -> AsyncIterat
         "state_dir": str(folder / "state"),
         "providers": {"claude": {"base_url": f"http://127.0.0.1:{upstream}"}},
         "users": [{"name": "ann", "token": TOKEN}],
+        "models": {"alias": {"provider": "claude"}},
         **settings,
     }
     async with serving(folder, config) as aimux:

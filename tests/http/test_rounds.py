@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from itertools import count
 from unittest.mock import patch
 
 import pytest
 
-from aimux.http.rounds import SHARE, soon
+from aimux.http.rounds import SHARE, soon, through
 
 
 async def test_everybody_else_runs_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +53,47 @@ async def test_a_fault_stops_nobody_else() -> None:
         soon(done.set)
         await asyncio.wait_for(done.wait(), 10)
     assert told.call_count == 1
+
+
+async def test_a_long_work_takes_many_rounds_and_its_fault_is_its_own() -> None:
+    taken: list[int] = []
+    work = asyncio.create_task(through(map(taken.append, range(5))))
+    while len(taken) < 5:
+        before = len(taken)
+        await asyncio.sleep(0)
+        assert len(taken) - before <= 1
+    await work
+    with pytest.raises(ZeroDivisionError):
+        await through(1 // number for number in (1, 0, 1))
+
+
+async def test_a_cancelled_work_stops_and_holds_nothing() -> None:
+    class Steps:
+        def __iter__(self) -> Steps:
+            return self
+
+        def __next__(self) -> int:
+            taken.append(1)
+            return 1
+
+    taken: list[int] = []
+    steps = Steps()
+    held = weakref.ref(steps)
+    gc.collect()
+    gc.disable()
+    try:
+        work = asyncio.create_task(through(steps))
+        del steps
+        while len(taken) < 3:
+            await asyncio.sleep(0)
+        work.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert work.cancelled()
+        del work
+        count = len(taken)
+        await asyncio.sleep(0)
+        assert len(taken) == count
+        assert held() is None
+    finally:
+        gc.enable()

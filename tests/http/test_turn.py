@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -105,3 +107,28 @@ async def test_what_runs_apart_ends_with_it() -> None:
     made.cancel()
     assert ended == [None]
     await gone.wait()
+
+
+async def test_a_cancelled_turn_holds_nothing() -> None:
+    """A cycle would keep what its frames hold, request bodies of megabytes, until a garbage collection."""
+
+    class Held:
+        pass
+
+    async def work(own: Turn[str]) -> str:
+        held = Held()
+        seen.append(weakref.ref(held))
+        await own.apart(asyncio.sleep(60))
+        return "never"
+
+    seen: list[weakref.ref[Held]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        made, ended = turn(work)
+        made.cancel()
+        await asyncio.sleep(0)
+        assert ended == [None]
+        assert seen[0]() is None
+    finally:
+        gc.enable()

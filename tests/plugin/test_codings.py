@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -10,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.plugin.codings import MAX_DECODED, DecodeError, decode, decoder
+from aimux.plugin.codings import MAX_DECODED, PIECE, DecodeError, decode, decoder, unpacked
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -37,6 +39,33 @@ def test_bytes_come_out_as_they_went_in_wherever_they_are_cut(coding: str, encod
     for cut in range(len(packed) + 1):
         incremental = decoder(coding)
         assert incremental.decode(packed[:cut]) + incremental.decode(packed[cut:]) == data
+
+
+@pytest.mark.parametrize(("coding", "encode"), CODINGS.values(), ids=CODINGS)
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
+def test_it_can_be_unpacked_in_pieces(coding: str, encode: Callable[[bytes], bytes], size: int) -> None:
+    data = bytes(random.Random(1).choices(b"abc", k=size))
+    pieces = [*unpacked(encode(data), coding)]
+    assert b"".join(pieces) == data
+    assert all(len(piece) <= PIECE for piece in pieces)
+    twice = [*unpacked(zstandard.compress(encode(data)), f"{coding}, zstd")]
+    assert b"".join(twice) == data
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_unpacking_stops_at_the_bound(coding: str) -> None:
+    """However much a bomb holds, no more of it is made than was asked for."""
+    packed = bomb(coding)
+    tracemalloc.start()
+    try:
+        made = 0
+        with pytest.raises(DecodeError, match="more than 1000000 bytes"):
+            for piece in unpacked(packed, coding, 1_000_000):
+                made += len(piece)
+        assert made <= 1_000_000
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
