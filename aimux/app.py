@@ -41,6 +41,7 @@ from aimux.people import People, from_config
 from aimux.people.upkeep import Uses, upkeep
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
+from aimux.relay.proxy import unusable_proxies
 from aimux.storage import Database, StorageError
 from aimux.systemd import Notifier, listen_sockets
 
@@ -105,6 +106,8 @@ class App:
         self.config = config = self._load()
         self._adopt_logging(config)
         _warn_of_owner(config.state_dir)
+        for problem in unusable_proxies():
+            log.error("%s", problem)
         for plugin in self.plugins.failed:
             log.error(
                 "plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error
@@ -246,7 +249,7 @@ class App:
                 whence=Whence(config.trusted_proxies),
                 failures=self._failures,
             ),
-            MountTable(mounts),
+            MountTable(mounts, [name for name, provider in providers.items() if provider.encoded_slashes]),
             routes,
             ModelRoutes(config.models, routes),
             config.max_body_size,

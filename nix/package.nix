@@ -32,6 +32,7 @@ let
     build-system = [ python3.pkgs.hatchling ];
 
     dependencies = with python3.pkgs; [
+      aiohappyeyeballs
       aiohttp
       aiosqlite
       alembic

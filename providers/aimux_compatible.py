@@ -67,6 +67,7 @@ class Compatible(Provider):
     name = "compatible"
     Settings: ClassVar[type[ProviderSettings]] = CompatibleSettings
     settings: CompatibleSettings
+    encoded_slashes = True
     hidden_headers = frozenset({"anthropic-organization-id", "openai-organization", "openai-project"})
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:

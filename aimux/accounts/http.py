@@ -9,6 +9,7 @@ import aiohttp
 from yarl import URL
 
 from aimux.plugin.http import HttpAnswer, HttpUnavailable
+from aimux.relay.proxy import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,10 @@ class ControlHttp:
             target = URL(url)
         except ValueError:
             raise HttpUnavailable("a URL from the settings is not valid") from None
+        try:
+            proxy_for(target.scheme, target.host or "", target.port or 443)
+        except UnusableProxy as error:
+            raise HttpUnavailable(str(error)) from None
         try:
             async with self._session.request(
                 method,

@@ -23,12 +23,12 @@ from aimux.gateway.epoch import NO_BODY, Epoch
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.limiting import Limiting, pool_windows, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
+from aimux.gateway.model_list import model_list
 from aimux.gateway.models import Target
-from aimux.gateway.proofs import ERROR_BODY_SECONDS, Proofs
+from aimux.gateway.proofs import Proofs
 from aimux.gateway.skimming import Skimmed, is_large, skim
 from aimux.gateway.websockets import WebSockets, handshake
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
-from aimux.plugin.codings import decode
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Action, Body
 from aimux.relay.errors import Stopped
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Headers, RequestHead
+    from aimux.plugin.types import Headers
     from aimux.relay.pool import Pool
 
 log = logging.getLogger("aimux.gateway")
@@ -244,9 +244,9 @@ class Gateway:
         try:
             if upgrade is not None and attempt.head.status == 101:
                 return await self.sockets.relay(request, call, attempt, upgrade, started)
-            if not setup.models.empty and (names := setup.models.names(provider.instance)):
-                listed = await _models(provider, head, attempt, names)
-                if listed is not None:
+            if head.method == "GET":
+                names = () if setup.models.empty else setup.models.names(provider.instance)
+                if (listed := await model_list(call, attempt, names)) is not None:
                     record.status = 200
                     record.ttfb = time.perf_counter() - started
                     return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, listed)
@@ -347,18 +347,6 @@ class Gateway:
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
             request.keep_alive = False
         return SENT
-
-
-async def _models(provider: Provider, head: RequestHead, attempt: Attempt, names: list[str]) -> bytes | None:
-    """The list of models with the configuration's own names; None where this request is for something else."""
-    if provider.list_models(head, b"", names) is None:
-        return None
-    answer = attempt.head
-    payload = b""
-    if answer.status == 200:
-        payload = await attempt.exchange.peek(lambda _payload: False, ERROR_BODY_SECONDS)
-        payload = decode(payload, answer.get("content-encoding"))
-    return provider.list_models(head, payload, names)
 
 
 def _pinned(headers: Headers, caller: Caller) -> str:

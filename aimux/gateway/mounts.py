@@ -11,12 +11,14 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.parts import OWN_PATHS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+(?:\?[!\x22$-\[\]-~]*+)?")
 """RFC 3986's path without percent signs, and any visible ASCII but the backslash in the query."""
 _ENCODED = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*+(?:\?[!\x22$-\[\]-~]*+)?")
 _FORBIDDEN_ONCE_DECODED = re.compile(r"[/\\\x00-\x1f\x7f]|%(?:2e|2f|5c|25)", re.IGNORECASE)
+
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
 REMEMBERED = 1024
 SHORT = 256
@@ -33,8 +35,10 @@ class Mount:
 class MountTable:
     """Finds a mount with one dictionary look-up for each depth that occurs (usually one), deepest first."""
 
-    def __init__(self, mounts: Mapping[str, str]) -> None:
-        """`mounts`: prefix → provider's instance name, as in the configuration."""
+    def __init__(self, mounts: Mapping[str, str], encoded_slashes: Collection[str] = ()) -> None:
+        """`mounts`: prefix → provider's instance name, as in the configuration. `encoded_slashes`: the instances below
+        whose mounts a path may hold `%2F`."""
+        self._encoded_slashes = frozenset(encoded_slashes)
         self._mounts: dict[str, Mount | None] = {
             prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()
         }
@@ -52,8 +56,8 @@ class MountTable:
         # A team's clients ask for a handful of targets all day: a look-up costs 0.1 µs, checking and finding 4.
         if target in self._found:
             return self._found[target]
-        check_target(target)
         found = self._find(target)
+        check_target(target, slashes=found is not None and found[0].provider in self._encoded_slashes)
         if len(target) <= SHORT:
             if len(self._found) >= REMEMBERED:
                 self._found.clear()
@@ -79,8 +83,10 @@ class MountTable:
         return None
 
 
-def check_target(target: str) -> None:
+def check_target(target: str, *, slashes: bool = False) -> None:
     """Refuse what could be read as another path or another host further on. Raises GatewayError (400).
+
+    `slashes`: a segment may hold encoded ones, as long as no part between them is empty or made of dots.
 
     The host is never taken from the target; still, a target that means one thing here and another upstream would let
     a client out of its mount.
@@ -93,6 +99,10 @@ def check_target(target: str) -> None:
         path = target.partition("?")[0]
         for segment in path.split("/"):
             decoded = unquote(segment, errors="replace")
+            if slashes and _ENCODED_SLASH.search(segment):
+                parts = decoded.split("/")
+                if {"", ".", ".."}.isdisjoint(parts):
+                    decoded = "".join(parts)
             if decoded in {".", ".."} or _FORBIDDEN_ONCE_DECODED.search(decoded):
                 raise _bad("it holds an encoded dot segment, slash, backslash, percent sign or control character")
     path = target.partition("?")[0]

@@ -7,8 +7,11 @@ both sides took 280 MB, and take 73 like this. OpenSSL does the work here too, a
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
+
+from aiohappyeyeballs import start_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +20,8 @@ RECORD = 16 * 1024
 """Bytes that one record holds at most."""
 PIECE = 4 * 1024
 """Bytes that OpenSSL is given at once: its buffers never shrink, and an idle connection keeps them."""
+ATTEMPT_DELAY = 0.25
+"""Seconds between two addresses of a host."""
 _NOBODY = asyncio.Protocol()
 
 
@@ -284,13 +289,34 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
 
 async def connect(app: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None) -> asyncio.Transport:
     """Connect `app` to `host`, over TLS where there is a context. Raises OSError."""
-    loop = asyncio.get_running_loop()
     if context is None:
-        transport, _ = await loop.create_connection(lambda: app, host, port)
-        return transport
-    transport, tls = await loop.create_connection(lambda: TLSTransport(app, context, server_hostname=host), host, port)
+        return await _dial(app, host, port)
+    tls = TLSTransport(app, context, server_hostname=host)
+    await _dial(tls, host, port)
     await tls.established()
     return tls
+
+
+async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+    """The addresses of a host, as `getaddrinfo` gives them. Raises OSError."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+async def _dial(app: asyncio.Protocol, host: str, port: int) -> asyncio.Transport:
+    """Over TCP. An address that is silent holds nothing up: the next one is tried a moment later (RFC 8305), where the
+    loop would wait for the system to give the first one up, after two minutes."""
+    loop = asyncio.get_running_loop()
+    found = await resolve(host, port)
+    if len(found) == 1:
+        transport, _ = await loop.create_connection(lambda: app, str(found[0][4][0]), port)
+        return transport
+    sock = await start_connection(found, happy_eyeballs_delay=ATTEMPT_DELAY, interleave=1, loop=loop)
+    try:
+        transport, _ = await loop.create_connection(lambda: app, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return transport
 
 
 async def secure(transport: asyncio.Transport, app: asyncio.Protocol, context: ssl.SSLContext, host: str) -> None:

@@ -155,10 +155,14 @@ class Provider:
     wire_format: str = ""
     """Providers that speak the same one can stand in for each other in `models:` ("": nobody can for this one)."""
 
-    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
-        """The list of models with `names`, which the configuration adds, in it; None where this is another request.
+    encoded_slashes: ClassVar[bool] = False
+    """Whether a path may hold `%2F`: the ids of its models have slashes, and SDKs encode them."""
 
-        `answer` is the upstream's own list, or b"" where it gave none.
+    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+        """The list of models with `names`, which the configuration adds, in it; None where this is another request, or
+        `answer` may pass as it is.
+
+        `answer` is the upstream's own list, or b"" where it gave none. May be called beside the event loop.
         """
         return None
 

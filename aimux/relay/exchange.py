@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aimux.relay.outlet import Sink
 
 HELD_BACK = 128 * 1024
-"""Bytes of an answer kept while nobody has decided about it; reading pauses above."""
+"""Bytes of an answer kept while nobody has decided about it, unless whoever peeks wants more; reading pauses above."""
 SWEPT_SECONDS = 5.0
 """A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for
 each request would cost it 2 µs."""
@@ -52,6 +52,7 @@ class Exchange:
     _error: WireError | None = None
     _waiter: asyncio.Future[None] | None = None
     _held_size = 0
+    _most_held = HELD_BACK
     _outlet: Outlet | None = None
     """Where the answer streams to."""
     _ended = False
@@ -182,7 +183,7 @@ class Exchange:
         self._held_size += len(forward)
         if self._framer.done:
             self._release()
-        elif self._held_size > HELD_BACK:
+        elif self._held_size > self._most_held:
             self._read(False)
         self._wake()
 
@@ -235,18 +236,26 @@ class Exchange:
 
     # --- deciding about the answer --------------------------------------------------------------------------------
 
-    async def peek(self, enough: Callable[[bytes], bool], timeout: float) -> bytes:  # noqa: ASYNC109
-        """The payload so far, as soon as `enough(payload)` or the body's end, its failure, the bound or the timeout.
+    async def peek(
+        self,
+        enough: Callable[[bytes], bool],
+        timeout: float,  # noqa: ASYNC109
+        most: int = HELD_BACK,
+    ) -> bytes:
+        """The payload so far, as soon as `enough(payload)` or the body's end, its failure, `most` bytes or the timeout.
 
         Nothing is consumed: `begin` sends it all.
         """
+        if most > self._most_held:
+            self._most_held = most
+            self._read(True)
         deadline = self._loop.time() + timeout
         timer: asyncio.TimerHandle | None = None
         try:
             while True:
                 payload = b"".join(self._held_payload)
                 # `enough` is asked in any case: whoever peeks may draw conclusions from what it was shown.
-                if enough(payload) or self._ended or self._held_size > HELD_BACK or self._loop.time() >= deadline:
+                if enough(payload) or self._ended or self._held_size > self._most_held or self._loop.time() >= deadline:
                     return payload
                 if timer is None:
                     timer = self._loop.call_at(deadline, self._wake)
@@ -264,6 +273,11 @@ class Exchange:
     def error(self) -> WireError | None:
         """What ended the answer before its time: then the client's connection has to be broken."""
         return self._error
+
+    @property
+    def held_whole(self) -> bool:
+        """All of the answer is there, and nothing of it was sent yet."""
+        return self._ended and self._error is None
 
     def outlet(self, *, http11: bool) -> Outlet:
         """For `begin`; its `header` belongs into the head."""

@@ -7,7 +7,6 @@ import ssl
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
@@ -15,7 +14,7 @@ from aimux.http.tls import connect
 from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleConnection
 from aimux.relay.exchange import Exchange
-from aimux.relay.proxy import open_tunnel
+from aimux.relay.proxy import UnusableProxy, open_tunnel, proxy_for, reason
 
 if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
@@ -38,6 +37,8 @@ class Origin:
     host_header: bytes
     base_path: bytes
     proxy: URL | None
+    obstacle: str = ""
+    """Why nothing can be connected: a proxy that can't be used."""
 
     @classmethod
     def parse(cls, base_url: str) -> Origin:
@@ -47,16 +48,19 @@ class Origin:
         assert host
         assert port
         authority = url.raw_authority.rpartition("@")[2]
-        proxy = getproxies().get(url.scheme)
-        if proxy and proxy_bypass(f"{host}:{port}"):
-            proxy = None
+        proxy, obstacle = None, ""
+        try:
+            proxy = proxy_for(url.scheme, host, port)
+        except UnusableProxy as error:
+            obstacle = str(error)
         return cls(
             url.scheme,
             host,
             port,
             authority.encode("ascii"),
             url.raw_path.rstrip("/").encode("ascii"),
-            URL(proxy if "://" in proxy else f"http://{proxy}") if proxy else None,
+            proxy,
+            obstacle,
         )
 
 
@@ -156,15 +160,18 @@ class Pool:
         return connection
 
     async def _new(self, origin: Origin) -> Connection:
+        if origin.obstacle:
+            raise ConnectError(origin.obstacle)
+        through = f" through the proxy {origin.proxy.host}:{origin.proxy.port}" if origin.proxy is not None else ""
         try:
             async with asyncio.timeout(self.connect_timeout):
                 connection = await self._open(origin)
         except TimeoutError:
             raise ConnectTimeout(
-                f"no connection to {origin.host}:{origin.port} within {self.connect_timeout:g} s"
+                f"no connection to {origin.host}:{origin.port}{through} within {self.connect_timeout:g} s"
             ) from None
         except (OSError, ssl.CertificateError) as error:
-            raise ConnectError(f"can't connect to {origin.host}:{origin.port}: {_reason(error)}") from error
+            raise ConnectError(f"can't connect to {origin.host}:{origin.port}: {reason(error)}") from error
         if not connection.closed:  # or nobody would forget it
             self._origins[connection] = origin
         return connection
@@ -217,13 +224,3 @@ class Pool:
             connection.abort()
         self._idle.clear()
         await asyncio.sleep(0)  # let the transports call connection_lost
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+import ssl
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
 
 from aimux.http.tls import connect, secure
 
-if TYPE_CHECKING:
-    import ssl
-
-    from yarl import URL
-
 MAX_ANSWER = 16 * 1024
+
+
+class UnusableProxy(OSError):
+    """The environment names a proxy that aimux can't go through. The message names it, without a password."""
+
+
+def reason(error: Exception) -> str:
+    """Why there is no connection, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 class _Handshake(asyncio.Protocol):
@@ -40,6 +52,39 @@ class _Handshake(asyncio.Protocol):
             self.answer.set_exception(error)
 
 
+def proxy_for(scheme: str, host: str, port: int) -> URL | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for a host. Raises UnusableProxy."""
+    named = getproxies().get(scheme)
+    if not named or proxy_bypass(f"{host}:{port}"):
+        return None
+    variable = f"{scheme.upper()}_PROXY"
+    try:
+        proxy = URL(named if "://" in named else f"http://{named}")
+        usable = proxy.scheme in {"http", "https"}
+        place = f"{proxy.scheme}://{proxy.host}" + (f":{proxy.port}" if proxy.port else "")
+        complete = bool(proxy.host and proxy.port)
+    except ValueError:
+        raise UnusableProxy(f"the proxy in {variable} is no URL: write http://HOST:PORT") from None
+    if not usable:
+        raise UnusableProxy(
+            f"the proxy {place} in {variable} can't be used: aimux takes http:// and https:// proxies, no {proxy.scheme}://"
+        )
+    if not complete:
+        raise UnusableProxy(f"the proxy in {variable} has no host: write http://HOST:PORT")
+    return proxy
+
+
+def unusable_proxies() -> list[str]:
+    """What is wrong with the proxies that the environment names, one sentence each, without a password."""
+    found = []
+    for scheme in ("https", "http"):
+        try:
+            proxy_for(scheme, "example.com", 443)
+        except UnusableProxy as error:
+            found.append(str(error))
+    return found
+
+
 async def open_tunnel(
     proxy: URL,
     host: str,
@@ -55,12 +100,15 @@ async def open_tunnel(
     assert proxy.host
     assert proxy.port
     handshake = _Handshake(asyncio.get_running_loop())
-    transport = await connect(handshake, proxy.host, proxy.port, proxy_context)
+    try:
+        transport = await connect(handshake, proxy.host, proxy.port, proxy_context)
+    except (OSError, ssl.CertificateError) as error:
+        raise ConnectionError(f"the proxy {proxy.host}:{proxy.port} can't be reached: {reason(error)}") from error
     try:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
         if proxy.user is not None:
-            login = f"{unquote(proxy.user)}:{unquote(proxy.password or '')}".encode()
+            login = f"{proxy.user}:{proxy.password or ''}".encode()  # decoded, as yarl gives them
             lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
         transport.write("\r\n".join([*lines, "", ""]).encode())
         try:

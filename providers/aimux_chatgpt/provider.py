@@ -155,6 +155,8 @@ class ChatGPT(Provider):
             return Upstream(self.settings.api_base_url, "/v1" + below, changed, drop)
         if below[:10] != "/responses":
             _refuse_what_a_login_cannot(below)
+        if below == "/models":  # from an SDK: Codex names its version
+            below += f"?client_version={_CLIENT_VERSION}"
         if credential.account_id is not None:
             changed["chatgpt-account-id"] = credential.account_id
         return Upstream(self.settings.base_url, below, changed, drop)

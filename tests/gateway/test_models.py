@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimux.gateway import model_list
 from aimux.gateway.models import rewrite_model
 from aimux.plugin.types import Body
 
-from .answers import OK, error, head_of, script, status_of
+from .answers import OK, body_of, error, head_of, once, script, status_of
 from .conftest import Start, Upstream, request
 
 json_values = st.recursive(
@@ -175,6 +176,39 @@ async def test_a_target_may_be_one_account(start: Start, upstream: Upstream) -> 
 )
 def test_a_route_is_decided_by_the_model_that_counts_upstream(raw: bytes) -> None:
     assert Body(raw, "gzip" if raw[:1] != b"{" else "").routed_model == "last"
+
+
+def listing(upstream: Upstream, raw: bytes, *headers: str) -> None:
+    lines = ["HTTP/1.1 200 OK", "content-type: application/json", f"content-length: {len(raw)}", *headers, "", ""]
+    upstream.answer = "\r\n".join(lines).encode() + raw
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("many", [10, 5000])
+async def test_a_long_list_of_models_is_a_whole_one(start: Start, upstream: Upstream, many: int, coding: str) -> None:
+    """OpenRouter's has half a megabyte."""
+    raw = json.dumps({"data": [{"id": f"vendor/model-{n}", "description": "d" * 400} for n in range(many)]}).encode()
+    listing(upstream, gzip.compress(raw, 0) if coding else raw, *(["content-encoding: gzip"] if coding else []))
+    aimux = await start(providers=providers(upstream), models={"mine": {"provider": "other", "model": "theirs"}})
+    answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
+    assert len(json.loads(body_of(answer))["data"]) == many + 1
+
+
+@pytest.mark.parametrize("broken", ["too long", "no gzip", "cut"])
+async def test_what_cannot_be_read_whole_passes_as_it_came(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    raw = json.dumps({"data": [{"id": "x" * 300_000}]}).encode()
+    listing(upstream, raw, *(["content-encoding: gzip"] if broken == "no gzip" else []))
+    if broken == "too long":
+        monkeypatch.setattr(model_list, "MOST", 150_000)
+    if broken == "cut":
+        once(upstream, upstream.answer[:-10])
+    aimux = await start(providers=providers(upstream), models={"mine": {"provider": "other", "model": "theirs"}})
+    answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
+    assert status_of(answer) == 200
+    assert raw.startswith(body_of(answer))
+    assert len(body_of(answer)) >= len(raw) - 10
 
 
 async def test_the_list_of_models_has_the_routed_names(start: Start, upstream: Upstream) -> None:

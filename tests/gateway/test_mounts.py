@@ -103,6 +103,33 @@ def test_ordinary_targets_pass(target: str) -> None:
     check_target(target)
 
 
+SLASHED = [
+    ("/v1/models/mistralai%2Fmistral-7b", True),
+    ("/v1/models/a%2fb%2Fc", True),
+    ("/v1/models/a%2F..%2Fb", False),
+    ("/v1/models/..%2Fb", False),
+    ("/v1/models/%2e%2e%2Fb", False),
+    ("/v1/models/a%2F", False),
+    ("/v1/models/%2F%2Fhost", False),
+    ("/v1/models/a%2F%252e%252e", False),
+    ("/v1/models/a%5Cb%2Fc", False),
+]
+
+
+@pytest.mark.parametrize(("below", "passes"), SLASHED)
+def test_an_encoded_slash_passes_where_the_providers_models_have_them(below: str, passes: bool) -> None:
+    table = MountTable({"/claude": "claude", "/local": "local"}, ["local"])
+    for prefix, allowed in (("/claude", False), ("/local", passes), ("", False)):
+        try:
+            found = table.find(prefix + below)
+        except GatewayError:
+            assert not allowed
+        else:
+            assert allowed
+            assert found is not None
+            assert found[1] == below, "as it was sent"
+
+
 @given(st.text(string.ascii_letters + "/.%25eEfF\\@:?#&=~ ", max_size=40))
 def test_no_accepted_path_decodes_to_another_path(rest: str) -> None:
     target = "/" + rest

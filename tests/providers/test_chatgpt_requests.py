@@ -91,6 +91,17 @@ def test_the_test_call_asks_the_backend_for_its_models(chatgpt: ChatGPT) -> None
     assert chatgpt.prepare(chatgpt.cheapest_request(KEY)[0], KEY).target == "/v1/models"
 
 
+def test_an_sdk_gets_a_list_of_models_from_a_login(chatgpt: ChatGPT) -> None:
+    """`models.list()` looks into `data`, and the backend wants a client's version."""
+    head = RequestHead("GET", "/v1/models", CIMultiDict())
+    assert chatgpt.prepare(head, LOGIN).target.startswith("/models?client_version=")
+    codex = {"models": [{"slug": "gpt-5.5", "display_name": "GPT-5.5"}, {"slug": "gpt-5.4"}, {"no": 1}, 7]}
+    listed = json.loads(chatgpt.list_models(head, json.dumps(codex).encode(), ["mine"]) or b"")
+    assert [model["id"] for model in listed["data"]] == ["gpt-5.5", "gpt-5.4", "mine"]
+    assert (listed["models"], listed["object"]) == (codex["models"], "list")
+    assert chatgpt.list_models(head, b'{"data": [{"id": "gpt-5.5"}]}', ()) is None, "it passes as it came"
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "key"),
     [

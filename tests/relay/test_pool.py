@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import re
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import uvloop
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
 from aimux.relay.pool import Origin, Pool
+from aimux.relay.proxy import unusable_proxies
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 GET = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]
@@ -35,7 +39,9 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 @contextlib.asynccontextmanager
-async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def listening(
+    handler: Handler, context: ssl.SSLContext | None = None, *, at: tuple[str, int] = ("127.0.0.1", 0)
+) -> AsyncIterator[int]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,7 +56,7 @@ async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> 
             writer.transport.abort()
             tasks.discard(task)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(connected, *at, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -155,21 +161,29 @@ def test_tls_is_verified(run: Run, certificate: tuple[ssl.SSLContext, ssl.SSLCon
     run(work())
 
 
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [("me:p%40ss", "me:p@ss"), ("me:p%2541ss", "me:p%41ss"), ("DOM%5Cme:100%25", "DOM\\me:100%"), ("me", "me:")],
+)
 def test_a_proxy_tunnels_tls_and_sees_nothing_of_it(
-    run: Run, certificate: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+    written: str,
+    plain: str,
 ) -> None:
     server, trusting = certificate
     proxy = Proxy()
 
     async def work() -> None:
         async with listening(serve, server) as port, listening(proxy) as door, pool(ssl_context=trusting) as made:
-            monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{door}")
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{written}@127.0.0.1:{door}")
             origin = Origin.parse(f"https://localhost:{port}")
             for _ in range(2):
                 assert await fetch(made, origin) == 200
             assert len(proxy.asked) == 1
             assert proxy.asked[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % port)
-            login = base64.b64encode(b"me:p@ss")
+            login = base64.b64encode(plain.encode())
             assert b"Proxy-Authorization: Basic " + login + b"\r\n" in proxy.asked[0]
             monkeypatch.setenv("NO_PROXY", "localhost")
             assert await fetch(made, f"https://localhost:{port}") == 200
@@ -185,6 +199,86 @@ def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{door}")
             with pytest.raises(ConnectError, match=rf"the proxy 127\.0\.0\.1:{door} answered .*{status[:3].decode()}"):
                 await fetch(made, "http://example.invalid")
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("socks5://me:secret@127.0.0.1:1080", "the proxy socks5://127.0.0.1:1080 in HTTP_PROXY can't be used"),
+        ("socks5h://127.0.0.1", "the proxy socks5h://127.0.0.1 in HTTP_PROXY can't be used"),
+        ("ftp://127.0.0.1:21", "aimux takes http:// and https:// proxies, no ftp://"),
+        ("http://", "the proxy in HTTP_PROXY has no host"),
+        ("http://[", "the proxy in HTTP_PROXY is no URL"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    run: Run, monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    async def work() -> None:
+        monkeypatch.setenv("HTTP_PROXY", value)
+        assert [said in problem for problem in unusable_proxies()] == [True]
+        async with listening(serve) as port, pool() as made:
+            with pytest.raises(ConnectError, match=re.escape(said)) as caught:
+                await fetch(made, f"http://127.0.0.1:{port}")
+            assert "secret" not in str(caught.value)
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+            assert await fetch(made, f"http://127.0.0.1:{port}") == 200
+
+    run(work())
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_and_not_the_origin(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+            with pytest.raises(ConnectError, match=r"the proxy 127\.0\.0\.1:1 can't be reached: Connect"):
+                await fetch(made, "http://example.invalid")
+
+    run(work())
+
+
+@contextlib.contextmanager
+def silent(address: str) -> Iterator[int]:
+    """A port on which nobody answers a connection: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(socket.socket())
+        door.bind((address, 0))
+        door.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(door.getsockname())
+        yield door.getsockname()[1]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_silent_address_holds_nothing_up(
+    run: Run,
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+) -> None:
+    """RFC 8305: half-configured IPv6 is the usual one."""
+    server, trusting = certificate
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        with silent("127.0.0.2") as port:
+            real = loop.getaddrinfo
+
+            async def both(host: str, asked: int) -> list[Any]:
+                assert host == "localhost"
+                addresses = ("127.0.0.2", "127.0.0.3")
+                return [found for one in addresses for found in await real(one, asked, type=socket.SOCK_STREAM)]
+
+            monkeypatch.setattr("aimux.http.tls.resolve", both)
+            dialled = listening(serve, server if tls else None, at=("127.0.0.3", port))
+            async with dialled, pool(connect_timeout=5, ssl_context=trusting) as made:
+                began = time.monotonic()
+                assert await fetch(made, f"{'https' if tls else 'http'}://localhost:{port}") == 200
+                assert time.monotonic() - began < 3
 
     run(work())
 

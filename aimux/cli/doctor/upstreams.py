@@ -9,12 +9,12 @@ import threading
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
 from aimux.cli.doctor.finding import Finding
 from aimux.plugin.http import HttpUnavailable
+from aimux.relay.proxy import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,11 @@ async def of_upstreams(providers: Iterable[Provider], http: Http) -> list[Findin
 async def _ask(origin: URL, whose: str, http: Http, offsets: list[float]) -> Finding:
     """Find the name, ask for `/` without any credential, note how far our clock is off. Any answer is a good one."""
     subject = f"upstream {origin}"
-    proxy = _proxy_for(origin)
+    try:
+        found = proxy_for(origin.scheme, origin.host or "", origin.port or 443)
+    except UnusableProxy as error:
+        return Finding("error", subject, str(error), "set HTTPS_PROXY to an http:// proxy, or NO_PROXY for this host")
+    proxy = f"{found.scheme}://{found.host}:{found.port}" if found is not None else None
     if proxy is None and (why := await _name_trouble(origin)):
         return Finding("error", subject, f"{origin.host} {why}", "check this machine's DNS, or set HTTPS_PROXY")
     try:
@@ -60,14 +64,6 @@ async def _ask(origin: URL, whose: str, http: Http, offsets: list[float]) -> Fin
         offsets.append(offset)
     secure = "DNS, TLS and HTTP work" if origin.scheme == "https" else "can be reached"
     return Finding("ok", subject, f"{secure}{f' through the proxy {proxy}' if proxy else ''} (for {whose})")
-
-
-def _proxy_for(origin: URL) -> str | None:
-    """The proxy that the environment names for it, without its password."""
-    proxy = getproxies().get(origin.scheme)
-    if not proxy or proxy_bypass(origin.host or ""):
-        return None
-    return str(URL(proxy).with_user(None))
 
 
 async def _name_trouble(origin: URL) -> str:

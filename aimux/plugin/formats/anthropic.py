@@ -183,6 +183,8 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
     """`GET /v1/models` with `names` behind the upstream's own."""
     if request.method != "GET" or request.path.rstrip("/") != "/v1/models":
         return None
+    if answer and not names:
+        return None
     listed = Body(answer).json() or {"has_more": False}
     data = listed.get("data")
     models = data if isinstance(data, list) else []

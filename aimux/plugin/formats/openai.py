@@ -307,17 +307,25 @@ def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
 
 
 def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
-    """`GET /v1/models` with `names` behind the upstream's own."""
+    """`GET /v1/models` with `names` behind the upstream's own.
+
+    The Codex backend lists its models as `models`, by their `slug`: SDKs look for them in `data`.
+    """
     if request.method != "GET" or request.path.rstrip("/") not in {"/v1/models", "/models"}:
         return None
     listed = Body(answer).json() or {"object": "list"}
-    data = listed.get("data")
+    data, codex = listed.get("data"), listed.get("models")
+    if answer and not names and (isinstance(data, list) or not isinstance(codex, list)):
+        return None
     models = data if isinstance(data, list) else []
     known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
-    models += [
-        {"id": name, "object": "model", "created": 0, "owned_by": "aimux"} for name in names if name not in known
-    ]
-    return json.dumps({**listed, "data": models}).encode()
+    slugs = [model.get("slug") for model in codex if isinstance(model, dict)] if isinstance(codex, list) else []
+    own = [(slug, "openai") for slug in slugs if isinstance(slug, str)] + [(name, "aimux") for name in names]
+    for name, owner in own:
+        if name not in known:
+            known.append(name)
+            models.append({"id": name, "object": "model", "created": 0, "owned_by": owner})
+    return json.dumps({"object": "list", **listed, "data": models}).encode()
 
 
 # --- conversations -------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ let
 
   python3Packages =
     packages [
+      "aiohappyeyeballs"
       "aiohttp"
       "aiosqlite"
       "alembic"

@@ -85,6 +85,14 @@ async def test_a_resolver_that_never_answers_is_not_waited_for(monkeypatch: pyte
     assert "no answer from DNS within 0.01 s" in finding.message
 
 
+async def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://me:proxy-password@127.0.0.1:1080")
+    monkeypatch.delenv("no_proxy", raising=False)
+    finding = (await look_at_upstreams("http://upstream.invalid"))["upstream http://upstream.invalid"]
+    assert (finding.status, "socks5://127.0.0.1:1080" in finding.message) == ("error", True)
+    assert "proxy-password" not in f"{finding}"
+
+
 async def test_the_way_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
