@@ -33,11 +33,11 @@ def application(
     `config` is what a configuration file holds, or its path. It is read when the application starts, which raises
     what `App.start` does. `plugins`: instead of those that are installed.
     """
+    found = plugins or load_plugins()
     app = control_application()
 
     async def running(app: web.Application) -> AsyncIterator[None]:
         logs = HostLogs()
-        found = plugins or load_plugins()
         load: Callable[..., Config] = (
             partial(load_config, Path(config))
             if isinstance(config, str | os.PathLike)

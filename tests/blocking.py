@@ -10,6 +10,8 @@ from blockbuster import BlockBuster
 MAY_BLOCK = {
     "aimux/app.py": {"start", "reload"},
     "aimux/accounts/state.py": {"_read"},
+    "aimux/embedding.py": {"application"},
+    "aimux/front/listening.py": {"_unix_socket"},
     "aimux/logs/writer.py": {"_write_now"},
     "aimux/storage/migrations/__init__.py": {"upgrade"},
 }

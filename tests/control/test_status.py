@@ -1,0 +1,115 @@
+"""Status and the front page: who sees what of it, and that each request leaves its line."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from .conftest import Aimux, Start
+
+ELSEWHERE = {"x-forwarded-for": "203.0.113.9"}
+FOREIGN = {"origin": "https://evil.example"}
+
+
+async def get(
+    aimux: Aimux, path: str, method: str = "GET", **headers: str
+) -> tuple[int, aiohttp.typedefs.LooseHeaders, str]:
+    async with aiohttp.ClientSession() as session, session.request(method, aimux.url + path, headers=headers) as answer:
+        return answer.status, answer.headers, await answer.text()
+
+
+async def test_health_says_ok_to_everybody_and_nothing_more(aimux: Aimux) -> None:
+    for headers in ({}, ELSEWHERE, FOREIGN, {"host": "rebound.example"}):
+        status, _, text = await get(aimux, "/health", **headers)
+        assert (status, text) == (200, '{"status": "ok"}')
+
+
+@pytest.mark.parametrize("path", ["/ready", "/metrics"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ELSEWHERE,
+        {"forwarded": "for=127.0.0.1"},
+        FOREIGN,
+        {"sec-fetch-site": "cross-site"},
+        {"host": "rebound.example"},
+    ],
+    ids=["elsewhere", "through a proxy", "a foreign page", "a browser says so", "a name that was rebound"],
+)
+async def test_what_names_people_is_for_this_machine(aimux: Aimux, path: str, headers: dict[str, str]) -> None:
+    assert (await get(aimux, path))[0] == 200
+    status, answered, text = await get(aimux, path, **headers)
+    assert status == 403
+    assert answered["content-type"] == "application/problem+json"
+    assert "metrics_public" in text
+    assert "claude" not in text
+
+
+async def test_metrics_public_opens_them(start: Start) -> None:
+    aimux = await start(metrics_public=True)
+    assert "aimux_requests" in (await get(aimux, "/metrics", **ELSEWHERE))[2]
+    assert '"ready": true' in (await get(aimux, "/ready", host="aimux.example"))[2]
+
+
+async def test_the_front_page_is_for_people(aimux: Aimux) -> None:
+    status, headers, text = await get(aimux, "/", host="aimux.example:8443")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "<code>http://aimux.example:8443/claude</code>" in text
+    evil = (await get(aimux, "/", host="x<script>.example"))[2]
+    assert "<script>" not in evil
+
+
+async def test_every_answer_tells_browsers_to_be_careful(aimux: Aimux) -> None:
+    for path in ("/", "/health", "/nothing", "/api/v1/accounts"):
+        _, headers, _ = await get(aimux, path)
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "server" not in headers
+        assert headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "same-origin", "origin": "https://behind.a.proxy"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_another_sites_page_changes_nothing(aimux: Aimux, headers: dict[str, str], status: int) -> None:
+    got, _, problem = await aimux.send("POST", "/accounts/claude/default/disable", headers=headers)
+    assert got == status
+    assert status == 200 or problem["type"] == "urn:aimux:origin"
+    assert (await aimux.send("GET", "/accounts", headers=headers))[0] == 200
+    origin = aimux.url
+    assert (await aimux.send("POST", "/accounts/claude/default/enable", headers={"origin": origin}))[0] == 200
+
+
+async def test_each_request_is_a_line_and_a_count(aimux: Aimux) -> None:
+    for _ in range(12):
+        await aimux.send("GET", "/accounts", headers={"authorization": "Bearer wrong", "x-request-id": "guess"})
+    await get(aimux, "/nothing", **{"x-request-id": "none"})
+    await aimux.get("/accounts")
+    async with asyncio.timeout(10):
+        while aimux.log.count(" ACCESS ") < 14:
+            await asyncio.sleep(0.01)
+    lines = [line for line in aimux.log.splitlines() if " ACCESS " in line]
+    guesses = [line for line in lines if "id=guess" in line]
+    assert len(guesses) == 12
+    assert all("status=401" in line and "error=unauthorized" in line for line in guesses[:10])
+    assert all("status=429" in line and "error=slow_down" in line for line in guesses[10:])
+    (nothing,) = [line for line in lines if "id=none" in line]
+    assert "path=/nothing status=404" in nothing
+    assert "error=not_found" in nothing
+    assert [line for line in lines if "user=admin" in line and "path=/api/v1/accounts status=200" in line]
+    text = (await get(aimux, "/metrics"))[2]
+    assert 'aimux_control_requests_total{method="GET",status="401"} 10.0' in text
+    assert 'aimux_control_requests_total{method="GET",status="404"} 1.0' in text
+    assert 'provider=""' not in text
