@@ -188,7 +188,7 @@ async def _rows(connection: AsyncConnection, *, update: bool = False) -> dict[Pl
 
 async def _put(connection: AsyncConnection, place: Place, entry: Entry, *, there: bool) -> None:
     from aimux.storage.schema.accounts import account_states as t
-    from aimux.storage.schema.columns import now
+    from aimux.storage.times import now
 
     this = (t.c.instance == place[0], t.c.account == place[1])
     if not entry:

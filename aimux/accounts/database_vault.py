@@ -123,7 +123,7 @@ class DatabaseVault(Vault):
 
     async def _write(self, connection: AsyncConnection, where: Where, raw: bytes) -> None:
         from aimux.storage.schema.accounts import credentials as t
-        from aimux.storage.schema.columns import now
+        from aimux.storage.times import now
 
         values: dict[str, Any] = {
             "sealed": self._sealer.seal(raw, _place(where)),

@@ -67,8 +67,8 @@ async def read(database: Database, now: float) -> Stored:
 
 async def put(database: Database, actor: Actor, owner: Owner, allowances: Allowances) -> None:
     """Have these be an owner's limits, all of them. Raises StorageError."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.limits import limits
+    from aimux.storage.times import now
 
     told = allowances.model_dump(mode="json", exclude_defaults=True)
     mine = (limits.c.kind == owner.kind) & (limits.c.name == owner.name)
@@ -107,8 +107,8 @@ async def remove(database: Database, actor: Actor, owner: Owner) -> bool:
 
 async def give(database: Database, actor: Actor, owner: Owner, limit: str, amount: int, until: float) -> Grant:
     """More of a limit from now on. Raises StorageError."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.limits import grants
+    from aimux.storage.times import now
 
     since = now()
     grant = Grant(f"grant_{secrets.token_hex(8)}", owner, limit, amount, since / 1000, int(until * 1000) / 1000)

@@ -67,7 +67,7 @@ async def append(
     """Add an entry in the connection's transaction: the entry's id. From here to the commit all other changes wait."""
     from aimux.storage.schema.audit import audit
     from aimux.storage.schema.base import meta
-    from aimux.storage.schema.columns import now
+    from aimux.storage.times import now
 
     last, previous = await lock(connection)
     unsealed = Entry(last + 1, now(), actor.name, actor.address, action, target, before, after, previous, b"")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 async def add(people: People, actor: Actor, group: Group) -> Group:
     """A new one."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import groups
+    from aimux.storage.times import now
 
     refuse_configured("group", group.name, people.directory.configured.groups)
     group = replace(group, created_at=now())
@@ -53,8 +53,8 @@ async def change_group(people: People, actor: Actor, name: str, values: Mapping[
 
 async def remove(people: People, actor: Actor, name: str) -> None:
     """Taken where it has members: what they may use would change with it, and nobody would have said so."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import groups
+    from aimux.storage.times import now
 
     refuse_configured("group", name, people.directory.configured.groups)
     async with change(people) as connection:

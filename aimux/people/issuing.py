@@ -48,8 +48,8 @@ async def issue(
     people: People, actor: Actor, user: str, *, label: str = "", ttl: float | None = None, scopes: Sequence[str] = ()
 ) -> Issued:
     """A new token for a user, of the configuration or not. `ttl`: seconds; None: it does not expire."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import tokens
+    from aimux.storage.times import now
 
     issued = _make(user, label, tuple(scopes), now(), ttl)
     async with change(people) as connection:
@@ -63,7 +63,7 @@ async def issue(
 
 async def revoke(people: People, actor: Actor, name: str, *, owner: str | None = None) -> Token:
     """End a token for good, by its id. `owner`: whose it has to be. One that has ended already stays as it is."""
-    from aimux.storage.schema.columns import now
+    from aimux.storage.times import now
 
     async with change(people) as connection:
         before = await _token(connection, people, name, owner)
@@ -87,7 +87,7 @@ async def rotate(
 
     Without a `ttl` the new one lasts as long as the old one was made to.
     """
-    from aimux.storage.schema.columns import now
+    from aimux.storage.times import now
 
     at = now()
     async with change(people) as connection:
@@ -110,8 +110,8 @@ async def rotate(
 
 async def import_tokens(people: People, actor: Actor, imports: Sequence[Import]) -> list[Token]:
     """Take tokens over that people have already: all of them or none. Those that are known are left as they are."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import tokens
+    from aimux.storage.times import now
 
     at = now()
     async with change(people) as connection:
@@ -137,7 +137,7 @@ async def import_tokens(people: People, actor: Actor, imports: Sequence[Import])
 
 async def revoke_subject(people: People, actor: Actor, subject: str, *, issuer: str = "", reason: str = "") -> None:
     """Take no token any more that was signed elsewhere for this subject."""
-    from aimux.storage.schema.columns import now
+    from aimux.storage.times import now
 
     await _set_subject(people, actor, subject, issuer, now(), reason)
 

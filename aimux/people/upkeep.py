@@ -77,8 +77,8 @@ async def prune(database: Database) -> None:
     """
     from sqlalchemy import or_
 
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import groups, tokens, users
+    from aimux.storage.times import now
 
     past = now() - int(KEPT_DAYS * DAY * 1000)
     async with database.write() as connection:

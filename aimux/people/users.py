@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 async def add(people: People, actor: Actor, user: User) -> User:
     """A new one. Tokens that somebody of this name once had stay dead."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import tokens, users
+    from aimux.storage.times import now
 
     refuse_configured("user", user.name, people.directory.configured.users)
     _check_groups(people, user.groups)
@@ -57,8 +57,8 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 
 async def remove(people: People, actor: Actor, name: str) -> None:
     """With all tokens, which end everywhere."""
-    from aimux.storage.schema.columns import now
     from aimux.storage.schema.people import sessions, tokens, users
+    from aimux.storage.times import now
 
     refuse_configured("user", name, people.directory.configured.users)
     async with change(people) as connection:

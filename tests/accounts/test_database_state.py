@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aimux.accounts import Account, AccountPool, FileVault, PoolOptions, Selection
@@ -214,6 +214,10 @@ def sorted_limits(entry: dict[str, Any]) -> dict[str, Any]:
     return entry | limits
 
 
+_unhurried = settings(suppress_health_check=[HealthCheck.too_slow])  # making an entry takes long on a busy machine
+
+
+@_unhurried
 @given(_entry, _entry)
 def test_who_changed_nothing_gets_what_the_other_says(base: dict[str, Any], new: dict[str, Any]) -> None:
     last = max((e["last_used"] for e in (base, new) if "last_used" in e), default=None)
@@ -222,6 +226,7 @@ def test_who_changed_nothing_gets_what_the_other_says(base: dict[str, Any], new:
     assert sorted_limits(merged(base, new, base)) == expected
 
 
+@_unhurried
 @given(_entry, _entry, _entry)
 def test_merging_again_changes_nothing(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     once = merged(base, ours, theirs)

@@ -12,7 +12,7 @@ from aimux.people import Access, Configured, Denied, Group, People, Role, Token,
 from aimux.people.audit import page, verify
 from aimux.people.errors import Fixed, Invalid, Taken, Unknown
 from aimux.people.tokens import SHOWN, digest, form
-from aimux.storage.schema.columns import now
+from aimux.storage.times import now
 from tests.people.conftest import ADMIN, Node
 
 SHA = digest("a-token-that-somebody-has")

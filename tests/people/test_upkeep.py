@@ -8,7 +8,7 @@ from aimux.people import Denied, Group, People, User, groups, issuing, users
 from aimux.people.tokens import digest
 from aimux.people.upkeep import DAY, KEPT_DAYS, Uses, prune
 from aimux.storage.schema import people as tables
-from aimux.storage.schema.columns import now
+from aimux.storage.times import now
 from tests.people.conftest import ADMIN, Node
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.control.api import people_models as models
 from aimux.control.api.views import moment
-from aimux.storage.schema.columns import now
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from aimux.control.api.parts import Parts

@@ -27,7 +27,7 @@ from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
 from aimux.people import issuing
 from aimux.people.listing import TokenFilter, list_page
-from aimux.storage.schema.columns import now
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from aimux.people import User

@@ -1,8 +1,8 @@
 """Every table, one module a room.
 
 Conventions, the same for all:
-- **Times** are whole milliseconds since 1970 in UTC (`columns.moment`, `columns.now`). Durations are milliseconds too.
-- **Money** is whole micro-dollars (1 USD = 1,000,000), in a BigInteger.
+- **Times** are whole milliseconds since 1970 in UTC (`columns.moment`, `storage.times`), and so are durations.
+- **Money** is whole billionths of a dollar, in a BigInteger.
 - **Secrets** are SHA-256 digests (LargeBinary, 32 bytes) or encrypted (LargeBinary); never text.
 - **Lists and free mappings** are `columns.Json`; a list is never null: an empty one says "none".
 - Constraints have names (below), so that a later migration can speak of them.

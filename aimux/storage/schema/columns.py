@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Integer
@@ -17,8 +16,3 @@ Json = JSON(none_as_null=True)
 def moment(name: str, **options: Any) -> Column[int]:
     """A time: whole milliseconds since 1970 in UTC. Not null unless said otherwise."""
     return Column(name, BigInteger, **{"nullable": False, **options})
-
-
-def now() -> int:
-    """The present as a `moment`."""
-    return time.time_ns() // 1_000_000
