@@ -32,6 +32,7 @@ from aimux.gateway.limiting import Limiting
 from aimux.gateway.whence import Whence
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
+from aimux.limits.shares import Claims
 from aimux.logs import Logs
 from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
@@ -141,7 +142,8 @@ class App:
             self.metering = Metering(self.database, config, self._providers())
             await self.metering.start()
             stack.push_async_callback(self.metering.close)
-            limits = Limits(Policy(), ZoneInfo(config.limits.time_zone))
+            claims = Claims() if config.database.address is not None else None
+            limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims)
             self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
             stack.push_async_callback(self.limits.close)
             self.fair = FairShare(on=config.limits.fair_share)

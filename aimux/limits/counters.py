@@ -7,11 +7,13 @@ last piece of a budget would be out of reach.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from typing import TYPE_CHECKING
 
 from aimux.limits.rules import LIMITS, Unit
+from aimux.limits.shares import Place
 from aimux.limits.windows import bounds
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from aimux.limits.leases import Lease
     from aimux.limits.rules import Grant, Key
+    from aimux.limits.shares import Claims
 
 MINUTE = 60.0
 MARKS = (0.8, 0.95)
@@ -126,20 +129,24 @@ class Rate(Counter):
 
 
 class Budget(Counter):
-    """A calendar window. `ceiling` is what this node may use of it: all that is granted, or its share of that."""
+    """A calendar window. `ceiling` is what this node may use of it: all that is granted, or its share of that.
 
-    __slots__ = ("_grants", "_zone", "ceiling", "changes_at", "end", "marked", "others", "share", "start")
+    `base` was used of it before any node counted it in the way that it is counted now.
+    """
 
-    def __init__(self, key: Key, amount: int, zone: tzinfo) -> None:
+    __slots__ = ("_claimed", "_claims", "_grants", "_zone", "base", "ceiling", "changes_at", "end", "marked", "start")
+
+    def __init__(self, key: Key, amount: int, zone: tzinfo, claims: Claims | None = None) -> None:
+        """`claims` None: this node is alone."""
         super().__init__(key, amount)
         self._zone = zone
+        self._claims = claims
+        self._claimed = -1
+        """The round in which the share was last worked out."""
         self._grants: tuple[Grant, ...] = ()
         self.start = self.end = self.changes_at = -math.inf
+        self.base = 0
         self.ceiling = 0
-        self.share: int | None = None
-        """What this node may use where several share the budget; None: it is alone."""
-        self.others = 0
-        """What the other nodes have used, as far as is known here."""
         self.marked = 0
         """How many of MARKS were told."""
 
@@ -151,24 +158,42 @@ class Budget(Counter):
     def full(self, need: int, now: float, number: int) -> bool:
         if not self.start <= now < self.changes_at:
             self.turn(now, number)
-        total, ceiling = self.used + self.reserved + need, self.ceiling
+        total = self.used + self.reserved + need
+        if total > self.ceiling and self._claims is not None and self._claimed != self._claims.round:
+            self.claim(now)
+        ceiling = self.ceiling
         return total > ceiling and (self.open > 0 or self.used >= ceiling)
 
     def turn(self, now: float, number: int) -> None:
         """Begin the window that holds `now`, and take the grants that hold now."""
         if not self.start <= now < self.end:
             self.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
-            self.used = self.reserved = self.open = self.others = self.marked = 0
-            self.share = None if self.share is None else 0
+            self.used = self.reserved = self.open = self.base = self.marked = 0
             self.since = number
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
         self.changes_at = min([self.end, *moments])
-        self.ceiling = self.whole(now) if self.share is None else self.share
+        self.claim(now)
 
-    def take_share(self, share: int | None) -> None:
-        """This node may use so much of the window; None: all of it."""
-        self.share = share
-        self.changes_at = -math.inf
+    def claim(self, now: float) -> None:
+        """Work out what this node may use."""
+        whole = self.whole(now) - self.base
+        if self._claims is not None:
+            self._claimed = self._claims.round
+            whole = self._claims.share(self.place, whole, self.used + self.reserved, now)
+        self.ceiling = whole
+
+    def release(self) -> None:
+        """Return what is not gone: nobody asks for it."""
+        self.ceiling = min(self.ceiling, self.used + self.reserved)
+
+    @property
+    def place(self) -> Place:
+        return Place(json.dumps([*self.key.owner, self.key.limit, *self.key.scope]), int(self.start * 1000))
+
+    @property
+    def elsewhere(self) -> int:
+        """What is gone of the window and not counted here, as far as is known."""
+        return self.base + (self._claims.gone(self.place) if self._claims is not None else 0)
 
     def whole(self, now: float) -> int:
         """The amount with what is granted now."""
@@ -180,6 +205,8 @@ class Budget(Counter):
     def take(self, lease: Lease) -> None:
         self.reserved += lease.amounts[self.unit]
         self.open += 1
+        if self._claims is not None:
+            self._claims.touched.add(self)
 
     def settle(self, lease: Lease, reserved: int, spent: int) -> None:
         # A request belongs to the window in which it began, as it does in the ledger.
@@ -187,15 +214,17 @@ class Budget(Counter):
             self.open -= 1
             self.reserved -= reserved
             self.used += spent
+            if self._claims is not None:
+                self._claims.touched.add(self)
 
     def look(self, now: float, number: int) -> tuple[int, float | None]:
         self.full(0, now, number)
-        return self.used + self.reserved + self.others, self.end
+        return self.used + self.reserved + self.elsewhere, self.end
 
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
         whole = self.whole(now)
-        used = self.used + self.others
+        used = self.used + self.elsewhere
         reached = sum(used >= mark * whole for mark in MARKS) if whole else len(MARKS)
         if reached <= self.marked:
             return None
@@ -203,12 +232,12 @@ class Budget(Counter):
         return MARKS[reached - 1]
 
 
-def counter(key: Key, amount: int, zone: tzinfo) -> Counter:
+def counter(key: Key, amount: int, zone: tzinfo, claims: Claims | None) -> Counter:
     """The kind of counter that a limit needs."""
     period = LIMITS[key.limit].period
     if not period:
         return Slots(key, amount)
-    return Rate(key, amount) if period == "minute" else Budget(key, amount, zone)
+    return Rate(key, amount) if period == "minute" else Budget(key, amount, zone, claims)
 
 
 __all__ = ["MARKS", "Budget", "Counter", "Rate", "Slots", "Unit", "counter"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.limits.rules import LIMITS, Scope, Unit
+from aimux.limits.shares import Place
 from aimux.limits.windows import bounds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import tzinfo
 
     from aimux.limits.rules import Key
@@ -33,8 +36,11 @@ class _Use(NamedTuple):
 class History:
     """By the start of a window. `used` answers for windows that were open when it was read."""
 
-    def __init__(self, uses: dict[float, list[_Use]] | None = None) -> None:
+    def __init__(
+        self, uses: dict[float, list[_Use]] | None = None, counted: Mapping[Place, int] = MappingProxyType({})
+    ) -> None:
         self._uses = uses or {}
+        self._counted = counted
         self._sums: dict[tuple[float, Unit, Scope], Counter[tuple[str, str]]] = {}
 
     def used(self, key: Key, start: float) -> int:
@@ -44,6 +50,10 @@ class History:
         if place not in self._sums:
             self._sums[place] = self._add_up(*place)
         return self._sums[place][key.owner]
+
+    def counted(self, place: Place) -> int:
+        """What nodes that share a budget had settled of it at that moment, all together."""
+        return self._counted.get(place, 0)
 
     def _add_up(self, start: float, unit: Unit, scope: Scope) -> Counter[tuple[str, str]]:
         """By owner, once for all of them: 10,000 users must not look through each other's."""
@@ -58,12 +68,16 @@ class History:
         return sums
 
 
-async def read(database: Database, zone: tzinfo, now: float) -> History:
-    """From the hours' sums: 0.1 s for a month of 200 people. Raises StorageError."""
+async def read(database: Database, zone: tzinfo, now: float, *, shared: bool = False) -> History:
+    """From the hours' sums: 0.1 s for a month of 200 people. `shared`: other nodes may use the same budgets.
+
+    Raises StorageError.
+    """
     from sqlalchemy import case, func, select
 
     from aimux.storage.schema.ledger import usage_hours as hours
     from aimux.storage.schema.ledger import usage_keys as keys
+    from aimux.storage.schema.limits import limit_shares as shares
 
     starts = {bounds(period, now, zone)[0] for period in PERIODS}
     tokens = hours.c.input + hours.c.output + hours.c.cache_read + hours.c.cache_write
@@ -78,8 +92,13 @@ async def read(database: Database, zone: tzinfo, now: float) -> History:
         .where(hours.c.start >= int(min(starts) * 1000))
         .group_by(keys.c.id)
     )
+    counted: dict[Place, int] = {}
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
+        if shared:
+            pieces = select(shares.c.counter, shares.c.start, func.sum(shares.c.used))
+            pieces = pieces.where(shares.c.start >= int(min(starts) * 1000)).group_by(shares.c.counter, shares.c.start)
+            counted = {Place(row[0], row[1]): int(row[2]) for row in await connection.execute(pieces)}
     uses: dict[float, list[_Use]] = {start: [] for start in starts}
     for row in rows:
         groups = row[2] if isinstance(row[2], list) else json.loads(row[2] or "[]")
@@ -87,4 +106,4 @@ async def read(database: Database, zone: tzinfo, now: float) -> History:
             used, cost = (int(row[5 + 2 * at + which] or 0) for which in (0, 1))
             if used or cost:
                 uses[start].append(_Use(row[0], row[1], tuple(groups), row[3], row[4], used, cost))
-    return History(uses)
+    return History(uses, counted)

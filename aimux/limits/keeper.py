@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from aimux.limits import history, stored
 from aimux.limits.configured import policy
+from aimux.limits.exchange import Exchange
 from aimux.limits.history import History
 from aimux.storage import StorageError
 
@@ -45,6 +46,8 @@ class LimitKeeper:
         self.limits = limits
         self.section = section
         self.stored: Stored = stored.NOTHING
+        self.exchange = Exchange(database, limits.claims) if limits.claims is not None else None
+        """With the nodes that share the budgets."""
         self._flush = flush
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
@@ -54,14 +57,19 @@ class LimitKeeper:
     async def start(self) -> None:
         """Read what there is, and keep up from here on. Raises StorageError."""
         self._unsubscribe = self.database.subscribe(stored.TOPIC, self._stale.set)
+        if self.exchange is not None:
+            await self.exchange.round(time.time())
         await self.refresh()
-        self._tasks = [asyncio.create_task(self._keep_up()), asyncio.create_task(self._sweep())]
+        work = [self._keep_up(), self._sweep(), *([self.exchange.run()] if self.exchange is not None else [])]
+        self._tasks = [asyncio.create_task(one) for one in work]
 
     async def close(self) -> None:
         self._unsubscribe()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.exchange is not None:
+            await self.exchange.close()
 
     async def reconfigure(self, section: Section) -> None:
         """Take another configuration's limits. What the ledger has seen is missing where it can't be read now."""
@@ -85,7 +93,7 @@ class LimitKeeper:
             if wanted.has_budgets:
                 if self._flush is not None:
                     await self._flush()
-                past = await history.read(self.database, self._zone, now)
+                past = await history.read(self.database, self._zone, now, shared=self.limits.claims is not None)
             self._adopt(past)
 
     def _adopt(self, past: History) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aimux.limits.habits import Habit
     from aimux.limits.history import History
     from aimux.limits.rules import Holding, Key, Owner, Policy, Who
+    from aimux.limits.shares import Claims
 
 MAX_PLANS = 10_000
 LONGEST = 6 * 3600.0
@@ -97,10 +98,19 @@ class Limits:
     `on_mark` is told of each budget that comes near its end, once a window.
     """
 
-    def __init__(self, policy: Policy, zone: tzinfo, *, on_mark: Callable[[Mark], None] | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        zone: tzinfo,
+        *,
+        claims: Claims | None = None,
+        on_mark: Callable[[Mark], None] | None = None,
+    ) -> None:
+        """`claims`: of several nodes on the same budgets; None: there is one."""
         self.policy = policy
         self.zone = zone
         self.habits = Habits()
+        self.claims = claims
         self._on_mark = on_mark
         self._past: History | None = None
         self._counters: dict[Key, Counter] = {}
@@ -214,12 +224,17 @@ class Limits:
         found = self._counters.get(key)
         new = found is None
         if found is None:
-            found = self._counters[key] = counter(key, amount, self.zone)
+            found = self._counters[key] = counter(key, amount, self.zone, self.claims)
         if isinstance(found, Budget):
             found.set(amount, self.policy.grants_for(key))
             if new and self._past is not None:
                 found.look(now, self._number + 1)
-                found.used += self._past.used(key, found.start)
+                past = self._past.used(key, found.start)
+                if self.claims is None:
+                    found.used += past
+                else:
+                    found.base = max(0, past - self._past.counted(found.place))
+                    found.claim(now)
         else:
             found.amount = amount
         return found

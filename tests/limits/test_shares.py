@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aimux.limits.leases import Lease, Limits, Refusal
-from aimux.limits.rules import EVERYBODY, Policy, Rule, Who
-from aimux.limits.shares import LOST_SECONDS, Piece, next_share
+from aimux.limits.rules import EVERYBODY, Key, Policy, Rule, Who
+from aimux.limits.shares import LOST_SECONDS, Claims, Piece, Place, next_share
+from aimux.limits.windows import bounds
 
 NOW = 1_792_000_000.0
 ALICE = Who("alice")
+PLACE_START = int(bounds("month", NOW, UTC)[0] * 1000)
 IDS = itertools.count()
 NODES = 3
 LARGEST = 500 + 10_000 // 4
@@ -24,20 +26,18 @@ LARGEST = 500 + 10_000 // 4
 class Nodes(RuleBasedStateMachine):
     @initialize(whole=st.integers(0, 60_000))
     def begin(self, whole: int) -> None:
-        self.now = NOW
         self.whole = whole
         policy = Policy((Rule(EVERYBODY, "tokens_per_month", whole),))
-        self.nodes = [Limits(policy, UTC) for _ in range(NODES)]
+        self.claims = [Claims() for _ in range(NODES)]
+        for claims in self.claims:
+            claims.nodes = NODES
+        self.nodes = [Limits(policy, UTC, claims=claims) for claims in self.claims]
         self.open: list[tuple[Limits, Lease]] = []
-        self.rows: dict[int, Piece] = {}
-        for node in self.nodes:
-            node.standings(ALICE, self.now)
-            for budget in node.budgets():
-                budget.take_share(0)
+        self.pieces: dict[int, tuple[Place, Piece]] = {}
 
     @rule(at=st.integers(0, NODES - 1), size=st.integers(0, 10_000))
     def reserve(self, at: int, size: int) -> None:
-        answer = self.nodes[at].reserve(f"r-{next(IDS)}", ALICE, "p", "m", size, self.now)
+        answer = self.nodes[at].reserve(f"r-{next(IDS)}", ALICE, "p", "m", size, NOW)
         if not isinstance(answer, Refusal):
             self.open.append((self.nodes[at], answer))
 
@@ -47,14 +47,20 @@ class Nodes(RuleBasedStateMachine):
             node, lease = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
             node.settle(lease, int(lease.size * part / 4), int((lease.amounts[1] - lease.size / 4) * part), 0)
 
-    @rule(at=st.integers(0, NODES - 1))
-    def exchange(self, at: int) -> None:
-        [budget] = self.nodes[at].budgets()
-        used = budget.used + budget.reserved
-        others = [piece for node, piece in self.rows.items() if node != at]
-        share = next_share(self.whole, used, others, self.now, nodes=NODES)
-        budget.take_share(share)
-        self.rows[at] = Piece(share, used, self.now)
+    @rule(order=st.permutations(range(NODES)), idle=st.booleans())
+    def exchange(self, order: list[int], idle: bool) -> None:
+        """A round: each node writes, and reads what those before it wrote now and those behind it a round ago."""
+        for at in order:
+            for budget in self.nodes[at].budgets():
+                if idle:
+                    budget.release()
+                else:
+                    budget.claim(NOW)
+                self.pieces[at] = budget.place, Piece(budget.ceiling, budget.used, budget.reserved, NOW)
+            for other, (place, piece) in self.pieces.items():
+                if other != at:
+                    self.claims[at].heard(place, str(other), piece)
+            self.claims[at].round += 1
 
     @invariant()
     def the_budget_holds(self) -> None:
@@ -64,20 +70,40 @@ class Nodes(RuleBasedStateMachine):
 
 
 TestNodes = Nodes.TestCase
-TestNodes.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestNodes.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 
 
 def test_a_single_node_gets_to_the_last_token() -> None:
-    used, share = 0, 0
+    gone, share = 0, 0
     for _ in range(64):
-        share = next_share(1000, used, [], NOW, nodes=1)
-        if share <= used:
+        share = next_share(1000, gone, [], NOW, nodes=1)
+        if share <= gone:
             break
-        used = share
-    assert used >= 999
+        gone = share
+    assert gone >= 998
 
 
 def test_what_a_lost_node_had_left_goes_back() -> None:
-    lost = Piece(share=900, used=100, heard=NOW)
+    lost = Piece(share=900, used=60, reserved=40, heard=NOW)
     assert next_share(1000, 0, [lost], NOW, nodes=1) == 100
-    assert next_share(1000, 0, [lost], NOW + LOST_SECONDS + 1, nodes=1) == 450
+    assert next_share(1000, 0, [lost], NOW + LOST_SECONDS + 1, nodes=1) == 300
+
+
+def test_what_was_used_before_counts_once_for_all() -> None:
+    claims = Claims()
+    claims.nodes = 2
+    node = Limits(Policy(), UTC, claims=claims)
+
+    class Past:
+        def used(self, key: Key, start: float) -> int:
+            return 800
+
+        def counted(self, place: Place) -> int:
+            return 300
+
+    claims.heard(Place('["user", "alice", "tokens_per_month", "", ""]', PLACE_START), "other", Piece(400, 300, 0, NOW))
+    node.adopt(Policy((Rule(EVERYBODY, "tokens_per_month", 1000),)), UTC, NOW, Past())
+    [standing] = node.standings(ALICE, NOW)
+    assert standing.used == 800
+    [budget] = node.budgets()
+    assert budget.ceiling == min((1000 - 500 - 300) // 6, 1000 - 500 - 400)
