@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "aimux"
 """Under which name it is installed."""
-__version__ = version(DISTRIBUTION)
+try:
+    __version__ = version(DISTRIBUTION)
+except PackageNotFoundError:  # in its source tree, while it is built
+    __version__ = "unknown"
 
 
 def application(config: Mapping[str, Any] | str | os.PathLike[str]) -> web.Application:

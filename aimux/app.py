@@ -8,6 +8,8 @@ import gc
 import logging
 import os
 import signal
+import sys
+import termios
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -15,6 +17,8 @@ from zoneinfo import ZoneInfo
 import uvloop
 
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
+from aimux.accounts.files import Grip
+from aimux.accounts.named import unknown_accounts
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.config import ConfigError, provider_instances
 from aimux.control.api import Api, Parts
@@ -117,6 +121,7 @@ class App:
             self.database = await Database.open(config.database.address, config.state_dir)
             stack.push_async_callback(self.database.close)
             self._vault, self._state = await stores_in(config, self.database)
+            stack.callback(_claim(config.state_dir).release)
             self._http = ControlHttp()
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._state.flush)
@@ -138,6 +143,7 @@ class App:
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
+            self._warn_of_unknown(config)
             journal = self.journal = Journal()
             self.metering = Metering(self.database, config, self._providers())
             await self.metering.start()
@@ -225,6 +231,10 @@ class App:
         self._logs.configure(config.log_level, config.log_format)
         for warning in config.warnings:
             log.warning("%s", warning)
+
+    def _warn_of_unknown(self, config: Config) -> None:
+        for unknown in unknown_accounts(config, {name: pool.accounts for name, pool in self.pools.items()}):
+            log.warning("%s: %s (%s)", *unknown)
 
     async def _setup(self, config: Config) -> Setup:
         """The gateway's view of one configuration. Live account state is carried over."""
@@ -326,6 +336,7 @@ class App:
                 await accounts.load()
             except VaultError as error:  # a disk at fault must not end what serves from memory
                 log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
+        self._warn_of_unknown(config)
         kept = {name: getattr(self.config, name) for name in AFTER_RESTART}
         after_restart = [name for name, value in kept.items() if getattr(config, name) != value]
         config = config.model_copy(update=kept)
@@ -371,10 +382,30 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
 
+    def hurry(self) -> None:
+        """Wait for open requests no longer. For a `stop` that is under way or about to begin."""
+        self.gateway.hurry()
+
     async def _close_pools(self) -> None:
         for pool in self.pools.values():
             await pool.close()
         self.pools.clear()
+
+
+def _claim(state_dir: Path) -> Grip:
+    """A hold on the state folder, for as long as it serves. Where another one has it, that is said."""
+    grip = Grip(state_dir / "serving")
+    try:
+        alone = grip.take()
+    except OSError:  # nothing can be written there, which others tell
+        return grip
+    if not alone:
+        log.warning(
+            "another aimux serves with %s, or still ends: each counts limits and remembers requests by itself; give"
+            " each a state_dir of its own, and for one aimux of several processes a PostgreSQL database",
+            state_dir,
+        )
+    return grip
 
 
 def _warn_of_owner(state_dir: Path) -> None:
@@ -401,23 +432,41 @@ def _tls_files(config: Config) -> TLSFiles | None:
     return TLSFiles(tls.cert_path, tls.key_path)
 
 
-async def serve(app: App, announce: Callable[[App], None]) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP reloads. A second signal ends without waiting."""
+async def serve(app: App, announce: Callable[[App], None]) -> bool:
+    """Run until SIGTERM, SIGINT or the end of its terminal; SIGHUP reloads. A second signal waits for no request.
+
+    True: open requests were waited for as long as it was to be. False: a second signal cut them off.
+    """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     reloads = asyncio.Event()
+    terminal = _terminal()
+    signals, started = 0, False
 
     def end() -> None:
-        if ended.is_set():
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            ended.set()
+            reloads.set()
+        elif signals == 2 and started:
+            log.warning("ending: open requests are cut off")
+            app.hurry()
+        else:
             log.warning("ending at once")
             os._exit(1)
-        ended.set()
-        reloads.set()
+
+    def hung_up() -> None:
+        if terminal is not None and not _is_there(terminal):
+            end()
+        else:
+            reloads.set()
 
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGINT, end)
-    loop.add_signal_handler(signal.SIGHUP, reloads.set)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     await app.start()  # only now: whoever hears that it is ready may send a signal at once
+    started = True
     # What is there now stays, and a request leaves no cycles: looking for them after each 700 objects costs a small
     # request 3 % of its instructions.
     gc.freeze()
@@ -433,6 +482,21 @@ async def serve(app: App, announce: Callable[[App], None]) -> None:
             await app.reload()
     finally:
         await app.stop()
+    return signals < 2
+
+
+def _terminal() -> int | None:
+    """A descriptor of the terminal that it runs in, if it does."""
+    return next((fd for fd in (0, 1, 2) if _is_there(fd)), None)
+
+
+def _is_there(terminal: int) -> bool:
+    """Whether that is a terminal whose window is still open; it answers with EIO afterwards."""
+    try:
+        termios.tcgetattr(terminal)
+    except (termios.error, OSError):
+        return False
+    return True
 
 
 def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> None:
@@ -442,6 +506,8 @@ def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> N
     try:
         plugins = load_plugins()
         app = App(lambda: load(plugins), plugins, logs, os.environ)
-        uvloop.run(serve(app, announce))
+        patient = uvloop.run(serve(app, announce))
     finally:
         logs.close()
+    if not patient:
+        sys.exit(1)

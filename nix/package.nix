@@ -23,13 +23,18 @@ let
         ../docs
         ../config.example.yaml
         ../pyproject.toml
+        ../hatch_build.py
         ../README.md
         ../CHANGELOG.md
         ../LICENSE
       ];
     };
 
-    build-system = [ python3.pkgs.hatchling ];
+    # click makes the manual page that the wheel brings along.
+    build-system = with python3.pkgs; [
+      hatchling
+      click
+    ];
 
     dependencies = with python3.pkgs; [
       aiohappyeyeballs
@@ -64,8 +69,6 @@ let
         $out/bin/aimux completion $shell >aimux.$shell
       done
       installShellCompletion --cmd aimux aimux.{bash,zsh,fish}
-      ${python3.interpreter} -m aimux.cli.man >aimux.1
-      installManPage aimux.1
     '';
 
     nativeCheckInputs = with python3.pkgs; [

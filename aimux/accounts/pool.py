@@ -120,6 +120,11 @@ class AccountPool:
         if selection.conversation is not None:
             self._conversations.served(selection.conversation, account.name)
 
+    def home(self, selection: Selection, now: float) -> str | None:
+        """The account that the conversation is at home on, whether it can serve or not."""
+        stay = None if selection.conversation is None else self._conversations.get(selection.conversation, now)
+        return None if stay is None else stay.home
+
     def last_resort(self, selection: Selection, now: float) -> Account | None:
         """Where nobody can serve: the account that is free soonest, for the real upstream's own answer."""
         able = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli import suggest
 from aimux.cli.options import AccountName, config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from aimux.cli.calls import Backend
 
-_name_argument = click.argument("name", metavar="[PROVIDER/]NAME")
+_name_argument = click.argument("name", metavar="[PROVIDER/]NAME", shell_complete=suggest.accounts)
 
 
 @click.group("accounts", invoke_without_command=True, short_help="Show the accounts, and change them.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli import suggest
 from aimux.cli.client_files import MergeError, dump, write
 from aimux.cli.clients import CLIENTS, Client, Gateway, NotServed
 from aimux.cli.options import config_option
@@ -23,7 +24,9 @@ PROVIDERS = {"anthropic": "Claude", "openai": "ChatGPT or OpenAI"}
 @click.command("connect", short_help="Show or write a client's settings for this gateway.")
 @click.argument("client", type=click.Choice(list(CLIENTS)))
 @config_option
-@click.option("--user", metavar="NAME", help="Whose token it is: checked against the configuration.")
+@click.option(
+    "--user", metavar="NAME", shell_complete=suggest.users, help="Whose token it is: checked against the configuration."
+)
 @click.option("--url", help="The gateway's address as the client reaches it, such as https://aimux.example.")
 @click.option("--mount", metavar="PREFIX", help="Which mount, where several speak the client's format: the first.")
 @click.option("--write", "to_file", is_flag=True, help="Merge the settings into the client's own file, after a backup.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aimux.cli.options import config_option, read_config
+from aimux.cli.options import config_option, json_option, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -28,7 +28,6 @@ ELSEWHERE = frozenset({"credentials", "account_states"})
 """Tables that go into the archive as what they stand for, because with SQLite that lies in files."""
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("db", short_help="Look after the database, or move it to the other engine.")
@@ -41,7 +40,7 @@ def db_command() -> None:
 
 @db_command.command("status")
 @config_option
-@_json
+@json_option
 @click.pass_context
 def status_command(context: click.Context, config: Path | None, as_json: bool) -> None:
     """Show where it is, its version, whether it is whole, and what is in it. Changes nothing.
@@ -63,7 +62,7 @@ def status_command(context: click.Context, config: Path | None, as_json: bool) -
 
 @db_command.command("migrate")
 @config_option
-@_json
+@json_option
 def migrate_command(config: Path | None, as_json: bool) -> None:
     """Bring the tables to this version of aimux, as its start does, or make them."""
     from aimux.storage.status import status
@@ -113,7 +112,7 @@ def backup_command(config: Path | None, file: Path) -> None:
 @db_command.command("export")
 @config_option
 @_file
-@_json
+@json_option
 def export_command(config: Path | None, file: Path, as_json: bool) -> None:
     """Write everything into the archive FILE: users, tokens (as hashes), the ledger, and the accounts' credentials.
 
@@ -134,7 +133,7 @@ def export_command(config: Path | None, file: Path, as_json: bool) -> None:
 @db_command.command("import")
 @config_option
 @_file
-@_json
+@json_option
 def import_command(config: Path | None, file: Path, as_json: bool) -> None:
     """Put an archive of `aimux db export` into the configured database, which has to be empty. All of it or nothing."""
     counts = _run(_import(read_config(config), file))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aimux.app import App
 
@@ -82,7 +84,59 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
         # The environment may configure the real gateway: its state and keys have no place here.
         environ = {name: value for name, value in os.environ.items() if re.match("(?!AIMUX_)|AIMUX_LOG_", name)}
         app = App(lambda: parse_config(data, environ=environ, providers=plugins.providers), plugins, logs, os.environ)
-        await serve(app, lambda app: _announce(app, simulator.url))
+        with _to_be_found(state_dir) as told:
+
+            def announce(app: App) -> None:
+                told(app.addresses[0].removeprefix("http://"))
+                _announce(app, simulator.url)
+
+            await serve(app, announce)
+
+
+# --- for the commands in another terminal ----------------------------------------------------------------------------
+
+
+class RunningDemo(NamedTuple):
+    """A demo of this user's that runs: where, as `listen` is written, and with which state folder."""
+
+    listen: str
+    state_dir: Path
+
+
+def running_demo() -> RunningDemo | None:
+    """The one that was started last, if it still runs."""
+    try:
+        told = json.loads(_place().read_text(encoding="utf-8"))
+        os.kill(told["pid"], 0)
+        return RunningDemo(told["listen"], Path(told["state_dir"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _place() -> Path:
+    folder = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder, "aimux", "demo.json")
+
+
+@contextmanager
+def _to_be_found(state_dir: Path) -> Iterator[Callable[[str], None]]:
+    """Call what is yielded with the address, once it listens. Where nothing can be written, nobody finds the demo."""
+    place = _place()
+
+    def told(listen: str) -> None:
+        with suppress(OSError):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.write_text(json.dumps({"pid": os.getpid(), "listen": listen, "state_dir": str(state_dir)}))
+
+    try:
+        yield told
+    finally:
+        if (found := running_demo()) is not None and found.state_dir == state_dir:
+            with suppress(OSError):
+                place.unlink()
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
 
 
 def _announce(app: App, simulator: str) -> None:
@@ -129,5 +183,6 @@ def _hints(address: str, simulator: str) -> Iterator[str]:
     yield f"python3 -c 'from openai import OpenAI; print({client}.{call}.output_text)'"
     yield ""
     program = sys.argv[0] if "/" in sys.argv[0] and not Path(sys.argv[0]).is_absolute() else "aimux"
+    yield f"How a request went: {program} why ID (its x-request-id); the accounts: {program} accounts."
     yield f"Ctrl-C ends it. For accounts of your own: {program} login claude (or chatgpt), or {program} import;"
     yield f"then {program}."

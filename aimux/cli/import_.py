@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aimux.cli import suggest
 from aimux.cli.options import AccountName, config_option
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ class Login:
 
 @click.command("import", short_help="Take over logins of the vendors' own CLIs.")
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--provider", metavar="NAME", help="Whose login it is, where the file does not tell.")
+@click.option(
+    "--provider",
+    metavar="NAME",
+    shell_complete=suggest.providers,
+    help="Whose login it is, where the file does not tell.",
+)
 @click.option(
     "--account",
     type=AccountName(),

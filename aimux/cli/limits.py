@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli import suggest
+from aimux.cli.options import config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from aimux.cli.calls import Backend
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _NUMBER = re.compile(r"(\d+(?:[._]\d+)*)([kMG]?)")
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NONE = {"", "none"}
@@ -71,33 +71,35 @@ def _until(text: str) -> datetime:
 
 @click.group("limits", invoke_without_command=True, short_help="Show and set what people may use.")
 @config_option
-@_json_option
+@json_option
 @click.pass_context
 def limits_command(context: click.Context, config: Path | None, as_json: bool) -> None:
     """Show everybody's limits, and how much of them is used.
 
     An OWNER is user:NAME, group:NAME or token:ID. What stands in the configuration is changed there.
     """
+    if as_json:
+        refuse_json(context, limits_command)
     if context.invoked_subcommand is None:
         _show(config, None, as_json)
 
 
 @limits_command.command("show")
-@click.argument("owner", metavar="OWNER", type=_owner, required=False)
+@click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners, required=False)
 @config_option
-@_json_option
+@json_option
 def show_command(owner: str | None, config: Path | None, as_json: bool) -> None:
     """Show everybody's limits, or those of one OWNER, and how much of them is used."""
     _show(config, owner, as_json)
 
 
 @limits_command.command("set")
-@click.argument("owner", metavar="OWNER", type=_owner)
+@click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners)
 @click.argument("settings", metavar="NAME=AMOUNT...", type=_setting, nargs=-1, required=True)
-@click.option("--provider", help="What may be used of one provider.")
+@click.option("--provider", shell_complete=suggest.providers, help="What may be used of one provider.")
 @click.option("--model", help="What may be used of models: a name, prefix* or /regular expression/.")
 @config_option
-@_json_option
+@json_option
 def set_command(
     owner: str,
     settings: tuple[tuple[str, Any], ...],
@@ -136,7 +138,7 @@ def set_command(
 
 
 @limits_command.command("grant")
-@click.argument("owner", metavar="OWNER", type=_owner)
+@click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners)
 @click.argument("setting", metavar="NAME=AMOUNT", type=_setting)
 @click.option(
     "--until",
@@ -146,7 +148,7 @@ def set_command(
     help="3d, 12h, 2026-11-27 (until its end) or 2026-11-27T18:00.",
 )
 @config_option
-@_json_option
+@json_option
 def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config: Path | None, as_json: bool) -> None:
     """Give an OWNER more of a limit for a while. A grant is never changed, and ends by itself.
 
@@ -164,7 +166,7 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
 
 
 @limits_command.command("remove")
-@click.argument("owner", metavar="OWNER", type=_owner)
+@click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners)
 @config_option
 def remove_command(owner: str, config: Path | None) -> None:
     """Take an OWNER's own limits away: the default holds from then on."""

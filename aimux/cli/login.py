@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from aimux.cli import suggest
 from aimux.cli.options import AccountName, config_option
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Flow = Literal["loopback", "paste", "device"]
 
 
 @click.command("login", short_help="Log in to a provider, and keep the account.")
-@click.argument("provider")
+@click.argument("provider", shell_complete=suggest.providers)
 @click.argument("secrets", nargs=-1, metavar="")
 @click.option(
     "--account",

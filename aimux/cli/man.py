@@ -1,4 +1,7 @@
-"""The manual page, made from the commands' own help: `python -m aimux.cli.man > aimux.1`. For packagers."""
+"""The manual page, made from the commands' own help: `python -m aimux.cli.man > aimux.1`.
+
+The wheel brings it along (`hatch_build.py`), where nothing but click is there to import.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def man_page() -> str:
+def man_page(version: str = __version__) -> str:
     """The page in roff, for section 1."""
     context = click.Context(cli, info_name="aimux", **cli.context_settings)
     lines = [
-        f'.TH AIMUX 1 "" "aimux {__version__}" "User Commands"',
+        f'.TH AIMUX 1 "" "aimux {version}" "User Commands"',
         ".SH NAME",
         r"aimux \- one door to a team's AI accounts",
         ".SH SYNOPSIS",

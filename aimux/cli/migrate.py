@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux.migrate.sources import NAMES
+NAMES = ("ai-mux", "claude-code-mux", "claude-proxy", "cli-proxy-api", "link-assistant-router", "maxmux", "sing-box")
+"""Of `aimux.migrate`, which would be long to import for the help alone."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

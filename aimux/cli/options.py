@@ -48,6 +48,8 @@ def refuse_json(context: click.Context, group: click.Group, otherwise: str = "")
     """For a group that was given `--json`: the command behind it has to print some. `otherwise`: what runs if none."""
     name = context.invoked_subcommand or otherwise
     command = group.get_command(context, name) if name else None
+    if isinstance(command, click.Group):
+        return  # whatever is below it has the last word
     if command is not None and not any(parameter.name == "as_json" for parameter in command.params):
         raise click.UsageError(f"{name} prints no JSON: leave out --json.", context)
 

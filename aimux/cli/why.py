@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     """Explain how a request was routed: which accounts were asked, and what came of it.
 
-    REQUEST-ID is the `x-request-id` of its answer. The server remembers its last 10,000 requests.
+    REQUEST-ID is the `x-request-id` of its answer, or the id that the vendor gave it (`request-id`). The server
+    remembers its last 10,000 requests.
     """
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
@@ -42,9 +43,11 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     model = f", model {found['model']}" if found["model"] else ""
     click.echo(f"{found['time']}  {found['method']} {found['path']}{who}{model}")
     for step in found["steps"]:
-        what = f"{step['provider']}/{step['account']}: {step['status'] or 'no answer'}, {step['action']}"
+        model = f" as {step['model']}" if step["model"] else ""
+        what = f"{step['provider']}/{step['account']}{model}: {step['status'] or 'no answer'}, {step['action']}"
         reason = f" ({step['reason']})" if step["reason"] else ""
-        click.echo(f"  +{step['seconds']:.3f} s  {what}{reason}")
+        vendors = f", there {step['upstream_id']}" if step["upstream_id"] else ""
+        click.echo(f"  +{step['seconds']:.3f} s  {what}{reason}{vendors}")
     result = found["status"] or "nothing, it had left"
     error = f", {found['error']}" if found["error"] else ""
     click.echo(f"  +{found['seconds']:.3f} s  the client got {result}{error}; {_size(found)}")

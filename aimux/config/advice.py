@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aimux.config.instances import provider_instances
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from aimux.config.models import Config
     from aimux.config.problems import Path
+    from aimux.plugin import Provider
 
 Advice = tuple["Path", str, str]
 
 
-def advice(config: Config) -> Iterator[Advice]:
+def advice(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Advice]:
     """Place, message and remedy of each."""
     yield from _who_may_call(config)
     yield from _weak_tokens(config)
@@ -21,6 +24,7 @@ def advice(config: Config) -> Iterator[Advice]:
     yield from _encryption(config)
     yield from _groups(config)
     yield from _database(config)
+    yield from _formats(config, plugins)
 
 
 def _who_may_call(config: Config) -> Iterator[Advice]:
@@ -84,3 +88,22 @@ def _database(config: Config) -> Iterator[Advice]:
     if config.database.keys and config.database.url is None:
         message = "has no effect: without database.url, credentials are files that only aimux can read"
         yield ("database", "encryption_key"), message, "remove it, or set database.url"
+
+
+def _formats(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Advice]:
+    """A target is passed over where a client speaks another format than its provider: as a fallback it is none."""
+    if not config.models:
+        return
+    formats = {name: provider.wire_format for name, provider in provider_instances(config, plugins).items()}
+    mounted = set(formats) if config.mounts is None else set(config.mounts.values())
+    for pattern, targets in config.models.items():
+        first = formats.get(targets[0].instance, "")
+        for index, target in enumerate(targets):
+            own = formats.get(target.instance, "")
+            place = ("models", pattern, index)
+            if own != first:
+                message = f"{target.instance} speaks another wire format ({own}) than {targets[0].instance} ({first})"
+                yield place, message, "aimux translates none: each serves the clients of its own format only"
+            elif target.instance not in mounted and own not in {formats.get(name) for name in mounted}:
+                message = f"{target.instance} speaks a wire format ({own}) that no mount has, so that nobody reaches it"
+                yield place, message, f"add a mount: /{target.instance}: {target.instance}"

@@ -95,7 +95,7 @@ class _Load:
     def config(self) -> Config:
         config = self.validate()
         assert config is not None  # with everything read, nothing stays unresolved
-        for path, message, remedy in advice(config):
+        for path, message, remedy in advice(config, self._loading.providers):
             self._warn(path, message, remedy)
         if self._path and self._holds_secrets() and open_to_others(self._path, whosever=True):
             remedy = f"chmod 600 {self._path}, or move them out: token_file, ${{cred:NAME}}"

@@ -8,6 +8,7 @@ import random
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from aimux.accounts.explain import explain
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.unserved import failure, unserved
@@ -89,7 +90,7 @@ class Attempts:
                 again = None
                 if attempt is not None:
                     verdict = attempt.verdict
-                    call.note(account.name, attempt.head.status, verdict.action, verdict.reason)
+                    call.note_answer(attempt)
                     if verdict.action is Action.RELAY:
                         if attempt.head.status < 400:
                             self._route.accounts.served(self._selection, account, attempt.credential)
@@ -132,8 +133,12 @@ class Attempts:
         """An account that can serve, of this target or of the next one that has any."""
         restraint = self._call.restraint
         while True:
-            now = time.time()
-            account = self._route.accounts.select(self._excluding(), now)
+            pool, selection, now = self._route.accounts, self._excluding(), time.time()
+            debug = log.isEnabledFor(logging.DEBUG)
+            home = pool.home(selection, now) if debug else None
+            account = pool.select(selection, now)
+            if debug:
+                log.debug("%s: %s", self._call.record.request_id, explain(pool, selection, home, account, now))
             if account is not None and restraint is not None and restraint.objects(account, now):
                 self._tried.add(account.name)
                 continue

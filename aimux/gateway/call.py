@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from aimux.relay.pool import Origin
 
 
+MAX_ID = 128
+"""Characters of a vendor's id that are kept."""
+
+
 @dataclass(slots=True)
 class Route:
     """A provider with its accounts, ready to serve."""
@@ -103,6 +107,25 @@ class Call:
         """Remember a step for `aimux why`."""
         record = self.record
         record.steps.append(Step(record.provider, account, status, action, reason, time.time() - record.time))
+
+    def note_answer(self, attempt: Attempt) -> None:
+        """Remember an upstream's answer."""
+        record, head, verdict = self.record, attempt.head, attempt.verdict
+        model = "" if attempt.model == record.model else attempt.model
+        vendors = head.get("request-id") or head.get("x-request-id")
+        seconds = time.time() - record.time
+        record.steps.append(
+            Step(
+                record.provider,
+                attempt.account.name,
+                head.status,
+                verdict.action,
+                verdict.reason,
+                seconds,
+                model,
+                vendors[:MAX_ID],
+            )
+        )
 
 
 @dataclass(slots=True)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.gateway")
 
+TOLD_WAITED = 5
+"""Open requests that are told of when aimux ends."""
+
 ARRIVAL_SECONDS = 0.3
 """How long a stop waits for the first request of connections that were accepted just before it."""
 
@@ -63,12 +66,14 @@ class Gateway:
     """Serves what is below no mount, and sees to its record."""
     limiting: Limiting
     draining: bool = False
+    hurried: bool = field(init=False, default=False)
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
     deposits: Deposits = field(init=False, default_factory=Deposits)
     _proofs: Proofs = field(init=False)
-    _open: set[Request] = field(init=False, default_factory=set)
+    _open: dict[Request, RequestRecord] = field(init=False, default_factory=dict)
+    """Requests under way, and what is known of each so far."""
     _cut: bool = field(init=False, default=False)
     _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -117,7 +122,7 @@ class Gateway:
         provider: Provider | None = None
         outside = False
         answer: Answer | Sent
-        self._open.add(request)
+        self._open[request] = record
         try:
             found = setup.mounts.find(target) if lane else None
             if found is None:
@@ -149,7 +154,7 @@ class Gateway:
             )
             answer = error_answer(fault, provider, record.request_id, close=True)
         finally:
-            self._open.discard(request)
+            del self._open[request]
             if self.draining and not self._open:
                 self._idle.set()
             record.duration = time.perf_counter() - started
@@ -172,14 +177,32 @@ class Gateway:
         while self.server.awaits_requests and time.monotonic() < patience:  # noqa: ASYNC110 - 30 looks at the very end
             await asyncio.sleep(0.01)
         if self._open:
-            self._idle.clear()
+            if not self.hurried:
+                self._idle.clear()
             self.sockets.drain()
+            if not self.hurried:
+                log.info("waiting for %s, at most %g s; a second signal cuts off what is left", self._waited(), timeout)
             try:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
                 log.warning("%d requests did not end within %g s and are cut off", len(self._open), timeout)
+            if self._open:
                 self._cut = True
                 self.sockets.cut()
+
+    def hurry(self) -> None:
+        """Wait no longer: what is open is cut off, and has its record."""
+        self.hurried = True
+        self._idle.set()
+
+    def _waited(self) -> str:
+        """What is open, for a person."""
+        now, told = time.time(), []
+        for record in list(self._open.values())[:TOLD_WAITED]:
+            who = f" of {record.user}" if record.user else ""
+            told.append(f"{record.method} {record.path}{who}, {now - record.time:.0f} s old")
+        more = len(self._open) - len(told)
+        return f"{len(self._open)} open requests ({'; '.join(told)}{f'; {more} more' if more else ''})"
 
     async def _serve(
         self,

@@ -34,4 +34,11 @@ class Journal:
             self._entries.popitem(last=False)
 
     def get(self, request_id: str) -> RequestRecord | None:
-        return self._entries.get(request_id)
+        """By the id that the client knows, or else by one of the vendor's, for which all are looked through."""
+        found = self._entries.get(request_id)
+        if found is not None or not request_id:
+            return found
+        for record in reversed(self._entries.values()):
+            if any(step.upstream_id == request_id for step in record.steps):
+                return record
+        return None

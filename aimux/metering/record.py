@@ -56,6 +56,10 @@ class Step(NamedTuple):
     action: str
     reason: str
     seconds: float
+    model: str = ""
+    """What it was asked for, where `models` renamed it."""
+    upstream_id: str = ""
+    """What the vendor calls this request."""
 
 
 TURN = "TURN"

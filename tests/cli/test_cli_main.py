@@ -199,6 +199,31 @@ def test_completion_completes(aimux: Aimux) -> None:
     assert {"plain,--config", "plain,--print", "plain,--without-secrets"} <= set(done.stdout.split())
 
 
+def complete(aimux: Aimux, line: str) -> list[str]:
+    done = aimux(_AIMUX_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(line.split(" ")) - 1))
+    return [word.removeprefix("plain,") for word in done.stdout.split()]
+
+
+def test_completion_knows_accounts_users_and_providers(aimux: Aimux, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "providers: {claude: {}, work: {type: claude}}\n"
+        "users: [{name: ann, token: a-token-of-some-length}, {name: bob, token: another-token-of-length}]\n"
+    )
+    for account in ("claude", "claude/ann", "work"):
+        file = tmp_path / ".aimux" / account / ".credentials.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"api_key": "sk-ant-api03-made-up"}')
+    assert complete(aimux, "aimux login ") == ["claude", "work"]
+    assert complete(aimux, "aimux import --provider w") == ["work"]
+    assert complete(aimux, "aimux accounts show ") == ["claude/ann", "claude/default", "work/default"]
+    assert complete(aimux, "aimux accounts test an") == ["ann"]
+    assert complete(aimux, "aimux connect codex --user ") == ["ann", "bob"]
+    assert complete(aimux, "aimux limits show ") == ["user:ann", "user:bob"]
+    config.write_text("nonsense: [")
+    assert complete(aimux, "aimux login ") == []
+
+
 def test_the_group_is_the_program_s_only_entry_point() -> None:
     [script] = entry_points(name="aimux", group="console_scripts")
     assert script.load() is module.main

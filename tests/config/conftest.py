@@ -25,11 +25,13 @@ class LabSettings(ProviderSettings):
 
 class Claude(Provider):
     name = "claude"
+    wire_format = "anthropic"
     Settings = LabSettings
 
 
 class ChatGPT(Provider):
     name = "chatgpt"
+    wire_format = "openai"
 
 
 PROVIDERS: Mapping[str, type[Provider]] = {"claude": Claude, "chatgpt": ChatGPT}

@@ -49,7 +49,7 @@ providers:
   chatgpt:
 users:
   - {name: alice, token: a-token-of-some-length, groups: [x], pin_accounts: true}
-mounts: {/: claude, /lab/: lab, /api/latest/anthropic: claude}
+mounts: {/: claude, /lab/: lab, /api/latest/anthropic: claude, /gpt: chatgpt}
 models: {opus: {provider: lab}, "g*": [{account: chatgpt/b, priority: 2}, {provider: chatgpt, model: m}]}
 log_level: WARN
 log_format: json
@@ -81,7 +81,7 @@ admin: {token_sha256: %s}
     assert config.users[0].sha256 == hashlib.sha256(TOKEN.encode()).digest()
     assert config.users[0].groups == ("x",)
     assert config.users[0].pin_accounts
-    assert config.mounts == {"/": "claude", "/lab": "lab", "/api/latest/anthropic": "claude"}
+    assert config.mounts == {"/": "claude", "/lab": "lab", "/api/latest/anthropic": "claude", "/gpt": "chatgpt"}
     assert [target.instance for target in config.models["opus"]] == ["lab"]
     first, second = config.models["g*"]
     assert (first.instance, first.account_name, first.model) == ("chatgpt", None, "m")

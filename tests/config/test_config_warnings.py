@@ -29,6 +29,10 @@ WEAK = hashlib.sha256(b"sk-proxy-key-1").hexdigest()
         (f"users: [{{name: a, token: {TOKEN}, groups: [x]}}]", ["users[0].groups"]),
         (f"users: [{{name: a, token_sha256: {WEAK}, weak: true}}]", ["users[0].weak"]),
         (f"users: [{{name: a, token_sha256: {WEAK}}}]", []),
+        ("models: {m: [{provider: claude}, {provider: chatgpt}]}", ["models.m[1]"]),
+        ("models: {m: {provider: chatgpt}}", []),
+        ("models: {m: {provider: chatgpt}}\nmounts: {/: claude}", ["models.m[0]"]),
+        ("providers: {claude: {}, lab: {type: claude}}\nmodels: {m: [{provider: claude}, {provider: lab}]}", []),
         ("providers: {claude: {accounts: {a: {groups: [x]}}}}\n" + ALICE.replace("}]", ", groups: [x]}]"), []),
     ],
 )

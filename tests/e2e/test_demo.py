@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -81,3 +82,22 @@ async def test_the_sdks(printed: list[str], tmp_path: Path) -> None:
     commands = [command for command in printed if command.startswith("python3")]
     for said in await asyncio.gather(*(run(command, tmp_path) for command in commands)):
         assert "You said: “Hello!”" in said
+
+
+async def test_the_commands_in_another_terminal_find_it(tmp_path: Path) -> None:
+    demo = await Process.start(tmp_path, "demo", "--listen", "127.0.0.1:0")
+    await demo.said("Ctrl-C ends it")
+    aimux = f"{sys.executable} -m aimux"
+    accounts = json.loads(await run(f"{aimux} accounts --json", tmp_path))
+    assert [account["provider"] for account in accounts] == ["chatgpt", "claude"]
+    one = next(command for command in commands(demo) if command.startswith("curl"))
+    said = await run(f"{one} -s -D head", tmp_path)
+    assert '"type":"message"' in said.replace(": ", ":")
+    head = (tmp_path / "head").read_text()
+    for name in ("x-request-id", "request-id"):
+        request_id = re.search(rf"^{name}: (\S+)", head, re.MULTILINE | re.IGNORECASE)
+        assert request_id is not None
+        assert "claude/default: 200, relay" in await run(f"{aimux} why {request_id[1]}", tmp_path)
+    assert await demo.stop() == 0
+    assert json.loads(await run(f"{aimux} accounts --json", tmp_path)) == []
+    assert not list((tmp_path / ".cache" / "aimux").iterdir())

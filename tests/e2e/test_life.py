@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+import pty
 import signal
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,8 @@ import aiohttp
 import pytest
 
 from aimux.simulator import Simulator
-from tests.e2e.process import TOKEN, Aimux, Process, config_of, put_account, serving, write_config
+from tests.cli.support import read_until
+from tests.e2e.process import COMMAND, TOKEN, Aimux, Process, config_of, put_account, serving, write_config
 
 MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello!"}]}
 BOB = {"name": "bob", "token": "bob-token-0123456789abcdef"}
@@ -64,14 +71,99 @@ async def test_a_stream_that_does_not_end_is_cut_after_the_drain_timeout(
     assert "Traceback" not in aimux.output
 
 
-async def test_a_second_signal_ends_at_once(sim: Simulator, folder: Path) -> None:
+async def test_the_first_signal_says_what_is_waited_for_and_a_second_cuts_it_off(sim: Simulator, folder: Path) -> None:
     async with serving(folder, config_of(sim, folder)) as aimux, aiohttp.ClientSession() as session:
         await post(session, aimux, stream=True, simulator="stall:3")
         aimux.process.send_signal(signal.SIGINT)
         await refused(aimux)
+        await aimux.said("waiting for 1 open requests (POST /claude/v1/messages of ann, 0 s old), at most 30 s")
         aimux.process.send_signal(signal.SIGINT)
         assert await aimux.end() == 1
-    assert "ending at once" in aimux.output
+    assert "ending: open requests are cut off" in aimux.output
+    (line,) = aimux.requests
+    assert (line["user"], line["error"]) == ("ann", "shutdown"), "it has its line"
+
+
+async def test_two_signals_at_once_wait_for_nothing(sim: Simulator, folder: Path) -> None:
+    async with serving(folder, config_of(sim, folder)) as aimux, aiohttp.ClientSession() as session:
+        await post(session, aimux, stream=True, simulator="stall:3")
+        aimux.process.send_signal(signal.SIGTERM)
+        aimux.process.send_signal(signal.SIGINT)
+        assert await aimux.end() == 1
+        assert [line["error"] for line in aimux.requests] == ["shutdown"]
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Our side of a terminal, and the program's."""
+    ours, theirs = pty.openpty()
+    open_ones = {ours, theirs}
+    try:
+        yield ours, theirs
+    finally:
+        for fd in open_ones:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def in_terminal() -> None:
+    """What a shell does for a program in the foreground of its terminal, which is stdin."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+async def test_closing_the_terminal_ends_it_and_a_sighup_before_does_not(sim: Simulator, folder: Path) -> None:
+    file = write_config(folder, config_of(sim, folder))
+    with terminal() as (ours, theirs):
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "serve", "--config", str(file),
+            stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, preexec_fn=in_terminal,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        )  # fmt: skip
+        os.close(theirs)
+        await asyncio.to_thread(read_until, ours, "listens on")
+        process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(read_until, ours, "the configuration was taken again")
+        os.close(ours)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+
+
+async def test_a_second_aimux_on_the_same_state_folder_is_told_about(sim: Simulator, folder: Path) -> None:
+    config = config_of(sim, folder)
+    async with serving(folder, config) as first:
+        assert "another aimux" not in first.output
+        async with serving(folder, config) as second:
+            assert f"another aimux serves with {folder}/state" in second.output
+    async with serving(folder, config) as third:
+        assert "another aimux" not in third.output
+
+
+async def test_accounts_that_are_named_and_not_there_are_told_about(sim: Simulator, folder: Path) -> None:
+    config = config_of(sim, folder)
+    config["providers"]["claude"]["accounts"] = {"deflaut": {"weight": 2}, "default": {"weight": 2}}
+    config["models"] = {"claude-*": [{"account": "claude/nosuch"}]}
+    put_account(folder / "state", sim.accounts["claude"])
+    async with serving(folder, config) as aimux:
+        await aimux.said("providers.claude.accounts.deflaut: there is no account claude/deflaut (did you mean default?")
+        await aimux.said("models.claude-*[0].account: there is no account claude/nosuch (There are: default)")
+        assert "claude/default (" not in aimux.output.partition("mounts")[0]
+        doctor = await Process.start(folder, "doctor", "--offline", "--config", str(folder / "config.json"))
+        await doctor.end()
+        assert "warning: configuration: models.claude-*[0].account: there is no account claude/nosuch" in doctor.output
+
+
+async def test_the_log_says_at_debug_why_an_account_was_chosen(sim: Simulator, folder: Path) -> None:
+    put_account(folder / "state", sim.accounts["claude"])
+    put_account(folder / "state", sim.accounts["claude-key"], "key")
+    config = config_of(sim, folder, log_level="debug")
+    async with serving(folder, config) as aimux, aiohttp.ClientSession() as session:
+        assert await status(session, aimux) == 200
+        await aimux.said("is chosen: by strategy least_used (")
+        found = next(line for line in aimux.stderr if "is chosen" in line)
+        assert "default 0% used, 0 in flight; key 0% used, 0 in flight" in found
+        assert await status(session, aimux) == 200
+        await aimux.said("is chosen: the conversation is on it")
 
 
 async def refused(aimux: Aimux) -> None:
@@ -108,7 +200,8 @@ async def test_sighup_takes_what_is_new_and_refuses_what_is_wrong(sim: Simulator
         await aimux.until(lambda: aimux.output.count("the configuration was taken again") == 2)
         assert await status(session, aimux) == 401, "a user who was taken out is out at once"
         sim.release()
-        assert (await streamed.read()).endswith(b'data: {"type":"message_stop"}\n\n'), "an open stream goes on"
+        with pytest.raises(aiohttp.ClientPayloadError):  # and so is what was open
+            await streamed.read()
 
 
 async def test_an_address_in_use_is_told(
@@ -160,7 +253,7 @@ async def test_a_credential_that_cannot_be_read_is_told_and_mended_without_a_res
         assert "claude/default (no credential): parked" in aimux.output
         async with post(session, aimux) as answer:
             assert (answer.status, answer.headers["x-should-retry"]) == (503, "false")
-            assert "default is parked" in (await answer.json())["error"]["message"]
+            assert "is out of service" in (await answer.json())["error"]["message"]
         body = {"model": "gpt-5.5", "input": "Hello!", "stream": True, "store": False}
         async with session.post(f"{aimux.chatgpt}/responses", json=body, headers=headers()) as other:
             assert other.status == 200, "the other provider serves"

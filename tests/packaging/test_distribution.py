@@ -45,6 +45,23 @@ def test_the_wheel_holds_core_and_providers_and_nothing_else(wheel: Path) -> Non
     assert {"aimux/py.typed", "aimux/unit.toml"} <= names
 
 
+def test_the_wheel_brings_the_manual_page(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".data/data/share/man/man1/aimux.1"))
+        page = archive.read(name).decode()
+    version = tomllib.loads((checkout() / "pyproject.toml").read_text())["project"]["version"]
+    assert page.startswith(f'.TH AIMUX 1 "" "aimux {version}"')
+    assert all(f".SS aimux {name} " in page for name in ("serve", "accounts show", "migrate"))
+
+
+def test_the_page_needs_click_alone() -> None:
+    """It is made in an environment that has nothing else."""
+    heavy = {"pydantic", "aiohttp", "yaml", "sqlalchemy", "rich", "pluggy"}
+    code = f"import sys; from aimux.cli.man import man_page; man_page('1'); print(*{heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_its_metadata_is_pyprojects(wheel: Path) -> None:
     project = tomllib.loads((checkout() / "pyproject.toml").read_text())["project"]
     with zipfile.ZipFile(wheel) as archive:

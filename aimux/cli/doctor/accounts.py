@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aimux.accounts import AccountPool, PoolOptions, file_vault, stores
+from aimux.accounts.named import unknown_accounts
 from aimux.accounts.twins import twins
 from aimux.accounts.vault import DEFAULT, VaultError
 from aimux.cli.doctor.finding import Finding
@@ -31,6 +32,7 @@ async def of_accounts(
     """Each account's state, and the providers that have any account. Nothing is renewed or written."""
     found: list[Finding] = []
     used: list[Provider] = []
+    named: dict[str, list[str]] = {}
     now = time.time()
     with _told_by_vault() as told:
         try:
@@ -45,6 +47,7 @@ async def of_accounts(
                         continue
                     found += [_account(account, now) for account in pool.accounts.values()]
                     found += _twins(pool)
+                    named[name] = list(pool.accounts)
                     if pool.accounts:
                         used.append(provider)
                     elif config.providers is not None:
@@ -52,6 +55,8 @@ async def of_accounts(
                         found.append(Finding("error", f"accounts of {name}", "there is none", remedy))
         except StorageError:  # told where the database is looked at
             return found, used
+    for unknown in unknown_accounts(config, named):
+        found.append(Finding("warning", "configuration", f"{unknown.where}: {unknown.message}", unknown.remedy))
     if not used and config.providers is None and not found:
         remedy = f"aimux login PROVIDER, aimux import{_places(config, *providers.values())}"
         found.append(Finding("error", "accounts", "there is none", remedy))

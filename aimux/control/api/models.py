@@ -36,7 +36,9 @@ Name = Annotated[
         }
     ),
 ]
-RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="An answer's `x-request-id`.")]
+RequestId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="An answer's `x-request-id`, or the vendor's own id.")
+]
 FlowId = Annotated[str, Field(min_length=1, max_length=128, description="As the flow's start gave it.")]
 
 MAX_SECRET = 256 * 1024
@@ -229,6 +231,8 @@ class Step(BaseModel):
     action: str = Field(description="What that meant: `relay`, `cool_down`, `refresh`, `park`, …")
     reason: str
     seconds: float = Field(description="Since the request came.")
+    model: str = Field(description="What it was asked for, where `models` renamed it.")
+    upstream_id: str = Field(description="What the vendor calls this request.")
 
 
 class Request(BaseModel):

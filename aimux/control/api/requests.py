@@ -15,7 +15,7 @@ operation = Table()
 
 @operation("GET", "/requests/{id}", "Explain how a request was routed", role=Role.VIEWER)
 async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
-    """By the `x-request-id` of its answer. The last 10,000 are known."""
+    """By the `x-request-id` of its answer, or the id that the vendor gave it. The last 10,000 are known."""
     record = parts.journal.get(id)
     if record is None:
         raise Refused(404, "not-found", f"Request {id!r} is not among the last {KEPT:,} that were served to their end.")
@@ -53,6 +53,8 @@ async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002
                 action=step.action,
                 reason=step.reason,
                 seconds=round(step.seconds, 6),
+                model=step.model,
+                upstream_id=step.upstream_id,
             )
             for step in record.steps
         ],

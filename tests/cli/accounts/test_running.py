@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from pathlib import Path
 
 from tests.cli.support import Commands
 from tests.control.conftest import MESSAGE
-from tests.control.live import Live
+from tests.control.live import Live, running
 
 
 def ask(live: Live) -> tuple[int, str]:
@@ -48,3 +49,24 @@ def test_why_explains_a_request(served: Commands) -> None:
     assert served.json("why", request_id)["attempts"] == 1
     assert "not among the last 10,000" in served("why", "req_0", expect=1).stderr
     assert "Nothing can have such a name" in served("why", "no id at all", expect=1).stderr
+
+
+def test_why_tells_the_vendors_id_and_finds_by_it_and_the_model_that_was_asked_for(tmp_path: Path) -> None:
+    models = {MESSAGE["model"]: {"provider": "claude", "model": "claude-opus-5"}}
+    with running(tmp_path, models=models) as live:
+        aimux = Commands(live, {"HOME": str(tmp_path), "AIMUX_CONFIG": str(live.config)})
+        _, request_id = ask(live)
+        (step,) = aimux.json("why", request_id)["steps"]
+        assert step["model"] == "claude-opus-5"
+        assert step["upstream_id"] not in {"", request_id}
+        said = aimux("why", step["upstream_id"]).stdout
+        assert "model claude-sonnet-5" in said
+        assert f"claude/default as claude-opus-5: 200, relay, there {step['upstream_id']}" in said
+
+
+def test_enable_ends_a_cooldown(served: Commands) -> None:
+    served.live.sim.accounts["claude"].script("429:600")
+    assert ask(served.live)[0] == 429
+    assert served.account("claude/default")["status"] == "cooling"
+    assert "claude/default: healthy" in served("accounts", "enable", "claude/default").stdout
+    assert ask(served.live)[0] == 200

@@ -1,0 +1,92 @@
+"""What a shell may complete: the providers, accounts and users that there are. Whatever is wrong, nothing is said."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import click
+
+    from aimux.config import Config
+    from aimux.plugin import Provider
+
+    Setting = tuple[Config, dict[str, Provider]]
+
+
+def providers(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the configuration's providers."""
+    return _those(context, incomplete, lambda setting: iter(setting[1]))
+
+
+def accounts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`PROVIDER/NAME`, or the name alone where that is how it begins and only one has it."""
+
+    def names(setting: Setting) -> Iterator[str]:
+        found = [(provider, name) for provider, name in asyncio.run(_accounts(setting))]
+        short = [name for _, name in found]
+        yield from (f"{provider}/{name}" for provider, name in found)
+        yield from (name for name in short if incomplete and short.count(name) == 1)
+
+    return _those(context, incomplete, names)
+
+
+def users(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the users, of the configuration and of the database."""
+    return _those(context, incomplete, lambda setting: iter(asyncio.run(_users(setting[0]))))
+
+
+def owners(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`user:NAME`."""
+    return [f"user:{name}" for name in users(context, _parameter, incomplete.removeprefix("user:"))]
+
+
+def _those(context: click.Context, incomplete: str, names: Callable[[Setting], Iterator[str]]) -> list[str]:
+    from aimux.config import find_config, load_config, provider_instances
+    from aimux.plugin.loader import load_plugins
+
+    logging.disable()
+    try:
+        from pathlib import Path
+
+        given = next((c.params["config"] for c in _chain(context) if c.params.get("config")), None)
+        plugins = load_plugins().providers
+        config = load_config(find_config(given, os.environ, Path.cwd()), environ=os.environ, providers=plugins)
+        found = names((config, provider_instances(config, plugins)))
+        return sorted({name for name in found if name.startswith(incomplete)})
+    except Exception:  # a shell's line is no place for what is wrong
+        return []
+
+
+def _chain(context: click.Context | None) -> Iterator[click.Context]:
+    while context is not None:
+        yield context
+        context = context.parent
+
+
+async def _accounts(setting: Setting) -> list[tuple[str, str]]:
+    from aimux.accounts import stores
+
+    config, providers = setting
+    async with stores(config) as (vault, _):
+        return [
+            (name, account)
+            for name, provider in providers.items()
+            for account in await vault.list(name, provider.credential_file)
+        ]
+
+
+async def _users(config: Config) -> list[str]:
+    from aimux.people import People, from_config
+    from aimux.storage import Database
+
+    people = People(await Database.open(config.database.address, config.state_dir), from_config(config))
+    try:
+        await people.refresh()
+        return list(people.directory.users)
+    finally:
+        await people.database.close()
