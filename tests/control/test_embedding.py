@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from multidict import CIMultiDict
 from yarl import URL
 
 import aimux as package
@@ -133,7 +132,7 @@ async def test_as_the_outermost_application_it_unpacks_nothing(
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/claude/v1/messages"
         async with aiohttp.ClientSession() as session, session.post(url, data=raw, headers=headers) as answer:
             assert answer.status == 200, await answer.text()
-        assert CIMultiDict(sim.requests[-1].headers)["content-encoding"] == "gzip"
+        assert (b"content-encoding", b"gzip") in [(name.lower(), value) for name, value in sim.requests[-1].headers]
     finally:
         await runner.cleanup()
 

@@ -53,7 +53,7 @@ class App:
         self.asked.append(request.path)
         try:
             return await handler(request)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):  # the second where it was reading the body
             self.cancelled.set()
             raise
 
