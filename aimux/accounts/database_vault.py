@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.sealing import Sealer
-from aimux.accounts.vault import ACCOUNT_NAME, SPARE, Conflict, Missing, Vault, VaultError
+from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, Conflict, Missing, Vault, VaultError
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class DatabaseVault(Vault):
         async with self._locked(where), self._writing() as connection:
             if not await self._delete(connection, where):
                 raise Missing(f"{_place(where)} is not there")
-            await self._delete(connection, (instance, account, file_name + SPARE))
+            for suffix in BESIDE:
+                await self._delete(connection, (instance, account, file_name + suffix))
 
     async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
         source, target = _where(instance, account, file_name), _where(instance, new, file_name)
@@ -79,7 +80,7 @@ class DatabaseVault(Vault):
         async with self._locked(first), self._locked(second), self._writing() as connection:
             if await self._read(connection, target, update=True) is not None:
                 raise Conflict(f"{_place(target)} is there already")
-            for suffix in ("", SPARE):
+            for suffix in ("", *BESIDE):
                 old = (instance, account, file_name + suffix)
                 raw = await self._read(connection, old, update=True)  # sealed anew: it is bound to its place
                 if raw is not None:
@@ -90,6 +91,9 @@ class DatabaseVault(Vault):
 
     async def links(self, instance: str, file_name: str) -> dict[str, str]:
         return {}
+
+    async def reserve(self, instance: str, account: str, file_name: str, size: int) -> None:
+        """A database that gave the lock a moment ago has room, as far as anybody can know."""
 
     @asynccontextmanager
     async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from aimux.accounts import files
-from aimux.accounts.vault import ACCOUNT_NAME, DEFAULT, SPARE, Conflict, Missing, Unsafe, Vault, VaultError
+from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, DEFAULT, SPARE, Conflict, Missing, Unsafe, Vault, VaultError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +39,8 @@ class FileVault(Vault):
         self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self._holders: dict[Path, asyncio.Task[object] | None] = {}
         self._told: set[tuple[str, Path]] = set()
+        self._reserved: dict[Path, Path] = {}
+        """Files with room for what is to be written at those paths."""
 
     async def scan(self, instance: str, file_name: str) -> dict[str, str]:
         return await files.in_thread(self._scan, self._path(instance, DEFAULT, file_name))
@@ -86,6 +88,9 @@ class FileVault(Vault):
         async with self._locked(path):
             await files.in_thread(self._link, path, target, replace)
 
+    async def reserve(self, instance: str, account: str, file_name: str, size: int) -> None:
+        await files.in_thread(self._reserve, self._path(instance, account, file_name), size)
+
     @asynccontextmanager
     async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:
         async with self._hold(self._path(instance, account, file_name)):
@@ -123,6 +128,8 @@ class FileVault(Vault):
             self._holders[folder] = asyncio.current_task()
             yield
         finally:
+            for each in [each for each in self._reserved if each.parent == folder]:
+                await files.in_thread(self._reserved.pop(each).unlink, missing_ok=True)
             grip.release()
             if taken:
                 self._holders.pop(folder, None)
@@ -191,6 +198,16 @@ class FileVault(Vault):
         finally:
             os.close(fd)
 
+    def _reserve(self, path: Path, size: int) -> None:
+        real = Path(os.path.realpath(path))
+        files.sweep(real.parent, spared=self._reserved.values())
+        try:
+            made = files.reserve(real, size)
+        except OSError as error:
+            raise _io_error("write", real, error) from None
+        if made is not None:
+            self._reserved[path] = made
+
     def _write(self, path: Path, raw: bytes, expect: bytes | None, detach: bool) -> None:
         try:
             current = self._read(path)
@@ -204,8 +221,8 @@ class FileVault(Vault):
                 files.create_over(path, raw)
                 path.with_name(path.name + SPARE).unlink(missing_ok=True)
                 return
-            files.sweep(real.parent)
-            if not files.replace(real, raw):
+            files.sweep(real.parent, spared=self._reserved.values())
+            if not files.replace(real, raw, self._reserved.pop(path, None)):
                 self._tell(_IN_PLACE, real)
         except OSError as error:
             raise _io_error("write", real, error) from None
@@ -217,8 +234,8 @@ class FileVault(Vault):
             raise Missing(f"{path} is not there") from None
         except OSError as error:
             raise _io_error("remove", path, error) from None
-        spare = path.with_name(path.name + SPARE)
-        spare.unlink(missing_ok=True)
+        for beside in _beside(path):
+            beside.unlink(missing_ok=True)
         self._leave(path)
 
     def _rename(self, source: Path, target: Path) -> None:
@@ -230,9 +247,9 @@ class FileVault(Vault):
                 source.unlink()
             else:
                 source.rename(target)
-            spare = source.with_name(source.name + SPARE)
-            if spare.exists():
-                spare.rename(target.with_name(target.name + SPARE))
+            for old, new in zip(_beside(source), _beside(target), strict=True):
+                if old.exists():
+                    old.rename(new)
             files.sync_folder(target.parent)
         except FileNotFoundError:
             raise Missing(f"{source} is not there") from None
@@ -279,6 +296,10 @@ class FileVault(Vault):
         if (message, path) not in self._told:
             self._told.add((message, path))
             log.warning(message, path)
+
+
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in BESIDE]
 
 
 def _tag(path: Path) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,8 +56,36 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def replace(path: Path, raw: bytes) -> bool:
+def reserve(path: Path, size: int) -> Path | None:
+    """A file with so many bytes of room, for `replace` of this one. None: it will be written in place.
+
+    Raises OSError where there is no room, or where nothing can be written at all.
+    """
+    try:
+        fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        return None
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, size)
+        else:
+            os.write(fd, bytes(size))
+        os.fsync(fd)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return Path(name)
+
+
+def replace(path: Path, raw: bytes, reserved: Path | None = None) -> bool:
     """Put `raw` in the place of the file (0600, owner kept). False: it had to be written in place. Raises OSError.
+
+    `reserved`: a file with room for it, of the same folder.
 
     Temporary file, fsync, rename, fsync of the folder: at any moment the old or the new content is there, whole.
     A file that is itself a mount point, or whose folder is read-only, leaves only writing in place.
@@ -67,7 +95,10 @@ def replace(path: Path, raw: bytes) -> bool:
     except FileNotFoundError:
         before = None
     try:
-        fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
+        if reserved is not None:
+            fd, name = os.open(reserved, os.O_RDWR | os.O_CLOEXEC), str(reserved)
+        else:
+            fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
     except OSError as error:
         if before is None or error.errno not in _NOT_HERE:
             raise
@@ -140,10 +171,11 @@ def _fill(fd: int, raw: bytes) -> None:
     os.fsync(fd)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, spared: Collection[Path] = ()) -> None:
     """Remove what a killed writer left. Only under the folder's lock, or a living writer loses its file."""
     for left in folder.glob(f"{_TEMP}*.tmp"):
-        left.unlink(missing_ok=True)
+        if left not in spared:
+            left.unlink(missing_ok=True)
 
 
 class Grip:

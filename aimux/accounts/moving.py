@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from aimux.accounts.vault import SPARE, Conflict, Missing
+from aimux.accounts.vault import BESIDE, Conflict, Missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -25,10 +25,10 @@ class CredentialFile(NamedTuple):
 
 
 async def credentials(vault: Vault, file_names: Mapping[str, str]) -> AsyncIterator[CredentialFile]:
-    """All of these instances, with the spares beside them. `file_names`: by instance. Raises VaultError."""
+    """All of these instances, with what lies beside them. `file_names`: by instance. Raises VaultError."""
     for instance, file_name in file_names.items():
         for account in await vault.list(instance, file_name):
-            for name in (file_name, file_name + SPARE):
+            for name in (file_name, *(file_name + suffix for suffix in BESIDE)):
                 try:
                     raw = await vault.read(instance, account, name)
                 except Missing:

@@ -9,7 +9,7 @@ import random
 from typing import TYPE_CHECKING
 
 from aimux.accounts.account import fingerprint
-from aimux.accounts.rotation import Place, Recorder
+from aimux.accounts.rotation import Place
 from aimux.accounts.vault import Missing, Unsafe, VaultError
 from aimux.plugin.errors import CredentialError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.http import HttpUnavailable
@@ -194,9 +194,9 @@ class Renewer:
             raw, credential = await self._look(rejected, within)
             if credential is not None:
                 return credential, "adopted"
-            recorder = Recorder(shop.http)
+            await self._place.reserve(raw)
             try:
-                fresh = await shop.provider.refresh(raw, recorder)
+                fresh = await shop.provider.refresh(raw, shop.http)
                 credential = self._place.parse(fresh)
             except RefreshRejected:
                 # Another program may have rotated it a moment ago: what it wrote counts, and then what we kept.
@@ -209,12 +209,12 @@ class Renewer:
                 raise RefreshUnavailable(str(error)) from None
             except Exception as error:  # a plugin's code: anything may come out, and its words may hold a secret
                 raise RefreshUnavailable(f"the provider's renewal broke ({type(error).__name__})") from None
-            return await self._save(raw, fresh, credential, recorder), "renewed"
+            return await self._save(raw, fresh, credential), "renewed"
 
-    async def _save(self, raw: bytes, fresh: bytes, credential: Credential, recorder: Recorder) -> Credential:
+    async def _save(self, raw: bytes, fresh: bytes, credential: Credential) -> Credential:
         account, now = self._account, self._shop.clock()
         try:
-            await self._place.save(raw, fresh, recorder.answers)
+            await self._place.save(raw, fresh)
             saved = self._place.parse(await self._place.read())
         except VaultError as error:
             # The old tokens are dead upstream. Serving from memory loses nothing more, and may outlast a full disk.

@@ -7,65 +7,33 @@ is written. So nothing here gives it up: not a full disk, not another program th
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from aimux.accounts.vault import SPARE, Conflict, Missing, VaultError
+from aimux.accounts.rotations import Rotations
+from aimux.accounts.vault import ROTATED, SPARE, Conflict, Missing, VaultError
 from aimux.plugin.errors import CredentialError
-from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
     from aimux.accounts.renewal_tools import Workshop
-    from aimux.plugin.http import Http, HttpAnswer
     from aimux.plugin.types import Credential
 
 log = logging.getLogger(__name__)
 
 
-class Recorder:
-    """Passes requests on and keeps the answers."""
-
-    def __init__(self, http: Http) -> None:
-        self._http = http
-        self.answers: list[HttpAnswer] = []
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        json: object = None,
-        form: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109 - the protocol's, see aimux.plugin.http
-    ) -> HttpAnswer:
-        answer = await self._http.request(method, url, json=json, form=form, headers=headers, timeout=timeout)
-        self.answers.append(answer)
-        return answer
+MARGIN = 16 * 1024
+"""Bytes that a renewed credential may be longer than before, and that what is remembered of it may have."""
 
 
-class Replay:
-    """Gives recorded answers again, in their order; sends nothing."""
-
-    def __init__(self, answers: list[HttpAnswer]) -> None:
-        self._answers = iter(answers)
-
-    async def request(self, method: str, url: str, **_: object) -> HttpAnswer:
-        for answer in self._answers:
-            return answer
-        raise HttpUnavailable("nothing more was recorded")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Pending:
-    """`fresh` belongs in the place of `base`; `answers` are what the provider made it from."""
+class Pending(NamedTuple):
+    """`fresh` belongs in the place of `base`."""
 
     base: bytes
     fresh: bytes
-    answers: list[HttpAnswer]
+
+    def __repr__(self) -> str:
+        return "Pending()"
 
 
 class Place:
@@ -76,6 +44,12 @@ class Place:
         self._where = (shop.provider.instance, account)
         self._file = shop.provider.credential_file
         self.pending: Pending | None = None
+        self._token: str | None = None
+        """The refresh token that was read last and is not known to be dead, and …"""
+        self._newest: bytes | None = None
+        """… the file that had it."""
+        self._rotations = Rotations()
+        self._unsaved: Rotations | None = None
 
     async def move(self, new: str) -> None:
         """To another account name, with what is still to be saved. Raises VaultError."""
@@ -87,15 +61,42 @@ class Place:
         """Raises VaultError where it can't be had; nothing could be saved there either."""
         return self._shop.vault.lock(*self._where, self._file)
 
-    async def read(self) -> bytes:
-        """The credential file, or what belongs in its place and could not be written yet. Raises VaultError."""
-        raw = await self._shop.vault.read(*self._where, self._file)
-        return self.pending.fresh if self.pending is not None and self.pending.base == raw else raw
+    async def reserve(self, raw: bytes) -> None:
+        """Room for what will take the place of `raw`. Raises VaultError: nobody should be asked for it then."""
+        for name in (self._file, self._file + ROTATED):
+            await self._shop.vault.reserve(*self._where, name, len(raw) + MARGIN)
+        self._rotations = await self._known()  # now: nothing may delay what comes back
 
-    async def save(self, raw: bytes, fresh: bytes, answers: list[HttpAnswer]) -> None:
+    async def read(self) -> bytes:
+        """The credential file, or what belongs in its place and was not written yet. Raises VaultError.
+
+        A token that was rotated away is dead: where another program writes it back, the living one belongs there.
+        """
+        raw = await self._shop.vault.read(*self._where, self._file)
+        if self.pending is not None and self.pending.base == raw:
+            return self.pending.fresh
+        token = self._refresh_token(raw)
+        if token is not None and token != self._token:
+            if (mended := await self._mended(raw)) is not None:
+                log.warning(
+                    "%s account %s: another program wrote an old login back; the renewed one is put into it",
+                    *self._where,
+                )
+                self.pending = Pending(raw, mended)
+                return mended
+            self._token = token
+        self._newest = raw
+        return raw
+
+    async def save(self, raw: bytes, fresh: bytes) -> None:
         """Put `fresh`, made from `raw`, in its place. Raises VaultError: then it is pending, and `retry` may work."""
         base = self.pending.base if self.pending is not None and self.pending.fresh == raw else raw
-        self.pending = Pending(base, fresh, answers)
+        self.pending = Pending(base, fresh)
+        old, self._token = self._refresh_token(raw), self._refresh_token(fresh)
+        self._newest = fresh
+        if old is not None and old != self._token:
+            # Before the credential: with what is written here it can be made whole, should that be all that is written.
+            await self._remember(self._rotations.after(old, raw, fresh))
         await self.retry()
 
     async def retry(self) -> None:
@@ -113,26 +114,45 @@ class Place:
                 self.pending = await self._merge(pending, theirs)
 
     async def _merge(self, pending: Pending, theirs: bytes) -> Pending | None:
-        """Another program wrote the file while the provider was answering.
+        """Another program wrote the file meanwhile.
 
-        If it left the refresh token alone, its edit is kept and the same answer is put into it, field by field, which
-        only the provider can do. Otherwise a person has logged in anew, or the file is broken: theirs stays, since it
-        is newer and may be another account altogether, and ours is kept beside it, since its token may be the one that
-        lives. `rescue` takes it from there should theirs be refused.
+        If what it wrote holds a token that is dead, the rest of it is kept and the living one put into it. Otherwise a
+        person has logged in anew, or the file is broken: theirs stays, since it is newer and may be another account
+        altogether, and ours is kept beside it, since its token may be the one that lives. `rescue` takes it from there
+        should theirs be refused.
         """
-        if self._refresh_token(theirs) == self._refresh_token(pending.base):
-            try:
-                merged = await self._shop.provider.refresh(theirs, Replay(pending.answers))
-                return Pending(theirs, merged, pending.answers)
-            except Exception as error:  # a plugin's code: then its answer is kept whole
-                log.error("%s account %s: merging failed (%s)", *self._where, type(error).__name__)
-        try:
-            before = await self._shop.vault.read(*self._where, self._file + SPARE)
-        except Missing:
-            before = None
-        await self._shop.vault.write(*self._where, self._file + SPARE, pending.fresh, expect=before)
+        if (mended := await self._mended(theirs)) is not None:
+            return Pending(theirs, mended)
+        await self._replace(self._file + SPARE, pending.fresh)
         log.warning("%s account %s was changed by another program during its renewal; that is used", *self._where)
         return None
+
+    # --- what was rotated away ---------------------------------------------------------------------------------------
+
+    async def _mended(self, raw: bytes) -> bytes | None:
+        """The file with living tokens in the place of dead ones; None: it has none of those, or none are known."""
+        rotations = await self._known()
+        if not rotations.covers(self._refresh_token(raw)):
+            return None
+        newest = self._newest if self._newest is not None and self._same_login(raw, self._newest) else None
+        mended = rotations.mended(raw, newest)
+        return None if mended is None or rotations.covers(self._refresh_token(mended)) else mended
+
+    async def _known(self) -> Rotations:
+        """With what other processes have rotated."""
+        try:
+            raw = await self._shop.vault.read(*self._where, self._file + ROTATED)
+        except VaultError:
+            return self._unsaved or Rotations()
+        return self._unsaved or Rotations.read(raw)
+
+    async def _remember(self, rotations: Rotations) -> None:
+        try:
+            await self._replace(self._file + ROTATED, rotations.written())
+            self._unsaved = None
+        except VaultError as error:  # the credential itself matters more, and may fit
+            self._unsaved = rotations
+            log.warning("%s account %s: what was rotated can't be remembered on disk: %s", *self._where, error)
 
     async def rescue(self, refused: bytes) -> bool:
         """Put the credential that `_merge` kept into the place of one that no longer works. False: there is none."""
@@ -145,6 +165,13 @@ class Place:
         log.warning("%s account %s: took the credential that was kept when another program changed it", *self._where)
         return True
 
+    async def _replace(self, name: str, raw: bytes) -> None:
+        try:
+            before = await self._shop.vault.read(*self._where, name)
+        except Missing:
+            before = None
+        await self._shop.vault.write(*self._where, name, raw, expect=before)
+
     def parse(self, raw: bytes) -> Credential:
         """Raises CredentialError."""
         return self._shop.provider.parse_credential(raw)
@@ -154,3 +181,10 @@ class Place:
             return self.parse(raw).refresh_token
         except CredentialError:
             return None
+
+    def _same_login(self, one: bytes, other: bytes) -> bool:
+        try:
+            a, b = self.parse(one), self.parse(other)
+        except CredentialError:
+            return False
+        return (a.account_id, a.organization, a.email) == (b.account_id, b.organization, b.email)

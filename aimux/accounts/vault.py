@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 SPARE = ".spare"
-"""Suffix of the file beside a credential that keeps a second one which must not be lost."""
+"""Suffix of the file beside a credential that keeps a second one which must not be lost, …"""
+ROTATED = ".rotated"
+"""… and of the one that keeps what is known of its rotations."""
+BESIDE = (SPARE, ROTATED)
+"""They go where the credential goes."""
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -70,6 +74,13 @@ class Vault(Protocol):
 
     async def links(self, instance: str, file_name: str) -> dict[str, str]:
         """Accounts whose credential is shared with another program, and where it lies."""
+        ...
+
+    async def reserve(self, instance: str, account: str, file_name: str, size: int) -> None:
+        """See to it that a `write` of so many bytes will find room. Under the lock, and until that is given up.
+
+        Raises VaultError where it would not.
+        """
         ...
 
     def lock(self, instance: str, account: str, file_name: str) -> AbstractAsyncContextManager[None]:

@@ -10,7 +10,7 @@ import pytest
 
 from aimux.accounts import Conflict, FileVault, Missing, Vault, VaultError
 from aimux.accounts.database_vault import DatabaseVault
-from aimux.accounts.vault import SPARE
+from aimux.accounts.vault import ROTATED, SPARE
 from aimux.storage import Database
 
 FILE = "demo.json"
@@ -220,3 +220,24 @@ async def test_cancelling_at_every_step_of_a_write_leaves_old_or_new_and_no_lock
             found = await other.read("demo", "a", FILE)
         assert found in {current, fresh}
         current = found
+
+
+async def test_room_can_be_had_in_advance_and_is_given_up_with_the_lock(vault: Vault, tmp_path: Path) -> None:
+    await vault.write("demo", "a", FILE, b"old", expect=None)
+    async with vault.lock("demo", "a", FILE):
+        await vault.reserve("demo", "a", FILE, 5000)
+        await vault.reserve("demo", "a", FILE + ROTATED, 5000)
+        await vault.write("demo", "a", FILE, b"new" * 1000, expect=b"old")
+    assert await vault.read("demo", "a", FILE) == b"new" * 1000
+    assert await vault.list("demo", FILE) == ["a"]
+    assert not [*tmp_path.rglob("*.tmp")]
+
+
+async def test_what_is_known_of_rotations_goes_where_the_credential_goes(vault: Vault) -> None:
+    await vault.write("demo", "a", FILE, b"1", expect=None)
+    await vault.write("demo", "a", FILE + ROTATED, b"2", expect=None)
+    await vault.rename("demo", "a", "b", FILE)
+    assert await vault.read("demo", "b", FILE + ROTATED) == b"2"
+    await vault.delete("demo", "b", FILE)
+    with pytest.raises(Missing):
+        await vault.read("demo", "b", FILE + ROTATED)
