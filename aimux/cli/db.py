@@ -92,7 +92,8 @@ def migrate_command(config: Path | None, as_json: bool) -> None:
 @db_command.command("backup")
 @config_option
 @_file
-def backup_command(config: Path | None, file: Path) -> None:
+@json_option
+def backup_command(config: Path | None, file: Path, as_json: bool) -> None:
     """Copy SQLite's file to FILE, whole, while aimux runs. (PostgreSQL's own tool is pg_dump.)"""
     from aimux.storage import sqlite_file
     from aimux.storage.database import FILE
@@ -106,6 +107,9 @@ def backup_command(config: Path | None, file: Path) -> None:
     if not source.exists():
         raise click.ClickException(f"there is no database yet: {source}")
     _run(asyncio.to_thread(sqlite_file.copy, source, file))
+    if as_json:
+        click.echo(json.dumps({"file": str(file), "from": str(source), "size": file.stat().st_size}))
+        return
     click.echo(f"{file} is a copy of {source}. Credentials are not in it: they are files in {settings.state_dir}.")
 
 

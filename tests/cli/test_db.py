@@ -196,6 +196,9 @@ def test_a_backup_is_a_database_that_can_be_put_in_place(run: Run, tmp_path: Pat
     assert "Credentials are not in it" in run("backup", str(copy)).output
     assert copy.stat().st_mode & 0o777 == 0o600
     assert "is there already" in run("backup", str(copy), expect=1).output
+    assert "can't write" in run("backup", str(tmp_path / "nowhere" / "copy.db"), expect=1).output
+    told = json.loads(run("backup", str(tmp_path / "other.db"), "--json").output)
+    assert told["size"] == (tmp_path / "other.db").stat().st_size > 0
     (tmp_path / "again").mkdir()
     copy.rename(tmp_path / "again" / "aimux.db")
     shown = json.loads(run("status", "--json", AIMUX_STATE_DIR=str(tmp_path / "again")).output)
