@@ -31,6 +31,7 @@ from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.auth import FailureLimit
+from aimux.gateway.cors import Cors
 from aimux.gateway.headers import Dropped
 from aimux.gateway.limiting import Limiting
 from aimux.gateway.whence import Whence
@@ -254,18 +255,23 @@ class App:
         named = config.providers is not None
         dropped = Dropped.parse(config.drop_headers)
         routes = {name: Route(provider, self.pools[name], named, dropped) for name, provider in providers.items()}
+        cors = Cors(config.cors.allowed_origins)
         return Setup(
             Authentication(
                 self.people.directory,
                 allow_anonymous=config.allow_anonymous,
                 whence=Whence(config.trusted_proxies),
+                cors=cors,
                 failures=self._failures,
             ),
             MountTable(mounts, [name for name, provider in providers.items() if provider.encoded_slashes]),
             routes,
             ModelRoutes(config.models, routes),
+            cors,
             config.max_body_size,
+            config.max_websocket_message,
             config.request_timeout,
+            config.stream_start_timeout,
         )
 
     def _begin(self, setup: Setup) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from aimux.config.cors import Cors
 from aimux.config.database import Database
 from aimux.config.ledger import Ledger, MetricsOptions, Price
 from aimux.config.limits import Limits
@@ -104,13 +105,21 @@ class Config(Section):
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Logs as lines to read or as JSON lines.")
     request_timeout: Duration = Field(
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="How long an upstream may take until the head of its answer: for what is not streamed, until all "
+        "of it is ready.",
+    )
+    stream_start_timeout: Duration = Field(
         default=60.0,
         gt=0,
         le=86400,
-        description="How long an upstream may take until the head of its answer. A stream has no total limit.",
+        description="The same for what is streamed, where it is less than `request_timeout`. A stream has no total "
+        "limit.",
     )
     stream_idle_timeout: Duration = Field(
-        default=300.0, gt=0, le=86400, description="How long an upstream may stay silent in the middle of an answer."
+        default=360.0, gt=0, le=86400, description="How long an upstream may stay silent in the middle of an answer."
     )
     connect_timeout: Duration = Field(
         default=10.0, gt=0, le=3600, description="How long connecting to an upstream may take, TLS included."
@@ -127,6 +136,13 @@ class Config(Section):
     max_body_size: Size = Field(
         default=64 * 1024 * 1024, ge=1, le=1024**4, description="The largest request body; a larger one gets 413."
     )
+    max_websocket_message: Size = Field(
+        default=16 * 1024 * 1024,
+        ge=1024,
+        le=1024**3,
+        description="The largest message of a WebSocket, in either direction, decompressed; a larger one ends it with "
+        "code 1009.",
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
         description="Networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` names the client's address.",
@@ -137,6 +153,7 @@ class Config(Section):
         "`x-beginning-*`.",
     )
     tls: TLS = Field(default=TLS(), description="HTTPS on `listen`.")
+    cors: Cors = Field(default=Cors(), description="Which web pages may call the mounts.")
     metrics_public: bool = Field(default=False, description="Open `/ready` and `/metrics` to others than this machine.")
     lane: bool = Field(
         default=True,

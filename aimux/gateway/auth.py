@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from aimux.gateway.cors import Cors
 from aimux.gateway.whence import Whence, from_foreign_page
 from aimux.people import Access, Denied
 from aimux.people.tokens import digest, form
@@ -88,11 +89,13 @@ class Authentication:
         *,
         allow_anonymous: bool,
         whence: Whence | None = None,
+        cors: Cors | None = None,
         failures: FailureLimit | None = None,
     ) -> None:
         self._directory = directory
         self._allow_anonymous = allow_anonymous
         self.whence = whence or Whence()
+        self._cors = cors or Cors()
         self.failures = failures or FailureLimit()
 
     def with_directory(self, directory: Directory) -> Authentication:
@@ -101,6 +104,7 @@ class Authentication:
             directory,
             allow_anonymous=self._allow_anonymous,
             whence=self.whence,
+            cors=self._cors,
             failures=self.failures,
         )
 
@@ -169,7 +173,10 @@ class Authentication:
         )
 
     def _serves_anyone(self, headers: Headers, peer: str, own: str) -> bool:
-        return self._allow_anonymous or (self.whence.is_here(headers, peer, own) and not from_foreign_page(headers))
+        if self._allow_anonymous:
+            return True
+        foreign = from_foreign_page(headers) and not self._cors.names(headers)
+        return not foreign and self.whence.is_here(headers, peer, own)
 
 
 ENDED = "Your access to aimux has ended; ask whoever runs it."

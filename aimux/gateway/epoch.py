@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.auth import Authentication, Caller
     from aimux.gateway.call import Route
+    from aimux.gateway.cors import Cors
     from aimux.gateway.models import ModelRoutes
     from aimux.gateway.mounts import Mount, MountTable
     from aimux.plugin.provider import Provider
@@ -34,8 +36,33 @@ class Setup:
     mounts: MountTable
     routes: Mapping[str, Route]
     models: ModelRoutes
+    cors: Cors
     max_body_size: int
+    max_websocket_message: int
     request_timeout: float
+    stream_start_timeout: float
+
+    def patience(self, *, streamed: bool) -> float:
+        """Seconds until the head of the answer has to be there."""
+        return min(self.request_timeout, self.stream_start_timeout) if streamed else self.request_timeout
+
+
+_STREAM = re.compile(rb'"stream"\s*:\s*true')
+_STREAM_KEY = b'"stream"'
+_LOOKED_AT = 64 * 1024
+
+
+def asks_for_stream(body: Body) -> bool:
+    """Whether the answer is to be a stream, as both vendors' bodies say it. One that can't be read may be for a whole
+    answer, which takes longer.
+
+    The CLIs write it near the end. Inside of strings, its quotes are escaped.
+    """
+    raw = body.raw
+    at = raw.rfind(_STREAM_KEY, max(0, len(raw) - _LOOKED_AT))
+    if at < 0:
+        at = raw.find(_STREAM_KEY, 0, _LOOKED_AT)
+    return at >= 0 and _STREAM.match(raw, at) is not None
 
 
 class Epoch:

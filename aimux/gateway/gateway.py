@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from aimux.gateway.bounds import within_bounds
 from aimux.gateway.call import Admitted, Attempt, Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
-from aimux.gateway.epoch import NO_BODY, Epoch
+from aimux.gateway.epoch import NO_BODY, Epoch, asks_for_stream
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.limiting import Limiting, pool_windows, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
@@ -130,6 +130,9 @@ class Gateway:
                 answer = await self.outside(request)
             else:
                 mount, below = found
+                if (preflight := setup.cors.preflight(request.head.method, request.head.headers)) is not None:
+                    outside = True
+                    return preflight
                 record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
@@ -166,6 +169,8 @@ class Gateway:
                     record.status = answer.status
                     record.ttfb = record.duration
                 self.finished(record)
+        if isinstance(answer, Answer) and not outside and (told := setup.cors.answer_headers(request.head.headers)):
+            answer = replace(answer, headers={**answer.headers, **told})
         return answer
 
     def _why_cancelled(self, request: Request) -> str:
@@ -215,7 +220,11 @@ class Gateway:
         route, caller, head = admitted.route, admitted.caller, admitted.head
         provider, headers = route.provider, head.headers
         record.user, record.sender = caller.name, admitted.sender
-        upgrade = handshake(request, provider, head, draining=self.draining) if "upgrade" in headers else None
+        upgrade = (
+            handshake(request, provider, head, largest=setup.max_websocket_message, draining=self.draining)
+            if "upgrade" in headers
+            else None
+        )
         raw = request.whole(setup.max_body_size) if upgrade is None else b""
         if raw is None:
             raw = await request.read(setup.max_body_size)
@@ -257,7 +266,8 @@ class Gateway:
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint)
-        attempts = Attempts(call, self.pool, self._proofs, setup.request_timeout)
+        patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
+        attempts = Attempts(call, self.pool, self._proofs, patience)
         attempt = await attempts.run()
         if attempts.sought and attempt.head.status < 400:
             self.deposits.keep(attempt.account, attempts.sought, None)
@@ -324,7 +334,7 @@ class Gateway:
         if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none
             lines = [line for line in lines if not line.lower().startswith(tuple(own))]
             lines += [b"%b: %b\r\n" % field for field in own.items()]
-        lines += own_lines(call, attempt)
+        lines = self.setup.cors.with_headers(lines, call.head.headers) + own_lines(call, attempt)
         outlet = exchange.outlet(http11=http11)
         lines.append(outlet.header)
         if not request.keep_alive:

@@ -52,12 +52,16 @@ class Handshake:
     def request_fields(self) -> list[tuple[bytes, bytes]]:
         """The header fields of one more handshake with an upstream."""
         client = self.client
-        self.upstream = UpstreamSide(deflate=bool(client.extensions), subprotocols=client.subprotocols)
+        self.upstream = UpstreamSide(
+            largest=client.largest, deflate=bool(client.extensions), subprotocols=client.subprotocols
+        )
         return self.upstream.request_handshake()
 
 
-def handshake(request: Request, provider: Provider, head: RequestHead, *, draining: bool) -> Handshake | None:
-    """For a request with an `Upgrade` header; None where that is for another protocol.
+def handshake(
+    request: Request, provider: Provider, head: RequestHead, *, largest: int, draining: bool
+) -> Handshake | None:
+    """For a request with an `Upgrade` header; None where that is for another protocol. `largest`: bytes of a message.
 
     GatewayError: 426 where there is no WebSocket, 400, 503.
     """
@@ -68,7 +72,7 @@ def handshake(request: Request, provider: Provider, head: RequestHead, *, draini
         return None
     if received.method != "GET" or not received.http11 or not provider.websocket(head):
         raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
-    client = ClientSide()
+    client = ClientSide(largest)
     try:
         if received.length != 0:
             raise HandshakeRefused("it has a body")

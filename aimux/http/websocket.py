@@ -21,7 +21,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of a message, decompressed, and so of each of its frames."""
+"""Bytes of a message, decompressed, and so of each of its frames, unless another bound is given."""
 COMPRESS_FROM = 1024
 HANDSHAKE_HEADERS = frozenset(
     {
@@ -123,6 +123,12 @@ class Codec(Protocol):
         sent = self.close_sent
         return f"{int(sent.code)}: {sent.reason}" if self.parser_exc is not None and sent is not None else ""
 
+    @property
+    def overfed(self) -> bool:
+        """The peer sent a message that is larger than may be, which is no fault of its own."""
+        sent = self.close_sent
+        return bool(self.fault) and sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG
+
     def relay(self, frame: Frame) -> None:
         """Send a data frame, ping or pong of the other side's. Nothing happens once this side is closing."""
         if not self.open:
@@ -146,11 +152,12 @@ class Codec(Protocol):
 class ClientSide(Codec, ServerProtocol):
     """Faces the client: aimux is the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = MAX_MESSAGE) -> None:
         deflate = ServerPerMessageDeflateFactory(
             server_no_context_takeover=True, client_no_context_takeover=True, compress_settings=_DEFLATE
         )
-        super().__init__(state=OPEN, extensions=[deflate], max_size=MAX_MESSAGE, logger=_LIBRARY_LOG)
+        super().__init__(state=OPEN, extensions=[deflate], max_size=largest, logger=_LIBRARY_LOG)
+        self.largest = largest
         self.subprotocols: list[Subprotocol] = []
         """What the client offers; the upstream chooses."""
 
@@ -174,7 +181,7 @@ class ClientSide(Codec, ServerProtocol):
 class UpstreamSide(Codec, ClientProtocol):
     """Faces the upstream: aimux is the client."""
 
-    def __init__(self, *, deflate: bool, subprotocols: Sequence[Subprotocol]) -> None:
+    def __init__(self, *, deflate: bool, subprotocols: Sequence[Subprotocol], largest: int = MAX_MESSAGE) -> None:
         offer = ClientPerMessageDeflateFactory(
             server_no_context_takeover=True,
             client_no_context_takeover=True,
@@ -186,7 +193,7 @@ class UpstreamSide(Codec, ClientProtocol):
             extensions=[offer] if deflate else None,
             subprotocols=subprotocols or None,
             state=OPEN,
-            max_size=MAX_MESSAGE,
+            max_size=largest,
             logger=_LIBRARY_LOG,
         )
 

@@ -304,7 +304,11 @@ class Pipe:
             self.upstream.transport.abort()
 
     def _upstream_ended(self, upstream: End) -> None:
-        if upstream.codec.fault:
+        if upstream.codec.overfed:
+            self._fail("too_large", upstream.codec.fault)
+            reason = "this answer is larger than aimux passes on (max_websocket_message)"
+            self.client.close(CloseCode.MESSAGE_TOO_BIG, reason)
+        elif upstream.codec.fault:
             self._fail("bad_gateway", upstream.codec.fault)
             self.client.close(CloseCode.BAD_GATEWAY, "the upstream broke the WebSocket protocol")
         elif upstream.codec.closed_by_peer is not None:

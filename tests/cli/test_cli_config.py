@@ -78,7 +78,7 @@ def test_the_effective_configuration_is_printed_without_secrets(aimux: Aimux, tm
     assert done.returncode == 0
     shown = yaml.safe_load(done.stdout)
     assert shown["log_level"] == "debug"
-    assert shown["request_timeout"] == "1m"
+    assert shown["request_timeout"] == "10m"
     assert shown["users"] == [
         {
             "name": "alice",

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aimux.config import Config, ConfigError, check_form, json_schema, load_config
+from aimux.config.cors import Cors
 from aimux.config.database import Database
 from aimux.config.environment import variable
 from aimux.config.ledger import Ledger, MetricsOptions, Price
@@ -69,6 +70,7 @@ def all_fields() -> dict[str, FieldInfo]:
         (Group, "groups.NAME."),
         (TLS, "tls."),
         (Admin, "admin."),
+        (Cors, "cors."),
         (Database, "database."),
         (Limits, "limits."),
         (Ledger, "ledger."),
@@ -106,7 +108,7 @@ def test_a_field_is_documented_truly(path: str) -> None:
         assert section.variable == variable(tuple(own.split(".")))
     else:
         no_value = {"tls", "admin", "database", "limits", "limits.default", "limits.groups.NAME.each"}
-        no_value |= {"ledger", "metrics"}
+        no_value |= {"ledger", "metrics", "cors"}
         assert path in no_value, "these have no value of their own, only the fields in them"
 
     default = field.get_default(call_default_factory=True)

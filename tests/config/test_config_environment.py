@@ -170,6 +170,8 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "LISTEN": ":7", "STATE_DIR": "/s", "PROVIDERS": "claude", "USERS": json.dumps([{"name": "a", "token": TOKEN}]),
         "ALLOW_ANONYMOUS": "true", "MOUNTS": '{"/": "claude"}', "MODELS": '{"x": {"provider": "claude"}}',
         "LOG_LEVEL": "error", "LOG_FORMAT": "json", "REQUEST_TIMEOUT": "1", "STREAM_IDLE_TIMEOUT": "2",
+        "STREAM_START_TIMEOUT": "9", "MAX_WEBSOCKET_MESSAGE": "9999", "CORS": '{"allowed_origins": ["https://a.example"]}',
+        "CORS__ALLOWED_ORIGINS": "https://b.example",
         "CONNECT_TIMEOUT": "3", "REFRESH_CHECK_INTERVAL": "4", "REFRESH_BEFORE_EXPIRY": "5", "DRAIN_TIMEOUT": "6",
         "MAX_BODY_SIZE": "7", "TRUSTED_PROXIES": "10.0.0.0/8", "DROP_HEADERS": "x-a,x-b-*",
         "TLS": '{"self_signed": true}', "TLS__ENABLED": "yes",

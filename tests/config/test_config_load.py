@@ -32,7 +32,7 @@ def test_no_file_and_no_environment_give_the_defaults() -> None:
     assert config.mounts is None
     assert config.users == ()
     assert not config.admin.configured
-    assert (config.request_timeout, config.stream_idle_timeout, config.connect_timeout) == (60, 300, 10)
+    assert (config.request_timeout, config.stream_idle_timeout, config.connect_timeout) == (600, 360, 10)
     assert (config.refresh_check_interval, config.refresh_before_expiry, config.drain_timeout) == (600, 300, 30)
     assert config.max_body_size == 64 * 2**20
     assert config.warnings == ()

@@ -215,15 +215,36 @@ async def test_an_upstream_that_only_hangs_up_gives_502(start: Start, upstream: 
     assert b'{"plain": "plain gave no answer: ' in answer
 
 
-async def test_an_upstream_that_answers_nothing_gives_504_in_time(start: Start, upstream: Upstream) -> None:
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await upstream.read(reader)
-        await reader.read()
+STREAMED = b'{"model":"m","messages":[{"content":"say \\"stream\\": false"}], "stream" : true}'
+WHOLE = b'{"model":"m","messages":[{"content":"say \\"stream\\":true"}],"stream":false}'
 
-    upstream.script = hang
-    aimux = await start(request_timeout="200ms")
-    answer = await aimux.send(request())
-    assert status_of(answer) == 504
+
+@pytest.mark.parametrize(
+    ("timeouts", "body", "late"),
+    [
+        ({"request_timeout": "200ms"}, b"{}", True),
+        ({"request_timeout": "200ms"}, STREAMED, True),
+        ({"stream_start_timeout": "200ms"}, STREAMED, True),
+        ({"stream_start_timeout": "200ms"}, STREAMED[:-1] + b',"x":"' + b"x" * 100_000 + b'"}', True),
+        ({"stream_start_timeout": "200ms"}, WHOLE, False),
+        ({"stream_start_timeout": "200ms"}, b"", False),
+    ],
+)
+async def test_an_upstream_that_answers_nothing_gives_504_in_time(
+    start: Start, upstream: Upstream, timeouts: dict[str, str], body: bytes, late: bool
+) -> None:
+    """An answer that is not streamed has no head until the model is done: minutes are usual."""
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        await asyncio.sleep(10 if late else 0.6)
+        writer.write(OK)
+
+    upstream.script = slow
+    aimux = await start(**timeouts)
+    answer = await aimux.send(request(body=body, method="POST" if body else "GET"))
+    assert status_of(answer) == (504 if late else 200)
+    assert (b"x-should-retry: false" in head_of(answer)) is late, "who tries again waits as long once more"
     assert aimux.app.gateway.pool.active_exchanges == 0
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimux.http.websocket import MAX_MESSAGE
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, Socket, close, raw
 
 
@@ -126,3 +127,19 @@ async def test_whatever_one_side_sends_the_other_side_gets_what_follows_the_rule
     culprit.got()
     assert (culprit.closed_with is None) == (other.closed_with is None), "both sides end, or neither"
     assert not other.wire.aborted
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+async def test_an_answer_beyond_the_bound_is_called_that(deflate: bool) -> None:
+    """It is no fault of the upstream's: a generated image is as large as it is."""
+    socket = Socket(client_deflate=deflate, upstream_deflate=deflate)
+    socket.upstream.say(bytes(MAX_MESSAGE + 1), opcode=BINARY)
+    await socket.settle()
+    socket.client.got()
+    assert socket.client.closed_with is not None
+    assert socket.client.closed_with[0] == 1009
+    assert "max_websocket_message" in socket.client.closed_with[1]
+    socket.upstream.got()
+    assert socket.upstream.closed_with is not None
+    assert socket.upstream.closed_with[0] == 1009
+    assert socket.pipe.error == "too_large"
