@@ -298,7 +298,7 @@ in
         }
         // {
           ExecStart = "${exe} serve --config /etc/aimux/config.json";
-          ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+          ExecReload = "${exe} reload --config /etc/aimux/config.json --pid $MAINPID";
           StateDirectory = lib.removePrefix "/var/lib/" cfg.settings.state_dir;
         }
         // lib.optionalAttrs (cfg.providers != { }) {

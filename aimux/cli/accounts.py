@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -12,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli import suggest
+from aimux.cli.asking import ask, every, print_json
 from aimux.cli.options import AccountName, config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from aimux.cli.calls import Backend
@@ -35,9 +33,9 @@ def accounts_command(context: click.Context, config: Path | None, as_json: bool)
     if as_json:
         refuse_json(context, accounts_command)
     if context.invoked_subcommand is None:
-        accounts = _run(config, _all)
+        accounts = ask(config, _all, changes=False)
         if as_json:
-            _print_json(accounts)
+            print_json(accounts)
         elif accounts:
             from aimux.cli.show import accounts_table
 
@@ -54,11 +52,15 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
     """Show all that is known of an account."""
     from aimux.cli.show import account_lines
 
-    account = _run(config, lambda backend: find(backend, name))
+    async def read(backend: Backend) -> tuple[dict[str, Any], list[str]]:
+        account = await find(backend, name)
+        return account, (await backend.call("GET", f"{_path(account)}/users"))["items"]
+
+    account, users = ask(config, read, changes=False)
     if as_json:
-        _print_json(account)
+        print_json(account)
     else:
-        account_lines(account)
+        account_lines(account, users)
 
 
 @accounts_command.command("enable")
@@ -67,7 +69,7 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
 @json_option
 def enable_command(name: str, config: Path | None, as_json: bool) -> None:
     """Let an account serve again, whatever took it out: a person, a refusal, or a cooldown."""
-    _tell(_run(config, lambda backend: _act(backend, name, "enable")), as_json)
+    _tell(ask(config, lambda backend: _act(backend, name, "enable")), as_json)
 
 
 @accounts_command.command("disable")
@@ -76,7 +78,7 @@ def enable_command(name: str, config: Path | None, as_json: bool) -> None:
 @json_option
 def disable_command(name: str, config: Path | None, as_json: bool) -> None:
     """Take an account out of service. Its login is kept fresh; open requests end as usual."""
-    _tell(_run(config, lambda backend: _act(backend, name, "disable")), as_json)
+    _tell(ask(config, lambda backend: _act(backend, name, "disable")), as_json)
 
 
 @accounts_command.command("rename")
@@ -86,7 +88,7 @@ def disable_command(name: str, config: Path | None, as_json: bool) -> None:
 @json_option
 def rename_command(name: str, new: str, config: Path | None, as_json: bool) -> None:
     """Give an account another name. Its state and conversations stay."""
-    _tell(_run(config, lambda backend: _act(backend, name, "rename", {"name": new})), as_json)
+    _tell(ask(config, lambda backend: _act(backend, name, "rename", {"name": new})), as_json)
 
 
 @accounts_command.command("remove")
@@ -106,7 +108,7 @@ def remove_command(name: str, yes: bool, config: Path | None) -> None:
         await backend.call("DELETE", _path(account))
         return full
 
-    click.echo(f"{_run(config, remove)} is removed.")
+    click.echo(f"{ask(config, remove)} is removed.")
 
 
 @accounts_command.command("refresh")
@@ -115,7 +117,7 @@ def remove_command(name: str, yes: bool, config: Path | None) -> None:
 @json_option
 def refresh_command(name: str, config: Path | None, as_json: bool) -> None:
     """Renew an account's login now, however long it still lasts."""
-    _tell(_run(config, lambda backend: _act(backend, name, "refresh")), as_json)
+    _tell(ask(config, lambda backend: _act(backend, name, "refresh")), as_json)
 
 
 @accounts_command.command("test")
@@ -125,10 +127,10 @@ def refresh_command(name: str, config: Path | None, as_json: bool) -> None:
 @click.pass_context
 def test_command(context: click.Context, name: str, config: Path | None, as_json: bool) -> None:
     """Make the cheapest real call with an account. Exits with 1 where it does not work."""
-    tested = _run(config, lambda backend: _act(backend, name, "test"))
+    tested = ask(config, lambda backend: _act(backend, name, "test"))
     full, state = _full(tested["account"]), tested["account"]["status"]
     if as_json:
-        _print_json(tested)
+        print_json(tested)
     elif tested["ok"]:
         out = "" if state == "healthy" else f" It is {state}: aimux accounts show {full}"
         click.echo(f"{full} works: {tested['status']} after {tested['seconds']:.2f} s.{out}")
@@ -143,23 +145,8 @@ def test_command(context: click.Context, name: str, config: Path | None, as_json
 # --- what they share -------------------------------------------------------------------------------------------------
 
 
-def _run(config: Path | None, work: Callable[[Backend], Awaitable[Any]]) -> Any:
-    # Imported late: it brings aiohttp, which `aimux --help` does not need.
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting
-
-    async def run() -> Any:
-        async with backend(setting) as opened:
-            return await work(opened)
-
-    setting = Setting(config)
-    return asyncio.run(run())
-
-
 async def _all(backend: Backend) -> list[dict[str, Any]]:
-    from aimux.cli.backend import every_account
-
-    return await every_account(backend)
+    return await every(backend, "/accounts")
 
 
 async def find(backend: Backend, name: str) -> dict[str, Any]:
@@ -190,7 +177,7 @@ def _path(account: dict[str, Any]) -> str:
 
 def _tell(account: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(account)
+        print_json(account)
     else:
         report(account)
 
@@ -204,7 +191,3 @@ def report(account: dict[str, Any]) -> None:
     click.echo(f"{_full(account)}: {state(account, now)}{expires}")
     if account["same_as"]:
         click.echo(f"Warning: {_full(account)} {same_login(account)}", err=True)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from aimux.cli.demo import running_demo
 from aimux.cli.files import Files, local_parts
-from aimux.cli.server import admin_key, listening, server
+from aimux.cli.server import STATE_VARIABLE, admin_key, command_there, listening, server, stranger
 from aimux.config import Listen
+from aimux.config.environment import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,21 +22,36 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def backend(setting: Setting) -> AsyncIterator[Backend]:
-    """The server if one listens there, else the files. Says on stderr which it is."""
-    config = setting.config
-    address = await listening(config)
+async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Backend]:
+    """The server if one listens there, else the files. Says on stderr which it is.
+
+    Nothing is changed behind the back of *another* aimux that listens there: it would never see it, and whoever types
+    the command would believe that it had.
+    """
+    address = await listening(setting.reach)
     if (demo := _demo(setting, address)) is not None:
-        setting, config = demo, demo.config
-        address = await listening(config)
+        setting = demo
+        address = await listening(setting.reach)
+    reach = setting.reach
     key = admin_key(setting) if address is not None else None
     if address is not None and key is not None:
         click.echo(f"Using the {'demo' if demo else 'server'} at {address}.", err=True)
         async with server(setting, address, key) as opened:
             yield opened
         return
-    none = "No server" if address is None else "Another program, or an aimux with another state folder,"
-    click.echo(f"{none} listens on {config.listen}: using {config.database.shown or config.state_dir}.", err=True)
+    other = await stranger(reach) if address is not None else None
+    if other is not None and changes:
+        where = f" keeps its state in {os.path.dirname(other.key_file)}" if other.key_file else " has another key"  # noqa: PTH120
+        remedy = (
+            command_there(other.key_file) or f"\n  set {KEY_VARIABLE} to its admin key, or to the token of an admin"
+        )
+        raise click.ClickException(
+            f"the aimux that listens on {reach.listen}{where}, not in {reach.state_dir}: nothing was changed. To reach"
+            f" it:{remedy}"
+        )
+    who = "Another aimux, with another state folder," if other is not None else "Another program"
+    used = setting.whole.database.shown or reach.state_dir
+    click.echo(f"{'No server' if address is None else who} listens on {reach.listen}: using {used}.", err=True)
     async with local_parts(setting) as parts:
         files = Files(parts)
         try:
@@ -46,23 +62,11 @@ async def backend(setting: Setting) -> AsyncIterator[Backend]:
 
 def _demo(setting: Setting, address: str | None) -> Setting | None:
     """The setting of a demo that runs, where nobody has configured anything and nothing else listens there."""
-    if setting.path is not None or any(name in os.environ for name in ("AIMUX_LISTEN", "AIMUX_STATE_DIR")):
+    if setting.path is not None or any(name in os.environ for name in ("AIMUX_LISTEN", STATE_VARIABLE)):
         return None
     demo = running_demo()
-    if demo is None or (address is not None and str(setting.config.listen) != demo.listen):
+    if demo is None or (address is not None and str(setting.reach.listen) != demo.listen):
         return None
-    found = copy(setting)
-    found.config = setting.config.model_copy(update={"listen": Listen.parse(demo.listen), "state_dir": demo.state_dir})
+    found, theirs = copy(setting), {"listen": Listen.parse(demo.listen), "state_dir": demo.state_dir}
+    found.reach, found.whole = (known.model_copy(update=theirs) for known in (setting.reach, setting.whole))
     return found
-
-
-async def every_account(backend: Backend) -> list[dict[str, Any]]:
-    """All accounts, by provider and name."""
-    found: list[dict[str, Any]] = []
-    query: dict[str, str | int] = {"limit": 1000}
-    while True:
-        page = await backend.call("GET", "/accounts", query=query)
-        found += page["items"]
-        if page["next"] is None:
-            return found
-        query["after"] = page["next"]

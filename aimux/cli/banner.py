@@ -51,9 +51,11 @@ def _accounts(app: App, now: float) -> Iterator[str]:
 
 
 def _users(app: App) -> str:
-    if count := len(app.config.users):
+    if count := len(app.people.directory.users):
         return f"{count}"
-    return "none: everyone is served" if app.config.allow_anonymous else "none: only this machine is served"
+    if app.config.allow_anonymous:
+        return "none: everyone is served"
+    return "none: only this machine is served, until there is one: aimux users add NAME"
 
 
 def _admin_key(app: App) -> Iterator[str]:

@@ -1,20 +1,24 @@
-"""What an account command needs: the configuration, and something that carries out the admin API's operations."""
+"""What a command needs: the configuration, and something that carries out the admin API's operations."""
 
 from __future__ import annotations
 
+import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from aimux.cli.options import config_path, read_config
+from aimux.cli.options import ConfigRefused, config_path
+from aimux.config import ConfigError, load_leniently, provider_instances
 from aimux.plugin.loader import load_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from aimux.config import Config
     from aimux.control.api.problems import Problem
+    from aimux.plugin import Provider
     from aimux.plugin.loader import Plugins
 
 
@@ -44,9 +48,33 @@ class Backend(Protocol):
 
 
 class Setting:
-    """The configuration, and the plugins that it was checked with."""
+    """The configuration, as much of it as a command needs, and the plugins that it is checked with.
+
+    Outside of the service its secrets may be out of reach (`${cred:…}`), and a command for the running server needs
+    none of the users'. A wrong configuration ends the command.
+    """
 
     def __init__(self, config: Path | None) -> None:
         self.path = config_path(config)
         self.plugins: Plugins = load_plugins()
-        self.config: Config = read_config(config, self.plugins)
+
+    @cached_property
+    def reach(self) -> Config:
+        """Where the server is: `listen`, `state_dir`, `tls` and `admin`. Nothing else is read."""
+        return self._load({"listen", "state_dir", "tls", "admin"})
+
+    @cached_property
+    def providers(self) -> dict[str, Provider]:
+        """By the names that the configuration gives them."""
+        return provider_instances(self._load({"providers"}), self.plugins.providers)
+
+    @cached_property
+    def whole(self) -> Config:
+        """All of it, for work without a server."""
+        return self._load(None)
+
+    def _load(self, fields: Collection[str] | None) -> Config:
+        try:
+            return load_leniently(self.path, environ=os.environ, providers=self.plugins.providers, fields=fields)
+        except ConfigError as error:
+            raise ConfigRefused(error) from None

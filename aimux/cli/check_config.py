@@ -10,7 +10,10 @@ import click
 from aimux.cli.options import ConfigRefused, config_option, config_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from aimux.config import Config
 
 
 @click.command("check-config", short_help="Check the configuration.")
@@ -50,3 +53,25 @@ def check_config_command(config: Path | None, show: bool, without_secrets: bool)
         click.echo(yaml.safe_dump(masked(effective), sort_keys=False, allow_unicode=True), nl=False)
     else:
         click.echo(f"{path or 'the configuration (there is no file)'}: ok")
+        if not without_secrets:
+            for line in _who_reaches_what(effective):
+                click.echo(line)
+
+
+def _who_reaches_what(config: Config) -> Iterator[str]:
+    """Where groups or scopes make a difference: the accounts that the configuration names, and the users in it."""
+    from aimux.people import Directory, from_config
+    from aimux.people.reach import serves, users_of
+    from aimux.plugin import AccountSettings
+
+    directory = Directory(from_config(config))
+    bound = any(user.groups or user.scopes for user in config.users) or any(g.scopes for g in config.groups.values())
+    for provider, entry in (config.providers or {}).items():
+        named = entry.settings.accounts
+        if not bound and not any(settings.groups for settings in named.values()):
+            continue
+        rest = "every other account" if named else "every account"
+        for account, settings in [*named.items(), (rest, AccountSettings())]:
+            names = users_of(directory, provider, settings)
+            some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+            yield f"  {provider}: {account} serves {serves(directory, settings)}: {some or 'nobody of this file'}"

@@ -78,7 +78,7 @@ class Files:
 @asynccontextmanager
 async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
     """Parts over the files alone, for the user who owns them."""
-    config = setting.config
+    config = setting.whole
     _refuse_strangers(config.state_dir)
     logger = logging.getLogger("aimux.accounts")
     level = logger.level

@@ -58,10 +58,9 @@ def import_command(
     same login, one loses it. With --link both use, and renew, the same file.
     """
     from aimux.cli.calls import Setting
-    from aimux.config import provider_instances
 
     setting = Setting(config)
-    providers = provider_instances(setting.config, setting.plugins.providers)
+    providers: Mapping[str, Provider] = setting.providers
     if provider is not None:
         if provider not in providers:
             raise click.UsageError(f"There is no provider {provider!r}; there are: {', '.join(providers) or 'none'}.")

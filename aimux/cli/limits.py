@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,10 +10,11 @@ from urllib.parse import quote
 import click
 
 from aimux.cli import suggest
+from aimux.cli.asking import ask, print_json
 from aimux.cli.options import config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from aimux.cli.calls import Backend
@@ -130,9 +129,9 @@ def set_command(
                 place.pop(name, None)
         return await backend.call("PUT", owner, limits)
 
-    told = _run(config, change)
+    told = ask(config, change)
     if as_json:
-        _print_json(told)
+        print_json(told)
     else:
         click.echo("\n".join(_lines(told)) or "No limits are left.")
 
@@ -157,9 +156,9 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
     """
     name, amount = setting
     body = {"limit": name, "amount": amount, "until": until.isoformat()}
-    grant = _run(config, lambda backend: backend.call("POST", f"{owner}/grants", body))
+    grant = ask(config, lambda backend: backend.call("POST", f"{owner}/grants", body))
     if as_json:
-        _print_json(grant)
+        print_json(grant)
     else:
         more = _amount(name, grant["amount"])
         click.echo(f"{grant['kind']}:{grant['name']} has {more} more until {_time(grant['until'])}.")
@@ -170,23 +169,11 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
 @config_option
 def remove_command(owner: str, config: Path | None) -> None:
     """Take an OWNER's own limits away: the default holds from then on."""
-    _run(config, lambda backend: backend.call("DELETE", owner))
+    ask(config, lambda backend: backend.call("DELETE", owner))
     click.echo("They are removed.")
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
-
-
-def _run(config: Path | None, work: Callable[[Backend], Awaitable[Any]]) -> Any:
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting as Configuration
-
-    async def run() -> Any:
-        async with backend(setting) as opened:
-            return await work(opened)
-
-    setting = Configuration(config)
-    return asyncio.run(run())
 
 
 def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
@@ -200,9 +187,9 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
             item["grants"] = [] if item["kind"] == "default" else (await backend.call("GET", path))["items"]
         return items
 
-    items = _run(config, read)
+    items = ask(config, read, changes=False)
     if as_json:
-        _print_json(items)
+        print_json(items)
         return
     shown = [item for item in items if item["limits"]]
     if not shown:
@@ -248,7 +235,3 @@ def _amount(name: str, value: float) -> str:
 def _time(text: str) -> str:
     """In the time of this machine."""
     return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}"
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

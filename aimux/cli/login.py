@@ -76,11 +76,10 @@ async def _login(
     from aimux.accounts import ControlHttp
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
-    from aimux.config import provider_instances
     from aimux.plugin import CredentialError, LoginError
 
     setting = Setting(config)
-    providers = provider_instances(setting.config, setting.plugins.providers)
+    providers = setting.providers
     provider = providers.get(name)
     if provider is None:
         raise click.UsageError(f"There is no provider {name!r}; there are: {', '.join(providers) or 'none'}.")

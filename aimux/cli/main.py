@@ -25,9 +25,14 @@ COMMANDS = {
     "login": LazyCommand("aimux.cli.login:login_command", "Log in to a provider, and keep the account."),
     "import": LazyCommand("aimux.cli.import_:import_command", "Take over logins of the vendors' own CLIs."),
     "accounts": LazyCommand("aimux.cli.accounts:accounts_command", "Show the accounts, and change them."),
+    "users": LazyCommand("aimux.cli.users:users_command", "Show and change who may call."),
+    "groups": LazyCommand("aimux.cli.groups:groups_command", "Show and change what users share."),
+    "tokens": LazyCommand("aimux.cli.tokens:tokens_command", "Issue, show and revoke users' tokens."),
     "limits": LazyCommand("aimux.cli.limits:limits_command", "Show and set what people may use."),
     "connect": LazyCommand("aimux.cli.connect:connect_command", "Show or write a client's settings for this gateway."),
     "why": LazyCommand("aimux.cli.why:why_command", "Explain how a request was routed."),
+    "audit": LazyCommand("aimux.cli.audit:audit_command", "Show who changed what, and check that record."),
+    "reload": LazyCommand("aimux.cli.reload:reload_command", "Have the running server take its configuration again."),
     "migrate": LazyCommand(
         "aimux.cli.migrate:migrate_command", "Take over another gateway's configuration and accounts."
     ),

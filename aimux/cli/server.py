@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import ssl
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -33,6 +35,7 @@ CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 2.0
 TLS_END_SECONDS = 0.02
 """aiohttp does not wait until asyncio has ended TLS with a server that ends its connections."""
+STATE_VARIABLE = "AIMUX_STATE_DIR"
 ANSWER_SECONDS = 180.0
 """A renewal may wait for another process's lock, and a test for an upstream."""
 
@@ -63,13 +66,15 @@ class Server:
             raise click.ClickException(f"{self._address}: {_why(error)}") from None
         if status < 300 and (not raw or kind == "application/json"):
             return json.loads(raw) if raw else {}
-        if status == 401:
-            raise click.ClickException(
-                f"the server at {self._address} does not accept the admin key of {self._key_from}; does it use another"
-                " configuration?"
-            )
         if kind == "application/problem+json":
-            raise ApiRefused(Problem.model_validate_json(raw))
+            problem = Problem.model_validate_json(raw)
+            if status != 401:
+                raise ApiRefused(problem)
+            there = f": its own is in {problem.key_file}" if problem.key_file else ""
+            raise click.ClickException(
+                f"the server at {self._address} does not accept the admin key of {self._key_from}{there}; does it use"
+                f" another configuration?{command_there(problem.key_file)}"
+            )
         raise click.ClickException(
             f"what answers at {self._address} is no aimux with an admin API (status {status}): check `listen`"
         )
@@ -142,28 +147,56 @@ def _base(config: Config) -> URL:
     return URL.build(scheme=scheme, host=host, port=config.listen.port)
 
 
+async def stranger(config: Config) -> Problem | None:
+    """What an aimux that listens there answers to nobody in particular; None where it is no aimux."""
+    connector: aiohttp.BaseConnector = aiohttp.TCPConnector(ssl=False)  # nothing secret is sent
+    if config.listen.unix_path is not None:
+        connector = aiohttp.UnixConnector(config.listen.unix_path)
+    timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(_base(config), connector=connector, timeout=timeout, trust_env=False) as session,
+            session.get(f"{BASE}/me", allow_redirects=False) as answer,
+        ):
+            problem = Problem.model_validate_json(await answer.read())
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return None
+    return problem if problem.type.startswith("urn:aimux:") else None
+
+
+def command_there(key_file: str | None) -> str:
+    """The present command as it would reach the server whose key is in this file, on a line of its own."""
+    if key_file is None:
+        return ""
+    folder = os.path.dirname(key_file)  # noqa: PTH120 - of another user's file, which need not be one here
+    sudo = "" if os.access(key_file, os.R_OK) else "sudo "
+    return f"\n  {sudo}{STATE_VARIABLE}={shlex.quote(folder)} {shlex.join(['aimux', *sys.argv[1:]])}"
+
+
 @asynccontextmanager
 async def server(setting: Setting, address: str, key: tuple[str, str]) -> AsyncIterator[Server]:
     """Connections that trust the server's certificate and show it the admin key."""
-    config, (token, key_from) = setting.config, key
+    config, (token, key_from) = setting.reach, key
     connector: aiohttp.BaseConnector
     if config.listen.unix_path is not None:
         connector = aiohttp.UnixConnector(config.listen.unix_path)
     else:
         connector = aiohttp.TCPConnector(ssl=_trusting(config) if config.tls.enabled else True)
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
-    # Never through a proxy, which would see the key.
-    async with aiohttp.ClientSession(
-        _base(config),
-        connector=connector,
-        timeout=timeout,
-        headers={"authorization": f"Bearer {token}"},
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    ) as session:
-        yield Server(session, address, key_from)
-    if config.tls.enabled:
-        await asyncio.sleep(TLS_END_SECONDS)
+    try:
+        # Never through a proxy, which would see the key.
+        async with aiohttp.ClientSession(
+            _base(config),
+            connector=connector,
+            timeout=timeout,
+            headers={"authorization": f"Bearer {token}"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        ) as session:
+            yield Server(session, address, key_from)
+    finally:
+        if config.tls.enabled:
+            await asyncio.sleep(TLS_END_SECONDS)
 
 
 def _trusting(config: Config) -> ssl.SSLContext:
@@ -192,10 +225,12 @@ def admin_key(setting: Setting) -> tuple[str, str] | None:
 
     None: no aimux was ever started with this state folder, or it would have made one.
     """
-    admin, made = setting.config.admin, setting.config.state_dir / KEY_FILE
+    admin, made = setting.reach.admin, setting.reach.state_dir / KEY_FILE
     if key := os.environ.get(KEY_VARIABLE, "").strip():
         return key, KEY_VARIABLE
     file = admin.token_file.path if admin.token_file is not None else None if admin.configured else made
+    if admin.token is not None and not admin.token.known:
+        raise click.ClickException(f"admin.token can't be read here: set {KEY_VARIABLE}")
     if file is None:
         key = admin_token(setting.path, environ=os.environ, providers=setting.plugins.providers) or ""
         if not key:

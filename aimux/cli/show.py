@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COLUMNS = ("PROVIDER", "NAME", "KIND", "PLAN", "STATE", "EXPIRES", "LIMITS (RESET IN)", "LAST USED")
+EVERYBODY = "everybody"
 _STYLES = {"healthy": "green", "cooling": "yellow", "parked": "bold red", "disabled": "dim"}
 
 
@@ -99,9 +100,13 @@ def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
     if sys.stdout.isatty():
         _rich_table(accounts, now)
         return
-    rows = [account_row(account, now) for account in accounts]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    for row in (COLUMNS, *rows):
+    columns: tuple[str, ...] = COLUMNS
+    rows: list[tuple[str, ...]] = [account_row(account, now) for account in accounts]
+    if any(account["serves"] != EVERYBODY for account in accounts):
+        columns = (*columns, "SERVES")
+        rows = [(*row, account["serves"]) for row, account in zip(rows, accounts, strict=True)]
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for account in accounts:
         if account["same_as"]:
@@ -128,10 +133,12 @@ def _rich_table(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
             console.print(Text.assemble("\n", (f"{full}: ", "bold"), reason.removeprefix(f"{full}: ")))
         if account["same_as"]:
             console.print(Text.assemble("\n", (full, "bold"), f" {same_login(account)}"))
+        if account["serves"] != EVERYBODY:
+            console.print(Text.assemble("\n", (full, "bold"), f" serves {account['serves']}."))
 
 
-def account_lines(account: Mapping[str, Any]) -> None:
-    """Print all that is known of one."""
+def account_lines(account: Mapping[str, Any], users: Sequence[str]) -> None:
+    """Print all that is known of one. `users`: those who can reach it."""
     now = datetime.now(UTC)
     click.echo(f"{account['provider']}/{account['name']}")
     lines = {
@@ -146,6 +153,8 @@ def account_lines(account: Mapping[str, Any]) -> None:
         "in flight": str(account["in_flight"]),
         "weight": f"{account['weight']:g}, priority {account['priority']}",
         "groups": ", ".join(account["groups"]),
+        "serves": account["serves"],
+        "reached by": _some(users),
         "shared": account["shared_with"],
         "same login": ", ".join(account["same_as"]),
         "set in": "the configuration" if account["configured"] else None,
@@ -153,3 +162,7 @@ def account_lines(account: Mapping[str, Any]) -> None:
     for name, value in lines.items():
         for index, line in enumerate((value or "").splitlines()):
             click.echo(f"  {name if not index else '':<13} {line}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -31,9 +31,8 @@ class Service:
     listen: Listen | None = None
     socket: bool = False
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return (*self.command, "serve", *(("--config", str(self.config)) if self.config else ()))
+    def arguments(self, verb: str) -> tuple[str, ...]:
+        return (*self.command, verb, *(("--config", str(self.config)) if self.config else ()))
 
     @property
     def binds_low_port(self) -> bool:
@@ -49,8 +48,9 @@ def systemd_unit(service: Service, *, user: bool) -> str:
     if service.socket:
         unit |= {"Requires": "aimux.socket", "After": [*unit.get("After", []), "aimux.socket"]}
     run: dict[str, Any] = {
-        "ExecStart": " ".join(map(_quoted, service.arguments)),
-        "ExecReload": "/bin/kill -HUP $MAINPID",
+        "ExecStart": " ".join(map(_quoted, service.arguments("serve"))),
+        # It fails where the new configuration is refused, and says why; a signal would only be sent.
+        "ExecReload": " ".join(map(_quoted, service.arguments("reload"))) + " --pid $MAINPID",
         **settings["service"],
         **settings["hardening"],
     }
@@ -81,7 +81,7 @@ def launchd_agent(service: Service, *, home: str) -> str:
     return plistlib.dumps(
         {
             "Label": "aimux",
-            "ProgramArguments": list(service.arguments),
+            "ProgramArguments": list(service.arguments("serve")),
             "RunAtLoad": True,
             "KeepAlive": {"SuccessfulExit": False},
             "ProcessType": "Interactive",  # anything else is throttled

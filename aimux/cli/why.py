@@ -29,7 +29,7 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     from aimux.cli.calls import Setting
 
     async def explain() -> dict[str, Any]:
-        async with backend(setting) as opened:
+        async with backend(setting, changes=False) as opened:
             if not opened.live:
                 raise click.ClickException("Requests are remembered by the running server only, and there is none.")
             return await opened.call("GET", f"/requests/{quote(request_id, safe='')}")

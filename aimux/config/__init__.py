@@ -1,7 +1,7 @@
 """config.yaml: its models, and how they are loaded. See docs/configuration.md."""
 
 from aimux.config.instances import provider_instances
-from aimux.config.load import admin_token, check_form, find_config, load_config, parse_config
+from aimux.config.load import admin_token, check_form, find_config, load_config, load_leniently, parse_config
 from aimux.config.models import TLS, Config
 from aimux.config.people import Admin, Group, User
 from aimux.config.problems import ConfigError, Problem
@@ -30,6 +30,7 @@ __all__ = [
     "format_size",
     "json_schema",
     "load_config",
+    "load_leniently",
     "masked",
     "parse_config",
     "parse_duration",

@@ -36,7 +36,7 @@ def _who_may_call(config: Config) -> Iterator[Advice]:
             message = f"everyone who can reach {config.listen} can use your accounts"
             yield ("allow_anonymous",), message, "add users"
     elif not config.listen.local:
-        message = "there are no users, so that everyone but this machine gets 403"
+        message = "there are no users here: unless `aimux users` has added some, everyone but this machine gets 403"
         yield ("listen",), message, "add users, or listen on 127.0.0.1 only"
 
 

@@ -18,7 +18,7 @@ from aimux.config.references import UNRESOLVED, References
 from aimux.config.sections import Loading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from aimux.config.problems import Path as Where
     from aimux.plugin import Provider
@@ -39,6 +39,21 @@ def find_config(explicit: Path | None, environ: Mapping[str, str], cwd: Path) ->
 def load_config(path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]) -> Config:
     """Read, resolve and validate; without a path, the environment alone. Raises ConfigError with every problem."""
     return _Load(_read(path), path, environ, providers).config()
+
+
+def load_leniently(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    providers: Mapping[str, type[Provider]],
+    fields: Collection[str] | None = None,
+) -> Config:
+    """The same for a command outside of the service, which may not have all of its secrets: tokens and keys that can't
+    be read here are unknown (`Token.known`) or not there. `fields`: these alone, the others have their defaults.
+
+    Raises ConfigError for whatever else is wrong with them.
+    """
+    return _Load(_read(path), path, environ, providers, lenient=True, fields=fields).config()
 
 
 def parse_config(
@@ -83,14 +98,17 @@ class _Load:
         providers: Mapping[str, type[Provider]],
         *,
         read: bool = True,
+        lenient: bool = False,
+        fields: Collection[str] | None = None,
     ) -> None:
         self._path = path
+        self._fields = fields
         self._document = document
         folder = path.parent if path else Path.cwd()
         self._overlaid = overlay(document, environ, Config, providers)
         self._references = References(environ, folder, read=read)
         self._warnings: list[Problem] = []
-        self._loading = Loading(environ, providers, folder, read, self._warn)
+        self._loading = Loading(environ, providers, folder, read, self._warn, lenient=lenient)
 
     def config(self) -> Config:
         config = self.validate()
@@ -112,10 +130,16 @@ class _Load:
         problems = [self._problem(f.path, f.message, f.remedy, line=f.line) for f in self._document.faults]
         if problems and not self._document.data:
             raise ConfigError(problems)  # unreadable: the rest would be noise
-        data = self._references.resolve(self._overlaid.data)
+        data = self._overlaid.data
+        if self._fields is not None:
+            data = {name: value for name, value in data.items() if name in self._fields}
+        data = self._references.resolve(data)
         for path, failed in self._references.failures.items():
-            problems.append(self._problem(path, failed.message, failed.remedy))
-        for misplaced in self._overlaid.misplaced:
+            if self._loading.lenient and path[0] == "providers" and (path[-1] == "api_key" or "headers" in path):
+                _leave_out(data, path)
+            elif not (self._loading.lenient and path[-1] == "token"):
+                problems.append(self._problem(path, failed.message, failed.remedy))
+        for misplaced in self._overlaid.misplaced if self._fields is None else ():
             # `${env:AIMUX_ALICE}` makes that name a secret of the user's own.
             if misplaced.variable not in self._references.names:
                 problems.append(Problem(misplaced.variable, None, misplaced.message, misplaced.remedy, "environment"))
@@ -161,3 +185,10 @@ class _Load:
                     yield item
 
         return any(isinstance(item, str) and "${" not in item for item in secrets(self._document.data))
+
+
+def _leave_out(data: Any, path: Where) -> None:
+    """Take one value out of what references were resolved in, which is a copy."""
+    for part in path[:-1]:
+        data = data[part]
+    del data[path[-1]]

@@ -27,7 +27,8 @@ class Loading:
 
     `folder`: where relative paths begin. `read`: whether token files are read. `warn(path, message, remedy)` takes
     what does not stop the start. `taken`: what may be there once only (user names, token hashes, mounts), with its
-    owner. `instances`: the names under `providers`, once that field was read.
+    owner. `instances`: the names under `providers`, once that field was read. `lenient`: tokens that can't be read are
+    unknown, and no fault.
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -37,6 +38,7 @@ class Loading:
     warn: Callable[[Where, str, str], None] = lambda _path, _message, _remedy: None
     taken: dict[tuple[str, str | bytes], str] = field(default_factory=dict)
     instances: frozenset[str] | None = None
+    lenient: bool = False
 
 
 def loading(info: ValidationInfo) -> Loading:

@@ -12,6 +12,7 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSc
 
 from aimux.config.files import local_path, open_to_others, read_text
 from aimux.config.problems import MASK, wrong
+from aimux.config.references import UNRESOLVED
 from aimux.config.sections import loading
 
 MIN_LENGTH = 16
@@ -57,9 +58,11 @@ def _checked(sha256: bytes) -> bytes:
     return sha256
 
 
-def _from_plain(value: Any) -> Token:
+def _from_plain(value: Any, info: ValidationInfo) -> Token:
     if isinstance(value, Token):
         return value
+    if value is UNRESOLVED and loading(info).lenient:
+        return Token(b"", known=False)
     if not isinstance(value, str):
         raise wrong("is not text", "put it in quotes")
     return Token(_hashed(value))
@@ -88,6 +91,8 @@ def _from_file(value: Any, info: ValidationInfo) -> Token:
             return Token(b"", path, known=False)
         token = read_text(path)
     except OSError as error:
+        if context.lenient:
+            return Token(b"", path, known=False)
         raise wrong(str(error), "check the path, and that aimux may read it") from None
     if open_to_others(path):
         context.warn(("token_file",), f"{path} can be read by every user of this machine", f"chmod 600 {path}")

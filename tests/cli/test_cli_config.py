@@ -40,6 +40,32 @@ def test_a_good_configuration(aimux: Aimux, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
 
 
+def test_who_reaches_what_is_told_where_groups_make_a_difference(aimux: Aimux, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        f"""
+providers:
+  claude: {{accounts: {{paid: {{groups: [ci]}}, lab: {{groups: [dev]}}}}}}
+  chatgpt:
+users:
+  - {{name: ann, token: {TOKEN}, groups: [dev]}}
+  - {{name: bot, token: {TOKEN}2, groups: [ci], scopes: [claude]}}
+  - {{name: cod, token: {TOKEN}3}}
+groups:
+  ci: {{reserved: true}}
+""",
+    )
+    done = aimux("check-config")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{path}: ok",
+        "  claude: paid serves ci alone: bot",
+        "  claude: lab serves dev, and users in no group: ann, cod",
+        "  claude: every other account serves everybody: ann, bot, cod",
+        "  chatgpt: every account serves everybody: ann, cod",
+    ]
+
+
 def test_no_configuration_at_all_is_fine(aimux: Aimux) -> None:
     done = aimux("check-config")
     assert (done.returncode, done.stderr) == (0, "")

@@ -284,3 +284,22 @@ async def test_a_reload_says_what_is_wrong(start: Start) -> None:
     assert (status, problem["type"]) == (422, "urn:aimux:configuration")
     assert {fault["where"] for fault in problem["errors"]} == {"listen", "users[0]"}
     assert (await aimux.message())[0] == 200
+
+
+async def test_who_reaches_which_account(start: Start) -> None:
+    providers = {"claude": {"accounts": {"default": {"groups": ["ci"]}}}}
+    users = [
+        {"name": "ann", "token": MEMBER},
+        {"name": "bot", "token": VIEWER, "groups": ["ci"]},
+        {"name": "cod", "token": ADMIN, "groups": ["ci"], "scopes": ["provider:chatgpt"]},
+    ]
+    aimux = await start(providers=providers, users=users)
+    account = await aimux.get("/accounts/claude/default")
+    assert account["serves"] == "ci, and users in no group"
+    assert (await aimux.get("/accounts/claude/default/users"))["items"] == ["ann", "bot"]
+    aimux = await start(providers=providers, users=users, groups={"ci": {"reserved": True}})
+    account = await aimux.get("/accounts/claude/default")
+    assert account["serves"] == "ci alone"
+    assert (await aimux.get("/accounts/claude/default/users"))["items"] == ["bot"]
+    assert (await aimux.get("/accounts/chatgpt/default"))["serves"] == "everybody"
+    assert (await aimux.get("/groups/ci"))["accounts"] == ["claude/default"]

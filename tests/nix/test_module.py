@@ -57,7 +57,7 @@ def test_full(nix: Nix, lib: str) -> None:
     assert service["StateDirectory"] == "aimux"
     assert service["CapabilityBoundingSet"] == ""
     assert service["EnvironmentFile"] == "/run/secrets/aimux.env"
-    assert service["ExecReload"].endswith("/bin/kill -HUP $MAINPID")
+    assert service["ExecReload"].endswith("/bin/aimux reload --config /etc/aimux/config.json --pid $MAINPID")
     assert service["ExecStartPre"].endswith("claude=%d/provider-claude")
     assert service["LoadCredential"] == [
         "openai-key:/run/secrets/openai",

@@ -13,6 +13,7 @@ from aimux.control.api.models import (
     Account,
     AccountPage,
     AccountQuery,
+    AccountUsers,
     Instance,
     Name,
     NewAccount,
@@ -26,6 +27,7 @@ from aimux.control.api.problems import Refused
 from aimux.control.api.saving import Wanted, refuse_configured, save
 from aimux.control.api.views import shown
 from aimux.control.principal import Principal, Role
+from aimux.people.reach import serves, users_of
 from aimux.plugin import Action
 
 log = logging.getLogger("aimux.admin")
@@ -50,7 +52,8 @@ async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
         provider, _, name = query.after.partition("/")
         found = [entry for entry in found if entry[0] > (provider, name)]
     page, rest = found[: query.limit], found[query.limit :]
-    items = [shown(account, link, same_as) for _, account, link, same_as in page]
+    people = parts.people.directory
+    items = [shown(account, link, same, serves(people, account.settings)) for _, account, link, same in page]
     return AccountPage(items=items, next="/".join(page[-1][0]) if rest else None)
 
 
@@ -77,6 +80,13 @@ async def add_account(parts: Parts, body: NewAccount, caller: Principal) -> Acco
 @operation("GET", "/accounts/{provider}/{name}", "Show an account", role=Role.VIEWER)
 async def show_account(parts: Parts, provider: Instance, name: Name) -> Account:
     return await parts.show(*await parts.account(provider, name))
+
+
+@operation("GET", "/accounts/{provider}/{name}/users", "List who can reach an account", role=Role.VIEWER)
+async def list_account_users(parts: Parts, provider: Instance, name: Name) -> AccountUsers:
+    """By groups, reservations and scopes, whatever state it is in."""
+    _, account = await parts.account(provider, name)
+    return AccountUsers(items=users_of(parts.people.directory, provider, account.settings))
 
 
 @operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")

@@ -81,6 +81,7 @@ class Account(BaseModel):
     weight: float
     priority: int
     groups: list[str]
+    serves: str = Field(description="Whom it serves, as far as groups tell: `everybody`, `ci alone`, …")
     shared_with: str | None = Field(description="The file of another program whose login this is, if it is one.")
     same_as: list[str] = Field(
         description="Other accounts with the very same login: they share its limits, and of two copies the one that is "
@@ -101,6 +102,12 @@ class PageQuery(Given):
 
     limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
     after: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
+
+
+class AccountUsers(BaseModel):
+    """Who can reach an account."""
+
+    items: list[str] = Field(description="The names of users that are enabled, and may use it.")
 
 
 class AccountQuery(PageQuery):

@@ -11,6 +11,7 @@ from aimux.accounts.twins import twins
 from aimux.control.api.problems import Refused
 from aimux.control.api.views import shown
 from aimux.people import Actor, audit
+from aimux.people.reach import serves
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Parts:
     async def show(self, pool: AccountPool, account: Account) -> models.Account:
         """What the API says of it."""
         links = await self.vault.links(pool.provider.instance, pool.provider.credential_file)
-        return shown(account, links.get(account.name), twins(pool.accounts).get(account.name, []))
+        same_as = twins(pool.accounts).get(account.name, [])
+        return shown(account, links.get(account.name), same_as, serves(self.people.directory, account.settings))
 
     async def note(
         self,

@@ -33,6 +33,9 @@ class Problem(BaseModel):
     detail: str = Field(default="", description="What is wrong, for a person.")
     remedy: str | None = Field(default=None, description="What to do about it.")
     account: str | None = Field(default=None, description="The account it is about, as `provider/name`.")
+    key_file: str | None = Field(
+        default=None, description="Where the admin key lies; told to this machine alone, where the key is wrong."
+    )
     errors: list[Fault] | None = Field(default=None, description="What is wrong with the request's fields.")
 
 
@@ -47,6 +50,7 @@ class Refused(Exception):
         *,
         remedy: str = "",
         account: str | None = None,
+        key_file: str | None = None,
         errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -59,6 +63,7 @@ class Refused(Exception):
             detail=detail,
             remedy=remedy or None,
             account=account,
+            key_file=key_file,
             errors=list(errors) or None,
         )
 

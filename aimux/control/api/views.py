@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aimux.accounts import Account
 
 
-def shown(account: Account, shared_with: str | None, same_as: list[str]) -> models.Account:
+def shown(account: Account, shared_with: str | None, same_as: list[str], serves: str) -> models.Account:
     """An account as the API shows it. Nothing of its credential but whose it is and when it ends."""
     now = time.time()
     state, credential = account.state(now), account.credential
@@ -38,6 +38,7 @@ def shown(account: Account, shared_with: str | None, same_as: list[str]) -> mode
         weight=account.settings.weight,
         priority=account.settings.priority,
         groups=list(account.settings.groups),
+        serves=serves,
         shared_with=shared_with,
         same_as=same_as,
         configured=account.renewer is None,

@@ -79,11 +79,13 @@ def authenticated(request: web.Request) -> Principal:
         seconds = math.ceil(wait)
         detail = "Too many requests without a key or token that is valid came from your address."
         raise Refused(429, "slow-down", detail, remedy=f"wait {seconds} s", headers={"retry-after": str(seconds)})
+    remedy, file = _where(request)
     raise Refused(
         401,
         "unauthorized",
         "The API needs the admin key or a user's token: send `Authorization: Bearer <it>`.",
-        remedy=_where(request),
+        remedy=remedy,
+        key_file=file,
         headers=_BEARER,
     )
 
@@ -91,13 +93,15 @@ def authenticated(request: web.Request) -> Principal:
 _BEARER = {"www-authenticate": 'Bearer realm="aimux admin"'}
 
 
-def _where(request: web.Request) -> str:
-    """Where the key is; a path of this machine is told on this machine alone."""
+def _where(request: web.Request) -> tuple[str, str | None]:
+    """What to say of where the key is, and its file; a path of this machine is told on this machine alone."""
     control = control_of(request)
     if control.key is None:
-        return "there is no admin key: set admin.token, or make state_dir writable"
+        return "there is no admin key: set admin.token, or make state_dir writable", None
     if not control.key.local:
-        return "the key is admin.token of the configuration"
+        return "the key is admin.token of the configuration", None
     peer, own = ends(request)
-    here = control.gateway.setup.authentication.whence.is_here(request.headers, peer, own)
-    return f"the key is in {control.key.file if here else 'admin.key in the state folder'}"
+    if not control.gateway.setup.authentication.whence.is_here(request.headers, peer, own):
+        return "the key is in admin.key in the state folder", None
+    file = str(control.key.file)
+    return f"the key is in {file}", file

@@ -31,7 +31,7 @@ def test_the_key_comes_from_the_variable_first(served: Commands) -> None:
     served.environ["AIMUX_ADMIN_TOKEN"] = key
     served("accounts")
     del served.environ["AIMUX_ADMIN_TOKEN"]
-    assert "Another program, or an aimux with another state folder, listens on" in served("accounts").stderr
+    assert "Another aimux, with another state folder, listens on" in served("accounts").stderr
 
 
 @pytest.mark.parametrize("how", ["token", "token_file", "environment"])

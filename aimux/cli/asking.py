@@ -1,0 +1,84 @@
+"""What the commands share that ask the API: running one, reading a list to its end, and printing what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from aimux.cli.calls import Backend
+
+
+def ask(config: Path | None, work: Callable[[Backend], Awaitable[Any]], *, changes: bool = True) -> Any:
+    """What `work` gives, on the running server or on its files. `changes`: it does more than read."""
+    # Imported late: they bring aiohttp, which `aimux --help` does not need.
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting
+
+    async def run() -> Any:
+        async with backend(setting, changes=changes) as opened:
+            return await work(opened)
+
+    setting = Setting(config)
+    return asyncio.run(run())
+
+
+async def every(backend: Backend, path: str, **query: str | int | None) -> list[dict[str, Any]]:
+    """All items of a list that comes in pages."""
+    found: list[dict[str, Any]] = []
+    wanted: dict[str, str | int] = {
+        "limit": 1000,
+        **{name: value for name, value in query.items() if value is not None},
+    }
+    while True:
+        page = await backend.call("GET", path, query=wanted)
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        wanted["after"] = page["next"]
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned: on a terminal as wide as that, in a pipe without any folding."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console(highlight=False, markup=False).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_lines(title: str, lines: Mapping[str, str]) -> None:
+    """What is known of one thing; what is empty is left out."""
+    click.echo(title)
+    for name, value in lines.items():
+        for index, line in enumerate(value.splitlines()):
+            click.echo(f"  {name if not index else '':<13} {line}")
+
+
+def confirm(question: str, *, yes: bool, what: str) -> None:
+    """The command ends here unless the person agrees, or has said `--yes`."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{what}: say --yes.")
+    click.confirm(question, abort=True)

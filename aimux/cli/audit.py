@@ -1,0 +1,97 @@
+"""`aimux audit`: who changed what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aimux.cli.asking import ask, print_json, print_table
+from aimux.cli.options import config_option, json_option, refuse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from aimux.cli.calls import Backend
+
+
+@click.group("audit", invoke_without_command=True, short_help="Show who changed what, and check that record.")
+@click.option("--last", default=50, show_default=True, type=click.IntRange(1), metavar="N", help="So many entries.")
+@click.option("--target", metavar="TARGET", help="Only what was done to it: user:ann, token:tok_…, account:claude/x.")
+@config_option
+@json_option
+@click.pass_context
+def audit_command(context: click.Context, last: int, target: str | None, config: Path | None, as_json: bool) -> None:
+    """Show the last changes, the newest first: when, who, from where, and what."""
+    if as_json:
+        refuse_json(context, audit_command)
+    if context.invoked_subcommand is not None:
+        return
+
+    async def read(backend: Backend) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        query: dict[str, str | int] = {"target": target} if target is not None else {}
+        while len(found) < last:
+            page = await backend.call("GET", "/audit", query=query | {"limit": min(1000, last - len(found))})
+            found += page["items"]
+            if page["next"] is None:
+                break
+            query["after"] = page["next"]
+        return found
+
+    entries = ask(config, read, changes=False)
+    if as_json:
+        print_json({"items": entries})
+    elif not entries:
+        click.echo("Nothing was changed yet.")
+    else:
+        rows = [
+            (
+                str(entry["id"]),
+                entry["at"].partition(".")[0].removesuffix("Z").replace("T", " "),
+                entry["actor"] + (f" ({entry['address']})" if entry["address"] else ""),
+                entry["action"],
+                entry["target"],
+                _difference(entry["before"], entry["after"]),
+            )
+            for entry in entries
+        ]
+        print_table(("ID", "TIME (UTC)", "WHO", "WHAT", "TO", "CHANGE"), rows)
+
+
+@audit_command.command("verify")
+@config_option
+@json_option
+@click.pass_context
+def verify_command(context: click.Context, config: Path | None, as_json: bool) -> None:
+    """Check that no entry was changed, taken out or cut off. Exits with 1 where one was.
+
+    Note the last hash down elsewhere: whoever may write to the database could make the whole chain anew.
+    """
+    verdict = ask(config, lambda backend: backend.call("GET", "/audit/verdict"), changes=False)
+    if as_json:
+        print_json(verdict)
+    elif verdict["whole"]:
+        click.echo(f"{verdict['entries']} entries, whole. The last hash is {verdict['hash']}.")
+    else:
+        click.echo(f"The audit log was tampered with: {verdict['problem']}.", err=True)
+    if not verdict["whole"]:
+        context.exit(1)
+
+
+def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """What is other than it was; of something new, what it has."""
+    old, new = before or {}, after or {}
+    changed = [name for name in (*old, *(name for name in new if name not in old)) if old.get(name) != new.get(name)]
+    if before is not None and after is not None:
+        return ", ".join(f"{name}: {_said(old.get(name))} → {_said(new.get(name))}" for name in changed)
+    return ", ".join(
+        f"{name}: {_said(new.get(name))}" for name in changed if new.get(name) not in (None, "", [], False)
+    )
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value in (None, "") else str(value)
