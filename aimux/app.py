@@ -43,6 +43,7 @@ from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
+from aimux.notices import Teller, Watch
 from aimux.people import People, from_config
 from aimux.people.upkeep import Uses, upkeep
 from aimux.plugin.loader import Plugins, load_plugins
@@ -133,7 +134,7 @@ class App:
             self.tls = ServerTLS(files) if files else None
             self.metrics = Metrics(
                 accounts=self.accounts,
-                certificate_not_after=lambda: self.tls.not_after if self.tls else None,
+                certificate_not_after=self._certificate_ends,
                 per_user=config.metrics.per_user,
             )
             self.people = People(self.database, from_config(config))
@@ -150,7 +151,11 @@ class App:
             await self.metering.start()
             stack.push_async_callback(self.metering.close)
             claims = Claims() if config.database.address is not None else None
-            limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims)
+            self.notices = Teller(config.notices)
+            stack.push_async_callback(self.notices.close)
+            self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends)
+            zone = ZoneInfo(config.limits.time_zone)
+            limits = Limits(Policy(), zone, claims=claims, on_mark=self.watch.marked)
             self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
             stack.push_async_callback(self.limits.close)
             self.fair = FairShare(on=config.limits.fair_share)
@@ -189,7 +194,7 @@ class App:
                 await self._listen(config, stack)
             self._stack = stack.pop_all()
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
-        regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people)]
+        regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people), self.watch.run()]
         background = [*regular, *([self.tls.watch()] if self.tls else [])]
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
@@ -213,6 +218,9 @@ class App:
         for pool in self.pools.values():
             yield from pool.accounts.values()
 
+    def _certificate_ends(self) -> float | None:
+        return self.tls.not_after if self.tls is not None else None
+
     def _quota(self, provider: str, name: str) -> Quota | None:
         pool = self.pools.get(provider)
         account = pool.accounts.get(name) if pool is not None else None
@@ -227,6 +235,8 @@ class App:
         for accounts in self.pools.values():
             for value in accounts.provider.settings.headers.values():
                 yield value.get_secret_value()
+        for webhook in self.config.notices.webhooks:
+            yield webhook.url.get_secret_value()
 
     def _adopt_logging(self, config: Config) -> None:
         self._logs.configure(config.log_level, config.log_format)
@@ -356,6 +366,7 @@ class App:
             log.warning("`%s` changed: that takes a restart", name)
         await self.limits.reconfigure(config.limits)
         self.fair.on = config.limits.fair_share
+        self.notices.settings = config.notices
         self.people.reconfigure(from_config(config))
         self._begin(setup)
         self.control.key = await asyncio.to_thread(self._admin_key, config)

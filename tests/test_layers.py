@@ -30,6 +30,7 @@ SHELVES = (
     {"people"},
     {"metering"},
     {"limits"},
+    {"notices"},
     {"logs"},
     {"gateway"},
     {"control"},

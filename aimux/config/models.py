@@ -14,6 +14,7 @@ from aimux.config.cors import Cors
 from aimux.config.database import Database
 from aimux.config.ledger import Ledger, MetricsOptions, Price
 from aimux.config.limits import Limits
+from aimux.config.notices import Notices
 from aimux.config.people import Admin, Group, GroupName, User
 from aimux.config.problems import Problem, wrong
 from aimux.config.providers import ProviderEntries
@@ -100,6 +101,9 @@ class Config(Section):
         "`prefix*` or `/regular expression/`.",
     )
     metrics: MetricsOptions = Field(default=MetricsOptions(), description="What `/metrics` tells apart.")
+    notices: Notices = Field(
+        default=Notices(), description="Who is told of what an administrator wants to know. It is logged in any case."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important message that is logged."
     )

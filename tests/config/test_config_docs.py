@@ -21,6 +21,7 @@ from aimux.config.environment import variable
 from aimux.config.ledger import Ledger, MetricsOptions, Price
 from aimux.config.limits import Allowances, GroupAllowances, Limits, UserAllowances
 from aimux.config.models import TLS
+from aimux.config.notices import Notices, Webhook
 from aimux.config.people import Admin, Group, User
 from aimux.config.routes import ModelTarget
 from aimux.config.tokens import SAMPLE_TOKENS
@@ -73,6 +74,8 @@ def all_fields() -> dict[str, FieldInfo]:
         (Cors, "cors."),
         (Database, "database."),
         (Limits, "limits."),
+        (Notices, "notices."),
+        (Webhook, "notices.webhooks[]."),
         (Ledger, "ledger."),
         (MetricsOptions, "metrics."),
         (Price, "prices.PATTERN."),
@@ -108,7 +111,7 @@ def test_a_field_is_documented_truly(path: str) -> None:
         assert section.variable == variable(tuple(own.split(".")))
     else:
         no_value = {"tls", "admin", "database", "limits", "limits.default", "limits.groups.NAME.each"}
-        no_value |= {"ledger", "metrics", "cors"}
+        no_value |= {"ledger", "metrics", "cors", "notices"}
         assert path in no_value, "these have no value of their own, only the fields in them"
 
     default = field.get_default(call_default_factory=True)

@@ -181,6 +181,7 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "ADMIN__TOKEN_FILE": "", "ADMIN__TOKEN_SHA256": "",
         "DATABASE": json.dumps({"old_encryption_keys": ["00" * 32]}), "DATABASE__URL": "postgresql://h/d",
         "DATABASE__ENCRYPTION_KEY": "11" * 32, "DATABASE__OLD_ENCRYPTION_KEYS": json.dumps(["22" * 32]),
+        "NOTICES": '{"webhooks": []}', "NOTICES__WEBHOOKS": '[{"url": "http://h/"}]', "NOTICES__APPRISE": '["x://y"]',
         "LIMITS": '{"fair_share": true}', "LIMITS__DEFAULT": '{"cost_per_day": 1.5}', "LIMITS__FAIR_SHARE": "true",
         "LIMITS__TIME_ZONE": "Europe/Berlin", "LIMITS__USERS": '{"a": {"weight": 2}}', "LIMITS__GROUPS": '{"b": {}}',
         "LIMITS__DEFAULT__PROVIDERS": '{"claude": {"tokens_per_day": 1}}', "LIMITS__DEFAULT__OVERAGE": "forbid",

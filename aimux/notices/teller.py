@@ -1,0 +1,147 @@
+"""Tells notices to whoever the configuration names, in the background and again until they have arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+from collections import OrderedDict, deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from aimux.config.notices import Notices, Webhook
+    from aimux.notices.notice import Notice
+
+log = logging.getLogger(__name__)
+
+KEPT = 200
+"""Notices that are remembered to be shown."""
+REMEMBERED = 10_000
+"""Of which it is known that they were told."""
+WAITING = 500
+"""Deliveries under way: beyond them a notice is only shown."""
+PAUSES = (1.0, 4.0, 16.0, 64.0, 256.0)
+"""Seconds before each further attempt."""
+SECONDS = 10.0
+"""For one attempt."""
+
+
+class Teller:
+    """`tell` returns at once. `recent` are the last notices, newest last."""
+
+    def __init__(self, settings: Notices) -> None:
+        self.settings = settings
+        self.recent: deque[Notice] = deque(maxlen=KEPT)
+        self._told: OrderedDict[tuple[str, str, object], None] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    def tell(self, notice: Notice) -> None:
+        """Tell it, unless it was told before."""
+        if notice.key in self._told:
+            return
+        self._told[notice.key] = None
+        if len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        self.recent.append(notice)
+        log.warning("notice: %s", notice.message)
+        for webhook in self.settings.webhooks:
+            self._start(self._post(webhook, notice))
+        if self.settings.apprise:
+            self._start(self._apprise(notice))
+
+    def forget(self, notice: Notice) -> None:
+        """What it was about is over: the next time it is told again."""
+        self._told.pop(notice.key, None)
+
+    async def close(self) -> None:
+        """Those that have not arrived by now don't."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._tasks) >= WAITING:
+            log.error("a notice is not sent: %d others are still waiting to be", len(self._tasks))
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- webhooks ----------------------------------------------------------------------------------------------------
+
+    async def _post(self, webhook: Webhook, notice: Notice) -> None:
+        body = json.dumps(told(notice)).encode()
+        url = webhook.url.get_secret_value()
+        where = urlsplit(url).hostname  # the rest of it may be a secret
+        for pause in (*PAUSES, None):
+            why = await self._attempt(url, webhook, body)
+            if why == "":
+                return
+            if pause is None or why is None:
+                log.error("a notice could not be sent to %s: %s", where, why or "it is refused")
+                return
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, url: str, webhook: Webhook, body: bytes) -> str | None:
+        """ "" where it has arrived, None where it never will, else why not."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=True, timeout=aiohttp.ClientTimeout(total=SECONDS))
+        headers = {"content-type": "application/json", "user-agent": "aimux"}
+        if webhook.secret is not None:
+            headers["x-aimux-signature"] = signature(webhook.secret.get_secret_value(), body, int(time.time()))
+        try:
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                if answer.status < 300:
+                    return ""
+                # Too many, and what is wrong with the receiver, passes; what is wrong with us does not.
+                return f"status {answer.status}" if answer.status in {408, 425, 429} or answer.status >= 500 else None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return type(error).__name__
+
+    # --- mail and chats ----------------------------------------------------------------------------------------------
+
+    async def _apprise(self, notice: Notice) -> None:
+        try:
+            import apprise  # an extra, which most do without
+        except ImportError:
+            log.error("notices.apprise is set, and apprise is not installed: pip install 'aimux[notices]'")
+            return
+        targets = apprise.Apprise()
+        for url in self.settings.apprise:
+            if not targets.add(url.get_secret_value()):
+                log.error("an address of notices.apprise is not understood by apprise")
+        for pause in (*PAUSES, None):
+            if not len(targets) or await targets.async_notify(title="aimux", body=notice.message):
+                return
+            if pause is None:
+                log.error("a notice could not be sent by apprise")
+                return
+            await asyncio.sleep(pause)
+
+
+def told(notice: Notice) -> dict[str, Any]:
+    """As webhooks and the API have it."""
+    return {
+        "event": notice.event,
+        "about": notice.about,
+        "message": notice.message,
+        "time": datetime.fromtimestamp(notice.time, UTC).isoformat(timespec="seconds"),
+        "details": dict(notice.details),
+    }
+
+
+def signature(secret: str, body: bytes, now: int) -> str:
+    """`t=TIME,v1=HEX`: the HMAC-SHA256 of the time, a dot and the body, so that an old one can't be sent once more."""
+    return f"t={now},v1={hmac.new(secret.encode(), b'%d.' % now + body, 'sha256').hexdigest()}"

@@ -1,0 +1,132 @@
+"""Looks at a running aimux now and then for what is worth a notice. Nothing of it is on a request's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aimux.limits.rules import LIMITS, Unit
+from aimux.notices.notice import Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aimux.accounts import Account, AccountPool
+    from aimux.limits.leases import Mark
+    from aimux.metering.prices import Prices
+    from aimux.notices.teller import Teller
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+MARKS = (0.8, 0.95)
+DAYS = (14, 3)
+"""Before a certificate or a login that can't be renewed ends."""
+
+
+class Watch:
+    """`run` looks until it is cancelled; `marked` is for the limits, which tell by themselves."""
+
+    def __init__(
+        self,
+        teller: Teller,
+        pools: Mapping[str, AccountPool],
+        prices: Prices,
+        certificate_ends: Callable[[], float | None],
+    ) -> None:
+        """`certificate_ends`: when the server's own certificate does, unix seconds; None: there is none."""
+        self._teller = teller
+        self._pools = pools
+        self._prices = prices
+        self._certificate_ends = certificate_ends
+        self._present: dict[tuple[str, str, object], Notice] = {}
+        """What held at the last look."""
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                self.look(time.time())
+            except Exception:  # a fault of ours must not end it
+                log.exception("a fault in looking for notices")
+
+    def look(self, now: float) -> None:
+        """Tell what is new. What is over may come again."""
+        found = {notice.key: notice for notice in self._notices(now)}
+        for notice in found.values():
+            self._teller.tell(notice)
+        for key, notice in self._present.items():
+            if key not in found:
+                self._teller.forget(notice)
+        self._present = found
+
+    def marked(self, mark: Mark) -> None:
+        """So much of a limit is used."""
+        standing = mark.standing
+        cost = LIMITS[standing.limit].unit is Unit.COST
+        amount = f"{standing.amount:,.2f} $" if cost else f"{standing.amount:,.0f}"
+        scope = f" for {standing.scope}" if standing.scope else ""
+        self._teller.tell(
+            Notice(
+                "limit",
+                str(standing.owner),
+                f"{standing.owner} has used {standing.part:.0%} of {standing.limit}{scope} ({amount}).",
+                time.time(),
+                {"limit": standing.limit, "scope": standing.scope, "amount": standing.amount, "used": standing.used},
+                (standing.limit, standing.scope, standing.resets_at, mark.part),
+            )
+        )
+
+    def _notices(self, now: float) -> list[Notice]:
+        found: list[Notice] = []
+        for provider, pool in self._pools.items():
+            accounts = list(pool.accounts.values())
+            for account in accounts:
+                found += _of_account(account, now)
+            free = [account.free_at("") for account in accounts]
+            if accounts and min(free) > now and any(account.quota.cooling(now) for account in accounts):
+                again = datetime.fromtimestamp(min(free), UTC) if min(free) < 4e9 else None
+                when = f"the next one is free at {again:%Y-%m-%d %H:%M} UTC" if again else "none comes back by itself"
+                found.append(Notice("accounts_limited", provider, f"No {provider} account has room: {when}.", now))
+        ends = self._certificate_ends()
+        if ends is not None:
+            found += _ending("certificate", "certificate", "aimux's certificate", ends, now)
+        for (provider, model), tariff in list(self._prices.tariffs.items()):
+            if tariff is None and self._prices.rates(provider, model, int(now * 1000)) is None:
+                message = f"The price of {model} ({provider}) is not known: set it under `prices`, or update the list."
+                found.append(Notice("unknown_price", f"{provider}/{model}", message, now))
+        return found
+
+
+def _of_account(account: Account, now: float) -> list[Notice]:
+    name = f"{account.provider}/{account.name}"
+    found = []
+    state = account.state(now)
+    if state.status == "parked":
+        remedy = f" → {state.remedy}" if state.remedy else ""
+        found.append(Notice("account_parked", name, f"{name} is parked: {state.reason}{remedy}", now))
+    for window in account.quota.windows.values():
+        over = window.resets_at is not None and window.resets_at <= now
+        reached = [mark for mark in MARKS if (window.used or 0.0) >= mark]
+        if window.scope is None and reached and not over:
+            message = f"{name} has used {window.used:.0%} of its {window.name} window."
+            details = {"window": window.name, "used": window.used, "resets_at": window.resets_at}
+            # A reset that moves by seconds is the same one.
+            once = (window.name, round((window.resets_at or 0.0) / 600), reached[-1])
+            found.append(Notice("window", name, message, now, details, once))
+    credential = account.credential
+    if credential is not None and not credential.renewable and credential.expires_at is not None:
+        found += _ending("credential", name, f"{name}'s login, which can't be renewed,", credential.expires_at, now)
+    return found
+
+
+def _ending(event: str, about: str, what: str, ends: float, now: float) -> list[Notice]:
+    days = [day for day in DAYS if ends - now <= day * 86400]
+    if not days:
+        return []
+    verb = "has ended" if ends <= now else "ends"
+    message = f"{what} {verb} on {datetime.fromtimestamp(ends, UTC):%Y-%m-%d at %H:%M} UTC."
+    return [Notice(event, about, message, now, {"ends": ends}, (round(ends), min(days), ends <= now))]

@@ -1,0 +1,131 @@
+"""Notices on their way: once, signed, tried again where that may help, and never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiohttp import web
+
+from aimux.config.notices import Notices
+from aimux.notices import Notice, Teller
+from aimux.notices import teller as module
+
+SECRET = "a-secret-of-sixteen-and-more"
+
+
+class Receiver:
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.got.append(({k.lower(): v for k, v in request.headers.items()}, await request.read()))
+        return web.Response(status=self.answers.pop(0) if self.answers else 204)
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.got) < count:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    found = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", found.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    yield found
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Teller]]:
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
+    made: list[Teller] = []
+
+    def teller(url: str, **more: object) -> Teller:
+        made.append(Teller(Notices.model_validate({"webhooks": [{"url": url, **more}]})))
+        return made[-1]
+
+    yield teller
+    for one in made:
+        await one.close()
+
+
+def notice(once: object = None) -> Notice:
+    return Notice("limit", "user:alice", "alice has used 81%.", 1_795_700_000.0, {"used": 16.2}, once)
+
+
+async def test_it_is_told_once_and_signed(receiver: Receiver, make: Callable[..., Teller]) -> None:
+    told = make(receiver.url, secret=SECRET)
+    for _ in range(3):
+        told.tell(notice())
+    told.tell(notice(once="another"))
+    await receiver.until(2)
+    headers, body = receiver.got[0]
+    assert json.loads(body) == {
+        "event": "limit",
+        "about": "user:alice",
+        "message": "alice has used 81%.",
+        "time": "2026-11-26T13:33:20+00:00",
+        "details": {"used": 16.2},
+    }
+    moment, _, given = headers["x-aimux-signature"].removeprefix("t=").partition(",v1=")
+    expected = hmac.new(SECRET.encode(), f"{moment}.".encode() + body, "sha256").hexdigest()
+    assert given == expected
+    assert abs(int(moment) - time.time()) < 60
+    await asyncio.sleep(0.02)
+    assert len(receiver.got) == 2
+    assert [one.once for one in told.recent] == [None, "another"]
+
+
+async def test_what_is_over_may_be_told_again(receiver: Receiver, make: Callable[..., Teller]) -> None:
+    told = make(receiver.url)
+    told.tell(notice())
+    told.forget(notice())
+    told.tell(notice())
+    await receiver.until(2)
+    assert "x-aimux-signature" not in receiver.got[0][0]
+
+
+@pytest.mark.parametrize(("answers", "attempts"), [([503, 429, 200], 3), ([500, 500, 500], 3), ([404], 1), ([302], 1)])
+async def test_it_is_sent_again_where_that_may_help(
+    receiver: Receiver, make: Callable[..., Teller], answers: list[int], attempts: int
+) -> None:
+    receiver.answers = list(answers)
+    make(receiver.url).tell(notice())
+    await receiver.until(attempts)
+    await asyncio.sleep(0.05)
+    assert len(receiver.got) == attempts
+
+
+async def test_no_part_of_an_address_is_in_the_log(
+    make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
+) -> None:
+    make("http://127.0.0.1:1/a-secret-path?token=secret").tell(notice())
+    async with asyncio.timeout(5):
+        while "could not be sent to 127.0.0.1" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert "secret" not in caplog.text
+
+
+async def test_apprise_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "apprise", None)
+    told = Teller(Notices.model_validate({"apprise": ["mailto://x"]}))
+    told.tell(notice())
+    async with asyncio.timeout(5):
+        while "pip install 'aimux[notices]'" not in caplog.text:
+            await asyncio.sleep(0.01)
+    await told.close()

@@ -1,0 +1,89 @@
+"""What is worth a notice, in a running aimux."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from aimux.accounts import Account
+from aimux.plugin import Action, Credential, LimitWindow, Verdict
+from tests.gateway.conftest import Aimux, Start, Upstream, request, start, upstream
+from tests.gateway.test_limits import answer
+
+__all__ = ["start", "upstream"]
+
+
+@pytest.fixture
+def way() -> str:
+    """How requests come in."""
+    return "lane"
+
+
+def look(aimux: Aimux, now: float | None = None) -> list[tuple[str, str]]:
+    """The new notices of a look."""
+    before = len(aimux.app.notices.recent)
+    aimux.app.watch.look(time.time() if now is None else now)
+    return [(one.event, one.about) for one in list(aimux.app.notices.recent)[before:]]
+
+
+def account(aimux: Aimux, name: str = "default") -> Account:
+    return aimux.app.pools["plain"].accounts[name]
+
+
+async def test_windows_are_told_at_80_and_95_percent_and_anew_after_their_reset(start: Start) -> None:
+    aimux = await start()
+    assert look(aimux) == []
+    reset = time.time() + 3600
+
+    def tell(used: float, resets_at: float = reset, **more: Any) -> None:
+        account(aimux).observe((LimitWindow("5h", used, resets_at, **more),), time.time())
+
+    for used, expected in ((0.7, 0), (0.8, 1), (0.9, 0), (0.96, 1), (0.99, 0)):
+        tell(used)
+        assert look(aimux) == [("window", "plain/default")] * expected, used
+    tell(0.85, reset + 5 * 3600)
+    assert look(aimux) == [("window", "plain/default")]
+    assert aimux.app.notices.recent[-1].message == "plain/default has used 85% of its 5h window."
+
+
+async def test_parked_and_limited_accounts_are_told_when_it_begins(start: Start) -> None:
+    aimux = await start(accounts=("default", "other"))
+    account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    assert look(aimux) == [("account_parked", "plain/default")]
+    assert look(aimux) == []
+    account(aimux, "other").apply(Verdict(Action.COOL_DOWN, "limited", until=time.time() + 600), time.time())
+    assert look(aimux) == [("accounts_limited", "plain")]
+    account(aimux).enable()
+    assert look(aimux) == []
+    account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    assert set(look(aimux)) == {("account_parked", "plain/default"), ("accounts_limited", "plain")}
+
+
+@pytest.mark.parametrize(("days", "told"), [(20, 0), (13, 1), (2, 1), (-1, 1)])
+async def test_a_login_that_can_not_be_renewed_is_told_before_its_end(start: Start, days: int, told: int) -> None:
+    aimux = await start()
+    credential = Credential("oauth", "s", expires_at=time.time() + days * 86400)
+    account(aimux).publish(credential, time.time())
+    assert [event for event, _ in look(aimux)].count("credential") == told
+    account(aimux).publish(
+        Credential("oauth", "t", refresh_token="r", expires_at=time.time() + days * 86400), time.time()
+    )
+    assert look(aimux) == []
+
+
+async def test_a_price_that_nobody_knows_is_told(start: Start) -> None:
+    aimux = await start()
+    aimux.app.metering.prices.tariffs["plain", "odd"] = None
+    assert look(aimux) == [("unknown_price", "plain/odd")]
+    assert look(aimux) == []
+
+
+async def test_a_limit_is_told_by_those_who_count_it(start: Start, upstream: Upstream) -> None:
+    upstream.answer = answer(850)
+    aimux = await start(limits={"default": {"tokens_per_day": 1000}})
+    await aimux.send(request())
+    [notice] = aimux.app.notices.recent
+    assert (notice.event, notice.about) == ("limit", "user:ann")
+    assert notice.message == "user:ann has used 85% of tokens_per_day (1,000)."
