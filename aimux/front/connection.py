@@ -332,6 +332,12 @@ class ClientConnection(asyncio.Protocol):
         return self._request is None and not self._closing
 
     @property
+    def spent(self) -> bool:
+        """It was refused, and the client has all that it will get: nothing of it is waited for but its end."""
+        refused = self._closing or (self._request is not None and self._request.answered)
+        return refused and not (self.transport.is_closing() or self.transport.get_write_buffer_size())
+
+    @property
     def at_rest(self) -> bool:
         """It has served a request, and nothing of another one has come."""
         return self.idle and self.served > 0 and not self._buffer

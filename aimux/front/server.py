@@ -30,8 +30,8 @@ class FrontServer:
     """Makes a protocol for each connection, and keeps them.
 
     A request's turn is cancelled as soon as its client leaves, which stops the upstream's work. With `limit`
-    connections open, the ones that have been idle for longest make room for new ones; where none is idle, a new one
-    gets 503.
+    connections open, those whose request was refused make room for new ones, then the ones that have been idle for
+    longest; where there are none, a new one gets 503.
     """
 
     def __init__(self, handler: Callable[[Request], Coroutine[None, None, Answer | Sent]]) -> None:
@@ -66,15 +66,13 @@ class FrontServer:
         if not self._full:
             self._full = True
             log.warning(
-                "%d client connections are open, and file descriptors don't last for more: idle ones are closed, and "
-                "new ones refused while none is idle (raise LimitNOFILE= or `ulimit -n`)",
+                "%d client connections are open, and file descriptors don't last for more: refused and idle ones are "
+                "closed, and new ones refused while there are none (raise LimitNOFILE= or `ulimit -n`)",
                 self.open - 1,
             )
-        idle = [
-            (connection.idle_since, id(connection), connection)
-            for connection in self.connections
-            if connection.idle and not connection.evicted and connection is not newcomer
-        ]
+        others = [each for each in self.connections if not each.evicted and each is not newcomer]
+        spent = [(each.idle_since, id(each), each) for each in others if each.spent]
+        idle = spent or [(each.idle_since, id(each), each) for each in others if each.idle]
         # Several at a time: looking through them all costs a millisecond, which a flood must not cause each time.
         for _, _, connection in heapq.nsmallest(1 + self.limit // 16, idle):
             self._evict(connection)
@@ -85,7 +83,10 @@ class FrontServer:
     def _evict(self, connection: ClientConnection) -> None:
         connection.evicted = True
         self.open -= 1
-        connection.close()
+        if connection.spent:
+            connection.transport.abort()
+        else:
+            connection.close()
 
     def _sweep(self) -> None:
         now = self.now()

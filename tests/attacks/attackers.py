@@ -6,6 +6,7 @@ It prints a line when it has begun. Whatever aimux does to a connection, it open
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gzip
 import sys
@@ -24,6 +25,13 @@ class Attacker:
     def __init__(self, port: int, token: str) -> None:
         self.port = port
         self.token = token
+        self._begun = False
+
+    def begun(self) -> None:
+        if not self._begun:
+            self._begun = True
+            sys.stdout.write("begun\n")
+            sys.stdout.flush()
 
     async def again_and_again(self, connections: int, pieces: Callable[[], AsyncIterator[bytes]]) -> None:
         """So many connections at a time, on each of which `pieces` are written; what comes back is not looked at."""
@@ -37,6 +45,7 @@ class Attacker:
                     async for piece in pieces():
                         writer.write(piece)
                         await writer.drain()
+                        self.begun()
                 finally:
                     writer.transport.abort()
 
@@ -62,6 +71,28 @@ class Attacker:
         """As much as is parsed at once, with as many objects in it as there can be."""
         await self._bodies(b'{"a":[' + b"[[[[]]]]," * 14_000 + b"0]}")
 
+    async def one_byte(self) -> None:
+        """Connections that bring what is no request."""
+        await self._crowd(b"\x16")
+
+    async def refused_posts(self) -> None:
+        """Connections with a request that is refused, and its body to come."""
+        await self._crowd(head("", "Content-Length: 100000"))
+
+    async def _crowd(self, sent: bytes) -> None:
+        """Several hundred a second, of which the last 300 are held."""
+        held: collections.deque[asyncio.StreamWriter] = collections.deque()
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.write(sent)
+                held.append(writer)
+            if len(held) > 150:
+                self.begun()
+            if len(held) > 300:
+                held.popleft().transport.abort()
+            await asyncio.sleep(0.001)
+
     async def _bodies(self, body: bytes, coding: str = "identity", *, connections: int = CONNECTIONS) -> None:
         async def pieces() -> AsyncIterator[bytes]:
             yield head(self.token, f"Content-Length: {len(body)}", f"Content-Encoding: {coding}") + body
@@ -71,10 +102,7 @@ class Attacker:
 
 
 async def main(name: str, port: str, token: str = "") -> None:
-    attack = asyncio.ensure_future(getattr(Attacker(int(port), token), name)())
-    sys.stdout.write("begun\n")
-    sys.stdout.flush()
-    await attack
+    await getattr(Attacker(int(port), token), name)()
 
 
 if __name__ == "__main__":

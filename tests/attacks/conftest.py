@@ -151,7 +151,7 @@ async def withstands(victim: Victim, attack: str, *, token: str = "", seconds: f
     )
     try:
         assert attacker.stdout is not None
-        await asyncio.wait_for(attacker.stdout.readline(), 10)
+        assert await asyncio.wait_for(attacker.stdout.readline(), 30) == b"begun\n"
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(honest.run(), seconds)
         assert attacker.returncode is None, "the attacker gave up"

@@ -71,6 +71,56 @@ async def test_the_longest_idle_goes_first_and_nobody_who_is_being_served(start:
         await busy[0].readuntil(b"ok")
 
 
+WRONG = head("POST /plain/v1/chat HTTP/1.1", "{}").replace(TOKEN.encode(), b"wrong-token-0123456789")
+REFUSED = {
+    "no request": b"\x16",
+    "half a body without a token": WRONG.replace(b"{}", b"Content-Length: 5"),
+    "chunks without a token": WRONG.replace(b"{}", b"Transfer-Encoding: chunked"),
+}
+
+
+@pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED)
+async def test_whoever_was_refused_makes_room_first(aimux: Aimux, upstream: StrictUpstream, sent: bytes) -> None:
+    server = aimux.app.gateway.server
+    server.limit = 8
+    waiting = await aimux.connect()
+    waiting[1].write(head("GET /plain/v1/patient HTTP/1.1", tag="patient", close=True)[:-2])
+    async with asyncio.timeout(20):
+        for _ in range(40):
+            reader, writer = await aimux.connect()
+            writer.write(sent)
+            await reader.readuntil(b"\r\n\r\n")
+            assert server.open <= 8
+        await honest(aimux, upstream)
+        waiting[1].write(b"\r\n")
+        assert (await waiting[0].read()).endswith(b"patient"), "the longest idle, and no refused one"
+
+
+async def test_an_answer_that_is_still_being_taken_is_not_cut_for_a_newcomer(start: Start, upstream: Upstream) -> None:
+    size = 3_000_000
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + bytes(size))
+        await reader.read()
+
+    upstream.script = script
+    aimux = await start()
+    server = aimux.app.gateway.server
+    server.limit = 2
+    reader, writer = await aimux.connect()
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(head("GET /plain/v1/large HTTP/1.1", close=True))
+    async with asyncio.timeout(10):
+        while not upstream.requests:
+            await asyncio.sleep(0.001)
+        for _ in range(10):
+            await aimux.connect()
+            await asyncio.sleep(0)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await reader.read()).endswith(bytes(size))
+
+
 async def test_with_all_of_them_busy_a_new_one_is_told_to_come_back(start: Start, upstream: Upstream) -> None:
     go_on = asyncio.Event()
 
