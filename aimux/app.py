@@ -21,8 +21,8 @@ from aimux.accounts.files import Grip
 from aimux.accounts.named import unknown_accounts
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.config import ConfigError, provider_instances
-from aimux.control.api import Api, Parts
-from aimux.control.api.parts import Reload
+from aimux.control.api.api import Api
+from aimux.control.api.parts import Parts, Reload
 from aimux.control.application import control_application
 from aimux.control.key import KEY_FILE, Key, ensure_key
 from aimux.control.server import ControlServer

@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from aimux.accounts import AccountPool, ControlHttp, PoolOptions, VaultError, stores_in
 from aimux.cli.calls import ApiRefused
 from aimux.config import provider_instances
-from aimux.control.api import Api, Parts
-from aimux.control.api.api import OPERATIONS
+from aimux.control.api.api import OPERATIONS, Api
 from aimux.control.api.operations import find
+from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
 from aimux.limits import Limits, Policy

@@ -12,7 +12,7 @@ from aimux.gateway.auth import FailureLimit
 if TYPE_CHECKING:
     from aiohttp.web import RequestKey
 
-    from aimux.control.api import Api
+    from aimux.control.api.api import Api
     from aimux.control.key import Key
     from aimux.gateway import Gateway
     from aimux.metering.metering import Metering

@@ -8,8 +8,8 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.gateway.auth import Caller
+    from aimux.gateway.handshakes import Handshake
     from aimux.gateway.models import Target
-    from aimux.gateway.websockets import Handshake
 
 
 def within_bounds(

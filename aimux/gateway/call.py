@@ -3,85 +3,30 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aimux.gateway.headers import NEVER_TO_CLIENT, NONE, Dropped
-from aimux.limits import ANYBODY, Who
-from aimux.metering.record import NOBODY, Step
-from aimux.plugin.provider import Provider
+from aimux.metering.record import Step
 from aimux.plugin.types import RELAY, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aimux.accounts import Account, AccountPool, Selection
-    from aimux.gateway.auth import Caller
-    from aimux.gateway.epoch import Epoch
+    from aimux.accounts import Account, Selection
+    from aimux.gateway.epoch import Admitted
+    from aimux.gateway.handshakes import Handshake
     from aimux.gateway.models import Target
     from aimux.gateway.restraint import Restraint
-    from aimux.gateway.websockets import Handshake
+    from aimux.gateway.route import Route
     from aimux.http.head import ResponseHead
-    from aimux.http.request import RequestHead as ReceivedHead
     from aimux.http.turn import Turn
-    from aimux.metering.record import RequestRecord, Sender
+    from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Body, Credential, RequestHead
     from aimux.relay.exchange import Exchange
-    from aimux.relay.pool import Origin
 
 
 MAX_ID = 128
 """Characters of a vendor's id that are kept."""
-
-
-@dataclass(slots=True)
-class Route:
-    """A provider with its accounts, ready to serve."""
-
-    provider: Provider
-    accounts: AccountPool
-    required: bool = True
-    """The configuration names it: without an account that can serve, aimux isn't ready."""
-    dropped: Dropped = NONE
-    """Headers of clients that don't go upstream, beside those that never do."""
-    blocked: frozenset[str] = field(init=False)
-    """Header names of an answer that don't reach the client."""
-    watches_openings: bool = field(init=False)
-    extra_headers: dict[str, str] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.blocked = NEVER_TO_CLIENT | self.provider.hidden_headers
-        self.watches_openings = type(self.provider).opening is not Provider.opening
-        self.extra_headers = {
-            name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
-        }
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-@dataclass(slots=True)
-class Admitted:
-    """What follows from a request's head in one epoch, kept for its connection's next request with the same head."""
-
-    epoch: Epoch | None
-    """None: it is no client's."""
-    route: Route
-    """Of the mount."""
-    caller: Caller
-    head: RequestHead
-    """As providers see it."""
-    received: ReceivedHead
-    """The same, with its lines."""
-    sender: Sender = NOBODY
-    """What the head says, for the record."""
-    who: Who = ANYBODY
-    counted: bool = False
-    """Limits count such a request."""
-    asks_usage: bool = False
-    """It is the client's question how much of its limits is used."""
-    sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
-    """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
 
 
 @dataclass(slots=True)

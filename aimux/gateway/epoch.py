@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aimux.gateway.call import Admitted
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.limiting import who
-from aimux.metering.record import Sender
+from aimux.limits import ANYBODY, Who
+from aimux.metering.record import NOBODY, Sender
 from aimux.plugin.types import Body, RequestHead
 
 if TYPE_CHECKING:
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from aimux.front.request import Request
     from aimux.gateway.auth import Authentication, Caller
-    from aimux.gateway.call import Route
     from aimux.gateway.cors import Cors
     from aimux.gateway.models import ModelRoutes
     from aimux.gateway.mounts import Mount, MountTable
+    from aimux.gateway.route import Route
+    from aimux.http.request import RequestHead as ReceivedHead
     from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Credential
+    from aimux.relay.pool import Origin
 
 NO_BODY = Body(b"")
 MAX_WORD = 64
@@ -63,6 +66,30 @@ def asks_for_stream(body: Body) -> bool:
     if at < 0:
         at = raw.find(_STREAM_KEY, 0, _LOOKED_AT)
     return at >= 0 and _STREAM.match(raw, at) is not None
+
+
+@dataclass(slots=True)
+class Admitted:
+    """What follows from a request's head in one epoch, kept for its connection's next request with the same head."""
+
+    epoch: Epoch | None
+    """None: it is no client's."""
+    route: Route
+    """Of the mount."""
+    caller: Caller
+    head: RequestHead
+    """As providers see it."""
+    received: ReceivedHead
+    """The same, with its lines."""
+    sender: Sender = NOBODY
+    """What the head says, for the record."""
+    who: Who = ANYBODY
+    counted: bool = False
+    """Limits count such a request."""
+    asks_usage: bool = False
+    """It is the client's question how much of its limits is used."""
+    sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
+    """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
 
 
 class Epoch:

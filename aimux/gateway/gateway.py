@@ -16,10 +16,11 @@ from aimux.front.server import FrontServer
 from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.bounds import within_bounds
-from aimux.gateway.call import Admitted, Attempt, Call
+from aimux.gateway.call import Attempt, Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
-from aimux.gateway.epoch import NO_BODY, Epoch, asks_for_stream
+from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
+from aimux.gateway.handshakes import handshake
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.limiting import Limiting, pool_windows, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
@@ -27,7 +28,7 @@ from aimux.gateway.model_list import model_list
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import Proofs
 from aimux.gateway.skimming import Skimmed, is_large, skim
-from aimux.gateway.websockets import WebSockets, handshake
+from aimux.gateway.websockets import WebSockets
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Action, Body

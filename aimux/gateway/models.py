@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aimux.config import ModelTarget
-    from aimux.gateway.call import Route
+    from aimux.gateway.route import Route
 
 REMEMBERED = 1024
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
+from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.limiting import text_size
 from aimux.gateway.skimming import start_of
 from aimux.http.websocket import close_reason
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from aimux.relay.tunnel import Pipe
 
 log = logging.getLogger("aimux.gateway")
-
-RESTARTING = "aimux is restarting"
 
 
 class OpenSocket:

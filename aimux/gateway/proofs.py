@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
 from aimux.gateway.auth import Caller
-from aimux.gateway.call import Admitted, Call
+from aimux.gateway.call import Call
+from aimux.gateway.epoch import Admitted
 from aimux.gateway.preview import Preview
 from aimux.gateway.upstream_request import build_request
 from aimux.http.errors import WireError
@@ -20,7 +21,7 @@ from aimux.plugin.types import RELAY, Action, Body, Verdict
 
 if TYPE_CHECKING:
     from aimux.accounts import Account
-    from aimux.gateway.call import Route
+    from aimux.gateway.route import Route
     from aimux.plugin.types import Credential
     from aimux.relay.pool import Pool
 

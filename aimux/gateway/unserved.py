@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from aimux.accounts import Account, Selection
-    from aimux.gateway.call import Route
+    from aimux.gateway.route import Route
 
 SOON = 15.0
 """Seconds that a client may be left to try again by itself. Codex asks 30 times in 24 s, and then shows no reason."""

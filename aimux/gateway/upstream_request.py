@@ -13,7 +13,8 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.relay.pool import Origin
 
 if TYPE_CHECKING:
-    from aimux.gateway.call import Call, Route
+    from aimux.gateway.call import Call
+    from aimux.gateway.route import Route
     from aimux.plugin.types import Body, Credential
 
 origin_of = lru_cache(maxsize=256)(Origin.parse)

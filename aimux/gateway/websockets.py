@@ -15,75 +15,25 @@ from websockets.frames import CloseCode
 
 from aimux.front.answer import SENT, Sent
 from aimux.gateway.answers import DONE, own_lines
+from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.headers import to_client
 from aimux.gateway.limiting import states, with_own_limits
-from aimux.gateway.open_socket import RESTARTING, OpenSocket
+from aimux.gateway.open_socket import OpenSocket
 from aimux.http.errors import WireError
-from aimux.http.websocket import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
+from aimux.http.websocket import HANDSHAKE_HEADERS
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.relay.tunnel import Pipe
 
 if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.handshakes import Handshake
     from aimux.gateway.limiting import Limiting
     from aimux.limits import Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
-    from aimux.plugin.provider import Provider
-    from aimux.plugin.types import RequestHead
 
 log = logging.getLogger("aimux.gateway")
-
-_UPGRADES = frozenset({"websocket", "tcp"})
-"""Other protocols (h2c) may be asked for, and are ignored."""
-
-
-class Handshake:
-    """A client's handshake, accepted, and the one that each attempt makes of it."""
-
-    def __init__(self, client: ClientSide, fields: list[tuple[bytes, bytes]]) -> None:
-        self.client = client
-        self.fields = fields
-        """What a 101 says to the client; the subprotocol is the upstream's choice."""
-        self.upstream: UpstreamSide | None = None
-        """Of the last attempt."""
-
-    def request_fields(self) -> list[tuple[bytes, bytes]]:
-        """The header fields of one more handshake with an upstream."""
-        client = self.client
-        self.upstream = UpstreamSide(
-            largest=client.largest, deflate=bool(client.extensions), subprotocols=client.subprotocols
-        )
-        return self.upstream.request_handshake()
-
-
-def handshake(
-    request: Request, provider: Provider, head: RequestHead, *, largest: int, draining: bool
-) -> Handshake | None:
-    """For a request with an `Upgrade` header; None where that is for another protocol. `largest`: bytes of a message.
-
-    GatewayError: 426 where there is no WebSocket, 400, 503.
-    """
-    received, headers = request.head, request.head.headers
-    if headers["upgrade"].strip().lower() not in _UPGRADES:
-        return None
-    if "upgrade" not in {option.strip() for option in received.connection.split(",")}:
-        return None
-    if received.method != "GET" or not received.http11 or not provider.websocket(head):
-        raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
-    client = ClientSide(largest)
-    try:
-        if received.length != 0:
-            raise HandshakeRefused("it has a body")
-        fields = client.accept_handshake(headers.items())
-    except HandshakeRefused as error:
-        raise GatewayError(
-            ErrorKind.BAD_REQUEST, f"This WebSocket handshake is not acceptable: {error}.", retry=False
-        ) from None
-    if draining:
-        raise GatewayError(ErrorKind.UNAVAILABLE, f"{RESTARTING}; connect again.", retry_after=1)
-    return Handshake(client, fields)
 
 
 class WebSockets:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from aimux.gateway import Authentication
-from aimux.gateway.call import Admitted
+from aimux.gateway.epoch import Admitted
 from aimux.http.framing import chunk
 from aimux.people import Configured, Directory, User
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts import Account
 from aimux.control.api.problems import Refused
-from aimux.gateway.call import Route
 from aimux.gateway.proofs import ask_cheapest
+from aimux.gateway.route import Route
 from aimux.http.errors import WireError
 from aimux.plugin import Action, RefreshError, RequestRefused, Verdict
 

@@ -1,0 +1,38 @@
+"""Where requests can go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aimux.gateway.headers import NEVER_TO_CLIENT, NONE, Dropped
+from aimux.plugin.provider import Provider
+
+if TYPE_CHECKING:
+    from aimux.accounts import AccountPool
+
+
+@dataclass(slots=True)
+class Route:
+    """A provider with its accounts, ready to serve."""
+
+    provider: Provider
+    accounts: AccountPool
+    required: bool = True
+    """The configuration names it: without an account that can serve, aimux isn't ready."""
+    dropped: Dropped = NONE
+    """Headers of clients that don't go upstream, beside those that never do."""
+    blocked: frozenset[str] = field(init=False)
+    """Header names of an answer that don't reach the client."""
+    watches_openings: bool = field(init=False)
+    extra_headers: dict[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.blocked = NEVER_TO_CLIENT | self.provider.hidden_headers
+        self.watches_openings = type(self.provider).opening is not Provider.opening
+        self.extra_headers = {
+            name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
+        }
+
+    def __hash__(self) -> int:
+        return id(self)
