@@ -325,7 +325,7 @@ class Gateway:
         lines = to_client(answer, attempt.route.blocked)
         if attempt.model != record.model:
             lines = under_name(lines, attempt.model, record.model)
-        lines = with_own_limits(lines, provider, self.limiting.standings(record))
+        lines = with_own_limits(lines, provider, self.limiting.told(record, provider))
         own: dict[bytes, bytes] = {}
         if attempt.retry_after is not None:
             own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))

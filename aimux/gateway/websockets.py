@@ -17,7 +17,7 @@ from aimux.front.answer import SENT, Sent
 from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.headers import to_client
-from aimux.gateway.limiting import states, with_own_limits
+from aimux.gateway.limiting import own_limit_lines, states, with_own_limits
 from aimux.gateway.open_socket import OpenSocket
 from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS
@@ -134,7 +134,7 @@ def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limits: Limits) ->
     if limits.hold_for(call.admitted.who):
         provider = call.admitted.route.provider
         standings = limits.standings(call.admitted.who, time.time(), provider=provider.instance)
-        lines = with_own_limits(lines, provider, states(standings))
+        lines = with_own_limits(lines, provider, own_limit_lines(provider, states(standings)))
     lines += own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
         lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())

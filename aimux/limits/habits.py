@@ -10,6 +10,7 @@ FIRST_ANSWER = 500.0
 """Tokens of an answer of a model that nobody has asked before."""
 FIRST_COST = 5_000.0
 """Billionths of a dollar a token: 5 $ a million, never nothing."""
+ENOUGH = 50
 SHARE = 0.1
 """Of the newest request in an average; the first ten count alike."""
 
@@ -21,11 +22,11 @@ class Habit:
     up the whole conversation before it.
     """
 
-    __slots__ = ("_both", "_seen", "_size", "_square", "_tokens", "answer", "base", "cost", "per_byte")
+    __slots__ = ("_both", "_size", "_square", "_tokens", "answer", "base", "cost", "per_byte", "seen")
 
     def __init__(self, like: Habit | None = None) -> None:
         """`like`: what to assume until something is known."""
-        self._seen = 0
+        self.seen = 0
         self._size = self._tokens = self._square = self._both = 0.0
         self.base: float = like.base if like else 0.0
         self.per_byte: float = like.per_byte if like else FIRST_TOKENS_PER_BYTE
@@ -43,8 +44,8 @@ class Habit:
 
     def learn(self, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
         """Take in one request's real usage."""
-        self._seen += 1
-        share = max(SHARE, 1 / self._seen)
+        self.seen += 1
+        share = max(SHARE, 1 / self.seen)
         self.answer += share * (tokens_out - self.answer)
         if cost and (tokens := tokens_in + tokens_out):
             self.cost += share * (cost / tokens - self.cost)
@@ -75,8 +76,10 @@ class Habits:
         return self._new(user, model) if found is None else found
 
     def learn(self, user: str, model: str, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
-        for whose in (user, ""):
-            self.of(whose, model).learn(size, tokens_in, tokens_out, cost)
+        own = self.of(user, model)
+        own.learn(size, tokens_in, tokens_out, cost)
+        if own.seen <= ENOUGH:  # what newcomers are thought to do is told by those who are new
+            self.of("", model).learn(size, tokens_in, tokens_out, cost)
 
     def _new(self, user: str, model: str) -> Habit:
         # The name of a model is the client's choice, and none may fill the memory: the oldest goes.
