@@ -107,6 +107,12 @@ class Compatible(Provider):
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return self._format.conversation_key(request, body)
 
+    def speaks(self, path: str) -> bool:
+        return self._format.speaks(path)
+
+    def base_url_advice(self, base: str) -> str:
+        return self._format.base_url_advice(base)
+
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return self._format.refers_to(request, body)
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from aimux.gateway.astray import astray
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.limiting import who
 from aimux.limits import ANYBODY, Who
@@ -109,6 +110,9 @@ class Epoch:
         now = time.monotonic()
         caller = authentication.authenticate(received.headers, ends.peer, route.provider, now, own=ends.own)
         head = RequestHead(received.method, target, received.headers)
+        secure = ends.transport.get_extra_info("sslcontext") is not None
+        if (wrong := astray(self.setup, head.path, received.headers, at=mount, secure=secure)) is not None:
+            raise wrong
         provider = route.provider
         return Admitted(
             self,

@@ -14,6 +14,7 @@ from aimux.front.answer import SENT, Answer, Sent
 from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
 from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
+from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.bounds import within_bounds
 from aimux.gateway.call import Attempt, Call
@@ -145,6 +146,8 @@ class Gateway:
             error.request_id = record.request_id
             record.error = record.error or error.kind.name.lower()
             close = self.draining or isinstance(error, BodyError)
+            if isinstance(error, Astray):
+                provider = error.provider
             answer = error_answer(error, provider, record.request_id, close=close)
         except asyncio.CancelledError:
             if not record.error:

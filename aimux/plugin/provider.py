@@ -166,6 +166,17 @@ class Provider:
         """
         return None
 
+    # --- its clients ------------------------------------------------------------------------------------------------
+
+    def speaks(self, path: str) -> bool:
+        """Whether clients of this provider's format ask for this path, and no others do: so that one whose base URL is
+        another mount's, or none's, is told the right one."""
+        return False
+
+    def base_url_advice(self, base: str) -> str:
+        """What such a client has to set; `base` is the URL of this provider's mount, without a slash at its end."""
+        return f"set the client's base URL to {base}"
+
     # --- a request ---------------------------------------------------------------------------------------------------
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:

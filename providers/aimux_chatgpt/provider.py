@@ -167,6 +167,12 @@ class ChatGPT(Provider):
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return openai.conversation_key(request, body)
 
+    def speaks(self, path: str) -> bool:
+        return openai.speaks(path)
+
+    def base_url_advice(self, base: str) -> str:
+        return openai.base_url_advice(base)
+
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return openai.refers_to(request, body)
 

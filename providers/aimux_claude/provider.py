@@ -173,6 +173,12 @@ class Claude(Provider):
             headers.get("x-claude-code-parent-agent-id", ""),
         )
 
+    def speaks(self, path: str) -> bool:
+        return anthropic.speaks(path)
+
+    def base_url_advice(self, base: str) -> str:
+        return anthropic.base_url_advice(base)
+
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return anthropic.refers_to(request, body)
 

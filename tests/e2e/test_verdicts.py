@@ -94,3 +94,52 @@ async def test_a_provider_without_an_account_does_not_keep_the_others_from_being
         app.pools["claude"].accounts["default"].disable()
         async with http.get(f"{app.addresses[0]}/ready") as answer:
             assert answer.status == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "advice", "shape"),
+    [
+        ("/v1/messages?beta=true", "set ANTHROPIC_BASE_URL (or the SDK's base_url) to {}/claude.", "anthropic"),
+        ("/messages", "ANTHROPIC_BASE_URL", "anthropic"),
+        ("/cluade/v1/messages", "ANTHROPIC_BASE_URL", "anthropic"),
+        ("/chatgpt/v1/messages", "to {}/claude.", "anthropic"),
+        ("/chatgpt/v1/messages/count_tokens", "to {}/claude.", "anthropic"),
+        ("/v1/responses", "to {}/chatgpt/v1.", "openai"),
+        ("/v1/chat/completions", "base_url in Codex's config.toml) to {}/chatgpt/v1.", "openai"),
+        ("/claude/v1/responses", "to {}/chatgpt/v1.", "openai"),
+        ("/claude/v1/chat/completions", "OPENAI_BASE_URL", "openai"),
+    ],
+)
+@pytest.mark.parametrize("lane", [True, False])
+async def test_a_wrong_base_url_is_a_400_that_names_the_right_one(
+    tmp_path: Path, http: aiohttp.ClientSession, path: str, advice: str, shape: str, lane: bool
+) -> None:
+    """Claude Code shows any 404 as a problem with the model."""
+    async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["claude"], "default")], lane=lane) as app:
+        async with http.post(app.addresses[0] + path, json=MESSAGE) as answer:
+            told = await answer.json()
+        assert answer.status == 400
+        assert answer.headers["x-should-retry"] == "false"
+        assert advice.format(app.addresses[0]) in told["error"]["message"]
+        assert (told.get("type") == "error") is (shape == "anthropic")
+        assert told["error"]["type"] == "invalid_request_error"
+        assert not sim.requests
+
+
+async def test_what_is_no_other_formats_passes_or_is_not_there(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["claude"], "default")]) as app:
+        for path, status in (
+            ("/claude/v1/nothing", 404),
+            ("/chatgpt/v1/threads/t_1/messages", 503),
+            ("/v1/models", 404),
+        ):
+            async with http.post(app.addresses[0] + path, json=MESSAGE) as answer:
+                assert answer.status in {status, 400}
+                assert "BASE_URL" not in await answer.text()
+
+
+async def test_a_stranger_below_a_mount_is_asked_for_a_token_first(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["claude"], "default")]) as app:
+        url = f"{app.addresses[0]}/chatgpt/v1/messages"
+        async with http.post(url, json=MESSAGE, headers={"authorization": "Bearer wrong-wrong-wrong"}) as answer:
+            assert answer.status == 401

@@ -319,3 +319,14 @@ def test_cache_tokens_are_counted_beside_the_input(claude: Claude) -> None:
     meter.end()
     assert (meter.usage.input_tokens, meter.usage.total_input) == (12, 23012)
     assert (meter.usage.cache_write_tokens, meter.usage.cache_write_1h_tokens) == (3000, 2000)
+
+
+def test_the_placeholder_of_an_interrupted_stream_is_no_output(claude: Claude) -> None:
+    head = RequestHead("POST", "/v1/messages", CIMultiDict())
+    meter = claude.meter(head, 200, CIMultiDict({"content-type": "text/event-stream"}))
+    assert meter is not None
+    usage = {"input_tokens": 7, "output_tokens": 1}
+    meter.feed(b"data: " + json.dumps({"type": "message_start", "message": {"usage": usage}}).encode() + b"\n\n")
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (7, 0)
+    meter.feed(b'data: {"type":"message_delta","usage":{"output_tokens":1}}\n\n')
+    assert meter.usage.output_tokens == 1, "unless that is what it was in the end"

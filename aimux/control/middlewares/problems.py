@@ -12,6 +12,8 @@ from aimux.control.api.problems import CONTENT_TYPE, Refused
 from aimux.control.middlewares.records import ERROR
 from aimux.control.middlewares.request_ids import REQUEST_ID
 from aimux.control.state import RequestKey, control_of
+from aimux.gateway.answers import error_answer
+from aimux.gateway.astray import astray
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -33,6 +35,8 @@ async def with_problems(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status < 400:
             raise
+        if error.status == 404 and (answer := _astray(request)) is not None:
+            return answer
         refused = _of_aiohttp(request, error)
     except Exception:
         if _ANSWERING in request:
@@ -59,6 +63,18 @@ def problem_response(request: web.Request, refused: Refused) -> web.Response:
 async def begun(request: web.Request, _response: web.StreamResponse) -> None:
     """For `on_response_prepare`."""
     request[_ANSWERING] = True
+
+
+def _astray(request: web.Request) -> web.Response | None:
+    """For a client that forgot the mount: what its base URL has to be, in its own format."""
+    setup = control_of(request).gateway.setup
+    error = astray(setup, request.raw_path.partition("?")[0], request.headers, at=None, secure=request.secure)
+    if error is None:
+        return None
+    request[ERROR] = error.kind.name.lower()
+    error.request_id = request[REQUEST_ID]
+    answer = error_answer(error, error.provider, request[REQUEST_ID])
+    return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))
 
 
 def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:

@@ -32,6 +32,7 @@ _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate
 _WORD = re.compile(r"[a-z_]{1,48}")
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
 _REFERENCE = re.compile(r'"(?:file_id|container|skill_id)"\s*:\s*(?:\{\s*"id"\s*:\s*)?"([A-Za-z0-9_-]{4,128})"')
+_OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -111,6 +112,8 @@ class MessagesStream(SSEMeter):
                 message = event.get("message")
                 if isinstance(message, dict):
                     read_usage(self.usage, message)
+                    if self.usage.output_tokens == 1:
+                        self.usage.output_tokens = 0  # it stands there before a word is said
             case "message_delta":
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
@@ -198,6 +201,19 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
     ids = [model["id"] for model in models if isinstance(model, dict) and "id" in model]
     ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
     return json.dumps({**listed, "data": models, **ends}).encode()
+
+
+# --- where its clients ask -----------------------------------------------------------------------------------------
+
+
+def speaks(path: str) -> bool:
+    """`Provider.speaks`."""
+    return _OWN_PATH.fullmatch(path) is not None
+
+
+def base_url_advice(base: str) -> str:
+    """`Provider.base_url_advice`. Clients add `/v1/messages` themselves."""
+    return f"set ANTHROPIC_BASE_URL (or the SDK's base_url) to {base}"
 
 
 # --- conversations -------------------------------------------------------------------------------------------------

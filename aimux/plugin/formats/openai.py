@@ -42,6 +42,7 @@ _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
 _UNSTORED = re.compile(rb'"store"\s*:\s*false')
+_OWN_PATH = re.compile(r"(?:.*/v1)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -326,6 +327,19 @@ def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> by
             known.append(name)
             models.append({"id": name, "object": "model", "created": 0, "owned_by": owner})
     return json.dumps({"object": "list", **listed, "data": models}).encode()
+
+
+# --- where its clients ask -----------------------------------------------------------------------------------------
+
+
+def speaks(path: str) -> bool:
+    """`Provider.speaks`."""
+    return _OWN_PATH.fullmatch(path) is not None
+
+
+def base_url_advice(base: str) -> str:
+    """`Provider.base_url_advice`. Clients expect `/v1` in it."""
+    return f"set OPENAI_BASE_URL (the SDK's base_url, or base_url in Codex's config.toml) to {base}/v1"
 
 
 # --- conversations -------------------------------------------------------------------------------------------------

@@ -1,0 +1,65 @@
+"""Requests at the wrong place: the API of one format below the mount of another, or below none.
+
+Claude Code shows any 404 as a problem with the model, and an SDK nothing of an error in another format. Whoever sent it
+is told the right base URL, in the form that its own client shows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from aimux.plugin.errors import ErrorKind, GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aimux.gateway.epoch import Setup
+    from aimux.gateway.mounts import Mount
+    from aimux.plugin.provider import Provider
+    from aimux.plugin.types import Headers
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+
+
+class Astray(GatewayError):
+    """`provider` renders it: its clients sent the request."""
+
+    def __init__(self, provider: Provider, message: str) -> None:
+        super().__init__(ErrorKind.BAD_REQUEST, message, retry=False)
+        self.provider = provider
+
+
+def astray(setup: Setup, path: str, headers: Headers, *, at: Mount | None, secure: bool) -> Astray | None:
+    """What to say of a path (below the mount `at`, where there is one) that is another format's; None where it is not.
+
+    `secure`: the client speaks TLS with us.
+    """
+    if at is not None and setup.routes[at.provider].provider.speaks(path):
+        return None
+    meant = [mount for mount in setup.mounts.mounts if _is_meant(setup, mount, path, at)]
+    if not meant:
+        return None
+    provider = setup.routes[meant[0].provider].provider
+    here = f"below {at.prefix or '/'}" if at is not None else "without the mount before it"
+    return Astray(provider, f"{path} is not served {here}: {_advice(setup, meant, _origin(headers, secure))}")
+
+
+def _is_meant(setup: Setup, mount: Mount, path: str, at: Mount | None) -> bool:
+    provider = setup.routes[mount.provider].provider
+    if at is not None and provider.wire_format == setup.routes[at.provider].provider.wire_format:
+        return False
+    return provider.speaks(path)
+
+
+def _advice(setup: Setup, mounts: Iterable[Mount], origin: str) -> str:
+    told = [setup.routes[mount.provider].provider.base_url_advice(origin + mount.prefix) for mount in mounts]
+    return "; or ".join(told[:3]) + "."
+
+
+def _origin(headers: Headers, secure: bool) -> str:
+    """As the client reached us."""
+    host = headers.get("host", "")
+    forwarded = headers.get("x-forwarded-proto", "").strip().lower()
+    scheme = forwarded if forwarded in {"http", "https"} else ("https" if secure else "http")
+    return f"{scheme}://{host if _HOST.fullmatch(host) else 'HOST'}"
