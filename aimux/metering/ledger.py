@@ -63,7 +63,7 @@ class Ledger:
         self._database = database
         self._flattener = flattener
         self.calendar = calendar
-        self._keep = keep
+        self.keep = keep
         self._store = LedgerStore(database, calendar)
         self._spill = Spill(folder, spill_limit)
         self._pending: list[RequestRecord] = []
@@ -85,7 +85,7 @@ class Ledger:
     def reconfigure(self, *, spill_limit: int, keep: float) -> None:
         """Take other settings, from now on."""
         self._spill.limit = spill_limit
-        self._keep = keep
+        self.keep = keep
 
     def record(self, record: RequestRecord) -> None:
         """Take a request that is over. Those of strangers are left out: who has no token must not fill the disk.
@@ -253,7 +253,7 @@ class Ledger:
         """Fold what is over, and delete what was kept long enough, as of that time (milliseconds). StorageError."""
         while await fold(self._database, self.calendar, at):
             pass
-        while await prune(self._database, self.calendar, at - int(self._keep * 1000)):  # noqa: ASYNC110
+        while await prune(self._database, self.calendar, at - int(self.keep * 1000)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # others want to write, too
 
     async def _maintain(self) -> None:

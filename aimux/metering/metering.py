@@ -12,6 +12,7 @@ from aimux.metering.ledger import Ledger
 from aimux.metering.price_book import PriceBook
 from aimux.metering.price_list import Wanted
 from aimux.metering.prices import Prices, configured
+from aimux.metering.reports import Reports
 from aimux.metering.repricing import reprice
 from aimux.metering.rows import Flattener
 
@@ -42,6 +43,7 @@ class Metering:
             spill_limit=config.ledger.spill_limit,
             keep=config.ledger.keep_requests,
         )
+        self.reports = Reports(database, self.calendar, lambda: self.ledger.keep)
         self._configure_prices(config, providers)
 
     async def start(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aimux.metering.calendar import HOUR
+from aimux.metering.calendar import DAY, HOUR
 from aimux.metering.store import FOLDED, Statements
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GRACE = 600_000
 """Milliseconds for which an hour that is over still waits for requests; later ones are added to what was folded."""
+PERIODS = 31
+"""Days, months or days of conversations that are folded in one step."""
 STEP = 2_000
 """Requests that are deleted at a time: a few milliseconds, in which nobody else can write."""
 
@@ -29,26 +31,35 @@ def id_of(at: int) -> str:
 
 async def fold(database: Database, calendar: Calendar, now: int) -> bool:
     """One step; False when there is nothing left to fold. Raises StorageError."""
-    for name in ("conversations", "days", "months"):
+    for name in FOLDED:
         async with database.write() as connection:
             start = await _folded(connection, name)
             if start is None:
                 return False  # nothing was ever written
-            if name == "conversations":
-                start, end = calendar.hour(start), calendar.hour(start) + HOUR
-            elif name == "days":
-                start, end = calendar.day(start), calendar.day(start, 1)
-            else:
-                start, end = calendar.month(start), calendar.month(start, 1)
-            if end + GRACE > now:
-                continue
-            if name == "months" and (await _folded(connection, "days") or 0) < end:
-                continue
-            end = await _skipped(connection, name, end, now - GRACE, calendar)
-            await _sum_up(connection, name, start, end)
-            await _set(connection, name, end)
-            return True
+            latest = now - GRACE
+            if name == "months":
+                latest = min(latest, await _folded(connection, "days") or 0)
+            at = start
+            for _ in range(PERIODS):
+                begin, end = _period(name, at, latest, calendar)
+                if end > latest:
+                    break
+                await _sum_up(connection, name, begin, end)
+                at = await _next(connection, name, end, latest, calendar)
+            if at != start:
+                await _set(connection, name, at)
+                return True
     return False
+
+
+def _period(name: str, at: int, latest: int, calendar: Calendar) -> tuple[int, int]:
+    """What is folded into one: a day, a month; for conversations all hours that are over, at most a day of them."""
+    if name == "days":
+        return calendar.day(at), calendar.day(at, 1)
+    if name == "months":
+        return calendar.month(at), calendar.month(at, 1)
+    start = calendar.hour(at)
+    return start, min(start + DAY, max(start + HOUR, calendar.hour(latest)))
 
 
 async def prune(database: Database, calendar: Calendar, before: int) -> bool:
@@ -91,17 +102,16 @@ async def _set(connection: AsyncConnection, name: str, until: int) -> None:
     await connection.execute(update(folded).where(folded.c.name == name).values(until=until))
 
 
-async def _skipped(connection: AsyncConnection, name: str, end: int, latest: int, calendar: Calendar) -> int:
-    """`end`, or where the next hour with a request in it begins: a quiet year is one step."""
+async def _next(connection: AsyncConnection, name: str, end: int, latest: int, calendar: Calendar) -> int:
+    """Where the next period with a request in it begins: a quiet year is one step."""
     from sqlalchemy import func, select
 
     from aimux.storage.schema.ledger import usage_hours
 
     following = select(func.min(usage_hours.c.start)).where(usage_hours.c.start >= end)
-    following_hour = (await connection.execute(following)).scalar()
-    target = min(latest, following_hour if following_hour is not None else latest)
-    begins: dict[str, Any] = {"conversations": calendar.hour, "days": calendar.day, "months": calendar.month}
-    return max(end, int(begins[name](target)))
+    hour = (await connection.execute(following)).scalar()
+    target = latest if hour is None else min(latest, hour)
+    return max(end, _period(name, target, latest, calendar)[0])
 
 
 async def _sum_up(connection: AsyncConnection, name: str, start: int, end: int) -> None:
@@ -110,14 +120,15 @@ async def _sum_up(connection: AsyncConnection, name: str, start: int, end: int) 
     from aimux.metering.columns import of_requests
     from aimux.storage.schema import ledger
 
-    at = literal(start, BigInteger).label("start")
+    at: Any = literal(start, BigInteger)
     if name == "conversations":
         table, requests, keys = ledger.usage_conversations, ledger.requests, ledger.usage_keys
+        at = requests.c.at - (requests.c.at - start) % HOUR  # a zone whose clock moves by half an hour has it so once
         found = (
             select(at, requests.c.conversation, keys.c.user, *of_requests())
             .join(keys, keys.c.id == requests.c.key)
             .where(requests.c.id >= id_of(start), requests.c.id < id_of(end), requests.c.conversation.is_not(None))
-            .group_by(requests.c.conversation, keys.c.user)
+            .group_by(at, requests.c.conversation, keys.c.user)
         )
         columns = ["start", "conversation", "user"]
     else:

@@ -144,6 +144,13 @@ usage_conversations = Table(
     comment="Hours that are over. Kept as long as requests are.",
 )
 
+Index(
+    "ix_usage_conversations_conversation",
+    usage_conversations.c.conversation,
+    usage_conversations.c.user,
+    usage_conversations.c.start,
+)
+
 folded = Table(
     "usage_folded",
     METADATA,

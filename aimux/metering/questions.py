@@ -1,0 +1,120 @@
+"""The statements that read the ledger. Importing this imports SQLAlchemy; `reports` does so when it is asked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
+
+from aimux.metering.columns import of_requests
+from aimux.metering.rollups import id_of
+from aimux.metering.rows import TOTAL
+from aimux.metering.spans import FOREVER, Level, Piece
+from aimux.storage.schema import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import ColumnElement, Select, Subquery, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.metering.reports import By, Filter
+
+KEYS = ledger.usage_keys
+SUMS: dict[Level, Table] = {"hours": ledger.usage_hours, "days": ledger.usage_days, "months": ledger.usage_months}
+
+
+async def folded(connection: AsyncConnection) -> dict[str, int]:
+    """Up to when there are conversations, days and months."""
+    table = ledger.folded
+    return {row.name: row.until for row in await connection.execute(select(table.c.name, table.c.until))}
+
+
+def usage(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
+    """Name and measures of all pieces together."""
+    parts = [_part(piece, only) for piece in pieces]
+    sums: Subquery = union_all(*parts).subquery("sums")
+    name = cast(_column(by), Text)
+    joined = sums.join(KEYS, KEYS.c.id == sums.c.key)
+    return select(name, *measures_of(sums)).select_from(joined).group_by(name)
+
+
+def over_time(piece: Piece, only: Filter, by: By | None, *, whole: bool) -> Select[Any]:
+    """Start, name ("" without `by`) and measures of a piece; `whole`: of everything, which has sums of its own."""
+    keys = matching(only)
+    name: Any = literal("") if by is None else cast(_column(by), Text)
+    table: Any
+    if piece.level == "requests":  # less than an hour of them
+        table, start, measures = ledger.requests, literal(piece.since, BigInteger), of_requests()
+    else:
+        table = SUMS[piece.level]
+        start, measures = table.c.start, measures_of(table)
+    statement: Select[Any] = select(start, name, *measures).where(*between(piece))
+    if by is not None:
+        statement = statement.select_from(table.join(KEYS, KEYS.c.id == table.c.key))
+    if keys is not None:
+        statement = statement.where(table.c.key.in_(keys))
+    elif piece.level != "requests":
+        statement = statement.where(table.c.key == TOTAL if whole else table.c.key != TOTAL)
+    groups = [*([] if piece.level == "requests" else [start]), *([] if by is None else [name])]
+    return statement.group_by(*groups) if groups else statement.having(func.count() > 0)
+
+
+def _part(piece: Piece, only: Filter) -> Select[Any]:
+    """Key and measures of a piece, a row each key."""
+    keys = matching(only)
+    table: Any
+    if piece.level == "requests":
+        table, measures = ledger.requests, of_requests()
+    else:
+        table = SUMS[piece.level]
+        measures = [func.sum(table.c[name]) for name in ledger.MEASURES]
+    named = [column.label(name) for column, name in zip(measures, ledger.MEASURES, strict=True)]
+    statement = select(table.c.key.label("key"), *named).where(*between(piece)).group_by(table.c.key)
+    if keys is not None:
+        return statement.where(table.c.key.in_(keys))
+    return statement if piece.level == "requests" else statement.where(table.c.key != TOTAL)
+
+
+def between(piece: Piece) -> list[ColumnElement[bool]]:
+    """Rows that are in a piece."""
+    if piece.level == "requests":
+        ids = ledger.requests.c.id
+        return [ids >= id_of(piece.since), *([ids < id_of(piece.until)] if piece.until < FOREVER else [])]
+    start = SUMS[piece.level].c.start
+    return [start >= piece.since, *([start < piece.until] if piece.until < FOREVER else [])]
+
+
+def matching(only: Filter) -> Select[Any] | None:
+    """Ids of the keys that a filter lets through; None: all."""
+    columns, conditions = KEYS.c, []
+    if only.group is not None:
+        conditions.append(cast(columns.groups, Text).contains(json.dumps(only.group), autoescape=True))
+    for name, value in (
+        ("user", only.user),
+        ("token", only.token),
+        ("provider", only.provider),
+        ("model", only.model),
+        ("class", only.request_class),
+        ("client", only.client),
+    ):
+        if value is not None:
+            conditions.append(columns[name] == value)
+    if only.account is not None:
+        provider, _, account = only.account.partition("/")
+        conditions += [columns.provider == provider, columns.account == account]
+    return select(columns.id).where(*conditions) if conditions else None
+
+
+def measures_of(source: Any) -> list[ColumnElement[Any]]:
+    """Sums of the measures of a table or subquery. PostgreSQL's are of another type than what is summed."""
+    return [cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES]
+
+
+def _column(by: By) -> ColumnElement[Any]:
+    columns = KEYS.c
+    if by == "account":
+        return case((columns.account == "", ""), else_=columns.provider + "/" + columns.account)
+    column: ColumnElement[Any] = columns["groups" if by == "group" else by]
+    return column

@@ -1,0 +1,182 @@
+"""What is read out of the ledger. The CLI, the API and the dashboard all ask here."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from operator import add
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from aimux.metering.calendar import now
+from aimux.metering.spans import FOREVER, Level, Piece, Span, pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.metering.calendar import Calendar
+    from aimux.metering.conversations import Place
+    from aimux.storage import Database
+
+By = Literal["user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"]
+BY: tuple[By, ...] = get_args(By)
+Bucket = Literal["hour", "day", "month"]
+
+
+class Filter(NamedTuple):
+    """Which requests count; "" is none of them, None all."""
+
+    user: str | None = None
+    group: str | None = None
+    token: str | None = None
+    provider: str | None = None
+    account: str | None = None
+    """`provider/name`."""
+    model: str | None = None
+    request_class: str | None = None
+    client: str | None = None
+
+
+EVERYTHING = Filter()
+
+
+class Item(NamedTuple):
+    """A sum under a name. Tokens as in `plugin.types.Usage`; `cost` in nanodollars, `duration` in milliseconds."""
+
+    name: str
+    requests: int = 0
+    errors: int = 0
+    unpriced: int = 0
+    estimated: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    server_tools: int = 0
+    cost: int = 0
+    duration: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.input + self.output + self.cache_read + self.cache_write
+
+
+class Answer(NamedTuple):
+    """`items` by cost, those of days and hours by time. `total` has each request once, also where groups share it."""
+
+    items: list[Item]
+    total: Item
+
+
+class Reports:
+    """Questions to one database. All of them raise StorageError."""
+
+    def __init__(self, database: Database, calendar: Calendar, keep: Callable[[], float]) -> None:
+        """`keep`: for how many seconds requests are kept."""
+        self._database = database
+        self.calendar = calendar
+        self._keep = keep
+
+    async def usage(self, by: By, span: Span, only: Filter = EVERYTHING) -> Answer:
+        """Sums by name. Not by conversation: see `conversations`."""
+        if by == "day" or by == "hour":
+            found = await self._over_time(by, span, only, None)
+            items = [Item(self.label(by, start), *sums) for (start, _), sums in sorted(found.items())]
+            return Answer(items, _sum(items))
+        from aimux.metering import questions
+
+        async with self._database.read() as connection:
+            parts = await self._pieces(connection, span, "months")
+            rows = (await connection.execute(questions.usage(by, parts, only))).all()
+        whole = [Item(*row) for row in rows]
+        items = _by_group(rows, only.group) if by == "group" else whole
+        items.sort(key=lambda item: (-item.cost, -item.tokens, -item.requests, item.name))
+        return Answer(items, _sum(whole))
+
+    async def conversations(
+        self, span: Span, only: Filter, limit: int, after: Place | None = None
+    ) -> tuple[list[tuple[Place, Item]], Item]:
+        """At most `limit` conversations behind `after` that were active in the span, the last active first; and the
+        sum of all requests. The span's first and last hours count whole."""
+        from aimux.metering import questions
+        from aimux.metering.conversations import listed
+
+        async with self._database.read() as connection:
+            folded = (await questions.folded(connection)).get("conversations", 0)
+            found = await listed(connection, self.calendar, span, only, folded, limit, after)
+        return found, (await self.usage("provider", span, only)).total
+
+    async def series(self, by: By | None, span: Span, only: Filter, bucket: Bucket) -> dict[tuple[int, str], Item]:
+        """Sums by the start of each hour, day or month, and by name ("" without `by`)."""
+        found = await self._over_time(bucket, span, only, by)
+        return {(start, name): Item(name, *sums) for (start, name), sums in found.items()}
+
+    def label(self, bucket: Bucket, start: int) -> str:
+        """How an hour, day or month is called."""
+        if bucket == "hour":
+            return datetime.fromtimestamp(start / 1000, UTC).isoformat().replace("+00:00", "Z")
+        date = self.calendar.date(start)
+        return date if bucket == "day" else date[:7]
+
+    async def _pieces(self, connection: AsyncConnection, span: Span, coarsest: Level) -> list[Piece]:
+        from aimux.metering import questions
+
+        at = now()
+        if span.until > at:
+            span = span._replace(until=FOREVER)
+        kept_since = at - int(self._keep() * 1000)
+        folded = await questions.folded(connection)
+        return list(pieces(span, folded, self.calendar, kept_since=kept_since, coarsest=coarsest))
+
+    async def _over_time(
+        self, bucket: Bucket, span: Span, only: Filter, by: By | None
+    ) -> dict[tuple[int, str], list[int]]:
+        from aimux.metering import questions
+
+        calendar = self.calendar
+        levels: dict[Bucket, tuple[Level, Callable[[int], int]]] = {
+            "hour": ("hours", calendar.hour),
+            "day": ("days", calendar.day),
+            "month": ("months", calendar.month),
+        }
+        coarsest, start_of = levels[bucket]
+        found: dict[tuple[int, str], list[int]] = {}
+        whole = by is None and only == EVERYTHING
+        async with self._database.read() as connection:
+            for piece in await self._pieces(connection, span, coarsest):
+                statement = questions.over_time(piece, only, by, whole=whole)
+                for start, name, *sums in await connection.execute(statement):
+                    for one in _groups(name) if by == "group" else [name]:
+                        add_to(found, (start_of(start), one), sums)
+        return found
+
+
+def _by_group(rows: Iterable[Any], wanted: str | None) -> list[Item]:
+    """A request of somebody in two groups counts in both; of somebody in none, under ""."""
+    found: dict[str, list[int]] = {}
+    for groups, *sums in rows:
+        for group in _groups(groups):
+            if wanted is None or group == wanted:
+                add_to(found, group, sums)
+    return [Item(name, *sums) for name, sums in found.items()]
+
+
+def _groups(text: str) -> list[str]:
+    return json.loads(text) or [""]
+
+
+def add_to(found: dict[Any, list[int]], where: Any, sums: Sequence[int]) -> None:
+    """Add sums to those that are there."""
+    known = found.get(where)
+    if known is None:
+        found[where] = [*sums]
+    else:
+        known[:] = map(add, known, sums)
+
+
+def _sum(items: Sequence[Item]) -> Item:
+    return Item("", *map(sum, zip(*[item[1:] for item in items], strict=True))) if items else Item("")

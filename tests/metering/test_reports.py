@@ -1,0 +1,268 @@
+"""What is read out of the ledger is what was put in, whichever sums it comes from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from aimux.metering.calendar import Calendar
+from aimux.metering.ledger import Ledger
+from aimux.metering.record import RequestRecord
+from aimux.metering.reports import By, Filter, Item, Reports
+from aimux.metering.rows import Flattener, part_of
+from aimux.metering.spans import FOREVER, Span, moment, pieces
+from aimux.storage import Database
+
+from .support import DAY, HOUR, NOON, cost, record, settled
+
+AT = int(NOON * 1000)
+ALL = Span(0)
+USERS = [("ann", ("team",)), ("bob", ("team", "ops")), ("eve", ())]
+
+
+def some(rng: random.Random, count: int, days: float) -> list[RequestRecord]:
+    """Requests of the last days, the more of them the nearer."""
+    made = []
+    for _ in range(count):
+        user, groups = rng.choice(USERS)
+        at = NOON - rng.random() ** 2 * days * DAY
+        sender = {"groups": groups, "token": f"t-{user}", "request_class": rng.choice(["main", "subagent", ""])}
+        usage = {"model": rng.choice(["sonnet", "opus", "unknown"]), "input_tokens": rng.randrange(1000)}
+        made.append(
+            record(
+                at,
+                user=user,
+                sender=sender,
+                usage=usage,
+                status=rng.choice([200, 200, 200, 429]),
+                provider=rng.choice(["claude", "lab"]),
+                account=rng.choice(["default", "two"]),
+                conversation=rng.choice(["", f"{user}-{int(at / DAY)}", "shared"]),
+            )
+        )
+    return made
+
+
+def summed(records: Iterable[RequestRecord], name: str = "") -> Item:
+    flattener = Flattener("node", cost)
+    parts = [part_of(flattener.row(one)).measures for one in records]
+    return Item(name, *map(sum, zip(*parts, strict=True))) if parts else Item(name)
+
+
+def names_of(one: RequestRecord, by: By, calendar: Calendar) -> list[str]:
+    usage, at = one.usage, int(one.time * 1000)
+    assert usage is not None
+    if by == "group":
+        return list(one.sender.groups) or [""]
+    named = {
+        "user": one.user,
+        "token": one.sender.token,
+        "model": usage.model,
+        "account": f"{one.provider}/{one.account}",
+        "provider": one.provider,
+        "class": one.sender.request_class,
+        "client": one.sender.client,
+        "day": calendar.date(at),
+    }
+    return [named[by]]
+
+
+def passes(one: RequestRecord, span: Span, only: Filter) -> bool:
+    usage = one.usage
+    assert usage is not None
+    wanted = {
+        (only.user, one.user),
+        (only.model, usage.model),
+        (only.provider, one.provider),
+        (only.account, f"{one.provider}/{one.account}"),
+        (only.request_class, one.sender.request_class),
+        (only.token, one.sender.token),
+    }
+    fits = all(asked is None or asked == has for asked, has in wanted)
+    shared = only.group is None or only.group in one.sender.groups
+    return fits and shared and span.since <= int(one.time * 1000) < span.until
+
+
+def by_hand(records: Iterable[RequestRecord], by: By, span: Span, only: Filter, calendar: Calendar) -> dict[str, Item]:
+    found: dict[str, list[RequestRecord]] = {}
+    for one in records:
+        if passes(one, span, only):
+            for name in names_of(one, by, calendar):
+                if by != "group" or only.group in {None, name}:
+                    found.setdefault(name, []).append(one)
+    return {name: summed(those, name) for name, those in found.items()}
+
+
+@pytest.fixture(params=["Asia/Kolkata"])
+def calendar(request: pytest.FixtureRequest) -> Calendar:
+    """Where hours begin at half past."""
+    return Calendar(ZoneInfo(request.param))
+
+
+def ledger_of(database: Database, calendar: Calendar, folder: Path) -> Ledger:
+    return Ledger(database, Flattener("node", cost), calendar, folder, spill_limit=1 << 24, keep=1e9)
+
+
+@pytest.mark.parametrize("calendar", ["Asia/Kolkata", "America/New_York"], indirect=True)  # 25 hours on November 1
+async def test_every_question_is_answered_as_by_hand(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    rng = random.Random(7)
+    records, ledger = some(rng, 250, 80), ledger_of(database, calendar, tmp_path / "l")
+    # In several rounds, folded in between: most of what comes later is late.
+    for number in range(3):
+        for one in records[number::3]:
+            ledger.record(one)
+        await settled(ledger)
+        await ledger.upkeep(AT - int((2 - number) * 20 * DAY * 1000))
+    reports = Reports(database, calendar, lambda: 1e9)
+    filters = [
+        Filter(),
+        Filter(user="bob"),
+        Filter(group="team", model="opus"),
+        Filter(account="lab/two", request_class=""),
+        Filter(user="nobody"),
+    ]
+    bys: list[By] = ["user", "group", "token", "model", "account", "provider", "class", "client", "day"]
+    for _ in range(25):
+        since = AT - int(rng.random() ** 3 * 110 * DAY * 1000)
+        until = rng.choice([FOREVER, AT, since + int(rng.random() * (AT - since)), since + rng.randrange(4_000_000)])
+        by, only, span = rng.choice(bys), rng.choice(filters), Span(since, until)
+        answer = await reports.usage(by, span, only)
+        expected = by_hand(records, by, span, only, calendar)
+        assert {item.name: item for item in answer.items} == expected, (by, span, only)
+        assert answer.total == summed(one for one in records if passes(one, span, only))
+    assert [item.name for item in (await reports.usage("day", ALL)).items] == sorted(
+        {calendar.date(int(one.time * 1000)) for one in records}
+    )
+    hours = await reports.usage("hour", Span(AT - int(2 * DAY * 1000)))
+    assert hours.total == summed(one for one in records if one.time >= NOON - 2 * DAY)
+    assert all(item.requests for item in hours.items)
+    costs = [item.cost for item in (await reports.usage("user", ALL)).items]
+    assert costs == sorted(costs, reverse=True)
+    await ledger.close()
+
+
+async def test_a_series_is_the_same_in_time(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    records, ledger = some(random.Random(8), 120, 70), ledger_of(database, calendar, tmp_path / "l")
+    for one in records:
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    reports = Reports(database, calendar, lambda: 1e9)
+    for bucket, start in (("hour", calendar.hour), ("day", calendar.day), ("month", calendar.month)):
+        for by, only in ((None, Filter()), ("user", Filter()), ("model", Filter(group="ops"))):
+            found = await reports.series(by, ALL, only, bucket)  # type: ignore[arg-type]
+            places: dict[tuple[int, str], list[RequestRecord]] = {}
+            for one in records:
+                if passes(one, ALL, only):
+                    name = names_of(one, by, calendar)[0] if by else ""  # type: ignore[arg-type]
+                    places.setdefault((start(int(one.time * 1000)), name), []).append(one)
+            assert found == {where: summed(those, where[1]) for where, those in places.items()}, (bucket, by)
+    await ledger.close()
+
+
+async def test_conversations_come_page_by_page_the_last_active_first(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    records, ledger = some(random.Random(9), 200, 20), ledger_of(database, calendar, tmp_path / "l")
+    for one in records:
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT - int(3 * HOUR * 1000))
+    reports = Reports(database, calendar, lambda: 1e9)
+    whole_hour = calendar.hour(AT - int(9 * DAY * 1000))
+    for only, span in (
+        (Filter(), ALL),
+        (Filter(), Span(whole_hour)),
+        (Filter(user="bob"), ALL),
+        (Filter(model="opus"), ALL),
+        (Filter(), Span(0, whole_hour)),
+    ):
+        found: list[tuple[Any, Item]] = []
+        after = None
+        while True:
+            page, total = await reports.conversations(span, only, 7, after)
+            assert total == summed(one for one in records if passes(one, span, only))
+            found += page
+            if len(page) < 7:
+                break
+            after = page[-1][0]
+        talks: dict[tuple[str, str], list[RequestRecord]] = {}
+        for one in records:
+            if one.conversation and passes(one, span, only):
+                talks.setdefault((one.conversation, one.user), []).append(one)
+        last = {where: max(calendar.hour(int(one.time * 1000)) for one in those) for where, those in talks.items()}
+        assert [place for place, _ in found] == [
+            (last[where], *where) for where in sorted(talks, key=lambda where: (-last[where], *where))
+        ]
+        for (_, name, user), item in found:
+            assert item == summed(talks[name, user], name)
+    await ledger.close()
+
+
+async def test_what_single_requests_are_deleted_of_stays_in_the_sums(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    monkeypatch.setattr("aimux.metering.rollups.STEP", 50)
+    records = some(random.Random(10), 150, 50)
+    ledger = ledger_of(database, calendar, tmp_path / "l")
+    ledger.keep = 20 * DAY
+    for one in records:
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    reports = Reports(database, calendar, lambda: 20 * DAY)
+    since = AT - int(20 * DAY * 1000)
+    kept = Filter(user="ann")
+    assert (await reports.usage("user", ALL)).total == summed(records)
+    odd = calendar.hour(AT - int(40.3 * DAY * 1000))
+    assert (await reports.usage("user", Span(odd + 7), kept)).total == summed(
+        one for one in records if passes(one, Span(odd), kept)
+    ), "an hour that is gone counts whole"
+    talks, _ = await reports.conversations(ALL, Filter(), 1000)
+    active = {(one.conversation, one.user) for one in records if one.conversation and one.time * 1000 >= since}
+    assert {place[1:] for place, _ in talks} == active
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7d", AT - 7 * 86_400_000),
+        ("90m", AT - 90 * 60_000),
+        ("2w", AT - 14 * 86_400_000),
+        ("2026-11-26T12:00:00Z", AT),
+        ("2026-11-26T13:00:00+01:00", AT),
+        ("2026-11-26T13:00:00", AT),
+        ("2026-11-01", AT - int(25 * DAY * 1000) - 13 * 3_600_000),
+        ("99999w", 0),
+    ],
+)
+def test_how_a_time_is_written(text: str, expected: int) -> None:
+    assert moment(text, AT, Calendar(ZoneInfo("Europe/Berlin"))) == expected
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "7y", "yesterday", "2026-13-01", "1e9d"])
+def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="write it like 7d"):
+        moment(text, AT, Calendar(ZoneInfo("UTC")))
+
+
+def test_a_year_is_read_as_months() -> None:
+    calendar = Calendar(ZoneInfo("Europe/Berlin"))
+    folded = {"days": calendar.day(AT), "months": calendar.month(AT)}
+    found = list(pieces(Span(AT - 365 * 86_400_000 + 5), folded, calendar, kept_since=AT - 90 * 86_400_000))
+    assert [piece.level for piece in found] == ["hours", "days", "months", "days", "hours"]
+    assert [piece.since for piece in found[1:]] == [piece.until for piece in found[:-1]]
