@@ -168,6 +168,7 @@ class App:
                 journal,
                 self.people,
                 self.limits,
+                self.metering,
                 self.uses,
                 reload=self.take_again,
             )

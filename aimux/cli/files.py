@@ -25,6 +25,7 @@ from aimux.control.principal import Principal, Role
 from aimux.limits import Limits, Policy
 from aimux.limits.keeper import LimitKeeper
 from aimux.metering.journal import Journal
+from aimux.metering.metering import Metering
 from aimux.people import People, from_config
 from aimux.people.upkeep import Uses
 from aimux.relay.pool import Pool
@@ -93,7 +94,8 @@ async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
             for pool in pools.values():
                 await pool.load()
             limits = LimitKeeper(people.database, Limits(Policy(), ZoneInfo(config.limits.time_zone)), config.limits)
-            yield Parts(pools, vault, http, relay, Journal(), people, limits, Uses(people.database))
+            metering = Metering(people.database, config, providers)
+            yield Parts(pools, vault, http, relay, Journal(), people, limits, metering, Uses(people.database))
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:

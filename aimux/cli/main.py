@@ -30,6 +30,7 @@ COMMANDS = {
     "tokens": LazyCommand("aimux.cli.tokens:tokens_command", "Issue, show and revoke users' tokens."),
     "limits": LazyCommand("aimux.cli.limits:limits_command", "Show and set what people may use."),
     "connect": LazyCommand("aimux.cli.connect:connect_command", "Show or write a client's settings for this gateway."),
+    "usage": LazyCommand("aimux.cli.usage:usage_command", "Show who used what, and what it cost."),
     "why": LazyCommand("aimux.cli.why:why_command", "Explain how a request was routed."),
     "audit": LazyCommand("aimux.cli.audit:audit_command", "Show who changed what, and check that record."),
     "reload": LazyCommand("aimux.cli.reload:reload_command", "Have the running server take its configuration again."),

@@ -22,16 +22,14 @@ if TYPE_CHECKING:
 def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     """Explain how a request was routed: which accounts were asked, and what came of it.
 
-    REQUEST-ID is the `x-request-id` of its answer, or the id that the vendor gave it (`request-id`). The server
-    remembers its last 10,000 requests.
+    REQUEST-ID is the `x-request-id` of its answer, or the id that the vendor gave it (`request-id`). The ledger keeps
+    requests for `ledger.keep_requests`.
     """
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
 
     async def explain() -> dict[str, Any]:
         async with backend(setting, changes=False) as opened:
-            if not opened.live:
-                raise click.ClickException("Requests are remembered by the running server only, and there is none.")
             return await opened.call("GET", f"/requests/{quote(request_id, safe='')}")
 
     setting = Setting(config)
@@ -57,4 +55,7 @@ def _size(found: dict[str, Any]) -> str:
     text = f"{found['bytes_in']} bytes in, {found['bytes_out']} out"
     if tokens := found["tokens"]:
         text += f"; tokens: {tokens['input']} in, {tokens['cache_read']} of the cache, {tokens['output']} out"
+        text += " (a part is an estimate)" if found["estimated"] else ""
+        cost = found["cost_usd"]
+        text += "; no price is known" if cost is None else f"; ${cost:.6f}"
     return text

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
 
+def failed() -> ColumnElement[bool]:
+    """Whether a request counts as an error."""
+    return (requests.c.status >= 400) | requests.c.error.not_in(sorted(NOT_FAILED))
+
+
 def of_requests() -> list[ColumnElement[Any]]:
     """Sums over rows of `requests`, in the order of MEASURES."""
     columns = requests.c
-    failed = (columns.status >= 400) | columns.error.not_in(sorted(NOT_FAILED))
     added: list[Any] = [
         func.count(),
-        *[func.sum(case((one, 1), else_=0)) for one in (failed, columns.cost.is_(None), columns.estimated)],
+        *[func.sum(case((one, 1), else_=0)) for one in (failed(), columns.cost.is_(None), columns.estimated)],
         *map(
             func.sum,
             (

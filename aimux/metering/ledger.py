@@ -42,6 +42,8 @@ MOST_HELD = 50_000
 """Rows in memory while neither the database nor the disk takes them, 1 kB each."""
 NEARLY_FULL = 0.8
 MAINTAIN_EVERY = 60.0
+PATIENCE = 3.0
+"""How long a reader waits for what is not written yet."""
 LAST_CHANCE = 5.0
 """How long a stop waits for the database."""
 
@@ -88,9 +90,10 @@ class Ledger:
         self.keep = keep
 
     def record(self, record: RequestRecord) -> None:
-        """Take a request that is over. Those of strangers are left out: who has no token must not fill the disk.
+        """Take a request that is over.
 
-        So are those outside the mounts, which use nothing.
+        Left out are those that are for no provider (whoever looks at a dashboard uses nothing), and those of strangers:
+        who has no token must not fill the disk.
         """
         if record.provider and (record.user or record.attempts):
             self._pending.append(record)
@@ -120,6 +123,14 @@ class Ledger:
                 await self._outcome(self._writing)
             await self._drain()
 
+    async def catch_up(self, seconds: float = PATIENCE) -> None:
+        """Wait until what was recorded so far can be read, or the database has taken too long or failed."""
+        deadline = time.monotonic() + seconds
+        await self.flush()
+        while (self._spill.size or self._writing) and not self._failures and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+            await self.flush()
+
     async def close(self) -> None:
         """Write or spill what there is. The spill file stays for the next start where the database is away."""
         self._stopping.set()
@@ -127,13 +138,12 @@ class Ledger:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            async with asyncio.timeout(LAST_CHANCE):
-                await self.flush()
-                while self._spill.size and not self._failures:
-                    await asyncio.sleep(0.01)
-                    await self.flush()
+            async with asyncio.timeout(LAST_CHANCE + 1):  # a database that hangs
+                await self.catch_up(LAST_CHANCE)
         except TimeoutError:
-            log.warning("the database takes too long: %d bytes of requests wait on the disk", self._spill.size)
+            pass
+        if self._spill.size:
+            log.warning("%d bytes of requests wait on the disk for the next start", self._spill.size)
         if self._pending or self._held:
             self._held += self._rows(self._pending)
             self._pending = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
 
-from aimux.metering.columns import of_requests
+from aimux.metering.columns import failed, of_requests
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import TOTAL
 from aimux.metering.spans import FOREVER, Level, Piece
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select, Subquery, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from aimux.metering.reports import By, Filter
+    from aimux.metering.reports import By, Filter, Picked
 
 KEYS = ledger.usage_keys
 SUMS: dict[Level, Table] = {"hours": ledger.usage_hours, "days": ledger.usage_days, "months": ledger.usage_months}
@@ -59,6 +59,35 @@ def over_time(piece: Piece, only: Filter, by: By | None, *, whole: bool) -> Sele
         statement = statement.where(table.c.key == TOTAL if whole else table.c.key != TOTAL)
     groups = [*([] if piece.level == "requests" else [start]), *([] if by is None else [name])]
     return statement.group_by(*groups) if groups else statement.having(func.count() > 0)
+
+
+def requests(only: Filter, picked: Picked, limit: int) -> Select[Any]:
+    """Single requests with their keys, the latest first."""
+    columns = ledger.requests.c
+    conditions = between(Piece("requests", *picked.span))
+    if (keys := matching(only)) is not None:
+        conditions.append(columns.key.in_(keys))
+    if picked.before is not None:
+        conditions.append(columns.id < picked.before)
+    if picked.conversation is not None:
+        conditions.append(columns.conversation == picked.conversation)
+    if picked.status is not None:
+        conditions.append(columns.status == picked.status)
+    if picked.failed is not None:
+        conditions.append(failed() if picked.failed else ~failed())
+    return _with_keys().where(*conditions).order_by(columns.id.desc()).limit(limit)
+
+
+def request(request_id: str) -> Select[Any]:
+    """The latest request that is known by this id: aimux's own, or the client's."""
+    columns = ledger.requests.c
+    known = (columns.id == request_id) | (columns.request_id == request_id)
+    return _with_keys().where(known).order_by(columns.id.desc()).limit(1)
+
+
+def _with_keys() -> Select[Any]:
+    keys = [column for column in KEYS.c if column.name != "id"]
+    return select(ledger.requests, *keys).join(KEYS, KEYS.c.id == ledger.requests.c.key)
 
 
 def _part(piece: Piece, only: Filter) -> Select[Any]:

@@ -13,6 +13,7 @@ from aimux.metering.spans import FOREVER, Level, Piece, Span, pieces
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from sqlalchemy import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
@@ -39,6 +40,16 @@ class Filter(NamedTuple):
 
 
 EVERYTHING = Filter()
+
+
+class Picked(NamedTuple):
+    """Which single requests, besides a filter. `before`: the id that they come before, in the order of time."""
+
+    span: Span
+    before: str | None = None
+    conversation: str | None = None
+    status: int | None = None
+    failed: bool | None = None
 
 
 class Item(NamedTuple):
@@ -91,7 +102,7 @@ class Reports:
 
         async with self._database.read() as connection:
             parts = await self._pieces(connection, span, "months")
-            rows = (await connection.execute(questions.usage(by, parts, only))).all()
+            rows = (await connection.execute(questions.usage(by, parts, only))).all() if parts else []
         whole = [Item(*row) for row in rows]
         items = _by_group(rows, only.group) if by == "group" else whole
         items.sort(key=lambda item: (-item.cost, -item.tokens, -item.requests, item.name))
@@ -114,6 +125,21 @@ class Reports:
         """Sums by the start of each hour, day or month, and by name ("" without `by`)."""
         found = await self._over_time(bucket, span, only, by)
         return {(start, name): Item(name, *sums) for (start, name), sums in found.items()}
+
+    async def requests(self, only: Filter, picked: Picked, limit: int) -> list[RowMapping]:
+        """Single requests as they are kept, with what they are counted under, the latest first."""
+        from aimux.metering import questions
+
+        async with self._database.read() as connection:
+            return list((await connection.execute(questions.requests(only, picked, limit))).mappings())
+
+    async def request(self, request_id: str) -> RowMapping | None:
+        """The latest that is known by this id: aimux's own, or the client's."""
+        from aimux.metering import questions
+
+        async with self._database.read() as connection:
+            row: RowMapping | None = (await connection.execute(questions.request(request_id))).mappings().first()
+            return row
 
     def label(self, bucket: Bucket, start: int) -> str:
         """How an hour, day or month is called."""

@@ -21,6 +21,8 @@ MAX_VALUES = 200
 """Clients, classes and models that a process tells apart: each is a row for ever, and clients choose the names."""
 OTHER = "other"
 NOT_FAILED = frozenset({"", "client_gone"})
+NANO = 10**9
+"""A dollar, as costs are counted."""
 TOTAL = 0
 """The key of the sum of everything."""
 _NO_USAGE = Usage()
@@ -151,7 +153,15 @@ def _detail(record: RequestRecord, model: str) -> str | None:
     if record.attempts != 1:
         detail["attempts"] = record.attempts
     if len(record.steps) > 1 or (record.steps and record.steps[0].action != "relay"):
-        detail["steps"] = [(*step[:4], _text(step.reason), round(step.seconds, 3)) for step in record.steps]
+        detail["steps"] = [
+            step._replace(
+                reason=_text(step.reason),
+                seconds=round(step.seconds, 3),
+                model=_text(step.model),
+                upstream_id=_text(step.upstream_id),
+            )
+            for step in record.steps
+        ]
     if usage is not None and usage.tier:
         detail["tier"] = usage.tier
     if sender.agent:

@@ -78,7 +78,7 @@ async def test_a_request_is_a_row_and_a_part_of_its_hour(database: Database, mak
     assert row["detail"] == {
         "asked": "sonnet-latest",
         "attempts": 2,
-        "steps": [list(step[:6]) for step in steps],
+        "steps": [list(step) for step in steps],
         "tier": "priority",
         "agent": "a7",
     }

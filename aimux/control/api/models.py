@@ -227,6 +227,7 @@ class Tokens(BaseModel):
     cache_read: int
     cache_write: int
     reasoning: int = Field(description="The part of `output` spent on reasoning.")
+    server_tools: int = Field(description="Requests to the vendor's own tools, searches for instance.")
 
 
 class Step(BaseModel):
@@ -243,16 +244,22 @@ class Step(BaseModel):
 
 
 class Request(BaseModel):
-    """How one request was routed."""
+    """A request that is over, or a turn of a WebSocket: who sent it, what served it, what it took."""
 
-    id: str
+    id: str = Field(description="Its `x-request-id`: aimux's, or the client's own.")
     time: datetime
-    method: str
+    node: str = Field(description="The aimux that served it.")
+    method: str = Field(description="`TURN` for a turn of a WebSocket.")
     path: str
     user: str
+    token: str = Field(description="The id of the token that was shown.")
+    client: str = Field(description="The first word of its user agent.")
+    request_class: str = Field(description="What it was for, in the client's own word; empty: it does not say.")
+    conversation: str
     provider: str
     account: str = Field(description="Who served it in the end.")
     model: str = Field(description="As the client asked for it.")
+    served_model: str = Field(description="As the upstream says; empty where nothing was charged.")
     status: int | None = Field(description="What the client got; null: it left before.")
     error: str = Field(description="What ended it early, in one word.")
     attempts: int
@@ -261,4 +268,6 @@ class Request(BaseModel):
     bytes_in: int
     bytes_out: int
     tokens: Tokens | None
+    cost_usd: float | None = Field(description="Null: no price is known.")
+    estimated: bool = Field(description="The upstream did not tell all that was used: a part is an estimate.")
     steps: list[Step]

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from aimux import __version__
 from aimux.control.api.operations import Operation, Page, is_model, title
 from aimux.control.api.problems import CONTENT_TYPE, Problem
+from aimux.control.api.tables import CSV, Tabular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,6 +91,8 @@ def _answer(operation: Operation, references: Any) -> dict[str, Any]:
         described["content"] = content
     elif is_model(operation.answer):
         described["content"] = {"application/json": {"schema": references[operation.answer, "serialization"]}}
+        if issubclass(operation.answer, Tabular):
+            described["content"] |= {CSV: {"schema": {"type": "string"}}}
     return described
 
 

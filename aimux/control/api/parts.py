@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aimux.control.principal import Principal
     from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
+    from aimux.metering.metering import Metering
     from aimux.people import People
     from aimux.people.upkeep import Uses
     from aimux.plugin import Http
@@ -49,6 +50,7 @@ class Parts:
     journal: Journal
     people: People
     limits: LimitKeeper
+    metering: Metering
     uses: Uses
     reload: Callable[[], Awaitable[Reload]] | None = None
     """Raises ConfigError. None: no server runs."""

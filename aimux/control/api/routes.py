@@ -11,6 +11,7 @@ from aimux.control.api.api import OPERATIONS
 from aimux.control.api.openapi import document
 from aimux.control.api.operations import Page
 from aimux.control.api.problems import Refused
+from aimux.control.api.tables import CSV, Tabular
 from aimux.control.middlewares.bodies import not_yet, read_body
 from aimux.control.middlewares.callers import PRINCIPAL, authenticated, identified
 from aimux.control.principal import require
@@ -54,9 +55,17 @@ def _handler(operation: Operation) -> Handler:
             return web.Response(status=operation.status)
         if isinstance(result, Page):
             return web.Response(body=result.html, status=result.status, content_type="text/html", charset="utf-8")
+        if isinstance(result, Tabular) and _prefers_csv(request):
+            return web.Response(text=result.csv(), content_type=CSV, charset="utf-8")
         return _json(result.model_dump_json(), operation.status)
 
     return handle
+
+
+def _prefers_csv(request: web.Request) -> bool:
+    """Whether `text/csv` stands before JSON in what the caller accepts."""
+    accepted = [one.partition(";")[0].strip() for one in request.headers.get("accept", "").lower().split(",")]
+    return CSV in accepted and "application/json" not in accepted[: accepted.index(CSV)]
 
 
 def _json(text: str, status: int = 200) -> web.Response:

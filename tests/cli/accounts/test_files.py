@@ -27,10 +27,6 @@ def test_looking_writes_nothing(unserved: Commands) -> None:
     assert after == before
 
 
-def test_without_a_server_nobody_remembers_requests(unserved: Commands) -> None:
-    assert "by the running server only" in unserved("why", "req_1", expect=1).stderr
-
-
 def test_with_no_account_it_says_how_to_get_one(unserved: Commands) -> None:
     for name in unserved.names():
         unserved("accounts", "remove", name, "--yes")

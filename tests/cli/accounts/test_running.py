@@ -47,7 +47,7 @@ def test_why_explains_a_request(served: Commands) -> None:
     assert "claude/default: 429, cool_down (" in said
     assert "the client got 429" in said
     assert served.json("why", request_id)["attempts"] == 1
-    assert "not among the last 10,000" in served("why", "req_0", expect=1).stderr
+    assert "is not in the ledger" in served("why", "req_0", expect=1).stderr
     assert "Nothing can have such a name" in served("why", "no id at all", expect=1).stderr
 
 

@@ -1,0 +1,141 @@
+"""`aimux usage`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.table import Table
+
+BY = ("user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour")
+SHOWN = 40
+"""Rows in the terminal; what is left is summed up in one."""
+BAR = 24
+
+
+@click.command("usage", short_help="Show who used what, and what it cost.")
+@click.option("--by", type=click.Choice(BY), default="user", show_default=True, help="What the sums are of.")
+@click.option("--since", default="7d", show_default=True, metavar="WHEN", help="7d, 24h, 2026-11-01, or RFC 3339.")
+@click.option("--until", metavar="WHEN", help="Written alike. Default: now.")
+@click.option("--user", help="Only this user's.")
+@click.option("--group", help="Only this group's.")
+@click.option("--model", help="Only what this model served.")
+@click.option("--provider", help="Only this provider's.")
+@click.option("--account", metavar="PROVIDER/ACCOUNT", help="Only what this account served.")
+@click.option("--all", "everything", is_flag=True, help=f"Show more than {SHOWN} rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@config_option
+def usage_command(
+    by: str, everything: bool, as_json: bool, as_csv: bool, config: Path | None, **only: str | None
+) -> None:
+    """Show who used what, and what it cost.
+
+    Tokens do not overlap: input is what was in no cache. A subscription's cost is what it would have cost by the price
+    list.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("Choose one of --json and --csv.")
+    query = {name: value for name, value in only.items() if value is not None}
+    found = asyncio.run(_ask(config, "/usage", {"by": by, **query}))
+    if as_json:
+        click.echo(json.dumps({"items": found["items"], "total": found["total"]}, indent=2, ensure_ascii=False))
+    elif as_csv:
+        from aimux.control.api.usage_models import Usage
+
+        click.echo(Usage.model_validate(found).csv(), nl=False)
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 200  # whoever reads a pipe needs whole names
+        console.print(_table(by, found, None if everything else SHOWN, bars=console.is_terminal))
+        if unpriced := found["total"]["unpriced_requests"]:
+            click.echo(f"{unpriced:,} requests have no price: see `aimux prices`.", err=True)
+
+
+async def _ask(config: Path | None, path: str, query: dict[str, str]) -> dict[str, Any]:
+    """All pages of it."""
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting
+
+    async with backend(Setting(config)) as opened:
+        found = await opened.call("GET", path, query={**query, "limit": 10_000})
+        following = found["next"]
+        while following is not None:
+            page = await opened.call("GET", path, query={**query, "limit": 10_000, "after": following})
+            found["items"] += page["items"]
+            following = page["next"]
+        return {**found, "next": None}
+
+
+def _table(by: str, found: dict[str, Any], most: int | None, *, bars: bool) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    items, total = found["items"], found["total"]
+    measure = "cost_usd" if total["cost_usd"] else "tokens" if _tokens(total) else "requests"
+    largest = max((_value(item, measure) for item in items), default=0) or 1
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=bool(items))
+    table.add_column(by, footer="total", overflow="fold")
+    if by == "conversation":
+        table.add_column("user")
+    if bars:
+        table.add_column("", width=BAR)
+    for name, key in COLUMNS:
+        table.add_column(name, footer=_shown(key, total), justify="right", no_wrap=True)
+    shown, rest = (items, []) if most is None else (items[:most], items[most:])
+    for item in shown:
+        bar = "█" * max(1 if _value(item, measure) else 0, round(BAR * _value(item, measure) / largest))
+        named = [item[by], *([item["user"]] if by == "conversation" else [])]
+        cells = [Text(name or "–") for name in named] + ([Text(bar, "cyan")] if bars else [])
+        table.add_row(*cells, *[_shown(key, item) for _, key in COLUMNS])
+    if rest:
+        summed = {key: sum(item[key] for item in rest) for key in total}
+        blank = [""] * ((by == "conversation") + bars)
+        table.add_row(f"{len(rest):,} more (--all)", *blank, *[_shown(key, summed) for _, key in COLUMNS])
+    return table
+
+
+COLUMNS = (
+    ("requests", "requests"),
+    ("input", "input_tokens"),
+    ("output", "output_tokens"),
+    ("cache read", "cache_read_tokens"),
+    ("cache write", "cache_write_tokens"),
+    ("reasoning", "reasoning_tokens"),
+    ("cost", "cost_usd"),
+)
+
+
+def _tokens(item: dict[str, Any]) -> int:
+    return int(sum(item[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write")))
+
+
+def _value(item: dict[str, Any], measure: str) -> float:
+    return _tokens(item) if measure == "tokens" else item[measure]
+
+
+def _shown(key: str, item: dict[str, Any]) -> str:
+    value = item[key]
+    if key != "cost_usd":
+        return short(value)
+    unsure = "+?" if item["unpriced_requests"] else ""
+    return f"${value:,.2f}{unsure}" if value >= 0.005 or not value else f"${value:.4f}{unsure}"
+
+
+def short(count: int) -> str:
+    """1234 → `1,234`, 1234567 → `1.23M`."""
+    for size, unit in ((10**9, "G"), (10**6, "M")):
+        if count >= size:
+            return f"{count / size:.2f}{unit}"
+    return f"{count:,}"

@@ -1,0 +1,119 @@
+"""A request that is over as the API shows it: from memory, where its whole way is known, or from the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aimux.control.api.models import Request, Step, Tokens
+from aimux.control.api.views import moment
+from aimux.metering.record import Step as Taken
+from aimux.metering.rows import NANO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aimux.metering.record import RequestRecord
+
+
+def of_record(record: RequestRecord, node: str, cost: int | None) -> Request:
+    """`cost` in nanodollars."""
+    usage, sender = record.usage, record.sender
+    when = moment(record.time)
+    assert when is not None  # it is a clock's
+    tokens = usage and Tokens(
+        input=usage.input_tokens,
+        output=usage.output_tokens,
+        cache_read=usage.cache_read_tokens,
+        cache_write=usage.cache_write_tokens,
+        reasoning=usage.reasoning_tokens,
+        server_tools=usage.server_tools,
+    )
+    return Request(
+        id=record.request_id,
+        time=when,
+        node=node,
+        method=record.method,
+        path=record.path,
+        user=record.user,
+        token=sender.token,
+        client=sender.client,
+        request_class=sender.request_class,
+        conversation=record.conversation,
+        provider=record.provider,
+        account=record.account,
+        model=record.model,
+        served_model=usage.model if usage else "",
+        status=record.status or None,
+        error=record.error,
+        attempts=record.attempts,
+        seconds=round(record.duration, 6),
+        first_byte_seconds=None if record.ttfb is None else round(record.ttfb, 6),
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        tokens=tokens,
+        cost_usd=None if cost is None else cost / NANO,
+        estimated=bool(usage and usage.estimated),
+        steps=_steps(record.steps),
+    )
+
+
+def of_row(row: Mapping[Any, Any]) -> Request:
+    """As the ledger has it. A way of one step is not kept: it is told again."""
+    detail = row["detail"] or {}
+    when = moment(row["at"] / 1000)
+    assert when is not None  # it is a clock's
+    attempts = detail.get("attempts", 1)
+    seconds = (row["ttfb"] or row["duration"]) / 1000
+    usual = [Taken(row["provider"], row["account"], row["status"], "relay", "", seconds)]
+    tokens = Tokens(
+        input=row["input"],
+        output=row["output"],
+        cache_read=row["cache_read"],
+        cache_write=row["cache_write"],
+        reasoning=row["reasoning"],
+        server_tools=row["server_tools"],
+    )
+    used = row["input"] or row["output"] or row["cache_read"] or row["cache_write"]
+    return Request(
+        id=row["request_id"] or row["id"],
+        time=when,
+        node=row["node"],
+        method=row["method"],
+        path=row["path"],
+        user=row["user"],
+        token=row["token"],
+        client=row["client"],
+        request_class=row["class"],
+        conversation=row["conversation"] or "",
+        provider=row["provider"],
+        account=row["account"],
+        model=detail.get("asked", row["model"]),
+        served_model=row["model"] if used else "",
+        status=row["status"] or None,
+        error=row["error"],
+        attempts=attempts,
+        seconds=row["duration"] / 1000,
+        first_byte_seconds=None if row["ttfb"] is None else row["ttfb"] / 1000,
+        bytes_in=row["bytes_in"],
+        bytes_out=row["bytes_out"],
+        tokens=tokens if used else None,
+        cost_usd=None if row["cost"] is None else row["cost"] / NANO,
+        estimated=row["estimated"],
+        steps=_steps([Taken(*step) for step in detail["steps"]] if "steps" in detail else usual if attempts else []),
+    )
+
+
+def _steps(steps: Iterable[Taken]) -> list[Step]:
+    return [
+        Step(
+            provider=step.provider,
+            account=step.account,
+            status=step.status or None,
+            action=step.action,
+            reason=step.reason,
+            seconds=round(step.seconds, 6),
+            model=step.model,
+            upstream_id=step.upstream_id,
+        )
+        for step in steps
+    ]

@@ -1,0 +1,34 @@
+"""Answers that are tables, too, and can be had as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from pydantic import BaseModel
+
+CSV = "text/csv"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Tabular(BaseModel):
+    """An answer that is a table, too: as CSV for who accepts `text/csv`."""
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        """The columns' names, and the rows."""
+        raise NotImplementedError
+
+    def csv(self) -> str:
+        """RFC 4180."""
+        names, rows = self.rows()
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(names)
+        writer.writerows([[_cell(value) for value in row] for row in rows])
+        return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    # A spreadsheet would run what begins so, and clients choose the names of conversations and models.
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,0 +1,211 @@
+"""Operations on usage: who used what, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
+from aimux.control.api.problems import Fault, Refused
+from aimux.control.api.usage_models import (
+    OwnUsageQuery,
+    RequestQuery,
+    Series,
+    SeriesQuery,
+    Sums,
+    Usage,
+    UsageQuery,
+    UsageSeries,
+)
+from aimux.control.principal import Principal, Role
+from aimux.metering.calendar import DAY, now
+from aimux.metering.reports import Bucket, By, Filter, Item, add_to
+from aimux.metering.rows import NANO
+from aimux.metering.spans import FOREVER, Span, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aimux.metering.metering import Metering
+
+operation = Table()
+MOST_POINTS = 10_000
+REST = "other"
+
+
+@operation("GET", "/usage", "Sum up usage by user, model, day, …", errors=(404,), role=Role.VIEWER)
+async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
+    """To the last request that is over. As CSV for who accepts `text/csv`."""
+    return await _usage(parts.metering, query.by, query, filter_of(query))
+
+
+@operation("GET", "/me/usage", "Sum up one's own usage", errors=(404,), role=Role.MEMBER)
+async def show_own_usage(parts: Parts, query: OwnUsageQuery, caller: Principal) -> Usage:
+    """What the caller used, with whichever token."""
+    if caller.user is None:
+        raise Refused(404, "no-user", "The admin key is no user's: it has used nothing.", remedy="see /usage")
+    only = Filter(user=caller.user.name, provider=query.provider, model=query.model, request_class=query.request_class)
+    return await _usage(parts.metering, query.by, query, only)
+
+
+@operation("GET", "/usage/series", "Plot usage over time", errors=(409,), role=Role.VIEWER)
+async def plot_usage(parts: Parts, query: SeriesQuery) -> UsageSeries:
+    """Points without gaps, the series with the highest cost first; what is left is summed up as `other`."""
+    metering = parts.metering
+    span = span_of(metering, query)
+    bucket = query.bucket or _fitting(span, split=query.by is not None)
+    await metering.ledger.catch_up()
+    found = await metering.reports.series(query.by, span, filter_of(query), bucket)
+    times = _times(metering, span, bucket, min((start for start, _ in found), default=None))
+    series: dict[str, dict[int, Item]] = {}
+    for (start, name), item in found.items():
+        series.setdefault(name, {})[start] = item
+    order = sorted(series, key=lambda name: (-sum(i.cost for i in series[name].values()), name))
+    shown = {name: series[name] for name in order[: query.limit]}
+    if rest := order[query.limit :]:
+        shown[REST] = _added(series[name] for name in rest)
+    return UsageSeries(
+        bucket=bucket,
+        times=[datetime.fromtimestamp(time / 1000, UTC) for time in times],
+        series=[_line(name, [points.get(time, Item(name)) for time in times]) for name, points in shown.items()],
+    )
+
+
+def _added(series: Iterable[dict[int, Item]]) -> dict[int, Item]:
+    found: dict[int, list[int]] = {}
+    for points in series:
+        for start, item in points.items():
+            add_to(found, start, item[1:])
+    return {start: Item(REST, *sums) for start, sums in found.items()}
+
+
+async def _usage(metering: Metering, by: By, query: OwnUsageQuery | UsageQuery, only: Filter) -> Usage:
+    span = span_of(metering, query)
+    await metering.ledger.catch_up()
+    if by == "conversation":
+        return await _conversations(metering, query, span, only)
+    answer = await metering.reports.usage(by, span, only)
+    start = _number(query.after)
+    items = answer.items[start : start + query.limit]
+    following = start + query.limit
+    return Usage(
+        items=[{by: item.name, **_sums(item).model_dump()} for item in items],
+        total=_sums(answer.total),
+        next=str(following) if following < len(answer.items) else None,
+    )
+
+
+async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, span: Span, only: Filter) -> Usage:
+    after = None
+    if query.after is not None:
+        try:
+            hour, name, user = json.loads(urlsafe_b64decode(query.after))
+            after = (int(hour), str(name), str(user))
+        except (ValueError, TypeError):
+            raise _no_page() from None
+    found, total = await metering.reports.conversations(span, only, query.limit + 1, after)
+    page = found[: query.limit]
+    return Usage(
+        items=[{"conversation": item.name, "user": place[2], **_sums(item).model_dump()} for place, item in page],
+        total=_sums(total),
+        next=urlsafe_b64encode(json.dumps(page[-1][0]).encode()).decode() if len(found) > len(page) else None,
+    )
+
+
+def span_of(metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery) -> Span:
+    """The span that a query means. Refused 422."""
+    at, texts = now(), {"since": query.since, "until": query.until}
+    found = {"until": FOREVER}
+    for name, text in texts.items():
+        if text is not None:
+            try:
+                found[name] = moment(text, at, metering.calendar)
+            except ValueError as error:
+                raise _wrong(name, str(error)) from None
+    return Span(found["since"], max(found.values()))
+
+
+def filter_of(query: UsageQuery | SeriesQuery | RequestQuery) -> Filter:
+    """Which requests a query means."""
+    return Filter(
+        query.user,
+        query.group,
+        query.token,
+        query.provider,
+        query.account,
+        query.model,
+        query.request_class,
+        query.client,
+    )
+
+
+def _wrong(where: str, message: str) -> Refused:
+    fault = Fault(where=f"query.{where}", message=message)
+    return Refused(422, "invalid", f"The query is wrong: {where} {message}.", errors=[fault])
+
+
+def _no_page() -> Refused:
+    return Refused(404, "no-page", "There is no such page.", remedy="`after` is the `next` of the page before")
+
+
+def _number(after: str | None) -> int:
+    if after is None:
+        return 0
+    if not after.isdecimal():
+        raise _no_page()
+    return int(after)
+
+
+def _sums(item: Item) -> Sums:
+    return Sums(
+        requests=item.requests,
+        input_tokens=item.input,
+        output_tokens=item.output,
+        cache_read_tokens=item.cache_read,
+        cache_write_tokens=item.cache_write,
+        reasoning_tokens=item.reasoning,
+        cost_usd=item.cost / NANO,
+        unpriced_requests=item.unpriced,
+    )
+
+
+def _line(name: str, points: list[Item]) -> Series:
+    values: dict[str, list[Any]] = {
+        field: [getattr(_sums(point), field) for point in points]
+        for field in Sums.model_fields
+        if field in Series.model_fields
+    }
+    errors, seconds = [point.errors for point in points], [point.duration / 1000 for point in points]
+    return Series(name=name, errors=errors, seconds=seconds, **values)
+
+
+def _fitting(span: Span, *, split: bool) -> Bucket:
+    """Points that can be told apart, and that are read from few rows."""
+    length = min(span.until, now()) - span.since
+    if length <= 3 * DAY:
+        return "hour"
+    return "day" if length <= (100 if split else 800) * DAY else "month"
+
+
+def _times(metering: Metering, span: Span, bucket: Bucket, first: int | None) -> list[int]:
+    """When each point begins, from the first one with a request in it. Refused 409 for too many."""
+    calendar, end = metering.calendar, min(span.until, now())
+    times: list[int] = []
+    if first is None:
+        return times
+    at = first
+    while at < end:
+        times.append(at)
+        if len(times) > MOST_POINTS:
+            detail = f"These are more than {MOST_POINTS:,} points."
+            raise Refused(409, "too-many-points", detail, remedy="choose a later `since`, or a longer `bucket`")
+        if bucket == "hour":
+            at = calendar.hour(at + 3_600_000)
+        elif bucket == "day":
+            at = calendar.day(at, 1)
+        else:
+            at = calendar.month(at, 1)
+    return times

@@ -1,0 +1,174 @@
+"""What the API takes and gives about usage. Times are RFC 3339; in queries also `7d`, so long ago."""
+
+# ruff: noqa: TC003 - pydantic evaluates the annotations
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from aimux.control.api.models import PageQuery, Request
+from aimux.control.api.tables import Tabular
+
+When = Annotated[
+    str,
+    Field(max_length=40),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9]{1,5}[mhdw]$"},
+                {"type": "string", "format": "date"},
+                {"type": "string", "format": "date-time"},
+            ]
+        }
+    ),
+]
+
+
+class _Span(PageQuery):
+    model_config = ConfigDict(populate_by_name=True)
+
+    since: When = Field(default="7d", description="From when: RFC 3339, a date, or `7d` (m, h, d, w).")
+    until: When | None = Field(default=None, description="Until when, written alike; default: now.")
+
+
+class _Usage(_Span):
+    provider: str | None = Field(default=None, max_length=256)
+    model: str | None = Field(default=None, max_length=256, description="That was served.")
+    request_class: str | None = Field(
+        default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
+    )
+    limit: int = Field(default=1000, ge=1, le=10_000, description="At most so many.")
+    after: str | None = Field(default=None, max_length=1000, description="`next` of the page before.")
+
+
+class OwnUsageQuery(_Usage):
+    """What of one's own usage."""
+
+    by: Literal["model", "provider", "token", "conversation", "class", "client", "day", "hour"] = Field(
+        default="model", description="What the sums are of."
+    )
+
+
+class _EverybodysUsage(_Usage):
+    user: str | None = Field(default=None, max_length=256)
+    group: str | None = Field(default=None, max_length=256)
+    token: str | None = Field(default=None, max_length=256, description="A token's id.")
+    account: str | None = Field(default=None, max_length=256, description="`provider/account`.")
+    client: str | None = Field(default=None, max_length=256, description="The first word of its user agent.")
+
+
+class UsageQuery(_EverybodysUsage):
+    """What of everybody's usage."""
+
+    by: Literal[
+        "user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"
+    ] = Field(default="user", description="What the sums are of.")
+
+
+class SeriesQuery(_EverybodysUsage):
+    """What of everybody's usage, over time."""
+
+    by: Literal["user", "group", "token", "model", "account", "provider", "class", "client"] | None = Field(
+        default=None, description="What each series is of; without it there is one, of everything."
+    )
+    bucket: Literal["hour", "day", "month"] | None = Field(
+        default=None, description="How long each point is; default: by the length of the span."
+    )
+    limit: int = Field(default=10, ge=1, le=100, description="At most so many series, those with the highest cost.")
+
+
+class Sums(BaseModel):
+    """Tokens do not overlap: input is what was in no cache; reasoning is a part of the output."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    cost_usd: float = Field(description="Without that of unpriced requests.")
+    unpriced_requests: int = Field(description="Requests of models whose price is not known.")
+
+
+class Usage(Tabular):
+    """Sums by name."""
+
+    items: list[dict[str, str | int | float]] = Field(
+        description="Each has its name under what was asked for by `by` (a conversation its user, too), and the fields "
+        "of `total`. By cost, days and hours by time, conversations by when they were last active."
+    )
+    total: Sums = Field(description="Of all items, on whichever page; each request once.")
+    next: str | None = Field(description="`after` of the next page.")
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        names = list(self.items[0]) if self.items else list(Sums.model_fields)
+        return names, [list(item.values()) for item in self.items]
+
+
+class Series(BaseModel):
+    """One line of a plot: a value for each of `times`."""
+
+    name: str = Field(description='What it is of; "" for everything, "other" for what is left beside the largest.')
+    requests: list[int]
+    errors: list[int]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    cache_read_tokens: list[int]
+    cache_write_tokens: list[int]
+    reasoning_tokens: list[int]
+    cost_usd: list[float]
+    seconds: list[float] = Field(description="That requests took, in sum.")
+
+
+class UsageSeries(Tabular):
+    """Usage over time, without gaps."""
+
+    bucket: Literal["hour", "day", "month"]
+    times: list[datetime] = Field(description="When each point begins.")
+    series: list[Series]
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        names = [name for name in Series.model_fields if name != "name"]
+        return ["time", "name", *names], [
+            [time.isoformat().replace("+00:00", "Z"), one.name, *[getattr(one, name)[number] for name in names]]
+            for one in self.series
+            for number, time in enumerate(self.times)
+        ]
+
+
+class RequestQuery(_Span):
+    """Which requests."""
+
+    user: str | None = Field(default=None, max_length=256)
+    group: str | None = Field(default=None, max_length=256)
+    token: str | None = Field(default=None, max_length=256, description="A token's id.")
+    provider: str | None = Field(default=None, max_length=256)
+    account: str | None = Field(default=None, max_length=256, description="`provider/account`.")
+    model: str | None = Field(default=None, max_length=256, description="That was served.")
+    client: str | None = Field(default=None, max_length=256, description="The first word of its user agent.")
+    request_class: str | None = Field(default=None, alias="class", max_length=256)
+    conversation: str | None = Field(default=None, max_length=256)
+    status: int | None = Field(default=None, ge=0, le=599, description="That the client got; 0: it left before.")
+    failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
+    after: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
+
+
+class RequestPage(Tabular):
+    """Requests that are over, the latest first."""
+
+    items: list[Request]
+    next: str | None = Field(description="`after` of the next page.")
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        names = [name for name in Request.model_fields if name not in {"steps", "tokens"}]
+        kinds = ["input", "output", "cache_read", "cache_write", "reasoning"]
+        return [*names, *[f"{kind}_tokens" for kind in kinds]], [
+            [
+                *[getattr(one, name) for name in names],
+                *[getattr(one.tokens, kind) if one.tokens else 0 for kind in kinds],
+            ]
+            for one in self.items
+        ]

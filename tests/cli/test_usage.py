@@ -1,0 +1,103 @@
+"""`aimux usage`: a table in the terminal, and what scripts read."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aimux.cli.usage import short
+from aimux.config import load_config
+from aimux.metering.metering import Metering
+from aimux.storage import Database
+from tests.cli.support import Commands
+from tests.control.conftest import PLUGINS
+from tests.control.live import running
+from tests.metering.support import NOON, record
+
+SPAN = ("--since", "2026-11-20", "--until", "2026-11-28")
+PRICES = {"sonnet": {"input": 3, "output": 15}}
+
+
+@pytest.fixture
+def aimux(tmp_path: Path) -> Iterator[Commands]:
+    """No server; a ledger with requests of ann's and bob's."""
+    with running(tmp_path, serve=False, prices=PRICES) as live:
+        records = [record(NOON - number * 3600, usage={"input_tokens": 2_000_000}) for number in range(3)]
+        records += [record(user="bob"), record(user="[red]eve", usage={"model": "no-such-model"})]
+
+        async def fill() -> None:
+            config = load_config(live.config, environ={}, providers=PLUGINS.providers)
+            database = await Database.open(None, live.state_dir)
+            metering = Metering(database, config, {})
+            for one in records:
+                metering.ledger.record(one)
+            await metering.close()
+            await database.close()
+
+        asyncio.run(fill())
+        yield Commands(live, {"HOME": str(live.folder), "AIMUX_CONFIG": str(live.config)})
+
+
+def test_sums_stand_in_a_table_by_cost(aimux: Commands) -> None:
+    lines = aimux("usage", *SPAN).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["user", "ann", "bob", "[red]eve", "total"]
+    assert lines[1].split()[1:] == ["3", "6.00M", "15", "0", "0", "0", "$18.00"]
+    assert lines[3].endswith("$0.00+?")
+    assert lines[4].split()[1:] == ["5", "6.00M", "25", "0", "0", "0", "$18.00+?"]
+
+
+def test_what_has_no_price_is_said(aimux: Commands) -> None:
+    assert "1 requests have no price: see `aimux prices`" in aimux("usage", *SPAN).stderr
+    assert "no price" not in aimux("usage", *SPAN, "--user", "ann").stderr
+
+
+def test_questions_can_be_narrowed(aimux: Commands) -> None:
+    assert [item["day"] for item in aimux.json("usage", *SPAN, "--by", "day")["items"]] == ["2026-11-26"]
+    for only in (("--user", "ann"), ("--model", "sonnet"), ("--account", "claude/default"), ("--group", "team")):
+        found = aimux.json("usage", *SPAN, *only)
+        assert "ann" in [item["user"] for item in found["items"]]
+        assert set(found) == {"items", "total"}
+    assert aimux.json("usage", *SPAN, "--user", "nobody")["items"] == []
+    assert aimux("usage", *SPAN, "--user", "nobody").stdout.split() == [
+        *["user", "requests", "input", "output"],
+        *["cache", "read", "cache", "write", "reasoning", "cost"],
+    ]
+
+
+def test_csv_is_csv(aimux: Commands) -> None:
+    names, *rows = csv.reader(io.StringIO(aimux("usage", *SPAN, "--csv").stdout))
+    assert (names[0], names[-1]) == ("user", "unpriced_requests")
+    assert [row[0] for row in rows] == ["ann", "bob", "[red]eve"]
+    assert float(rows[0][names.index("cost_usd")]) == pytest.approx(18.000225)
+
+
+def test_long_lists_are_cut_unless_all_is_wanted(aimux: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aimux.cli.usage.SHOWN", 1)
+    lines = aimux("usage", *SPAN).stdout.splitlines()
+    assert lines[2].startswith("2 more (--all)")
+    assert lines[2].split()[3] == "2"
+    assert len(aimux("usage", *SPAN, "--all").stdout.splitlines()) == 5
+
+
+def test_a_wrong_question_is_answered_with_how_to_ask(aimux: Commands) -> None:
+    assert "write it like 7d" in aimux("usage", "--since", "tomorrow", expect=1).stderr
+    assert "user" in aimux("usage", "--by", "shoe", expect=2).stderr
+    assert "Choose one" in aimux("usage", "--json", "--csv", expect=2).stderr
+
+
+def test_why_reads_the_ledger_without_a_server(aimux: Commands) -> None:
+    (first, *_) = aimux.json("usage", *SPAN, "--by", "hour")["items"]
+    assert first["hour"] == "2026-11-26T10:00:00Z"
+    assert "is not in the ledger, which keeps requests for 90 days" in aimux("why", "req_1", expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (1234, "1,234"), (999_999, "999,999"), (1_234_567, "1.23M"), (5 * 10**9, "5.00G")]
+)
+def test_large_counts_are_short(count: int, text: str) -> None:
+    assert short(count) == text

@@ -1,0 +1,228 @@
+"""Usage as the API tells it: exact, and in the form that scripts rely on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from aimux.metering.record import RequestRecord
+from tests.control.conftest import Aimux, Start
+from tests.metering.support import NOON, record
+
+ANN, BOB = "a-users-own-token-123", "another-users-token-45"
+USERS = [{"name": "ann", "token": ANN, "groups": ["red"]}, {"name": "bob", "token": BOB}]
+SPAN = "since=2026-11-20&until=2026-11-28"
+
+
+async def filled(start: Start, records: Sequence[RequestRecord], **settings: Any) -> Aimux:
+    aimux = await start(users=USERS, prices={"sonnet": {"input": 3, "output": 15, "cache_read": 0.3}}, **settings)
+    for one in records:
+        aimux.app.metering.ledger.record(one)
+    return aimux
+
+
+async def test_the_form_is_fixed(start: Start) -> None:
+    usage = {"cache_read_tokens": 1000, "cache_write_tokens": 7, "reasoning_tokens": 2}
+    aimux = await filled(start, [record(usage=usage), record(usage={"model": "no-such-model"}), record(user="bob")])
+    assert await aimux.get(f"/usage?by=user&{SPAN}") == {
+        "items": [
+            {
+                "user": "ann",
+                "requests": 2,
+                "input_tokens": 20,
+                "output_tokens": 10,
+                "cache_read_tokens": 1000,
+                "cache_write_tokens": 7,
+                "reasoning_tokens": 2,
+                "cost_usd": 0.000426,
+                "unpriced_requests": 1,
+            },
+            {
+                "user": "bob",
+                "requests": 1,
+                "input_tokens": 10,
+                "output_tokens": 5,
+                "cache_read_tokens": 0,
+                "cache_write_tokens": 0,
+                "reasoning_tokens": 0,
+                "cost_usd": 0.000105,
+                "unpriced_requests": 0,
+            },
+        ],
+        "total": {
+            "requests": 3,
+            "input_tokens": 30,
+            "output_tokens": 15,
+            "cache_read_tokens": 1000,
+            "cache_write_tokens": 7,
+            "reasoning_tokens": 2,
+            "cost_usd": 0.000531,
+            "unpriced_requests": 1,
+        },
+        "next": None,
+    }
+
+
+async def test_a_real_request_is_there_at_once(start: Start) -> None:
+    aimux = await start(users=USERS)
+    assert (await aimux.message(authorization=f"Bearer {ANN}"))[0] == 200
+    for by, name in {"user": "ann", "group": "red", "account": "claude/default", "provider": "claude"}.items():
+        (item,) = (await aimux.get(f"/usage?by={by}&since=1h"))["items"]
+        assert (item[by], item["requests"]) == (name, 1)
+        assert item["output_tokens"] > 0
+    (listed,) = (await aimux.get("/requests?since=1h"))["items"]
+    assert (listed["user"], listed["status"], listed["account"]) == ("ann", 200, "default")
+    assert listed["tokens"]["output"] == item["output_tokens"]
+    assert listed["client"]
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("model", ["opus", "sonnet"]),
+        ("token", ["t1"]),
+        ("class", ["main"]),
+        ("conversation", ["talk"]),
+        ("day", ["2026-11-25", "2026-11-26"]),
+        ("hour", ["2026-11-25T12:00:00Z", "2026-11-26T12:00:00Z"]),
+    ],
+)
+async def test_the_key_is_named_after_what_was_asked(start: Start, by: str, names: list[str]) -> None:
+    sender = {"request_class": "main"}
+    some = [record(sender=sender), record(NOON - 86400, sender=sender, usage={"model": "opus"})]
+    aimux = await filled(start, some)
+    items = (await aimux.get(f"/usage?by={by}&{SPAN}"))["items"]
+    assert sorted(item[by] for item in items) == names
+
+
+async def test_pages_follow_each_other(start: Start) -> None:
+    aimux = await filled(start, [record(user=f"u{number}", conversation=f"c{number}") for number in range(7)])
+    for by in ("user", "conversation", "hour"):
+        found, after = [], ""
+        while True:
+            page = await aimux.get(f"/usage?by={by}&{SPAN}&limit=3{after}")
+            found += [item[by] for item in page["items"]]
+            assert page["total"]["requests"] == 7
+            if page["next"] is None:
+                break
+            after = f"&after={page['next']}"
+        assert len(found) == len(set(found)) == (1 if by == "hour" else 7)
+    listed, after = [], ""
+    while True:
+        page = await aimux.get(f"/requests?{SPAN}&limit=3{after}")
+        listed += [item["user"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert sorted(listed) == [f"u{number}" for number in range(7)]
+
+
+async def test_csv_is_for_who_accepts_it(start: Start) -> None:
+    aimux = await filled(start, [record(conversation="=cmd|' /C calc'!A0"), record(user="bob, the second")])
+    status, headers, text = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": "text/csv"})
+    assert (status, headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    names, *rows = csv.reader(io.StringIO(text))
+    assert names[:3] == ["user", "requests", "input_tokens"]
+    assert sorted(row[0] for row in rows) == ["ann", "bob, the second"]
+    _, _, text = await aimux.send("GET", f"/usage?by=conversation&{SPAN}", headers={"accept": "text/csv"})
+    cells = [row[0] for row in csv.reader(io.StringIO(text))]
+    assert "'=cmd|' /C calc'!A0" in cells, "no spreadsheet runs it"
+    _, headers, _ = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": "application/json, text/csv"})
+    assert headers["content-type"] == "application/json"
+    for path in (f"/requests?{SPAN}", f"/usage/series?{SPAN}"):
+        _, headers, text = await aimux.send("GET", path, headers={"accept": "text/csv"})
+        assert len(list(csv.reader(io.StringIO(text)))) > 1
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("since=yesterday", "write it like 7d"),
+        ("by=shoe", "by"),
+        ("limit=0", "limit"),
+        ("sinse=7d", "sinse"),
+    ],
+)
+async def test_what_is_asked_wrongly_is_refused(aimux: Aimux, query: str, words: str) -> None:
+    status, _, problem = await aimux.send("GET", f"/usage?{query}")
+    assert status == 422
+    assert words in str(problem)
+
+
+async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
+    for query in ("after=x", "by=conversation&after=x", "by=conversation&after=WzFd"):
+        assert (await aimux.send("GET", f"/usage?{query}"))[0] == 404
+    assert (await aimux.get("/usage?after=1000"))["items"] == []
+    assert (await aimux.get("/usage?since=2026-11-26&until=2026-11-20"))["items"] == []
+
+
+async def test_a_plot_has_no_gaps(start: Start) -> None:
+    records = [record(NOON - hours * 3600, user=user) for hours in (0, 0, 3) for user in ("ann", "bob", "eve")]
+    aimux = await filled(start, records)
+    found = await aimux.get("/usage/series?since=2026-11-26T00:00:00Z&until=2026-11-26T13:00:00Z&by=user&limit=2")
+    assert found["bucket"] == "hour"
+    times = [datetime.fromisoformat(time) for time in found["times"]]
+    assert [time.hour for time in times] == [9, 10, 11, 12]
+    assert [one["name"] for one in found["series"]] == ["ann", "bob", "other"]
+    assert {tuple(one["requests"]) for one in found["series"]} == {(1, 0, 0, 2)}
+    assert found["series"][0]["cost_usd"] == [0.000105, 0, 0, 0.00021]
+    (whole,) = (await aimux.get(f"/usage/series?{SPAN}&bucket=day"))["series"]
+    assert (whole["name"], whole["requests"]) == ("", [9])
+    assert (await aimux.get("/usage/series?since=2000-01-01&bucket=hour&user=nobody"))["times"] == []
+
+
+async def test_one_sees_ones_own_usage_and_no_accounts_name(start: Start) -> None:
+    aimux = await filled(start, [record(), record(user="bob"), record(usage={"model": "opus"})])
+    aimux.key = ANN
+    found = await aimux.get(f"/me/usage?{SPAN}")
+    assert [item["model"] for item in found["items"]] == ["sonnet", "opus"]
+    assert found["total"]["requests"] == 2
+    assert (await aimux.send("GET", f"/me/usage?by=account&{SPAN}"))[0] == 422
+    assert (await aimux.send("GET", f"/me/usage?user=bob&{SPAN}"))[0] == 422
+    for path in (f"/usage?{SPAN}", f"/usage/series?{SPAN}", f"/requests?{SPAN}"):
+        assert (await aimux.send("GET", path))[0] == 403
+    assert "default" not in str(found)
+
+
+async def test_requests_are_found(start: Start) -> None:
+    records = [
+        record(NOON - 30, status=429, error="", usage={"output_tokens": 0, "input_tokens": 0}),
+        record(NOON - 20, user="bob", usage={"model": "opus"}, conversation="other"),
+        record(NOON - 10, error="upstream_lost"),
+        record(NOON),
+    ]
+    aimux = await filled(start, records)
+
+    async def ids(query: str) -> list[str]:
+        return [item["id"] for item in (await aimux.get(f"/requests?{SPAN}&{query}"))["items"]]
+
+    a, b, c, d = (one.id for one in records)
+    assert await ids("") == [d, c, b, a]
+    assert await ids("user=bob") == [b]
+    assert await ids("model=opus") == [b]
+    assert await ids("failed=true") == [c, a]
+    assert await ids("failed=false") == [d, b]
+    assert await ids("status=429") == [a]
+    assert await ids("conversation=other") == [b]
+    assert await ids("account=claude/default&user=ann") == [d, c, a]
+    assert await ids("class=nothing") == []
+
+
+async def test_a_request_that_memory_has_forgotten_is_explained_from_the_ledger(start: Start) -> None:
+    aimux = await start(users=USERS)
+    _, headers = await aimux.message(authorization=f"Bearer {ANN}", **{"x-request-id": "build-7"})
+    remembered = await aimux.get("/requests/build-7")
+    await aimux.get("/usage")  # which has it written
+    aimux.app.journal._entries.clear()
+    kept = await aimux.get("/requests/build-7")
+    for one in (remembered, kept):
+        for rounded in ("seconds", "first_byte_seconds", "steps"):
+            one.pop(rounded)
+    assert kept == remembered
+    assert (kept["id"], headers["x-request-id"]) == ("build-7", "build-7")
+    assert (await aimux.send("GET", "/requests/build-8"))[0] == 404
