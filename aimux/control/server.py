@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ class ControlServer:
 
     def __init__(self, app: web.Application) -> None:
         app.on_response_prepare.append(_last_of_its_connection)
-        self._runner = web.AppRunner(app, access_log=None, lingering_time=0)  # the front lingers
+        self._runner = _Runner(app, access_log=None, lingering_time=0)  # the front lingers
 
     async def start(self) -> None:
         await self._runner.setup()
@@ -38,6 +38,19 @@ class ControlServer:
     async def close(self) -> None:
         """End what is left, and clean up. Nothing more must come."""
         await self._runner.cleanup()
+
+
+class _Runner(web.AppRunner):
+    """Tells the handlers once: its own `cleanup` would tell them again."""
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._told = False
+
+    async def shutdown(self) -> None:
+        if not self._told:
+            self._told = True
+            await super().shutdown()
 
 
 async def _last_of_its_connection(_request: web.Request, response: web.StreamResponse) -> None:

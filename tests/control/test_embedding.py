@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import logging
@@ -15,6 +16,7 @@ from aiohttp import web
 from yarl import URL
 
 import aimux as package
+from aimux.front import bounds
 from aimux.simulator import Simulator, demo_files
 
 from .conftest import MESSAGE, Start, put
@@ -152,3 +154,18 @@ async def test_without_its_lane_it_serves_the_same(start: Start, sim: Simulator)
     ):
         await turn(socket)
         await socket.close()
+
+
+async def test_a_body_has_its_deadline_there_too(outer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BODY_SECONDS", "BODY_GRACE"):
+        monkeypatch.setattr(bounds, name, 0.2)
+    monkeypatch.setattr(bounds, "SWEEP_SECONDS", 0.05)
+    port = int(outer.rpartition(":")[2])
+    for path in ("/ai/claude/v1/messages", "/ai/nothing"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nsome".encode())
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 " if "claude" in path else b"HTTP/1.1 404 ")
+        writer.close()
+        await writer.wait_closed()

@@ -36,6 +36,7 @@ class App:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.ended = False
         self.cancelled = asyncio.Event()
         self.more = asyncio.Event()
         self.began = asyncio.Event()
@@ -58,6 +59,8 @@ class App:
             raise
 
     async def _end(self, _app: web.Application) -> None:
+        assert not self.ended, "once is enough"
+        self.ended = True
         self.more.set()
 
     async def hello(self, request: web.Request) -> web.StreamResponse:
