@@ -170,6 +170,7 @@ class App:
                 self.limits,
                 self.metering,
                 self.uses,
+                self.notices.recent,
                 reload=self.take_again,
             )
             api = Api(parts)

@@ -23,7 +23,7 @@ from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.headers import to_client, under_name
-from aimux.gateway.limiting import Limiting, pool_windows, states, text_size, with_own_limits
+from aimux.gateway.limiting import Limiting, states, text_size, with_own_limits
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
 from aimux.gateway.models import Target
@@ -314,7 +314,7 @@ class Gateway:
         """How much of their own limits a caller has used, and how much of the accounts' is."""
         route, now = admitted.route, time.time()
         standings = self.limiting.limits.standings(admitted.who, now, provider=route.provider.instance)
-        windows = pool_windows(route.accounts.candidates(selection), now)
+        windows = self.limiting.windows(route.accounts.candidates(selection), admitted.who, now)
         record.status, record.ttfb = 200, time.perf_counter() - started
         told = route.provider.usage(states(standings), windows)
         return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, told)

@@ -102,6 +102,19 @@ class Limiting:
             self._told[place] = now + TOLD_SECONDS, lines
         return lines
 
+    def windows(self, accounts: Iterable[Account], who: Who, now: float) -> list[LimitWindow]:
+        """How much is used of the accounts' windows taken together; where they are shared, of the caller's shares."""
+        if not self.fair.on:
+            return together((window for account in accounts for window in account.quota.windows.values()), now)
+        weight = self.limits.policy.weight(who)
+        shares = (share for account in accounts for share in self.fair.shares(account.quota, who.user, weight, now))
+        own = (
+            LimitWindow(share.window.name, share.used / whole if whole > 0 else 1.0, share.window.resets_at)
+            for share in shares
+            for whole in (share.used + share.room,)
+        )
+        return together(own, now)
+
     def _refuse_long(self, record: RequestRecord, who: Who, size: int) -> None:
         """A request that is probably so long that a token of it costs more is refused in words that begin as the
         vendors', which clients know to answer by making the conversation shorter."""
@@ -174,20 +187,19 @@ def with_own_limits(lines: list[bytes], provider: Provider, own: list[bytes] | N
     return lines + own
 
 
-def pool_windows(accounts: Iterable[Account], now: float) -> list[LimitWindow]:
+def together(each: Iterable[LimitWindow], now: float) -> list[LimitWindow]:
     """The windows of several accounts as if they were one account's, the shortest first."""
     found: dict[str, list[LimitWindow]] = {}
-    for account in accounts:
-        for window in account.quota.windows.values():
-            if window.used is not None and window.scope is None:
-                over = window.resets_at is not None and window.resets_at <= now
-                found.setdefault(window.name, []).append(LimitWindow(window.name, 0.0) if over else window)
-    together = []
+    for window in each:
+        if window.used is not None and window.scope is None:
+            over = window.resets_at is not None and window.resets_at <= now
+            found.setdefault(window.name, []).append(LimitWindow(window.name, 0.0) if over else window)
+    joined = []
     for name, windows in found.items():
         used = sum(window.used or 0.0 for window in windows) / len(windows)
         resets = [window.resets_at for window in windows if window.resets_at is not None]
-        together.append(LimitWindow(name, used, min(resets, default=None)))
-    return sorted(together, key=lambda window: _seconds(window.name))
+        joined.append(LimitWindow(name, used, min(resets, default=None)))
+    return sorted(joined, key=lambda window: _seconds(window.name))
 
 
 def _whose(standing: Standing) -> tuple[str, str]:

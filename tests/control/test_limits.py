@@ -124,3 +124,12 @@ async def test_a_tokens_limits_are_its_own(aimux: Aimux) -> None:
     token = next(iter(aimux.app.people.directory.configured.hashes.values())).id
     await put(aimux, f"/limits/token/{token}", {"requests_per_minute": 0})
     assert await asks(aimux) == 429
+
+
+async def test_notices_are_listed_newest_first(aimux: Aimux) -> None:
+    assert (await aimux.get("/notices"))["items"] == []
+    await put(aimux, "/limits/user/alice", {"tokens_per_day": 1})
+    assert await asks(aimux) == 200
+    [notice] = (await aimux.get("/notices"))["items"]
+    assert (notice["event"], notice["about"]) == ("limit", "user:alice")
+    assert notice["details"]["limit"] == "tokens_per_day"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aimux.accounts import Account
+from aimux.limits import Who
 from aimux.plugin import LimitWindow
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 from tests.gateway.test_limits import answer, body, status
@@ -89,6 +90,20 @@ async def test_a_reload_switches_it(start: Start, upstream: Upstream) -> None:
     file.write_text(file.read_text().replace('"users"', '"limits": {"fair_share": true}, "users"', 1))
     assert await aimux.app.reload()
     assert aimux.app.gateway.limiting.fair.on
+
+
+async def test_who_asks_is_told_of_the_own_share(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS, limits={"fair_share": True})
+    await share(aimux, upstream)
+    limiting, accounts, now = aimux.app.gateway.limiting, [account(aimux)], time.time()
+    [alone] = limiting.windows(accounts, Who("ann"), now)
+    assert (alone.name, alone.used) == ("5h", pytest.approx(0.5, abs=0.01))
+    assert status(await aimux.send(ask("bob"))) == 200
+    now += 2
+    told = {name: limiting.windows(accounts, Who(name), now)[0].used for name in ("ann", "bob")}
+    assert told == {"ann": 1.0, "bob": pytest.approx(0.0, abs=0.05)}
+    limiting.fair.on = False
+    assert [window.used for window in limiting.windows(accounts, Who("ann"), now)] == [0.5]
 
 
 # --- money -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from aimux.people.reach import serves
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from aimux.accounts import Account, AccountPool, Vault
     from aimux.control.api import models
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
     from aimux.metering.metering import Metering
+    from aimux.notices import Notice
     from aimux.people import People
     from aimux.people.upkeep import Uses
     from aimux.plugin import Http
@@ -52,6 +53,8 @@ class Parts:
     limits: LimitKeeper
     metering: Metering
     uses: Uses
+    notices: Sequence[Notice] = ()
+    """The last ones, newest last."""
     reload: Callable[[], Awaitable[Reload]] | None = None
     """Raises ConfigError. None: no server runs."""
     logins: Logins[Wanted] = field(init=False)
