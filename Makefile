@@ -62,11 +62,18 @@ failover: $(STAMP)
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Until it had the name of today, pip knew it as aimux: both at once would load every provider twice.
+define forget-the-old-name
+	@$(BIN)/python -m pip uninstall -qq --disable-pip-version-check --yes aimux
+endef
+
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	$(forget-the-old-name)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(STAMP): pyproject.toml | $(VENV)/bin/python
+	$(forget-the-old-name)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.run
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-DISTRIBUTION = "aimux"
-"""Under which name it is installed."""
+DISTRIBUTION = "aimux-gateway"
+"""Under which name it is installed: `aimux` is another program in the registry."""
 try:
     __version__ = version(DISTRIBUTION)
 except PackageNotFoundError:  # in its source tree, while it is built

@@ -7,7 +7,7 @@
         credentials = {"API key": b'{"api_key": "acme-0123456789"}'}
         answers = [Answer("POST", "/v1/chat", body=b'{"usage": {…}}', usage=Usage(…))]
 
-Needs pytest and hypothesis: `pip install aimux[testing]`.
+Needs pytest and hypothesis: the extra `testing`.
 """
 
 import pytest

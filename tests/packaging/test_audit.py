@@ -22,6 +22,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aimux import DISTRIBUTION
+
 OSV = "https://api.osv.dev/v1/query"
 KNOWN = ("pyyaml", "5.3")
 """A version with vulnerabilities since 2020: a database that has none for it is not the database."""
@@ -33,7 +35,7 @@ class Unreachable(Exception):
     """Nothing that answers like the database; the text says what happened instead."""
 
 
-def runtime(name: str = "aimux") -> dict[str, str]:
+def runtime(name: str = DISTRIBUTION) -> dict[str, str]:
     """The installed versions of what a distribution needs to run, and of what those need."""
     found: dict[str, str] = {}
     waiting = [Requirement(name)]
@@ -145,7 +147,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_aimux_runs_with() -> None:
     found = runtime()
     assert {"aiohttp", "uvloop", "pydantic-core", "cffi", "propcache"} <= set(found)
-    assert not {"pytest", "mypy", "pip-audit", "aimux"} & set(found)
+    assert not {"pytest", "mypy", "pip-audit", DISTRIBUTION} & set(found)
 
 
 def test_a_known_vulnerability_is_found(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def sources(root: Path) -> set[str]:
 
 def test_the_wheel_holds_core_and_providers_and_nothing_else(wheel: Path) -> None:
     root = checkout()
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith("aimux-")}
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith("aimux_gateway-")}
     assert names == {f"aimux/{name}" for name in sources(root / "aimux")} | sources(root / "providers")
     assert {"aimux/py.typed", "aimux/unit.toml"} <= names
 
