@@ -46,6 +46,7 @@
         pkgs:
         {
           package = packageOf pkgs;
+          suite = pkgs.callPackage ./nix/package.nix { wholeSuite = true; };
         }
         // lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux {
           module = pkgs.callPackage ./nix/tests/module.nix {

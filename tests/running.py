@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -12,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.tools import child_environ
 
 PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello!"}]}
 
@@ -35,7 +36,7 @@ def serving(config: Mapping[str, object], folder: Path) -> Iterator[str]:
 def serving_file(file: Path, folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[str]:
     """The same for a file. The gateway must end with 0 on SIGTERM."""
     command = [sys.executable, "-m", "aimux.cli.main", "serve", "--config", str(file)]
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "AIMUX_LOG_FORMAT": "text", **(environ or {})}
+    environ = child_environ(folder, **{"AIMUX_LOG_FORMAT": "text", **(environ or {})})
     with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -51,7 +52,7 @@ def serving_file(file: Path, folder: Path, environ: Mapping[str, str] | None = N
 @contextmanager
 def demo(aimux: Sequence[str], cwd: Path) -> Iterator[tuple[str, str]]:
     """A running demo: its address and its user's token. It must end with 0 on SIGTERM."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(cwd)}
+    environ = child_environ(cwd)
     command = [*aimux, "demo", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aimux.plugin.loader import load_plugins
+from tests.tools import child_environ
 
 ROOT = Path(__file__).parent.parent
 OURS = "aimux"
@@ -220,7 +220,5 @@ def test_what_carries_bytes_loads_without_what_is_not_for_it() -> None:
         " [importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, r.__name__ + '.')]\n"
         f"print(*sorted({set(NOT_FOR_WIRE)!r} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=child_environ())
     assert done.stdout.split() == []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aimux.systemd import Notifier, listen_sockets
+from tests.tools import child_environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +132,7 @@ def activated(*fds: int, pid: str = "", names: str = "") -> subprocess.Popen[str
     """A process started as systemd does it: its sockets are descriptors 3, 4, …"""
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, pid, names, *map(str, fds)],
-        env={"PATH": os.environ["PATH"], "CHILD": CHILD},
+        env=child_environ(CHILD=CHILD),
         pass_fds=fds,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,6 +12,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+def child_environ(home: Path | None = None, **more: str) -> dict[str, str]:
+    """All that a child of a test sees of the environment.
+
+    With PYTHONPATH if there is one: in a build of nixpkgs an interpreter finds its libraries no other way.
+    """
+    environ = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return environ | ({"HOME": str(home)} if home else {}) | more
+
+
 def lacking(reason: str) -> NoReturn:
     """This machine can't run the test."""
     if os.environ.get("CI"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from aimux.certificates import ServerTLS, TLSError, TLSFiles
 from tests.certificates.certificates import DAY, NOW, Files, Issued
+from tests.tools import child_environ
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -282,5 +282,5 @@ class TestSelfSigned:
             ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", files.cert_path, files.cert_path],
             check=True,
             capture_output=True,
-            env={"PATH": os.environ["PATH"]},
+            env=child_environ(),
         )

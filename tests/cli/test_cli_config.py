@@ -10,6 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tests.cli.conftest import Aimux
+from tests.tools import child_environ
 
 TOKEN = "a-token-of-some-length"
 GOOD = f"""listen: 127.0.0.1:0
@@ -136,7 +137,7 @@ def test_on_a_terminal_problems_are_laid_out(tmp_path: Path) -> None:
     program, terminal = pty.fork()
     if program == 0:
         os.chdir(tmp_path)
-        environ = {"HOME": str(tmp_path), "TERM": "xterm-256color", "COLUMNS": "70", "PATH": os.environ["PATH"]}
+        environ = child_environ(tmp_path, TERM="xterm-256color", COLUMNS="70")
         os.execve(sys.executable, [sys.executable, "-m", "aimux.cli.main", "check-config"], environ)
     shown = b""
     try:

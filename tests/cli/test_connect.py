@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aimux.cli.client_files import MergeError, dump, merged
 from aimux.cli.clients import CLIENTS
 from tests.cli.conftest import Aimux
+from tests.tools import child_environ
 
 TOKEN = "ann-token-0123456789abcdef"
 OTHER = "bob-token-0123456789abcdef"
@@ -145,7 +146,7 @@ def test_the_token_comes_by_standard_input_too(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        env=child_environ(tmp_path),
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -163,7 +164,7 @@ def test_a_terminal_is_asked_and_shows_nothing(tmp_path: Path) -> None:
             stdout=inside,
             stderr=inside,
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "dumb"},
+            env=child_environ(tmp_path, TERM="dumb"),
             start_new_session=True,
         )
         shown = b""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib.metadata
 import inspect
-import os
 import re
 import shlex
 import subprocess
@@ -24,6 +23,7 @@ from multidict import CIMultiDict
 import aimux.plugin
 import aimux.testing
 from aimux.plugin import Provider, RequestHead
+from tests.tools import child_environ
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/plugins.md").read_text()
@@ -65,7 +65,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={"PATH": os.environ["PATH"], "HOME": str(cwd)},
+        env=child_environ(cwd),
         capture_output=True,
         text=True,
         timeout=300,
@@ -169,7 +169,7 @@ async def serving(folder: Path, base_url: str) -> AsyncIterator[str]:
         "serve",
         "--config",
         folder / "config.yaml",
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        env=child_environ(folder),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

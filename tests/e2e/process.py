@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shlex
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aimux.simulator import Account, Simulator, credential_file, demo_files
+from tests.tools import child_environ
 
 TOKEN = "ann-token-0123456789abcdef"
 COMMAND = (sys.executable, "-m", "aimux.cli.main")
@@ -58,7 +58,7 @@ class Process:
             *arguments,
             pass_fds=fds,
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), **(environ or {})},
+            env=child_environ(folder, **(environ or {})),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

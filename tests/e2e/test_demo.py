@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.process import Process
-from tests.tools import program
+from tests.tools import child_environ, program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,7 +42,7 @@ async def run(command: str, folder: Path, *more_path: str, **environ: str) -> st
     process = await asyncio.create_subprocess_shell(
         command,
         cwd=folder,
-        env={"PATH": path, "HOME": str(folder), **environ},
+        env=child_environ(folder, PATH=path, **environ),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -20,6 +20,7 @@ import pytest
 from aimux.simulator import Simulator
 from tests.cli.support import read_until
 from tests.e2e.process import COMMAND, TOKEN, Aimux, Process, config_of, put_account, serving, write_config
+from tests.tools import child_environ
 
 MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello!"}]}
 BOB = {"name": "bob", "token": "bob-token-0123456789abcdef"}
@@ -118,7 +119,7 @@ async def test_closing_the_terminal_ends_it_and_a_sighup_before_does_not(sim: Si
         process = await asyncio.create_subprocess_exec(
             *COMMAND, "serve", "--config", str(file),
             stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, preexec_fn=in_terminal,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            env=child_environ(folder),
         )  # fmt: skip
         os.close(theirs)
         await asyncio.to_thread(read_until, ours, "listens on")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from aimux.cli.live import examine_live
 from aimux.cli.reach import reach
 from aimux.simulator import Simulator
 from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
+from tests.tools import child_environ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -205,7 +205,7 @@ async def test_the_command(gateway: tuple[Simulator, Aimux, Path]) -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "aimux.cli.main", "doctor", *arguments),
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), **environ},
+            env=child_environ(folder, **environ),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -38,8 +41,8 @@ def test_outputs(nix: Nix, flake: Path, on_stub: list[str]) -> None:
         assert set(shown[output]) == SYSTEMS
         assert all(set(names) == {"aimux", "default"} for names in shown[output].values())
     assert set(shown["nixosModules"]) == {"aimux", "default"}
-    assert set(shown["checks"]["aarch64-linux"]) == {"package", "module", "vm"}
-    assert set(shown["checks"]["aarch64-darwin"]) == {"package"}
+    assert set(shown["checks"]["aarch64-linux"]) == {"package", "suite", "module", "vm"}
+    assert set(shown["checks"]["aarch64-darwin"]) == {"package", "suite"}
 
 
 def test_it_runs(nix: Nix, flake: Path, on_stub: list[str], repository: Path) -> None:
@@ -83,11 +86,15 @@ def package(nix: Nix) -> dict[str, list[str]]:
       let
         pkgs = import ./nix/tests/stub/pkgs.nix { system = "x86_64-linux"; };
         package = pkgs.callPackage ./nix/package.nix { };
+        suite = pkgs.callPackage ./nix/package.nix { wholeSuite = true; };
       in
       {
         dependencies = map (p: p.pname) package.dependencies;
-        nativeCheckInputs = map (p: p.pname) package.nativeCheckInputs;
-        inherit (package) disabledTestPaths;
+        quickInputs = map (p: p.pname) package.nativeCheckInputs;
+        flags = package.pytestFlags;
+        quickPaths = package.enabledTestPaths;
+        nativeCheckInputs = map (p: p.pname) suite.nativeCheckInputs;
+        inherit (suite) disabledTestPaths enabledTestPaths;
       }
     """
     done = nix.run("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
@@ -105,7 +112,49 @@ def test_the_package_depends_on_what_pyproject_says(package: dict[str, list[str]
     assert set(package["dependencies"]) == _names(project["dependencies"])
 
 
-def test_a_build_has_all_that_its_tests_import(
+def test_a_users_build_runs_what_is_quick_and_has_all_for_it(
+    package: dict[str, list[str]], project: dict[str, Any], repository: Path, tmp_path: Path
+) -> None:
+    """The check phase itself: a bare interpreter whose libraries come by PYTHONPATH, no HOME."""
+    assert package["enabledTestPaths"] == []
+    files = [
+        repository / "tests/conftest.py",
+        *(f for path in package["quickPaths"] for f in (repository / path).rglob("*.py")),
+    ]
+    ours = {
+        "aimux",
+        "pytest",
+        "tests",
+        *(entry.replace("_", "-") for entry in project["entry-points"]["aimux"].values()),
+    }
+    assert _imported(files) <= {*package["dependencies"], *package["quickInputs"], *ours}
+    for name in ("tests", "aimux", "providers", "pyproject.toml", "config.example.yaml"):
+        (tmp_path / name).symlink_to(repository / name)
+    libraries = os.pathsep.join([sysconfig.get_path("purelib"), *map(str, (tmp_path, tmp_path / "providers"))])
+    command = [
+        sys._base_executable,
+        "-m",
+        "pytest",
+        "-q",
+        *package["flags"],
+        "-m",
+        "not slow",
+        "-p",
+        "no:cacheprovider",
+    ]  # type: ignore[attr-defined]
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": libraries, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*command, *package["flags"], *package["quickPaths"]],
+        cwd=tmp_path,
+        env=bare,
+        capture_output=True,
+        text=True,
+        timeout=270,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
+def test_the_suite_has_all_that_its_tests_import(
     package: dict[str, list[str]], project: dict[str, Any], repository: Path
 ) -> None:
     inputs = set(package["nativeCheckInputs"]) - {"pytestCheckHook"}

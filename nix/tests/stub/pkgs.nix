@@ -55,6 +55,7 @@ let
       "prometheus-client"
       "pydantic"
       "pytest-asyncio"
+      "pytest-timeout"
       "pytestCheckHook"
       "pyyaml"
       "rich"
@@ -69,32 +70,42 @@ let
     // {
       toPythonModule = package: package;
       buildPythonApplication =
-        attrs:
-        build "${attrs.pname}-${attrs.version}" { inherit (attrs) src; } ''
-          ${python} -m pip install --quiet --no-deps --no-build-isolation --no-index --no-cache-dir --ignore-installed --no-warn-script-location \
-            --root-user-action ignore --disable-pip-version-check --prefix $out $src
-          export PYTHONPATH=$(echo $out/lib/python*/site-packages)
-          mv $out/bin/aimux $out/bin/.aimux-wrapped
-          printf '#!${bash}\nPYTHONPATH=%s exec %s "$@"\n' $PYTHONPATH $out/bin/.aimux-wrapped >$out/bin/aimux
-          chmod +x $out/bin/aimux
-          installShellCompletion() { shift 2; mkdir -p $out/share/completions; mv "$@" $out/share/completions; }
-          installManPage() { mkdir -p $out/share/man/man1; mv "$@" $out/share/man/man1; }
-          cd "$NIX_BUILD_TOP"
-          ${attrs.postInstall}
-        ''
-        // {
-          inherit (attrs)
-            pname
-            version
-            meta
-            dependencies
-            nativeCheckInputs
-            disabledTestMarks
-            disabledTestPaths
-            ;
-        }
-        // attrs.passthru;
+        given:
+        let
+          attrs = given { inherit finalPackage; };
+          finalPackage = application attrs;
+        in
+        finalPackage;
     };
+
+  application =
+    attrs:
+    build "${attrs.pname}-${attrs.version}" { inherit (attrs) src; } ''
+      ${python} -m pip install --quiet --no-deps --no-build-isolation --no-index --no-cache-dir --ignore-installed --no-warn-script-location \
+        --root-user-action ignore --disable-pip-version-check --prefix $out $src
+      export PYTHONPATH=$(echo $out/lib/python*/site-packages)
+      mv $out/bin/aimux $out/bin/.aimux-wrapped
+      printf '#!${bash}\nPYTHONPATH=%s exec %s "$@"\n' $PYTHONPATH $out/bin/.aimux-wrapped >$out/bin/aimux
+      chmod +x $out/bin/aimux
+      installShellCompletion() { shift 2; mkdir -p $out/share/completions; mv "$@" $out/share/completions; }
+      installManPage() { mkdir -p $out/share/man/man1; mv "$@" $out/share/man/man1; }
+      cd "$NIX_BUILD_TOP"
+      ${attrs.postInstall}
+    ''
+    // {
+      inherit (attrs)
+        pname
+        version
+        meta
+        dependencies
+        nativeCheckInputs
+        enabledTestPaths
+        pytestFlags
+        disabledTestMarks
+        disabledTestPaths
+        ;
+    }
+    // attrs.passthru;
 
   pkgs =
     packages [
@@ -139,6 +150,13 @@ let
           generate = name: value: builtins.toFile name (builtins.toJSON value);
         };
       runCommand = build;
+      writeShellScriptBin =
+        name: text:
+        build name { inherit text; } ''
+          mkdir -p $out/bin
+          printf '#!${bash}\n%s' "$text" >$out/bin/${name}
+          chmod +x $out/bin/${name}
+        '';
       writeText = builtins.toFile;
       mkShell = attrs: build "shell" { inherit (attrs) packages RUFF LD_LIBRARY_PATH; } ": >$out";
       # Evaluates every machine of the test; there is nothing here to boot them with.
