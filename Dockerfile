@@ -12,6 +12,10 @@ RUN /opt/aimux/bin/pip install --no-cache-dir . \
  && /opt/aimux/bin/pip uninstall --yes pip
 
 FROM debian:trixie-slim
+LABEL org.opencontainers.image.title="aimux" \
+      org.opencontainers.image.description="Self-hosted gateway that lets a team reach its Claude and ChatGPT accounts through one door" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="0.1.0"
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
@@ -28,7 +32,7 @@ VOLUME /var/lib/aimux
 EXPOSE 8080
 # SIGTERM lets open streams end (drain_timeout, 30 s): give it more than docker's 10 s before it is killed.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
-  CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
+  CMD ["aimux", "health"]
 ENTRYPOINT ["aimux"]
 CMD ["serve"]

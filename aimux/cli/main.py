@@ -20,6 +20,7 @@ COMMANDS = {
     "simulator": LazyCommand("aimux.cli.simulator:simulator_command", "Run the fake upstreams on their own."),
     "check-config": LazyCommand("aimux.cli.check_config:check_config_command", "Check the configuration."),
     "doctor": LazyCommand("aimux.cli.doctor:doctor_command", "Look for whatever keeps aimux from working."),
+    "health": LazyCommand("aimux.cli.health:health_command", "Ask the running server whether it answers."),
     "config-schema": LazyCommand("aimux.cli.config_schema:config_schema_command", "Print config.yaml's JSON Schema."),
     "providers": LazyCommand("aimux.cli.providers:providers_command", "List the provider plugins."),
     "login": LazyCommand("aimux.cli.login:login_command", "Log in to a provider, and keep the account."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,23 @@ if TYPE_CHECKING:
     from aimux.plugin import Provider
     from aimux.plugin.loader import Plugins
 
+STDIN = Path("-")
+
 
 @click.command("seed", short_help="Put first credentials into the state folder.")
 @config_option
-@click.argument("accounts", nargs=-1, required=True, metavar="PROVIDER[/ACCOUNT]=FILE...")
+@click.argument("accounts", nargs=-1, required=True, metavar="PROVIDER[/ACCOUNT]=FILE|-...")
 def seed_command(config: Path | None, accounts: tuple[str, ...]) -> None:
     """Copy credential files into the state folder, each only where there is none yet.
 
     For whatever sets a machine up: a service's start, a container's init. aimux renews what lies in the state folder,
-    so a credential that is there is newer than FILE and stays.
+    so a credential that is there is newer than FILE and stays. `-` is the standard input.
     """
     from aimux.plugin.loader import load_plugins
 
     wanted = [_parsed(written) for written in accounts]
+    if sum(file == STDIN for *_, file in wanted) > 1:
+        raise click.UsageError("The standard input can be one account's credential only.")
     plugins = load_plugins()
     asyncio.run(_seed(read_config(config, plugins), plugins, wanted))
 
@@ -60,6 +65,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
     from aimux.plugin import CredentialError
 
     instance, file_name = provider.instance, provider.credential_file
+    source = "the standard input" if file == STDIN else file
     try:
         await vault.read(instance, account, file_name)
     except Missing:
@@ -68,14 +74,15 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
         click.echo(f"{instance}/{account} is there already")
         return
     try:
-        raw = file.read_bytes()  # noqa: ASYNC240 - a command, with nothing else to do meanwhile
+        # A command has nothing else to do meanwhile.
+        raw = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()  # noqa: ASYNC240
         provider.parse_credential(raw)
     except OSError as error:
         raise click.ClickException(f"can't read {file}: {error.strerror}") from None
     except CredentialError as error:
-        raise click.ClickException(f"{file} {error}") from None
+        raise click.ClickException(f"{source} {error}") from None
     await vault.write(instance, account, file_name, raw, expect=None)
-    click.echo(f"{instance}/{account} comes from {file}")
+    click.echo(f"{instance}/{account} comes from {source}")
 
 
 def _provider(config: Config, plugins: Plugins, instance: str) -> Provider:

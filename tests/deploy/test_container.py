@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from aimux.simulator import Simulator, credential_file, provider_settings
-from tests.running import ask, request
+from tests.running import ask, free_port, request
 from tests.tools import ROOT, checkout, lacking, program
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -91,7 +91,8 @@ def test_what_the_image_says_of_itself(settings: dict[str, Any]) -> None:
     assert settings["StopSignal"] == "SIGTERM"
     assert list(settings["Volumes"]) == ["/var/lib/aimux"]
     assert list(settings["ExposedPorts"]) == ["8080/tcp"]
-    assert settings["Healthcheck"]["Test"][0] == "CMD"
+    assert settings["Healthcheck"]["Test"] == ["CMD", "aimux", "health"]
+    assert settings["Labels"]["org.opencontainers.image.title"] == "aimux"
 
 
 class Container:
@@ -99,7 +100,7 @@ class Container:
 
     def __init__(self, root: Path, settings: dict[str, Any], folder: Path) -> None:
         self.root, self.settings = root, settings
-        self.state, self.config = folder / "state", folder / "config.yaml"
+        self.state, self.config, self.login = folder / "state", folder / "config.yaml", folder / "login.json"
         self.state.mkdir()
         os.chown(self.state, 10001, 10001)  # what a new named volume takes from the image
         self._view = folder / "root"
@@ -129,20 +130,21 @@ async def test_a_container_serves_is_healthy_and_drains(container: Container) ->
     async with Simulator() as upstream:
         # The port is the only difference to how it is meant to be run: 8080 may be taken here.
         config = {
-            "listen": "127.0.0.1:0",
+            "listen": f"127.0.0.1:{free_port()}",
             "state_dir": "/var/lib/aimux",
             "users": [{"name": "alice", "token": TOKEN}],
             "providers": {"claude": provider_settings(upstream.url)["claude"]},
         }
         container.config.write_text(yaml.safe_dump(config))
-        login = container.state / "login.json"
-        login.write_bytes(credential_file(upstream.accounts["claude"]))
-        login.chmod(0o644)
+        container.login.touch(mode=0o600)
+        container.login.write_bytes(credential_file(upstream.accounts["claude"]))
         await asyncio.to_thread(_exercise, container)
 
 
 def _exercise(container: Container) -> None:
-    assert run(*container.command("aimux", "seed", "claude=/var/lib/aimux/login.json")).startswith("claude/default")
+    with container.login.open("rb") as login:  # of another user, and 0600: only who opens the door can read it
+        seeded = run(*container.command("aimux", "seed", "claude=-"), stdin=login)
+    assert seeded == "claude/default comes from the standard input"
     refused = subprocess.run(container.command("touch", "/opt/aimux/x"), capture_output=True, text=True, timeout=60)
     assert "Read-only file system" in refused.stderr
     serve = [*container.settings["Entrypoint"], *container.settings["Cmd"]]
@@ -153,9 +155,8 @@ def _exercise(container: Container) -> None:
             assert found
             address = found[0]
             assert ask(address, TOKEN) == "text"
-            check = [word.replace("8080", found[1]) for word in container.settings["Healthcheck"]["Test"][1:]]
-            assert check != container.settings["Healthcheck"]["Test"][1:]
-            run(*container.command(*check))
+            check = container.command(*container.settings["Healthcheck"]["Test"][1:])
+            assert run(*check) == "ok"
             _drains(process, address)
         finally:
             process.kill()

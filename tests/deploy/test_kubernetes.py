@@ -42,7 +42,9 @@ def test_valid_by_the_schemas(name: str, version: str) -> None:
 
 
 def test_every_file_is_a_resource() -> None:
-    assert {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"} == set(MANIFESTS)
+    (generated,) = KUSTOMIZATION["configMapGenerator"]
+    used = {"kustomization.yaml", *generated["files"], *MANIFESTS}
+    assert {path.name for path in FOLDER.glob("*.yaml")} == used
 
 
 def test_kustomize_builds_it() -> None:
@@ -50,7 +52,14 @@ def test_kustomize_builds_it() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
-    assert {one["kind"] for one in built} == {one["kind"] for one in MANIFESTS.values()}
+    assert {one["kind"] for one in built} == {"ConfigMap", *(one["kind"] for one in MANIFESTS.values())}
+    # A changed configuration rolls out: its name follows its content, and the pod names it.
+    (generated,) = (one for one in built if one["kind"] == "ConfigMap")
+    (deployment,) = (one for one in built if one["kind"] == "Deployment")
+    (config,) = (one for one in deployment["spec"]["template"]["spec"]["volumes"] if one["name"] == "config")
+    assert generated["metadata"]["name"].startswith("aimux-")
+    assert config["configMap"]["name"] == generated["metadata"]["name"]
+    assert generated["data"] == {"config.yaml": (FOLDER / "config.yaml").read_text()}
     assert {one["metadata"].get("namespace", "aimux") for one in built} == {"aimux"}
 
 
@@ -77,7 +86,7 @@ def test_selectors_meet_the_pods_labels() -> None:
 
 def test_the_parts_that_name_each_other_agree(pod: dict[str, Any]) -> None:
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    assert volumes["config"]["configMap"]["name"] == MANIFESTS["configmap.yaml"]["metadata"]["name"]
+    assert volumes["config"]["configMap"]["name"] == KUSTOMIZATION["configMapGenerator"][0]["name"]
     assert volumes["secret"]["secret"]["secretName"] == MANIFESTS["secret.yaml"]["metadata"]["name"]
     assert volumes["state"]["persistentVolumeClaim"]["claimName"] == MANIFESTS["volume.yaml"]["metadata"]["name"]
     for container in containers(pod):
@@ -86,12 +95,13 @@ def test_the_parts_that_name_each_other_agree(pod: dict[str, Any]) -> None:
     assert MANIFESTS["service.yaml"]["spec"]["ports"][0]["targetPort"] == port["name"]
     assert MANIFESTS["network.yaml"]["spec"]["ingress"][0]["ports"][0]["port"] == port["name"]
     for probe in ("livenessProbe", "readinessProbe"):
-        assert pod["containers"][0][probe]["httpGet"]["port"] == port["name"]
+        # A limit of one provider's accounts is no reason to take the others out of service.
+        assert pod["containers"][0][probe]["httpGet"] == {"path": "/health", "port": port["name"]}
 
 
 def test_the_configuration_is_one_that_aimux_takes(pod: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(MANIFESTS["configmap.yaml"]["data"]["config.yaml"])
+    file.write_text((FOLDER / "config.yaml").read_text())
     check_form(file, environ={}, providers=load_plugins().providers)
     config = yaml.safe_load(file.read_text())
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}

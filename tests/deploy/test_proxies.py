@@ -144,6 +144,15 @@ async def test_only_the_mounts_are_reached(proxy: Callable[[str, int, Path], lis
             assert answer.status == 401
 
 
+async def test_headers_with_underscores_arrive(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
+    """Codex names its conversation in one; nginx drops such headers by default."""
+    async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
+        named = {**HEADERS, "session_id": "a-conversation"}
+        async with session.post(f"{url}/claude/v1/messages", json=PROMPT, headers=named, ssl=trusting) as answer:
+            assert answer.status == 200
+        assert upstream.requests[-1].header("session_id") == "a-conversation"
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_clients_are_told_apart_where_the_proxy_is_trusted(
     proxy: Callable[[str, int, Path], list[str]], tmp_path: Path, trusted: bool

@@ -57,6 +57,16 @@ def test_several_accounts_and_instances(place: Path) -> None:
     }
 
 
+def test_the_standard_input_is_one_accounts(place: Path) -> None:
+    """A login that only its owner can read reaches the user of a container that way."""
+    done = CliRunner().invoke(seed_command, ["claude=-"], input=json.dumps(LOGIN))
+    assert done.output == "claude/default comes from the standard input\n"
+    assert json.loads((place / "state/claude/.credentials.json").read_text()) == LOGIN
+    assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default is there already\n"
+    bad = CliRunner().invoke(seed_command, ["claude/b=-"], input="secret")
+    assert (bad.exit_code, bad.output) == (1, "Error: the standard input is not valid JSON\n")
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
@@ -65,6 +75,7 @@ def test_several_accounts_and_instances(place: Path) -> None:
         (["claude/=x"], 2, "'claude/=x' is not PROVIDER=FILE"),
         (["=x"], 2, "'=x' is not PROVIDER=FILE"),
         (["nobody=login.json"], 1, "nobody"),
+        (["claude=-", "claude/b=-"], 2, "can be one account's"),
         (["claude=no-such-file"], 1, "can't read no-such-file: No such file or directory"),
         (["claude=config.json"], 1, "config.json is not valid JSON"),
         (["claude/../x=login.json"], 1, "can't be a name"),

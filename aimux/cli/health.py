@@ -1,0 +1,30 @@
+"""`aimux health`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from aimux.cli.options import config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("health", short_help="Ask the running server whether it answers.")
+@config_option
+def health_command(config: Path | None) -> None:
+    """Ask the running server whether it answers: 0 if it does, 1 if not.
+
+    The configuration tells where it is, with TLS or on a unix socket too, and no key is needed: for a container's
+    health check, or a script that waits. Whether accounts can serve is what /ready tells.
+    """
+    from aimux.cli.calls import Setting
+    from aimux.cli.server import is_aimux
+
+    reach = Setting(config).reach
+    if not asyncio.run(is_aimux(reach)):
+        raise click.ClickException(f"no aimux answers at {reach.listen}")
+    click.echo("ok")
