@@ -15,6 +15,12 @@ let
   program = if cfg.plugins == null then cfg.package else cfg.package.withPlugins cfg.plugins;
   exe = lib.getExe program;
 
+  # `aimux` for administrators: it knows where the service's configuration, and by that its state and socket, are.
+  command = pkgs.writeShellScriptBin "aimux" ''
+    export AIMUX_CONFIG="''${AIMUX_CONFIG-/etc/aimux/config.json}"
+    exec ${exe} "$@"
+  '';
+
   secretPath = types.pathWith {
     inStore = false;
     absolute = true;
@@ -27,8 +33,14 @@ let
   portMatch = builtins.match ".*:([0-9]{1,5})" listen;
   port =
     if onUnixSocket || portMatch == null then null else lib.toIntBase10 (builtins.head portMatch);
+  # systemd resolves no names.
+  isAddress = builtins.match "([0-9.]+|\\[[0-9A-Fa-f:.]+])?:[0-9]+" listen != null;
   # With socket activation it is systemd that binds, so that no capability is needed at all.
   lowPort = port != null && port < 1024 && !cfg.socketActivation;
+
+  needs =
+    lib.optional cfg.socketActivation "aimux.socket"
+    ++ lib.optional cfg.database.createLocally "postgresql.target";
 
   # --- the configuration --------------------------------------------------------------------------------------------
 
@@ -45,16 +57,55 @@ let
     cfg.settings
     // lib.optionalAttrs (cfg.users != { } || cfg.settings ? users) {
       users = cfg.settings.users or [ ] ++ lib.mapAttrsToList configUser cfg.users;
+    }
+    // lib.optionalAttrs cfg.database.createLocally {
+      database = {
+        url = "postgresql://aimux@/aimux?host=/run/postgresql";
+        encryption_key = "\${cred:database-key}";
+      }
+      // cfg.settings.database or { };
     };
+
+  # What a reload can't take: app.py's AFTER_RESTART, and whether there is TLS.
+  afterRestart = [
+    "listen"
+    "state_dir"
+    "database"
+    "refresh_check_interval"
+    "refresh_before_expiry"
+  ];
+  restartTriggers = [
+    (builtins.toJSON (
+      map (name: finalSettings.${name} or null) afterRestart ++ [ (cfg.settings.tls.enabled or null) ]
+    ))
+  ];
+
+  # A first login: its provider, its account's name, the systemd credential that holds it, and the file.
+  seeds = lib.concatLists (
+    lib.mapAttrsToList (
+      name: provider:
+      lib.optional (provider.credentialFile != null) {
+        target = name;
+        credential = "provider-${name}";
+        file = provider.credentialFile;
+      }
+      ++ lib.mapAttrsToList (account: login: {
+        target = "${name}/${account}";
+        credential = "provider-${name}@${account}";
+        file = login.credentialFile;
+      }) provider.accounts
+    ) cfg.providers
+  );
 
   credentials =
     cfg.credentials
     // lib.mapAttrs' (name: user: lib.nameValuePair (userCredential name) user.tokenFile) (
       lib.filterAttrs (_: user: user.tokenFile != null) cfg.users
     )
-    // lib.mapAttrs' (
-      name: provider: lib.nameValuePair "provider-${name}" provider.credentialFile
-    ) cfg.providers;
+    // builtins.listToAttrs (map (seed: lib.nameValuePair seed.credential seed.file) seeds)
+    // lib.optionalAttrs (cfg.database.encryptionKeyFile != null) {
+      database-key = cfg.database.encryptionKeyFile;
+    };
 
   rawConfigFile = format.generate "aimux-unchecked.json" finalSettings;
 
@@ -72,33 +123,68 @@ let
 
   secretNames = [
     "api_key"
+    "authorization"
     "client_secret"
+    "encryption_key"
+    "old_encryption_keys"
     "password"
+    "proxy-authorization"
     "token"
+    "x-api-key"
+  ];
+  # Files that hold a secret: a path literal would copy them into the store.
+  secretFiles = [
+    "key_path"
+    "token_file"
   ];
   isSecret =
     name: value:
     builtins.isString value
     && builtins.match ".*\\$\\{.*}.*" value == null
     && (
-      builtins.elem name secretNames
+      builtins.elem (lib.toLower name) secretNames
       || builtins.match "(Bearer |sk-|eyJ).*" value != null
       || builtins.match "[a-z0-9+]+://[^/]*:[^/]*@.*" value != null
     );
-  # The paths of literal secrets, for a message that does not repeat them.
-  secretsIn =
-    path: name: value:
+  inStore =
+    name: value:
+    builtins.elem name secretFiles
+    && (builtins.isPath value || lib.hasPrefix "${builtins.storeDir}/" (toString value));
+
+  # What `f path name value` finds in each value; its path is for messages, which repeat no secret.
+  findIn =
+    f: path: name: value:
     if builtins.isAttrs value then
-      lib.concatLists (lib.mapAttrsToList (key: secretsIn "${path}.${key}" key) value)
+      lib.concatLists (lib.mapAttrsToList (key: findIn f "${path}.${key}" key) value)
     else if builtins.isList value then
-      lib.concatLists (lib.imap0 (i: secretsIn "${path}[${toString i}]" name) value)
+      lib.concatLists (lib.imap0 (i: findIn f "${path}[${toString i}]" name) value)
     else
-      lib.optional (isSecret name value) path;
-  secretsInSettings =
-    secretsIn "settings" "" cfg.settings
-    ++ secretsIn "users" "" (
+      f path name value;
+  find =
+    f:
+    findIn f "settings" "" cfg.settings
+    ++ findIn f "users" "" (
       lib.mapAttrs (_: user: builtins.removeAttrs user [ "tokenFile" ]) cfg.users
     );
+  secretsInSettings = find (path: name: value: lib.optional (isSecret name value) path);
+  filesInStore = find (path: name: value: lib.optional (inStore name value) path);
+
+  # The names in `\${cred:NAME}`; `$\${` stands for itself.
+  credentialsIn =
+    text:
+    builtins.filter (name: name != null) (
+      map (groups: builtins.elemAt groups 1) (
+        builtins.filter builtins.isList (builtins.split "(\\$\\$\\{)|\\$\\{cred:([^{}]*)}" text)
+      )
+    );
+  unknownCredentials = find (
+    path: _: value:
+    lib.optionals (builtins.isString value) (
+      map (name: "${path} names \${cred:${name}}") (
+        builtins.filter (name: !(credentials ? ${name})) (credentialsIn value)
+      )
+    )
+  );
 
   usersBy = predicate: builtins.attrNames (lib.filterAttrs predicate cfg.users);
   badUsers = usersBy (_: user: (user.tokenFile != null) == (user ? token_sha256));
@@ -185,15 +271,51 @@ in
       type = types.attrsOf (
         types.submodule {
           options.credentialFile = mkOption {
-            type = secretPath;
+            type = types.nullOr secretPath;
+            default = null;
             example = "/run/secrets/claude-credentials.json";
             description = ''
               Credential of the account `default`, copied to the state folder where there is none yet. aimux renews
               that copy, so later changes of this file have no effect.
             '';
           };
+          options.accounts = mkOption {
+            default = { };
+            example = lib.literalExpression ''{ work.credentialFile = "/run/secrets/claude-work.json"; }'';
+            description = "Further accounts of this provider, by name.";
+            type = types.attrsOf (
+              types.submodule {
+                options.credentialFile = mkOption {
+                  type = secretPath;
+                  example = "/run/secrets/claude-work.json";
+                  description = "Credential of this account, copied in the same way.";
+                };
+              }
+            );
+          };
         }
       );
+    };
+
+    database = {
+      createLocally = mkOption {
+        type = types.bool;
+        default = false;
+        example = true;
+        description = ''
+          Whether to keep users, limits, the ledger and accounts in a PostgreSQL database `aimux` of this machine, which is
+          made. aimux reaches it by its socket, as the user `aimux`, without a password. Without it there is SQLite.
+        '';
+      };
+      encryptionKeyFile = mkOption {
+        type = types.nullOr secretPath;
+        default = null;
+        example = "/run/secrets/aimux-database-key";
+        description = ''
+          File with the key that encrypts the accounts' credentials in PostgreSQL (`openssl rand -base64 32`). With a
+          database elsewhere, name it in the settings as `\${cred:database-key}`.
+        '';
+      };
     };
 
     credentials = mkOption {
@@ -238,6 +360,31 @@ in
           creates it where other services may reach it.'';
       }
       {
+        assertion = cfg.socketActivation -> onUnixSocket || isAddress;
+        message = ''
+          services.aimux.settings.listen: ${builtins.toJSON listen} names a host, and systemd resolves no names. With
+          services.aimux.socketActivation write an address ("127.0.0.1:8080", "[::1]:8080") or ":PORT".'';
+      }
+      {
+        assertion = cfg.database.createLocally -> cfg.database.encryptionKeyFile != null;
+        message = ''
+          services.aimux.database.createLocally: set services.aimux.database.encryptionKeyFile to the path of a file with
+          the key that encrypts the accounts' credentials (openssl rand -base64 32).'';
+      }
+      {
+        assertion = filesInStore == [ ];
+        message = ''
+          services.aimux: ${lib.concatStringsSep ", " filesInStore} would copy a secret file into the world-readable store.
+          Write its path in quotes, or give it in services.aimux.credentials.<name>: the service then has it as
+          "/run/credentials/aimux.service/<name>".'';
+      }
+      {
+        assertion = unknownCredentials == [ ];
+        message = ''
+          services.aimux: ${lib.concatStringsSep ", " unknownCredentials}, but there is no such credential. Give the file's
+          path in services.aimux.credentials.<name>.'';
+      }
+      {
         assertion = builtins.match "/var/lib/[A-Za-z0-9._-]+" cfg.settings.state_dir != null;
         message = ''
           services.aimux.settings.state_dir: must be a folder directly below /var/lib, which systemd gives to the
@@ -267,6 +414,22 @@ in
     # Through /etc, so that a changed configuration reloads the service and open streams go on.
     environment.etc."aimux/config.json".source = configFile;
 
+    environment.systemPackages = [
+      program # its manual page and completions
+      (lib.hiPrio command)
+    ];
+
+    services.postgresql = lib.mkIf cfg.database.createLocally {
+      enable = true;
+      ensureDatabases = [ "aimux" ];
+      ensureUsers = [
+        {
+          name = "aimux";
+          ensureDBOwnership = true;
+        }
+      ];
+    };
+
     networking.firewall.allowedTCPPorts = lib.optional (cfg.openFirewall && port != null) port;
 
     systemd.sockets = lib.mkIf cfg.socketActivation {
@@ -281,9 +444,10 @@ in
       description = "aimux, a gateway to a team's AI accounts";
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
-      after = [ "network-online.target" ] ++ lib.optional cfg.socketActivation "aimux.socket";
-      requires = lib.optional cfg.socketActivation "aimux.socket";
+      after = [ "network-online.target" ] ++ needs;
+      requires = needs;
       reloadTriggers = [ configFile ];
+      inherit restartTriggers;
       # A restart in one step: stop and start apart would take the socket down as well.
       stopIfChanged = false;
       serviceConfig =
@@ -301,12 +465,10 @@ in
           ExecReload = "${exe} reload --config /etc/aimux/config.json --pid $MAINPID";
           StateDirectory = lib.removePrefix "/var/lib/" cfg.settings.state_dir;
         }
-        // lib.optionalAttrs (cfg.providers != { }) {
+        // lib.optionalAttrs (seeds != [ ]) {
           ExecStartPre =
             "${exe} seed --config /etc/aimux/config.json "
-            + lib.concatMapStringsSep " " (name: "${name}=%d/provider-${name}") (
-              builtins.attrNames cfg.providers
-            );
+            + lib.concatMapStringsSep " " (seed: "${seed.target}=%d/${seed.credential}") seeds;
         }
         // lib.optionalAttrs (credentials != { }) {
           LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;

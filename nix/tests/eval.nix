@@ -24,6 +24,7 @@ in
   failed = map (a: a.message) (builtins.filter (a: !a.assertion) config.assertions);
   services = builtins.mapAttrs (_: service: removeAttrs service [ "reloadTriggers" ]) config.systemd.services;
   inherit (config.systemd) sockets;
+  postgresql = config.services.postgresql;
   ports = config.networking.firewall.allowedTCPPorts or [ ];
   config =
     if config.environment ? etc then

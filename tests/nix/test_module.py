@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from aimux.app import AFTER_RESTART
 from aimux.cli.units import unit_settings
+from aimux.config.database import Database
 from tests.nix.conftest import Nix
 from tests.tools import program
 
@@ -44,7 +47,7 @@ def unit_text(service: Mapping[str, Any]) -> str:
 
 def test_disabled_it_changes_nothing(nix: Nix, lib: str) -> None:
     made = nix.module({"settings": {"listen": ":1"}}, lib=lib)
-    assert made == {"failed": [], "services": {}, "sockets": {}, "ports": [], "config": None}
+    assert made == {"failed": [], "services": {}, "sockets": {}, "ports": [], "postgresql": {}, "config": None}
 
 
 def test_full(nix: Nix, lib: str) -> None:
@@ -118,6 +121,10 @@ def test_with_a_socket_systemd_binds_and_no_capability_is_needed(nix: Nix, liste
         ({"settings": {"listen": ":0"}}, "no port from 1 to 65535"),
         ({"settings": {"listen": "localhost"}}, "no port from 1 to 65535"),
         ({"settings": {"listen": "unix:/run/a.sock"}}, "socketActivation = true"),
+        ({"settings": {"listen": "localhost:8080"}, "socketActivation": True}, 'write an address ("127.0.0.1:8080"'),
+        ({"settings": {"providers": {"claude": {"api_key": "${cred:nonesuch}"}}}}, "services.aimux.credentials.<name>"),
+        ({"settings": {"x": ["$${cred:a}${cred:b}"]}}, "settings.x[0] names ${cred:b}, but"),
+        ({"database": {"createLocally": True}}, "database.encryptionKeyFile"),
         ({"settings": {"state_dir": "/srv/aimux"}}, "directly below /var/lib"),
         ({"settings": {"state_dir": "/var/lib/../../etc"}}, "directly below /var/lib"),
         ({"users": {"bob": {}}}, "bob must have exactly one of tokenFile and token_sha256"),
@@ -136,7 +143,12 @@ def test_refused_with_a_reason(nix: Nix, lib: str, settings: dict[str, Any], say
         ({"providers": {"claude": {"api_key": "k"}}}, "settings.providers.claude.api_key"),
         ({"admin": {"token": "t"}}, "settings.admin.token"),
         ({"providers": {"claude": {"headers": {"x": "Bearer abc"}}}}, "settings.providers.claude.headers.x"),
-        ({"database": "postgresql://aimux:secret@db/aimux"}, "settings.database"),
+        ({"database": {"url": "postgresql://aimux:secret@db/aimux"}}, "settings.database.url"),
+        ({"database": {"encryption_key": "k"}}, "settings.database.encryption_key"),
+        (
+            {"providers": {"claude": {"headers": {"Authorization": "abc"}}}},
+            "settings.providers.claude.headers.Authorization",
+        ),
     ],
 )
 def test_a_secret_in_the_settings_is_refused_and_not_repeated(
@@ -157,8 +169,96 @@ def test_references_are_no_secrets(nix: Nix) -> None:
         "users": [{"name": "a", "token": "${cred:a}"}, {"name": "b", "token_file": "/run/b"}],
         "providers": {"claude": {"api_key": "${env:KEY}", "headers": {"x": "Bearer ${cred:x}"}}},
     }
-    made: Any = nix.module({"enable": True, "settings": settings})
+    credentials = {"a": "/run/a", "x": "/run/x"}
+    made: Any = nix.module({"enable": True, "settings": settings, "credentials": credentials})
     assert made["failed"] == []
+
+
+def test_a_secret_file_in_the_store_is_refused(nix: Nix, lib: str) -> None:
+    """A path literal becomes one."""
+    store = nix.environ["NIX_STORE_DIR"]
+    for where, secret in (("settings.tls.key_path", "tls"), ("settings.users[0].token_file", "users")):
+        path = f"{store}/0000-key"
+        settings = {"tls": {"key_path": path}} if secret == "tls" else {"users": [{"name": "a", "token_file": path}]}
+        made: Any = nix.module({"enable": True, "settings": settings}, lib=lib)
+        (message,) = made["failed"]
+        assert where in message
+        assert "services.aimux.credentials.<name>" in message
+
+
+def test_several_accounts_are_seeded(nix: Nix, lib: str) -> None:
+    logins = {"accounts": {name: {"credentialFile": f"/run/{name}"} for name in ("home", "work")}}
+    providers = {"claude": {"credentialFile": "/run/first", **logins}, "chatgpt": logins}
+    service = nix.module({"enable": True, "providers": providers}, lib=lib)["services"]["aimux"]["serviceConfig"]  # type: ignore[index]
+    assert service["ExecStartPre"].partition(".json ")[2].split() == [
+        "chatgpt/home=%d/provider-chatgpt@home",
+        "chatgpt/work=%d/provider-chatgpt@work",
+        "claude=%d/provider-claude",
+        "claude/home=%d/provider-claude@home",
+        "claude/work=%d/provider-claude@work",
+    ]
+    assert "provider-claude@work:/run/work" in service["LoadCredential"]
+
+
+def test_a_database_of_this_machine(nix: Nix, lib: str) -> None:
+    database = {"createLocally": True, "encryptionKeyFile": "/run/key"}
+    made: Any = nix.module({"enable": True, "database": database}, lib=lib)
+    assert made["failed"] == []
+    assert made["postgresql"]["enable"] is True
+    assert made["postgresql"]["ensureDatabases"] == ["aimux"]
+    assert made["postgresql"]["ensureUsers"] == [{"name": "aimux", "ensureDBOwnership": True}]
+    service = made["services"]["aimux"]
+    assert "postgresql.target" in service["after"]
+    assert service["requires"] == ["postgresql.target"]
+    assert service["serviceConfig"]["LoadCredential"] == ["database-key:/run/key"]
+    config = made["config"]
+    assert config["database"]["encryption_key"] == "${cred:database-key}"
+    assert check_database(config["database"]["url"]) == ("aimux", "/run/postgresql", "aimux")
+
+
+def check_database(url: str) -> tuple[str | None, str, str]:
+    """Who asks which socket for which database, as aimux and its driver read the URL."""
+    parts = urlsplit(url)
+    assert not parts.hostname and not parts.password
+    Database.model_validate({"url": url, "encryption_key": "0" * 64})
+    return parts.username, parse_qs(parts.query)["host"][0], parts.path.removeprefix("/")
+
+
+def test_what_a_reload_cannot_take_restarts(nix: Nix, lib: str) -> None:
+    def triggers(**settings: Any) -> Any:
+        made: Any = nix.module({"enable": True, "settings": settings}, lib=lib)
+        return made["services"]["aimux"]["restartTriggers"]
+
+    usual = triggers()
+    assert triggers(log_format="json", tls={"self_signed": True}) == usual
+    for name in set(AFTER_RESTART) - {"database", "state_dir"}:
+        assert triggers(**{name: ":1" if name == "listen" else "1m"}) != usual, name
+    assert triggers(state_dir="/var/lib/other") != usual
+    assert triggers(database={"url": "${env:X}"}) != usual
+    assert triggers(tls={"enabled": True}) != usual
+
+
+def test_the_command_on_the_path_knows_the_services_configuration(
+    nix: Nix, flake: Path, stub: Path, tmp_path: Path
+) -> None:
+    expression = f"""
+      let
+        pkgs = import {stub}/pkgs.nix {{ system = builtins.currentSystem; }};
+        machine = pkgs.nixosSystem {{ modules = [ {flake}/nix/module.nix {{ services.aimux.enable = true; }} ]; }};
+      in
+      pkgs.lib.last machine.config.environment.systemPackages
+    """
+    link = tmp_path / "command"
+    nix.run("nix-build", "--out-link", str(link), "--expr", expression)
+    command = [str(link / "bin/aimux"), "check-config", "--without-secrets"]
+    environ = {"PATH": nix.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "/etc/aimux/config.json" in done.stderr
+    (tmp_path / "own.yaml").write_text("listen: ':1'\n")
+    environ["AIMUX_CONFIG"] = str(tmp_path / "own.yaml")
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{tmp_path}/own.yaml: ok\n", done.stderr
 
 
 @pytest.mark.parametrize("lib", ["real"], indirect=True)

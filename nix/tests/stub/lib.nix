@@ -33,6 +33,13 @@ rec {
   mapAttrsToList = f: set: map (n: f n set.${n}) (attrNames set);
   mapAttrs' = f: set: listToAttrs (mapAttrsToList f set);
   filterAttrs = f: set: removeAttrs set (filter (n: !(f n set.${n})) (attrNames set));
+  toLower =
+    let
+      letters = s: filter (c: c != "" && c != [ ]) (builtins.split "" s);
+    in
+    builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
+  hiPrio = p: p;
+  last = xs: builtins.elemAt xs (builtins.length xs - 1);
   optional = c: x: if c then [ x ] else [ ];
   optionals = c: xs: if c then xs else [ ];
   optionalAttrs = c: set: if c then set else { };
@@ -78,14 +85,16 @@ rec {
         if r ? options || r ? config then r else { config = r; }) modules;
       args = { inherit config; lib = import ./lib.nix; } // specialArgs;
       # The names stay known when a condition is not, or the fixed point would be an endless loop.
-      given = c: if c._type or "" == "if" then mapAttrs (_: v: if c.condition then v else null) c.content else c;
+      given = c:
+        let when = v: if c.condition then v else null; in
+        if c._type or "" == "if" then mapAttrs (_: v: if isAttrs v then mapAttrs (_: when) v else when v) c.content else c;
       inner = v:
         if v._type or "" == "if" then (if v.condition then inner v.content else null)
         else if isAttrs v && !(v ? type) then filterAttrs (_: x: x != null) (mapAttrs (_: inner) v)
         else v;
       options = foldl' merge { } (map (m: m.options or { }) called);
       values = foldl' merge { } (map (m: given (m.config or { })) called);
-      config = declared "config" options (mapAttrs (n: v: if n == "services" then v else inner v) values);
+      config = declared "config" options (mapAttrs (n: v: if n == "services" then mapAttrs (m: w: if m == "aimux" then w else inner w) v else inner v) values);
     in
     { inherit config options; };
 }

@@ -10,6 +10,7 @@ in
     networking = any { };
     nixpkgs = any { };
     security = any { };
+    services.postgresql = any { };
     system = any { };
     systemd = {
       services = any { };
