@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,6 @@ except PackageNotFoundError:  # in its source tree, while it is built
 
 def application(config: Mapping[str, Any] | str | os.PathLike[str]) -> web.Application:
     """aimux as an aiohttp application, for a server of your own: see `aimux.embedding`."""
-    from aimux.embedding import application as make  # the rest of aimux needs none of it
-
-    return make(config)
+    # No import statement: every part imports this package for its version, and would stand in a circle with all others.
+    made: web.Application = import_module("aimux.embedding").application(config)
+    return made

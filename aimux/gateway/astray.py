@@ -14,8 +14,8 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aimux.gateway.epoch import Setup
     from aimux.gateway.mounts import Mount
+    from aimux.gateway.setup import Setup
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
 

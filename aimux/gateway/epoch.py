@@ -15,14 +15,11 @@ from aimux.metering.record import NOBODY, Sender
 from aimux.plugin.types import Body, RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aimux.front.request import Request
-    from aimux.gateway.auth import Authentication, Caller
-    from aimux.gateway.cors import Cors
-    from aimux.gateway.models import ModelRoutes
-    from aimux.gateway.mounts import Mount, MountTable
+    from aimux.gateway.auth import Caller
+    from aimux.gateway.mounts import Mount
     from aimux.gateway.route import Route
+    from aimux.gateway.setup import Setup
     from aimux.http.request import RequestHead as ReceivedHead
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Credential
@@ -30,25 +27,6 @@ if TYPE_CHECKING:
 
 NO_BODY = Body(b"")
 MAX_WORD = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a reload replaces as a whole. A request keeps the one it began with."""
-
-    authentication: Authentication
-    mounts: MountTable
-    routes: Mapping[str, Route]
-    models: ModelRoutes
-    cors: Cors
-    max_body_size: int
-    max_websocket_message: int
-    request_timeout: float
-    stream_start_timeout: float
-
-    def patience(self, *, streamed: bool) -> float:
-        """Seconds until the head of the answer has to be there."""
-        return min(self.request_timeout, self.stream_start_timeout) if streamed else self.request_timeout
 
 
 _STREAM = re.compile(rb'"stream"\s*:\s*true')

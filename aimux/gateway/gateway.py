@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aimux.gateway.auth import Caller
-    from aimux.gateway.epoch import Setup
+    from aimux.gateway.setup import Setup
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
