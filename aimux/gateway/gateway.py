@@ -13,7 +13,7 @@ from aimux.accounts import Selection
 from aimux.front.answer import SENT, Answer, Sent
 from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
-from aimux.gateway.answers import DONE, ClientSink, error_answer, own_lines
+from aimux.gateway.answers import DONE, ClientSink, error_answer
 from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.bounds import within_bounds
@@ -22,17 +22,17 @@ from aimux.gateway.conversations import conversation_of
 from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
 from aimux.gateway.handshakes import handshake
-from aimux.gateway.headers import to_client, under_name
-from aimux.gateway.limiting import Limiting, states, text_size, with_own_limits
+from aimux.gateway.limiting import Limiting, states, text_size
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
 from aimux.gateway.models import Target
 from aimux.gateway.proofs import Proofs
+from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.skimming import Skimmed, is_large, skim
 from aimux.gateway.websockets import WebSockets
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.types import Action, Body
+from aimux.plugin.types import Body
 from aimux.relay.errors import Stopped
 
 if TYPE_CHECKING:
@@ -287,6 +287,10 @@ class Gateway:
                     record.status = 200
                     record.ttfb = time.perf_counter() - started
                     return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, listed)
+            if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
+                limits = self.limiting.told(record, attempt.route.provider)
+                record.status, record.ttfb = attempt.head.status, time.perf_counter() - started
+                return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), told)
             return await self._relay(request, call, attempt, started)
         finally:
             attempt.end()
@@ -325,20 +329,7 @@ class Gateway:
         connection, http11 = request.connection, request.head.http11
         if self.draining:
             request.keep_alive = False
-        lines = to_client(answer, attempt.route.blocked)
-        if attempt.model != record.model:
-            lines = under_name(lines, attempt.model, record.model)
-        lines = with_own_limits(lines, provider, self.limiting.told(record, provider))
-        own: dict[bytes, bytes] = {}
-        if attempt.retry_after is not None:
-            own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
-        if answer.status == 401 or attempt.verdict.action is Action.PARK:
-            # The credential that was refused is aimux's: the client can't mend it by trying again.
-            own[b"x-should-retry"] = b"false"
-        if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none
-            lines = [line for line in lines if not line.lower().startswith(tuple(own))]
-            lines += [b"%b: %b\r\n" % field for field in own.items()]
-        lines = self.setup.cors.with_headers(lines, call.head.headers) + own_lines(call, attempt)
+        lines = head_lines(call, attempt, self.limiting.told(record, provider), self.setup.cors)
         outlet = exchange.outlet(http11=http11)
         lines.append(outlet.header)
         if not request.keep_alive:

@@ -25,11 +25,14 @@ class Route:
     blocked: frozenset[str] = field(init=False)
     """Header names of an answer that don't reach the client."""
     watches_openings: bool = field(init=False)
+    explains: bool = field(init=False)
+    """Some of its upstream's errors are put into another form."""
     extra_headers: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.blocked = NEVER_TO_CLIENT | self.provider.hidden_headers
         self.watches_openings = type(self.provider).opening is not Provider.opening
+        self.explains = type(self.provider).explained is not Provider.explained
         self.extra_headers = {
             name.lower(): value.get_secret_value() for name, value in self.provider.settings.headers.items()
         }

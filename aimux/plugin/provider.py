@@ -237,6 +237,10 @@ class Provider:
             return Verdict(Action.BACK_OFF, f"the upstream answered {status}")
         return RELAY
 
+    def explained(self, status: int, body: bytes) -> bytes | None:
+        """An upstream's error in a form that the clients show, for one that they show nothing of; None: as it came."""
+        return None
+
     def opening(self, payload: bytes) -> Verdict | None:
         """Look at the start of a streamed 200 answer, before a byte of it was forwarded.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import lru_cache
@@ -39,6 +40,12 @@ _GONE = {
     "organization_deactivated": "OpenAI has deactivated the account's organization",
 }
 """What a person has to settle with OpenAI or the workspace's owner, by code."""
+_TO_SET = {
+    "Stream must be set to true": "A ChatGPT login answers Responses as a stream only: set `stream` to true "
+    "(with an SDK: stream=True, or client.responses.stream).",
+    "Store must be set to false": "A ChatGPT login stores no responses: set `store` to false.",
+    "Instructions are required": "A ChatGPT login needs `instructions` in each request: set them.",
+}
 _BAD_TOKEN = frozenset({"token_revoked", "token_invalidated", "token_expired"})
 
 
@@ -112,6 +119,21 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
     if status >= 500 and status != 501:
         return Verdict(Action.BACK_OFF, f"OpenAI answered {status}" + (f" ({code})" if code else ""))
     return RELAY
+
+
+def explained(body: bytes, *, status: int) -> bytes | None:
+    """What ChatGPT's backend says as `detail`, in OpenAI's shape as well: SDKs show nothing else."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict) or "error" in told or not (detail := told.get("detail")):
+        return None
+    code = detail.get("code") if isinstance(detail, dict) else None
+    said = detail if isinstance(detail, str) else json.dumps(detail)
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": _TO_SET.get(said.rstrip("."), said), "type": kind, "param": None, "code": code}
+    return json.dumps({"error": error, **told}).encode()
 
 
 def opening(payload: bytes, *, login: str) -> Verdict | None:

@@ -185,6 +185,9 @@ class ChatGPT(Provider):
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         return limits.classify(status, headers, body, login=self._login.command, model=model)
 
+    def explained(self, status: int, body: bytes) -> bytes | None:
+        return limits.explained(body, status=status)
+
     def opening(self, payload: bytes) -> Verdict | None:
         return limits.opening(payload, login=self._login.command)
 

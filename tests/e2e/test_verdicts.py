@@ -143,3 +143,26 @@ async def test_a_stranger_below_a_mount_is_asked_for_a_token_first(tmp_path: Pat
         url = f"{app.addresses[0]}/chatgpt/v1/messages"
         async with http.post(url, json=MESSAGE, headers={"authorization": "Bearer wrong-wrong-wrong"}) as answer:
             assert answer.status == 401
+
+
+@pytest.mark.parametrize(
+    ("more", "to_set"),
+    [
+        ({"stream": False, "store": False}, "set `stream` to true"),
+        ({"stream": True, "store": True}, "`store` to false"),
+    ],
+)
+async def test_what_a_chatgpt_login_refuses_is_told_in_openais_shape(
+    tmp_path: Path, http: aiohttp.ClientSession, more: dict[str, bool], to_set: str
+) -> None:
+    """SDKs show nothing of the vendor's `detail`."""
+    body = {"model": "gpt-5.5", "instructions": "be brief", "input": [{"role": "user", "content": "hi"}], **more}
+    async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["chatgpt"], "default")]) as app:
+        async with http.post(f"{app.addresses[0]}/chatgpt/v1/responses", json=body) as answer:
+            told = await answer.json()
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+        assert to_set in told["error"]["message"]
+        assert told["error"]["type"] == "invalid_request_error"
+        assert "must be set" in told["detail"], "and as the vendor says it"
+        assert answer.headers.getall("x-request-id")
+        assert status_of(app, "chatgpt", "default") == "healthy"

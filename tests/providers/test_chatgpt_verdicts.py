@@ -278,3 +278,31 @@ def test_on_a_socket_the_limit_of_a_bucket_is_of_the_turns_model(chatgpt: ChatGP
     assert meter.verdict is not None
     action = Action.COOL_DOWN if model else Action.BACK_OFF
     assert (meter.verdict.action, meter.verdict.model or "") == (action, model)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "code"),
+    [
+        (b'{"detail": "Unsupported parameter: temperature"}', "Unsupported parameter: temperature", None),
+        (
+            b'{"detail": {"code": "deactivated_workspace"}}',
+            '{"code": "deactivated_workspace"}',
+            "deactivated_workspace",
+        ),
+        (body("usage_limit_reached"), None, None),
+        (b'{"detail": ""}', None, None),
+        (b'{"message": "x"}', None, None),
+        (b"[1]", None, None),
+        (b"<html>", None, None),
+    ],
+)
+def test_a_detail_is_told_in_openais_shape_too(
+    chatgpt: ChatGPT, raw: bytes, message: str | None, code: str | None
+) -> None:
+    told = chatgpt.explained(400, raw)
+    if message is None:
+        assert told is None
+    else:
+        assert told is not None
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        assert json.loads(told) == {"error": error, **json.loads(raw)}

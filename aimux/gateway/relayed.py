@@ -1,0 +1,58 @@
+"""What a client gets of an upstream's answer besides its body: the head, and errors in a form that is shown."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aimux.gateway.answers import own_lines
+from aimux.gateway.headers import to_client, under_name
+from aimux.gateway.limiting import with_own_limits
+from aimux.gateway.preview import Preview
+from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
+from aimux.plugin.types import Action
+
+if TYPE_CHECKING:
+    from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.cors import Cors
+
+_STATUSES = frozenset(HTTPStatus)
+
+
+def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: Cors) -> list[bytes]:
+    """The header lines; `limits` are those of the caller's own limits."""
+    record, answer, provider = call.record, attempt.head, attempt.route.provider
+    lines = to_client(answer, attempt.route.blocked)
+    if attempt.model != record.model:
+        lines = under_name(lines, attempt.model, record.model)
+    lines = with_own_limits(lines, provider, limits)
+    own: dict[bytes, bytes] = {}
+    if attempt.retry_after is not None:
+        own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
+    if answer.status == 401 or attempt.verdict.action is Action.PARK:
+        # The credential that was refused is aimux's: the client can't mend it by trying again.
+        own[b"x-should-retry"] = b"false"
+    if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none
+        lines = [line for line in lines if not line.lower().startswith(tuple(own))]
+        lines += [b"%b: %b\r\n" % field for field in own.items()]
+    return cors.with_headers(lines, call.head.headers) + own_lines(call, attempt)
+
+
+async def explained(attempt: Attempt) -> bytes | None:
+    """An error's body in the form that the format's clients show; None: it passes as it came."""
+    exchange, head = attempt.exchange, attempt.head
+    if not attempt.route.explains or head.status not in _STATUSES:
+        return None
+    payload = await exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
+    if not exchange.held_whole:
+        return None
+    body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
+    return attempt.route.provider.explained(head.status, body)
+
+
+def as_headers(lines: list[bytes]) -> dict[str, str]:
+    """The same lines for an answer with another body, which is JSON."""
+    fields = (line.decode("latin-1").partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in fields}
+    headers.pop("content-encoding", None)
+    return headers | {"content-type": "application/json"}
