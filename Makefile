@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run check test clients chaos fuzz lint types format bench limits failover clean
+.PHONY: run check test clients chaos fuzz lint types format bench limits failover screenshots clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -54,6 +54,10 @@ bench: $(STAMP)
 # A month of a team under limits, simulated: whom they refuse wrongly, and by how much they are overrun. ARGS=--write keeps it.
 limits: $(STAMP)
 	@$(BIN)/python -m bench.limits $(ARGS)
+
+# Every page of the dashboard, in both themes and two widths, into docs/images. Takes Chromium.
+screenshots: $(STAMP)
+	@$(BIN)/python -m tests.control.dashboard.screenshots docs/images
 
 # 10,000 requests over five accounts that fail all the time; the suite has a shorter run.
 failover: $(STAMP)

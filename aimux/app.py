@@ -24,7 +24,10 @@ from aimux.config import ConfigError, provider_instances
 from aimux.control.api.api import Api
 from aimux.control.api.parts import Parts, Reload
 from aimux.control.application import control_application
+from aimux.control.dashboard.page import ROOT
+from aimux.control.dashboard.sessions import Dashboard, Sessions
 from aimux.control.key import KEY_FILE, Key, ensure_key
+from aimux.control.running import Running
 from aimux.control.server import ControlServer
 from aimux.control.state import Control
 from aimux.front.bounds import raise_descriptor_limit
@@ -101,6 +104,13 @@ class App:
         self._reloading = asyncio.Lock()
         self._servers: list[asyncio.Server] = []
         self._control_server: ControlServer | None = None
+        self._running = Running(
+            lambda: self.config,
+            plugins.plugins,
+            lambda: self.addresses,
+            lambda: self.tls.not_after if self.tls else None,
+            lambda: self.gateway.running,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
 
@@ -172,6 +182,7 @@ class App:
                 self.uses,
                 self.notices.recent,
                 reload=self.take_again,
+                process=self._running,
             )
             api = Api(parts)
             stack.push_async_callback(api.close)
@@ -188,8 +199,15 @@ class App:
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
+            sessions = Sessions(self.database, lambda: self.people.directory)
             self.control = Control(
-                self.gateway, api, self.metering, self.database, self._admin_key(config), config.metrics_public
+                self.gateway,
+                api,
+                self.metering,
+                self.database,
+                Dashboard(sessions, self._running.links),
+                self._admin_key(config),
+                config.metrics_public,
             )
             self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
@@ -202,7 +220,7 @@ class App:
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
     async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
-        self._control_server = ControlServer(control_application(self.control))
+        self._control_server = ControlServer(control_application(self.control, self.plugins.routes.values()))
         await self._control_server.start()
         stack.push_async_callback(self._control_server.close)
         inherited = [sock for _, sock in listen_sockets(self._environ)]
@@ -214,6 +232,15 @@ class App:
 
     def _providers(self) -> dict[str, Provider]:
         return {name: accounts.provider for name, accounts in self.pools.items()}
+
+    def sign_in_link(self) -> str:
+        """A URL that signs a browser in as an administrator, once and within five minutes."""
+        return f"{self.addresses[0]}{ROOT}/sign-in?code={self._running.links.make('')}"
+
+    @property
+    def watched(self) -> bool:
+        """Somebody looks at live values."""
+        return self.control.dashboard.watching > 0
 
     def accounts(self) -> Iterator[Account]:
         """Every account of every provider."""

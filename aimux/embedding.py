@@ -34,7 +34,7 @@ def application(
     what `App.start` does. `plugins`: instead of those that are installed.
     """
     found = plugins or load_plugins()
-    app = control_application()
+    app = control_application(routes=found.routes.values())
 
     async def running(app: web.Application) -> AsyncIterator[None]:
         logs = HostLogs()

@@ -48,6 +48,8 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
     click
     cryptography
     genai-prices
+    jinja2
+    markupsafe
     greenlet
     multidict
     pluggy

@@ -32,6 +32,7 @@ def banner_lines(app: App, now: float) -> Iterator[str]:
     yield from _block("users", [_users(app)])
     yield from _block("missing", list(_missing(app)))
     yield from _block("admin key", list(_admin_key(app)))
+    yield from _block("dashboard", list(_dashboard(app)))
 
 
 def _block(title: str, lines: list[str]) -> Iterator[str]:
@@ -63,6 +64,16 @@ def _admin_key(app: App) -> Iterator[str]:
     if app.made_key is not None:
         path = app.config.state_dir / KEY_FILE
         yield f"{app.made_key} (kept in {path}, not shown again)" if sys.stdout.isatty() else f"in {path}"
+
+
+def _dashboard(app: App) -> Iterator[str]:
+    """A link that signs in is for the person at the terminal alone, too."""
+    if app.addresses[0].startswith("unix:"):
+        yield "at /dashboard; `aimux dashboard` prints a link that signs you in"
+    elif sys.stdout.isatty():
+        yield f"{app.sign_in_link()} (once, within five minutes)"
+    else:
+        yield f"{app.addresses[0]}/dashboard; `aimux dashboard` prints a link that signs you in"
 
 
 def _missing(app: App) -> Iterator[str]:

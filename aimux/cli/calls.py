@@ -35,6 +35,8 @@ class Backend(Protocol):
     """Carries out operations of the admin API. `live`: a running server does."""
 
     live: bool
+    address: str
+    """The server's; "" for files."""
 
     async def call(
         self,

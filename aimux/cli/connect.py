@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli import suggest
-from aimux.cli.client_files import MergeError, dump, write
-from aimux.cli.clients import CLIENTS, Client, Gateway, NotServed
 from aimux.cli.options import config_option
-from aimux.cli.reach import TOKEN_VARIABLE, Reach, reach, refuse_vendor_token, token_of_a_person
+from aimux.cli.reach import Reach, reach, refuse_vendor_token, token_of_a_person
+from aimux.control.client_files import MergeError, dump, write
+from aimux.control.clients import CLIENTS, TOKEN_VARIABLE, Client, Gateway, NotServed
 
 if TYPE_CHECKING:
     from aimux.config import Config, User

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from aimux.app import App
 
@@ -54,6 +55,8 @@ def run_demo(listen: str) -> None:
 
 async def _demo(listen: str, state_dir: Path, logs: object) -> None:
     from aimux.app import App, serve
+    from aimux.cli import demo_data
+    from aimux.cli.banner import print_banner
     from aimux.config import parse_config
     from aimux.logs import Logs
     from aimux.plugin.loader import load_plugins
@@ -63,34 +66,53 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
     plugins = load_plugins()
     async with Simulator(keep=0) as simulator:
         files = demo_files(simulator)
+        claude = plugins.providers["claude"](plugins.providers["claude"].Settings())
         credentials = {
-            "claude": files.credentials["claude"],
+            ("claude", ""): files.credentials["claude"],
+            ("claude", "second"): claude.api_key_file(files.api_keys["claude"]),
             # A ChatGPT subscription serves Codex only; with an API key the SDKs' plain calls work as well.
-            "chatgpt": plugins.providers["chatgpt"](plugins.providers["chatgpt"].Settings()).api_key_file(
+            ("chatgpt", ""): plugins.providers["chatgpt"](plugins.providers["chatgpt"].Settings()).api_key_file(
                 files.api_keys["chatgpt"]
             ),
         }
-        for name, content in credentials.items():
-            path = state_dir / name / plugins.providers[name].credential_file
+        for (name, account), content in credentials.items():
+            path = state_dir / name / account / plugins.providers[name].credential_file
             path.parent.mkdir(mode=0o700)
             path.write_bytes(content)
             path.chmod(0o600)
+        team = demo_data.settings()
         data = {
             "listen": listen,
             "state_dir": str(state_dir),
-            "users": [{"name": "demo", "token": TOKEN, "pin_accounts": True}],
             "providers": dict(files.settings),
+            **team,
+            "users": [{"name": "demo", "token": TOKEN, "pin_accounts": True}, *team["users"]],
         }
         # The environment may configure the real gateway: its state and keys have no place here.
         environ = {name: value for name, value in os.environ.items() if re.match("(?!AIMUX_)|AIMUX_LOG_", name)}
         app = App(lambda: parse_config(data, environ=environ, providers=plugins.providers), plugins, logs, os.environ)
-        with _to_be_found(state_dir) as told:
+        with _to_be_found(state_dir) as told, _background() as run:
 
             def announce(app: App) -> None:
                 told(app.addresses[0].removeprefix("http://"))
-                _announce(app, simulator.url)
+                print_banner(app)
+                click.echo("\n".join(_hints(app.addresses[0], simulator.url, app.sign_in_link())))
+                run(demo_data.remember(app))
+                if not app.config.listen.unix_path:
+                    run(demo_data.chatter(app))
 
             await serve(app, announce)
+
+
+@contextmanager
+def _background() -> Iterator[Callable[[Coroutine[None, None, None]], None]]:
+    """Runs what it is given until the block is left."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield lambda work: tasks.append(asyncio.get_running_loop().create_task(work))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 # --- for the commands in another terminal ----------------------------------------------------------------------------
@@ -139,14 +161,7 @@ def _to_be_found(state_dir: Path) -> Iterator[Callable[[str], None]]:
 # --- what is said ----------------------------------------------------------------------------------------------------
 
 
-def _announce(app: App, simulator: str) -> None:
-    from aimux.cli.banner import print_banner
-
-    print_banner(app)
-    click.echo("\n".join(_hints(app.addresses[0], simulator)))
-
-
-def _hints(address: str, simulator: str) -> Iterator[str]:
+def _hints(address: str, simulator: str, link: str) -> Iterator[str]:
     """Commands that work as they stand, in another terminal."""
     unix = address.startswith("unix:")
     curl = f"curl --unix-socket {address.removeprefix('unix:')}" if unix else "curl"
@@ -155,7 +170,13 @@ def _hints(address: str, simulator: str) -> Iterator[str]:
     version = '-H "anthropic-version: 2023-06-01"'
     hello = '"messages": [{"role": "user", "content": "Hello!"}]'
     yield ""
-    yield f"This is a demo: a simulator at {simulator} plays Anthropic and OpenAI. Try, in another terminal:"
+    yield f"This is a demo: a simulator at {simulator} plays Anthropic and OpenAI, and a team has used it for a month."
+    if not unix:
+        yield ""
+        yield "The dashboard, signed in (this link works once, for five minutes):"
+        yield f"  {link}"
+    yield ""
+    yield "Try, in another terminal:"
     yield ""
     yield "# an answer at once, and two as streams"
     for stream, flag in (("", ""), (', "stream": true', "-N ")):

@@ -52,6 +52,7 @@ class Files:
     """The same operations in this process, on the credentials and their state, wherever they lie."""
 
     live = False
+    address = ""
 
     def __init__(self, parts: Parts) -> None:
         self._api = Api(parts)

@@ -30,6 +30,9 @@ COMMANDS = {
     "groups": LazyCommand("aimux.cli.groups:groups_command", "Show and change what users share."),
     "tokens": LazyCommand("aimux.cli.tokens:tokens_command", "Issue, show and revoke users' tokens."),
     "limits": LazyCommand("aimux.cli.limits:limits_command", "Show and set what people may use."),
+    "dashboard": LazyCommand(
+        "aimux.cli.dashboard:dashboard_command", "Print a link that signs you in to the dashboard."
+    ),
     "connect": LazyCommand("aimux.cli.connect:connect_command", "Show or write a client's settings for this gateway."),
     "usage": LazyCommand("aimux.cli.usage:usage_command", "Show who used what, and what it cost."),
     "why": LazyCommand("aimux.cli.why:why_command", "Explain how a request was routed."),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from aimux.cli.options import read_config
+from aimux.control.clients import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from aimux.config import Config
     from aimux.plugin import Provider
-
-TOKEN_VARIABLE = "AIMUX_TOKEN"  # noqa: S105 - its name
 
 
 class Reach(NamedTuple):

@@ -47,7 +47,7 @@ class Server:
 
     def __init__(self, session: aiohttp.ClientSession, address: str, key_from: str) -> None:
         self._session = session
-        self._address = address
+        self.address = address
         self._key_from = key_from
 
     async def call(
@@ -63,7 +63,7 @@ class Server:
                 raw = await answer.read()
                 status, kind = answer.status, answer.content_type
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise click.ClickException(f"{self._address}: {_why(error)}") from None
+            raise click.ClickException(f"{self.address}: {_why(error)}") from None
         if status < 300 and (not raw or kind == "application/json"):
             return json.loads(raw) if raw else {}
         if kind == "application/problem+json":
@@ -72,11 +72,11 @@ class Server:
                 raise ApiRefused(problem)
             there = f": its own is in {problem.key_file}" if problem.key_file else ""
             raise click.ClickException(
-                f"the server at {self._address} does not accept the admin key of {self._key_from}{there}; does it use"
+                f"the server at {self.address} does not accept the admin key of {self._key_from}{there}; does it use"
                 f" another configuration?{command_there(problem.key_file)}"
             )
         raise click.ClickException(
-            f"what answers at {self._address} is no aimux with an admin API (status {status}): check `listen`"
+            f"what answers at {self.address} is no aimux with an admin API (status {status}): check `listen`"
         )
 
 

@@ -65,7 +65,7 @@ def _encryption(config: Config) -> Iterator[Advice]:
 def _groups(config: Config) -> Iterator[Advice]:
     """A user is bound to accounts of the groups; the accounts name theirs under `providers`.
 
-    One that has an entry of its own may be there for what its members share.
+    One that has an entry of its own, or limits, may be there for what its members share.
     """
     grouped = {
         group
@@ -75,7 +75,7 @@ def _groups(config: Config) -> Iterator[Advice]:
     }
     for index, user in enumerate(config.users):
         for group in user.groups:
-            if group not in grouped and group not in config.groups:
+            if group not in grouped and group not in config.groups and group not in config.limits.groups:
                 remedy = "name it in providers.NAME.accounts.ACCOUNT.groups"
                 yield ("users", index, "groups"), f"no account is in the group {group!r}", remedy
     for name, settings in config.groups.items():

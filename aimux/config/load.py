@@ -13,6 +13,7 @@ from aimux.config.environment import FILE_VARIABLE, overlay
 from aimux.config.explain import explain
 from aimux.config.files import open_to_others, read_text
 from aimux.config.models import Config
+from aimux.config.origin import Origin
 from aimux.config.problems import MASK, ConfigError, Problem, dotted
 from aimux.config.references import UNRESOLVED, References
 from aimux.config.sections import Loading
@@ -118,7 +119,8 @@ class _Load:
         if self._path and self._holds_secrets() and open_to_others(self._path, whosever=True):
             remedy = f"chmod 600 {self._path}, or move them out: token_file, ${{cred:NAME}}"
             self._warn((), "holds secrets and can be read by every user of this machine", remedy)
-        return config.with_warnings(tuple(self._warnings))
+        origin = Origin(self._path, self._document.lines, self._overlaid.sources)
+        return config.with_warnings(tuple(self._warnings), origin)
 
     def admin_token(self) -> str | None:
         admin = self._references.resolve(self._overlaid.data.get("admin"))

@@ -15,6 +15,7 @@ from aimux.config.database import Database
 from aimux.config.ledger import Ledger, MetricsOptions, Price
 from aimux.config.limits import Limits
 from aimux.config.notices import Notices
+from aimux.config.origin import NOWHERE, Origin
 from aimux.config.people import Admin, Group, GroupName, User
 from aimux.config.problems import Problem, wrong
 from aimux.config.providers import ProviderEntries
@@ -170,16 +171,23 @@ class Config(Section):
     )
 
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
+    _origin: Origin = PrivateAttr(default=NOWHERE)
+
+    @property
+    def origin(self) -> Origin:
+        """Where its values come from."""
+        return self._origin
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """What is legal and probably not meant."""
         return self._warnings
 
-    def with_warnings(self, warnings: tuple[Problem, ...]) -> Self:
-        """The same configuration with these warnings."""
+    def with_warnings(self, warnings: tuple[Problem, ...], origin: Origin) -> Self:
+        """The same configuration with these warnings, and where it comes from."""
         copy = self.model_copy()
         copy._warnings = warnings  # noqa: SLF001 - a copy of our own
+        copy._origin = origin  # noqa: SLF001
         return copy
 
     @field_validator("mounts", mode="before")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from aimux.control import mounts, pages, relaying, status
 from aimux.control.api.openapi import BASE
 from aimux.control.api.routes import api_application
+from aimux.control.dashboard.application import dashboard_application
+from aimux.control.dashboard.page import ROOT
 from aimux.control.middlewares import bodies, origin, problems, records, request_ids, security_headers
+from aimux.control.plugin_routes import plugin_application
 from aimux.control.state import CONTROL, Control
 from aimux.front import bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aimux.plugin import Routes
 
 MIDDLEWARES = (
     mounts.first,
@@ -30,8 +40,8 @@ SERVER = {
 """Arguments of the `web.Server` that serves it, whoever makes that: where it is the outermost application."""
 
 
-def control_application(control: Control | None = None) -> web.Application:
-    """`control` None: it is there, as `CONTROL`, when the application has started."""
+def control_application(control: Control | None = None, routes: Iterable[Routes] = ()) -> web.Application:
+    """`control` None: it is there, as `CONTROL`, when the application has started. `routes` are the plugins'."""
     app = web.Application(middlewares=MIDDLEWARES, handler_args=SERVER)
     if control is not None:
         app[CONTROL] = control
@@ -40,6 +50,9 @@ def control_application(control: Control | None = None) -> web.Application:
     status.add_routes(app)
     pages.add_routes(app)
     app.add_subapp(BASE, api_application())
+    app.add_subapp(ROOT, dashboard_application())
+    for one in routes:
+        app.add_subapp(one.prefix, plugin_application(one, lambda: app[CONTROL].api))
     return app
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiohttp.web import RequestKey
 
     from aimux.control.api.api import Api
+    from aimux.control.dashboard.sessions import Dashboard
     from aimux.control.key import Key
     from aimux.gateway import Gateway
     from aimux.metering.metering import Metering
@@ -32,6 +33,7 @@ class Control:
     api: Api
     metering: Metering
     database: Database
+    dashboard: Dashboard
     key: Key | None
     """None: there is none, and the API lets nobody in."""
     metrics_public: bool

@@ -107,6 +107,11 @@ class Gateway:
             if error is not None:
                 request.stop(error)
 
+    @property
+    def running(self) -> list[RequestRecord]:
+        """Of requests below a mount that are under way: what is known so far."""
+        return [record for record in self._open.values() if record.provider]
+
     def use_lane(self, on: bool) -> None:
         """Whether the front's requests are served here at once, or all by `outside`, which may bring them back."""
         self.server.handler = self.handle if on else partial(self.handle, lane=False)

@@ -93,6 +93,7 @@ class Logs:
         colour = os.isatty(self._fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._handler.setFormatter(_Formatter(log_format, self._all_secrets, colour=colour))
         self._root.setLevel(number)
+        logging.getLogger("alembic").setLevel(max(number, logging.WARNING))  # it says each step of its own start
         self.access.enabled = number <= logging.INFO
         self.access.json = log_format == "json"
 

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aimux.metering.record import RequestRecord
 
 KEPT = 10_000
@@ -32,6 +34,10 @@ class Journal:
         self._entries[record.request_id] = record
         if len(self._entries) > self._kept:
             self._entries.popitem(last=False)
+
+    def latest(self) -> Iterator[RequestRecord]:
+        """The last ones first."""
+        return iter(list(reversed(self._entries.values())))
 
     def get(self, request_id: str) -> RequestRecord | None:
         """By the id that the client knows, or else by one of the vendor's, for which all are looked through."""

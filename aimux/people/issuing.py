@@ -61,6 +61,16 @@ async def issue(
     return issued
 
 
+async def issue_within(connection: AsyncConnection, people: People, actor: Actor, user: str, label: str) -> Issued:
+    """The same as a part of another change: a token that lasts, for all that its user may use."""
+    from aimux.storage.times import now
+
+    issued = _make(user, label, (), now(), None)
+    await _check_user(connection, people, user)
+    await _insert(connection, actor, "token.issue", issued.token)
+    return issued
+
+
 async def revoke(people: People, actor: Actor, name: str, *, owner: str | None = None) -> Token:
     """End a token for good, by its id. `owner`: whose it has to be. One that has ended already stays as it is."""
     from aimux.storage.times import now

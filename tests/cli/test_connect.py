@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.cli.client_files import MergeError, dump, merged
-from aimux.cli.clients import CLIENTS
+from aimux.control.client_files import MergeError, dump, merged
+from aimux.control.clients import CLIENTS
 from tests.cli.conftest import Aimux
 from tests.tools import child_environ
 

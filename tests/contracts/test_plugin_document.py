@@ -95,6 +95,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     run(*pip, "--python", python, "install", *offline, *sorted((folder / "wheels").glob("*.whl")), cwd=folder)
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     (Path(site) / "dependencies.pth").write_text("\n".join(sorted(places_of_dependencies())) + "\n")
+    (Path(site) / "aimux_hello.py").write_text(files()["aimux_hello.py"])
+    info = Path(site) / "aimux_hello-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aimux-hello\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[aimux]\nhello = aimux_hello\n")
     yield folder
 
 
@@ -187,6 +192,14 @@ async def serving(folder: Path, base_url: str) -> AsyncIterator[str]:
 
 
 @pytest.mark.slow
+def test_a_plugin_brings_a_command(installed: Path) -> None:
+    program = installed / "venv/bin/aimux"
+    assert run(program, "hello", "Ada", cwd=installed) == "Hello, Ada.\n"
+    assert "Say hello." in run(program, "--help", cwd=installed)
+    assert "aimux hello, /hello" in run(program, "providers", cwd=installed)
+
+
+@pytest.mark.slow
 async def test_the_plugin_serves_through_the_gateway(installed: Path, acme: tuple[Acme, str]) -> None:
     upstream, base_url = acme
     async with serving(installed, base_url) as address, aiohttp.ClientSession() as client:
@@ -201,6 +214,12 @@ async def test_the_plugin_serves_through_the_gateway(installed: Path, acme: tupl
             assert (await answer.json())["code"] == "unauthorized"
         async with client.get(f"{address}/metrics") as answer:
             metrics = await answer.text()
+        async with client.get(f"{address}/hello/") as answer:
+            assert answer.status == 401, "only administrators get to a plugin's pages"
+        key = (installed / "state/admin.key").read_text().strip()
+        async with client.get(f"{address}/hello/", headers={"authorization": f"Bearer {key}"}) as answer:
+            assert (answer.status, await answer.text()) == (200, "1 accounts, 2 answers\n")
+            assert "default-src" in answer.headers["content-security-policy"]
     assert [request.headers["acme-key"] for request in upstream.requests] == [KEY, KEY]
     assert not [request for request in upstream.requests if TOKEN in str(request.headers)]
     assert re.search(r'tokens_total{[^}]*provider="acme"[^}]*} 14\.0', metrics), "both answers were metered"

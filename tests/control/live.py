@@ -23,10 +23,15 @@ class Live:
 
     def __init__(self, folder: Path, app: App | None, sim: Simulator) -> None:
         self._app = app
+        self.loop = asyncio.get_running_loop()
         self.sim = sim
         self.folder = folder
         self.config = folder / "config.json"
         self.state_dir = folder / "state"
+
+    def release(self) -> None:
+        """Have what the simulator holds back go on."""
+        self.loop.call_soon_threadsafe(self.sim.release)
 
     @property
     def app(self) -> App:

@@ -22,9 +22,9 @@ from aimux.accounts.account import Account
 from aimux.accounts.state import StateFile, restore, snapshot
 from aimux.certificates import TLSError
 from aimux.certificates.loading import load_pair
-from aimux.cli.client_files import MergeError, write
 from aimux.cli.migrate import migrate_command
 from aimux.config import ConfigError, load_config
+from aimux.control.client_files import MergeError, write
 from tests.config.conftest import PROVIDERS
 
 from .harness import fuzz, mutated, search, seeds

@@ -10,7 +10,21 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from aimux.accounts.vault import Conflict, Missing, VaultError
-from aimux.control.api import accounts, audit, limits, logins, notices, people, reload, requests, tokens, usage
+from aimux.control.api import (
+    accounts,
+    audit,
+    installation,
+    invitations,
+    limits,
+    live,
+    logins,
+    notices,
+    people,
+    reload,
+    requests,
+    tokens,
+    usage,
+)
 from aimux.control.api.problems import Fault, Refused, invalid
 from aimux.people.errors import Fixed, PeopleError, Taken, Unknown
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
@@ -25,11 +39,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.admin")
 
-OPERATIONS = tuple(
-    operation
-    for room in (accounts, logins, people, tokens, limits, usage, notices, audit, requests, reload)
-    for operation in room.operation.operations
+ROOMS = (
+    accounts,
+    logins,
+    people,
+    tokens,
+    invitations,
+    limits,
+    usage,
+    notices,
+    audit,
+    requests,
+    live,
+    installation,
+    reload,
 )
+OPERATIONS = tuple(operation for room in ROOMS for operation in room.operation.operations)
 
 
 class Api:

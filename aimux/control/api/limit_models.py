@@ -91,6 +91,12 @@ class Used(BaseModel):
     resets_at: datetime | None = Field(description="When it begins anew; null: it rolls, or counts what is open.")
 
 
+class OwnLimits(BaseModel):
+    """What holds for whoever asks."""
+
+    items: list[Used]
+
+
 class LimitOwner(BaseModel):
     """Whose limits they are, and what is used of them."""
 

@@ -16,6 +16,7 @@ from aimux.control.api.limit_models import (
     NewGrant,
     OwnerKind,
     OwnerName,
+    OwnLimits,
     Used,
 )
 from aimux.control.api.operations import Table
@@ -106,6 +107,16 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
     grant = await stored.give(keeper.database, actor, Owner(kind, name), body.limit, amount, until)
     await keeper.refresh()
     return _grant(grant, caller.name)
+
+
+@operation("GET", "/me/limits", "Show what I may use, and have used", role=Role.MEMBER)
+async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
+    """Those of the caller's own, of their groups and of everybody together."""
+    user = caller.user
+    if user is None:
+        return OwnLimits(items=[])
+    who = Who(user.name, "", tuple(user.groups))
+    return OwnLimits(items=[_used(standing) for standing in parts.limits.limits.standings(who, time.time())])
 
 
 # --- what they share -------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimux.control.api import models
     from aimux.control.api.saving import Wanted
     from aimux.control.principal import Principal
+    from aimux.control.running import Running
     from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
     from aimux.metering.metering import Metering
@@ -57,10 +58,19 @@ class Parts:
     """The last ones, newest last."""
     reload: Callable[[], Awaitable[Reload]] | None = None
     """Raises ConfigError. None: no server runs."""
+    process: Running | None = None
+    """None: the same."""
     logins: Logins[Wanted] = field(init=False)
 
     def __post_init__(self) -> None:
         self.logins = Logins(self.http)
+
+    @property
+    def running(self) -> Running:
+        """Refused 409 where no server runs."""
+        if self.process is None:
+            raise Refused(409, "no-server", "Only a running server can tell.", remedy="start it: aimux serve")
+        return self.process
 
     def pool(self, provider: str) -> AccountPool:
         """Refused where there is no such provider."""

@@ -82,12 +82,14 @@ sessions = Table(
     METADATA,
     Column("sha256", LargeBinary, primary_key=True),
     Column("user", Text, nullable=False, index=True),
+    Column("token_id", Text, nullable=False),
     moment("created_at"),
     moment("expires_at"),
-    moment("used_at", nullable=True),
-    Column("address", Text),
-    Column("agent", Text),
-    comment="Browsers that are signed in, by the digest of their cookie.",
+    moment("used_at"),
+    Column("address", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    comment="Browsers that are signed in, by the digest of their cookie. `user` is empty for the machine's own key, "
+    "`token_id` names the token that opened the session and ends it.",
 )
 
 invitations = Table(
@@ -95,15 +97,11 @@ invitations = Table(
     METADATA,
     Column("id", Text, primary_key=True),
     Column("sha256", LargeBinary, nullable=False, unique=True),
-    Column("name", Text),
-    Column("email", Text),
-    Column("role", Text, nullable=False),
-    Column("groups", Json, nullable=False),
+    Column("user", Text, nullable=False, index=True),
     Column("created_by", Text, nullable=False),
     moment("created_at"),
     moment("expires_at"),
-    moment("used_at", nullable=True),
-    Column("user", Text),
+    comment="Links that are open, by the digest of their code: one that was used is deleted.",
 )
 
 Index("ix_sessions_expires_at", sessions.c.expires_at)

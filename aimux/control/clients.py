@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aimux.cli.reach import TOKEN_VARIABLE
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+TOKEN_VARIABLE = "AIMUX_TOKEN"  # noqa: S105 - its name
+"""Where people keep their own token for clients."""
 PLACEHOLDER = "<your aimux token>"
 
 

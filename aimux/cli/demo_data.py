@@ -1,0 +1,164 @@
+"""What the demo has to show: a team, a month of its requests, and a few that run while somebody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aimux.metering.record import RequestRecord, Sender, Step, new_id
+from aimux.plugin.types import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.app import App
+
+DAYS = 30
+SEED = 7
+"""The demo looks the same each time."""
+PAUSE = 4.0
+"""Seconds between two requests of the team, on average."""
+
+
+class Person(NamedTuple):
+    """One of the team: what they work with, and how many requests a day."""
+
+    name: str
+    group: str
+    path: str
+    models: tuple[str, ...]
+    client: str
+    daily: int
+
+
+CLAUDE, CODEX = "/claude/v1/messages", "/chatgpt/v1/responses"
+TEAM = (
+    Person("ada", "platform", CLAUDE, ("claude-opus-4-5", "claude-haiku-4-5"), "claude-cli/2.1.329", 55),
+    Person("grace", "platform", CLAUDE, ("claude-sonnet-4-5",), "claude-cli/2.1.329", 40),
+    Person("linus", "product", CODEX, ("gpt-5.5",), "codex_exec/0.169.0", 35),
+    Person("margaret", "product", CLAUDE, ("claude-sonnet-4-5", "claude-haiku-4-5"), "opencode/1.18", 20),
+    Person("ci", "automation", CODEX, ("gpt-5.5-mini",), "OpenAI/Python", 70),
+)
+TOKENS = {person.name: f"demo-token-of-{person.name}-in-the-simulator" for person in TEAM}
+
+
+def settings() -> dict[str, Any]:
+    """The team in the configuration, with limits."""
+    return {
+        "users": [{"name": person.name, "token": TOKENS[person.name], "groups": [person.group]} for person in TEAM],
+        "limits": {
+            "users": {
+                "ada": {"tokens_per_day": 12_000_000, "cost_per_month": 400},
+                "linus": {"tokens_per_day": 6_000_000},
+            },
+            "groups": {"automation": {"cost_per_day": 25}, "product": {"cost_per_month": 900}},
+        },
+    }
+
+
+def history(now: float) -> Iterator[RequestRecord]:
+    """The last DAYS, the oldest first: busy by day, quiet at night and at weekends; now and then something fails."""
+    rng = random.Random(SEED)
+    start = now - DAYS * 86400
+    found = []
+    for day in range(DAYS + 1):
+        weekend = time.gmtime(start + day * 86400).tm_wday >= 5
+        for person in TEAM:
+            count = person.daily * (0.15 if weekend and person.name != "ci" else 1) * rng.uniform(0.6, 1.4)
+            for _ in range(round(count)):
+                at = start + day * 86400 + _hour(rng, person) * 3600
+                if at < now - 30:
+                    found.append(_record(rng, person, at))
+    yield from sorted(found, key=lambda record: record.time)
+
+
+def _hour(rng: random.Random, person: Person) -> float:
+    return rng.uniform(0, 24) if person.name == "ci" else min(23.9, max(0.0, rng.gauss(13.5, 3.0)))
+
+
+def _record(rng: random.Random, person: Person, at: float) -> RequestRecord:
+    provider = person.path.split("/")[1]
+    account = "default" if rng.random() < 0.7 else "second"
+    failed = rng.random() < 0.02
+    read = int(rng.lognormvariate(10.2, 0.9))
+    usage = Usage(
+        model=rng.choice(person.models),
+        input_tokens=int(rng.lognormvariate(7.0, 0.8)),
+        output_tokens=int(rng.lognormvariate(6.2, 0.9)),
+        cache_read_tokens=read,
+        cache_write_tokens=int(read * rng.uniform(0.02, 0.15)) if provider == "claude" else 0,
+    )
+    first = rng.uniform(0.4, 1.8)
+    record = RequestRecord(new_id(at), at, "POST", person.path)
+    record.request_id = record.id
+    record.user, record.provider, record.account = person.name, provider, account
+    record.sender = Sender(mount=f"/{provider}", groups=(person.group,), client=person.client)
+    record.conversation = f"{person.name}-{int(at // 7200)}"
+    record.model = usage.model
+    record.status, record.attempts = (529, 3) if failed else (200, 1)
+    record.error = "overloaded" if failed else ""
+    record.ttfb = first
+    record.duration = first + (0.0 if failed else usage.output_tokens / rng.uniform(60, 110))
+    record.bytes_in, record.bytes_out = rng.randrange(40_000, 90_000), usage.output_tokens * 90
+    record.usage = Usage() if failed else usage
+    action = "back_off" if failed else "relay"
+    record.steps = [
+        Step(provider, account, record.status, action, "the upstream is overloaded" if failed else "", first)
+    ]
+    return record
+
+
+async def remember(app: App) -> None:
+    """Have the ledger hold the history, a piece at a time: the gateway serves meanwhile."""
+    models = {record.usage.model: record for record in history(time.time()) if record.usage and record.usage.model}
+    for _ in range(100):  # prices are looked up when a model is first seen
+        if all(app.metering.prices.of_record(record) is not None for record in models.values()):
+            break
+        await asyncio.sleep(0.2)
+    for count, record in enumerate(history(time.time())):
+        app.metering.ledger.record(record)
+        if count % 200 == 0:
+            await asyncio.sleep(0)
+
+
+async def chatter(app: App) -> None:
+    """Requests of the team, while somebody watches the dashboard; until it is cancelled."""
+    import aiohttp
+
+    rng = random.Random(SEED)
+    running: set[asyncio.Task[None]] = set()
+    async with aiohttp.ClientSession() as client:
+        try:
+            while True:
+                if app.watched:
+                    task = asyncio.create_task(_ask(client, app.addresses[0], rng.choice(TEAM), rng))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                await asyncio.sleep(-PAUSE * math.log(1 - rng.random()))
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _ask(client: Any, address: str, person: Person, rng: random.Random) -> None:
+    text = "Explain what this function does, and what you would change about it."
+    model = rng.choice(person.models)
+    body = (
+        {"model": model, "max_tokens": 400, "stream": True, "messages": [{"role": "user", "content": text}]}
+        if person.path == CLAUDE
+        else {"model": model, "input": text, "stream": True}
+    )
+    headers = {
+        "authorization": f"Bearer {TOKENS[person.name]}",
+        "anthropic-version": "2023-06-01",
+        "user-agent": person.client,
+        "x-simulator": f"gap:0.08,events:{rng.randrange(20, 150)}",
+    }
+    with contextlib.suppress(Exception):  # it is only for show: a gateway that ends has nothing to tell here
+        async with client.post(address + person.path, json=body, headers=headers) as answer:
+            await answer.read()

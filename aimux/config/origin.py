@@ -1,0 +1,34 @@
+"""Where the values of a configuration come from: a line of the file, a variable, or nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path as File
+
+    from aimux.config.problems import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """`file`: the configuration file, if there is one; `lines` of it by path; `variables` by the path that they set."""
+
+    file: File | None = None
+    lines: Mapping[Path, int] = field(default_factory=dict)
+    variables: Mapping[Path, str] = field(default_factory=dict)
+
+    def of(self, path: Path) -> str:
+        """`AIMUX_LISTEN`, `line 12`, or "" for a default. What is set for a section holds for what is in it."""
+        for end in range(len(path), 0, -1):
+            part = path[:end]
+            if part in self.variables:
+                return self.variables[part]
+            if part in self.lines:
+                return f"line {self.lines[part]}"
+        return ""
+
+
+NOWHERE = Origin()

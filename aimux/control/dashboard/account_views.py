@@ -1,0 +1,57 @@
+"""Accounts as the pages show them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from aimux.control.dashboard.charts import window
+from aimux.control.dashboard.rendering import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ORDER = ("healthy", "cooling", "parked", "disabled")
+
+
+def rows(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With their windows against time; what serves comes first within each provider."""
+    now = time.time()
+    made = [
+        {**account, "id": f"{account['provider']}/{account['name']}", "windows": _windows(account, now)}
+        for account in accounts
+    ]
+    return sorted(made, key=lambda row: (row["provider"], ORDER.index(row["status"]), row["name"]))
+
+
+def _windows(account: Mapping[str, Any], now: float) -> list[Any]:
+    made = []
+    for limit in account["limits"]:
+        resets_at = parsed(limit["resets_at"])
+        made.append(
+            window(
+                limit["name"],
+                limit["used"],
+                resets_at.timestamp() if resets_at else None,
+                limit["status"],
+                limit["scope"],
+                now,
+            )
+        )
+    return sorted(made, key=lambda one: (one.scope is not None, one.name))
+
+
+def alerts(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What wants somebody's attention, worst first."""
+    found = []
+    for account in accounts:
+        name = account["id"]
+        if account["status"] == "parked":
+            remedy = f" {account['remedy'][:1].upper()}{account['remedy'][1:]}." if account["remedy"] else ""
+            found.append({"level": "bad", "text": f"{name} is parked: {account['reason']}.{remedy}"})
+        elif account["status"] == "cooling":
+            found.append({"level": "warn", "text": f"{name} is cooling down: {account['reason']}."})
+        for one in account["windows"]:
+            if account["status"] == "healthy" and one.level != "ok" and (one.used or 0) >= 0.8:
+                found.append({"level": one.level, "text": f"{name}: {one.used:.0%} of {one.name} is used."})
+    return sorted(found, key=lambda alert: alert["level"] != "bad")

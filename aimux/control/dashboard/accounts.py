@@ -1,0 +1,177 @@
+"""Accounts: their state and why, and how one is added, changed and taken away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.dashboard import account_views
+from aimux.control.dashboard.page import ask, every, form, go, render, segment, told
+from aimux.control.state import control_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.plugin.provider import Provider
+
+routes = web.RouteTableDef()
+
+ACTIONS = {
+    "enable": "{} serves again.",
+    "disable": "{} serves nobody until it is enabled again. Requests under way go on.",
+    "refresh": "{} was renewed.",
+}
+"""Operation → what is told when it is done."""
+
+
+@routes.get("/accounts")
+async def page(request: web.Request) -> web.StreamResponse:
+    accounts = account_views.rows(await every(request, "/accounts"))
+    return render(request, "accounts.html", title="Accounts", accounts=accounts, providers=sorted(_providers(request)))
+
+
+@routes.get("/accounts/add/{provider}")
+async def ways(request: web.Request) -> web.StreamResponse:
+    """In which ways an account of this provider can be added."""
+    name = request.match_info["provider"]
+    provider = _provider(request, name)
+    return render(
+        request,
+        "account_add.html",
+        title=f"Add an account of {name}",
+        provider=name,
+        flows=provider.login_flows,
+        setup_token=_takes_setup_tokens(provider),
+        account=request.query.get("account", "default"),
+        replace=request.query.get("replace") == "1",
+    )
+
+
+@routes.post("/accounts/add/{provider}")
+async def add(request: web.Request) -> web.StreamResponse:
+    """By key, setup token or file."""
+    given, provider = await form(request), request.match_info["provider"]
+    body: dict[str, Any] = {"provider": provider, "name": given.get("account", "") or "default"}
+    body |= {name: given[name].strip() for name in ("api_key", "setup_token", "file") if given.get(name, "").strip()}
+    if len(body) != 3:
+        raise Refused(422, "nothing", "There is no key, no token and no file.", remedy="give one of them")
+    if given.get("replace"):
+        body["replace"] = True
+    account = await ask(request, "POST", "/accounts", body)
+    return go(request, "accounts", f"{account['provider']}/{account['name']} was added and is {account['status']}.")
+
+
+@routes.post("/accounts/login/{provider}")
+async def login(request: web.Request) -> web.StreamResponse:
+    """Begin a login: the vendor's page opens, or a code is shown."""
+    given, provider = await form(request), request.match_info["provider"]
+    body: dict[str, Any] = {"account": given.get("account", "") or None, "replace": bool(given.get("replace"))}
+    flow = "device" if given.get("flow") == "device" else "authorize"
+    started = await ask(request, "POST", f"/oauth/{segment(provider)}/{flow}", body)
+    return render(
+        request,
+        "account_login.html",
+        title=f"Log in to {provider}",
+        provider=provider,
+        flow=flow,
+        started=started,
+        **body,
+    )
+
+
+@routes.post("/accounts/exchange/{provider}")
+async def exchange(request: web.Request) -> web.StreamResponse:
+    """The code that the person pasted."""
+    given, provider = await form(request), request.match_info["provider"]
+    body = {"code": given.get("code", "").strip(), "state": given.get("state", "")}
+    account = await ask(request, "POST", f"/oauth/{segment(provider)}/exchange", body)
+    return go(request, "accounts", _logged_in(account))
+
+
+@routes.post("/accounts/device/{provider}")
+async def device(request: web.Request) -> web.StreamResponse:
+    """Whether the person has confirmed."""
+    given, provider = await form(request), request.match_info["provider"]
+    state = await ask(request, "POST", f"/oauth/{segment(provider)}/device/poll", {"id": given.get("id", "")})
+    if state["account"]:
+        account = state["account"]
+        return go(
+            request, "accounts", f"{account['provider']}/{account['name']} is logged in and is {account['status']}."
+        )
+    started = {name: given.get(name, "") for name in ("id", "user_code", "verification_url")}
+    return render(
+        request,
+        "account_login.html",
+        title=f"Log in to {provider}",
+        provider=provider,
+        flow="device",
+        started=started,
+        account=given.get("account", ""),
+        replace=bool(given.get("replace")),
+        notices=[{"level": "", "text": "Nobody has confirmed yet. Confirm on the vendor's page, then look again."}],
+    )
+
+
+@routes.get("/accounts/{provider}/{name}")
+async def account(request: web.Request) -> web.StreamResponse:
+    (row,) = account_views.rows([await ask(request, "GET", _path(request.match_info))])
+    usage = await ask(request, "GET", "/usage", by="day", since="14d", account=row["id"])
+    return render(request, "account.html", title=row["id"], account=row, usage=usage)
+
+
+@routes.post("/accounts/{provider}/{name}/{action}")
+async def act(request: web.Request) -> web.StreamResponse:
+    given, action = await form(request), request.match_info["action"]
+    path, name = _path(request.match_info), "{provider}/{name}".format(**request.match_info)
+    back = f"accounts/{segment(request.match_info['provider'])}/{segment(request.match_info['name'])}"
+    try:
+        if action in ACTIONS:
+            await ask(request, "POST", f"{path}/{action}")
+            return go(request, back, ACTIONS[action].format(name))
+        if action == "rename":
+            renamed = await ask(request, "POST", f"{path}/rename", {"name": given.get("name", "").strip()})
+            new = f"accounts/{segment(renamed['provider'])}/{segment(renamed['name'])}"
+            return go(request, new, f"{name} is called {renamed['name']} from now on.")
+        if action == "test":
+            tested = await ask(request, "POST", f"{path}/test")
+            return go(request, back, _tested(name, tested), "ok" if tested["ok"] else "bad")
+        if action == "remove":
+            await ask(request, "DELETE", path)
+            return go(request, "accounts", f"{name} was removed.")
+    except Refused as refused:
+        return go(request, back, told(refused), "bad")
+    raise web.HTTPNotFound
+
+
+def _logged_in(account: Mapping[str, Any]) -> str:
+    return f"{account['provider']}/{account['name']} is logged in and is {account['status']}."
+
+
+def _tested(name: str, tested: Mapping[str, Any]) -> str:
+    if tested["ok"]:
+        return f"{name} answered in {tested['seconds'] * 1000:,.0f} ms."
+    remedy = f" {tested['remedy'][:1].upper()}{tested['remedy'][1:]}." if tested["remedy"] else ""
+    return f"{name} does not serve: {tested['reason'] or 'the upstream gave no answer'}.{remedy}"
+
+
+def _path(info: Mapping[str, str]) -> str:
+    return f"/accounts/{segment(info['provider'])}/{segment(info['name'])}"
+
+
+def _providers(request: web.Request) -> Mapping[str, Provider]:
+    return {name: route.provider for name, route in control_of(request).gateway.setup.routes.items()}
+
+
+def _provider(request: web.Request, name: str) -> Provider:
+    found = _providers(request).get(name)
+    if found is None:
+        raise Refused(404, "not-found", f"There is no provider {name!r}.")
+    return found
+
+
+def _takes_setup_tokens(provider: Provider) -> bool:
+    from aimux.plugin import Provider as Plain
+
+    return type(provider).setup_token_file is not Plain.setup_token_file

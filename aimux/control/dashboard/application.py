@@ -1,0 +1,117 @@
+"""The pages as an aiohttp application, below /dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.dashboard import accounts, join, me, now, people, requests, settings, sign_in, usage
+from aimux.control.dashboard.page import (
+    CALLER,
+    PAGES,
+    SESSION,
+    address_of,
+    dashboard_of,
+    form,
+    go,
+    render,
+    root_of,
+    session_of,
+    told,
+)
+from aimux.control.dashboard.rendering import files, ready
+from aimux.control.principal import require
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+MAX_FORM = 512 * 1024
+OPEN = ("/sign-in", "/join", "/static/")
+"""Paths for whoever is not signed in."""
+
+
+def dashboard_application() -> web.Application:
+    """For `add_subapp(ROOT, …)`. The application above it has a `CONTROL`."""
+    app = web.Application(middlewares=[_as_pages, _signed_in, _with_csrf], client_max_size=MAX_FORM)
+    for room in (now, accounts, people, usage, requests, settings, me, sign_in, join):
+        app.add_routes(room.routes)
+    app.router.add_get("/static/{name}", _static)
+    app.on_response_prepare.append(_policy)
+    return app
+
+
+async def _policy(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["content-security-policy"] = POLICY
+
+
+@web.middleware
+async def _as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What is refused is told on a page; a form goes back to where it was sent from."""
+    await ready()
+    try:
+        return await handler(request)
+    except Refused as refused:
+        if request.method == "POST" and CALLER in request and (back := request.query.get("back")) is not None:
+            return go(request, back.lstrip("/"), told(refused), "bad")
+        problem = refused.problem
+        return render(request, "problem.html", problem.status, title=problem.title, problem=problem, text=told(refused))
+    except web.HTTPNotFound:
+        return render(request, "problem.html", 404, title="No such page", problem=None, text="There is no such page.")
+
+
+@web.middleware
+async def _signed_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+    path = request.path.removeprefix(root_of(request))
+    if path.startswith("/static/"):
+        return await handler(request)
+    found = await dashboard_of(request).sessions.find(request, address_of(request))
+    if found is not None:
+        request[SESSION], request[CALLER] = found
+        page = path.strip("/").partition("/")[0]
+        for entry in PAGES:
+            if entry.path == page:
+                if not page and not found[1].role.includes(entry.role):
+                    return go(request, "me")  # whoever sees only what is their own begins there
+                require(found[1], entry.role)
+    elif not path.startswith(OPEN):
+        if request.method == "GET":
+            return go(request, "sign-in")
+        raise Refused(401, "signed-out", "You are not signed in any more; nothing was changed.", remedy="sign in again")
+    return await handler(request)
+
+
+@web.middleware
+async def _with_csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every form of somebody who is signed in carries the session's own word."""
+    if (
+        request.method == "POST"
+        and SESSION in request
+        and not session_of(request).carries((await form(request)).get("csrf", ""))
+    ):
+        raise Refused(
+            403,
+            "csrf",
+            "This form is too old, or came from elsewhere; nothing was changed.",
+            remedy="load the page again",
+        )
+    return await handler(request)
+
+
+async def _static(request: web.Request) -> web.StreamResponse:
+    file = (await asyncio.to_thread(files)).get(request.match_info["name"])
+    if file is None:
+        raise web.HTTPNotFound
+    # Pages ask with the version behind the name: it is another address when it may be another file.
+    headers = {"cache-control": "public, max-age=3600" if request.query_string else "no-cache", "etag": file.etag}
+    if request.headers.get("if-none-match") == file.etag:
+        return web.Response(status=304, headers=headers)
+    response = web.Response(body=file.content, content_type=file.kind, charset="utf-8", headers=headers)
+    response.enable_compression()
+    return response

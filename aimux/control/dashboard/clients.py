@@ -1,0 +1,51 @@
+"""What a person has to set in their client: the same text as `aimux connect` shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aimux.control.client_files import dump
+from aimux.control.clients import CLIENTS, Gateway, NotServed
+from aimux.control.state import control_of
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+class Settings(NamedTuple):
+    """For one client. `file` and `content` are None where it is set up by hand alone."""
+
+    title: str
+    file: str | None
+    content: str | None
+    hints: list[str]
+
+
+def address(request: web.Request) -> str:
+    """The gateway's as this browser reaches it, without a slash at its end."""
+    return str(request.url.origin())
+
+
+def settings(request: web.Request, token: str | None) -> list[Settings]:
+    """Of every client that this gateway has a mount for. Without a token they hold a placeholder."""
+    gateway = _gateway(request)
+    found = []
+    for client in CLIENTS.values():
+        try:
+            hints = list(client.hints(gateway))
+            content = None if client.settings is None else dump(client.settings(gateway, token), client.file_format)
+        except NotServed:
+            continue
+        place = str(client.file({}, Path("~"))) if client.file is not None else None
+        found.append(Settings(client.title, place, content, hints))
+    return found
+
+
+def _gateway(request: web.Request) -> Gateway:
+    setup = control_of(request).gateway.setup
+    mounts: dict[str, str] = {}
+    for mount in setup.mounts.mounts:
+        wire_format = setup.routes[mount.provider].provider.wire_format
+        mounts.setdefault(wire_format, address(request) + mount.prefix)
+    return Gateway(mounts)

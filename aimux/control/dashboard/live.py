@@ -1,0 +1,46 @@
+"""Server-sent events: the parts of a page that have changed, once a second, for as long as the session lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.dashboard.page import address_of, dashboard_of, session_of
+from aimux.control.state import control_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+EVERY = 1.0
+LOOK_AGAIN = 10
+"""Events after which it is looked whether the session still holds."""
+
+
+async def stream(
+    request: web.Request, parts: Callable[[web.Request], Awaitable[Mapping[str, str]]]
+) -> web.StreamResponse:
+    """`parts` gives the HTML of each part by its element's id."""
+    response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-accel-buffering": "no"})
+    await response.prepare(request)
+    dashboard, session, address = dashboard_of(request), session_of(request), address_of(request)
+    shown: dict[str, str] = {}
+    count = 0
+    dashboard.watching += 1
+    try:
+        while not control_of(request).gateway.draining:
+            count += 1
+            still = dashboard.sessions.principal(session.user, session.token_id, address)
+            if count % LOOK_AGAIN == 0 and still is None:
+                break
+            for name, html in (await parts(request)).items():
+                if shown.get(name) != html:
+                    shown[name] = html
+                    data = json.dumps({"id": name, "html": html})
+                    await response.write(f"event: part\ndata: {data}\n\n".encode())
+            await asyncio.sleep(EVERY)
+    finally:
+        dashboard.watching -= 1
+    return response

@@ -1,0 +1,77 @@
+"""Me: what I may use and have used, my tokens, and what to set in my clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.dashboard import clients
+from aimux.control.dashboard.page import ask, form, go, render, segment, told
+from aimux.control.dashboard.people import AMOUNTS
+from aimux.control.dashboard.usage import TOKENS, plot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/me")
+async def page(request: web.Request) -> web.StreamResponse:
+    me = await ask(request, "GET", "/me")
+    limits: Any = {"items": []}
+    usage: Any = None
+    chart = None
+    if me["user"] is not None:
+        limits, usage, days = await asyncio.gather(
+            ask(request, "GET", "/me/limits"),
+            ask(request, "GET", "/me/usage", by="model", since="30d"),
+            ask(request, "GET", "/me/usage", by="day", since="30d"),
+        )
+        chart = plot(_series(days["items"]), "tokens")
+    return render(
+        request,
+        "me.html",
+        title="Me",
+        me=me,
+        limits=limits,
+        usage=usage,
+        chart=chart,
+        amounts=AMOUNTS,
+        settings=clients.settings(request, None),
+    )
+
+
+def _series(days: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Sums by day, as `/usage/series` would tell them."""
+    one = {name: [day[name] for day in days] for name in TOKENS}
+    return {"times": [f"{day['day']}T00:00:00Z" for day in days], "series": [{"name": "tokens", **one}]}
+
+
+@routes.post("/me/tokens")
+async def issue(request: web.Request) -> web.StreamResponse:
+    given = await form(request)
+    body: dict[str, Any] = {"label": given.get("label", "").strip()}
+    if ttl := given.get("ttl", "").strip():
+        body["ttl"] = ttl
+    issued = await ask(request, "POST", "/me/tokens", body)
+    return render(
+        request,
+        "welcome.html",
+        title="Your new token",
+        issued=issued,
+        settings=clients.settings(request, issued["token"]),
+        for_me=True,
+    )
+
+
+@routes.post("/me/tokens/{id}/revoke")
+async def revoke(request: web.Request) -> web.StreamResponse:
+    try:
+        await ask(request, "DELETE", f"/me/tokens/{segment(request.match_info['id'])}")
+    except Refused as refused:
+        return go(request, "me", told(refused), "bad")
+    return go(request, "me", "The token is refused from now on.")

@@ -1,0 +1,51 @@
+"""Now: how the accounts fare, who is on them, and what wants attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from aimux.control.dashboard import account_views, live
+from aimux.control.dashboard.page import ask, every, go, part, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+routes = web.RouteTableDef()
+TEMPLATE = "now.html"
+
+
+@routes.get("/")
+async def page(request: web.Request) -> web.StreamResponse:
+    return render(request, TEMPLATE, title="Now", **await _values(request))
+
+
+@routes.get("")
+async def bare(request: web.Request) -> web.StreamResponse:
+    return go(request, "")
+
+
+@routes.get("/now/live")
+async def events(request: web.Request) -> web.StreamResponse:
+    return await live.stream(request, _parts)
+
+
+async def _parts(request: web.Request) -> Mapping[str, str]:
+    values = await _values(request)
+    return {name: part(request, TEMPLATE, name, values) for name in ("alerts", "sums", "accounts", "running")}
+
+
+async def _values(request: web.Request) -> dict[str, Any]:
+    accounts = account_views.rows(await every(request, "/accounts"))
+    running = await ask(request, "GET", "/live")
+    on: dict[str, list[str]] = {}
+    for one in running["items"]:
+        on.setdefault(f"{one['provider']}/{one['account']}", []).append(one["user"] or "somebody")
+    for account in accounts:
+        account["people"] = sorted(set(on.get(account["id"], ())))
+    return {
+        "accounts": accounts,
+        "running": running,
+        "alerts": account_views.alerts(accounts),
+    }

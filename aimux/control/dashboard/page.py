@@ -1,0 +1,175 @@
+"""What the handlers of all pages share: who asks, what the API says, and the answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlencode
+
+from aiohttp import web
+from markupsafe import Markup
+
+from aimux import __version__
+from aimux.control.api.within import call
+from aimux.control.dashboard import charts
+from aimux.control.dashboard.rendering import environment
+from aimux.control.dashboard.sessions import Session
+from aimux.control.principal import Principal, Role
+from aimux.control.state import RequestKey, control_of, ends
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aimux.control.api.problems import Refused
+    from aimux.control.dashboard.sessions import Dashboard
+
+ROOT = "/dashboard"
+MAX_FILE = 256 * 1024
+NOTICE = "__Host-aimux-notice"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A page in the navigation, for those whose role includes `role`."""
+
+    path: str
+    title: str
+    role: Role
+
+
+PAGES = (
+    Entry("", "Now", Role.VIEWER),
+    Entry("accounts", "Accounts", Role.VIEWER),
+    Entry("people", "People", Role.VIEWER),
+    Entry("usage", "Usage", Role.VIEWER),
+    Entry("requests", "Requests", Role.VIEWER),
+    Entry("settings", "Settings", Role.ADMIN),
+    Entry("me", "Me", Role.MEMBER),
+)
+
+SESSION: RequestKey[Session] = RequestKey("session", Session)
+CALLER = RequestKey("caller", Principal)
+
+
+def address_of(request: web.Request) -> str:
+    """Where the browser is, as trusted proxies tell."""
+    return control_of(request).gateway.setup.authentication.whence.address(request.headers, ends(request)[0])
+
+
+def dashboard_of(request: web.Request) -> Dashboard:
+    return control_of(request).dashboard
+
+
+def root_of(request: web.Request) -> str:
+    """Where the pages begin: below a prefix, where aimux is a part of another application."""
+    before, _, _ = request.path.partition(ROOT)
+    return before + ROOT
+
+
+def session_of(request: web.Request) -> Session:
+    return request[SESSION]
+
+
+async def ask(request: web.Request, method: str, path: str, body: Any = None, /, **query: Any) -> Any:
+    """An operation of the API, as whoever is signed in. Parameters that are None or empty are left out. Refused."""
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    target = f"{path}?{urlencode(given, doseq=True)}" if given else path
+    return await call(control_of(request).api, request[CALLER], method, target, body)
+
+
+async def every(request: web.Request, path: str, /, **query: Any) -> list[Any]:
+    """All items of a list, however many pages it has."""
+    items: list[Any] = []
+    after = None
+    while True:
+        page = await ask(request, "GET", path, after=after, limit=500, **query)
+        items += page["items"]
+        after = page.get("next")
+        if not after:
+            return items
+
+
+def segment(name: str) -> str:
+    """A name as a part of a path."""
+    return quote(name, safe="")
+
+
+def render(request: web.Request, template: str, /, status: int = 200, **values: Any) -> web.Response:
+    """A page. Its notice, which the request before it left, is shown once."""
+    caller: Principal | None = request.get(CALLER)
+    told = request.cookies.get(NOTICE)
+    notices = [*values.pop("notices", [])]
+    if told:
+        level, _, text = unquote(told).partition(":")
+        notices.append({"level": level if level in {"ok", "warn", "bad"} else "", "text": text})
+    html = (
+        environment()
+        .get_template(template)
+        .render(
+            **common(request),
+            pages=[page for page in PAGES if caller is not None and caller.role.includes(page.role)],
+            here=request.path.removeprefix(root_of(request)).strip("/").partition("/")[0],
+            notices=notices,
+            **values,
+        )
+    )
+    response = web.Response(text=html, status=status, content_type="text/html")
+    if told:
+        response.del_cookie(NOTICE, path="/", secure=True, httponly=True, samesite="Strict")
+    return response
+
+
+def common(request: web.Request) -> Mapping[str, Any]:
+    """What every template may use."""
+    caller: Principal | None = request.get(CALLER)
+    session = request.get(SESSION)
+    token = Markup('<input type="hidden" name="csrf" value="{}">').format(session.csrf) if session else Markup("")
+    return {
+        "root": root_of(request),
+        "version": __version__,
+        "caller": caller,
+        "admin": caller is not None and caller.role.includes(Role.ADMIN),
+        "csrf": token,
+        "bar": charts.bar,
+        "now": time.time(),
+    }
+
+
+def part(request: web.Request, template: str, block: str, values: Mapping[str, Any]) -> str:
+    """One block of a page, as it would be there: for live values."""
+    found = environment().get_template(template)
+    return "".join(found.blocks[block](found.new_context({**common(request), **values})))
+
+
+def go(request: web.Request, path: str, told: str = "", level: str = "ok") -> web.Response:
+    """To another page after a form was sent: going back or loading again sends nothing twice."""
+    answer = web.Response(status=303, headers={"location": f"{root_of(request)}/{path}"})
+    if told:
+        answer.set_cookie(
+            NOTICE, quote(f"{level}:{told}"), path="/", max_age=60, secure=True, httponly=True, samesite="Strict"
+        )
+    return answer
+
+
+def told(refused: Refused) -> str:
+    """A refusal as a sentence or two."""
+    problem = refused.problem
+    faults = "; ".join(f"{fault.where.removeprefix('body.')}: {fault.message}" for fault in problem.errors or ())
+    text = problem.detail or problem.title
+    if faults:
+        text = f"{text.rstrip('.')}: {faults}."
+    if problem.remedy:
+        text += f" {problem.remedy[:1].upper()}{problem.remedy[1:].rstrip('.')}."
+    return text
+
+
+async def form(request: web.Request) -> Mapping[str, str]:
+    """What a form sent, each field once; files as text."""
+    values: dict[str, str] = {}
+    for name, value in (await request.post()).items():
+        if isinstance(value, web.FileField):
+            values[name] = value.file.read(MAX_FILE).decode("utf-8", "replace")
+        else:
+            values[name] = value if isinstance(value, str) else value.decode("utf-8", "replace")
+    return values

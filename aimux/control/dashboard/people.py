@@ -1,0 +1,299 @@
+"""People: users, groups and tokens; giving somebody access, more of a limit, or none any more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.dashboard import clients
+from aimux.control.dashboard.page import ask, every, form, go, render, segment, told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+routes = web.RouteTableDef()
+
+ROLES = {
+    "member": "uses the gateway, and sees their own usage",
+    "viewer": "also sees everybody's usage, and the accounts",
+    "admin": "also changes people, accounts and limits",
+}
+AMOUNTS = {
+    "concurrent_requests": "Requests at once",
+    "requests_per_minute": "Requests a minute",
+    "tokens_per_minute": "Tokens a minute",
+    "tokens_per_day": "Tokens a day",
+    "tokens_per_week": "Tokens a week",
+    "tokens_per_month": "Tokens a month",
+    "cost_per_day": "$ a day",
+    "cost_per_week": "$ a week",
+    "cost_per_month": "$ a month",
+}
+
+
+@routes.get("/people")
+async def page(request: web.Request) -> web.StreamResponse:
+    users, groups, tokens, usage, limits = await asyncio.gather(
+        every(request, "/users"),
+        every(request, "/groups"),
+        every(request, "/tokens"),
+        ask(request, "GET", "/usage", by="user", since="30d"),
+        ask(request, "GET", "/limits"),
+    )
+    used = {row["user"]: row for row in usage["items"]}
+    live: dict[str, list[Any]] = {}
+    for token in tokens:
+        if token["state"] == "active":
+            live.setdefault(token["user"], []).append(token)
+    held = {(one["kind"], one["name"]): one for one in limits["items"]}
+    for user in users:
+        user["tokens"] = len(live.get(user["name"], ()))
+        user["used_at"] = max(filter(None, (t["used_at"] for t in live.get(user["name"], ()))), default=None)
+        user["usage"] = used.get(user["name"])
+        user["limit"] = _tightest(held.get(("user", user["name"])))
+    return render(request, "people.html", title="People", users=users, groups=groups, tokens=tokens)
+
+
+def _tightest(owner: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    usage = [one for one in (owner or {}).get("usage", ()) if one["amount"]]
+    return max(usage, key=lambda one: one["used"] / one["amount"], default=None)
+
+
+# --- a user ----------------------------------------------------------------------------------------------------------
+
+
+@routes.get("/people/add")
+async def add_page(request: web.Request) -> web.StreamResponse:
+    return render(request, "user_add.html", title="Add a user", roles=ROLES, groups=await every(request, "/groups"))
+
+
+@routes.post("/people/add")
+async def add(request: web.Request) -> web.StreamResponse:
+    given = await form(request)
+    name = given.get("name", "").strip()
+    body = {"name": name, **_about(given, await _groups(request))}
+    await ask(request, "POST", "/users", body)
+    if given.get("how") == "invite":
+        return await _invited(request, name)
+    return await _issued(request, {"user": name, "label": "first"})
+
+
+@routes.get("/people/users/{name}")
+async def user(request: web.Request) -> web.StreamResponse:
+    name = request.match_info["name"]
+    found, groups, tokens, limits, grants, usage = await asyncio.gather(
+        ask(request, "GET", f"/users/{segment(name)}"),
+        every(request, "/groups"),
+        every(request, "/tokens", user=name),
+        _limits(request, "user", name),
+        ask(request, "GET", f"/limits/user/{segment(name)}/grants"),
+        ask(request, "GET", "/usage", by="model", since="30d", user=name),
+    )
+    return render(
+        request,
+        "user.html",
+        title=name,
+        user=found,
+        groups=groups,
+        tokens=tokens,
+        limits=limits,
+        grants=grants["items"],
+        usage=usage,
+        roles=ROLES,
+        amounts=AMOUNTS,
+    )
+
+
+@routes.post("/people/users/{name}")
+async def change(request: web.Request) -> web.StreamResponse:
+    given, name = await form(request), request.match_info["name"]
+    return await _back(
+        request,
+        f"people/users/{segment(name)}",
+        f"{name} was changed.",
+        ("PATCH", f"/users/{segment(name)}", _about(given, await _groups(request))),
+    )
+
+
+@routes.post("/people/users/{name}/{action}")
+async def act(request: web.Request) -> web.StreamResponse:
+    given, name, action = await form(request), request.match_info["name"], request.match_info["action"]
+    back, path = f"people/users/{segment(name)}", f"/users/{segment(name)}"
+    match action:
+        case "enable" | "disable":
+            on = action == "enable"
+            done = f"{name} may call again." if on else f"{name} may not call any more, and what was open has ended."
+            return await _back(request, back, done, ("PATCH", path, {"enabled": on}))
+        case "remove":
+            return await _back(request, "people", f"{name} was removed, with all tokens.", ("DELETE", path, None))
+        case "token":
+            body: dict[str, Any] = {"user": name, "label": given.get("label", "").strip()}
+            if ttl := given.get("ttl", "").strip():
+                body["ttl"] = ttl
+            if scopes := given.get("scopes", "").split():
+                body["scopes"] = scopes
+            return await _issued(request, body)
+        case "invite":
+            return await _invited(request, name)
+        case "limits":
+            return await _set_limits(request, "user", name, given, back)
+        case "grant":
+            grant = {
+                "limit": given.get("limit"),
+                "amount": _number(given.get("amount", "")),
+                "until": _day(given.get("until", "")),
+            }
+            return await _back(request, back, "Granted.", ("POST", f"/limits/user/{segment(name)}/grants", grant))
+    raise web.HTTPNotFound
+
+
+@routes.post("/people/tokens/{id}/{action}")
+async def token(request: web.Request) -> web.StreamResponse:
+    given, path = await form(request), f"/tokens/{segment(request.match_info['id'])}"
+    if request.match_info["action"] == "revoke":
+        back = f"people/users/{segment(given.get('user', ''))}" if given.get("user") else "people"
+        return await _back(
+            request, back, "The token is refused from now on, and what it had open has ended.", ("DELETE", path, None)
+        )
+    if request.match_info["action"] == "rotate":
+        overlap = given.get("overlap", "").strip() or None
+        issued = await ask(request, "POST", f"{path}/rotate", {"overlap": overlap})
+        return await _welcome(request, issued)
+    raise web.HTTPNotFound
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+@routes.post("/people/groups")
+async def add_group(request: web.Request) -> web.StreamResponse:
+    given = await form(request)
+    name = given.get("name", "").strip()
+    body = {"name": name, "reserved": bool(given.get("reserved"))}
+    return await _back(request, "people", f"The group {name} is there.", ("POST", "/groups", body))
+
+
+@routes.get("/people/groups/{name}")
+async def group(request: web.Request) -> web.StreamResponse:
+    name = request.match_info["name"]
+    found, limits, members = await asyncio.gather(
+        ask(request, "GET", f"/groups/{segment(name)}"),
+        _limits(request, "group", name),
+        every(request, "/users", group=name),
+    )
+    return render(request, "group.html", title=name, group=found, limits=limits, members=members, amounts=AMOUNTS)
+
+
+@routes.post("/people/groups/{name}")
+async def change_group(request: web.Request) -> web.StreamResponse:
+    given, name = await form(request), request.match_info["name"]
+    body = {"reserved": bool(given.get("reserved")), "scopes": given.get("scopes", "").split()}
+    back = f"people/groups/{segment(name)}"
+    return await _back(request, back, f"{name} was changed.", ("PATCH", f"/groups/{segment(name)}", body))
+
+
+@routes.post("/people/groups/{name}/{action}")
+async def act_group(request: web.Request) -> web.StreamResponse:
+    given, name = await form(request), request.match_info["name"]
+    match request.match_info["action"]:
+        case "remove":
+            return await _back(
+                request, "people", f"The group {name} was removed.", ("DELETE", f"/groups/{segment(name)}", None)
+            )
+        case "limits":
+            return await _set_limits(request, "group", name, given, f"people/groups/{segment(name)}")
+    raise web.HTTPNotFound
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+async def _back(request: web.Request, back: str, done: str, operation: tuple[str, str, Any]) -> web.Response:
+    """Do it, and go back with what came of it."""
+    try:
+        await ask(request, *operation)
+    except Refused as refused:
+        return go(request, back, told(refused), "bad")
+    return go(request, back, done)
+
+
+async def _groups(request: web.Request) -> list[str]:
+    """Those that were ticked: a form has each field once, so that every group is a field."""
+    given = await request.post()
+    return [str(name).removeprefix("group:") for name in given if str(name).startswith("group:")]
+
+
+def _about(given: Mapping[str, str], groups: list[str]) -> dict[str, Any]:
+    return {
+        "email": given.get("email", "").strip() or None,
+        "role": given.get("role", "member"),
+        "groups": groups,
+        "scopes": given.get("scopes", "").split(),
+    }
+
+
+async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
+    """What was set, and what is used of it."""
+    own, everybody = await asyncio.gather(
+        ask(request, "GET", f"/limits/{kind}/{segment(name)}"), ask(request, "GET", "/limits")
+    )
+    usage: list[Any] = next(
+        (one["usage"] for one in everybody["items"] if (one["kind"], one["name"]) == (kind, name)), []
+    )
+    return {"own": own, "usage": usage}
+
+
+async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:
+    """The form shows the simple amounts; what is set per provider or model besides stays as it is."""
+    path = f"/limits/{kind}/{segment(name)}"
+    try:
+        body = {key: value for key, value in (await ask(request, "GET", path)).items() if value is not None}
+        for amount in AMOUNTS:
+            text = given.get(amount, "").strip()
+            body.pop(amount, None)
+            if text:
+                body[amount] = _number(text)
+    except Refused as refused:
+        return go(request, back, told(refused), "bad")
+    return await _back(request, back, f"The limits of {name} hold from the next request on.", ("PUT", path, body))
+
+
+def _number(text: str) -> float | int:
+    """As people write it: 1000000, 1,000,000, 1 000 000, 2.5, 2M, 500k."""
+    plain = text.replace(",", "").replace(" ", "").replace("$", "").replace("_", "")
+    factor = {"k": 1_000, "m": 1_000_000, "b": 1_000_000_000}.get(plain[-1:].lower(), 1)
+    try:
+        value = float(plain[:-1] if factor > 1 else plain) * factor
+    except ValueError:
+        raise Refused(422, "invalid", f"{text!r} is no amount.", remedy="write it like 250000, 250k or 2.5M") from None
+    return int(value) if value.is_integer() else value
+
+
+def _day(text: str) -> str:
+    """The end of a day, or a time as it is."""
+    return f"{text}T23:59:59Z" if len(text) == 10 else text
+
+
+async def _issued(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
+    return await _welcome(request, await ask(request, "POST", "/tokens", body))
+
+
+async def _welcome(request: web.Request, issued: Mapping[str, Any]) -> web.StreamResponse:
+    """The one time that a token is shown, with all that its user has to set."""
+    return render(
+        request,
+        "welcome.html",
+        title=f"A token for {issued['user']}",
+        issued=issued,
+        settings=clients.settings(request, issued["token"]),
+        for_me=False,
+    )
+
+
+async def _invited(request: web.Request, name: str) -> web.StreamResponse:
+    made = await ask(request, "POST", "/invitations", {"user": name})
+    address = f"{clients.address(request)}{made['path']}"
+    return render(request, "invited.html", title=f"An invitation for {name}", user=name, address=address, made=made)

@@ -1,0 +1,187 @@
+"""Templates, and how the pages write numbers, money and times."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HERE = Path(__file__).parent
+
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+_STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+async def ready() -> None:
+    """Have everything that pages are made of in memory: then making one waits for no disk."""
+    if not environment.cache_info().currsize:
+        await asyncio.to_thread(environment)
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Made before the first page: importing Jinja takes 40 ms, which a start would notice."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+    made.filters |= {
+        "ago": ago,
+        "amount": amount,
+        "bytes": size,
+        "exact": exact,
+        "moment": moment,
+        "money": money,
+        "percent": percent,
+        "seconds": duration,
+        "until": until,
+    }
+    for name in made.list_templates():
+        made.get_template(name)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One that browsers load."""
+
+    content: bytes
+    kind: str
+    etag: str
+
+
+@lru_cache(maxsize=1)
+def files() -> dict[str, File]:
+    """By name; 20 kB in all."""
+    kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+    found = {}
+    for path in (HERE / "static").iterdir():
+        content = path.read_bytes()
+        found[path.name] = File(content, kinds[path.suffix], f'"{sha256(content).hexdigest()[:20]}"')
+    return found
+
+
+def exact(value: float | None) -> str:
+    """A count with all its digits; an en dash for what is not known."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """Three digits and a unit: 1.23 M."""
+    for unit, letter in _UNITS:
+        if abs(value) >= unit * 0.9995:
+            shown = value / unit
+            return f"{shown:.{2 if shown < 9.995 else 1 if shown < 99.95 else 0}f} {letter}"
+    return f"{value:,.0f}"
+
+
+def amount(value: float | None) -> Markup:
+    """A count that may be long: short to read, exact on hover."""
+    if value is None:
+        return Markup("–")
+    told = short(value)
+    if told == exact(value):
+        return escape(told)
+    return Markup('<span class="n" title="{}">{}</span>').format(exact(value), told)
+
+
+def money(value: float | None) -> Markup:
+    """US dollars: cents where there are some, exact on hover."""
+    if value is None:
+        return Markup("–")
+    told = f"${value:,.2f}" if value >= 0.005 or not value else "<$0.01"
+    return Markup('<span class="n" title="${}">{}</span>').format(f"{value:,.6f}".rstrip("0").rstrip("."), told)
+
+
+def percent(part: float | None) -> str:
+    """Of a fraction from 0 on; never 100 % for what is not all."""
+    if part is None:
+        return "–"
+    return f"{int(part * 100) if 0.99 < part < 1 else round(part * 100)} %"
+
+
+def size(count: float | None) -> str:
+    """Bytes."""
+    return "–" if count is None else f"{short(count)}B" if count >= 1000 else f"{count:.0f} B"
+
+
+def duration(seconds: float | None) -> str:
+    """As people say it: 480 ms, 2.3 s, 4 min, 5 h 20 min, 3 d 4 h."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    for index, (step, letter) in enumerate(_STEPS):
+        if seconds >= step:
+            whole, rest = divmod(seconds, step)
+            if index + 1 < len(_STEPS) and whole < 10:
+                smaller, name = _STEPS[index + 1]
+                if part := int(rest // smaller):
+                    return f"{whole:.0f} {letter} {part} {name}"
+            return f"{whole:.0f} {letter}"
+    raise AssertionError
+
+
+def parsed(value: Any) -> datetime | None:
+    """What the API tells of a time: RFC 3339, or unix seconds."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    return datetime.fromisoformat(value)
+
+
+def moment(value: Any) -> Markup:
+    """A time as it is, in UTC; the browser shows its own zone's on hover."""
+    when = parsed(value)
+    return Markup("–") if when is None else _time(when, f"{when.astimezone(UTC):%Y-%m-%d %H:%M}")
+
+
+def ago(value: Any) -> Markup:
+    """A time that has passed."""
+    when = parsed(value)
+    if when is None:
+        return Markup("never")
+    passed = time.time() - when.timestamp()
+    return _time(when, "just now" if passed < 5 else f"{duration(_rounded(passed))} ago")
+
+
+def until(value: Any) -> Markup:
+    """A time to come."""
+    when = parsed(value)
+    if when is None:
+        return Markup("–")
+    left = when.timestamp() - time.time()
+    return _time(when, "now" if left < 1 else f"in {duration(_rounded(left))}")
+
+
+def _rounded(seconds: float) -> float:
+    return float(int(seconds)) if seconds >= 1 else 1.0
+
+
+def _time(when: datetime, told: str) -> Markup:
+    utc = when.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", escape(told)
+    )

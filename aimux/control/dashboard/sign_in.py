@@ -1,0 +1,113 @@
+"""Signing in: with a link that works once, with one's own aimux token, or with the machine's admin key."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from aimux.control.api.problems import Refused
+from aimux.control.dashboard.page import SESSION, address_of, dashboard_of, form, go, render, session_of
+from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE
+from aimux.control.state import control_of, ends
+from aimux.people import Access
+from aimux.people.tokens import digest
+
+if TYPE_CHECKING:
+    from aimux.control.dashboard.sessions import Session
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/sign-in")
+async def page(request: web.Request) -> web.StreamResponse:
+    code = request.query.get("code")
+    if code is None:
+        return render(request, "sign_in.html", title="Sign in", user=None, code=None, unsafe=_unsafe(request))
+    # The link itself signs nobody in: whoever previews it in a chat must not use it up.
+    user = dashboard_of(request).links.user_of(code)
+    if user is None:
+        raise Refused(
+            410,
+            "link-over",
+            "This link was used already, or is older than five minutes.",
+            remedy="ask for another one: aimux dashboard",
+        )
+    return render(
+        request, "sign_in.html", title="Sign in", user=user or "an administrator", code=code, unsafe=_unsafe(request)
+    )
+
+
+@routes.post("/sign-in")
+async def sign_in(request: web.Request) -> web.StreamResponse:
+    given = await form(request)
+    if code := given.get("code"):
+        user, token_id = dashboard_of(request).links.use(code), ""
+        if user is None:
+            raise Refused(
+                410,
+                "link-over",
+                "This link was used already, or is older than five minutes.",
+                remedy="ask for another one: aimux dashboard",
+            )
+    else:
+        user, token_id = _by_secret(request, given.get("token", "").strip())
+    return await _welcome(request, user, token_id)
+
+
+@routes.post("/sign-out")
+async def sign_out(request: web.Request) -> web.StreamResponse:
+    await dashboard_of(request).sessions.close(session_of(request))
+    answer = go(request, "sign-in")
+    answer.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")
+    return answer
+
+
+async def _welcome(request: web.Request, user: str, token_id: str) -> web.StreamResponse:
+    sessions = dashboard_of(request).sessions
+    if SESSION in request:
+        await sessions.close(session_of(request))
+    address = address_of(request)
+    session: Session = await sessions.open(user, token_id, address, request.headers.get("user-agent", ""))
+    answer = go(request, "")
+    answer.set_cookie(COOKIE, session.secret, path="/", max_age=LIFETIME, secure=True, httponly=True, samesite="Strict")
+    return answer
+
+
+def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
+    """User and token id. Refused 401, and 429 after many failures."""
+    control = control_of(request)
+    callers, (peer, own) = control.gateway.setup.authentication, ends(request)
+    key = control.key
+    if key is not None and hmac.compare_digest(digest(secret), key.sha256):
+        if key.local and not callers.whence.is_here(request.headers, peer, own):
+            detail = "The machine's own key signs in from this machine only."
+            raise Refused(403, "forbidden", detail, remedy="set admin.token, or sign in with a token of your own")
+        return MACHINE, ""
+    found = callers.find(secret)
+    if isinstance(found, Access):
+        if found.scopes:
+            detail = "This token is for what its scopes say alone."
+            raise Refused(403, "narrow", detail, remedy="sign in with one that has none")
+        return found.user.name, found.token_id
+    wait = control.failures.failed(callers.whence.address(request.headers, peer), time.monotonic())
+    if wait is not None:
+        raise Refused(
+            429, "slow-down", "Too many wrong tokens came from your address.", remedy=f"wait {math.ceil(wait)} s"
+        )
+    raise Refused(
+        401,
+        "unauthorized",
+        "This is no token that aimux knows, or not any more.",
+        remedy="look for a typing error, or ask whoever runs this aimux",
+    )
+
+
+def _unsafe(request: web.Request) -> bool:
+    """The browser would not keep a session: it takes its cookie over HTTPS, and from this machine, only."""
+    host = request.url.host or ""
+    local = host in {"localhost", "127.0.0.1", "::1"} or host.endswith(".localhost")
+    return request.scheme != "https" and request.headers.get("x-forwarded-proto") != "https" and not local

@@ -1,0 +1,125 @@
+// What must move: live values, sorting, tooltips, copying, a question before what can't be undone. Without this file
+// every page works, but for live values.
+"use strict";
+
+// --- live values: the server sends the parts of the page that have changed ------------------------------------------
+
+function live(root) {
+  const source = new EventSource(root.dataset.live);
+  const state = document.querySelector("[data-live-state]");
+  let held = [];
+  const busy = (part) => part.matches(":hover, :focus-within") || String(getSelection()) !== "";
+  const put = (part, html) => { if (part.innerHTML !== html) part.innerHTML = html; };
+  source.addEventListener("part", (event) => {
+    const { id, html } = JSON.parse(event.data);
+    const part = document.getElementById(id);
+    if (!part) return;
+    held = held.filter((one) => one.part !== part);
+    // Nothing jumps while somebody reads or points: it waits until they look elsewhere.
+    if (busy(part)) held.push({ part, html });
+    else put(part, html);
+  });
+  setInterval(() => {
+    held = held.filter(({ part, html }) => busy(part) || put(part, html));
+  }, 500);
+  source.onopen = () => { if (state) state.textContent = "live"; };
+  source.onerror = () => { if (state) state.textContent = "not live: trying to reach aimux again"; };
+  addEventListener("pagehide", () => source.close());
+}
+
+// --- tables that can be sorted ---------------------------------------------------------------------------------------
+
+const value = (row, column) => {
+  const cell = row.cells[column];
+  const sort = cell.dataset.sort ?? cell.textContent.trim();
+  return cell.dataset.sort !== undefined && !Number.isNaN(Number(sort)) ? Number(sort) : sort.toLowerCase();
+};
+
+function sortable(table) {
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.textContent.trim()) return;
+    const button = document.createElement("button");
+    button.className = "sort";
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down < 0 ? "descending" : "ascending");
+      const body = table.tBodies[0];
+      const order = (a, b) => (a < b ? -down : a > b ? down : 0) * -1 * -1;
+      body.append(...[...body.rows].sort((a, b) => order(value(a, column), value(b, column))));
+    });
+  });
+}
+
+// --- a search within what is shown -----------------------------------------------------------------------------------
+
+function searchable(input) {
+  const rows = document.querySelectorAll(`#${CSS.escape(input.dataset.filter)} tbody tr`);
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/);
+    for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+  });
+}
+
+// --- exact values ----------------------------------------------------------------------------------------------------
+
+function tips() {
+  let tip = null;
+  const hide = () => { tip?.remove(); tip = null; };
+  const show = (mark) => {
+    hide();
+    const title = mark.querySelector("title");
+    if (!title) return;
+    mark.dataset.tip ??= title.textContent;
+    title.textContent = "";  // or the browser shows a second one
+    tip = document.createElement("div");
+    tip.className = "tip";
+    tip.textContent = mark.dataset.tip;
+    document.body.append(tip);
+    const box = mark.getBoundingClientRect();
+    const left = Math.min(Math.max(8, box.left + box.width / 2 - tip.offsetWidth / 2), innerWidth - tip.offsetWidth - 8);
+    const above = box.top - tip.offsetHeight - 8;
+    // Set by script, which the policy allows; only style attributes in the markup are refused.
+    tip.style.left = `${left}px`;
+    tip.style.top = `${above > 8 ? above : box.bottom + 8}px`;
+  };
+  document.addEventListener("pointerover", (event) => {
+    const mark = event.target.closest?.(".mark");
+    if (mark) show(mark); else hide();
+  });
+  document.addEventListener("focusin", (event) => { if (event.target.closest?.(".mark")) show(event.target.closest(".mark")); });
+  document.addEventListener("focusout", hide);
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  addEventListener("scroll", hide, { passive: true });
+}
+
+// --- times in the reader's own zone ----------------------------------------------------------------------------------
+
+document.addEventListener("pointerover", (event) => {
+  const time = event.target.closest?.("time[datetime]");
+  if (time) time.title = new Date(time.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+});
+
+// --- copying and asking ----------------------------------------------------------------------------------------------
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+  const before = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = before; }, 1500);
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+
+for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
+for (const table of document.querySelectorAll("table.sortable")) sortable(table);
+for (const input of document.querySelectorAll("[data-filter]")) { input.closest("label").hidden = false; searchable(input); }
+for (const root of document.querySelectorAll("[data-live]")) live(root);
+tips();

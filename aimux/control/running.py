@@ -1,0 +1,66 @@
+"""The process that serves, as operations on the installation see it; and links that sign a browser in to it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from aimux.config import Config
+    from aimux.metering.record import RequestRecord
+    from aimux.plugin.loader import Plugin
+
+
+class Links:
+    """Links that sign a browser in once, for five minutes. They live in this process: whoever asks for one gets it
+    for the address that answered."""
+
+    LIFETIME = 300.0
+    MOST = 1000
+
+    def __init__(self) -> None:
+        self._codes: dict[bytes, tuple[str, float]] = {}
+
+    def make(self, user: str) -> str:
+        """A code for `user` ("": an administrator without a name)."""
+        now = time.monotonic()
+        self._codes = {digest: known for digest, known in self._codes.items() if known[1] > now}
+        while len(self._codes) >= self.MOST:
+            del self._codes[next(iter(self._codes))]
+        code = secrets.token_urlsafe(24)
+        self._codes[_hashed(code)] = (user, now + self.LIFETIME)
+        return code
+
+    def user_of(self, code: str) -> str | None:
+        """Whom it would sign in; it stays good."""
+        known = self._codes.get(_hashed(code))
+        return known[0] if known is not None and known[1] > time.monotonic() else None
+
+    def use(self, code: str) -> str | None:
+        """Whom it signs in, once."""
+        user = self.user_of(code)
+        self._codes.pop(_hashed(code), None)
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """`started`: unix seconds; `certificate_ends` gives the same, or None without TLS."""
+
+    config: Callable[[], Config]
+    plugins: Sequence[Plugin]
+    addresses: Callable[[], Sequence[str]]
+    certificate_ends: Callable[[], float | None]
+    requests: Callable[[], Iterable[RequestRecord]]
+    """Those under way."""
+    started: float = field(default_factory=time.time)
+    links: Links = field(default_factory=Links)
+
+
+def _hashed(code: str) -> bytes:
+    return sha256(code.encode("utf-8", "surrogateescape")).digest()

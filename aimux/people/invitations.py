@@ -1,0 +1,88 @@
+"""Invitations: whoever shows the code of one gets a token of its user, once. Raise PeopleError and StorageError."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aimux.people import audit
+from aimux.people.errors import Unknown
+from aimux.people.issuing import Issued, issue_within
+from aimux.people.tokens import digest, make_id
+from aimux.people.transaction import change
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from aimux.people.audit import Actor
+    from aimux.people.people import People
+
+DAYS = 7
+LIFETIME = DAYS * 86_400_000
+"""Milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """One that is open. Times are milliseconds."""
+
+    id: str
+    user: str
+    expires_at: int
+
+
+async def invite(people: People, actor: Actor, user: str) -> tuple[Invitation, str]:
+    """A new one and its code, which is known this once. An older one of the same user is good no more."""
+    from aimux.storage.schema.people import invitations
+    from aimux.storage.times import now
+
+    code = secrets.token_urlsafe(24)
+    made = Invitation(make_id("inv"), user, now() + LIFETIME)
+    async with change(people) as connection:
+        if user not in people.directory.users:
+            raise Unknown(f"there is no user {user!r}")
+        await connection.execute(invitations.delete().where(invitations.c.user == user))
+        await connection.execute(invitations.delete().where(invitations.c.expires_at <= now()))
+        await connection.execute(
+            invitations.insert().values(
+                id=made.id,
+                sha256=digest(code),
+                user=user,
+                created_by=actor.name,
+                created_at=now(),
+                expires_at=made.expires_at,
+            )
+        )
+        await audit.append(connection, actor, "invitation.make", f"user:{user}", after={"id": made.id})
+    return made, code
+
+
+async def look(people: People, code: str) -> Invitation:
+    """The open invitation that a code belongs to. Unknown where there is none."""
+    async with people.database.read() as connection:
+        row = await _row(connection, code)
+    return Invitation(row.id, row.user, row.expires_at)
+
+
+async def accept(people: People, actor: Actor, code: str) -> Issued:
+    """A token for the user who was invited; the invitation is used up in the same transaction."""
+    from aimux.storage.schema.people import invitations
+
+    async with change(people) as connection:
+        row = await _row(connection, code)
+        issued = await issue_within(connection, people, actor, row.user, "invitation")
+        await connection.execute(invitations.delete().where(invitations.c.id == row.id))
+    return issued
+
+
+async def _row(connection: AsyncConnection, code: str) -> Row[tuple[object, ...]]:
+    from aimux.storage.schema.people import invitations
+    from aimux.storage.times import now
+
+    found = invitations.select().where(invitations.c.sha256 == digest(code), invitations.c.expires_at > now())
+    row = (await connection.execute(found)).one_or_none()
+    if row is None:
+        raise Unknown("this invitation was used already, or is older than it may be", remedy="ask for another one")
+    return row

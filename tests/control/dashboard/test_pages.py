@@ -1,0 +1,309 @@
+"""What people do on the pages, as they do it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.control.dashboard.conftest import Site, Visit, Visitor
+
+pytestmark = pytest.mark.browser
+PAGES = ("", "accounts", "people", "usage", "requests", "settings", "me", "people/users/max", "accounts/claude/default")
+FORMS = ("people/add", "accounts/add/claude", "accounts/add/chatgpt")
+
+
+def send(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def test_a_new_user_gets_a_token_that_serves(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("people/add")
+    page.get_by_label("Name").fill("grace")
+    page.get_by_label("E-mail address").fill("grace@example.org")
+    send(page, "Add")
+    token = page.locator("#token").inner_text()
+    assert site.message(token) == 200
+    expect(page.get_by_text("Claude Code", exact=True)).to_be_visible()
+    assert f"{site.url}/claude" in page.content()
+    visit.go("people/users/grace")
+    assert token not in page.content(), "it is shown once"
+    expect(page.get_by_text(token[:8])).to_be_visible()
+
+
+def test_an_invitation_gives_its_token_to_the_one_who_opens_it(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("people/add")
+    page.get_by_label("Name").fill("linus")
+    page.get_by_label("Give me a link for them").check()
+    send(page, "Add")
+    link = page.locator("#link").inner_text()
+    guest = visitor()
+    guest.page.goto(link)
+    expect(guest.page.get_by_text("invited as linus")).to_be_visible()
+    send(guest.page, "Show my token")
+    assert site.message(guest.page.locator("#token").inner_text()) == 200
+    again = visitor()
+    again.page.goto(link)
+    expect(again.page.get_by_text("used already")).to_be_visible()
+
+
+def test_a_token_is_revoked(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "margaret"})
+    token = site.api("POST", "/tokens", {"user": "margaret", "label": "laptop"})["token"]
+    assert site.message(token) == 200
+    visit = visitor("admin")
+    page = visit.go("people/users/margaret")
+    send(page, "Revoke")
+    assert "refused from now on" in visit.notice
+    assert site.message(token) == 401
+
+
+def test_limits_are_set_and_granted(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "edsger"})
+    visit = visitor("admin")
+    page = visit.go("people/users/edsger")
+    page.get_by_text("Change the limits").click()
+    page.get_by_role("textbox", name="Tokens a day").fill("2.5M")
+    send(page, "Set")
+    assert "hold from the next request" in visit.notice
+    assert site.api("GET", "/limits/user/edsger")["tokens_per_day"] == 2_500_000
+    page.get_by_text("Grant more for a while").click()
+    page.locator("select[name=limit]").select_option("tokens_per_day")
+    page.get_by_label("How much more").fill("500k")
+    page.get_by_label("Until the end of").fill(time.strftime("%Y-%m-%d", time.gmtime(time.time() + 3 * 86400)))
+    send(page, "Grant")
+    assert visit.notice == "Granted."
+    assert site.api("GET", "/limits/user/edsger/grants")["items"][0]["amount"] == 500_000
+
+
+def test_a_wrong_amount_is_told_and_nothing_is_lost(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "barbara"})
+    site.api("PUT", "/limits/user/barbara", {"requests_per_minute": 7})
+    visit = visitor("admin")
+    page = visit.go("people/users/barbara")
+    page.get_by_text("Change the limits").click()
+    page.get_by_role("textbox", name="Tokens a day").fill("many")
+    send(page, "Set")
+    assert "'many' is no amount" in visit.notice
+    assert site.api("GET", "/limits/user/barbara")["requests_per_minute"] == 7
+
+
+def test_a_user_who_is_there_already_is_told_on_the_form(visitor: Visitor) -> None:
+    visit = visitor("admin")
+    page = visit.go("people/add")
+    page.get_by_label("Name").fill("ada")
+    send(page, "Add")
+    expect(page).to_have_url(re.compile("people/add$"))
+    assert "ada" in visit.notice
+
+
+def test_a_group_that_has_accounts_for_itself(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("people")
+    page.get_by_text("Add a group").click()
+    page.get_by_label("Name", exact=True).fill("ci")
+    page.get_by_label("Accounts in this group serve nobody else").check()
+    send(page, "Add")
+    assert "ci is there" in visit.notice
+    assert site.api("GET", "/groups/ci")["reserved"]
+
+
+def test_an_account_is_taken_out_and_put_back(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("accounts/chatgpt/default")
+    send(page, "Disable")
+    assert "serves nobody" in visit.notice
+    assert site.api("GET", "/accounts/chatgpt/default")["status"] == "disabled"
+    send(page, "Enable")
+    assert site.api("GET", "/accounts/chatgpt/default")["status"] == "healthy"
+
+
+def test_an_account_is_tested_renewed_and_renamed(visitor: Visitor, site: Site) -> None:
+    key = site.live.sim.accounts["claude-key"].api_key
+    site.api("POST", "/accounts", {"provider": "claude", "name": "spare", "api_key": key})
+    visit = visitor("admin")
+    page = visit.go("accounts/claude/spare")
+    send(page, "Test")
+    assert "answered in" in visit.notice
+    page.get_by_label("Name").fill("team")
+    send(page, "Rename")
+    assert "is called team" in visit.notice
+    page.get_by_text("Remove this account").click()
+    send(page, "Remove claude/team")
+    assert "was removed" in visit.notice
+    visit.go("accounts/claude/default")
+    send(page, "Renew")
+    assert "was renewed" in visit.notice
+
+
+def test_an_api_key_becomes_an_account(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("accounts/add/claude")
+    form = page.locator("form", has=page.get_by_label("Key"))
+    form.get_by_label("Name of the account").fill("by-key")
+    form.get_by_label("Key").fill(site.live.sim.accounts["claude-key"].api_key or "")
+    form.get_by_role("button", name="Add").click()
+    assert "claude/by-key was added and is healthy" in visit.notice
+    site.api("DELETE", "/accounts/claude/by-key")
+
+
+def test_a_login_through_the_vendors_page_serves(visitor: Visitor, site: Site) -> None:
+    """As a person does it: the vendor's page in another tab, the code carried over."""
+    visit = visitor("admin")
+    page = visit.go("accounts/add/claude")
+    form = page.locator("form", has=page.get_by_role("button", name="Begin")).first
+    form.get_by_label("Name of the account").fill("by-browser")
+    form.get_by_role("button", name="Begin").click()
+    with visit.context.expect_page() as opened:
+        page.get_by_role("link", name="Open the vendor's page").click()
+    vendor = opened.value
+    vendor.wait_for_load_state()
+    code = code_of(vendor)
+    page.get_by_label("Code or address").fill(code)
+    send(page, "Finish")
+    assert "claude/by-browser is logged in and is healthy" in visit.notice
+    assert site.api("POST", "/accounts/claude/by-browser/test")["ok"]
+    site.api("DELETE", "/accounts/claude/by-browser")
+
+
+def code_of(vendor: Page) -> str:
+    """What the simulator's page shows: the code, or the address that it ends at."""
+    shown = re.search(r"[\w.~-]{10,}#[\w.~-]{10,}", vendor.inner_text("body"))
+    return shown[0] if shown else vendor.url
+
+
+def test_a_person_sees_what_is_their_own(visitor: Visitor, site: Site) -> None:
+    visit = visitor("member")
+    page = visit.page
+    expect(page.get_by_role("heading", name="max")).to_be_visible()
+    page.get_by_text("Issue a token").click()
+    page.get_by_label("Label").fill("my laptop")
+    send(page, "Issue")
+    token = page.locator("#token").inner_text()
+    assert site.message(token) == 200
+    page.get_by_role("link", name="To my page").click()
+    expect(page.get_by_text("my laptop")).to_be_visible()
+    send(page, "Revoke")
+    assert "refused from now on" in visit.notice
+    assert site.message(token) == 401
+
+
+@contextmanager
+def held(site: Site, token: str, **headers: str) -> Iterator[None]:
+    """A request that runs until the block is left."""
+    thread = Thread(target=site.message, args=(token,), kwargs={"x-simulator": "hold", **headers})
+    thread.start()
+    try:
+        yield
+    finally:
+        site.live.release()
+        thread.join()
+
+
+def test_live_values_change_without_a_reload(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    expect(visit.page.locator("#running")).to_contain_text("Nothing runs")
+    token = "token-of-member-0123456789abcdef"
+    with held(site, token):
+        expect(visit.page.locator("#running")).to_contain_text("max")
+    expect(visit.page.locator("#running")).to_contain_text("Nothing runs")
+
+
+def test_a_request_is_found_and_explained(visitor: Visitor, site: Site) -> None:
+    assert site.message("token-of-viewer-0123456789abcdef") == 200
+    visit = visitor("viewer")
+    page = visit.go("requests?user=vic")
+    page.get_by_role("link", name="Why").first.click()
+    expect(page.get_by_role("heading", name="How it was routed")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("claude/default")
+
+
+def test_usage_is_shown_and_can_be_had_as_a_file(visitor: Visitor, site: Site) -> None:
+    assert site.message("token-of-viewer-0123456789abcdef") == 200
+    visit = visitor("viewer")
+    page = visit.go("usage")
+    expect(page.locator("tbody").last).to_contain_text("vic")
+    page.locator("select[name=by]").select_option("model")  # which sends the form
+    expect(page).to_have_url(re.compile("by=model"))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    text = download.value.path().read_text()
+    assert text.startswith("model,requests,")
+    assert "claude-sonnet-5" in text
+
+
+NASTY = "<img src=x onerror=alert(1)>'\"&{{7*7}}"
+
+
+def test_what_a_stranger_writes_is_text(visitor: Visitor, site: Site) -> None:
+    """Labels, models and user agents are what people and programs make them."""
+    site.api("POST", "/users", {"name": "mallory"})
+    token = site.api("POST", "/tokens", {"user": "mallory", "label": NASTY})["token"]
+    site.message(token, **{"user-agent": NASTY, "x-model": NASTY})
+    visit = visitor("admin")
+    dialogs: list[str] = []
+    visit.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    for path in ("", "people", "people/users/mallory", "requests?user=mallory", "usage?by=model", "usage?by=class"):
+        page = visit.go(path)
+        assert page.locator("img").count() == 0
+    expect(visit.go("people/users/mallory").get_by_text(NASTY)).to_be_visible()
+    assert dialogs == []
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with-script", "without-script"])
+@pytest.mark.parametrize("path", [*PAGES, *FORMS])
+def test_every_page_works_alone(visitor: Visitor, site: Site, path: str, script: bool) -> None:
+    """Without script too, without a request to any other host, and small."""
+    visit = visitor("admin", java_script_enabled=script)
+    sizes: list[int] = []
+    visit.context.on("response", lambda answer: sizes.append(int(answer.headers.get("content-length", 0))))
+    answer = visit.page.goto(f"{site.url}/dashboard/{path}")
+    assert answer is not None
+    assert answer.status == 200
+    expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+    assert visit.strangers == []
+    assert visit.faults == []
+    assert sum(sizes) < 100_000
+
+
+def test_forms_work_without_script(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin", java_script_enabled=False)
+    page = visit.go("people/add")
+    page.get_by_label("Name").fill("ken")
+    send(page, "Add")
+    assert site.message(page.locator("#token").inner_text()) == 200
+
+
+def test_a_plot_is_read_by_keyboard(visitor: Visitor, site: Site) -> None:
+    assert site.message("token-of-viewer-0123456789abcdef") == 200
+    page = visitor("viewer").go("usage")
+    page.locator(".plot .mark").last.focus()
+    expect(page.locator(".tip")).to_contain_text("vic")
+    page.keyboard.press("Escape")
+    expect(page.locator(".tip")).to_have_count(0)
+
+
+def test_the_content_is_one_key_away(visitor: Visitor) -> None:
+    page = visitor("viewer").go("accounts")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", [*PAGES, *FORMS, "sign-in"])
+def test_axe_finds_nothing(visitor: Visitor, path: str, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    visit: Visit = visitor("admin", color_scheme=scheme)
+    page = visit.go(path)
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    found = Axe().run(page, options=rules)
+    assert found.violations_count == 0, found.generate_report()

@@ -1,0 +1,76 @@
+"""How the pages write numbers, money and times."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from markupsafe import escape
+
+from aimux.control.dashboard.rendering import ago, amount, duration, exact, moment, money, percent, short, size, until
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.00 k"),
+        (12_345, "12.3 k"),
+        (999_600, "1.00 M"),
+        (1_234_567, "1.23 M"),
+        (250_000_000, "250 M"),
+        (3e9, "3.00 B"),
+    ],
+)
+def test_counts_have_three_digits(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_what_is_shortened_is_exact_on_hover() -> None:
+    assert amount(1_234_567) == '<span class="n" title="1,234,567">1.23 M</span>'
+    assert amount(12) == "12"
+    assert (amount(None), exact(None)) == ("–", "–")
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "$0.00"), (0.0004, "<$0.01"), (0.02, "$0.02"), (1234.5, "$1,234.50")])
+def test_money(value: float, text: str) -> None:
+    assert f">{escape(text)}<" in str(money(value))
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [(0.0, "0 %"), (0.004, "0 %"), (0.996, "99 %"), (1.0, "100 %"), (1.7, "170 %"), (None, "–")]
+)
+def test_a_part_is_never_all_before_it_is(part: float | None, text: str) -> None:
+    assert percent(part) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.48, "480 ms"),
+        (2.34, "2.3 s"),
+        (59.6, "60 s"),
+        (90, "1 min"),
+        (5 * 3600 + 20 * 60, "5 h 20 min"),
+        (3 * 86400 + 4 * 3600, "3 d 4 h"),
+        (40 * 86400, "40 d"),
+        (None, "–"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_sizes() -> None:
+    assert (size(512), size(60_000), size(None)) == ("512 B", "60.0 kB", "–")
+
+
+def test_times_are_told_from_here_and_are_exact_on_hover() -> None:
+    now = time.time()
+    assert ">3 h ago<" in ago(now - 3 * 3600)
+    assert ">in 2 d<" in until(now + 2 * 86400 + 5)
+    assert ago(None) == "never"
+    assert moment("2026-11-26T08:00:00Z") == (
+        '<time datetime="2026-11-26T08:00:00Z" title="2026-11-26 08:00:00 UTC">2026-11-26 08:00</time>'
+    )

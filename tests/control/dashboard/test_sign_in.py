@@ -1,0 +1,175 @@
+"""Signing in and out, and what a session is worth."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.control.dashboard.conftest import TOKENS, Site, Visitor
+
+pytestmark = pytest.mark.browser
+COOKIE = "__Host-aimux"
+
+
+def raw(site: Site, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(urlsplit(site.url).netloc, timeout=30)
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    if body:
+        fields.setdefault("content-type", "application/x-www-form-urlencoded")
+    connection.request(method, f"/dashboard/{path}", body or None, fields)
+    answer = connection.getresponse()
+    answer.body = answer.read().decode()  # type: ignore[attr-defined]
+    return answer
+
+
+def test_a_link_signs_in_once(visitor: Visitor, site: Site) -> None:
+    link = site.link()
+    visit = visitor()
+    visit.page.goto(link)
+    visit.page.goto(link)  # to look at it does not use it up: chats preview links
+    visit.page.get_by_role("button", name="Sign in").click()
+    expect(visit.page.get_by_role("heading", name="Now")).to_be_visible()
+    other = visitor()
+    other.page.goto(link)
+    expect(other.page.get_by_text("used already")).to_be_visible()
+
+
+def test_the_front_page_leads_to_signing_in(visitor: Visitor, site: Site) -> None:
+    page = visitor().page
+    page.goto(site.url)
+    expect(page).to_have_url(re.compile("/dashboard/sign-in$"))
+
+
+@pytest.mark.parametrize(
+    ("role", "pages"),
+    [
+        ("member", ["Me"]),
+        ("viewer", ["Now", "Accounts", "People", "Usage", "Requests", "Me"]),
+        ("admin", ["Now", "Accounts", "People", "Usage", "Requests", "Settings", "Me"]),
+    ],
+)
+def test_a_role_sees_its_pages(visitor: Visitor, role: str, pages: list[str]) -> None:
+    page = visitor(role).page
+    assert page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts() == pages
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "status"),
+    [
+        ("member", "accounts", 403),
+        ("member", "people", 403),
+        ("member", "people/users/ada", 403),
+        ("member", "usage", 403),
+        ("member", "now/live", 403),
+        ("viewer", "settings", 403),
+        ("viewer", "people/users/ada", 200),
+    ],
+)
+def test_no_role_gets_further_by_typing_an_address(visitor: Visitor, role: str, path: str, status: int) -> None:
+    visit = visitor(role)
+    answer = visit.page.goto(f"{visit.site.url}/dashboard/{path}")
+    assert answer is not None
+    assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    "action", ["people/users/max/disable", "people/users/max/token", "accounts/claude/default/disable"]
+)
+def test_a_viewer_changes_nothing(visitor: Visitor, action: str) -> None:
+    visit = visitor("viewer")
+    csrf = visit.page.locator("input[name=csrf]").first.get_attribute("value")
+    answer = visit.context.request.post(
+        f"{visit.site.url}/dashboard/{action}", form={"csrf": csrf or ""}, max_redirects=0
+    )
+    if answer.status == 303:  # back to where the form was, with the reason
+        visit.page.goto(visit.site.url + answer.headers["location"])
+        assert "role" in visit.notice
+    else:
+        assert answer.status == 403
+    assert visit.site.api("GET", "/users/max")["enabled"]
+    assert visit.site.api("GET", "/accounts/claude/default")["status"] == "healthy"
+
+
+def test_a_wrong_token_is_told(visitor: Visitor) -> None:
+    page = visitor().go("sign-in")
+    page.get_by_label("Your aimux token").fill("aimux_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("no token that aimux knows")).to_be_visible()
+
+
+def test_the_cookie_is_for_this_site_alone(visitor: Visitor) -> None:
+    (cookie,) = visitor("admin").context.cookies()
+    assert cookie["name"] == COOKIE
+    assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"], cookie["path"]) == (True, True, "Strict", "/")
+    assert TOKENS["admin"] not in str(cookie)
+
+
+def test_signing_out_ends_the_session_for_whoever_has_its_cookie(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    (cookie,) = visit.context.cookies()
+    visit.page.get_by_role("button", name="Sign out").click()
+    expect(visit.page).to_have_url(re.compile("sign-in$"))
+    answer = raw(site, "GET", "accounts", cookie=f"{COOKIE}={cookie['value']}")
+    assert (answer.status, answer.headers["location"]) == (303, "/dashboard/sign-in")
+
+
+def test_a_session_that_somebody_else_chose_is_not_taken_over(site: Site) -> None:
+    form = urlencode({"token": TOKENS["admin"]})
+    answer = raw(site, "POST", "sign-in", form, cookie=f"{COOKIE}=chosen-by-an-attacker")
+    assert answer.status == 303
+    assert "chosen-by-an-attacker" not in str(answer.headers["set-cookie"])
+    assert raw(site, "GET", "accounts", cookie=f"{COOKIE}=chosen-by-an-attacker").status == 303
+
+
+def test_a_revoked_token_ends_the_sessions_that_it_opened(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "eve", "role": "viewer"})
+    issued = site.api("POST", "/tokens", {"user": "eve"})
+    visit = visitor()
+    page = visit.go("sign-in")
+    page.get_by_label("Your aimux token").fill(issued["token"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Now")).to_be_visible()
+    site.api("DELETE", f"/tokens/{issued['id']}")
+    visit.go("accounts")
+    expect(page).to_have_url(re.compile("sign-in$"))
+
+
+def test_a_form_without_the_sessions_word_changes_nothing(visitor: Visitor, site: Site) -> None:
+    (cookie,) = visitor("admin").context.cookies()
+    answer = raw(site, "POST", "accounts/claude/default/disable", "csrf=guessed", cookie=f"{COOKIE}={cookie['value']}")
+    assert answer.status == 403
+    assert "nothing was changed" in answer.body  # type: ignore[attr-defined]
+    assert site.api("GET", "/accounts/claude/default")["status"] == "healthy"
+
+
+def test_a_page_of_another_site_can_send_no_form(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    (cookie,) = visit.context.cookies()
+    csrf = visit.page.locator("input[name=csrf]").first.get_attribute("value")
+    answer = raw(
+        site,
+        "POST",
+        "accounts/claude/default/disable",
+        f"csrf={csrf}",
+        cookie=f"{COOKIE}={cookie['value']}",
+        origin="https://evil.example",
+    )
+    assert answer.status == 403
+    assert site.api("GET", "/accounts/claude/default")["status"] == "healthy"
+
+
+def test_no_page_can_be_framed_or_load_anything_from_elsewhere(site: Site) -> None:
+    policy = raw(site, "GET", "sign-in").headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+
+
+def test_a_session_is_no_secret_in_the_database(visitor: Visitor, site: Site) -> None:
+    (cookie,) = visitor("admin").context.cookies()
+    stored = b"".join(path.read_bytes() for path in site.live.state_dir.glob("aimux.db*"))
+    assert cookie["value"].encode() not in stored
