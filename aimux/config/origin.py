@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`file`: the configuration file, if there is one; `lines` of it by path; `variables` by the path that they set."""
+    """`file`: the configuration file, if there is one; `lines` of it by path; `variables` by the path that they set.
 
-    file: File | None = None
-    lines: Mapping[Path, int] = field(default_factory=dict)
-    variables: Mapping[Path, str] = field(default_factory=dict)
+    Two configurations with the same values are the same, wherever they come from.
+    """
+
+    file: File | None = field(default=None, compare=False)
+    lines: Mapping[Path, int] = field(default_factory=dict, compare=False)
+    variables: Mapping[Path, str] = field(default_factory=dict, compare=False)
 
     def of(self, path: Path) -> str:
         """`AIMUX_LISTEN`, `line 12`, or "" for a default. What is set for a section holds for what is in it."""
