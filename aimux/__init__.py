@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +11,22 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    __version__: str
+
 DISTRIBUTION = "aimux-gateway"
 """Under which name it is installed: `aimux` is another program in the registry."""
-try:
-    __version__ = version(DISTRIBUTION)
-except PackageNotFoundError:  # in its source tree, while it is built
-    __version__ = "unknown"
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        """`__version__`, where it is asked for: looking it up is more than half of what starting a command imports."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version(DISTRIBUTION)
+        except PackageNotFoundError:  # in its source tree, while it is built
+            return "unknown"
 
 
 def application(config: Mapping[str, Any] | str | os.PathLike[str]) -> web.Application:

@@ -16,7 +16,7 @@ WRONG = re.compile(
     |=\ ?\[["']aimux[\[">=~\ ']""",
     re.VERBOSE,
 )
-PLACES = ("README.md", "CONTRIBUTING.md", "Dockerfile", "docs", "deploy", "aimux", "providers")
+PLACES = ("README.md", "config.example.yaml", "CONTRIBUTING.md", "Dockerfile", "docs", "deploy", "aimux", "providers")
 
 
 def documents() -> list[Path]:

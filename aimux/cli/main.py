@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux import DISTRIBUTION, __version__
+import aimux
 from aimux.cli.lazy import LazyCommand, LazyGroup
 from aimux.cli.options import config_option, json_option, refuse_json
 
@@ -54,12 +54,19 @@ def _commands_of_plugins() -> dict[str, LazyCommand]:
     """Loading plugins costs 0.2 s: it is done only where there are others than aimux's own."""
     from importlib.metadata import entry_points
 
-    if all(entry.dist is not None and entry.dist.name == DISTRIBUTION for entry in entry_points(group="aimux")):
+    if all(entry.dist is not None and entry.dist.name == aimux.DISTRIBUTION for entry in entry_points(group="aimux")):
         return {}
     from aimux.plugin.loader import load_plugins
 
     commands = load_plugins().commands.values()
     return {command.name: LazyCommand(command.target, command.help) for command in commands}
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """click's own option would have to know the version before anybody asks."""
+    if wanted and not context.resilient_parsing:
+        click.echo(f"{context.info_name} {aimux.__version__}")
+        context.exit()
 
 
 EPILOG = """\b
@@ -77,7 +84,14 @@ Completion: eval "$(aimux completion bash)"  (zsh alike; fish: … | source)
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @config_option
 @json_option
 @click.pass_context

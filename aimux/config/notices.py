@@ -38,5 +38,5 @@ class Notices(Section):
     apprise: tuple[SecretStr, ...] = Field(
         default=(),
         description="Where else notices go: e-mail, chats, telephones, by the addresses of apprise "
-        "(`pip install aimux[notices]`).",
+        "(`pip install apprise`).",
     )

@@ -116,7 +116,7 @@ class Teller:
         try:
             import apprise  # an extra, which most do without
         except ImportError:
-            log.error("notices.apprise is set, and apprise is not installed: pip install 'aimux[notices]'")
+            log.error("notices.apprise is set, and apprise is not installed: pip install apprise")
             return
         targets = apprise.Apprise()
         for url in self.settings.apprise:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
-from aimux.config import parse_config, parse_duration
+from aimux.config import load_config, parse_config, parse_duration
 from tests.tools import checkout
 
 FILE = checkout() / "deploy/container/compose.yaml"
@@ -35,6 +38,21 @@ def test_what_has_to_last_is_on_a_volume() -> None:
     named, _, path = COMPOSE["services"]["aimux"]["volumes"][0].partition(":")
     assert named in COMPOSE["volumes"]
     assert path == image["state_dir"]
+
+
+def test_postgresql_is_a_profile_and_only_then_waited_for(tmp_path: Path) -> None:
+    database, aimux = COMPOSE["services"]["postgresql"], COMPOSE["services"]["aimux"]
+    assert database["profiles"] == ["postgresql"]
+    assert aimux["depends_on"] == {"postgresql": {"condition": "service_healthy", "required": False}}
+    assert database["volumes"][0].partition(":")[0] in COMPOSE["volumes"]
+    # What the file's head says is what aimux takes, and leads to that service, its user and its database.
+    told = dict(re.findall(r"(AIMUX_\w+)=(\S+)", FILE.read_text()))
+    key = {"AIMUX_DATABASE__ENCRYPTION_KEY": "0" * 64}
+    config = load_config(None, environ={"HOME": str(tmp_path), **told, **key}, providers={})
+    url = urlsplit(config.database.address or "")
+    assert (url.hostname, url.username) == ("postgresql", database["environment"]["POSTGRES_USER"])
+    assert url.path == f"/{url.username}"
+    assert f"POSTGRES_PASSWORD={url.password}\n" in FILE.read_text()
 
 
 def test_it_has_time_to_drain() -> None:

@@ -64,7 +64,7 @@ def test_the_standard_input_is_one_accounts(place: Path) -> None:
     assert json.loads((place / "state/claude/.credentials.json").read_text()) == LOGIN
     assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default is there already\n"
     bad = CliRunner().invoke(seed_command, ["claude/b=-"], input="secret")
-    assert (bad.exit_code, bad.output) == (1, "Error: the standard input is not valid JSON\n")
+    assert (bad.exit_code, bad.output) == (1, "Error: the standard input is not valid JSON (line 1, column 1)\n")
 
 
 @pytest.mark.parametrize(
