@@ -27,6 +27,8 @@ def rows(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _windows(account: Mapping[str, Any], now: float) -> list[Any]:
     made = []
     for limit in account["limits"]:
+        if limit["used"] is None and limit["resets_at"] is None and limit["status"] == "allowed":
+            continue  # it is there, and nothing is known of it
         resets_at = parsed(limit["resets_at"])
         made.append(
             window(

@@ -164,7 +164,7 @@ def ago(value: Any) -> Markup:
     if when is None:
         return Markup("never")
     passed = time.time() - when.timestamp()
-    return _time(when, "just now" if passed < 5 else f"{duration(_rounded(passed))} ago")
+    return _time(when, "just now" if passed < 5 else f"{_told(_rounded(passed))} ago")
 
 
 def until(value: Any) -> Markup:
@@ -173,11 +173,15 @@ def until(value: Any) -> Markup:
     if when is None:
         return Markup("–")
     left = when.timestamp() - time.time()
-    return _time(when, "now" if left < 1 else f"in {duration(_rounded(left))}")
+    return _time(when, "now" if left < 1 else f"in {_told(_rounded(left))}")
 
 
 def _rounded(seconds: float) -> float:
     return float(int(seconds)) if seconds >= 1 else 1.0
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
 
 
 def _time(when: datetime, told: str) -> Markup:

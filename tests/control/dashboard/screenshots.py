@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import BrowserContext, sync_playwright
 
 from tests.control.dashboard.conftest import OPTIONS
@@ -72,6 +73,7 @@ def _shoot(context: BrowserContext, url: str, file: Path) -> None:
     page.wait_for_timeout(1500 if url.endswith("/dashboard/") else 100)  # the first live values
     page.screenshot(path=file, clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": HEIGHT})  # type: ignore[index]
     page.close()
+    Image.open(file).quantize(64).save(file, optimize=True)
 
 
 if __name__ == "__main__":
