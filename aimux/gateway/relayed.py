@@ -10,7 +10,6 @@ from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.limiting import with_own_limits
 from aimux.gateway.preview import Preview
 from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
-from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
@@ -29,7 +28,7 @@ def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: C
     own: dict[bytes, bytes] = {}
     if attempt.retry_after is not None:
         own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
-    if answer.status == 401 or attempt.verdict.action is Action.PARK:
+    if answer.status == 401:
         # The credential that was refused is aimux's: the client can't mend it by trying again.
         own[b"x-should-retry"] = b"false"
     if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none

@@ -59,10 +59,10 @@ def for_good(fails: str, tries: int, says: str, **more: Any) -> Row:
 
 
 CLAUDE = {
-    "401": for_good("401", 1, "API Error: 401", upstream=2),
-    "401 that tells so": for_good("401,no-retry", 1, "API Error: 401", upstream=2),
+    "401": for_good("401", 1, "API Error: 401", upstream=4),
+    "401 that tells so": for_good("401,no-retry", 1, "API Error: 401", upstream=4),
     "403": for_good("403", 1, "API Error: 403 Your account does not have permission"),
-    "403 that revokes": for_good("403:revoked", 2, "No claude account can serve: .* is parked", upstream=2),
+    "403 that revokes": for_good("403:revoked", 2, "is out of service", upstream=4),
     "400": for_good("400", 6, "API Error: 400"),
     "429 for a second": Row(("429:1",), 2, took=AS_TOLD),
     "429 for minutes": for_good("429:120", 1, r"Request rejected \(429\)"),
@@ -95,7 +95,7 @@ CLAUDE = {
     "a redirect": for_good("307", 1, "aimux passes no redirect on", upstream=1),
 }
 OLDER_CLAUDE = {
-    "401": for_good("401", 1, "API Error: 401", upstream=2),
+    "401": for_good("401", 1, "API Error: 401", upstream=4),
     "403": for_good("403", 1, "API Error: 403 Your account does not have permission"),
     "400": for_good("400", 1, "API Error: 400"),
     "429 of a subscription": for_good("429:30", 1, r"hit your session limit · resets \d", oauth=True),
@@ -106,11 +106,11 @@ OLDER_CLAUDE = {
     "an error in a stream": Row(("overload:3",), 2, streamed=(True, False)),
 }
 POST = {
-    "429 with the usage limit": for_good("429:3600", 1, "hit your usage limit.* or try again at"),
+    "429 with the usage limit": for_good("429:3600", 1, "hit your usage limit.*[Tt]ry again at"),
     "429": for_good("429", 1, "exceeded retry limit, last status: 429"),
     "400": for_good("400", 1, "Simulated error 400"),
     "429 for a second": Row(("429:1",), 2, key=True, took=AS_TOLD),
-    "401": for_good("401", 2, "No chatgpt account can serve: .* is parked", upstream=2),
+    "401": for_good("401", 2, "is out of service", upstream=4),
     "403": for_good("403", 2, "unexpected status 403"),
     "403, and all of its patience": for_good("403", 6, "unexpected status 403", patient=True, took=FOR_SIX_SECONDS),
     "500 once": Row(("500",), 2),
@@ -127,15 +127,15 @@ POST = {
 }
 WEBSOCKET = {
     "426": Row(("426",), 2, silent_about=FALLS_BACK),
-    # What a renewal mends, it never sees; where none does, our own answer stops it.
-    "401 once": Row(("401",), 1, upstream=4),
-    "401": for_good("401", 2, "No chatgpt account can serve: .* is parked", upstream=2),
+    # A 401 of one handshake alone is relayed, and it asks again; where the login is refused, our own answer stops it.
+    "401 once": Row(("401",), 2),
+    "401": for_good("401", 2, "is out of service", upstream=4),
     "403": for_good("403", 5, FALLS_BACK),
     "404": Row(("404",) * 3, 4, FALLS_BACK),
     "404, and all of its patience": Row(("404",) * 7, 8, FALLS_BACK, patient=True, took=FOR_SIX_SECONDS),
     "405": Row(("405",) * 3, 4, FALLS_BACK),
     "502": Row(("502",) * 3, 4, FALLS_BACK),
-    "429 with the usage limit": for_good("429:3600", 2, "hit your usage limit.* or try again at"),
+    "429 with the usage limit": for_good("429:3600", 2, "hit your usage limit.*[Tt]ry again at"),
     "a frame that is cut": Row(("ok", "cut:5"), 2),
     "a socket that is closed in mid-turn": Row(("ok", "end:5"), 2),
     "overloaded": for_good("overload", 2, OVERLOADED),

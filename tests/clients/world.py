@@ -201,8 +201,9 @@ class Seat:
 
     @property
     def served(self) -> list[dict[str, str]]:
-        """The access log's lines of this user."""
-        return [line for line in self.world.aimux.requests if line["user"] == self.name]
+        """The access log's lines of this user, but for a WebSocket's turns, which have lines of their own."""
+        lines = self.world.aimux.requests
+        return [line for line in lines if line["user"] == self.name and line["method"] != "TURN"]
 
     @property
     def elapsed(self) -> float:

@@ -1,0 +1,94 @@
+"""What people read where aimux can't serve them, or a base URL is wrong: their client says it, and stops at once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimux.simulator import Simulator
+from tests.clients.programs import claude_code, codex
+from tests.clients.world import Ran, Seat, Trap, World, token_of
+from tests.e2e.process import config_of, put_account, serving
+
+LIMITED: dict[str, Any] = {"cooldowns": {"": {"until": 0.0, "since": 0.0, "reason": "a window is full"}}}
+PARKED: dict[str, Any] = {"disabled": True}
+
+
+@asynccontextmanager
+async def seated(folder: Path, state: dict[str, Any]) -> AsyncIterator[Seat]:
+    """At an aimux whose accounts are in this state, and whose upstreams nobody reaches."""
+    now = time.time()
+    for cooldown in state.get("cooldowns", {}).values():
+        cooldown.update(until=now + 7260, since=now - 5)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        async with Simulator() as sim, Trap().listening() as trap:
+            config = config_of(sim, folder)
+            config["users"] = [{"name": "seat0", "token": token_of("seat0")}]
+            for provider, settings in config["providers"].items():
+                settings["base_url"] = nowhere
+                put_account(folder / "state", sim.accounts[provider])
+            saved = {provider: {"default": state} for provider in config["providers"]}
+            file = folder / "state" / "accounts.json"
+            file.write_text(json.dumps({"version": 1, "accounts": saved}))
+            file.chmod(0o600)
+            async with serving(folder, config) as aimux:
+                yield World(sim, aimux, trap, folder).seat()
+
+
+def tries(seat: Seat, before: int) -> list[str]:
+    return [line["status"] for line in seat.world.aimux.requests[before:] if line["method"] == "POST"]
+
+
+def show(ran: Ran, who: str) -> str:
+    said = (ran.out + ran.err).strip()
+    print(f"\n--- {who} ({ran.code}):\n{said[-900:]}")  # noqa: T201 - `pytest -s` shows what people read
+    return said
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "claude_says", "codex_says"),
+    [
+        (LIMITED, "429", "Every claude account that you may use has reached its limit", "Try again at"),
+        (PARKED, "503", "is out of service", "is out of service"),
+    ],
+    ids=["exhausted", "out of service"],
+)
+async def test_nobody_can_serve(
+    tmp_path: Path, state: dict[str, Any], status: str, claude_says: str, codex_says: str
+) -> None:
+    async with seated(tmp_path, state) as seat:
+        before = len(seat.world.aimux.requests)
+        ran = await claude_code(seat)
+        assert claude_says in show(ran, "Claude Code")
+        assert (ran.code, tries(seat, before)) == (1, [status])
+        before = len(seat.world.aimux.requests)
+        ran = await codex(seat, patient=True)
+        assert codex_says in show(ran, "Codex")
+        assert ran.code == 1
+        assert len(tries(seat, before)) == 1
+
+
+async def test_a_wrong_base_url(tmp_path: Path) -> None:
+    async with seated(tmp_path, {}) as seat:
+        address = seat.world.aimux.address
+        for base in (address, f"{address}/chatgpt"):
+            before = len(seat.world.aimux.requests)
+            ran = await claude_code(seat, base=base)
+            assert f"ANTHROPIC_BASE_URL (or the SDK's base_url) to {address}/claude" in show(
+                ran, f"Claude Code at {base}"
+            )
+            assert ran.code == 1
+            assert set(tries(seat, before)) <= {"400"}
+        for base in (f"{address}/v1", f"{address}/claude/v1"):
+            ran = await codex(seat, base=base, patient=True)
+            assert f"to {address}/chatgpt/v1" in show(ran, f"Codex at {base}")
+            assert ran.code == 1
