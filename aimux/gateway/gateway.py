@@ -30,6 +30,7 @@ from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.skimming import Skimmed, is_large, skim
 from aimux.gateway.websockets import WebSockets
+from aimux.metering.estimates import Estimates
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
@@ -73,6 +74,7 @@ class Gateway:
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
     deposits: Deposits = field(init=False, default_factory=Deposits)
+    estimates: Estimates = field(init=False, default_factory=Estimates)
     _proofs: Proofs = field(init=False)
     _open: dict[Request, RequestRecord] = field(init=False, default_factory=dict)
     """Requests under way, and what is known of each so far."""
@@ -82,7 +84,7 @@ class Gateway:
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished, self.limiting)
+        self.sockets = WebSockets(self.metrics, self.finished, self.limiting, self.estimates)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -372,7 +374,7 @@ class Gateway:
                 if meter.stored:
                     self.deposits.learn(call, attempt, meter.stored)
                 if meter.consumes:
-                    record.usage = meter.usage
+                    record.usage = self.estimates.usage(record, meter)
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
         if (failure := exchange.error) is not None:

@@ -1,0 +1,67 @@
+"""What an answer took that was cut short, or whose upstream told nothing: what was told, and an estimate of the rest.
+
+About four characters are a token; how many exactly is learned for each model from answers that are whole. A vendor
+charges for what it made, so an answer that was left in its middle is not one token, which is what some protocols say at
+its start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aimux.metering.record import RequestRecord
+    from aimux.plugin.meters import Meter
+    from aimux.plugin.types import Usage
+
+CHARACTERS = 4.0
+"""Of a token, until a model has shown better."""
+LEAST_OUT, LEAST_IN = 50, 200
+"""Tokens from which an answer or a question teaches something: short ones are mostly frame."""
+LEARNED = 0.1
+"""How much one answer moves what is known."""
+MOST = 1000
+"""Models that are known."""
+
+
+class Estimates:
+    """What is learned, in this process. A microsecond for each answer."""
+
+    def __init__(self) -> None:
+        self._out: dict[tuple[str, str], float] = {}
+        self._in: dict[tuple[str, str], float] = {}
+
+    def usage(self, record: RequestRecord, meter: Meter) -> Usage:
+        """Of an answer that is over, however it ended. What is estimated of it is marked."""
+        usage, sent = meter.usage, meter.sent
+        model = (record.provider, usage.model or record.model)
+        told = usage.output_tokens and usage.total_input
+        if not meter.sees_end:  # JSON tells all or nothing
+            told = usage.output_tokens or usage.total_input
+        if told and meter.complete and not meter.failed:
+            self._learn(model, record, usage, sent)
+            return usage
+        if not sent:
+            return usage  # nothing was said that could have a price nobody told
+        output = max(usage.output_tokens, round(sent / self._out.get(model, CHARACTERS)))
+        known_input = usage.total_input
+        if output == usage.output_tokens and known_input:
+            return usage
+        asked = usage.input_tokens if known_input else round(record.bytes_in / self._in.get(model, CHARACTERS))
+        return replace(usage, input_tokens=asked, output_tokens=output, estimated=True)
+
+    def _learn(self, model: tuple[str, str], record: RequestRecord, usage: Usage, sent: int) -> None:
+        if usage.output_tokens >= LEAST_OUT and sent:
+            _move(self._out, model, sent / usage.output_tokens)
+        if usage.total_input >= LEAST_IN and record.bytes_in:
+            _move(self._in, model, record.bytes_in / usage.total_input)
+
+
+def _move(known: dict[tuple[str, str], float], model: tuple[str, str], seen: float) -> None:
+    seen = min(max(seen, 0.5), 16.0)
+    before = known.get(model)
+    if before is not None:
+        known[model] = before + LEARNED * (seen - before)
+    elif len(known) < MOST:
+        known[model] = seen
