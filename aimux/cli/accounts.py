@@ -12,6 +12,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.asking import ask, every, print_json
 from aimux.cli.options import AccountName, config_option, json_option, refuse_json
+from aimux.cli.words import say, warn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ def accounts_command(context: click.Context, config: Path | None, as_json: bool)
 
             accounts_table(accounts)
         else:
-            click.echo("There is no account yet: aimux login PROVIDER, or aimux import.")
+            say("There is no account yet: aimux login PROVIDER, or aimux import.")
 
 
 @accounts_command.command("show")
@@ -108,7 +109,7 @@ def remove_command(name: str, yes: bool, config: Path | None) -> None:
         await backend.call("DELETE", _path(account))
         return full
 
-    click.echo(f"{ask(config, remove)} is removed.")
+    say(f"{ask(config, remove)} is removed.")
 
 
 @accounts_command.command("refresh")
@@ -133,11 +134,11 @@ def test_command(context: click.Context, name: str, config: Path | None, as_json
         print_json(tested)
     elif tested["ok"]:
         out = "" if state == "healthy" else f" It is {state}: aimux accounts show {full}"
-        click.echo(f"{full} works: {tested['status']} after {tested['seconds']:.2f} s.{out}")
+        say(f"{full} works: {tested['status']} after {tested['seconds']:.2f} s.{out}")
     else:
         answered = f" ({tested['status']})" if tested["status"] else ""
         remedy = f" → {tested['remedy']}" if tested["remedy"] else ""
-        click.echo(f"{full} does not work{answered}: {tested['reason']}{remedy}", err=True)
+        say(f"{full} does not work{answered}: {tested['reason']}{remedy}", err=True)
     if not tested["ok"]:
         context.exit(1)
 
@@ -188,6 +189,6 @@ def report(account: dict[str, Any]) -> None:
 
     now = datetime.now(UTC)
     expires = f"; expires {expiry(account, now)}" if account["expires_at"] else ""
-    click.echo(f"{_full(account)}: {state(account, now)}{expires}")
+    say(f"{_full(account)}: {state(account, now)}{expires}")
     if account["same_as"]:
-        click.echo(f"Warning: {_full(account)} {same_login(account)}", err=True)
+        warn(f"{_full(account)} {same_login(account)}")

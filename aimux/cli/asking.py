@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli.words import say
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
 
     from aimux.cli.calls import Backend
 
@@ -50,21 +55,40 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned: on a terminal as wide as that, in a pipe without any folding."""
+    """Aligned; on a terminal that is too narrow for that, a paragraph for each row."""
     if sys.stdout.isatty():
-        from rich.console import Console
+        from rich.console import Console, Group
+        from rich.padding import Padding
         from rich.table import Table
+        from rich.text import Text
 
+        console = Console(highlight=False, markup=False)
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        Console(highlight=False, markup=False).print(table)
+        if fits(table, console):
+            console.print(table)
+            return
+        for row in rows:
+            told = Text("  ").join(
+                Text.assemble((column, "dim"), f" {cell}")
+                for column, cell in zip(columns[1:], row[1:], strict=True)
+                if cell not in {"", "-"}
+            )
+            console.print(Group(Text(row[0], "bold"), Padding(told, (0, 0, 0, 2))))
         return
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def fits(table: Table, console: Console) -> bool:
+    """A table that is squeezed into fewer columns breaks names and numbers apart."""
+    from rich.measure import Measurement
+
+    return Measurement.get(console, console.options, table).maximum < console.width
 
 
 def print_lines(title: str, lines: Mapping[str, str]) -> None:
@@ -72,7 +96,7 @@ def print_lines(title: str, lines: Mapping[str, str]) -> None:
     click.echo(title)
     for name, value in lines.items():
         for index, line in enumerate(value.splitlines()):
-            click.echo(f"  {name if not index else '':<13} {line}")
+            say(f"  {name if not index else '':<13} {line}", hang=16)
 
 
 def confirm(question: str, *, yes: bool, what: str) -> None:

@@ -8,6 +8,7 @@ import click
 
 from aimux.cli.asking import ask, print_json, print_table
 from aimux.cli.options import config_option, json_option, refuse_json
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,9 +74,9 @@ def verify_command(context: click.Context, config: Path | None, as_json: bool) -
     if as_json:
         print_json(verdict)
     elif verdict["whole"]:
-        click.echo(f"{verdict['entries']} entries, whole. The last hash is {verdict['hash']}.")
+        say(f"{verdict['entries']} entries, whole. The last hash is {verdict['hash']}.")
     else:
-        click.echo(f"The audit log was tampered with: {verdict['problem']}.", err=True)
+        say(f"The audit log was tampered with: {verdict['problem']}.", err=True)
     if not verdict["whole"]:
         context.exit(1)
 

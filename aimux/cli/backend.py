@@ -12,6 +12,7 @@ import click
 from aimux.cli.demo import running_demo
 from aimux.cli.files import Files, local_parts
 from aimux.cli.server import STATE_VARIABLE, admin_key, command_there, listening, server, stranger
+from aimux.cli.words import say
 from aimux.config import Listen
 from aimux.config.environment import KEY_VARIABLE
 
@@ -35,7 +36,7 @@ async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Ba
     reach = setting.reach
     key = admin_key(setting) if address is not None else None
     if address is not None and key is not None:
-        click.echo(f"Using the {'demo' if demo else 'server'} at {address}.", err=True)
+        say(f"Using the {'demo' if demo else 'server'} at {address}.", err=True)
         async with server(setting, address, key) as opened:
             yield opened
         return
@@ -51,7 +52,7 @@ async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Ba
         )
     who = "Another aimux, with another state folder," if other is not None else "Another program"
     used = setting.whole.database.shown or reach.state_dir
-    click.echo(f"{'No server' if address is None else who} listens on {reach.listen}: using {used}.", err=True)
+    say(f"{'No server' if address is None else who} listens on {reach.listen}: using {used}.", err=True)
     async with local_parts(setting) as parts:
         files = Files(parts)
         try:

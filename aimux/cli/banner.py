@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aimux import __version__
+from aimux.cli.words import say
 from aimux.control.key import KEY_FILE
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def print_banner(app: App) -> None:
     """Print it to stdout, at once. With JSON logs it stays away, because collectors read both streams as one."""
     if app.config.log_format == "text":
-        print("\n".join(banner_lines(app, time.time())), flush=True)
+        say("\n".join(banner_lines(app, time.time())), hang=12)
+        sys.stdout.flush()
 
 
 def banner_lines(app: App, now: float) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aimux.cli.options import ConfigRefused, config_option, config_path
+from aimux.cli.words import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def check_config_command(config: Path | None, show: bool, without_secrets: bool)
     path = config_path(config)
     plugins = load_plugins()
     for plugin in plugins.failed:
-        click.echo(f"warning: the plugin {plugin.name} ({plugin.distribution}) is left out: {plugin.error}", err=True)
+        warn(f"the plugin {plugin.name} ({plugin.distribution}) is left out: {plugin.error}")
     try:
         if without_secrets:
             check_form(path, environ=os.environ, providers=plugins.providers)

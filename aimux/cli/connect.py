@@ -12,6 +12,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.options import config_option
 from aimux.cli.reach import Reach, reach, refuse_vendor_token, token_of_a_person
+from aimux.cli.words import say
 from aimux.control.client_files import MergeError, dump, write
 from aimux.control.clients import CLIENTS, TOKEN_VARIABLE, Client, Gateway, NotServed
 
@@ -49,14 +50,15 @@ def connect_command(
         if about.settings is None or about.file is None:
             if to_file:
                 raise click.UsageError(f"{about.title} can't be set up by a file:\n{hints}")
-            click.echo(hints)
+            say(hints)
             return
         path = about.file(os.environ, Path.home())
         if to_file:
             token = _token(known, owner)
             _write(about, path, about.settings(gateway, token))
         else:
-            click.echo(f"For {path}:\n\n{dump(about.settings(gateway, None), about.file_format)}\n{hints}")
+            click.echo(f"For {path}:\n\n{dump(about.settings(gateway, None), about.file_format)}")
+            say(hints)
     except NotServed as error:
         what = PROVIDERS[str(error)]
         raise click.ClickException(f"{about.title} needs a mount of {what}, and this gateway has none.") from None

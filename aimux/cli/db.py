@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aimux.cli.options import config_option, json_option, read_config
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -84,7 +85,7 @@ def migrate_command(config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"where": after.where, "from": before.schema, "to": after.schema}))
     elif before.schema == after.schema:
-        click.echo(f"{after.where} has schema {after.schema} already.")
+        say(f"{after.where} has schema {after.schema} already.")
     else:
         click.echo(f"{after.where}: schema {before.schema or 'none'} → {after.schema}")
 
@@ -110,7 +111,7 @@ def backup_command(config: Path | None, file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"file": str(file), "from": str(source), "size": file.stat().st_size}))
         return
-    click.echo(f"{file} is a copy of {source}. Credentials are not in it: they are files in {settings.state_dir}.")
+    say(f"{file} is a copy of {source}. Credentials are not in it: they are files in {settings.state_dir}.")
 
 
 @db_command.command("export")
@@ -131,7 +132,7 @@ def export_command(config: Path | None, file: Path, as_json: bool) -> None:
     else:
         click.echo(f"{file}: {_summary(counts)}")
         if counts.get(CREDENTIAL):
-            click.echo("It holds the accounts' credentials unencrypted: keep it as safe, and delete it after the move.")
+            say("It holds the accounts' credentials unencrypted: keep it as safe, and delete it after the move.")
 
 
 @db_command.command("import")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from aimux.cli.words import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
@@ -96,7 +98,7 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
             def announce(app: App) -> None:
                 told(app.addresses[0].removeprefix("http://"))
                 print_banner(app)
-                click.echo("\n".join(_hints(app.addresses[0], simulator.url, app.sign_in_link())))
+                _announce(app.addresses[0], simulator.url, app.sign_in_link())
                 run(demo_data.remember(app))
                 if not app.config.listen.unix_path:
                     run(demo_data.chatter(app))
@@ -161,7 +163,21 @@ def _to_be_found(state_dir: Path) -> Iterator[Callable[[str], None]]:
 # --- what is said ----------------------------------------------------------------------------------------------------
 
 
-def _hints(address: str, simulator: str, link: str) -> Iterator[str]:
+def _announce(address: str, simulator: str, link: str) -> None:
+    say(f"\nThis is a demo: a simulator at {simulator} plays Anthropic and OpenAI, and a team has used it for a month.")
+    if not address.startswith("unix:"):
+        say(f"\nThe dashboard, signed in (this link works once, for five minutes):\n  {link}")
+    say("\nTry, in another terminal:")
+    click.echo("\n".join(_commands(address)))
+    program = sys.argv[0] if "/" in sys.argv[0] and not Path(sys.argv[0]).is_absolute() else "aimux"
+    say(
+        f"\nHow a request went: {program} why ID (its x-request-id); the accounts: {program} accounts.\n"
+        f"Ctrl-C ends it. For accounts of your own: {program} login claude (or chatgpt), or {program} import; then"
+        f" {program}."
+    )
+
+
+def _commands(address: str) -> Iterator[str]:
     """Commands that work as they stand, in another terminal."""
     unix = address.startswith("unix:")
     curl = f"curl --unix-socket {address.removeprefix('unix:')}" if unix else "curl"
@@ -169,14 +185,6 @@ def _hints(address: str, simulator: str, link: str) -> Iterator[str]:
     headers = f'-H "Authorization: Bearer {TOKEN}" -H "Content-Type: application/json"'
     version = '-H "anthropic-version: 2023-06-01"'
     hello = '"messages": [{"role": "user", "content": "Hello!"}]'
-    yield ""
-    yield f"This is a demo: a simulator at {simulator} plays Anthropic and OpenAI, and a team has used it for a month."
-    if not unix:
-        yield ""
-        yield "The dashboard, signed in (this link works once, for five minutes):"
-        yield f"  {link}"
-    yield ""
-    yield "Try, in another terminal:"
     yield ""
     yield "# an answer at once, and two as streams"
     for stream, flag in (("", ""), (', "stream": true', "-N ")):
@@ -202,8 +210,3 @@ def _hints(address: str, simulator: str, link: str) -> Iterator[str]:
     client = f'OpenAI(base_url="{url}/chatgpt/v1", api_key="{TOKEN}")'
     call = 'responses.create(model="gpt-5.5", input="Hello!")'
     yield f"python3 -c 'from openai import OpenAI; print({client}.{call}.output_text)'"
-    yield ""
-    program = sys.argv[0] if "/" in sys.argv[0] and not Path(sys.argv[0]).is_absolute() else "aimux"
-    yield f"How a request went: {program} why ID (its x-request-id); the accounts: {program} accounts."
-    yield f"Ctrl-C ends it. For accounts of your own: {program} login claude (or chatgpt), or {program} import;"
-    yield f"then {program}."

@@ -9,6 +9,7 @@ import click
 
 from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table
 from aimux.cli.options import config_option, json_option, refuse_json
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +128,7 @@ def _list(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"items": groups})
     elif not groups:
-        click.echo("There is no group yet: aimux groups add NAME.")
+        say("There is no group yet: aimux groups add NAME.")
     else:
         rows = [
             (
@@ -147,4 +148,4 @@ def _tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         print_json(value)
     else:
-        click.echo(text)
+        say(text)

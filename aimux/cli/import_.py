@@ -12,6 +12,7 @@ import click
 
 from aimux.cli import suggest
 from aimux.cli.options import AccountName, config_option
+from aimux.cli.words import say, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,7 +94,7 @@ async def _import(setting: Setting, found: list[Login], account: str | None, *, 
             except click.ClickException as error:
                 if len(found) == 1:
                     raise
-                click.echo(f"Not taken: {error.message}", err=True)
+                say(f"Not taken: {sentence(error.message)}", err=True)
                 left += 1
     if left:
         raise click.ClickException(f"{left} of {len(found)} logins were left where they are")
@@ -133,7 +134,7 @@ def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[L
     places = {path.parent for path in taken}
     for path, line in dict.fromkeys(refused):
         if path.parent not in places:
-            click.echo(line, err=True)
+            say(sentence(line), err=True)
 
 
 def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
@@ -219,8 +220,10 @@ async def _copy(backend: Backend, login: Login, account: str | None, *, force: b
     click.echo(f"{login.path}:")
     await save(backend, body)
     if login.credential.renewable:
-        click.echo("  Only one program can go on renewing this login, and the other is logged out by that: stop using")
-        click.echo("  it there, or have both use the same file: aimux import --link")
+        say(
+            "Only one program can go on renewing this login, and the other is logged out by that: stop using it there,"
+            " or have both use the same file: aimux import --link"
+        )
 
 
 async def _link(backend: Backend, setting: Setting, login: Login, account: str | None, *, force: bool) -> None:
@@ -244,7 +247,7 @@ async def _link(backend: Backend, setting: Setting, login: Login, account: str |
         there = name in accounts
         if there:
             if (await vault.links(instance, file_name)).get(name) == os.path.realpath(login.path):  # noqa: ASYNC240
-                click.echo(f"{instance}/{name} is linked to {login.path} already.")
+                say(f"{instance}/{name} is linked to {login.path} already.")
                 return
             if not force:
                 ask_to_replace(f"{instance}/{name}")

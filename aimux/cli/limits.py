@@ -12,6 +12,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.asking import ask, print_json
 from aimux.cli.options import config_option, json_option, refuse_json
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -133,7 +134,7 @@ def set_command(
     if as_json:
         print_json(told)
     else:
-        click.echo("\n".join(_lines(told)) or "No limits are left.")
+        say("\n".join(_lines(told)) or "No limits are left.")
 
 
 @limits_command.command("grant")
@@ -161,7 +162,7 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
         print_json(grant)
     else:
         more = _amount(name, grant["amount"])
-        click.echo(f"{grant['kind']}:{grant['name']} has {more} more until {_time(grant['until'])}.")
+        say(f"{grant['kind']}:{grant['name']} has {more} more until {_time(grant['until'])}.")
 
 
 @limits_command.command("remove")
@@ -198,10 +199,10 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
         configured = " (in the configuration)" if item["configured"] else ""
         click.echo(f"{item['kind']}{':' if item['name'] else ''}{item['name']}{configured}")
         for line in _lines(item["limits"], item["usage"]):
-            click.echo(f"  {line}")
+            say(f"  {line}", hang=4)
         for grant in item["grants"]:
             more = _amount(grant["limit"], grant["amount"])
-            click.echo(f"  granted: {grant['limit']} +{more} until {_time(grant['until'])}, by {grant['given_by']}")
+            say(f"  granted: {grant['limit']} +{more} until {_time(grant['until'])}, by {grant['given_by']}", hang=4)
 
 
 def _lines(limits: Mapping[str, Any], usage: Iterable[Mapping[str, Any]] = (), prefix: str = "") -> list[str]:

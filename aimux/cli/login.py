@@ -11,6 +11,7 @@ import click
 
 from aimux.cli import suggest
 from aimux.cli.options import AccountName, config_option
+from aimux.cli.words import say, sentence, warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,13 +127,13 @@ async def sign_in(provider: Provider, flow: Flow, http: Http) -> bytes:
 
     if flow == "device":
         if "paste" in provider.login_flows:
-            click.echo("(With --no-browser you paste a code here instead.)", err=True)
+            say("(With --no-browser you paste a code here instead.)", err=True)
         return await signin.with_device(provider, http)
     if flow == "loopback":
         try:
             return await signin.with_browser(provider, http)
         except NoPort as error:
-            click.echo(f"The browser could not come back: {error}", err=True)
+            say(sentence(f"The browser could not come back: {error}"), err=True)
     return await signin.with_paste(provider, http)
 
 
@@ -199,6 +200,6 @@ async def _try(backend: Backend, account: dict[str, Any]) -> None:
     """Say whether it works: the vendor does not refuse it, and may not have been reached."""
     tested = await backend.call("POST", f"/accounts/{account['provider']}/{account['name']}/test")
     if tested["ok"]:
-        click.echo(f"It works: {tested['status']} after {tested['seconds']:.2f} s.")
+        say(f"It works: {tested['status']} after {tested['seconds']:.2f} s.")
     else:
-        click.echo(f"Warning: it is kept, and could not be tried: {tested['reason']}", err=True)
+        warn(f"it is kept, and could not be tried: {tested['reason']}")

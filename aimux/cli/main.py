@@ -9,7 +9,8 @@ import click
 
 import aimux
 from aimux.cli.lazy import LazyCommand, LazyGroup
-from aimux.cli.options import config_option, json_option, refuse_json
+from aimux.cli.options import ConfigRefused, config_option, json_option, refuse_json
+from aimux.cli.words import fail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +114,7 @@ def main() -> None:
     try:
         code = cli.main(prog_name="aimux", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        error.show() if isinstance(error, ConfigRefused) else fail(error)
         sys.exit(error.exit_code)
     except click.Abort as abort:
         # click makes one exception of Ctrl-C, the end of the input and a declined question.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aimux.cli.words import say
+
 NAMES = ("ai-mux", "claude-code-mux", "claude-proxy", "cli-proxy-api", "link-assistant-router", "maxmux", "sing-box")
 """Of `aimux.migrate`, which would be long to import for the help alone."""
 
@@ -83,7 +85,7 @@ def migrate_command(
         _write_config(plan, output)
     _report(plan, written)
     if dry_run:
-        click.echo(f"Nothing was written. Without --dry-run the configuration goes to {output}.")
+        say(f"Nothing was written. Without --dry-run the configuration goes to {output}.")
     else:
         _next_steps(plan, output, credentials)
     if any(note.essential for note in plan.notes):
@@ -238,8 +240,8 @@ def _report(plan: Plan, written: list[str]) -> None:
     users = [user["name"] for user in plan.config.get("users", [])]
     click.echo(f"From {plan.source}:")
     for line in written or ["none"]:
-        click.echo(f"  account   {line}")
-    click.echo(f"  users     {', '.join(users) or 'none'}")
+        say(f"  account   {line}", hang=12)
+    say(f"  users     {', '.join(users) or 'none'}", hang=12)
     for prefix, provider in plan.config.get("mounts", {}).items():
         click.echo(f"  mount     {prefix} → {provider}")
     _list("Warnings:", plan.warnings)
@@ -250,15 +252,15 @@ def _list(title: str, notes: list[Note]) -> None:
     if notes:
         click.echo(title)
     for note in sorted(notes, key=lambda note: not note.essential):
-        click.echo(f"{'!' if note.essential else ' ':>3} {note.what}: {note.why}")
+        say(f"{'!' if note.essential else ' ':>3} {note.what}: {note.why}", hang=4)
 
 
 def _next_steps(plan: Plan, output: Path, logins: list[_Login]) -> None:
     if plan.issued:
-        click.echo("New tokens, which are shown only now. Give each to its owner:")
+        say("New tokens, which are shown only now. Give each to its owner:")
         for name, token in plan.issued.items():
             click.echo(f"  {name}  {token}")
-    click.echo(f"The configuration is in {output}. Next:")
+    say(f"The configuration is in {output}. Next:")
     if any(login.renewable and login.target is None for login in logins):
-        click.echo("  Stop the old gateway for good: of two that renew the same login, one loses it.")
+        say("  Stop the old gateway for good: of two that renew the same login, one loses it.", hang=2)
     click.echo(f"  aimux serve --config {output}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from aimux.cli.words import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -87,7 +89,7 @@ class ConfigRefused(click.ClickException):
 
         show_problems(self.problems)
         if hint := foreign_hint(self.problems):
-            click.echo(hint, err=True)
+            say(hint, err=True)
 
 
 def config_path(explicit: Path | None) -> Path | None:

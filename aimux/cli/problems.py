@@ -32,7 +32,7 @@ def show_problems(problems: Sequence[Problem], severity: Severity = "error") -> 
         _show_on_terminal(problems, severity)
         return
     for problem in problems:
-        print(f"{'warning: ' if severity == 'warning' else ''}{problem}", file=sys.stderr)
+        print(f"{'Warning: ' if severity == 'warning' else ''}{problem}", file=sys.stderr)
 
 
 def _show_on_terminal(problems: Sequence[Problem], severity: Severity) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aimux.cli.options import json_option
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from aimux.plugin.loader import Plugin
@@ -31,7 +32,7 @@ def providers_command(context: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(plugin) for plugin in plugins.plugins], indent=2, ensure_ascii=False))
     elif not plugins.plugins:
-        click.echo("No provider plugins are installed.")
+        say("No provider plugins are installed.")
     elif sys.stdout.isatty():
         _show_on_terminal([_row(plugin) for plugin in plugins.plugins])
     else:

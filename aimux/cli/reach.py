@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from aimux.cli.options import read_config
+from aimux.cli.words import say
 from aimux.control.clients import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _address(config: Config) -> str:
         raise click.UsageError(f"No client can be told {listen}: give the address that they reach with --url.")
     host = listen.host
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
-        click.echo("aimux listens on every address: this is for this machine; for others add --url.", err=True)
+        say("aimux listens on every address: this is for this machine; for others add --url.", err=True)
         host = "localhost"
     scheme = "https" if config.tls.enabled else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}"

@@ -10,6 +10,7 @@ import click
 
 from aimux.cli.asking import ask, print_json
 from aimux.cli.options import config_option, json_option, read_config
+from aimux.cli.words import say, sentence, warn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +41,12 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
         if refused.word != "configuration":
             raise
         for fault in refused.problem.errors or []:
-            click.echo(fault.message, err=True)
+            say(sentence(fault.message), err=True)
         raise click.ClickException(refused.problem.detail) from None
     except click.ClickException as error:
         if pid is None:
             raise
-        click.echo(error.message, err=True)
+        say(sentence(error.message), err=True)
         read_config(config)  # a bad one ends the command here, with its problems
         os.kill(pid, signal.SIGHUP)
         click.echo(f"Process {pid} was told to take its configuration again.")
@@ -54,7 +55,7 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
         print_json(result)
         return
     for warning in result["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+        warn(warning)
     for name in result["after_restart"]:
-        click.echo(f"warning: `{name}` changed: that takes a restart", err=True)
+        warn(f"`{name}` changed: that takes a restart")
     click.echo("The configuration was taken again.")

@@ -71,7 +71,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
     except Missing:
         pass
     else:
-        click.echo(f"{instance}/{account} is there already")
+        click.echo(f"{instance}/{account} is there already.")
         return
     try:
         # A command has nothing else to do meanwhile.
@@ -82,7 +82,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
     except CredentialError as error:
         raise click.ClickException(f"{source} {error}") from None
     await vault.write(instance, account, file_name, raw, expect=None)
-    click.echo(f"{instance}/{account} comes from {source}")
+    click.echo(f"{instance}/{account} comes from {source}.")
 
 
 def _provider(config: Config, plugins: Plugins, instance: str) -> Provider:

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli.asking import fits, print_lines
+from aimux.cli.words import warn
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
 
 COLUMNS = ("PROVIDER", "NAME", "KIND", "PLAN", "STATE", "EXPIRES", "LIMITS (RESET IN)", "LAST USED")
 EVERYBODY = "everybody"
@@ -98,7 +103,7 @@ def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
     """Print them: on a terminal a table with the reasons below it, in a pipe aligned columns that have everything."""
     now = datetime.now(UTC)
     if sys.stdout.isatty():
-        _rich_table(accounts, now)
+        _on_terminal(accounts, now)
         return
     columns: tuple[str, ...] = COLUMNS
     rows: list[tuple[str, ...]] = [account_row(account, now) for account in accounts]
@@ -110,23 +115,34 @@ def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for account in accounts:
         if account["same_as"]:
-            click.echo(f"{account['provider']}/{account['name']} {same_login(account)}", err=True)
+            warn(f"{account['provider']}/{account['name']} {same_login(account)}")
 
 
-def _rich_table(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    from rich.console import Console
+def _on_terminal(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    from rich.console import Console, Group
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column.startswith("LIMITS"))
+        table.add_column(column, no_wrap=True)
+    blocks: list[RenderableType] = []
     for account in accounts:
         provider, name, kind, plan, _, expires, limits, used = account_row(account, now)
         told = Text(status(account, now), _STYLES[account["status"]])
         table.add_row(provider, name, kind, plan, told, expires, limits.replace(", ", "\n"), used)
-    console.print(table)
+        about = f"{kind}, {plan}" if plan != "-" else kind
+        dates = ([] if expires == "-" else [f"expires {expires}"]) + [
+            "never used" if used == "never" else f"used {used}"
+        ]
+        blocks += [
+            Text.assemble((f"{provider}/{name}", "bold"), f" ({about})"),
+            Padding(Text.assemble(told, f", {', '.join(dates)}"), (0, 0, 0, 2)),
+            *([] if limits == "-" else [Padding(Text(limits), (0, 0, 0, 2))]),
+        ]
+    console.print(table if fits(table, console) else Group(*blocks))
     for account in accounts:
         full = f"{account['provider']}/{account['name']}"
         if reason := why(account):
@@ -140,7 +156,6 @@ def _rich_table(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
 def account_lines(account: Mapping[str, Any], users: Sequence[str]) -> None:
     """Print all that is known of one. `users`: those who can reach it."""
     now = datetime.now(UTC)
-    click.echo(f"{account['provider']}/{account['name']}")
     lines = {
         "kind": account["kind"] or "unknown: its credential can't be read",
         "plan": account["plan"],
@@ -159,9 +174,7 @@ def account_lines(account: Mapping[str, Any], users: Sequence[str]) -> None:
         "same login": ", ".join(account["same_as"]),
         "set in": "the configuration" if account["configured"] else None,
     }
-    for name, value in lines.items():
-        for index, line in enumerate((value or "").splitlines()):
-            click.echo(f"  {name if not index else '':<13} {line}")
+    print_lines(f"{account['provider']}/{account['name']}", {name: value or "" for name, value in lines.items()})
 
 
 def _some(names: Sequence[str]) -> str:

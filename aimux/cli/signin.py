@@ -15,6 +15,7 @@ from yarl import URL
 
 from aimux.accounts.login import LIFETIME, Answer, Finished, Logins, read_answer
 from aimux.cli.loopback import loopback
+from aimux.cli.words import say
 from aimux.plugin import LoginError
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ async def with_paste(provider: Provider, http: Http) -> bytes:
     while True:
         started = logins.begin(provider, provider.redirect_uri("paste", 0), None)
         click.echo(f"Sign in with any browser at\n\n  {started.authorization_url}\n")
-        click.echo("Then copy the code that it shows, or the address of the page that it ends at (which may not load).")
+        say("Then copy the code that it shows, or the address of the page that it ends at (which may not load).")
         answer = _pasted(started.state)
         try:
             return (await logins.finish(provider.instance, answer)).raw
         except LoginError as error:  # its code is used up, whatever was wrong
-            click.echo(f"That did not work: {error}.\n", err=True)
+            say(f"That did not work: {error}.\n", err=True)
 
 
 def _pasted(state: str) -> Answer:
@@ -68,7 +69,7 @@ def _pasted(state: str) -> Answer:
                 raise LoginError("that belongs to another sign-in: use the address above, and what it ends with")
             return answer
         except LoginError as error:
-            click.echo(f"Once more, please: {error}.", err=True)
+            say(f"Once more, please: {error}.", err=True)
 
 
 async def with_device(provider: Provider, http: Http) -> bytes:

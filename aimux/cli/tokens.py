@@ -14,6 +14,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.asking import ask, confirm, every, print_json, print_table
 from aimux.cli.options import config_option, json_option, refuse_json
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -182,7 +183,7 @@ def _show_issued(issued: Mapping[str, Any], as_json: bool) -> None:
         print_json(issued)
         return
     until = f", good until {issued['expires_at']}" if issued["expires_at"] else ""
-    click.echo(f"{issued['id']} of {issued['user']}{until}. It is shown this once:", err=True)
+    say(f"{issued['id']} of {issued['user']}{until}. It is shown this once:", err=True)
     click.echo(issued["token"])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli.options import config_option
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ def usage_command(
             console.width = 200  # whoever reads a pipe needs whole names
         console.print(_table(by, found, None if everything else SHOWN, bars=console.is_terminal))
         if unpriced := found["total"]["unpriced_requests"]:
-            click.echo(f"{unpriced:,} requests have no price: see `aimux prices`.", err=True)
+            say(f"{unpriced:,} requests have no price: see `aimux prices`.", err=True)
 
 
 async def _ask(config: Path | None, path: str, query: dict[str, str]) -> dict[str, Any]:

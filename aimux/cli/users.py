@@ -10,6 +10,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table
 from aimux.cli.options import config_option, json_option, refuse_json
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,7 +183,7 @@ def _list(config: Path | None, group: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"items": users})
     elif not users:
-        click.echo("There is no user yet: aimux users add NAME." if group is None else f"Nobody is in {group}.")
+        say("There is no user yet: aimux users add NAME." if group is None else f"Nobody is in {group}.")
     else:
         rows = [
             (
@@ -211,4 +212,4 @@ def _tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         print_json(value)
     else:
-        click.echo(text)
+        say(text)

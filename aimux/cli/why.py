@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from aimux.cli.options import config_option, json_option
+from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,16 +40,16 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
         return
     who = f" for {found['user']}" if found["user"] else ""
     model = f", model {found['model']}" if found["model"] else ""
-    click.echo(f"{found['time']}  {found['method']} {found['path']}{who}{model}")
+    say(f"{found['time']}  {found['method']} {found['path']}{who}{model}", hang=2)
     for step in found["steps"]:
         model = f" as {step['model']}" if step["model"] else ""
         what = f"{step['provider']}/{step['account']}{model}: {step['status'] or 'no answer'}, {step['action']}"
         reason = f" ({step['reason']})" if step["reason"] else ""
         vendors = f", there {step['upstream_id']}" if step["upstream_id"] else ""
-        click.echo(f"  +{step['seconds']:.3f} s  {what}{reason}{vendors}")
+        say(f"  +{step['seconds']:.3f} s  {what}{reason}{vendors}", hang=11)
     result = found["status"] or "nothing, it had left"
     error = f", {found['error']}" if found["error"] else ""
-    click.echo(f"  +{found['seconds']:.3f} s  the client got {result}{error}; {_size(found)}")
+    say(f"  +{found['seconds']:.3f} s  the client got {result}{error}; {_size(found)}", hang=11)
 
 
 def _size(found: dict[str, Any]) -> str:

@@ -130,8 +130,10 @@ def _cursor_hints(gateway: Gateway) -> Iterator[str]:
     yield "Cursor keeps this in its settings window, Models → API Keys:"
     yield "  OpenAI API Key            your aimux token"
     yield f"  Override OpenAI Base URL  {base}/v1"
-    yield "Cursor's own servers make the requests: the gateway must be reachable from the internet, over HTTPS with a"
-    yield "certificate that everybody trusts. They speak Chat Completions, which takes an OpenAI API key behind aimux."
+    yield (
+        "Cursor's own servers make the requests: the gateway must be reachable from the internet, over HTTPS with a"
+        " certificate that everybody trusts. They speak Chat Completions, which takes an OpenAI API key behind aimux."
+    )
 
 
 CLIENTS: dict[str, Client] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import select
 import subprocess
@@ -11,12 +12,14 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
 
 from aimux.cli.main import cli
 from tests.control.live import Live
+from tests.tools import child_environ
 
 USUAL = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -85,3 +88,25 @@ def read_until(fd: int, wanted: str, seconds: float = 30.0) -> str:
         if select.select([fd], [], [], 1.0)[0]:
             shown += os.read(fd, 4096).decode()
     return shown
+
+
+def on_terminal(home: Path, *arguments: str, columns: int) -> tuple[int, str]:
+    """Exit code of a command, and what a terminal got to see of it."""
+    program, terminal = pty.fork()
+    if program == 0:
+        os.chdir(home)
+        environ = child_environ(home, TERM="xterm-256color", COLUMNS=str(columns))
+        os.execve(sys.executable, [sys.executable, "-m", "aimux.cli.main", *arguments], environ)
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+    except OSError:  # Linux says so at the end of a terminal
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]), shown.decode()
+
+
+def plain(shown: str) -> str:
+    """Without colours and the like."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "")

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import sys
 from pathlib import Path
 
 import yaml
 from jsonschema import Draft202012Validator
 
 from tests.cli.conftest import Aimux
-from tests.tools import child_environ
+from tests.cli.support import on_terminal
 
 TOKEN = "a-token-of-some-length"
 GOOD = f"""listen: 127.0.0.1:0
@@ -96,7 +93,7 @@ def test_warnings_do_not_fail(aimux: Aimux, tmp_path: Path) -> None:
     path = write(tmp_path, "listen: ':1'\n")
     done = aimux("check-config")
     assert done.returncode == 0
-    assert done.stderr.startswith(f"warning: {path}:1: listen: there are no users")
+    assert done.stderr.startswith(f"Warning: {path}:1: listen: there are no users")
 
 
 def test_the_effective_configuration_is_printed_without_secrets(aimux: Aimux, tmp_path: Path) -> None:
@@ -134,20 +131,8 @@ def test_a_build_without_secrets_can_check(aimux: Aimux, tmp_path: Path) -> None
 
 def test_on_a_terminal_problems_are_laid_out(tmp_path: Path) -> None:
     path = write(tmp_path, BAD)
-    program, terminal = pty.fork()
-    if program == 0:
-        os.chdir(tmp_path)
-        environ = child_environ(tmp_path, TERM="xterm-256color", COLUMNS="70")
-        os.execve(sys.executable, [sys.executable, "-m", "aimux.cli.main", "check-config"], environ)
-    shown = b""
-    try:
-        while chunk := os.read(terminal, 4096):
-            shown += chunk
-    except OSError:  # Linux says so at the end of a terminal
-        pass
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]) == 1
-    text = shown.decode()
+    code, text = on_terminal(tmp_path, "check-config", columns=70)
+    assert code == 1
     assert "\x1b[" in text
     for part in (
         str(path.name),
@@ -207,4 +192,4 @@ def test_a_plugin_that_fails_is_named_and_the_others_go_on(aimux: Aimux, tmp_pat
 
     done = aimux("check-config", PYTHONPATH=path)
     assert done.returncode == 0
-    assert "the plugin broken (aimux-broken) is left out: RuntimeError: out of order" in done.stderr
+    assert "Warning: The plugin broken (aimux-broken) is left out: RuntimeError: out of order" in done.stderr

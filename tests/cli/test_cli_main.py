@@ -136,7 +136,7 @@ def test_a_port_in_use_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: 
 
     monkeypatch.setattr("aimux.app.run", refused)
     assert run_main(monkeypatch, "serve") == 1
-    assert capsys.readouterr().err == "Error: can't listen on :1: somebody else does\n"
+    assert capsys.readouterr().err == "Error: Can't listen on :1: somebody else does.\n"
 
 
 def test_a_wrong_configuration_is_no_traceback(aimux: Aimux) -> None:

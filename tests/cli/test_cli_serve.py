@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from aimux import __version__
+from aimux.cli import demo_data
 from tests.cli.conftest import Aimux
 
 
@@ -97,7 +98,7 @@ def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: t
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = aimux(*arguments, AIMUX_LISTEN=address)
     assert done.returncode == 1
-    assert f"can't listen on {address}: another program" in done.stderr
+    assert f"Can't listen on {address}: another program" in done.stderr
     assert "begin the same command with AIMUX_LISTEN=127.0.0.1:8081" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -112,7 +113,7 @@ def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: t
 def test_an_address_that_cannot_be_is_told_with_what_helps(aimux: Aimux, listen: str, says: str) -> None:
     done = aimux(AIMUX_LISTEN=listen)
     assert done.returncode == 1
-    assert f"Error: can't listen on {listen}: {says}" in done.stderr
+    assert f"Error: Can't listen on {listen}: {says}" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("serve", "--or-demo")], ids=" ".join)
@@ -121,7 +122,7 @@ def test_a_state_folder_that_cannot_be_read_is_told(aimux: Aimux, tmp_path: Path
     (tmp_path / ".aimux" / "claude").touch()
     done = aimux(*arguments, AIMUX_LISTEN="127.0.0.1:0")
     assert done.returncode == 1
-    assert f"Error: can't read {tmp_path}/.aimux/claude (Not a directory)" in done.stderr
+    assert f"Error: Can't read {tmp_path}/.aimux/claude (Not a directory)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -148,7 +149,7 @@ def test_the_demo_has_nothing_of_the_real_gateway(tmp_path: Path) -> None:
             assert line, banner
     assert "accounts  claude/default (oauth, max): healthy\n" in banner
     assert "api-key" not in banner
-    assert "users     1\n" in banner
+    assert f"users     {1 + len(demo_data.TEAM)}\n" in banner
     assert not (tmp_path / "state").exists()
 
 

@@ -238,7 +238,7 @@ def test_the_others_come_along_where_one_is_there_already(aimux: Commands, optio
     vendors_logins(aimux)
     aimux("import", "--provider", "chatgpt")
     refused = aimux("import", *options, expect=1).stderr
-    assert "Not taken: there is an account chatgpt/default already: --force replaces it" in refused
+    assert "Not taken: There is an account chatgpt/default already: --force replaces it" in refused
     assert "1 of 2 logins were left where they are" in refused
     assert aimux.names() == ["chatgpt/default", "claude/default"]
 

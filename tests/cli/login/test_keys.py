@@ -63,7 +63,7 @@ def test_a_key_is_kept_where_nobody_can_be_asked(aimux: Commands) -> None:
     aimux.environ["AIMUX_PROVIDERS__CLAUDE__BASE_URL"] = "http://127.0.0.1:1"
     said = aimux("login", "claude", "--api-key", stdin="sk-ant-api03-untried")
     assert "claude/default: healthy" in said.stdout
-    assert "Warning: it is kept, and could not be tried: " in said.stderr
+    assert "Warning: It is kept, and could not be tried: " in said.stderr
 
 
 def test_a_hidden_prompt_does_not_show_the_key(aimux: Commands) -> None:

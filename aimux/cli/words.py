@@ -1,0 +1,62 @@
+"""What commands say to people: in one style, and on a terminal broken between words."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ORDINARY = re.compile(r"(?!aimux\b)[a-z][a-z']*[ ,:]")
+"""How a text begins whose first word is none of a name, a path, a command."""
+
+
+def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
+    """Print it to stdout, or stderr. Lines that begin with a space are commands and tables, which stay as they are,
+    unless `hang` says how far in they go on."""
+    click.echo(wrapped(text, sys.stderr if err else sys.stdout, hang), err=err)
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    say(f"Warning: {sentence(text)}", err=True)
+
+
+def fail(error: click.ClickException) -> None:
+    """Print to stderr what ends the command; behind the usage, if it was used wrongly."""
+    told = error.format_message()
+    if isinstance(error, click.UsageError):
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(shown.getvalue().removesuffix(f"Error: {told}\n"), err=True, nl=False)
+    say(f"Error: {sentence(told)}", err=True)
+
+
+def sentence(text: str) -> str:
+    """With a capital, unless a name begins it, and a full stop, unless a remedy behind an arrow or on a line of its own
+    ends it."""
+    if _ORDINARY.match(text):
+        text = text[0].upper() + text[1:]
+    return text if not text or "→" in text or "\n" in text or text.endswith((".", "!", "?", ":")) else f"{text}."
+
+
+def wrapped(text: str, stream: TextIO, hang: int | None = None) -> str:
+    """In a pipe, lines stay whole: programs read them."""
+    return "\n".join(_lines(text, hang)) if stream.isatty() else text
+
+
+def _lines(text: str, hang: int | None) -> Iterator[str]:
+    from textwrap import fill
+
+    width = shutil.get_terminal_size().columns
+    for line in text.split("\n"):
+        if len(line) <= width or (hang is None and line[:1].isspace()):
+            yield line
+        else:
+            yield fill(line, width, subsequent_indent=" " * (hang or 0), break_long_words=False, break_on_hyphens=False)
