@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: release run check test clients chaos fuzz lint types format bench limits failover screenshots clean
+.PHONY: run check test clients chaos fuzz lint types format bench limits failover screenshots clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -80,10 +80,6 @@ $(STAMP): pyproject.toml | $(VENV)/bin/python
 	$(forget-the-old-name)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.run
-
-# Whether version, changelog, tag and files agree; then wheel and sdist, tried, in dist/.
-release: $(STAMP)
-	@.ci/release
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -20,7 +20,7 @@ from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultE
 from aimux.accounts.files import Grip
 from aimux.accounts.named import unknown_accounts
 from aimux.certificates import ServerTLS, TLSFiles
-from aimux.config import ConfigError, provider_instances
+from aimux.config import ConfigError, Problem, provider_instances
 from aimux.control.api.api import Api
 from aimux.control.api.parts import Parts, Reload
 from aimux.control.application import control_application
@@ -48,6 +48,8 @@ from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
 from aimux.notices import Teller, Watch
 from aimux.people import People, from_config
+from aimux.people.keys import NoKeys
+from aimux.people.trust import Trust
 from aimux.people.upkeep import Uses, upkeep
 from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
@@ -89,6 +91,7 @@ class App:
         self.config: Config
         self.database: Database
         self.people: People
+        self.trust: Trust
         self.uses: Uses
         self.gateway: Gateway
         self.control: Control
@@ -152,6 +155,9 @@ class App:
             stack.push_async_callback(self._last_uses)
             stack.push_async_callback(self.people.close)
             await self.people.start()
+            self.trust = Trust(self.people, self._http, config.state_dir)
+            stack.push_async_callback(self.trust.close)
+            await self._trust(config)
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
@@ -181,6 +187,7 @@ class App:
                 self.metering,
                 self.uses,
                 self.notices.recent,
+                trust=self.trust,
                 reload=self.take_again,
                 process=self._running,
             )
@@ -266,6 +273,8 @@ class App:
                 yield value.get_secret_value()
         for webhook in self.config.notices.webhooks:
             yield webhook.url.get_secret_value()
+        if (jwt := self.config.auth.jwt) is not None and jwt.secret is not None:
+            yield jwt.secret.get_secret_value()
 
     def _adopt_logging(self, config: Config) -> None:
         self._logs.configure(config.log_level, config.log_format)
@@ -302,6 +311,7 @@ class App:
                 whence=Whence(config.trusted_proxies),
                 cors=cors,
                 failures=self._failures,
+                signed=self.trust.signed,
             ),
             MountTable(mounts, [name for name, provider in providers.items() if provider.encoded_slashes]),
             routes,
@@ -318,7 +328,18 @@ class App:
         directory = self.people.directory
         for pool in self.pools.values():
             pool.reserve(directory.reserved)
-        self.gateway.begin(replace(setup, authentication=setup.authentication.with_directory(directory)))
+        self.gateway.begin(
+            replace(setup, authentication=setup.authentication.with_people(directory, self.trust.signed))
+        )
+
+    async def _trust(self, config: Config) -> None:
+        """Raises ConfigError."""
+        try:
+            await self.trust.adopt(config.auth.jwt)
+        except NoKeys as error:
+            raise ConfigError(
+                [Problem("auth.jwt.key_file", None, str(error), "a JWKS, or a public key as PEM")]
+            ) from None
 
     def _note_use(self, record: RequestRecord) -> None:
         self.uses.note(record.sender.token, record.time, record.sender.address)
@@ -375,6 +396,7 @@ class App:
 
     async def _take_again(self) -> Reload:
         config = await asyncio.to_thread(self._load)  # 10,000 users take a second
+        await self._trust(config)
         setup = await self._setup(config)
         for name, accounts in self.pools.items():
             try:

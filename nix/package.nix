@@ -55,6 +55,7 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
     pluggy
     prometheus-client
     pydantic
+    pyjwt
     pyyaml
     rich
     sqlalchemy
@@ -87,7 +88,6 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
     ]
     ++ lib.optionals wholeSuite [
       anthropic
-      blockbuster
       httpx
       jsonschema
       openai
@@ -121,10 +121,9 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
     "network"
   ]
   ++ lib.optional (!wholeSuite) "slow";
-  # These check the repository (flake, manifests, sdist), which a build does not see, or take a browser; and not every
-  # nixpkgs has schemathesis.
+  # These check the repository (flake, manifests, sdist), which a build does not see; and not every nixpkgs has
+  # schemathesis.
   disabledTestPaths = [
-    "tests/control/dashboard"
     "tests/control/test_openapi.py"
     "tests/deploy"
     "tests/nix"

@@ -80,14 +80,22 @@ def rotate_command(name: str, overlap: str | None, ttl: str | None, config: Path
 
 
 @tokens_command.command("revoke")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", required=False)
+@click.option("--subject", metavar="SUB", help="Of tokens signed elsewhere (auth.jwt): whose are taken no more.")
 @config_option
 @json_option
-def revoke_command(name: str, config: Path | None, as_json: bool) -> None:
+def revoke_command(name: str | None, subject: str | None, config: Path | None, as_json: bool) -> None:
     """Revoke a token for good, by its ID; with "-" the token itself is read from stdin.
 
     Within a second it is refused everywhere, and what it has open ends.
     """
+    if (name is None) == (subject is None):
+        raise click.UsageError("Give an ID, - or --subject.")
+    if subject is not None:
+        revoked = ask(config, lambda backend: backend.call("POST", "/revocations", {"subject": subject}))
+        _tell(revoked, as_json, f"Tokens of the subject {subject} are taken no more.")
+        return
+    assert name is not None
     secret = sys.stdin.readline().strip() if name == "-" else None
 
     async def revoke(backend: Backend) -> str:
@@ -95,11 +103,18 @@ def revoke_command(name: str, config: Path | None, as_json: bool) -> None:
         await backend.call("DELETE", f"/tokens/{known}")
         return known
 
-    revoked = ask(config, revoke)
-    if as_json:
-        print_json({"id": revoked, "revoked": True})
-    else:
-        click.echo(f"{revoked} is revoked.")
+    known = ask(config, revoke)
+    _tell({"id": known, "revoked": True}, as_json, f"{known} is revoked.")
+
+
+@tokens_command.command("restore")
+@click.option("--subject", required=True, metavar="SUB", help="Whose tokens, signed elsewhere, are taken again.")
+@config_option
+@json_option
+def restore_command(subject: str, config: Path | None, as_json: bool) -> None:
+    """Take a subject's tokens again (auth.jwt). A token of aimux's own stays revoked."""
+    ask(config, lambda backend: backend.call("DELETE", "/revocations", query={"subject": subject}))
+    _tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are taken again.")
 
 
 @tokens_command.command("import")
@@ -215,6 +230,13 @@ def _list(config: Path | None, user: str | None, as_json: bool) -> None:
             for token in tokens
         ]
         print_table(("ID", "USER", "LABEL", "TOKEN", "SCOPES", "STATE", "LAST USED"), rows)
+
+
+def _tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        click.echo(text)
 
 
 def _state(token: Mapping[str, Any]) -> str:

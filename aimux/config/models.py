@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from aimux.config.auth import Auth
 from aimux.config.cors import Cors
 from aimux.config.database import Database
 from aimux.config.ledger import Ledger, MetricsOptions, Price
@@ -80,6 +81,7 @@ class Config(Section):
         default_factory=dict,
         description="What the members of a group share, by its name. One that does not stand here shares nothing.",
     )
+    auth: Auth = Field(default=Auth(), description="Other ways to show who one is than the token of a user.")
     self_service: bool = Field(
         default=False, description="Whether members may issue and revoke tokens of their own, by `/api/v1/me`."
     )

@@ -15,6 +15,7 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.people import Directory, User
+    from aimux.people.signed import Signed
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
 
@@ -91,14 +92,16 @@ class Authentication:
         whence: Whence | None = None,
         cors: Cors | None = None,
         failures: FailureLimit | None = None,
+        signed: Signed | None = None,
     ) -> None:
         self._directory = directory
+        self._signed = signed
         self._allow_anonymous = allow_anonymous
         self.whence = whence or Whence()
         self._cors = cors or Cors()
         self.failures = failures or FailureLimit()
 
-    def with_directory(self, directory: Directory) -> Authentication:
+    def with_people(self, directory: Directory, signed: Signed | None) -> Authentication:
         """The same for other people."""
         return Authentication(
             directory,
@@ -106,16 +109,21 @@ class Authentication:
             whence=self.whence,
             cors=self._cors,
             failures=self.failures,
+            signed=signed,
         )
 
     @property
     def nobody(self) -> bool:
-        """There are no users, and never were."""
-        return self._directory.empty
+        """There are no users, and never were, and nobody else says who one is."""
+        return self._directory.empty and self._signed is None
 
     def find(self, token: str) -> Access | Denied:
         """What a token gives, without a word about it to whoever sent it."""
-        return self._directory.find(digest(token), int(time.time() * 1000))
+        sha256, now = digest(token), int(time.time() * 1000)
+        found = self._directory.find(sha256, now)
+        if found is Denied.UNKNOWN and self._signed is not None:
+            return self._signed.find(token, sha256, self._directory, now)
+        return found
 
     def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float, *, own: str = "") -> Caller:
         """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
@@ -131,7 +139,7 @@ class Authentication:
                 return caller
             if denied is None or denied[0] is Denied.UNKNOWN:
                 denied = found, token
-        if self._directory.empty:
+        if self.nobody:
             return self._anonymous(headers, peer, own, tokens)
         if denied is not None and denied[0] is not Denied.UNKNOWN:
             raise _refusal(denied[0], provider)
@@ -152,7 +160,7 @@ class Authentication:
     ) -> GatewayError | None:
         """Why somebody who was let in before may not go on; None where they may."""
         if caller.access is None:
-            if self._directory.empty and self._serves_anyone(headers, peer, own):
+            if self.nobody and self._serves_anyone(headers, peer, own):
                 return None
             return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_NOTHING_SENT}", retry=False)
         found = self.find(caller.token.decode("utf-8", "surrogateescape"))
@@ -188,11 +196,17 @@ _DENIED = {
     Denied.REVOKED: "This token was revoked; ask whoever runs aimux for another one.",
     Denied.EXPIRED: "This token has expired; ask whoever runs aimux for another one.",
     Denied.DISABLED: "Your user is disabled in aimux; ask whoever runs it.",
+    Denied.EARLY: "This token is not valid yet: the clock of whoever signed it may be wrong.",
+    Denied.FOREIGN: "This token was signed for something else than this aimux.",
+    Denied.BARRED: "This token was revoked; ask whoever runs aimux for another one.",
+    Denied.PENDING: "The key that this token was signed with is being asked for; try again in a moment.",
 }
 
 
 def _refusal(denied: Denied, provider: Provider) -> GatewayError:
-    kind = ErrorKind.FORBIDDEN if denied is Denied.DISABLED else ErrorKind.UNAUTHORIZED
+    if denied is Denied.PENDING:
+        return GatewayError(ErrorKind.UNAVAILABLE, _DENIED[denied], retry_after=2)
+    kind = ErrorKind.FORBIDDEN if denied in {Denied.DISABLED, Denied.BARRED} else ErrorKind.UNAUTHORIZED
     where = provider.client_advice if kind is ErrorKind.UNAUTHORIZED else ""
     return GatewayError(kind, f"{_DENIED[denied]} {where}".rstrip(), retry=False)
 

@@ -30,7 +30,6 @@ from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.skimming import Skimmed, is_large, skim
 from aimux.gateway.websockets import WebSockets
-from aimux.metering.estimates import Estimates
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
@@ -74,7 +73,6 @@ class Gateway:
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
     deposits: Deposits = field(init=False, default_factory=Deposits)
-    estimates: Estimates = field(init=False, default_factory=Estimates)
     _proofs: Proofs = field(init=False)
     _open: dict[Request, RequestRecord] = field(init=False, default_factory=dict)
     """Requests under way, and what is known of each so far."""
@@ -84,7 +82,7 @@ class Gateway:
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished, self.limiting, self.estimates)
+        self.sockets = WebSockets(self.metrics, self.finished, self.limiting)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -374,7 +372,7 @@ class Gateway:
                 if meter.stored:
                     self.deposits.learn(call, attempt, meter.stored)
                 if meter.consumes:
-                    record.usage = self.estimates.usage(record, meter)
+                    record.usage = meter.usage
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
         if (failure := exchange.error) is not None:

@@ -20,7 +20,6 @@ from aimux.plugin.types import Action
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.limiting import Limiting
-    from aimux.metering.estimates import Estimates
     from aimux.metering.record import RecordSink
     from aimux.plugin.meters import MessageMeter
     from aimux.plugin.types import Verdict
@@ -34,13 +33,10 @@ class OpenSocket:
 
     pipe: Pipe
 
-    def __init__(
-        self, call: Call, attempt: Attempt, finished: RecordSink, limiting: Limiting, estimates: Estimates
-    ) -> None:
+    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink, limiting: Limiting) -> None:
         self._call = call
         self._finished = finished
         self._limiting = limiting
-        self._estimates = estimates
         self._route = attempt.route
         self._account = attempt.account
         self._meter = attempt.route.provider.websocket_meter(call.head)
@@ -155,7 +151,7 @@ class OpenSocket:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.duration = time.time() - turn.time
-            turn.usage = self._estimates.usage(turn, meter.last)
+            turn.usage = meter.last.usage
             turn.error = error
             self._finished(turn)
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.limiting import Limiting
     from aimux.limits import Limits
-    from aimux.metering.estimates import Estimates
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
 
@@ -40,12 +39,11 @@ log = logging.getLogger("aimux.gateway")
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics, finished: RecordSink, limiting: Limiting, estimates: Estimates) -> None:
+    def __init__(self, metrics: Metrics, finished: RecordSink, limiting: Limiting) -> None:
         """`finished` takes the record of each turn."""
         self._metrics = metrics
         self._finished = finished
         self._limiting = limiting
-        self._estimates = estimates
         self._open: set[OpenSocket] = set()
 
     def __len__(self) -> int:
@@ -66,7 +64,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished, self._limiting, self._estimates)
+        socket = OpenSocket(call, attempt, self._finished, self._limiting)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(

@@ -29,6 +29,15 @@ class Denied(Enum):
     EXPIRED = auto()
     DISABLED = auto()
     """Its user is."""
+    # Of tokens signed elsewhere:
+    EARLY = auto()
+    """It is not valid yet."""
+    FOREIGN = auto()
+    """It was made for something else."""
+    BARRED = auto()
+    """Its subject was revoked."""
+    PENDING = auto()
+    """The key that it names is being asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,8 +34,8 @@ class People:
         self.on_change: Callable[[], None] = lambda: None
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
-        self._ends: list[tuple[int, str]] = []
-        """When which token expires, as a heap; it may be revoked by then, or end at another time."""
+        self._ends: list[int] = []
+        """When tokens expire, as a heap; some of them may have been revoked by then."""
         self._end: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -69,7 +69,7 @@ class People:
             self.directory = Directory(self.directory.configured, stored)
         for token in fresh:
             if token.expires_at is not None and token.revoked_at is None:
-                heapq.heappush(self._ends, (token.expires_at, token.id))
+                heapq.heappush(self._ends, token.expires_at)
         self._await_end()
         self.on_change()
 
@@ -89,6 +89,11 @@ class People:
             self._stale.clear()
             await self.catch_up()
 
+    def ends(self, at: int) -> None:
+        """Have `on_change` called then (milliseconds since 1970), for a token that the database doesn't know."""
+        heapq.heappush(self._ends, at)
+        self._await_end()
+
     def _await_end(self) -> None:
         """Have whoever uses the next token that expires hear of it then."""
         if self._end is not None:
@@ -96,15 +101,14 @@ class People:
             self._end = None
         if self._ends:
             # The clock may be set while we wait: look again now and then.
-            wait = min(max(0.0, self._ends[0][0] / 1000 - time.time()), LOOK_SECONDS)
+            wait = min(max(0.0, self._ends[0] / 1000 - time.time()), LOOK_SECONDS)
             self._end = asyncio.get_running_loop().call_later(wait, self._ended)
 
     def _ended(self) -> None:
         now, ended = time.time() * 1000, False
-        while self._ends and self._ends[0][0] <= now:
-            expires_at, name = heapq.heappop(self._ends)
-            token = self.directory.stored.tokens.get(name)
-            ended = ended or (token is not None and token.expires_at == expires_at and token.revoked_at is None)
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+            ended = True
         self._await_end()
         if ended:
             self.on_change()

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aimux.config import Config, ConfigError, check_form, json_schema, load_config
+from aimux.config.auth import Auth, SignedTokens
 from aimux.config.cors import Cors
 from aimux.config.database import Database
 from aimux.config.environment import variable
@@ -73,6 +74,8 @@ def all_fields() -> dict[str, FieldInfo]:
         (Admin, "admin."),
         (Cors, "cors."),
         (Database, "database."),
+        (Auth, "auth."),
+        (SignedTokens, "auth.jwt."),
         (Limits, "limits."),
         (Notices, "notices."),
         (Webhook, "notices.webhooks[]."),
@@ -111,7 +114,7 @@ def test_a_field_is_documented_truly(path: str) -> None:
         assert section.variable == variable(tuple(own.split(".")))
     else:
         no_value = {"tls", "admin", "database", "limits", "limits.default", "limits.groups.NAME.each"}
-        no_value |= {"ledger", "metrics", "cors", "notices"}
+        no_value |= {"ledger", "metrics", "cors", "notices", "auth", "auth.jwt"}
         assert path in no_value, "these have no value of their own, only the fields in them"
 
     default = field.get_default(call_default_factory=True)
@@ -126,6 +129,9 @@ def _same(path: str, written: Any, default: Any) -> bool:
     """Whether what is written means this default."""
     if path.startswith("ledger."):
         return bool(getattr(Ledger.model_validate({path[7:]: written}), path[7:]) == default)
+    if path.startswith("auth.jwt."):
+        jwt = SignedTokens.model_validate({"key_file": "/k", path[9:]: written})
+        return bool(getattr(jwt, path[9:]) == default)
     if "." in path:
         return bool(written == default)
     config = Config.model_validate({path: written})
@@ -215,7 +221,7 @@ def test_the_example_shows_every_field_at_its_default(path: str) -> None:
         else:
             values = [value[part] for value in values if part in value]
     default = FIELDS[path].get_default(call_default_factory=True)
-    alternatives = {"admin.token", "admin.token_sha256"}  # of token_file
+    alternatives = {"admin.token", "admin.token_sha256", "auth.jwt.jwks_url", "auth.jwt.key_file"}
     assert values or path in alternatives, f"{path} is not in config.example.yaml"
     if FIELDS[path].is_required() or default in NOTHING or isinstance(default, BaseModel) or path.endswith("base_url"):
         return

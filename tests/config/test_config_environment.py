@@ -187,7 +187,12 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "LIMITS__DEFAULT__PROVIDERS": '{"claude": {"tokens_per_day": 1}}', "LIMITS__DEFAULT__OVERAGE": "forbid",
         "LIMITS__DEFAULT__LONG_CONTEXT": "forbid", "LIMITS__DEFAULT__MODELS": '{"x*": {"cost_per_day": 1}}',
         **{f"LIMITS__DEFAULT__{name.upper()}": "8" for name in LIMITS}, "GROUPS": '{"ci": {"reserved": true}}',
-        "SELF_SERVICE": "true",
+        "SELF_SERVICE": "true", "AUTH": json.dumps({"jwt": {"secret": TOKEN}}),
+        "AUTH__JWT": json.dumps({"secret": TOKEN}), "AUTH__JWT__SECRET": TOKEN, "AUTH__JWT__JWKS_URL": "",
+        "AUTH__JWT__KEY_FILE": "",
+        "AUTH__JWT__ISSUER": "i",
+        "AUTH__JWT__AUDIENCE": "a", "AUTH__JWT__PREFIX": "p", "AUTH__JWT__USER_CLAIM": "u", "AUTH__JWT__LEEWAY": "9s",
+        "AUTH__JWT__GROUPS_CLAIM": "g", "AUTH__JWT__ROLE_CLAIM": "r",
         "LEDGER": '{"keep_requests": "9d"}', "LEDGER__KEEP_REQUESTS": "8d", "LEDGER__SPILL_LIMIT": "2MiB",
         "PRICES": '{"x*": {"input": 2}}', "METRICS": '{"per_user": false}', "METRICS__PER_USER": "true",
     }  # fmt: skip
@@ -206,7 +211,8 @@ def test_every_field_can_be_set_by_the_environment() -> None:
 
 def test_each_field_alone_reaches_its_place() -> None:
     for name, value in _leaves(Config).items():
-        if not value or name.startswith("AIMUX_TLS") or name == "AIMUX_DATABASE__URL":  # these need another beside them
+        needing = ("AIMUX_TLS", "AIMUX_DATABASE__URL", "AIMUX_AUTH__JWT__")
+        if not value or name.startswith(needing):  # these need another beside them
             continue
         try:
             config = load_config(None, environ={"HOME": "/h", name: value}, providers=PROVIDERS)

@@ -303,3 +303,26 @@ async def test_who_reaches_which_account(start: Start) -> None:
     assert (await aimux.get("/accounts/claude/default/users"))["items"] == ["bot"]
     assert (await aimux.get("/accounts/chatgpt/default"))["serves"] == "everybody"
     assert (await aimux.get("/groups/ci"))["accounts"] == ["claude/default"]
+
+
+async def test_signed_tokens_are_issued_and_revoked_by_their_subject(start: Start) -> None:
+    aimux = await start()
+    status, _, problem = await aimux.send("POST", "/tokens/signed", json={"ttl": "1d"})
+    assert (status, problem["type"]) == (409, "urn:aimux:no-secret")
+    aimux = await start(auth={"jwt": {"secret": "the-secret-of-the-old-gateway-0123", "prefix": "la_sk_"}})
+    signed = await aimux.post("/tokens/signed", {"ttl": "1d", "label": "ann"}, expect=201)
+    assert signed["token"].startswith("la_sk_")
+    assert (await aimux.message(**bearer(signed["token"])))[0] == 200
+    status, _, me = await aimux.send("GET", "/me", headers=bearer(signed["token"]))
+    assert (status, me["name"], me["role"], me["tokens"]) == (200, signed["subject"], "member", [])
+    assert (await aimux.get("/audit?limit=1"))["items"][0]["target"] == f"subject:{signed['subject']}"
+    revoked = await aimux.post("/revocations", {"subject": signed["subject"], "reason": "left"}, expect=201)
+    assert revoked["reason"] == "left"
+    assert (await aimux.message(**bearer(signed["token"])))[0] == 403
+    assert (await aimux.send("GET", "/me", headers=bearer(signed["token"])))[0] == 403
+    assert [one["subject"] for one in (await aimux.get("/revocations"))["items"]] == [signed["subject"]]
+    gone = f"/revocations?subject={signed['subject']}"
+    assert (await aimux.send("DELETE", gone))[0] == 204
+    assert (await aimux.send("DELETE", gone))[0] == 404
+    assert (await aimux.get("/revocations"))["items"] == []
+    assert (await aimux.message(**bearer(signed["token"])))[0] == 200

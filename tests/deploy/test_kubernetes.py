@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,6 @@ def test_every_file_is_a_resource() -> None:
     (generated,) = KUSTOMIZATION["configMapGenerator"]
     used = {"kustomization.yaml", *generated["files"], *MANIFESTS}
     assert {path.name for path in FOLDER.glob("*.yaml")} == used
-
-
-def test_one_version_everywhere() -> None:
-    version = tomllib.loads((checkout() / "pyproject.toml").read_text())["project"]["version"]
-    assert KUSTOMIZATION["images"][0]["newTag"] == version
-    assert f'org.opencontainers.image.version="{version}"' in (checkout() / "Dockerfile").read_text()
 
 
 def test_kustomize_builds_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.http.websocket import MAX_MESSAGE
@@ -111,7 +111,6 @@ FRAMES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(FRAMES, st.binary(max_size=20)), max_size=12), st.booleans(), st.booleans(), st.integers(1, 50)
 )

@@ -22,6 +22,7 @@ from aimux.control.api import (
     people,
     reload,
     requests,
+    revocations,
     tokens,
     usage,
 )
@@ -44,6 +45,7 @@ ROOMS = (
     logins,
     people,
     tokens,
+    revocations,
     invitations,
     limits,
     usage,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aimux.metering.metering import Metering
     from aimux.notices import Notice
     from aimux.people import People
+    from aimux.people.trust import Trust
     from aimux.people.upkeep import Uses
     from aimux.plugin import Http
     from aimux.relay.pool import Pool
@@ -56,6 +57,8 @@ class Parts:
     uses: Uses
     notices: Sequence[Notice] = ()
     """The last ones, newest last."""
+    trust: Trust | None = None
+    """None: no server runs, and nobody signs."""
     reload: Callable[[], Awaitable[Reload]] | None = None
     """Raises ConfigError. None: no server runs."""
     process: Running | None = None

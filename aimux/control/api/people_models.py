@@ -235,6 +235,57 @@ class TokenList(BaseModel):
     items: list[Token]
 
 
+Subject = Annotated[str, Field(min_length=1, max_length=255, description="The claim `sub`.")]
+Issuer = Annotated[str, Field(max_length=255, description="The claim `iss`; empty: whichever.")]
+
+
+class NewRevocation(Given):
+    """Whose tokens, signed elsewhere, are taken no more."""
+
+    subject: Subject
+    issuer: Issuer = ""
+    reason: Label = ""
+
+
+class RevocationQuery(Given):
+    """Whose tokens, signed elsewhere, are taken again."""
+
+    subject: Subject
+    issuer: Issuer = ""
+
+
+class Revocation(BaseModel):
+    """Whose tokens, signed elsewhere, are taken no more."""
+
+    subject: str
+    issuer: str
+    reason: str
+    revoked_at: datetime | None
+
+
+class RevocationPage(BaseModel):
+    """All of them, by subject."""
+
+    items: list[Revocation]
+    next: str | None = Field(description="null: this is all.")
+
+
+class NewSignedToken(Given):
+    """A token that is signed and not stored."""
+
+    label: Label = Field(default="", description="What it is for; the claim `label`.")
+    ttl: Span = Field(description="How long it lasts.")
+
+
+class SignedToken(BaseModel):
+    """A signed token. It is shown this once; `subject` is by what it can be revoked."""
+
+    token: str
+    subject: str
+    label: str
+    expires_at: datetime
+
+
 class Me(BaseModel):
     """Who asks, and what they may do."""
 

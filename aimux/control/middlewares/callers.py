@@ -64,11 +64,10 @@ def authenticated(request: web.Request) -> Principal:
     if PRINCIPAL in request:
         return request[PRINCIPAL]
     control, denied = control_of(request), request.get(DENIED)
-    if denied is Denied.DISABLED:
-        raise Refused(403, "disabled", "Your user is disabled.", remedy="ask an administrator of this aimux")
-    if denied in {Denied.REVOKED, Denied.EXPIRED}:
-        ended = "was revoked" if denied is Denied.REVOKED else "has expired"
-        raise Refused(401, "unauthorized", f"This token {ended}.", remedy="ask for another one", headers=_BEARER)
+    if denied in {Denied.DISABLED, Denied.BARRED}:
+        raise Refused(403, "disabled", _DENIED[denied], remedy="ask an administrator of this aimux")
+    if denied in _DENIED:
+        raise Refused(401, "unauthorized", _DENIED[denied], remedy="ask for another one", headers=_BEARER)
     authentication = control.gateway.setup.authentication
     if control.key is None and authentication.nobody:
         detail = "This aimux has no admin key, and none could be made in its state folder."
@@ -90,6 +89,15 @@ def authenticated(request: web.Request) -> Principal:
     )
 
 
+_DENIED = {
+    Denied.REVOKED: "This token was revoked.",
+    Denied.EXPIRED: "This token has expired.",
+    Denied.DISABLED: "Your user is disabled.",
+    Denied.BARRED: "This token was revoked.",
+    Denied.EARLY: "This token is not valid yet.",
+    Denied.FOREIGN: "This token was signed for something else.",
+    Denied.PENDING: "The key that this token was signed with is being asked for: try again in a moment.",
+}
 _BEARER = {"www-authenticate": 'Bearer realm="aimux admin"'}
 
 

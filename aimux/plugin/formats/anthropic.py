@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events, word
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
 from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
@@ -105,7 +105,6 @@ class MessagesStream(SSEMeter):
     """`message_start` tells the input and the last `message_delta` the output, both cumulative."""
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"', b'"message_stop"', b'"error"')
-    content: ClassVar[bytes] = b'"content_block_delta"'
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
@@ -119,8 +118,8 @@ class MessagesStream(SSEMeter):
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
                     self.stored += stored_container(delta)
-            case "message_stop" | "error" as kind:
-                self.complete, self.failed = True, kind == "error"
+            case "message_stop" | "error":
+                self.complete = True
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
         """No event of this protocol that is so long is its last one."""
@@ -152,9 +151,6 @@ def read_usage(usage: Usage, message: dict[str, Any]) -> None:
         usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
         written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
     usage.cache_write_tokens = written or usage.cache_write_tokens
-    if isinstance(tools := told.get("server_tool_use"), dict):
-        usage.server_tools = sum(map(count, tools.values())) or usage.server_tools
-    usage.tier = word(told.get("service_tier")) or usage.tier
 
 
 # --- what an account keeps --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events, texts, word
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events
 from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
@@ -196,18 +196,16 @@ class ResponsesStream(SSEMeter):
         b'"error",',
         b'"error"}',
     )
-    content: ClassVar[bytes] = b'.delta"'
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
-            case "response.completed" | "response.incomplete" | "response.failed" as kind:
+            case "response.completed" | "response.incomplete" | "response.failed":
                 self.complete = True
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
                     self.stored = stored_response(response)
-                self.failed = kind == "response.failed" and not self.usage.total_input  # else it tells all of it
             case "error":
-                self.complete = self.failed = True
+                self.complete = True
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
         """An answer with images in it: its kind stands at its start, its usage at its end."""
@@ -235,12 +233,6 @@ class ChatStream(SSEMeter):
         b'"finish_reason":"',
         b'"finish_reason": "',
     )
-    content: ClassVar[bytes] = b'"delta":'
-
-    def content_of(self, event: dict[str, Any]) -> int:
-        choices = event.get("choices")
-        first = choices[0] if isinstance(choices, list) and choices else None
-        return texts(first.get("delta")) if isinstance(first, dict) else 0
 
     def read(self, event: dict[str, Any]) -> None:
         if isinstance(event.get("usage"), dict):
@@ -249,9 +241,7 @@ class ChatStream(SSEMeter):
         finished = isinstance(choices, list) and any(
             isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
         )
-        if event.get("error"):
-            self.complete = self.failed = True
-        elif finished:
+        if finished or event.get("error"):
             self.complete = True
 
     def read_text(self, data: bytes) -> None:
@@ -269,7 +259,6 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     """Take over the usage of an answer or chunk. OpenAI counts cached tokens as input; `Usage` keeps them apart."""
     if isinstance(model := answer.get("model"), str):
         usage.model = model
-    usage.tier = word(answer.get("service_tier")) or usage.tier
     told = answer.get("usage")
     if not isinstance(told, dict):
         return

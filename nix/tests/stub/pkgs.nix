@@ -39,7 +39,6 @@ let
       "alembic"
       "anthropic"
       "asyncpg"
-      "blockbuster"
       "brotli"
       "click"
       "cryptography"

@@ -1,0 +1,133 @@
+"""The public keys by which tokens signed elsewhere are verified: from a file, or from their signer's URL.
+
+Nothing here is waited for by a request: keys are fetched beside it, now and then and when a token names one that is not
+known, and the last ones are kept in the state folder for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from aimux.config.files import read_text
+from aimux.plugin.http import HttpUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from aimux.plugin.http import Http
+
+log = logging.getLogger(__name__)
+
+FETCH_SECONDS = 600.0
+"""How often they are fetched anyway."""
+COOL_SECONDS = 15.0
+"""At most how often for the sake of an unknown key: anybody can name one."""
+
+
+class NoKeys(Exception):
+    """A set of keys can't be used, or can't be had. The message says why."""
+
+
+class KeySet:
+    """Keys by id."""
+
+    asking = False
+
+    def __init__(self, text: str) -> None:
+        """`text`: a JWKS, or one key as PEM. Raises NoKeys."""
+        import jwt  # 40 ms, and only for those who have configured it
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+        self._keys: dict[str | None, Any]
+        try:
+            if text.lstrip().startswith("{"):
+                self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(text).keys}
+            else:
+                self._keys = {None: load_pem_public_key(text.encode())}
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            raise NoKeys(f"no usable key is in it ({error})") from None
+
+    def find(self, name: str | None) -> Any | None:
+        """See `signed.Keys`. A single key without an id verifies whatever names none of another."""
+        if name is None or (None in self._keys and len(self._keys) == 1):
+            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+        return self._keys.get(name)
+
+
+def read_keys(path: Path) -> KeySet:
+    """Of a file. Raises NoKeys."""
+    try:
+        return KeySet(read_text(path))
+    except (OSError, NoKeys) as error:
+        raise NoKeys(f"{path}: {error}") from None
+
+
+class FetchedKeys:
+    """Keys of a URL; `run` fetches them. `on_change` is called when other ones came."""
+
+    def __init__(self, url: str, http: Http, kept: Path, on_change: Callable[[], None]) -> None:
+        """`kept`: a file that may hold what was fetched last."""
+        self._url = url
+        self._http = http
+        self._kept = kept
+        self._on_change = on_change
+        self._text = ""
+        self._keys: KeySet | None = None
+        self._wanted = asyncio.Event()
+        self._fetched_at = float("-inf")
+
+    def find(self, name: str | None) -> Any | None:
+        """See `signed.Keys`. One that is not known is asked for, but not waited for."""
+        found = self._keys.find(name) if self._keys is not None else None
+        if found is None and time.monotonic() - self._fetched_at >= COOL_SECONDS:
+            self._wanted.set()
+        return found
+
+    @property
+    def asking(self) -> bool:
+        return self._wanted.is_set()
+
+    async def load(self) -> None:
+        """What was fetched before the last stop, so that a start needs no signer."""
+        with contextlib.suppress(OSError, NoKeys):
+            self._take(await asyncio.to_thread(read_text, self._kept))
+
+    async def run(self) -> None:
+        """Fetch at once, and from then on, until cancelled."""
+        while True:
+            self._wanted.set()
+            try:
+                text = await self._fetch()
+                if text != self._text:
+                    self._take(text)
+                    await asyncio.to_thread(self._keep, text)
+                    self._on_change()
+            except (HttpUnavailable, NoKeys, OSError) as error:
+                log.warning("auth.jwt: the keys of %s are not fetched: %s", self._url, error)
+            self._fetched_at = time.monotonic()
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FETCH_SECONDS):
+                    await self._wanted.wait()
+
+    async def _fetch(self) -> str:
+        answer = await self._http.request("GET", self._url, headers={"accept": "application/json"}, timeout=10.0)
+        if answer.status != 200:
+            raise NoKeys(f"it answered {answer.status}")
+        return answer.body.decode("utf-8", "replace")
+
+    def _take(self, text: str) -> None:
+        self._keys, self._text = KeySet(text), text
+
+    def _keep(self, text: str) -> None:
+        self._kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._kept.with_name(f".{self._kept.name}.{os.getpid()}")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        temporary.replace(self._kept)

@@ -1,0 +1,191 @@
+"""Tokens signed elsewhere (JWT): verified once, kept until they end, and what their claims give here.
+
+PyJWT does the cryptography; which algorithms count follows from the kind of key, never from the token's head alone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aimux.people.directory import Access, Denied
+from aimux.people.models import Role, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aimux.config.auth import SignedTokens
+    from aimux.people.directory import Directory
+
+REMEMBERED = 10_000
+"""Tokens; the one that was not used for longest is verified again."""
+MAX_LENGTH = 8192
+PUBLIC = ("RS256", "ES256", "EdDSA")
+_SHARED = ("HS256",)
+_PARTS = 3
+
+
+class Keys(Protocol):
+    """Public keys by their id."""
+
+    def find(self, name: str | None) -> Any | None:
+        """A key as PyJWT takes it; `name` None: the only one there is. None: it is not known, at least not yet."""
+        ...
+
+    @property
+    def asking(self) -> bool:
+        """Newer ones are being fetched."""
+        ...
+
+
+class Claims(NamedTuple):
+    """What a token says that is verified. `ends_at`: milliseconds since 1970."""
+
+    issuer: str
+    subject: str
+    name: str
+    groups: tuple[str, ...]
+    role: Role | None
+    ends_at: int
+
+    @property
+    def token_id(self) -> str:
+        """Names the token in the ledger, and whom to revoke."""
+        return f"jwt:{self.subject[:100]}"
+
+
+class Signed:
+    """Verifies tokens by one configuration. `ends` is called with the end of each that is seen for the first time."""
+
+    def __init__(self, settings: SignedTokens, keys: Keys | None, ends: Callable[[int], None]) -> None:
+        self.settings = settings
+        self._keys = keys
+        self._ends = ends
+        self._known: OrderedDict[bytes, Claims] = OrderedDict()
+        self._algorithms = _SHARED if settings.secret is not None else PUBLIC
+
+    def find(self, token: str, sha256: bytes, directory: Directory, now: int) -> Access | Denied:
+        """What the token gives. A look-up where it was verified before, else a signature (30 to 200 µs)."""
+        claims = self._known.get(sha256)
+        if claims is None:
+            verified = self._verify(token)
+            if isinstance(verified, Denied):
+                return verified
+            claims = self._known[sha256] = verified
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+            self._ends(claims.ends_at)
+        else:
+            self._known.move_to_end(sha256)
+        if now >= claims.ends_at:
+            return Denied.EXPIRED
+        subjects = directory.stored.subjects
+        if subjects and ((claims.issuer, claims.subject) in subjects or ("", claims.subject) in subjects):
+            return Denied.BARRED
+        return self._access(claims, directory)
+
+    def forget(self) -> None:
+        """Verify everything again."""
+        self._known.clear()
+
+    def issue(self, subject: str, label: str, issued_at: int, ends_at: int) -> str | None:
+        """A token of this kind; None where only others can sign. Unix seconds."""
+        import jwt  # 40 ms, and only for those who have configured it
+
+        secret, settings = self.settings.secret, self.settings
+        if secret is None:
+            return None
+        claims: dict[str, Any] = {"sub": subject, "iat": issued_at, "exp": ends_at, "label": label}
+        if settings.issuer is not None:
+            claims["iss"] = settings.issuer
+        if settings.audience:
+            claims["aud"] = settings.audience[0]
+        return settings.prefix + jwt.encode(claims, secret.get_secret_value(), "HS256", sort_headers=False)
+
+    def _verify(self, token: str) -> Claims | Denied:
+        import jwt
+
+        settings = self.settings
+        if not token.startswith(settings.prefix) or len(token) > MAX_LENGTH:
+            return Denied.UNKNOWN
+        text = token.removeprefix(settings.prefix)
+        if text.count(".") != _PARTS - 1 or not text.isascii():
+            return Denied.UNKNOWN
+        try:
+            key = self._key(jwt.get_unverified_header(text))
+            if key is None:
+                return Denied.PENDING if self._keys is not None and self._keys.asking else Denied.UNKNOWN
+            said = jwt.decode(
+                text,
+                key,
+                algorithms=self._algorithms,
+                audience=settings.audience or None,
+                issuer=settings.issuer,
+                leeway=settings.leeway,
+                options={"require": ["exp", "sub"], "verify_aud": bool(settings.audience)},
+            )
+            return self._read(said)
+        except jwt.ExpiredSignatureError:
+            return Denied.EXPIRED
+        except jwt.ImmatureSignatureError:
+            return Denied.EARLY
+        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
+            return Denied.FOREIGN
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+            return Denied.UNKNOWN
+
+    def _key(self, head: Mapping[str, Any]) -> Any | None:
+        if self.settings.secret is not None:
+            return self.settings.secret.get_secret_value()
+        assert self._keys is not None  # without a secret there are keys
+        name = head.get("kid")
+        return self._keys.find(name if isinstance(name, str) else None)
+
+    def _read(self, said: Mapping[str, Any]) -> Claims | Denied:
+        settings = self.settings
+        names = (_claim(said, claim) for claim in settings.user_claim)
+        name = next((name for name in names if isinstance(name, str) and _is_name(name)), None)
+        if name is None:
+            return Denied.FOREIGN
+        role = None
+        if settings.role_claim is not None:
+            told = _claim(said, settings.role_claim)
+            role = Role(told) if isinstance(told, str) and told in list(Role) else Role.MEMBER
+        groups = tuple(_names(_claim(said, settings.groups_claim))) if settings.groups_claim is not None else ()
+        issuer = said.get("iss")
+        ends_at = int((float(said["exp"]) + settings.leeway) * 1000)
+        return Claims(issuer if isinstance(issuer, str) else "", str(said["sub"]), name, groups, role, ends_at)
+
+    def _access(self, claims: Claims, directory: Directory) -> Access | Denied:
+        """The user of that name, where there is one, with what the claims say on top."""
+        user = directory.users.get(claims.name) or User(claims.name)
+        if not user.enabled:
+            return Denied.DISABLED
+        known = directory.known_groups() if claims.groups else frozenset()
+        groups = tuple(dict.fromkeys([*user.groups, *(group for group in claims.groups if group in known)]))
+        if groups != user.groups or (claims.role is not None and claims.role is not user.role):
+            user = replace(user, groups=groups, role=claims.role or user.role)
+        return directory.access(user, claims.token_id, claims.ends_at, ())
+
+
+def _claim(said: Mapping[str, Any], path: str) -> Any:
+    """`realm_access.roles` is one in another, where no claim is called that."""
+    if path in said:
+        return said[path]
+    value: Any = said
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= 100 and text.isprintable() and text == text.strip()
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if isinstance(value, list):
+        yield from (name for name in value if isinstance(name, str) and _is_name(name))

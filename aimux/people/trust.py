@@ -1,0 +1,59 @@
+"""Whose signatures count: as the configuration says it at the time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aimux.people.keys import FetchedKeys, read_keys
+from aimux.people.signed import Signed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aimux.config.auth import SignedTokens
+    from aimux.people.keys import KeySet
+    from aimux.people.people import People
+    from aimux.plugin.http import Http
+
+KEPT = "jwks.json"
+"""The file in the state folder with the keys that were fetched last."""
+
+
+class Trust:
+    """`signed` verifies tokens signed elsewhere; None: none are taken."""
+
+    def __init__(self, people: People, http: Http, state_dir: Path) -> None:
+        self.signed: Signed | None = None
+        self._people = people
+        self._http = http
+        self._kept = state_dir / KEPT
+        self._settings: SignedTokens | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def adopt(self, settings: SignedTokens | None) -> None:
+        """Go by these from here on; what was verified stays so where they are the same. Raises NoKeys."""
+        if settings == self._settings and (settings is None or settings.key_file is None):
+            return
+        keys: KeySet | FetchedKeys | None = None
+        if settings is not None and settings.key_file is not None:
+            keys = await asyncio.to_thread(read_keys, settings.key_file)
+        await self.close()
+        if settings is not None and settings.jwks_url is not None:
+            keys = FetchedKeys(settings.jwks_url, self._http, self._kept, self._changed)
+            await keys.load()
+            self._fetching = asyncio.create_task(keys.run())
+        self.signed = Signed(settings, keys, self._people.ends) if settings is not None else None
+        self._settings = settings
+
+    async def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+            self._fetching = None
+
+    def _changed(self) -> None:
+        """What the old keys have verified counts no more: one of them may have been given up for a reason."""
+        assert self.signed is not None
+        self.signed.forget()
+        self._people.on_change()
