@@ -161,8 +161,9 @@ class LimitState:
 
     @property
     def part(self) -> float:
-        """Of the amount: 0 is unused, 1 is used up. A limit of 0 is used up from the start."""
-        return self.used / self.amount if self.amount > 0 else 1.0
+        """Of the amount: 0 is unused, 1 is used up, a thousand times that the most that is told. A limit of 0 is used
+        up from the start."""
+        return min(self.used / self.amount, 1000.0) if self.amount > 0 else 1.0
 
 
 @dataclass(slots=True)
