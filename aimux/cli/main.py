@@ -36,6 +36,7 @@ COMMANDS = {
     ),
     "connect": LazyCommand("aimux.cli.connect:connect_command", "Show or write a client's settings for this gateway."),
     "usage": LazyCommand("aimux.cli.usage:usage_command", "Show who used what, and what it cost."),
+    "prices": LazyCommand("aimux.cli.prices:prices_command", "Show what models cost, and update the list."),
     "why": LazyCommand("aimux.cli.why:why_command", "Explain how a request was routed."),
     "audit": LazyCommand("aimux.cli.audit:audit_command", "Show who changed what, and check that record."),
     "reload": LazyCommand("aimux.cli.reload:reload_command", "Have the running server take its configuration again."),

@@ -69,7 +69,7 @@ async def _ask(config: Path | None, path: str, query: dict[str, str]) -> dict[st
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
 
-    async with backend(Setting(config)) as opened:
+    async with backend(Setting(config), changes=False) as opened:
         found = await opened.call("GET", path, query={**query, "limit": 10_000})
         following = found["next"]
         while following is not None:

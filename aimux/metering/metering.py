@@ -34,7 +34,7 @@ class Metering:
         self.database = database
         self.calendar = Calendar(ZoneInfo(config.limits.time_zone))
         self.prices = Prices()
-        self._book = PriceBook(database, self.prices, self._wanted, self._priced)
+        self.book = PriceBook(database, self.prices, self._wanted, self._priced)
         self.ledger = Ledger(
             database,
             Flattener(socket.gethostname(), self.prices.of_record),
@@ -47,7 +47,7 @@ class Metering:
         self._configure_prices(config, providers)
 
     async def start(self) -> None:
-        await self._book.start()
+        await self.book.start()
         self.ledger.start()
 
     def reconfigure(self, config: Config, providers: Mapping[str, Provider]) -> None:
@@ -58,7 +58,7 @@ class Metering:
 
     async def close(self) -> None:
         """Write what is not written yet."""
-        await self._book.close()
+        await self.book.close()
         await self.ledger.close()
 
     def _configure_prices(self, config: Config, providers: Mapping[str, Provider]) -> None:
@@ -74,6 +74,11 @@ class Metering:
     def _wanted(self, provider: str, model: str) -> Wanted:
         known = self._providers.get(provider)
         return Wanted(known.price_list, known.settings.base_url, model) if known else Wanted("", "", model)
+
+    async def reprice(self, since: int) -> int:
+        """Price what has none, from `since` on (milliseconds). How many requests have one now. Raises StorageError."""
+        await self.ledger.catch_up()
+        return await reprice(self.database, self.calendar, self.prices, since)
 
     async def _priced(self, models: list[tuple[str, str]]) -> None:
         """The first requests of a new model came before its price was looked up."""

@@ -49,13 +49,15 @@ class PriceBook:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reload = True
+        self.sources: dict[tuple[str, str], str] = {}
+        """Which list each model was looked up in."""
         prices.on_unknown = self._unknown
 
     async def start(self) -> None:
         """Read what is there, and look up the rest as it comes, until `close`."""
         if self._database.touched(TOPIC):
             try:
-                await self._read()
+                await self.read()
             except StorageError as error:
                 log.warning("prices can't be read yet: %s", error)
         self._unsubscribe = self._database.subscribe(TOPIC, self._changed)
@@ -66,6 +68,28 @@ class PriceBook:
             self._unsubscribe()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def update(self, url: str = "") -> tuple[int, int, str]:
+        """Take the newest list: how many models were looked up, how many of them have a price, and what it is called.
+
+        Raises OSError, ValueError, StorageError.
+        """
+        models = sorted(await self._models())
+        source, tariffs = await _in_a_process([self._wanted_of(*model) for model in models], url)
+        await store(self._database, zip(models, tariffs, strict=True), source)
+        await self.read()
+        return len(models), sum(tariff is not None for tariff in tariffs), source
+
+    async def _models(self) -> set[tuple[str, str]]:
+        """Those that were looked up, or charged for."""
+        from sqlalchemy import select
+
+        from aimux.storage.schema.ledger import prices, usage_keys
+
+        charged = select(usage_keys.c.provider, usage_keys.c.model).where(usage_keys.c.model != "")
+        known = select(prices.c.provider, prices.c.model)
+        async with self._database.read() as connection:
+            return {(row.provider, row.model) for row in await connection.execute(charged.union(known))}
 
     def _unknown(self, provider: str, model: str) -> None:
         """Nobody has looked for this model's prices yet."""
@@ -84,7 +108,7 @@ class PriceBook:
             try:
                 if self._reload:
                     self._reload = False
-                    await self._read()
+                    await self.read()
                 self._wanted -= self._prices.tariffs.keys()
                 if self._wanted:
                     await self._look_up(sorted(self._wanted))
@@ -92,16 +116,18 @@ class PriceBook:
                 log.warning("prices can't be looked up now: %s", error)
                 asyncio.get_running_loop().call_later(RETRY, self._wake.set)
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Take what the database has. Raises StorageError."""
         from sqlalchemy import select
 
         from aimux.storage.schema.ledger import prices
 
         async with self._database.read() as connection:
-            rows = (await connection.execute(select(prices.c.provider, prices.c.model, prices.c.tariff))).all()
+            rows = (await connection.execute(select(prices))).all()
         self._prices.tariffs = {
-            (provider, model): None if tariff is None else Tariff.of_json(tariff) for provider, model, tariff in rows
+            (row.provider, row.model): None if row.tariff is None else Tariff.of_json(row.tariff) for row in rows
         }
+        self.sources = {(row.provider, row.model): row.source for row in rows}
 
     async def _look_up(self, models: list[tuple[str, str]]) -> None:
         wanted = [self._wanted_of(*model) for model in models]
@@ -119,6 +145,13 @@ class PriceBook:
             await self._found(priced)
 
 
+def _environment() -> dict[str, str]:
+    # What leads to a proxy, and nothing that holds a secret of ours.
+    kept = {name: value for name, value in os.environ.items() if name == "PATH" or name.upper().endswith("_PROXY")}
+    # A packaged program's modules may be on a path that only it was told.
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 async def store(database: Database, found: Iterable[tuple[tuple[str, str], Any]], source: str) -> None:
     """Keep tariffs by provider and model, None for "not in the list". Raises StorageError."""
     from sqlalchemy import delete
@@ -132,8 +165,8 @@ async def store(database: Database, found: Iterable[tuple[tuple[str, str], Any]]
             await connection.execute(prices.insert().values(row))
 
 
-async def _in_a_process(wanted: list[Wanted]) -> tuple[str, list[Any]]:
-    """What price_list finds. Raises OSError, ValueError."""
+async def _in_a_process(wanted: list[Wanted], fetch: str | None = None) -> tuple[str, list[Any]]:
+    """What price_list finds, in a list from `fetch` ("": from where it is published). Raises OSError, ValueError."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -141,12 +174,12 @@ async def _in_a_process(wanted: list[Wanted]) -> tuple[str, list[Any]]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # A packaged program's modules may be on a path that only it was told.
-        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", "")},
+        env=_environment(),
     )
     try:
         async with asyncio.timeout(LONGEST):
-            out, problem = await process.communicate(json.dumps(wanted).encode())
+            asked = {"wanted": wanted, "fetch": fetch}
+            out, problem = await process.communicate(json.dumps(asked).encode())
     except TimeoutError:
         raise OSError("the list of prices takes too long to read") from None
     finally:
@@ -155,6 +188,6 @@ async def _in_a_process(wanted: list[Wanted]) -> tuple[str, list[Any]]:
             await process.wait()
     if process.returncode:
         last = problem.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise OSError(f"the list of prices can't be read: {last}")
+        raise OSError(last or "the list of prices can't be read")
     answer = json.loads(out)
     return answer["source"], answer["tariffs"]

@@ -48,7 +48,8 @@ def fetch(url: str = "") -> None:
     try:
         snapshot = updater.fetch()
     except Exception as error:  # its HTTP client's, or what the list does not stand up to
-        raise OSError(f"the list of prices can't be had from {updater.url}: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"the list of prices can't be had from {updater.url}: {reason}") from error
     set_custom_snapshot(snapshot)
 
 
@@ -125,9 +126,17 @@ def _at(price: Any, start: int) -> Decimal:
 
 
 def main() -> None:
-    """Tariffs for the models on stdin, as JSON."""
-    wanted = [Wanted(*one) for one in json.load(sys.stdin)]
-    json.dump({"source": source(), "tariffs": [look_up(one) for one in wanted]}, sys.stdout)
+    """Tariffs for the models on stdin, as JSON; from the newest list where `fetch` is not null."""
+    asked = json.load(sys.stdin)
+    name = source()
+    if asked["fetch"] is not None:
+        try:
+            fetch(asked["fetch"])
+        except OSError as error:
+            sys.exit(str(error))
+        name = f"genai-prices of {datetime.now(UTC).date()}"
+    wanted = [Wanted(*one) for one in asked["wanted"]]
+    json.dump({"source": name, "tariffs": [look_up(one) for one in wanted]}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,10 @@ class Prices:
         listed = tariff.rates(at, tier, total_input)
         return listed._replace(**{kind: price for kind, price in own.items() if kind in KINDS})
 
+    def configured_kinds(self, model: str) -> set[str]:
+        """The kinds of tokens whose price is the configuration's."""
+        return set(self._own(model) or ())
+
     def _own(self, model: str) -> Mapping[str, int] | None:
         if model not in self._overridden:
             if len(self._overridden) >= MAX_CACHED:

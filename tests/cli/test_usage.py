@@ -101,3 +101,13 @@ def test_why_reads_the_ledger_without_a_server(aimux: Commands) -> None:
 )
 def test_large_counts_are_short(count: int, text: str) -> None:
     assert short(count) == text
+
+
+def test_prices_are_shown_and_applied(aimux: Commands) -> None:
+    assert "No model was used yet" in aimux("prices").stdout
+    assert "0 requests have a price now" in aimux("prices", "apply").stdout
+    assert aimux.json("prices") == []
+    assert (
+        "can't be had from http://127.0.0.1:9/"
+        in aimux("prices", "update", "--url", "http://127.0.0.1:9/", expect=1).stderr
+    )

@@ -117,15 +117,17 @@ async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, 
 
 def span_of(metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery) -> Span:
     """The span that a query means. Refused 422."""
-    at, texts = now(), {"since": query.since, "until": query.until}
-    found = {"until": FOREVER}
-    for name, text in texts.items():
-        if text is not None:
-            try:
-                found[name] = moment(text, at, metering.calendar)
-            except ValueError as error:
-                raise _wrong(name, str(error)) from None
-    return Span(found["since"], max(found.values()))
+    since = time_of(metering, "since", query.since)
+    until = FOREVER if query.until is None else time_of(metering, "until", query.until)
+    return Span(since, max(since, until))
+
+
+def time_of(metering: Metering, name: str, text: str) -> int:
+    """A time that was given. Refused 422."""
+    try:
+        return moment(text, now(), metering.calendar)
+    except ValueError as error:
+        raise _wrong(name, str(error)) from None
 
 
 def filter_of(query: UsageQuery | SeriesQuery | RequestQuery) -> Filter:
@@ -143,8 +145,8 @@ def filter_of(query: UsageQuery | SeriesQuery | RequestQuery) -> Filter:
 
 
 def _wrong(where: str, message: str) -> Refused:
-    fault = Fault(where=f"query.{where}", message=message)
-    return Refused(422, "invalid", f"The query is wrong: {where} {message}.", errors=[fault])
+    fault = Fault(where=where, message=message)
+    return Refused(422, "invalid", f"{where} is wrong: {message}.", errors=[fault])
 
 
 def _no_page() -> Refused:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from aimux.control.api.models import PageQuery, Request
+from aimux.control.api.models import Given, PageQuery, Request
 from aimux.control.api.tables import Tabular
 
 When = Annotated[
@@ -25,6 +25,9 @@ When = Annotated[
         }
     ),
 ]
+
+
+HttpsUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
 
 
 class _Span(PageQuery):
@@ -172,3 +175,51 @@ class RequestPage(Tabular):
             ]
             for one in self.items
         ]
+
+
+class Price(BaseModel):
+    """What a model costs: US dollars for a million tokens. Null: no price is known."""
+
+    provider: str
+    model: str
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
+    reasoning: float | None = None
+    server_tools: float | None = Field(default=None, description="For a thousand requests to the vendor's own tools.")
+    source: str = Field(description="The list that it is from; empty: none has it.")
+    configured: list[str] = Field(description="Kinds whose price is the configuration's.")
+
+
+class PriceList(BaseModel):
+    """Prices of models."""
+
+    items: list[Price]
+
+
+class PriceUpdate(Given):
+    """Where the newest list is."""
+
+    url: HttpsUrl | None = Field(default=None, description="Default: where genai-prices publishes it.")
+
+
+class UpdatedPrices(BaseModel):
+    """What came of it."""
+
+    models: int = Field(description="How many were looked up.")
+    priced: int = Field(description="How many of them have a price.")
+    source: str
+
+
+class Repricing(Given):
+    """From when on."""
+
+    since: When = Field(default="90d", description="RFC 3339, a date, or `7d` (m, h, d, w).")
+
+
+class Priced(BaseModel):
+    """What came of it."""
+
+    requests: int = Field(description="How many have a price now.")

@@ -1,0 +1,97 @@
+"""`aimux prices`: what models cost, and where that comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aimux.cli.options import config_option, json_option, refuse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+
+
+@click.group("prices", invoke_without_command=True, short_help="Show what models cost, and update the list.")
+@config_option
+@json_option
+@click.pass_context
+def prices_command(context: click.Context, config: Path | None, as_json: bool) -> None:
+    """Show what the models cost that were used: US dollars for a million tokens.
+
+    Prices come from genai-prices, which is installed with aimux. Those of the configuration (`prices`) are marked by *.
+    """
+    if as_json:
+        refuse_json(context, prices_command)
+    if context.invoked_subcommand is None:
+        items = _call(config, "GET", "/prices", changes=False)["items"]
+        if as_json:
+            click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+        elif items:
+            _table(items)
+        else:
+            click.echo("No model was used yet: prices are looked up when one is.")
+
+
+@prices_command.command("update")
+@click.option("--url", metavar="URL", help="Where the list is; default: where genai-prices publishes it.")
+@config_option
+@json_option
+def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
+    """Take the newest list from the internet. What was priced before stays as it is."""
+    found = _call(config, "POST", "/prices/update", {"url": url} if url else {})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(f"{found['source']}: it has {found['priced']} of {found['models']} models.")
+        click.echo("`aimux prices apply --since 90d` prices what had no price.")
+
+
+@prices_command.command("apply")
+@click.option("--since", default="90d", show_default=True, metavar="WHEN", help="7d, 2026-11-01, or RFC 3339.")
+@config_option
+@json_option
+def apply_command(since: str, config: Path | None, as_json: bool) -> None:
+    """Price requests that had no price, in every sum that they are a part of."""
+    found = _call(config, "POST", "/prices/apply", {"since": since})
+    click.echo(json.dumps(found) if as_json else f"{found['requests']:,} requests have a price now.")
+
+
+def _call(
+    config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None, *, changes: bool = True
+) -> dict[str, Any]:
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting
+
+    async def call() -> dict[str, Any]:
+        async with backend(Setting(config), changes=changes) as opened:
+            return await opened.call(method, path, body)
+
+    return asyncio.run(call())
+
+
+def _table(items: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", *[kind.replace("_", " ") for kind in KINDS], "list"):
+        table.add_column(name, justify="left" if name in {"model", "list"} else "right")
+    for item in items:
+        cells = [_price(item, kind) for kind in KINDS]
+        table.add_row(Text(f"{item['provider']}: {item['model']}"), *cells, item["source"] or "in none")
+    console.print(table)
+
+
+def _price(item: dict[str, Any], kind: str) -> str:
+    value = item[kind]
+    return "?" if value is None else f"{value:g}{'*' if kind in item['configured'] else ''}"

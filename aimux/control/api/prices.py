@@ -1,0 +1,70 @@
+"""Operations on prices: what models cost, and the list that says so."""
+
+# ruff: noqa: TC001 - the table reads the annotations
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts
+from aimux.control.api.problems import Refused
+from aimux.control.api.usage import time_of
+from aimux.control.api.usage_models import (
+    Price,
+    Priced,
+    PriceList,
+    PriceUpdate,
+    Repricing,
+    UpdatedPrices,
+)
+from aimux.control.principal import Role
+from aimux.metering.calendar import now
+
+if TYPE_CHECKING:
+    from aimux.metering.tariff import Rates
+
+operation = Table()
+
+
+@operation("GET", "/prices", "List what models cost", role=Role.VIEWER)
+async def list_prices(parts: Parts) -> PriceList:
+    """Those that were charged for, by provider and name, at their standard prices of today."""
+    metering = parts.metering
+    await metering.book.read()
+    prices, at = metering.prices, now()
+    items = []
+    for (provider, model), tariff in sorted(prices.tariffs.items()):
+        rates = prices.rates(provider, model, at)
+        items.append(
+            Price(
+                provider=provider,
+                model=model,
+                source=metering.book.sources.get((provider, model), "") if tariff is not None else "",
+                configured=sorted(prices.configured_kinds(model)),
+                **({} if rates is None else _dollars(rates)),
+            )
+        )
+    return PriceList(items=items)
+
+
+@operation("POST", "/prices/update", "Take the newest list of prices", errors=(502,))
+async def update_prices(parts: Parts, body: PriceUpdate) -> UpdatedPrices:
+    """Asks the internet for it. What was priced before stays as it is."""
+    try:
+        models, priced, source = await parts.metering.book.update(body.url or "")
+    except (OSError, ValueError) as error:
+        raise Refused(502, "no-list", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    return UpdatedPrices(models=models, priced=priced, source=source)
+
+
+@operation("POST", "/prices/apply", "Price what had no price")
+async def apply_prices(parts: Parts, body: Repricing) -> Priced:
+    """Requests that are still kept, and every sum that they are a part of."""
+    metering = parts.metering
+    await metering.book.read()
+    return Priced(requests=await metering.reprice(time_of(metering, "since", body.since)))
+
+
+def _dollars(rates: Rates) -> dict[str, float]:
+    return {kind: price / (10**9 if kind == "server_tools" else 10**6) for kind, price in rates._asdict().items()}
