@@ -66,16 +66,24 @@ def presented_tokens(headers: Headers) -> list[str]:
 
 
 class FailureLimit:
-    """Failed attempts by address, a leaky bucket each; the least recently seen is forgotten first."""
+    """Guesses by address, a leaky bucket each; the least recently seen is forgotten first.
+
+    The same wrong token again is no further guess: a client that tries it all day has to hear each time what is wrong
+    with it, and not that it is too fast.
+    """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[float, float, tuple[bytes, ...]]] = OrderedDict()
 
-    def failed(self, address: str, now: float) -> float | None:
-        """Count a failure. Seconds to wait if the address has had too many, else None."""
-        level, since = self._seen.pop(address, (0.0, now))
+    def failed(self, address: str, guess: bytes, now: float) -> float | None:
+        """Count a failure; `guess` is the token's hash. Seconds to wait if the address has had too many, else None."""
+        level, since, guesses = self._seen.pop(address, (0.0, now, ()))
+        short = guess[:8]
+        if short in guesses:
+            self._seen[address] = (level, since, guesses)
+            return None
         level = max(0.0, level - (now - since) / FORGIVEN_SECONDS) + 1
-        self._seen[address] = (min(level, FAILURES + 1.0), now)
+        self._seen[address] = (min(level, FAILURES + 1.0), now, (*guesses, short)[-FAILURES:])
         if len(self._seen) > MAX_ADDRESSES:
             self._seen.popitem(last=False)
         return (level - FAILURES) * FORGIVEN_SECONDS if level > FAILURES else None
@@ -144,7 +152,8 @@ class Authentication:
         if denied is not None and denied[0] is not Denied.UNKNOWN:
             raise _refusal(denied[0], provider)
         advice, guessed = _advice(tokens, provider)
-        wait = self.failures.failed(self.whence.address(headers, peer), now) if guessed else None
+        address = self.whence.address(headers, peer)
+        wait = self.failures.failed(address, digest("\n".join(tokens)), now) if guessed else None
         if wait is not None:
             raise GatewayError(
                 ErrorKind.RATE_LIMITED,
@@ -228,10 +237,12 @@ def _advice(tokens: list[str], provider: Provider) -> tuple[str, bool]:
     for token in tokens:
         if advice := provider.vendor_token_advice(token):
             return advice, False
-    if any(form(token) == "mistyped" for token in tokens):
+    mistyped = any(form(token) == "mistyped" for token in tokens)
+    if mistyped:
         advice = (
             "This token has a typing error or is cut short (its checksum does not fit): copy the whole of it again."
         )
     else:
         advice = _DENIED[Denied.UNKNOWN] if tokens else _NOTHING_SENT
-    return f"{advice} {provider.client_advice}".rstrip(), bool(tokens)
+    # One whose checksum doesn't fit can be nobody's: it is no guess.
+    return f"{advice} {provider.client_advice}".rstrip(), bool(tokens) and not mistyped

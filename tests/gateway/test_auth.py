@@ -11,6 +11,7 @@ from aimux.config import Config
 from aimux.gateway.auth import FAILURES, FORGIVEN_SECONDS, MAX_ADDRESSES, Authentication, FailureLimit
 from aimux.gateway.whence import Whence
 from aimux.people import Directory, from_config
+from aimux.people.tokens import make_token
 from aimux.plugin import GatewayError, Provider
 
 TOKEN = "ann-token-0123456789"
@@ -106,19 +107,40 @@ def test_a_proxy_or_a_web_page_on_this_machine_is_not_this_machine(headers: dict
     assert refused(authentication(users=0), headers).status == 403
 
 
-def test_repeated_failures_are_slowed_down_and_forgiven() -> None:
+def guess(number: int) -> dict[str, str]:
+    return {"x-api-key": f"wrong-wrong-wrong-{number}"}
+
+
+def test_guesses_are_slowed_down_and_forgiven() -> None:
     auth = authentication()
-    bad = {"x-api-key": "wrong-wrong-wrong-wrong"}
-    statuses = [refused(auth, bad, "8.8.8.8").status for _ in range(FAILURES + 2)]
+    statuses = [refused(auth, guess(number), "8.8.8.8").status for number in range(FAILURES + 2)]
     assert statuses == [401] * FAILURES + [429] * 2
-    error = refused(auth, bad, "8.8.8.8")
+    error = refused(auth, guess(99), "8.8.8.8")
     assert error.retry_after is not None
     assert 0 < error.retry_after <= FORGIVEN_SECONDS * 2
     assert error.message.startswith("This token is not known to aimux; ask whoever runs it for one")
     assert f"the next is looked at in {error.retry_after} s, one with the right token at once." in error.message
-    assert refused(auth, bad, "8.8.4.4").status == 401
-    assert refused(auth, bad, "8.8.8.8", now=FORGIVEN_SECONDS * 3).status == 401
+    assert refused(auth, guess(100), "8.8.4.4").status == 401
+    assert refused(auth, guess(101), "8.8.8.8", now=FORGIVEN_SECONDS * 3).status == 401
     assert auth.authenticate(CIMultiDict({"x-api-key": TOKEN}), "8.8.8.8", PROVIDER, 0.0).name == "ann"
+
+
+def test_the_same_wrong_token_stays_a_401_however_often_it_is_tried() -> None:
+    """Codex asks again and again, and would end with "too many requests" instead of what is wrong."""
+    auth = authentication()
+    assert {refused(auth, guess(1), "8.8.8.8").status for _ in range(FAILURES * 5)} == {401}
+    statuses = [refused(auth, guess(number), "8.8.8.8").status for number in range(FAILURES + 2)]
+    assert statuses[-1] == 429
+    assert refused(auth, guess(FAILURES), "8.8.8.8").status == 401, "also while others are slowed down"
+
+
+def test_a_token_with_a_typing_error_is_no_guess() -> None:
+    auth = authentication()
+    whole = make_token()
+    for number in range(FAILURES + 2):
+        error = refused(auth, {"x-api-key": whole[: 20 + number]}, "8.8.8.8")
+        assert error.status == 401
+        assert "typing error" in error.message
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer vendor-login-0123456789"}])
@@ -132,5 +154,5 @@ def test_what_is_no_guess_is_never_slowed_down(headers: dict[str, str]) -> None:
 def test_failures_are_remembered_in_bounded_memory() -> None:
     limit = FailureLimit()
     for number in range(MAX_ADDRESSES + 50):
-        limit.failed(f"2001:db8::{number:x}", 0.0)
+        limit.failed(f"2001:db8::{number:x}", b"guess", 0.0)
     assert len(limit._seen) == MAX_ADDRESSES

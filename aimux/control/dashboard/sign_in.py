@@ -93,7 +93,7 @@ def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
             detail = "This token is for what its scopes say alone."
             raise Refused(403, "narrow", detail, remedy="sign in with one that has none")
         return found.user.name, found.token_id
-    wait = control.failures.failed(callers.whence.address(request.headers, peer), time.monotonic())
+    wait = control.failures.failed(callers.whence.address(request.headers, peer), digest(secret), time.monotonic())
     if wait is not None:
         raise Refused(
             429, "slow-down", "Too many wrong tokens came from your address.", remedy=f"wait {math.ceil(wait)} s"

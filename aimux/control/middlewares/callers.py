@@ -73,7 +73,8 @@ def authenticated(request: web.Request) -> Principal:
         detail = "This aimux has no admin key, and none could be made in its state folder."
         raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
     address = authentication.whence.address(request.headers, ends(request)[0])
-    wait = control.failures.failed(address, time.monotonic())
+    shown = digest(request.headers.get("authorization", ""))
+    wait = control.failures.failed(address, shown, time.monotonic())
     if wait is not None:
         seconds = math.ceil(wait)
         detail = "Too many requests without a key or token that is valid came from your address."
