@@ -75,7 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """For the tests of a file, of which none may be asynchronous: Playwright has a loop run in this thread until then."""
+    """For the tests of a file, none of which may be asynchronous: Playwright has a loop run in this thread."""
     path = program("chromium", "chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(OPTIONS))
