@@ -52,10 +52,7 @@ class Turn(Generic[T]):
         self._running = True
         result: T | None = None
         try:
-            if self._thrown is not None:
-                work.throw(self._taken())
-            else:
-                work.send(None)
+            awaited: object = work.throw(self._taken()) if self._thrown is not None else work.send(None)
         except StopIteration as end:
             result = end.value
         except asyncio.CancelledError:
@@ -64,6 +61,9 @@ class Turn(Generic[T]):
             log.exception("a request ended with a fault in aimux itself")
         else:
             self._running = False
+            if awaited is not None and self._thrown is None:  # nobody would ever resume it
+                kind = type(awaited).__name__
+                self._thrown = RuntimeError(f"a turn awaits a {kind}: it may await `pause` alone, or use `apart`")
             if self._thrown is not None:
                 self.resume()
             return

@@ -47,8 +47,13 @@ def test_operations_have_names_of_their_own() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_only_the_callback_needs_no_key() -> None:
-    assert [operation.path for operation in OPERATIONS if operation.role is None] == ["/oauth/{provider}/callback"]
+def test_what_needs_no_key_has_a_secret_of_its_own() -> None:
+    """A login's state, and an invitation's code."""
+    assert {operation.path for operation in OPERATIONS if operation.role is None} == {
+        "/oauth/{provider}/callback",
+        "/invitations/look",
+        "/invitations/accept",
+    }
 
 
 def test_secrets_go_in_and_never_out() -> None:

@@ -68,6 +68,20 @@ def test_a_fault_is_logged_and_ends_it(caplog: pytest.LogCaptureFixture) -> None
     assert "fault in aimux itself" in caplog.text
 
 
+async def test_a_turn_that_awaits_anything_else_fails_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody would resume it: it would hang without a word."""
+    ended: list[object] = []
+
+    async def work() -> str:
+        await asyncio.get_running_loop().create_future()
+        return "never"
+
+    turn: Turn[str] = Turn(ended.append)
+    turn.start(work())
+    assert ended == [None]
+    assert "a turn awaits a Future: it may await `pause` alone, or use `apart`" in caplog.text
+
+
 async def test_what_needs_a_task_runs_apart() -> None:
     async def inside() -> str:
         async with asyncio.timeout(5):

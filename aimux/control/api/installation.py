@@ -64,7 +64,7 @@ class System(BaseModel):
     python: str
     addresses: list[str]
     started: datetime
-    database: str = Field(description="A path, or an address without its password.")
+    database: str = Field(description="A path, or an address, fit to be shown.")
     certificate_ends: datetime | None
 
 
