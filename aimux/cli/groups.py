@@ -43,14 +43,17 @@ def list_command(config: Path | None, as_json: bool) -> None:
 @groups_command.command("add")
 @_name
 @click.option("--reserved", is_flag=True, help="Its accounts serve its members alone.")
+@click.option("--own-login", is_flag=True, help="Its members may send a login or key of the vendor's along.")
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE", help="What may be used: a provider, model:PATTERN; repeated."
 )
 @config_option
 @json_option
-def add_command(name: str, reserved: bool, scopes: tuple[str, ...], config: Path | None, as_json: bool) -> None:
+def add_command(
+    name: str, reserved: bool, own_login: bool, scopes: tuple[str, ...], config: Path | None, as_json: bool
+) -> None:
     """Add a group."""
-    body = {"name": name, "reserved": reserved, "scopes": list(scopes)}
+    body = {"name": name, "reserved": reserved, "own_login": own_login, "scopes": list(scopes)}
     group = ask(config, lambda backend: backend.call("POST", "/groups", body))
     _tell(group, as_json, f"{name} is added.")
 
@@ -75,6 +78,7 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
         "accounts": ", ".join(group["accounts"]) or "none",
         "reserved": "its accounts serve nobody else" if group["reserved"] else "",
         "may use": ", ".join(group["scopes"]),
+        "own login": "may be sent along" if group["own_login"] else "",
         "added": group["created_at"] or "",
         "set in": "the configuration" if group["configured"] else "",
     }
@@ -84,18 +88,26 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
 @groups_command.command("set")
 @_name
 @click.option("--reserved/--not-reserved", default=None, help="Whether its accounts serve its members alone.")
+@click.option("--own-login/--no-own-login", default=None, help="Its members may send a login of the vendor's along.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What may be used, in place of all; repeated.")
 @click.option("--no-scopes", is_flag=True, help="It says nothing about what may be used.")
 @config_option
 @json_option
 def set_command(
-    name: str, reserved: bool | None, scopes: tuple[str, ...], no_scopes: bool, config: Path | None, as_json: bool
+    name: str,
+    reserved: bool | None,
+    own_login: bool | None,
+    scopes: tuple[str, ...],
+    no_scopes: bool,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """Change a group; what is not named stays."""
     if scopes and no_scopes:
         raise click.UsageError("--scope excludes --no-scopes.")
     body: dict[str, Any] = {
         **({"reserved": reserved} if reserved is not None else {}),
+        **({"own_login": own_login} if own_login is not None else {}),
         **({"scopes": list(scopes)} if scopes or no_scopes else {}),
     }
     if not body:

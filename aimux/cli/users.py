@@ -55,6 +55,7 @@ def list_command(group: str | None, config: Path | None, as_json: bool) -> None:
     "--scope", "scopes", multiple=True, metavar="SCOPE", help="What may be used: a provider, model:PATTERN; repeated."
 )
 @click.option("--pin-accounts", is_flag=True, help="May choose an account by x-aimux-account.")
+@click.option("--own-login", is_flag=True, help="May send a login or key of the vendor's along.")
 @config_option
 @json_option
 def add_command(
@@ -64,6 +65,7 @@ def add_command(
     email: str | None,
     scopes: tuple[str, ...],
     pin_accounts: bool,
+    own_login: bool,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -75,6 +77,7 @@ def add_command(
         "groups": list(groups),
         "scopes": list(scopes),
         "pin_accounts": pin_accounts,
+        "own_login": own_login,
     }
     user = ask(config, lambda backend: backend.call("POST", "/users", body))
     _tell(user, as_json, f"{user['name']} is added. Give them a token: aimux tokens issue --user {user['name']}")
@@ -97,6 +100,7 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
         "may use": ", ".join(user["scopes"]) or "everything",
         "state": "enabled" if user["enabled"] else "disabled",
         "accounts": "may choose one by x-aimux-account" if user["pin_accounts"] else "",
+        "own login": "may be sent along" if user["own_login"] else "",
         "added": user["created_at"] or "",
         "set in": "the configuration" if user["configured"] else "",
     }
@@ -112,6 +116,7 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What may be used, in place of all; repeated.")
 @click.option("--no-scopes", is_flag=True, help="May use everything.")
 @click.option("--pin-accounts/--no-pin-accounts", default=None, help="May choose an account by x-aimux-account.")
+@click.option("--own-login/--no-own-login", default=None, help="May send a login or key of the vendor's along.")
 @config_option
 @json_option
 def set_command(
@@ -123,6 +128,7 @@ def set_command(
     scopes: tuple[str, ...],
     no_scopes: bool,
     pin_accounts: bool | None,
+    own_login: bool | None,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -135,6 +141,7 @@ def set_command(
         **({"email": email or None} if email is not None else {}),
         **({"scopes": list(scopes)} if scopes or no_scopes else {}),
         **({"pin_accounts": pin_accounts} if pin_accounts is not None else {}),
+        **({"own_login": own_login} if own_login is not None else {}),
     }
     if not body:
         raise click.UsageError("Nothing is to be changed: see aimux users set --help.")

@@ -64,6 +64,11 @@ class User(_TokenHolder):
         description="Whether the user may choose an account with the header `x-aimux-account`, and is told which one "
         "served.",
     )
+    own_login: bool = Field(
+        default=False,
+        description="Whether the user may send a login or key of the vendor's along, in place of an account, with the "
+        "aimux token in the header `x-aimux-token`.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -100,6 +105,9 @@ class Group(Section):
     )
     scopes: tuple[Scope, ...] = Field(
         default=(), description="What its members may use, as for a user; who is in several may use what any allows."
+    )
+    own_login: bool = Field(
+        default=False, description="Whether its members may send a login or key of the vendor's along."
     )
 
 

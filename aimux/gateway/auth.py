@@ -11,26 +11,32 @@ from aimux.gateway.cors import Cors
 from aimux.gateway.whence import Whence, from_foreign_page
 from aimux.people import Access, Denied
 from aimux.people.tokens import digest, form
-from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.errors import CredentialError, ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.people import Directory, User
     from aimux.people.signed import Signed
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Headers
+    from aimux.plugin.types import Credential, Headers
 
 FAILURES = 10
 """Failed attempts that an address has before it is slowed down …"""
 FORGIVEN_SECONDS = 6.0
 """… and the seconds after which one of them is forgiven."""
 MAX_ADDRESSES = 10_000
+OWN_HEADER = "x-aimux-token"
+"""Where the aimux token is while `Authorization` holds a credential of the vendor's."""
 
 
 class Caller(NamedTuple):
-    """Who calls. `access` None: an anonymous caller, which was allowed. `token` is what must not go upstream."""
+    """Who calls. `access` None: an anonymous caller, which was allowed. `token` is what must not go upstream.
+
+    `own`: a credential of the vendor's that the caller may use in place of an account's.
+    """
 
     access: Access | None
     token: bytes
+    own: Credential | None = None
 
     def __repr__(self) -> str:
         return f"Caller({self.name!r})"
@@ -55,7 +61,12 @@ class Caller(NamedTuple):
 
 
 def presented_tokens(headers: Headers) -> list[str]:
-    """The bearer token and the `x-api-key`, each once; both vendors' SDKs may send the two."""
+    """The bearer token and the `x-api-key`, each once; both vendors' SDKs may send the two.
+
+    With an `x-aimux-token` that is the only one: what the others hold is the vendor's.
+    """
+    if token := headers.get(OWN_HEADER, "").strip():
+        return [token]
     tokens = []
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and (token := token.strip()):
@@ -144,7 +155,7 @@ class Authentication:
                 caller = Caller(found, token.encode("utf-8", "surrogateescape"))
                 if not caller.may_use(provider.instance, None):
                     raise _out_of_reach(provider)
-                return caller
+                return self._with_own(caller, headers, provider) if OWN_HEADER in headers else caller
             if denied is None or denied[0] is Denied.UNKNOWN:
                 denied = found, token
         if self.nobody:
@@ -163,6 +174,21 @@ class Authentication:
                 retry_after=math.ceil(wait),
             )
         raise GatewayError(ErrorKind.UNAUTHORIZED, advice, retry=False)
+
+    def _with_own(self, caller: Caller, headers: Headers, provider: Provider) -> Caller:
+        """The caller with the vendor's credential that stands beside the aimux token. GatewayError 400, 403."""
+        try:
+            own = provider.own_credential(headers)
+        except CredentialError as error:
+            message = f"What you sent beside `{OWN_HEADER}` can't be used with {provider.instance}: it {error}."
+            raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False) from None
+        # An aimux token there is none of the vendor's, whoever's it is, and must not be sent to it.
+        if own is None or form(own.secret) != "foreign" or self.find(own.secret) is not Denied.UNKNOWN:
+            return caller
+        if caller.access is None or not caller.access.own_login:
+            message = f"You may not use a {provider.instance} login of your own here: leave it out, or `{OWN_HEADER}`."
+            raise GatewayError(ErrorKind.FORBIDDEN, message, retry=False)
+        return caller._replace(own=own)
 
     def objection(
         self, caller: Caller, headers: Headers, peer: str, provider: Provider, *, own: str = ""

@@ -13,6 +13,7 @@ from aimux.accounts import Selection
 from aimux.front.answer import SENT, Answer, Sent
 from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
+from aimux.gateway import own_login
 from aimux.gateway.answers import DONE, ClientSink, error_answer
 from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
@@ -249,7 +250,8 @@ class Gateway:
         elif raw:
             record.model = seen.model
         # A socket names its models later, and then it has its account.
-        targets = setup.models.targets(record.model, provider.instance) if upgrade is None else (Target(route),)
+        routed = upgrade is None and caller.own is None
+        targets = setup.models.targets(record.model, provider.instance) if routed else (Target(route),)
         if bound:
             targets = within_bounds(caller, targets, provider.instance, record.model if raw else None, upgrade)
         # One account needs no stickiness, which can cost parsing the body.
@@ -262,12 +264,12 @@ class Gateway:
             groups=caller.access.groups if caller.access is not None else None,
             pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
         )
-        references = self._references(admitted, seen, skimmed)
+        references = self._references(admitted, seen, skimmed) if caller.own is None else ()
         if references and (place := self.deposits.place_of(references, targets)) is not None:
             targets, account = place
             if selection.pinned is None:
                 selection = selection._replace(pinned=account)
-        if admitted.asks_usage:
+        if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
         restraint = None
         if admitted.counted and self.limiting.concerns(admitted.who):
@@ -276,10 +278,7 @@ class Gateway:
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint)
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
-        attempts = Attempts(call, self.pool, self._proofs, patience)
-        attempt = await attempts.run()
-        if attempts.sought and attempt.head.status < 400:
-            self.deposits.keep(attempt.account, attempts.sought, None)
+        attempt = await self._attempt(call, patience)
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = NO_BODY
         del raw
@@ -299,6 +298,15 @@ class Gateway:
             return await self._relay(request, call, attempt, started)
         finally:
             attempt.end()
+
+    async def _attempt(self, call: Call, patience: float) -> Attempt:
+        if (own := call.admitted.caller.own) is not None:
+            return await own_login.send(call, self.pool, own, patience)
+        attempts = Attempts(call, self.pool, self._proofs, patience)
+        attempt = await attempts.run()
+        if attempts.sought and attempt.head.status < 400:
+            self.deposits.keep(attempt.account, attempts.sought, None)
+        return attempt
 
     async def _skimmed(self, request: Request, admitted: Admitted, body: Body, *, decisive: bool) -> Skimmed | None:
         """None: nobody asks for more of it than the model, and it begins with that."""
@@ -369,7 +377,7 @@ class Gateway:
             self.metrics.closed(served_by)
             record.bytes_out = outlet.bytes_out
             if meter is not None:
-                if meter.stored:
+                if meter.stored and call.admitted.caller.own is None:
                     self.deposits.learn(call, attempt, meter.stored)
                 if meter.consumes:
                     record.usage = meter.usage

@@ -166,6 +166,8 @@ class OpenSocket:
             return
         account.apply(verdict, now)
         call.note(account.name, 101, verdict.action, verdict.reason)
+        if call.admitted.caller.own is not None:
+            return  # there is no other one
         if not self._answering and self._route.accounts.select(call.selection, now) is not None:
             log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
             self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")

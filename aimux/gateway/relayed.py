@@ -28,7 +28,7 @@ def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: C
     own: dict[bytes, bytes] = {}
     if attempt.retry_after is not None:
         own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
-    if answer.status == 401:
+    if answer.status == 401 and call.admitted.caller.own is None:
         # The credential that was refused is aimux's: the client can't mend it by trying again.
         own[b"x-should-retry"] = b"false"
     if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none

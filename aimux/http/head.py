@@ -46,7 +46,7 @@ HOP_BY_HOP = frozenset(
 Field = tuple[str, tuple[istr, str], bytes]
 """A header line: its name in lower case; name and value as text; the line for the wire, CRLF included."""
 
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"})
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie", "x-aimux-token", "x-api-key"})
 _REMEMBERED = 2048
 _SHORT = 512
 

@@ -22,11 +22,15 @@ def from_config(config: Config) -> Configured:
             one.groups,
             one.scopes,
             pin_accounts=one.pin_accounts,
+            own_login=one.own_login,
             configured=True,
         )
         if one.sha256:
             hashes[one.sha256] = Token(f"cfg_{one.sha256.hex()[:8]}", one.name, one.sha256, configured=True)
-    groups = {name: Group(name, group.reserved, group.scopes, configured=True) for name, group in config.groups.items()}
+    groups = {
+        name: Group(name, group.reserved, group.scopes, group.own_login, configured=True)
+        for name, group in config.groups.items()
+    }
     named = {group for one in config.users for group in one.groups}
     for entry in (config.providers or {}).values():
         named |= {group for account in entry.settings.accounts.values() for group in account.groups}

@@ -114,6 +114,16 @@ class Provider:
         """What to say to a client that sent the vendor's own token instead of an aimux token, else None."""
         return None
 
+    def own_credential(self, headers: Headers) -> Credential | None:
+        """The vendor's credential that a client sent with its request, for users who may bring their own along.
+
+        None: there is none. It goes through `prepare` like an account's. Raises CredentialError for one that is another
+        vendor's: it would be sent to yours.
+        """
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
+        secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+        return Credential(kind="api_key", secret=secret) if secret else None
+
     # --- login -------------------------------------------------------------------------------------------------------
 
     login_flows: ClassVar[frozenset[str]] = frozenset()

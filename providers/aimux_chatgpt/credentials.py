@@ -114,6 +114,13 @@ def is_openai_jwt(token: str) -> bool:
     return CLAIMS in claims or "openai.com" in str(claims.get("iss", ""))
 
 
+def brought_along(token: str, account_id: str | None) -> Credential:
+    """What a client sent itself. Raises CredentialError for what is visibly another vendor's."""
+    if is_openai_jwt(token):
+        return Credential(kind="oauth", secret=token, account_id=account_id)
+    return Credential(kind="api_key", secret=_not_anthropics(token))
+
+
 def _of_key(key: str) -> Credential:
     return Credential(kind="api_key", secret=_not_anthropics(header_safe(key)))
 

@@ -103,6 +103,12 @@ class ChatGPT(Provider):
             raise RefreshRejected("this credential has no refresh token", remedy=remedy)
         return credentials.renewed(raw, await self._login.renew(refresh_token, http))
 
+    def own_credential(self, headers: Headers) -> Credential | None:
+        credential = super().own_credential(headers)
+        if credential is None:
+            return None
+        return credentials.brought_along(credential.secret, headers.get("chatgpt-account-id"))
+
     client_advice = (
         "In Codex it is `experimental_bearer_token` of the model provider in config.toml, or the variable that its "
         "`env_key` names; for an SDK it is OPENAI_API_KEY."

@@ -127,6 +127,13 @@ def from_setup_token(token: str) -> bytes:
     return json.dumps({"claudeAiOauth": {"accessToken": token, "scopes": ["user:inference"]}}, indent=2).encode()
 
 
+def brought_along(token: str) -> Credential:
+    """What a client sent itself. Raises CredentialError for what is visibly another vendor's."""
+    if token.count(".") == 2:
+        raise CredentialError("is a JWT, which Anthropic's tokens are not: it is another vendor's login")
+    return _of_token(token)
+
+
 def _of_token(token: str) -> Credential:
     token = header_safe(token)
     if token.startswith(_OPENAI_KEYS):

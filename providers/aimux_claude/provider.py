@@ -84,6 +84,10 @@ class Claude(Provider):
             "(while it is unset, Claude Code sends its own login); unset ANTHROPIC_API_KEY and CLAUDE_CODE_OAUTH_TOKEN."
         )
 
+    def own_credential(self, headers: Headers) -> Credential | None:
+        credential = super().own_credential(headers)
+        return credentials.brought_along(credential.secret) if credential is not None else None
+
     # --- login -------------------------------------------------------------------------------------------------------
 
     def redirect_uri(self, flow: str, port: int) -> str:

@@ -5,8 +5,9 @@ import json
 import pytest
 from multidict import CIMultiDict
 
-from aimux.plugin import Body, Credential, ErrorKind, RequestHead, RequestRefused
+from aimux.plugin import Body, Credential, CredentialError, ErrorKind, RequestHead, RequestRefused
 from aimux_chatgpt import ChatGPT
+from tests.contracts.samples import jwt
 
 LOGIN = Credential("oauth", "access", refresh_token="r", account_id="acc-1")
 KEY = Credential("api_key", "sk-proj-x")
@@ -181,3 +182,14 @@ def test_and_what_the_end_of_a_stream_says(chatgpt: ChatGPT, store: bool) -> Non
     done = {"type": "response.completed", "response": {"id": "resp_1", "store": store}}
     meter.feed(b"data: " + json.dumps(done).encode() + b"\n\n")
     assert meter.stored == (("resp_1",) if store else ())
+
+
+def test_the_credential_that_a_client_brings(chatgpt: ChatGPT) -> None:
+    login = jwt({"https://api.openai.com/auth": {}})
+    headers = CIMultiDict({"authorization": f"Bearer {login}", "chatgpt-account-id": "acc-1"})
+    assert chatgpt.own_credential(headers) == Credential("oauth", login, account_id="acc-1")
+    headers = CIMultiDict({"authorization": "Bearer sk-proj-mine", "chatgpt-account-id": "acc-1"})
+    assert chatgpt.own_credential(headers) == Credential("api_key", "sk-proj-mine")
+    assert chatgpt.own_credential(CIMultiDict()) is None
+    with pytest.raises(CredentialError):
+        chatgpt.own_credential(CIMultiDict({"authorization": "Bearer sk-ant-oat01-theirs"}))

@@ -5,7 +5,7 @@ import json
 import pytest
 from multidict import CIMultiDict
 
-from aimux.plugin import Body, Credential, ErrorKind, RequestHead, RequestRefused, Upstream
+from aimux.plugin import Body, Credential, CredentialError, ErrorKind, RequestHead, RequestRefused, Upstream
 from aimux_claude import Claude
 
 OAUTH = Credential("oauth", "sk-ant-oat01-x", refresh_token="r")
@@ -202,3 +202,23 @@ def test_what_an_answer_says_is_kept(
     meter.feed(json.dumps(answer).encode())
     meter.end()
     assert meter.stored == ids
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"authorization": "Bearer sk-ant-oat01-mine"}, ("oauth", "sk-ant-oat01-mine")),
+        ({"authorization": "Bearer sk-ant-api03-mine"}, ("api_key", "sk-ant-api03-mine")),
+        ({"x_api_key": "sk-ant-api03-mine"}, ("api_key", "sk-ant-api03-mine")),
+        ({}, None),
+    ],
+)
+def test_the_credential_that_a_client_brings(claude: Claude, headers: dict[str, str], expected: object) -> None:
+    found = claude.own_credential(request(**headers).headers)
+    assert (found and (found.kind, found.secret)) == expected
+
+
+@pytest.mark.parametrize("theirs", ["sk-proj-theirs", "eyJh.eyJi.c"])
+def test_another_vendors_credential_is_not_sent_to_this_one(claude: Claude, theirs: str) -> None:
+    with pytest.raises(CredentialError):
+        claude.own_credential(request(authorization=f"Bearer {theirs}").headers)

@@ -55,6 +55,7 @@ async def add_user(parts: Parts, body: NewUser, caller: Principal) -> User:
         tuple(body.groups),
         read_scopes(parts, body.scopes),
         pin_accounts=body.pin_accounts,
+        own_login=body.own_login,
     )
     return views.user(await users.add(parts.people, caller.actor, new))
 
@@ -86,7 +87,7 @@ async def list_groups(parts: Parts, query: PageQuery) -> GroupPage:
 
 @operation("POST", "/groups", "Add a group", status=201, errors=(404, 409))
 async def add_group(parts: Parts, body: NewGroup, caller: Principal) -> Group:
-    new = KnownGroup(body.name, body.reserved, read_scopes(parts, body.scopes))
+    new = KnownGroup(body.name, body.reserved, read_scopes(parts, body.scopes), body.own_login)
     return views.group(await groups.add(parts.people, caller.actor, new), parts)
 
 

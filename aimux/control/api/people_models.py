@@ -72,6 +72,7 @@ class NewUser(Given):
     groups: list[GroupName] = Field(default=[], max_length=100)
     scopes: Scopes = Field(default=[], description="What the user may use; none: everything.")
     pin_accounts: bool = Field(default=False, description="May choose the account by `x-aimux-account`.")
+    own_login: bool = Field(default=False, description="May send a credential of the vendor's along.")
 
 
 class UserChange(Given):
@@ -82,6 +83,7 @@ class UserChange(Given):
     groups: list[GroupName] = Field(default=[], max_length=100)
     scopes: Scopes = Field(default=[])
     pin_accounts: bool = False
+    own_login: bool = False
     enabled: bool = True
 
 
@@ -95,6 +97,7 @@ class User(BaseModel):
     scopes: list[str]
     enabled: bool
     pin_accounts: bool
+    own_login: bool = Field(description="May send a credential of the vendor's along, in place of an account.")
     configured: bool = Field(description="It stands in the configuration, and can't be changed here.")
     created_at: datetime | None
 
@@ -118,6 +121,7 @@ class NewGroup(Given):
     name: NewName
     reserved: bool = Field(default=False, description="Its accounts serve nobody else.")
     scopes: Scopes = Field(default=[], description="What its members may use; none: it says nothing about that.")
+    own_login: bool = Field(default=False, description="Its members may send a credential of the vendor's along.")
 
 
 class GroupChange(Given):
@@ -125,6 +129,7 @@ class GroupChange(Given):
 
     reserved: bool = False
     scopes: Scopes = Field(default=[])
+    own_login: bool = False
 
 
 class Group(BaseModel):
@@ -133,6 +138,7 @@ class Group(BaseModel):
     name: str
     reserved: bool
     scopes: list[str]
+    own_login: bool = Field(description="Its members may send a credential of the vendor's along.")
     members: int
     accounts: list[str] = Field(description="Accounts in it, as `provider/name`.")
     configured: bool = Field(description="It stands in the configuration, and can't be changed here.")

@@ -24,6 +24,7 @@ def user(one: User) -> models.User:
         scopes=list(one.scopes),
         enabled=one.enabled,
         pin_accounts=one.pin_accounts,
+        own_login=one.own_login,
         configured=one.configured,
         created_at=_when(one.created_at),
     )
@@ -35,6 +36,7 @@ def group(one: Group, parts: Parts) -> models.Group:
         name=one.name,
         reserved=one.reserved,
         scopes=list(one.scopes),
+        own_login=one.own_login,
         members=len(parts.people.directory.members(one.name)),
         accounts=[
             f"{account.provider}/{account.name}"
