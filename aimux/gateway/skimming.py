@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.gateway.outline import SLICE, Outline
 from aimux.http.rounds import through
+from aimux.http.unpacking import RATIO, most_of
 from aimux.plugin.codings import DecodeError, TooLarge, unpacked
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 LARGE = 128 * 1024
 """Bytes of a body, unpacked, that are parsed at once: in 15 ms at worst, in 0.4 where it is a conversation."""
-RATIO = 64
-"""How many times its size a body may unpack to. Conversations are packed to a fifth or a tenth of theirs."""
 MOST = 64 * 1024 * 1024
 OVERLAP = 512
 """Bytes of the text before a slice that are looked at with it: more than a reference has."""
@@ -107,7 +106,7 @@ async def skim(body: Body, head: RequestHead, provider: Provider | None) -> Skim
 
 
 def _most(body: Body) -> int:
-    return min(MOST, max(1024 * 1024, RATIO * len(body.raw)))
+    return min(MOST, most_of(len(body.raw)))
 
 
 def _steps(body: Body, outline: Outline, references: References | None) -> Iterator[None]:

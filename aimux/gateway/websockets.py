@@ -23,6 +23,7 @@ from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.relay.tunnel import Pipe
+from aimux.relay.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from aimux.front.request import Request
@@ -45,6 +46,7 @@ class WebSockets:
         self._finished = finished
         self._limiting = limiting
         self._open: set[OpenSocket] = set()
+        self._unfinished = Unfinished()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -72,6 +74,7 @@ class WebSockets:
                 (upstream, attempt.exchange.connection.transport),
                 asked=socket.asked,
                 answered=socket.answered,
+                unfinished=self._unfinished,
                 judge=socket.admits,
             )
             early = attempt.exchange.switch(pipe.upstream)

@@ -28,6 +28,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from aimux.http.errors import ProtocolError
+from aimux.http.unpacking import most_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +71,8 @@ class LongOnly(Extension):
         self._compressing = False
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
-        return self._deflate.decode(frame, max_size=max_size)
+        most = most_of(len(frame.data))
+        return self._deflate.decode(frame, max_size=most if max_size is None else min(most, max_size))
 
     def encode(self, frame: Frame) -> Frame:
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
@@ -99,6 +101,12 @@ class Codec(Protocol):
             if frame.fin:
                 self._text = None
         super().recv_frame(frame)
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        super().receive_data(data)
+        if self.parser_exc is not None:
+            # Its frames hold what was being read, megabytes perhaps, and only a collection would free them.
+            self.parser_exc.__traceback__ = None
 
     def frames_received(self) -> list[Frame]:
         """What came since the last call; the handshake is not the codec's, so that nothing but frames can have come."""

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import gzip
 import sys
+import zlib
 from collections.abc import AsyncIterator, Callable
 
 TINY = b"1\r\nx\r\n" * 10_000
@@ -78,6 +79,34 @@ class Attacker:
     async def refused_posts(self) -> None:
         """Connections with a request that is refused, and its body to come."""
         await self._crowd(head("", "Content-Length: 100000"))
+
+    async def half_messages(self) -> None:
+        """16 kB of a message on each of twenty WebSockets, of which 16 MB are made, and nothing more for a while."""
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = packer.compress(b"a" * (16 * 1024 * 1024 - 1)) + packer.flush(zlib.Z_SYNC_FLUSH)
+        frame = b"\x41\xfe" + len(packed).to_bytes(2, "big") + bytes(4) + packed
+        await self._sockets(20, lambda: frame, 1.0)
+
+    async def tiny_frames(self) -> None:
+        """Frames without anything in them, as fast as they are taken."""
+        frames = b"\x02\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 10_000
+        await self._sockets(CONNECTIONS, lambda: frames, 0.0)
+
+    async def _sockets(self, count: int, frames: Callable[[], bytes], pause: float) -> None:
+        fields = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+        more = ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate")
+        shake = head(self.token, *fields, *more, line="GET /chatgpt/v1/responses HTTP/1.1")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield shake
+            await asyncio.sleep(0.1)  # for its answer
+            while True:
+                yield frames()
+                if pause:
+                    await asyncio.sleep(pause)
+                    return
+
+        await self.again_and_again(count, pieces)
 
     async def _crowd(self, sent: bytes) -> None:
         """Several hundred a second, of which the last 300 are held."""

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,8 +22,6 @@ SLOWEST = 0.25
 MEMORY = 200e6
 BACK = 50e6
 """Of memory, what may be left a moment after an attack: buffers that the allocator keeps."""
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-ANSWER = b'{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":1,"output_tokens":1}}'
 PROMPT = b'{"model":"claude-sonnet-5","max_tokens":5,"messages":[{"role":"user","content":"?"}]}'
 
 
@@ -101,63 +98,55 @@ class Honest:
 async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
     if sys.platform != "linux":
         pytest.skip("reads /proc")
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                left = int(head.lower().partition(b"content-length:")[2].split()[0])
-                while left:
-                    left -= len(await reader.readexactly(min(left, 1 << 16)))
-                writer.write(HEAD % len(ANSWER) + ANSWER)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with upstream, victim_of(tmp_path, upstream.sockets[0].getsockname()[1]) as served:
-        yield served
+    async with program("tests.attacks.upstream") as upstream:
+        assert upstream.stdout is not None
+        port = int(await asyncio.wait_for(upstream.stdout.readline(), 30))
+        for name, file, key in (
+            ("claude", ".credentials.json", '{"api_key": "sk-ant-api03-of-a-test"}'),
+            ("chatgpt", "auth.json", '{"OPENAI_API_KEY": "sk-proj-of-a-test-0123456789"}'),
+        ):
+            folder = tmp_path / "state" / name
+            folder.mkdir(parents=True, mode=0o700)
+            (folder / file).write_text(key)
+            (folder / file).chmod(0o600)
+        url = f"http://127.0.0.1:{port}"
+        config = {
+            "listen": "127.0.0.1:0",
+            "state_dir": str(tmp_path / "state"),
+            "providers": {"claude": {"base_url": url}, "chatgpt": {"base_url": url, "api_base_url": url}},
+            "users": [{"name": "ann", "token": TOKEN}],
+            "models": {"alias": {"provider": "claude"}},
+        }
+        async with serving(tmp_path, config) as aimux:
+            yield Victim(aimux)
 
 
 @asynccontextmanager
-async def victim_of(folder: Path, upstream: int, **settings: Any) -> AsyncIterator[Victim]:
-    state = folder / "state" / "claude"
-    state.mkdir(parents=True, mode=0o700)
-    file = state / ".credentials.json"
-    file.write_text('{"api_key": "sk-ant-api03-of-a-test"}')
-    file.chmod(0o600)
-    config = {
-        "listen": "127.0.0.1:0",
-        "state_dir": str(folder / "state"),
-        "providers": {"claude": {"base_url": f"http://127.0.0.1:{upstream}"}},
-        "users": [{"name": "ann", "token": TOKEN}],
-        "models": {"alias": {"provider": "claude"}},
-        **settings,
-    }
-    async with serving(folder, config) as aimux:
-        yield Victim(aimux)
+async def program(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Runs until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+        assert process.returncode is None, f"{module} gave up"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 async def withstands(victim: Victim, attack: str, *, token: str = "", seconds: float = SECONDS) -> Honest:
     """The honest client is served beside the attack as if there were none, and memory is back after it."""
     honest = Honest(victim)
-    for _ in range(2):
-        await asyncio.wait_for(honest.once(), 10)
+    before = await settled(victim, honest)
     honest.slowest = 0.0
-    before = victim.memory()
     victim.forget_peak()
-    attacker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.attacks.attackers", attack, str(victim.port), token),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+    async with program("tests.attacks.attackers", attack, str(victim.port), token) as attacker:
         assert attacker.stdout is not None
         assert await asyncio.wait_for(attacker.stdout.readline(), 30) == b"begun\n"
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(honest.run(), seconds)
-        assert attacker.returncode is None, "the attacker gave up"
-    finally:
-        attacker.kill()
-        await attacker.wait()
     assert honest.statuses == {200}
     assert honest.slowest < SLOWEST, f"of {honest.asked} requests"
     assert victim.memory("VmHWM") - before < MEMORY
@@ -165,3 +154,15 @@ async def withstands(victim: Victim, attack: str, *, token: str = "", seconds: f
         while victim.memory() - before > BACK:
             await asyncio.sleep(0.05)
     return honest
+
+
+async def settled(victim: Victim, honest: Honest) -> float:
+    """The memory of a process that has loaded what it loads behind its first requests."""
+    before = 0.0
+    async with asyncio.timeout(60):
+        while (now := victim.memory()) > before + 1e6:
+            before = now
+            for _ in range(20):
+                await honest.once()
+            await asyncio.sleep(0.5)
+    return now

@@ -11,6 +11,7 @@ import pytest
 
 from aimux.front.connection import READ_AHEAD
 from aimux.http.framing import MAX_CHUNKS, Chunked
+from aimux.http.request import FRAMING_FROM
 
 from .conftest import TOKEN, Aimux, Start, StrictUpstream, ask, head, honest
 
@@ -184,6 +185,21 @@ async def test_a_packet_of_tiny_chunks_is_read_in_many_rounds(aimux: Aimux, upst
     assert answers.count(b"HTTP/1.1 200 OK") == 2
     assert upstream.requests[0].endswith(b"\r\n\r\n" + b"x" * size)
     await honest(aimux, upstream)
+
+
+async def test_a_body_of_nothing_but_framing_is_refused(aimux: Aimux, upstream: StrictUpstream) -> None:
+    packet = head("POST /plain/v1/chat HTTP/1.1", "Transfer-Encoding: chunked") + b"3\r\nxyz\r\n" * (
+        FRAMING_FROM // 8 + 1
+    )
+    answer = await ask(aimux, packet, b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"its body has chunks of a few bytes each" in answer
+    assert upstream.raw == b""
+    fine = (
+        head("POST /plain/v1/chat HTTP/1.1", "Transfer-Encoding: chunked", close=True)
+        + b"b\r\nhello world\r\n" * 40_000
+    )
+    assert (await ask(aimux, fine, b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_who_expects_to_be_told_is_told_once_or_refused_for_good(aimux: Aimux, upstream: StrictUpstream) -> None:

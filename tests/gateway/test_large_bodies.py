@@ -13,8 +13,9 @@ import zstandard
 from multidict import CIMultiDict
 
 from aimux.gateway.limiting import text_size
-from aimux.gateway.skimming import LARGE, OVERLAP, RATIO, References
+from aimux.gateway.skimming import LARGE, OVERLAP, References
 from aimux.http import rounds
+from aimux.http.unpacking import RATIO
 from aimux.plugin.types import Body, RequestHead
 from tests.gateway.conftest import Aimux, Plain, Start, Upstream, request
 

@@ -18,9 +18,10 @@ from websockets.uri import WebSocketURI
 from aimux.http.head import ResponseHead
 from aimux.http.websocket import ClientSide, UpstreamSide
 from aimux.relay.tunnel import Pipe
+from aimux.relay.unfinished import Unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -172,6 +173,8 @@ class Socket:
         client_deflate: bool = False,
         upstream_deflate: bool = False,
         offers: Sequence[ClientPerMessageDeflateFactory] = (),
+        unfinished: Unfinished | None = None,
+        judge: Callable[[bytes], bool] | None = None,
     ) -> None:
         """`offers`: what a client says of its compression, if not the library's usual."""
         self.asked: list[bytes] = []
@@ -191,7 +194,15 @@ class Socket:
         far = UpstreamSide(deflate=bool(client_deflate or upstream_deflate or offers), subprotocols=[])
         far.check_handshake(_head(upstream, far.request_handshake()))
         wires = Wire(), Wire()
-        self.pipe = Pipe((codec, wires[0]), (far, wires[1]), asked=self.asked.append, answered=self.answered.append)
+        self.unfinished = Unfinished() if unfinished is None else unfinished
+        self.pipe = Pipe(
+            (codec, wires[0]),
+            (far, wires[1]),
+            asked=self.asked.append,
+            answered=self.answered.append,
+            unfinished=self.unfinished,
+            judge=judge,
+        )
         wires[0].end, wires[1].end = self.pipe.client, self.pipe.upstream
         self.client = Peer(client, wires[0], self.pipe.client)
         self.upstream = Peer(upstream, wires[1], self.pipe.upstream)
@@ -199,7 +210,7 @@ class Socket:
     async def settle(self) -> None:
         """Until both ends have worked off what they were given, as far as they may."""
         for _ in range(100_000):
-            if not any(end._next for end in (self.pipe.client, self.pipe.upstream)):
+            if not any(end._reading_on for end in (self.pipe.client, self.pipe.upstream)):
                 return
             await asyncio.sleep(0)
         raise AssertionError("the ends never come to rest")

@@ -8,8 +8,9 @@ import tracemalloc
 
 import pytest
 
-from aimux.relay import tunnel
-from aimux.relay.tunnel import SLICE
+from aimux.relay import end, tunnel
+from aimux.relay.intake import FRAMES
+from aimux.relay.unfinished import Unfinished
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, TEXT, Peer, Socket, close, raw
 
 # --- back pressure ---------------------------------------------------------------------------------------------------
@@ -56,8 +57,8 @@ async def test_a_flood_towards_a_peer_that_does_not_read_is_bounded(opcode: int)
         sent += 100
         await socket.settle()
         assert sent < 10_000, "nothing ever stops it"
-    assert socket.upstream.wire.get_write_buffer_size() < 64 * 1024 + SLICE * 2
-    assert len(socket.pipe.client._held) < 64 * 1024
+    assert socket.upstream.wire.get_write_buffer_size() < 64 * 1024 + 32 * 1024
+    assert len(socket.pipe.client._intake._held) < 64 * 1024
 
 
 async def test_a_packet_of_bombs_fills_a_slow_transport_only_once() -> None:
@@ -81,14 +82,15 @@ async def test_a_packet_of_bombs_fills_a_slow_transport_only_once() -> None:
 
 async def test_a_packet_of_tiny_frames_leaves_room_for_others() -> None:
     socket = Socket()
-    socket.client.send(raw(TEXT, b"", fin=False) + raw(CONT, b"", fin=False) * 50_000)
-    rounds = 0
-    while socket.pipe.client._next is not None:
-        rounds += 1
+    sent = raw(TEXT, b"", fin=False) + raw(CONT, b"", fin=False) * 50_000
+    socket.client.send(sent)
+    crossed = most = 0
+    while not socket.client.wire.reading:
         await asyncio.sleep(0)
-    assert rounds >= 300_000 // SLICE
-    assert len(socket.upstream.got()) == 50_001
-    assert socket.client.wire.reading
+        now = len(socket.upstream.got())
+        crossed, most = crossed + now, max(most, now)
+    assert crossed + len(socket.upstream.got()) == 50_001
+    assert most <= 2 * FRAMES, "in a round, the first one with what was read at once"
 
 
 async def test_a_slow_reader_costs_no_memory() -> None:
@@ -175,7 +177,7 @@ async def test_what_an_upstream_said_before_it_vanished_reaches_a_slow_client() 
     socket = Socket()
     socket.client.wire.room = 1000
     last = raw(TEXT, b"x" * 2000, masked=False) + raw(TEXT, b"the end", masked=False)
-    socket.upstream.send(last + raw(CLOSE, close(4000, b"limit"), masked=False) + b"\x00" * SLICE)
+    socket.upstream.send(last + raw(CLOSE, close(4000, b"limit"), masked=False) + b"\x00" * 16 * 1024)
     socket.pipe.upstream.connection_lost(None)
     assert not socket.pipe.done.done()
     got = []
@@ -190,13 +192,13 @@ async def test_what_an_upstream_said_before_it_vanished_reaches_a_slow_client() 
 async def test_a_client_that_is_given_up_takes_what_it_sent_with_it() -> None:
     socket = Socket()
     socket.upstream.wire.room = 100
-    socket.client.send(raw(TEXT, b"x" * 200) + raw(TEXT, b"never sent" * SLICE))
+    socket.client.send(raw(TEXT, b"x" * 200) + raw(TEXT, b"never sent" * 16 * 1024))
     socket.pipe.client.connection_lost(None)
     assert not socket.upstream.wire.aborted, "it may have said goodbye in what is held back"
     socket.pipe.abort()
     assert socket.upstream.wire.aborted
     assert socket.pipe.error == "client_gone"
-    assert not socket.pipe.client._held
+    assert not socket.pipe.client._intake.ready
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ async def test_half_a_message_does_not_outlive_its_socket(begun: bytes, gone: st
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tunnel, "CLOSE_SECONDS", 0.0)
+    monkeypatch.setattr(end, "CLOSE_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -271,3 +273,99 @@ async def test_a_culprit_is_not_listened_to_any_more() -> None:
     await socket.settle()
     assert socket.upstream.got() == [(CLOSE, close(1001), True)]
     assert socket.client.wire.reading, "it is read all the same: a reset would cost it the close frame"
+
+
+# --- messages that don't end -----------------------------------------------------------------------------------------
+
+HALVES = {
+    "half a frame": raw(BINARY, bytes(1 << 20))[:-10],
+    "half a message": raw(BINARY, b"half", fin=False),
+    "half a compressed message": None,
+}
+
+
+@pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
+async def test_a_message_has_to_arrive_in_time(half: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 0.01)
+    monkeypatch.setattr(end, "MESSAGE_RATE", 1 << 40)
+    socket = Socket(client_deflate=True)
+    if half is None:
+        socket.client.codec.send_text(bytes(1 << 20), fin=False)
+        half = b"".join(socket.client.codec.data_to_send())
+    socket.client.send(half)
+    await socket.settle()
+    assert socket.unfinished.total
+    async with asyncio.timeout(10):
+        while socket.client.closed_with is None:
+            await asyncio.sleep(0.005)
+            socket.client.got()
+    assert socket.client.closed_with[0] == 1008
+    assert "did not arrive" in socket.client.closed_with[1]
+    assert socket.pipe.error == "timeout"
+    assert socket.unfinished.total == 0
+    socket.upstream.got()
+    assert socket.upstream.closed_with == (1001, "")
+
+
+async def test_a_long_message_gets_the_time_it_needs_and_the_next_one_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 0.1)
+    monkeypatch.setattr(end, "MESSAGE_RATE", 10_000)
+    socket = Socket()
+    for _ in range(3):
+        pieces = [raw(BINARY, bytes(1000), fin=False), *[raw(CONT, bytes(1000), fin=False)] * 9, raw(CONT, b"")]
+        for piece in pieces:
+            socket.client.send(piece)
+            await asyncio.sleep(0.02)
+    assert [len(message) for message in socket.asked] == [10_000] * 3
+    assert socket.pipe.error == ""
+
+
+async def test_what_the_other_side_does_not_take_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 0.01)
+    socket = Socket()
+    socket.upstream.wire.room = 100
+    socket.client.send(raw(BINARY, bytes(1000), fin=False))
+    await asyncio.sleep(0.05)
+    assert socket.pipe.error == ""
+    socket.upstream.got()
+    async with asyncio.timeout(10):
+        while not socket.pipe.error:
+            await asyncio.sleep(0.005)
+    assert socket.pipe.error == "timeout"
+
+
+async def test_where_too_much_is_held_the_largest_goes() -> None:
+    unfinished = Unfinished(most=100_000)
+    small, middle, large = (Socket(unfinished=unfinished) for _ in range(3))
+    small.client.send(raw(BINARY, bytes(1_000), fin=False))
+    large.client.send(raw(BINARY, bytes(60_000), fin=False))
+    middle.client.send(raw(BINARY, bytes(45_000))[:-1])
+    assert (small.pipe.error, middle.pipe.error, large.pipe.error) == ("", "", "too_large")
+    assert unfinished.total < 100_000
+    for socket in (small, middle):
+        socket.client.send(raw(CONT, b"end") if socket is small else b"\0")
+        assert len(socket.asked) == 1
+    assert unfinished.total == 0
+    large.client.got()
+    assert large.client.closed_with == (1008, "too much of unfinished messages is held")
+    large.client.send(raw(CONT, bytes(60_000), fin=False) * 5)
+    await large.settle()
+    assert unfinished.total == 0, "and what still comes is not kept"
+
+
+async def test_withheld_fragments_count_with_what_they_cost() -> None:
+    unfinished = Unfinished(most=1_000_000)
+    socket = Socket(unfinished=unfinished, judge=lambda _: True)
+    socket.client.send(raw(TEXT, b"x", fin=False))
+    tracemalloc.start()
+    try:
+        before, frames = tracemalloc.get_traced_memory()[0], 0
+        while not socket.pipe.error:
+            socket.client.send(raw(CONT, b"x", fin=False))
+            frames += 1
+        assert frames < 10_000
+        assert tracemalloc.get_traced_memory()[1] - before < 3_000_000
+    finally:
+        tracemalloc.stop()

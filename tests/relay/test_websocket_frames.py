@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimux.http.unpacking import FREE
 from aimux.http.websocket import MAX_MESSAGE
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, Socket, close, raw
 
@@ -95,7 +97,7 @@ async def test_any_sequence_of_frames_cut_anywhere_crosses_unchanged(
 
 @pytest.mark.parametrize("deflate", [False, True])
 async def test_a_frame_of_16_mib_crosses_both_ways(deflate: bool) -> None:
-    message = b"0123456789abcdef" * (MAX_MESSAGE // 16)
+    message = os.urandom(MAX_MESSAGE // 2).hex().encode()
     socket = Socket(client_deflate=deflate, upstream_deflate=deflate)
     socket.client.say(message)
     await socket.settle()
@@ -139,7 +141,7 @@ async def test_millions_of_empty_fragments_cost_no_memory() -> None:
     socket.client.send(raw(BINARY, b"", fin=False))
     for _ in range(5000):
         socket.client.send(raw(CONT, b"", fin=False))
-    assert socket.pipe.client._message == b""
+    assert socket.unfinished.total == 0
     socket.client.send(raw(CONT, b"end"))
     assert socket.asked == [b"end"]
 
@@ -230,3 +232,15 @@ async def test_a_length_beyond_63_bits_is_refused() -> None:
     socket.client.got()
     assert socket.client.closed_with is not None
     assert socket.client.closed_with[0] == 1009
+
+
+async def test_what_unpacks_to_much_more_than_it_is_is_refused() -> None:
+    """15 kB that are 16 MB are made to be; a message of up to a megabyte may be as repetitive as it likes."""
+    for size, fine in ((FREE, True), (4 * FREE, False)):
+        socket = Socket(client_deflate=True, upstream_deflate=True)
+        socket.client.say(b"x" * size)
+        await socket.settle()
+        assert (len(socket.asked) == 1) is fine
+        socket.client.got()
+        assert socket.client.closed_with is None or socket.client.closed_with[0] == 1009
+        assert (socket.client.closed_with is None) is fine

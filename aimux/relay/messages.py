@@ -1,0 +1,63 @@
+"""A WebSocket's frames put together to messages, for those who look at whole ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from websockets.frames import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+FRAME = 250
+"""Bytes that a withheld frame takes beside its data."""
+
+
+class Messages:
+    """Of one direction. The codec bounds what a message may hold."""
+
+    def __init__(self, observe: Callable[[bytes], None], judge: Callable[[bytes], bool] | None) -> None:
+        """`observe` sees each whole message before its end goes on; `judge`, before that, before any of it goes on, and
+        one that it answers False does not.
+        """
+        self.size = 0
+        """Bytes that are held of one that has not ended."""
+        self._observe = observe
+        self._judge = judge
+        self._begun = bytearray()  # and no list: fragments of a byte would make 40 of each
+        self._withheld: list[Frame] = []
+
+    def take(self, frame: Frame) -> list[Frame]:
+        """The frames that go on now."""
+        if self._judge is None:
+            self._see(frame)
+            return [frame]
+        if not frame.fin:
+            self._withheld.append(Frame(frame.opcode, bytes(frame.data), fin=False))
+            self.size += len(frame.data) + FRAME
+            return []
+        frames, self._withheld = [*self._withheld, frame], []
+        self.size = 0
+        if not self._judge(b"".join([one.data for one in frames])):
+            return []
+        for one in frames:
+            self._see(one)
+        return frames
+
+    def _see(self, frame: Frame) -> None:
+        if not frame.fin:
+            self._begun += frame.data
+            self.size += len(frame.data)
+        elif not self._begun:
+            self._observe(bytes(frame.data))
+        else:
+            message = bytes(self._begun + frame.data)
+            self.clear()
+            self._observe(message)
+
+    def clear(self) -> None:
+        """Forget what has come of one."""
+        self._begun.clear()
+        self._withheld.clear()
+        self.size = 0
