@@ -216,7 +216,8 @@ class BodyReader:
         try:
             _, payload = chunks.feed(data)
             self.size += self._data.write(b"".join(payload))
-            if self.received > FRAMING_FROM and 3 * self.size < 2 * self.received:
+            read = self.received - len(chunks.unread)
+            if read > FRAMING_FROM and 3 * self.size < 2 * read:
                 raise ProtocolError("the answer has chunks of a few bytes each")
             if chunks.done:
                 # They end here like an answer's; but who sends a framing as one has something in mind.
