@@ -116,7 +116,7 @@ class Compatible(Provider):
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return self._format.refers_to(request, body)
 
-    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+    def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         return self._format.list_models(request, answer, names)
 
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:

@@ -67,14 +67,21 @@ def _claude_code_hints(gateway: Gateway) -> Iterator[str]:
 
 
 def _codex(gateway: Gateway, token: str | None) -> dict[str, Any]:
+    base = f"{gateway.base('openai')}/v1"
     entry: dict[str, Any] = {
         "name": "aimux",
-        "base_url": f"{gateway.base('openai')}/v1",
+        "base_url": base,
+        # Else Codex (0.156 and later) knows of the models what it was built with, and nothing of newer ones.
+        "model_catalog_url": f"{base}/models",
         "wire_api": "responses",
         "supports_websockets": True,
     }
     entry |= {"env_key": TOKEN_VARIABLE} if token is None else {"experimental_bearer_token": token}
-    return {"model_provider": "aimux", "model_providers": {"aimux": entry}}
+    return {
+        "model_provider": "aimux",
+        "model_providers": {"aimux": entry},
+        "features": {"api_key_model_discovery": True},
+    }
 
 
 def _codex_hints(gateway: Gateway) -> Iterator[str]:

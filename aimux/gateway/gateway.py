@@ -286,11 +286,14 @@ class Gateway:
             if upgrade is not None and attempt.head.status == 101:
                 return await self.sockets.relay(request, call, attempt, upgrade, started)
             if head.method == "GET":
-                names = () if setup.models.empty else setup.models.names(provider.instance)
+                names = {} if setup.models.empty else setup.models.names(provider.instance)
                 if (listed := await model_list(call, attempt, names)) is not None:
                     record.status = 200
                     record.ttfb = time.perf_counter() - started
-                    return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, listed)
+                    shown = {"content-type": "application/json", "x-request-id": record.request_id}
+                    if (etag := attempt.head.get("etag")) and attempt.head.status == 200:
+                        shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
+                    return Answer(200, shown, listed)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
                 limits = self.limiting.told(record, attempt.route.provider)
                 record.status, record.ttfb = attempt.head.status, time.perf_counter() - started

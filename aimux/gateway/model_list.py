@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aimux.plugin.codings import DecodeError, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from aimux.gateway.call import Attempt, Call
 
@@ -19,10 +19,10 @@ AT_ONCE = 128 * 1024
 """What is read in less than a millisecond; a longer list is read beside the event loop."""
 
 
-async def model_list(call: Call, attempt: Attempt, names: Sequence[str]) -> bytes | None:
+async def model_list(call: Call, attempt: Attempt, names: Mapping[str, str]) -> bytes | None:
     """None where the request is for something else, or the answer has to pass as it came."""
     provider, head, answer = attempt.route.provider, call.head, attempt.head
-    if head.method != "GET" or provider.list_models(head, b"", names) is None:
+    if head.method != "GET" or answer.status == 304 or provider.list_models(head, b"", names) is None:
         return None
     if answer.status != 200:
         return provider.list_models(head, b"", names) if names else None

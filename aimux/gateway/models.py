@@ -74,10 +74,12 @@ class ModelRoutes:
                 return targets
         return self._default
 
-    def names(self, mounted: str) -> list[str]:
-        """The exact names that are routed somewhere from this mount, for its list of models."""
+    def names(self, mounted: str) -> dict[str, str]:
+        """The exact names that are routed somewhere from this mount, for its list of models → the model that is asked
+        for first."""
         own = Target(self._routes[mounted])
-        return [name for name in self._exact if self._targets(name, mounted) != (own,)]
+        found = {name: self._targets(name, mounted) for name in self._exact}
+        return {name: targets[0].model or name for name, targets in found.items() if targets != (own,)}
 
 
 def rewrite_model(body: Body, model: str) -> Body:

@@ -168,11 +168,11 @@ class Provider:
     encoded_slashes: ClassVar[bool] = False
     """Whether a path may hold `%2F`: the ids of its models have slashes, and SDKs encode them."""
 
-    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
-        """The list of models with `names`, which the configuration adds, in it; None where this is another request, or
-        `answer` may pass as it is.
+    def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
+        """The list of models with `names` in it; None where this is another request, or `answer` may pass as it is.
 
-        `answer` is the upstream's own list, or b"" where it gave none. May be called beside the event loop.
+        `names`: those that the configuration adds → the model of the upstream that each stands for. `answer` is the
+        upstream's own list, or b"" where it gave none. May be called beside the event loop.
         """
         return None
 

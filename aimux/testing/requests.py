@@ -107,10 +107,10 @@ class RequestContract(Samples):
     def test_models_of_the_configuration_are_added_to_any_list(self, listed: Any) -> None:
         raw = listed if isinstance(listed, bytes) else json.dumps(listed).encode()
         request = RequestHead("GET", f"{self.provider.api_version_path}/models", CIMultiDict())
-        answer = self.make().list_models(request, raw, ["a-model-of-ours"])
+        answer = self.make().list_models(request, raw, {"a-model-of-ours": "a-model"})
         assert answer is None or "a-model-of-ours" in _strings(json.loads(answer))
         other = RequestHead("POST", "/v1/anything-else", CIMultiDict())
-        assert self.make().list_models(other, raw, ["a-model-of-ours"]) is None
+        assert self.make().list_models(other, raw, {"a-model-of-ours": "a-model"}) is None
 
     @examples
     @given(st.text(max_size=60))

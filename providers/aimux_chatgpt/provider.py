@@ -167,7 +167,7 @@ class ChatGPT(Provider):
             changed["chatgpt-account-id"] = credential.account_id
         return Upstream(self.settings.base_url, below, changed, drop)
 
-    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+    def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         return openai.list_models(request, answer, names)
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:

@@ -11,6 +11,7 @@ import json
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from aimux.plugin import Credential, CredentialError, credential_text, load_object
 from aimux.plugin.oauth import dump_like, header_safe, jwt_claims, lifetime, read_time, write_time
@@ -71,8 +72,8 @@ def parse(raw: bytes) -> Credential:
     token = header_safe(login.holder[login.access])
     if token.startswith(API_KEY):
         return _of_token(token)
-    if jwt_claims(token):
-        raise CredentialError("holds a JWT, which Anthropic's tokens are not: it is another vendor's login")
+    if not _says_claude(document) and (claims := jwt_claims(token)) and not _by_anthropic(claims):
+        raise CredentialError("holds a JWT that Anthropic has not issued: it is another vendor's login")
     refresh_token = login.text(*_REFRESH)
     return Credential(
         kind="oauth",
@@ -105,7 +106,12 @@ def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     if isinstance(answer.get("scope"), str) and isinstance(holder.get("scopes"), list):
         holder["scopes"] = answer["scope"].split()
     _owner(login, answer)
-    return dump_like(document, raw)
+    fresh = dump_like(document, raw)
+    try:
+        parse(fresh)
+    except CredentialError:  # it was taken for Claude's by its token's looks, which vendors may change
+        fresh = dump_like({**document, "type": "claude"}, raw)
+    return fresh
 
 
 def from_login(answer: dict[str, Any], scopes: tuple[str, ...]) -> bytes:
@@ -159,10 +165,24 @@ def _find(document: dict[str, Any]) -> Login | None:
         raise CredentialError(f"holds {len(several)} logins; put each into a file of its own (`aimux migrate` does)")
     for name, holder in several.items():
         access = _access(holder) or ""
-        if not (holder[access].startswith("sk-ant-") or "claude" in name.lower() or "anthropic" in name.lower()):
+        known = "claude" in name.lower() or "anthropic" in name.lower() or holder[access].startswith("sk-ant-")
+        if not known and not _says_claude(document):
             raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be Claude's")
         return Login(document, holder, access)
     return None
+
+
+def _says_claude(document: dict[str, Any]) -> bool:
+    """Whether it says itself whose login it is, so that the tokens need not show it."""
+    return "claudeAiOauth" in document or document.get("type") == "claude"
+
+
+def _by_anthropic(claims: dict[str, Any]) -> bool:
+    try:
+        issuer = urlsplit(str(claims.get("iss", ""))).hostname or ""
+    except ValueError:
+        return False
+    return f".{issuer}".endswith((".anthropic.com", ".claude.ai", ".claude.com"))
 
 
 def _access(holder: dict[str, Any]) -> str | None:

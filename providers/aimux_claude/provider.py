@@ -162,7 +162,7 @@ class Claude(Provider):
             return Upstream(self.settings.base_url, target, changed, _DROP_BEARER)
         return Upstream(self.settings.base_url, target, changed, _DROP_BEARER_AND_BETA)
 
-    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+    def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         return anthropic.list_models(request, answer, names)
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:

@@ -57,7 +57,10 @@ def test_what_is_shown_is_a_whole_file(aimux: Aimux, tmp_path: Path) -> None:
     shown = aimux("connect", "codex", CODEX_HOME=str(tmp_path / "codex")).stdout
     assert f"{tmp_path}/codex/config.toml" in shown
     entry = tomllib.loads(shown[shown.index("model_provider") : shown.index("With `env_key`")])
-    assert entry["model_providers"]["aimux"]["env_key"] == "AIMUX_TOKEN"
+    aimux_entry = entry["model_providers"]["aimux"]
+    assert aimux_entry["env_key"] == "AIMUX_TOKEN"
+    assert aimux_entry["model_catalog_url"] == f"{aimux_entry['base_url']}/models"
+    assert entry["features"] == {"api_key_model_discovery": True}
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,21 @@ async def test_a_token_in_place_of_a_logins(seat: Seat, websockets: bool) -> Non
     assert asked["input"][0]["content"][0]["text"] == "You are a simulator."
 
 
+@BOTH
+async def test_it_learns_of_the_models_once(seat: Seat, websockets: bool) -> None:
+    """With the catalog's URL, as `aimux connect` writes it, Codex takes its instructions from the list of models. Each
+    answer tells the version of the list, and where that were another than the list's own, it would ask again."""
+    catalog = f'model_catalog_url = "{seat.world.aimux.chatgpt}/models"\n[features]\napi_key_model_discovery = true'
+    ran = await codex(seat, entry=catalog, websockets=websockets)
+    assert (ran.code, SAID in ran.out) == (0, True), ran.said
+    assert [r.target for r in seat.sent if "/models" in r.target] == [
+        "/chatgpt/backend-api/codex/models?client_version=0.169.0"
+    ]
+    turn = next(r for r in seat.sent if r.body)
+    asked = Body(turn.body, turn.header("content-encoding") or "").json()
+    assert asked["input"][0]["content"][0]["text"] == "You are a simulator."
+
+
 async def test_the_vendors_own_login_is_refused_with_advice_and_not_logged(seat: Seat) -> None:
     """With such a login it asks for the models too, and renews it when it is refused, here with the simulator."""
     before = len(seat.world.aimux.requests)

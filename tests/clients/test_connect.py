@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -38,7 +39,12 @@ async def test_codex_with_the_token_in_its_file(seat: Seat) -> None:
     await connect(seat, "codex", "--write", "--user", seat.name)
     ran = await start(seat, "codex", "codex", "exec", "--skip-git-repo-check", "say hi")
     assert (ran.code, SAID in ran.out) == (0, True), ran.said
-    assert seat.sent[0].header("upgrade") == "websocket"
+    models, turn = seat.sent[0], next(request for request in seat.sent if request.body)
+    assert models.target == "/chatgpt/backend-api/codex/models?client_version=0.169.0"
+    assert turn.header("upgrade") == "websocket"
+    asked = json.loads(turn.body)
+    assert asked["input"][0]["content"][0]["text"] == "You are a simulator.", "what the list of models says"
+    assert sum("/models" in request.target for request in seat.sent) == 1, "and asks no second time"
 
 
 async def test_codex_with_the_token_in_its_environment(seat: Seat) -> None:

@@ -148,7 +148,7 @@ def test_answers_and_errors(data: bytes) -> None:
             meter = provider.meter(request, 200, CIMultiDict({"content-type": "application/json"}))
             if meter is not None:
                 feed(meter, [data[:7], data[7:]])
-        provider.list_models(RequestHead("GET", "/v1/models", CIMultiDict()), data, ["name"])
+        provider.list_models(RequestHead("GET", "/v1/models", CIMultiDict()), data, {"name": "model"})
         provider.conversation_key(REQUESTS[0], Body(data))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,7 +100,7 @@ class Plain(Provider):
             return None
         return Verdict(Action.BACK_OFF, "overloaded") if payload.startswith(b"event: error") else RELAY
 
-    def list_models(self, request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+    def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         if request.path != "/v1/models":
             return None
         listed = json.loads(answer)["data"] if answer else []

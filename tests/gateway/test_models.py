@@ -226,3 +226,20 @@ async def test_the_list_of_models_has_the_routed_names(start: Start, upstream: U
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["data"] == [{"id": "mine"}]
     other = await aimux.send(request("/plain/v1/other", method="GET", body=b""))
     assert other.endswith(b'{"e":1}')
+
+
+async def test_a_list_of_models_keeps_its_etag(start: Start, upstream: Upstream) -> None:
+    """Codex compares it with the `x-models-etag` of every answer, and asks for the list again where they differ."""
+    aimux = await start(providers=providers(upstream), models={"mine": {"provider": "other", "model": "theirs"}})
+    for headers, etag in [(['etag: "abc"'], 'etag: "abc"'), ([], "")]:
+        listing(upstream, b'{"data":[{"id":"their-own"}]}', *headers)
+        answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
+        head = answer.partition(b"\r\n\r\n")[0].decode().lower()
+        assert (etag in head) if etag else ("etag" not in head)
+    listing(upstream, b"", 'etag: "abc"')
+    upstream.answer = b'HTTP/1.1 304 Not Modified\r\netag: "abc"\r\n\r\n'
+    unchanged = request("/plain/v1/models", headers='If-None-Match: "abc"\r\n', method="GET", body=b"")
+    assert status_of(await aimux.send(unchanged)) == 304
+    upstream.answer = b'HTTP/1.1 404 Not Found\r\netag: "abc"\r\ncontent-length: 0\r\n\r\n'
+    answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
+    assert (status_of(answer), b"etag" in answer.lower()) == (200, False), "the list is ours"

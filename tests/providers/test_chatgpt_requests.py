@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from multidict import CIMultiDict
@@ -97,10 +98,37 @@ def test_an_sdk_gets_a_list_of_models_from_a_login(chatgpt: ChatGPT) -> None:
     head = RequestHead("GET", "/v1/models", CIMultiDict())
     assert chatgpt.prepare(head, LOGIN).target.startswith("/models?client_version=")
     codex = {"models": [{"slug": "gpt-5.5", "display_name": "GPT-5.5"}, {"slug": "gpt-5.4"}, {"no": 1}, 7]}
-    listed = json.loads(chatgpt.list_models(head, json.dumps(codex).encode(), ["mine"]) or b"")
+    listed = json.loads(chatgpt.list_models(head, json.dumps(codex).encode(), {"mine": "gpt-4"}) or b"")
     assert [model["id"] for model in listed["data"]] == ["gpt-5.5", "gpt-5.4", "mine"]
     assert (listed["models"], listed["object"]) == (codex["models"], "list")
-    assert chatgpt.list_models(head, b'{"data": [{"id": "gpt-5.5"}]}', ()) is None, "it passes as it came"
+    assert chatgpt.list_models(head, b'{"data": [{"id": "gpt-5.5"}]}', {}) is None, "it passes as it came"
+
+
+def listed_for_codex(chatgpt: ChatGPT, upstreams: object, names: dict[str, str]) -> Any:
+    head = RequestHead("GET", "/v1/models?client_version=0.169.0", CIMultiDict())
+    answer = chatgpt.list_models(head, json.dumps(upstreams).encode(), names)
+    return None if answer is None else json.loads(answer)
+
+
+def test_codex_is_told_of_our_names_what_it_has_to_know_of_the_models_behind_them(chatgpt: ChatGPT) -> None:
+    known = {"slug": "gpt-5.5", "display_name": "GPT-5.5", "base_instructions": "Be brief.", "context_window": 272_000}
+    names = {"fast": "gpt-5.5", "gpt-5.5": "gpt-5.4", "local": "qwen"}
+    listed = listed_for_codex(chatgpt, {"models": [known, 7]}, names)
+    assert listed["models"] == [known, 7, known | {"slug": "fast", "display_name": "fast"}]
+    assert [model["id"] for model in listed["data"]] == ["gpt-5.5", "fast", "local"]
+
+
+@pytest.mark.parametrize("names", [{}, {"fast": "gpt-5.5"}])
+def test_codex_finds_models_where_a_key_lists_none_for_it(chatgpt: ChatGPT, names: dict[str, str]) -> None:
+    """The public API describes no model: an empty array leaves Codex what it knows; a missing one is an error to it."""
+    listed = listed_for_codex(chatgpt, {"object": "list", "data": [{"id": "gpt-5.5"}]}, names)
+    assert listed["models"] == []
+    assert [model["id"] for model in listed["data"]] == ["gpt-5.5", *names]
+
+
+def test_what_is_no_list_of_models_passes_as_it_came(chatgpt: ChatGPT) -> None:
+    assert listed_for_codex(chatgpt, [], {}) is None
+    assert listed_for_codex(chatgpt, {"models": [], "data": []}, {}) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,25 @@ def test_where_claude_code_keeps_its_login(claude: Claude) -> None:
 
 def test_scopes_may_be_written_as_one_string() -> None:
     assert Claude.Settings(scopes="user:inference user:profile").scopes == ("user:inference", "user:profile")  # type: ignore[call-arg, attr-defined]
+
+
+@pytest.mark.parametrize("holder", ["", "main", "claudeAiOauth"])
+def test_a_renewal_stays_readable_whatever_the_new_token_looks_like(claude: Claude, holder: str) -> None:
+    login = {"access_token": "sk-ant-oat01-before", "refresh_token": "sk-ant-ort01-before"}
+    raw = json.dumps({holder: login} if holder else login).encode()
+    for token in ("opaque", samples.CHATGPT_ACCESS):
+        renewed = {"access_token": token, "refresh_token": "r2", "expires_in": 3600}
+        fresh = claude.parse_credential(asyncio.run(claude.refresh(raw, ScriptedHttp(reply(renewed)))))
+        assert (fresh.secret, fresh.refresh_token) == (token, "r2")
+
+
+def test_a_jwt_of_anthropics_is_claudes(claude: Claude) -> None:
+    def token(claims: bytes) -> str:
+        header, _, signature = samples.CHATGPT_ACCESS.split(".")
+        return f"{header}.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.{signature}"
+
+    own = token(b'{"iss": "https://platform.claude.com"}')
+    assert claude.parse_credential(json.dumps({"access_token": own}).encode()).secret == own
+    for claims in (b'{"iss": "http://[anthropic.com"}', b'{"iss": "https://anthropic.com.example"}', b'{"sub": "1"}'):
+        with pytest.raises(CredentialError, match="JWT"):
+            claude.parse_credential(json.dumps({"access_token": token(claims)}).encode())

@@ -13,7 +13,7 @@ from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.types import Headers
@@ -182,7 +182,7 @@ def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
     """`GET /v1/models` with `names` behind the upstream's own."""
     if request.method != "GET" or request.path.rstrip("/") != "/v1/models":
         return None

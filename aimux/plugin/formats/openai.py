@@ -14,7 +14,7 @@ from aimux.plugin.provider import ErrorAnswer, ids_in_path
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.types import Headers
@@ -307,26 +307,38 @@ def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-def list_models(request: RequestHead, answer: bytes, names: Sequence[str]) -> bytes | None:
+def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
     """`GET /v1/models` with `names` behind the upstream's own.
 
-    The Codex backend lists its models as `models`, by their `slug`: SDKs look for them in `data`.
+    SDKs look for models in `data`, by their `id`. Codex, which names its version, takes `models` with all that it has
+    to know of each, by their `slug`; the Codex backend lists them so. There a name of ours is described as the model
+    that it stands for. What nobody describes stays out of it: Codex then goes by what it knows itself.
     """
     if request.method != "GET" or request.path.rstrip("/") not in {"/v1/models", "/models"}:
         return None
-    listed = Body(answer).json() or {"object": "list"}
+    listed = Body(answer).json()
     data, codex = listed.get("data"), listed.get("models")
-    if answer and not names and (isinstance(data, list) or not isinstance(codex, list)):
+    asks = isinstance(codex, list) or "client_version=" in request.target
+    whole = isinstance(data, list) and isinstance(codex, list) if asks else True
+    if answer and not names and (whole or not listed):
         return None
     models = data if isinstance(data, list) else []
+    described = [model for model in codex if isinstance(model, dict)] if isinstance(codex, list) else []
+    by_slug = {slug: model for model in described if isinstance(slug := model.get("slug"), str)}
     known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
-    slugs = [model.get("slug") for model in codex if isinstance(model, dict)] if isinstance(codex, list) else []
-    own = [(slug, "openai") for slug in slugs if isinstance(slug, str)] + [(name, "aimux") for name in names]
-    for name, owner in own:
+    for name, owner in [*dict.fromkeys(by_slug, "openai").items(), *dict.fromkeys(names, "aimux").items()]:
         if name not in known:
             known.append(name)
             models.append({"id": name, "object": "model", "created": 0, "owned_by": owner})
-    return json.dumps({"object": "list", **listed, "data": models}).encode()
+    told = {"object": "list", **listed, "data": models}
+    if asks:
+        ours = [
+            by_slug[model] | {"slug": name, "display_name": name}
+            for name, model in names.items()
+            if name not in by_slug and model in by_slug
+        ]
+        told["models"] = [*(codex if isinstance(codex, list) else []), *ours]
+    return json.dumps(told).encode()
 
 
 # --- where its clients ask -----------------------------------------------------------------------------------------
