@@ -20,6 +20,10 @@ _FORBIDDEN_ONCE_DECODED = re.compile(r"[/\\\x00-\x1f\x7f]|%(?:2e|2f|5c|25)", re.
 
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
+NEVER_UPSTREAM = ("/admin", "/oauth", "/api/tokens", "/api/accounts")
+"""What the gateways that serve from the root had there: a login's code and verifier that a script still sends must not
+reach a vendor with an account's credential."""
+
 REMEMBERED = 1024
 SHORT = 256
 
@@ -43,7 +47,7 @@ class MountTable:
             prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()
         }
         if "" in self._mounts:  # below the root lie aimux's own paths too
-            self._mounts |= dict.fromkeys(OWN_PATHS)
+            self._mounts |= dict.fromkeys((*OWN_PATHS, *NEVER_UPSTREAM))
         self._depths = sorted({prefix.count("/") for prefix in self._mounts}, reverse=True)
         self._found: dict[str, tuple[Mount, str] | None] = {}
 
@@ -78,6 +82,8 @@ class MountTable:
                 mount = self._mounts[prefix]
                 if mount is None:
                     return None
+                if not prefix and path == "/":
+                    return None  # a browser's first look, which is no vendor's business
                 rest = target[end:]
                 return mount, rest if rest.startswith("/") else "/" + rest
         return None

@@ -57,4 +57,5 @@ def test_every_system_call_is_one_that_the_unit_allows(tmp_path: Path) -> None:
     assert "accept4" in used
     allow, *deny = unit_settings()["hardening"]["SystemCallFilter"]
     forbidden = {call for one in deny for call in system_calls(one.removeprefix("~"))}
+    used -= {"fchown"}  # SQLite gives its files to the database's owner, as root alone: the unit's user is none
     assert used - system_calls("@default") <= system_calls(allow) - forbidden

@@ -39,10 +39,11 @@ REQUESTS = [
 
 
 def check_usage(usage: Usage) -> None:
-    assert isinstance(usage.model, str)
-    for number in astuple(usage)[1:]:
-        assert type(number) is int
-        assert 0 <= number < 1 << 62
+    for value in astuple(usage):
+        if type(value) is int:
+            assert 0 <= value < 1 << 62
+        else:
+            assert isinstance(value, str | bool)
 
 
 def check_limits(limits: tuple[LimitWindow, ...]) -> None:

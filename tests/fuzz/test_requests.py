@@ -100,7 +100,7 @@ class World:
         writer.write(data[half:])
         answer, still = b"", 0
         # All is in this loop and in the kernel's loopback: what can still come needs but a few rounds.
-        while still < 40:
+        while still < 150:
             before = len(answer), len(self.upstream.raw), self.app.gateway.server.open
             answer += bytes(reader._buffer)  # type: ignore[attr-defined]
             reader._buffer.clear()  # type: ignore[attr-defined]

@@ -12,13 +12,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 from multidict import CIMultiDict
 
-from aimux.gateway.mounts import MountTable, check_target
+from aimux.gateway.mounts import NEVER_UPSTREAM, MountTable, check_target
 from aimux.gateway.whence import LONGEST, Whence
 from aimux.http.errors import ProtocolError
 from aimux.http.framing import LAST_CHUNK, Chunked, Length
 from aimux.http.head import HeadReader, ResponseHead, clean
 from aimux.http.request import BodyReader, RequestError, RequestHead, parse_request_head
 from aimux.plugin import GatewayError
+from aimux.plugin.parts import OWN_PATHS
 
 from .harness import fuzz, splits
 from .test_requests import WORDS
@@ -203,7 +204,7 @@ def test_a_target(data: bytes) -> None:
         assert error.status == 400
         return
     found = MOUNTS.find(target)
-    assert found is not None or target.startswith(("/health", "/ready", "/metrics", "/api/v1"))
+    assert found is not None or target.partition("?")[0] == "/" or target.startswith((*OWN_PATHS, *NEVER_UPSTREAM))
     if found is not None:
         mount, below = found
         assert below.startswith("/")

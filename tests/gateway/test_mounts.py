@@ -27,7 +27,6 @@ ROOT = MountTable({"/": "claude", "/chatgpt": "chatgpt"})
         (TABLE, "/api/latest/anthropic/v1/messages", "claude", "/v1/messages"),
         (TABLE, "/chatgpt/v1/responses?q=/claude/", "chatgpt", "/v1/responses?q=/claude/"),
         (ROOT, "/v1/messages", "claude", "/v1/messages"),
-        (ROOT, "/", "claude", "/"),
         (ROOT, "/chatgpt/v1", "chatgpt", "/v1"),
         (ROOT, "/chatgptx/v1", "claude", "/chatgptx/v1"),
         (ROOT, "/api/hello", "claude", "/api/hello"),
@@ -50,6 +49,29 @@ def test_what_is_not_mounted_is_not_found(target: str) -> None:
 @pytest.mark.parametrize("target", ["/health", "/ready?x", "/metrics", "/api/v1", "/api/v1/accounts", "/api/v1?x"])
 def test_a_mount_at_the_root_leaves_aimuxs_own_paths_alone(target: str) -> None:
     assert ROOT.find(target) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "/?x",
+        "/admin",
+        "/admin/accounts",
+        "/oauth/exchange",
+        "/oauth/authorize?x",
+        "/api/tokens",
+        "/api/accounts/1",
+        "/dashboard/",
+    ],
+)
+def test_a_mount_at_the_root_sends_no_vendor_what_the_old_gateways_had_there(target: str) -> None:
+    assert ROOT.find(target) is None
+
+
+@pytest.mark.parametrize("target", ["/api/oauth/usage", "/api/codex/usage", "/v1/messages", "/adminx"])
+def test_what_the_vendors_have_at_the_root_is_theirs(target: str) -> None:
+    assert ROOT.find(target) is not None
 
 
 @pytest.mark.parametrize(

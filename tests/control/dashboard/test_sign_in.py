@@ -32,7 +32,7 @@ def test_a_link_signs_in_once(visitor: Visitor, site: Site) -> None:
     visit.page.goto(link)
     visit.page.goto(link)  # to look at it does not use it up: chats preview links
     visit.page.get_by_role("button", name="Sign in").click()
-    expect(visit.page.get_by_role("heading", name="Now")).to_be_visible()
+    expect(visit.page.get_by_role("heading", name="Now", exact=True)).to_be_visible()
     other = visitor()
     other.page.goto(link)
     expect(other.page.get_by_text("used already")).to_be_visible()
@@ -132,7 +132,7 @@ def test_a_revoked_token_ends_the_sessions_that_it_opened(visitor: Visitor, site
     page = visit.go("sign-in")
     page.get_by_label("Your aimux token").fill(issued["token"])
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Now")).to_be_visible()
+    expect(page.get_by_role("heading", name="Now", exact=True)).to_be_visible()
     site.api("DELETE", f"/tokens/{issued['id']}")
     visit.go("accounts")
     expect(page).to_have_url(re.compile("sign-in$"))
