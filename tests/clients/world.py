@@ -206,6 +206,11 @@ class Seat:
         return [line for line in lines if line["user"] == self.name and line["method"] != "TURN"]
 
     @property
+    def turns(self) -> list[dict[str, str]]:
+        """Of its WebSockets."""
+        return [line for line in self.world.aimux.requests if line["user"] == self.name and line["method"] == "TURN"]
+
+    @property
     def elapsed(self) -> float:
         """Seconds from the start of this user's first request to the start of the last one, by the access log."""
         starts = []
