@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aimux.metering.calendar import now
 from aimux.metering.rollups import fold, prune
 from aimux.metering.spill import Spill, SpillFull
-from aimux.metering.store import LedgerStore
+from aimux.metering.store import LedgerStore, prepare
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.metering")
 
-EVERY = 0.4
+EVERY = 0.3
 """Seconds between two batches …"""
-WAIT = 0.4
+WAIT = 0.2
 """… and how long a batch has the database for itself before it is put on the disk here."""
 RETRY = 1.0
 """Seconds between two attempts while the database is away."""
@@ -72,6 +72,8 @@ class Ledger:
         self._held: list[Row] = []
         """Neither in the database nor on the disk."""
         self._writing: asyncio.Task[None] | None = None
+        self._warm = False
+        """The database took something: until then everything is put by first, for opening it can take seconds."""
         self._from_spill = False
         """What is being written waits on the disk, too."""
         self._failures = 0
@@ -103,9 +105,13 @@ class Ledger:
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._maintain())]
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        following = loop.time() + EVERY
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), EVERY)
+                async with asyncio.timeout_at(following):
+                    await self._stopping.wait()
+            following = loop.time() + EVERY  # what waits on the disk has the time until then
             await self.flush()
 
     async def flush(self) -> None:
@@ -114,7 +120,7 @@ class Ledger:
             batch, self._pending = self._pending, []
             if batch:
                 self._held += await asyncio.to_thread(self._rows, batch)
-            free = self._writing is None and not self._spill.size
+            free = self._warm and self._writing is None and not self._spill.size
             if self._held and free and await self._write(self._store.write(self._held, now())):
                 self._held = []
             if self._held:
@@ -195,7 +201,7 @@ class Ledger:
                 await asyncio.to_thread(self._spill.written)
             if self._away_since is not None:
                 log.info("the database takes requests again; %d bytes of them wait", self._spill.size)
-            self._failures, self._away_since = 0, None
+            self._failures, self._away_since, self._warm = 0, None, True
             return True
         if not isinstance(error, StorageError):
             log.error("a fault in the ledger", exc_info=error)
@@ -212,7 +218,7 @@ class Ledger:
         deadline = time.monotonic() + EVERY
         while self._spill.size and self._writing is None and self._retry_at <= time.monotonic() < deadline:
             try:
-                rows = await asyncio.to_thread(self._spill.read)
+                rows = await asyncio.to_thread(self._waiting)
             except OSError as error:
                 self._complain("what waits on the disk can't be read: %s", error.strerror)
                 return
@@ -221,6 +227,12 @@ class Ledger:
             work = self._one_by_one(rows) if self._failures >= FAILURES else self._store.write(rows, now())
             if not await self._write(work, from_spill=True):
                 return
+
+    def _waiting(self) -> list[Row]:
+        if not self._warm:
+            prepare()
+        # A price may have become known since.
+        return [self._flattener.priced(row) for row in self._spill.read()]
 
     async def _one_by_one(self, rows: Sequence[Row]) -> None:
         """If the database works, and does not take this batch all the same, something in it has to stay behind."""

@@ -37,7 +37,7 @@ class Metering:
         self.book = PriceBook(database, self.prices, self._wanted, self._priced)
         self.ledger = Ledger(
             database,
-            Flattener(socket.gethostname(), self.prices.of_record),
+            Flattener(socket.gethostname(), self.prices),
             self.calendar,
             config.state_dir / "ledger",
             spill_limit=config.ledger.spill_limit,
@@ -82,6 +82,7 @@ class Metering:
 
     async def _priced(self, models: list[tuple[str, str]]) -> None:
         """The first requests of a new model came before its price was looked up."""
+        await self.ledger.flush()  # what is being written came before them, too
         count = await reprice(self.database, self.calendar, self.prices, now() - HOUR)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
         log.info("prices were looked up for %s; %d requests have one now", names, count)

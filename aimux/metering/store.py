@@ -29,6 +29,12 @@ LATE = 300_000
 """Milliseconds after which a request is written late: its hour may be folded by then, and has to be locked."""
 
 
+def prepare() -> None:
+    """Import what writing needs: half a second that no event loop should wait."""
+
+    import aimux.storage.schema  # noqa: F401
+
+
 class Statements:
     """The statements as the driver takes them: SQLAlchemy takes longer to pass a row on than SQLite to write it."""
 

@@ -13,7 +13,7 @@ from aimux.metering.ledger import Ledger
 from aimux.metering.rows import Flattener
 from aimux.storage import Database
 
-from .support import cost
+from .support import Cheap
 
 Make = Callable[..., Ledger]
 
@@ -30,7 +30,7 @@ def make(database: Database, tmp_path: Path) -> Make:
     """A ledger; each one is another process's, in the same state folder."""
 
     def one(over: Database = database, *, spill_limit: int = 1 << 20, keep: float = 90 * 86400.0) -> Ledger:
-        flattener = Flattener("node", cost)
+        flattener = Flattener("node", Cheap())
         return Ledger(over, flattener, Calendar(UTC), tmp_path / "ledger", spill_limit=spill_limit, keep=keep)
 
     return one

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, cast, func, select
 
 from aimux.metering.ledger import Ledger
+from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin.types import Usage
 from aimux.storage import Database
@@ -38,11 +39,11 @@ def record(time: float = NOON, **changes: Any) -> RequestRecord:
     return RequestRecord(own, time, "POST", "/claude/v1/messages", own, **fields | changes)
 
 
-def cost(record: RequestRecord) -> int | None:
+class Cheap(Prices):
     """A dollar for a billion tokens; no price for models called `unknown…`."""
-    usage = record.usage
-    assert usage is not None
-    return None if usage.model.startswith("unknown") else usage.total_input + usage.output_tokens
+
+    def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
+        return None if model.startswith("unknown") else usage.total_input + usage.output_tokens
 
 
 async def total(database: Database, table: str = "usage_hours") -> dict[str, int]:

@@ -18,7 +18,7 @@ from aimux.metering.rows import Flattener, part_of
 from aimux.metering.spans import FOREVER, Span, moment, pieces
 from aimux.storage import Database
 
-from .support import DAY, HOUR, NOON, cost, record, settled
+from .support import DAY, HOUR, NOON, Cheap, record, settled
 
 AT = int(NOON * 1000)
 ALL = Span(0)
@@ -49,7 +49,7 @@ def some(rng: random.Random, count: int, days: float) -> list[RequestRecord]:
 
 
 def summed(records: Iterable[RequestRecord], name: str = "") -> Item:
-    flattener = Flattener("node", cost)
+    flattener = Flattener("node", Cheap())
     parts = [part_of(flattener.row(one)).measures for one in records]
     return Item(name, *map(sum, zip(*parts, strict=True))) if parts else Item(name)
 
@@ -105,7 +105,7 @@ def calendar(request: pytest.FixtureRequest) -> Calendar:
 
 
 def ledger_of(database: Database, calendar: Calendar, folder: Path) -> Ledger:
-    return Ledger(database, Flattener("node", cost), calendar, folder, spill_limit=1 << 24, keep=1e9)
+    return Ledger(database, Flattener("node", Cheap()), calendar, folder, spill_limit=1 << 24, keep=1e9)
 
 
 @pytest.mark.parametrize("calendar", ["Asia/Kolkata", "America/New_York"], indirect=True)  # 25 hours on November 1

@@ -1,0 +1,172 @@
+"""The ledger of a real process: killed, stopped, and without its database in the middle of its work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from aimux.simulator import Simulator
+from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
+from tests.postgresql import Server
+
+KILLS = 100 if os.environ.get("CI") else 3
+AWAY = 60.0 if os.environ.get("CI") else 3.0
+"""Seconds for which the database is gone."""
+LOST_AT_MOST = 1.0
+"""What was answered so many seconds before a kill is there."""
+KINDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+@dataclass
+class Load:
+    """What a few clients sent, and were answered: by request id when, and with which usage."""
+
+    sent: int = 0
+    over: bool = False
+    answered: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
+
+    async def client(self, session: aiohttp.ClientSession, aimux: Aimux, name: str) -> None:
+        headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
+        while not self.over:
+            self.sent += 1
+            own = f"{name}-{self.sent}"
+            message = {"model": "claude-sonnet-5", "max_tokens": 99, "messages": [{"role": "user", "content": own * 9}]}
+            try:
+                async with session.post(
+                    f"{aimux.claude}/v1/messages", json=message, headers={**headers, "x-request-id": own}
+                ) as answer:
+                    body = await answer.json()
+            except aiohttp.ClientError:
+                return
+            assert answer.status == 200, body
+            self.answered[own] = (time.monotonic(), body["usage"])
+            await asyncio.sleep(random.uniform(0, 0.05))
+
+    def used(self) -> Counter[str]:
+        """In sum."""
+        total: Counter[str] = Counter(requests=len(self.answered))
+        for _, usage in self.answered.values():
+            total.update({kind: usage[kind] for kind in KINDS})
+        return total
+
+
+@asynccontextmanager
+async def under_load(aimux: Aimux, load: Load, clients: int = 4) -> AsyncIterator[None]:
+    load.over = False
+    async with aiohttp.ClientSession() as session:
+        tasks = [asyncio.create_task(load.client(session, aimux, f"{time.time_ns()}-{n}")) for n in range(clients)]
+        try:
+            yield
+        finally:
+            load.over = True
+            await asyncio.gather(*tasks)
+
+
+def kept(folder: Path) -> Counter[str]:
+    """How often each request is in the ledger."""
+    with closing(sqlite3.connect(folder / "state" / "aimux.db")) as connection:
+        return Counter(dict(connection.execute("SELECT request_id, count(*) FROM requests GROUP BY request_id")))
+
+
+async def usage(session: aiohttp.ClientSession, aimux: Aimux, folder: Path) -> dict[str, Any]:
+    """The sums that the API tells."""
+    key = (folder / "state" / "admin.key").read_text().strip()
+    async with session.get(
+        f"{aimux.address}/api/v1/usage?since=1d", headers={"authorization": f"Bearer {key}"}
+    ) as answer:
+        found = await answer.json()
+        assert answer.status == 200, found
+        total: dict[str, Any] = found["total"]
+        return total
+
+
+async def test_a_kill_loses_the_last_second_at_most_and_doubles_nothing(sim: Simulator, folder: Path) -> None:
+    put_account(folder / "state", sim.accounts["claude"])
+    config = config_of(sim, folder)
+    load = Load()
+    must: set[str] = set()
+    for _ in range(KILLS):
+        earlier = set(load.answered)
+        async with serving(folder, config) as aimux, under_load(aimux, load):
+            await asyncio.sleep(random.uniform(1.2, 2.5))
+            killed = time.monotonic()
+            await aimux.stop(signal.SIGKILL)
+        fresh = load.answered.keys() - earlier
+        must |= {own for own in fresh if load.answered[own][0] < killed - LOST_AT_MOST}
+    async with serving(folder, config), asyncio.timeout(20):
+        while list((folder / "state" / "ledger").glob("*.rows")):  # what a kill left there is taken over
+            await asyncio.sleep(0.1)
+    found = kept(folder)
+    assert must - found.keys() == set()
+    assert len(must) > 5 * KILLS
+    assert [own for own, times in found.items() if times > 1] == []
+    with closing(sqlite3.connect(folder / "state" / "aimux.db")) as connection:
+        (counted,) = connection.execute("SELECT sum(requests) FROM usage_hours WHERE key = 0").fetchone()
+        (single,) = connection.execute("SELECT count(*) FROM requests").fetchone()
+    assert counted == single, "a sum is of rows that are there"
+
+
+async def test_a_stop_loses_nothing(sim: Simulator, folder: Path) -> None:
+    put_account(folder / "state", sim.accounts["claude"])
+    config = config_of(sim, folder)
+    load = Load()
+    async with serving(folder, config) as aimux, under_load(aimux, load):
+        await asyncio.sleep(1.5)
+        assert await aimux.stop() == 0
+    found = kept(folder)
+    assert load.answered.keys() - found.keys() == set()
+    assert max(found.values()) == 1
+
+
+async def test_a_database_that_is_gone_for_a_while_loses_and_doubles_nothing(
+    sim: Simulator, folder: Path, postgresql: Server, postgresql_url: str
+) -> None:
+    """Sums are equal to the harness's own count, to the token."""
+    key = sim.accounts["claude-key"].api_key
+    database = {"url": postgresql_url, "encryption_key": "11" * 32}
+    config = config_of(sim, folder, database=database)
+    config["providers"]["claude"]["api_key"] = key
+    load = Load()
+    async with serving(folder, config) as aimux, aiohttp.ClientSession() as session:
+        async with under_load(aimux, load):
+            await asyncio.sleep(1.5)
+            postgresql.stop()
+            try:
+                await asyncio.sleep(AWAY)
+                before = len(load.answered)
+                async with session.get(f"{aimux.address}/ready") as answer:
+                    waiting = (await answer.json())["ledger"]
+                assert waiting["waiting_bytes"] > 0
+                assert waiting["filled"] < 1
+                assert "reason" in waiting
+            finally:
+                postgresql.start()
+            await asyncio.sleep(1.5)
+        assert len(load.answered) > before, "requests were served all the while"
+        async with asyncio.timeout(60):
+            while True:
+                async with session.get(f"{aimux.address}/ready") as answer:
+                    if "ledger" not in await answer.json():
+                        break
+                await asyncio.sleep(0.1)
+        total = await usage(session, aimux, folder)
+    own = load.used()
+    assert total["requests"] == own["requests"]
+    assert total["input_tokens"] == own["input_tokens"]
+    assert total["output_tokens"] == own["output_tokens"]
+    assert total["cache_read_tokens"] == own["cache_read_input_tokens"]
+    assert total["cache_write_tokens"] == own["cache_creation_input_tokens"]
+    assert total["unpriced_requests"] == 0
+    assert total["cost_usd"] > 0
