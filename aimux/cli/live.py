@@ -80,7 +80,9 @@ async def examine_live(reach: Reach, token: str) -> list[Finding]:
 async def _trouble(session: aiohttp.ClientSession, reach: Reach) -> Finding | None:
     """Why nothing can be asked at all."""
     try:
-        async with session.get(f"{reach.address}/health"):
+        async with session.get(f"{reach.address}/health") as answer:
+            if answer.status == 400 and reach.address.startswith("http:") and "https" in await answer.text():
+                return Finding("error", reach.address, "speaks TLS there", "Then it is https://")
             return None
     except (aiohttp.ClientError, TimeoutError) as error:
         return Finding("error", reach.address, *_unreachable(error))

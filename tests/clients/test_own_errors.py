@@ -84,8 +84,9 @@ async def test_an_upstream_that_cannot_be_reached(seat: Seat) -> None:
 async def test_one_guess_too_many(seat: Seat) -> None:
     """Last, for it holds against this address for a while; a token that is right is taken all the same."""
     async with aiohttp.ClientSession(headers={"x-api-key": "wrong-wrong-wrong-wrong"}) as session:
-        for _ in range(FAILURES + 1):
-            async with session.get(f"{seat.world.aimux.claude}/v1/models"):
+        for number in range(FAILURES + 1):  # the same one again would be no further guess
+            key = {"x-api-key": f"wrong-wrong-wrong-wrong-{number}"}
+            async with session.get(f"{seat.world.aimux.claude}/v1/models", headers=key):
                 pass
     before = len(seat.world.aimux.requests)
     ran = await claude_code(seat, token="wrong-wrong-wrong-wrong")

@@ -92,8 +92,9 @@ async def test_another_sites_page_changes_nothing(aimux: Aimux, headers: dict[st
 
 
 async def test_each_request_is_a_line_and_a_count(aimux: Aimux) -> None:
-    for _ in range(12):
-        await aimux.send("GET", "/accounts", headers={"authorization": "Bearer wrong", "x-request-id": "guess"})
+    for number in range(12):  # the same one again would be no further guess
+        wrong = {"authorization": f"Bearer wrong-{number}", "x-request-id": "guess"}
+        await aimux.send("GET", "/accounts", headers=wrong)
     await get(aimux, "/nothing", **{"x-request-id": "none"})
     await aimux.get("/accounts")
     async with asyncio.timeout(10):

@@ -33,7 +33,7 @@ def seed(*args: str) -> Result:
 
 def test_a_login_is_put_in_place_once(place: Path) -> None:
     stored = place / "state/claude/.credentials.json"
-    assert seed("claude=login.json").output == "claude/default comes from login.json\n"
+    assert seed("claude=login.json").output == "claude/default comes from login.json.\n"
     assert json.loads(stored.read_text()) == LOGIN
     assert stored.stat().st_mode & 0o777 == 0o600
     stored.write_text(stored.read_text().replace("first", "renewed"))
@@ -60,7 +60,7 @@ def test_several_accounts_and_instances(place: Path) -> None:
 def test_the_standard_input_is_one_accounts(place: Path) -> None:
     """A login that only its owner can read reaches the user of a container that way."""
     done = CliRunner().invoke(seed_command, ["claude=-"], input=json.dumps(LOGIN))
-    assert done.output == "claude/default comes from the standard input\n"
+    assert done.output == "claude/default comes from the standard input.\n"
     assert json.loads((place / "state/claude/.credentials.json").read_text()) == LOGIN
     assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default is there already\n"
     bad = CliRunner().invoke(seed_command, ["claude/b=-"], input="secret")

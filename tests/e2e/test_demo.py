@@ -89,7 +89,7 @@ async def test_the_commands_in_another_terminal_find_it(tmp_path: Path) -> None:
     await demo.said("Ctrl-C ends it")
     aimux = f"{sys.executable} -m aimux"
     accounts = json.loads(await run(f"{aimux} accounts --json", tmp_path))
-    assert [account["provider"] for account in accounts] == ["chatgpt", "claude"]
+    assert [account["provider"] for account in accounts] == ["chatgpt", "claude", "claude"]
     one = next(command for command in commands(demo) if command.startswith("curl"))
     said = await run(f"{one} -s -D head", tmp_path)
     assert '"type":"message"' in said.replace(": ", ":")

@@ -52,16 +52,17 @@ async def test_with_users(tmp_path: Path, http: aiohttp.ClientSession, mount: st
 
 
 @pytest.mark.parametrize("mount", ["claude", "chatgpt"])
-async def test_a_mistyped_token_that_is_sent_again_and_again(
-    tmp_path: Path, http: aiohttp.ClientSession, mount: str
-) -> None:
+async def test_many_different_wrong_tokens(tmp_path: Path, http: aiohttp.ClientSession, mount: str) -> None:
+    """The same one, again and again, stays a 401: that is a client that was set up wrongly."""
     async with Simulator() as sim:
         put_account(tmp_path / "state", sim.accounts[mount])
         async with serving(tmp_path, config_of(sim, tmp_path)) as aimux:
-            url, wrong = f"{aimux.address}/{mount}/v1/x", {"authorization": f"Bearer {TOKEN}x"}
-            for _ in range(FAILURES):
-                assert (await refused(http, url, wrong))[0] == 401
-            async with http.post(url, headers=wrong) as answer:
+            url = f"{aimux.address}/{mount}/v1/x"
+            for _ in range(FAILURES + 2):
+                assert (await refused(http, url, {"authorization": f"Bearer {TOKEN}x"}))[0] == 401
+            for number in range(FAILURES - 1):
+                assert (await refused(http, url, {"authorization": f"Bearer {TOKEN}{number}"}))[0] == 401
+            async with http.post(url, headers={"authorization": f"Bearer {TOKEN}-one-too-many"}) as answer:
                 error = (await answer.json())["error"]
                 assert (answer.status, error["type"], error.get("code")) == (429, *LIMITED[mount])
                 assert answer.headers["x-should-retry"] == "false"

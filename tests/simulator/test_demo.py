@@ -91,7 +91,7 @@ def test_the_command_serves_writes_a_configuration_and_ends(
     ("arguments", "code", "says"),
     [
         (["--scenario", "boom"], 2, "'boom' is no scenario"),
-        (["--host", "192.0.2.1"], 1, "can't listen on 192.0.2.1 port 0"),
+        (["--host", "192.0.2.1"], 1, "Can't listen on 192.0.2.1 port 0"),
         (["--write", "."], 1, "config.yaml is not the simulator's"),
         (["--scenarios"], 0, "| `slow-start[:SECONDS]` |"),
     ],

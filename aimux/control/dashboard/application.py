@@ -76,7 +76,7 @@ async def _signed_in(request: web.Request, handler: Handler) -> web.StreamRespon
         request[SESSION], request[CALLER] = found
         page = path.strip("/").partition("/")[0]
         for entry in PAGES:
-            if entry.path == page:
+            if entry.path == ("" if page == "now" else page):
                 if not page and not found[1].role.includes(entry.role):
                     return go(request, "me")  # whoever sees only what is their own begins there
                 require(found[1], entry.role)
