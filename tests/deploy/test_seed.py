@@ -38,7 +38,7 @@ def test_a_login_is_put_in_place_once(place: Path) -> None:
     assert stored.stat().st_mode & 0o777 == 0o600
     stored.write_text(stored.read_text().replace("first", "renewed"))
     again = seed("claude=login.json")
-    assert (again.exit_code, again.output) == (0, "claude/default is there already\n")
+    assert (again.exit_code, again.output) == (0, "claude/default is there already.\n")
     assert "renewed" in stored.read_text()
 
 
@@ -62,7 +62,7 @@ def test_the_standard_input_is_one_accounts(place: Path) -> None:
     done = CliRunner().invoke(seed_command, ["claude=-"], input=json.dumps(LOGIN))
     assert done.output == "claude/default comes from the standard input.\n"
     assert json.loads((place / "state/claude/.credentials.json").read_text()) == LOGIN
-    assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default is there already\n"
+    assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default is there already.\n"
     bad = CliRunner().invoke(seed_command, ["claude/b=-"], input="secret")
     assert (bad.exit_code, bad.output) == (1, "Error: the standard input is not valid JSON (line 1, column 1)\n")
 
