@@ -51,7 +51,9 @@ async def test_killed_again_and_again_it_still_renews(sim: Simulator, folder: Pa
             if account.refresh_token != issued[name][-1]:
                 issued[name].append(account.refresh_token)
             kept = refresh_token(folder / "state", name)
-            assert kept in {issued[name][-1], before[name]}, "the newest, or what this start found"
+            # A start whose predecessor died between its two writes renews twice: the newest answer may be lost then,
+            # and the one before it, which the server still takes, is on the disk.
+            assert kept in {*issued[name][-2:], before[name]}, "the newest, the one before it, or what this start found"
     assert all(len(tokens) > KILLS // 2 for tokens in issued.values()), "it came to renewals"
 
     async with serving(folder, config_of(sim, folder)) as aimux, aiohttp.ClientSession() as session:
