@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,12 @@ async def test_clients_are_told_apart_where_the_proxy_is_trusted(
     """One client fails too often and is slowed down. Another is not, as long as aimux can tell the two apart."""
     proxies = ["127.0.0.1"] if trusted else []
     async with stack(proxy, tmp_path, users=USERS, trusted_proxies=proxies) as (_, url, trusting):
+        guesses = count()
 
         async def status(source: str) -> int:
             connector = aiohttp.TCPConnector(local_addr=(source, 0), family=socket.AF_INET)
             # A client that invents forwarding headers gains nothing.
-            headers = {"authorization": "Bearer no-token-of-anybody", "x-forwarded-for": "192.0.2.7"}
+            headers = {"authorization": f"Bearer no-token-{next(guesses)}", "x-forwarded-for": "192.0.2.7"}
             async with (
                 aiohttp.ClientSession(connector=connector) as session,
                 session.get(f"{url}/claude/v1/models", headers=headers, ssl=trusting) as answer,
