@@ -56,6 +56,7 @@ let
       "pluggy"
       "prometheus-client"
       "pydantic"
+      "pyjwt"
       "pytest-asyncio"
       "pytest-timeout"
       "pytestCheckHook"
