@@ -165,7 +165,7 @@ class App:
                 await accounts.load()
             self._warn_of_unknown(config)
             journal = self.journal = Journal()
-            self.metering = Metering(self.database, config, self._providers())
+            self.metering = Metering(self.database, config, self._providers(), self.accounts)
             await self.metering.start()
             stack.push_async_callback(self.metering.close)
             claims = Claims() if config.database.address is not None else None

@@ -31,12 +31,13 @@ BAR = 24
 @click.option("--model", help="Only what this model served.")
 @click.option("--provider", help="Only this provider's.")
 @click.option("--account", metavar="PROVIDER/ACCOUNT", help="Only what this account served.")
+@click.option("--accounts", "windows", is_flag=True, help="Compare with the vendors' own windows, by account.")
 @click.option("--all", "everything", is_flag=True, help=f"Show more than {SHOWN} rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @config_option
 def usage_command(
-    by: str, everything: bool, as_json: bool, as_csv: bool, config: Path | None, **only: str | None
+    by: str, windows: bool, everything: bool, as_json: bool, as_csv: bool, config: Path | None, **only: str | None
 ) -> None:
     """Show who used what, and what it cost.
 
@@ -46,6 +47,11 @@ def usage_command(
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
     query = {name: value for name, value in only.items() if value is not None}
+    if windows:
+        if query.keys() - {"since", "until"} or as_csv:
+            raise click.UsageError("--accounts goes with --since, --until and --json only.")
+        _show_windows(asyncio.run(_call(config, "/usage/accounts", query))["items"], as_json=as_json)
+        return
     found = asyncio.run(_ask(config, "/usage", {"by": by, **query}))
     if as_json:
         click.echo(json.dumps({"items": found["items"], "total": found["total"]}, indent=2, ensure_ascii=False))
@@ -77,6 +83,46 @@ async def _ask(config: Path | None, path: str, query: dict[str, str]) -> dict[st
             found["items"] += page["items"]
             following = page["next"]
         return {**found, "next": None}
+
+
+async def _call(config: Path | None, path: str, query: dict[str, str]) -> dict[str, Any]:
+    from aimux.cli.backend import backend
+    from aimux.cli.calls import Setting
+
+    async with backend(Setting(config), changes=False) as opened:
+        return await opened.call("GET", path, query=query)
+
+
+def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+        return
+    if not items:
+        click.echo("No window was sampled yet: a vendor tells them with its answers.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("account", "window", "used", "moved", "outside aimux", "tokens", "tokens/%", "cost"):
+        table.add_column(name, justify="left" if name in {"account", "window"} else "right")
+    for one in items:
+        outside = f"{one['unexplained'] * 100:.0f} %" if one["unexplained"] >= 0.005 else "–"
+        rate = one["tokens_per_percent"]
+        table.add_row(
+            one["account"],
+            one["window"],
+            f"{one['used'] * 100:.0f} %",
+            f"{one['moved'] * 100:.0f} %",
+            outside,
+            short(one["tokens"]),
+            "–" if rate is None else short(round(rate)),
+            f"${one['cost_usd']:,.2f}",
+        )
+    console.print(table)
 
 
 def _table(by: str, found: dict[str, Any], most: int | None, *, bars: bool) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from typing import TYPE_CHECKING
@@ -15,22 +16,35 @@ from aimux.metering.prices import Prices, configured
 from aimux.metering.reports import Reports
 from aimux.metering.repricing import reprice
 from aimux.metering.rows import Flattener
+from aimux.metering.windows import Sampler, compare
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from aimux.config import Config
+    from aimux.metering.metrics import AccountView
+    from aimux.metering.spans import Span
+    from aimux.metering.windows import Compared
     from aimux.plugin import Provider
     from aimux.storage import Database
 
 log = logging.getLogger("aimux.metering")
 
+SAMPLE_SECONDS = 60.0
+
 
 class Metering:
     """Of one process. `start`, `reconfigure` as often as needed, `close`."""
 
-    def __init__(self, database: Database, config: Config, providers: Mapping[str, Provider]) -> None:
-        """`providers`: by instance."""
+    def __init__(
+        self,
+        database: Database,
+        config: Config,
+        providers: Mapping[str, Provider],
+        accounts: Callable[[], Iterable[AccountView]] = tuple,
+    ) -> None:
+        """`providers`: by instance. `accounts`: whose windows are sampled."""
         self.database = database
         self.calendar = Calendar(ZoneInfo(config.limits.time_zone))
         self.prices = Prices()
@@ -44,11 +58,14 @@ class Metering:
             keep=config.ledger.keep_requests,
         )
         self.reports = Reports(database, self.calendar, lambda: self.ledger.keep)
+        self._sampler = Sampler(database, accounts)
+        self._sampling: asyncio.Task[None] | None = None
         self._configure_prices(config, providers)
 
     async def start(self) -> None:
         await self.book.start()
         self.ledger.start()
+        self._sampling = asyncio.create_task(self._sample())
 
     def reconfigure(self, config: Config, providers: Mapping[str, Provider]) -> None:
         """Take another configuration, from now on."""
@@ -58,8 +75,24 @@ class Metering:
 
     async def close(self) -> None:
         """Write what is not written yet."""
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
         await self.book.close()
         await self.ledger.close()
+
+    async def windows(self, span: Span) -> list[Compared]:
+        """Accounts' windows beside what was metered. Raises StorageError."""
+        await self.ledger.catch_up()
+        return await compare(self.database, self.reports, span)
+
+    async def _sample(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            try:
+                await self._sampler.sample(now())
+            except StorageError as error:
+                log.debug("accounts' windows can't be sampled: %s", error)
 
     def _configure_prices(self, config: Config, providers: Mapping[str, Provider]) -> None:
         self._providers = providers

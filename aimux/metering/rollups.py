@@ -63,9 +63,9 @@ def _period(name: str, at: int, latest: int, calendar: Calendar) -> tuple[int, i
 
 
 async def prune(database: Database, calendar: Calendar, before: int) -> bool:
-    """Delete some of the requests and conversations from `before` that moment; False when none is left.
+    """Delete some of the requests, conversations and samples of windows from `before` that moment.
 
-    What is not folded yet stays. Raises StorageError.
+    False when none is left. What is not folded yet stays. Raises StorageError.
     """
     from sqlalchemy import delete, select
 
@@ -79,6 +79,7 @@ async def prune(database: Database, calendar: Calendar, before: int) -> bool:
         await connection.execute(
             delete(ledger.usage_conversations).where(ledger.usage_conversations.c.start < calendar.hour(until))
         )
+        await connection.execute(delete(ledger.account_windows).where(ledger.account_windows.c.at < before))
     return gone == STEP
 
 

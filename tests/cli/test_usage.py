@@ -111,3 +111,9 @@ def test_prices_are_shown_and_applied(aimux: Commands) -> None:
         "can't be had from http://127.0.0.1:9/"
         in aimux("prices", "update", "--url", "http://127.0.0.1:9/", expect=1).stderr
     )
+
+
+def test_accounts_are_compared_with_their_vendors_windows(aimux: Commands) -> None:
+    assert "No window was sampled yet" in aimux("usage", "--accounts").stdout
+    assert aimux.json("usage", "--accounts", "--since", "30d") == []
+    assert "--since, --until and --json only" in aimux("usage", "--accounts", "--user", "ann", expect=2).stderr

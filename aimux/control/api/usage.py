@@ -11,15 +11,19 @@ from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.api.problems import Fault, Refused
 from aimux.control.api.usage_models import (
+    AccountWindow,
+    AccountWindows,
     OwnUsageQuery,
     RequestQuery,
     Series,
     SeriesQuery,
+    SpanQuery,
     Sums,
     Usage,
     UsageQuery,
     UsageSeries,
 )
+from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import DAY, now
 from aimux.metering.reports import Bucket, By, Filter, Item, add_to
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aimux.metering.metering import Metering
+    from aimux.metering.windows import Compared
 
 operation = Table()
 MOST_POINTS = 10_000
@@ -82,6 +87,29 @@ def _added(series: Iterable[dict[int, Item]]) -> dict[int, Item]:
     return {start: Item(REST, *sums) for start, sums in found.items()}
 
 
+@operation("GET", "/usage/accounts", "Compare what was metered with the vendors' own windows", role=Role.VIEWER)
+async def compare_accounts(parts: Parts, query: SpanQuery) -> AccountWindows:
+    """Where a window moved and nothing was metered, somebody used the account outside aimux."""
+    return AccountWindows(items=[_window(one) for one in await parts.metering.windows(span_of(parts.metering, query))])
+
+
+def _window(one: Compared) -> AccountWindow:
+    metered = one.metered or Item("")
+    explained = one.moved - one.unexplained
+    return AccountWindow(
+        account=f"{one.provider}/{one.account}",
+        window=one.window,
+        used=one.used,
+        resets_at=None if one.resets_at is None else moment_of(one.resets_at / 1000),
+        moved=round(one.moved, 6),
+        unexplained=round(one.unexplained, 6),
+        requests=metered.requests,
+        tokens=metered.tokens,
+        cost_usd=metered.cost / NANO,
+        tokens_per_percent=round(metered.tokens / explained / 100, 1) if explained > 0.0001 else None,
+    )
+
+
 async def _usage(metering: Metering, by: By, query: OwnUsageQuery | UsageQuery, only: Filter) -> Usage:
     span = span_of(metering, query)
     await metering.ledger.catch_up()
@@ -115,7 +143,7 @@ async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, 
     )
 
 
-def span_of(metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery) -> Span:
+def span_of(metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery | SpanQuery) -> Span:
     """The span that a query means. Refused 422."""
     since = time_of(metering, "since", query.since)
     until = FOREVER if query.until is None else time_of(metering, "until", query.until)

@@ -142,6 +142,38 @@ class UsageSeries(Tabular):
         ]
 
 
+class SpanQuery(Given):
+    """Which time."""
+
+    since: When = Field(default="7d", description="From when: RFC 3339, a date, or `7d` (m, h, d, w).")
+    until: When | None = Field(default=None, description="Until when, written alike; default: now.")
+
+
+class AccountWindow(BaseModel):
+    """One of a vendor's windows, and what was metered while it moved. Fractions: 1 is a whole window."""
+
+    account: str = Field(description="`provider/account`.")
+    window: str = Field(description="As the vendor has it: `5h`, `7d`, …")
+    used: float = Field(description="As it was told last.")
+    resets_at: datetime | None
+    moved: float = Field(description="By how much in sum: a window that began again goes on being counted.")
+    unexplained: float = Field(description="The part of `moved` in hours in which nothing went through aimux.")
+    requests: int
+    tokens: int = Field(description="Of every kind, by this account.")
+    cost_usd: float
+    tokens_per_percent: float | None = Field(description="Of what is explained; null: nothing is.")
+
+
+class AccountWindows(Tabular):
+    """By account and window."""
+
+    items: list[AccountWindow]
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        names = list(AccountWindow.model_fields)
+        return names, [[getattr(one, name) for name in names] for one in self.items]
+
+
 class RequestQuery(_Span):
     """Which requests."""
 

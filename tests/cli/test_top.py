@@ -1,0 +1,87 @@
+"""`aimux top`."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from aimux.cli.top import shown
+from tests.cli.support import USUAL, Commands, read_until
+from tests.control.live import running
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Commands]:
+    with running(tmp_path) as live:
+        yield Commands(live, {"HOME": str(live.folder), "AIMUX_CONFIG": str(live.config)})
+
+
+def test_what_runs_and_how_full_windows_are_is_on_the_screen() -> None:
+    item = {"user": "[red]ann", "model": "opus", "provider": "claude", "account": "two", "client": "claude-cli/2"}
+    live = {
+        "items": [
+            {**item, "seconds": 3.25, "streaming": True},
+            {**item, "account": "", "seconds": 1, "streaming": False},
+        ],
+        "tokens_per_second": 12.5,
+        "requests_per_minute": 4,
+    }
+    windows = [{"name": "5h", "used": 0.97}, {"name": "7d", "used": 0.5}, {"name": "untold", "used": None}]
+    accounts: list[Any] = [
+        {"provider": "claude", "name": "two", "status": "healthy", "in_flight": 2, "limits": windows},
+        {"provider": "chatgpt", "name": "idle", "status": "cooling", "in_flight": 0, "limits": []},
+    ]
+    out = io.StringIO()
+    Console(file=out, width=120, highlight=False).print(shown(live, accounts))
+    text = out.getvalue()
+    assert "2 running · 12.5 tokens/s · 4 requests/min" in text
+    assert [line.split() for line in text.splitlines() if "claude-cli" in line] == [
+        ["[red]ann", "opus", "claude/two", "claude-cli/2", "3.2", "s", "streams"],
+        ["[red]ann", "opus", "claude", "claude-cli/2", "1.0", "s", "waits"],
+    ]
+    assert "97 %" in text
+    assert "untold" not in text
+    assert "chatgpt/idle" in text
+
+
+def test_in_a_pipe_it_is_shown_once(served: Commands) -> None:
+    text = served("top").stdout
+    assert "0 running" in text
+    assert "claude/default" in text
+
+
+def test_without_a_server_there_is_nothing_to_show(tmp_path: Path) -> None:
+    with running(tmp_path, serve=False) as live:
+        aimux = Commands(live, {"HOME": str(live.folder), "AIMUX_CONFIG": str(live.config)})
+        assert "No server runs" in aimux("top", expect=1).stderr
+
+
+@pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "Ctrl-C"])
+def test_it_ends_by_a_key_and_leaves_the_terminal_as_it_was(served: Commands, key: bytes) -> None:
+    ours, theirs = pty.openpty()
+    usual = {name: os.environ[name] for name in USUAL if name in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aimux.cli.main", "top"],
+        env=usual | served.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),  # where Ctrl-C goes
+    )
+    os.close(theirs)
+    read_until(ours, "0 running")
+    os.write(ours, key)
+    assert process.wait(20) == 0
+    os.close(ours)
