@@ -33,8 +33,15 @@ async def folded(connection: AsyncConnection) -> dict[str, int]:
 
 def usage(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     """Name and measures of all pieces together."""
-    parts = [_part(piece, only) for piece in pieces]
-    sums: Subquery = union_all(*parts).subquery("sums")
+    return _by_name(by, union_all(*[_part(piece, only) for piece in pieces]).subquery("sums"))
+
+
+def at_once(by: By, piece: Piece, only: Filter) -> Select[Any]:
+    """The same of one piece."""
+    return _by_name(by, _part(piece, only).subquery("sums"))
+
+
+def _by_name(by: By, sums: Subquery) -> Select[Any]:
     name = cast(_column(by), Text)
     joined = sums.join(KEYS, KEYS.c.id == sums.c.key)
     return select(name, *measures_of(sums)).select_from(joined).group_by(name)

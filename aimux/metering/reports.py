@@ -119,7 +119,12 @@ class Reports:
         async with self._database.read() as connection:
             folded = (await questions.folded(connection)).get("conversations", 0)
             found = await listed(connection, self.calendar, span, only, folded, limit, after)
-        return found, (await self.usage("provider", span, only)).total
+        return found, await self.total(span, only)
+
+    async def total(self, span: Span, only: Filter = EVERYTHING) -> Item:
+        """The sum of all requests. Without a filter it is read from a row an hour, day or month."""
+        found = await self._over_time("month", span, only, None)
+        return _sum([Item("", *sums) for sums in found.values()])
 
     async def series(self, by: By | None, span: Span, only: Filter, bucket: Bucket) -> dict[tuple[int, str], Item]:
         """Sums by the start of each hour, day or month, and by name ("" without `by`)."""
@@ -174,8 +179,13 @@ class Reports:
         whole = by is None and only == EVERYTHING
         async with self._database.read() as connection:
             for piece in await self._pieces(connection, span, coarsest):
-                statement = questions.over_time(piece, only, by, whole=whole)
-                for start, name, *sums in await connection.execute(statement):
+                start = start_of(piece.since)
+                if by is not None and piece.until < FOREVER and start == start_of(piece.until - 1):
+                    # All of one point: summed up by key first, there are few rows left to be named.
+                    rows = [(start, *row) for row in await connection.execute(questions.at_once(by, piece, only))]
+                else:
+                    rows = list(await connection.execute(questions.over_time(piece, only, by, whole=whole)))
+                for start, name, *sums in rows:
                     for one in _groups(name) if by == "group" else [name]:
                         add_to(found, (start_of(start), one), sums)
         return found

@@ -124,6 +124,8 @@ usage_days = Table(
     comment="Days that are over, in the time zone of the configuration.",
 )
 
+Index("ix_usage_days_start", usage_days.c.start)
+
 usage_months = Table(
     "usage_months",
     METADATA,
