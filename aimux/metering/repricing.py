@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aimux.metering.rollups import id_of
-from aimux.metering.rows import Part, sums
+from aimux.metering.rows import Part, sums_of_parts
 from aimux.metering.store import Statements, add_to_folded
 from aimux.plugin.types import Usage
 
@@ -82,5 +82,5 @@ async def _add(connection: AsyncConnection, calendar: Calendar, found: list[tupl
         for row, cost in found
     ]
     sql = Statements(connection)
-    await connection.exec_driver_sql(sql.add(usage_hours), sums(parts, calendar))
+    await connection.exec_driver_sql(sql.add(usage_hours), sums_of_parts(parts, calendar))
     await add_to_folded(connection, sql, calendar, parts)

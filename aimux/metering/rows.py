@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aimux.plugin.types import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.prices import Prices
-    from aimux.metering.record import RequestRecord
+    from aimux.metering.record import RequestRecord, Sender
 
 MAX_TEXT = 256
 """Characters of a foreign text (a model's name, a conversation's) that the ledger keeps."""
 MAX_VALUES = 200
 """Clients, classes and models that a process tells apart: each is a row for ever, and clients choose the names."""
+MOST_KEYS = 50_000
+"""Keys that are remembered; a conversation's name may be among what tells senders apart."""
 OTHER = "other"
 NOT_FAILED = frozenset({"", "client_gone"})
 NANO = 10**9
@@ -66,13 +68,13 @@ class Row(NamedTuple):
 
 
 class Flattener:
-    """Makes rows of records: 5 µs each, off the hot path."""
+    """Makes rows of records: 4 µs each, off the hot path."""
 
     def __init__(self, node: str, prices: Prices) -> None:
         self.node = node
         self._prices = prices
         self._seen: dict[str, set[str]] = {"client": set(), "class": set(), "model": set()}
-        self._hashes: dict[Key, int] = {}
+        self._keys: dict[tuple[str, Sender, str, str, str], tuple[Key, int]] = {}
 
     def row(self, record: RequestRecord) -> Row:
         sender, usage = record.sender, record.usage or _NO_USAGE
@@ -80,21 +82,12 @@ class Flattener:
         served = usage.model or record.model
         if not charged and served not in self._seen["model"]:
             served = ""  # a model that nothing was charged for is a name that the client made up
-        key = Key(
-            record.user,
-            sender.token,
-            sender.groups,
-            record.provider,
-            record.account,
-            sender.mount,
-            self._bounded("model", served),
-            self._bounded("class", sender.request_class),
-            self._bounded("client", sender.client),
-        )
+        under = (record.user, sender, record.provider, record.account, served)
+        key, number = self._keys.get(under) or self._new_key(*under)
         at = int(record.time * 1000)
         values = (
             record.id,
-            self.hash(key),
+            number,
             at,
             self.node,
             _text(record.conversation) or None,
@@ -131,13 +124,21 @@ class Flattener:
         cost = self._prices.cost(key.provider, key.account, key.model, usage, row.at)
         return row._replace(values=(*values[:COST], cost, *values[COST + 1 :]))
 
-    def hash(self, key: Key) -> int:
-        """`Key.hash`, which is looked up for one that was there before."""
-        found = self._hashes.get(key)
-        if found is None:
-            if len(self._hashes) >= 50_000:
-                self._hashes.clear()
-            found = self._hashes[key] = key.hash()
+    def _new_key(self, user: str, sender: Sender, provider: str, account: str, served: str) -> tuple[Key, int]:
+        key = Key(
+            user,
+            sender.token,
+            sender.groups,
+            provider,
+            account,
+            sender.mount,
+            self._bounded("model", served),
+            self._bounded("class", sender.request_class),
+            self._bounded("client", sender.client),
+        )
+        if len(self._keys) >= MOST_KEYS:
+            self._keys.clear()
+        found = self._keys[user, sender, provider, account, served] = key, key.hash()
         return found
 
     def _bounded(self, kind: str, value: str) -> str:
@@ -197,14 +198,39 @@ class Part(NamedTuple):
 
 def part_of(row: Row) -> Part:
     values = row.values
-    status, error, duration, cost = values[7], values[8], values[9], values[COST]
-    failed = status >= 400 or error not in NOT_FAILED
-    told = (1, 1 if failed else 0, 1 if cost is None else 0, 1 if values[21] else 0)
-    return Part(values[2], values[1], values[4], row.key.user, (*told, *values[13:20], cost or 0, duration))
+    return Part(values[2], values[1], values[4], row.key.user, _measured([values]))
 
 
-def sums(parts: Iterable[Part], calendar: Calendar) -> list[tuple[int, ...]]:
+def _measured(rows: Sequence[tuple[Any, ...]]) -> tuple[int, ...]:
+    """The measures of rows' values, column by column: of many rows at once it is 0.4 µs each."""
+    if len(rows) == 1:
+        values = rows[0]
+        cost = values[COST]
+        failed = values[7] >= 400 or values[8] not in NOT_FAILED
+        return (1, int(failed), int(cost is None), int(values[21]), *values[13:20], cost or 0, values[9])
+    columns = [*zip(*rows, strict=True)]
+    statuses, errors, durations, costs, estimated = (columns[place] for place in (7, 8, 9, COST, 21))
+    broken = sum(status >= 400 or error not in NOT_FAILED for status, error in zip(statuses, errors, strict=True))
+    told = (len(rows), broken, costs.count(None), sum(estimated))
+    return (*told, *map(sum, columns[13:20]), sum(cost for cost in costs if cost), sum(durations))
+
+
+def sums(rows: Iterable[Row], calendar: Calendar) -> list[tuple[int, ...]]:
     """Rows of `usage_hours` to be added: start, key, measures; sorted, so that two nodes never wait for each other."""
+    places: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        values = row.values
+        place = calendar.hour(values[2]), values[1]
+        if (those := places.get(place)) is None:
+            places[place] = [values]
+        else:
+            those.append(values)
+    found: list[tuple[int, ...]] = [(*place, *_measured(those)) for place, those in places.items()]
+    return sorted(found + add_up(((start, TOTAL), added) for start, _, *added in found))
+
+
+def sums_of_parts(parts: Iterable[Part], calendar: Calendar) -> list[tuple[int, ...]]:
+    """The same of parts."""
     return add_up(((calendar.hour(part.at), key), part.measures) for part in parts for key in (part.key, TOTAL))
 
 

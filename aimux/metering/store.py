@@ -10,7 +10,7 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aimux.metering.rows import add_up, part_of, sums
+from aimux.metering.rows import add_up, part_of, sums, sums_of_parts
 from aimux.storage import Conflict
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class LedgerStore:
 
     async def write(self, rows: Sequence[Row], now: int) -> None:
         """Write those that are not there yet. `now`: milliseconds. Raises StorageError."""
-        rows = sorted(rows, key=lambda row: row.id)
+        rows = sorted(rows, key=lambda row: row.values[0])  # its id
         try:
             await self._write(rows, now)
         except Conflict:  # some are there: they were written, and nobody told us
@@ -99,8 +99,7 @@ class LedgerStore:
         if not rows:
             return
         fresh = self._unknown(rows)
-        parts = [part_of(row) for row in rows]
-        added = sums(parts, self.calendar)
+        added = sums(rows, self.calendar)
         async with self._database.write() as connection:
             if self._statements is None:
                 self._statements = Statements(connection)
@@ -111,7 +110,7 @@ class LedgerStore:
             from aimux.storage.schema.ledger import usage_hours
 
             await connection.exec_driver_sql(sql.add(usage_hours), added)
-            if late := [part for part in parts if part.at < now - LATE]:
+            if late := [part_of(row) for row in rows if row.at < now - LATE]:
                 await add_to_folded(connection, sql, self.calendar, late)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
@@ -150,7 +149,7 @@ async def add_to_folded(
     await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
     statement = select(ledger.folded.c.name, ledger.folded.c.until).with_for_update(read=True)
     until = {row.name: row.until for row in await connection.execute(statement)}
-    hours = sums(parts, calendar)
+    hours = sums_of_parts(parts, calendar)
     folded = {
         ledger.usage_days: add_up(
             ((key, calendar.day(hour)), added) for hour, key, *added in hours if hour < until["days"]
