@@ -92,6 +92,18 @@ def request(request_id: str) -> Select[Any]:
     return _with_keys().where(known).order_by(columns.id.desc()).limit(1)
 
 
+def replayed(provider: str, span: Piece, after: str, limit: int) -> Select[Any]:
+    """What of a provider's requests took something, in the order of time, behind an id."""
+    columns = ledger.requests.c
+    return (
+        select(columns.id, columns.at, columns.conversation, columns.cost, columns.duration, KEYS.c.user, KEYS.c.model)
+        .join(KEYS, KEYS.c.id == columns.key)
+        .where(KEYS.c.provider == provider, columns.output + columns.input > 0, columns.id > after, *between(span))
+        .order_by(columns.id)
+        .limit(limit)
+    )
+
+
 def _with_keys() -> Select[Any]:
     keys = [column for column in KEYS.c if column.name != "id"]
     return select(ledger.requests, *keys).join(KEYS, KEYS.c.id == ledger.requests.c.key)

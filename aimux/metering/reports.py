@@ -11,9 +11,9 @@ from aimux.metering.calendar import now
 from aimux.metering.spans import FOREVER, Level, Piece, Span, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-    from sqlalchemy import RowMapping
+    from sqlalchemy import Row, RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
@@ -40,6 +40,8 @@ class Filter(NamedTuple):
 
 
 EVERYTHING = Filter()
+CHUNK = 20_000
+"""Requests that are read at a time to be replayed."""
 
 
 class Picked(NamedTuple):
@@ -145,6 +147,22 @@ class Reports:
         async with self._database.read() as connection:
             row: RowMapping | None = (await connection.execute(questions.request(request_id))).mappings().first()
             return row
+
+    async def replayed(self, provider: str, span: Span) -> AsyncIterator[Row[Any]]:
+        """A provider's requests that took something, in the order of time: id, at, conversation, cost, duration, user,
+        model."""
+        from aimux.metering import questions
+
+        after = ""
+        while True:
+            async with self._database.read() as connection:
+                statement = questions.replayed(provider, Piece("requests", *span), after, CHUNK)
+                rows = (await connection.execute(statement)).all()
+            for row in rows:
+                yield row
+            if len(rows) < CHUNK:
+                return
+            after = rows[-1].id
 
     def label(self, bucket: Bucket, start: int) -> str:
         """How an hour, day or month is called."""

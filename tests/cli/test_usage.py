@@ -117,3 +117,23 @@ def test_accounts_are_compared_with_their_vendors_windows(aimux: Commands) -> No
     assert "No window was sampled yet" in aimux("usage", "--accounts").stdout
     assert aimux.json("usage", "--accounts", "--since", "30d") == []
     assert "--since, --until and --json only" in aimux("usage", "--accounts", "--user", "ann", expect=2).stderr
+
+
+def test_a_plan_says_what_fewer_or_more_accounts_would_have_done(aimux: Commands) -> None:
+    """Each of ann's three requests cost six dollars, an hour apart; the others next to nothing."""
+    since = ("--since", "2026-11-20", "--window", "5h=12")
+    (one,) = aimux.json("plan", *since)
+    assert (one["provider"], one["requests"]) == ("claude", 5)
+    assert one["refused"] > 0
+    assert [account["account"] for account in one["accounts"]] == ["default"]
+    (two,) = aimux.json("plan", *since, "--accounts", "claude=2", "--strategy", "round_robin")
+    assert (two["refused"], two["waited"]) == (0, 0)
+    assert [account["account"] for account in two["accounts"]] == ["default", "new-1"]
+    assert aimux("plan", *since).stdout.startswith("claude: of 5 requests 0 would have waited and ")
+
+
+def test_a_plan_needs_to_know_what_a_window_holds(aimux: Commands) -> None:
+    assert "--window 5h=12.50" in aimux("plan", "--since", "2026-11-20", expect=1).stderr
+    for wrong in (("--window", "5h=x"), ("--window", "week=5"), ("--accounts", "claude=0"), ("--accounts", "nobody=2")):
+        aimux("plan", *wrong, expect=2)
+    assert "no request in the ledger" in aimux("plan", "--since", "1m", "--window", "5h=1", expect=1).stderr

@@ -1,0 +1,71 @@
+"""The ledger's requests once more, over accounts that are not there."""
+
+from __future__ import annotations
+
+from aimux.limits.plan import PATIENCE, Asked, Plan, Window, replay
+from aimux.plugin.settings import AccountSettings
+
+HOUR = 3600.0
+FIVE_HOURS = Window("5h", 5 * HOUR, 100.0)
+USUAL = AccountSettings()
+
+
+def asked(at: float, units: float = 10.0, user: str = "ann", conversation: str = "", seconds: float = 10.0) -> Asked:
+    return Asked(1_795_694_400.0 + at, user, conversation, "m", units, seconds)
+
+
+def run(requests: list[Asked], count: int, *, strategy: str = "least_used", fair_share: bool = False) -> Plan:
+    accounts = {f"a{number}": USUAL for number in range(count)}
+    return replay(requests, accounts, [FIVE_HOURS], strategy=strategy, fair_share=fair_share)  # type: ignore[arg-type]
+
+
+def test_what_fits_is_served_and_idle_accounts_show() -> None:
+    plan = run([asked(number * 60.0, units=1.0) for number in range(50)], 2, strategy="priority")
+    assert (plan.requests, plan.waited, plan.refused) == (50, 0, 0)
+    first, second = plan.accounts
+    assert (first.requests, second.requests) == (50, 0)
+    assert plan.hours - len(second.busy_hours) == plan.hours
+    assert first.fullest["5h"] < 0.51
+
+
+def test_what_is_too_much_for_one_account_is_not_for_two() -> None:
+    """A window holds ten of them, and twenty come within an hour: ten are refused, for it is hours until the reset."""
+    load = [asked(number * 120.0) for number in range(20)]
+    one, two = run(load, 1), run(load, 2)
+    assert (one.refused, one.accounts[0].cooled) == (10, 1)
+    assert (two.refused, two.waited) == (0, 0)
+    assert [account.requests for account in two.accounts] == [10, 10]
+
+
+def test_a_window_begins_with_a_request_and_ends_after_its_length() -> None:
+    full = [asked(number * 60.0) for number in range(10)]
+    # The first request was over ten seconds after the start: so is the window, five hours later.
+    early, late = asked(5 * HOUR - PATIENCE / 2), asked(5 * HOUR + 60)
+    plan = run([*full, early, late], 1)
+    assert (plan.refused, plan.waited) == (0, 1)
+    assert PATIENCE / 2 < plan.waited_seconds < PATIENCE
+
+
+def test_a_conversation_stays_where_it_is() -> None:
+    load = [asked(number * 30.0, units=1.0, conversation=f"c{number % 2}") for number in range(20)]
+    assert sorted(account.requests for account in run(load, 2).accounts) == [10, 10]
+    single = [asked(number * 30.0, units=1.0, conversation="c") for number in range(20)]
+    assert sorted(account.requests for account in run(single, 2).accounts) == [0, 20]
+
+
+def test_turns_are_taken_by_weight() -> None:
+    accounts = {"light": AccountSettings(weight=1), "heavy": AccountSettings(weight=3)}
+    load = [asked(number * 30.0, units=0.1) for number in range(40)]
+    plan = replay(load, accounts, [FIVE_HOURS], strategy="round_robin")
+    assert [account.requests for account in plan.accounts] == [10, 30]
+
+
+def test_with_fair_share_who_uses_all_waits_for_others() -> None:
+    """Bob takes everything as fast as he can; ann comes now and then, and is never refused."""
+    bob = [asked(number * 20.0, units=1.0, user="bob") for number in range(300)]
+    ann = [asked(number * 600.0 + 7, units=1.0, user="ann") for number in range(10)]
+    load = sorted([*bob, *ann])
+    without, shared = run(load, 1), run(load, 1, fair_share=True)
+    assert without.not_their_share == 0
+    assert without.refused > 0
+    assert shared.not_their_share > 0
