@@ -112,6 +112,7 @@ def test_the_effective_configuration_is_printed_without_secrets(aimux: Aimux, tm
             "scopes": [],
             "weak": False,
             "pin_accounts": False,
+            "own_login": False,
         }
     ]
     assert shown["providers"]["claude"]["api_key"] == "********"

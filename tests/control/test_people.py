@@ -93,6 +93,7 @@ async def test_a_token_is_rotated(aimux: Aimux) -> None:
         ("POST", "/tokens", {"user": "nobody"}, 404, "not-found"),
         ("POST", "/tokens", {"user": "mia", "ttl": "0d"}, 422, "invalid"),
         ("POST", "/tokens", {"user": "mia", "ttl": "soon"}, 422, "invalid"),
+        ("POST", "/tokens", {"user": "mia", "ttl": "100000d"}, 422, "invalid"),
         ("DELETE", "/tokens/tok_nosuch", None, 404, "not-found"),
         ("GET", "/groups/nosuch", None, 404, "not-found"),
         ("PATCH", "/groups/dev", {"reserved": True}, 404, "not-found"),

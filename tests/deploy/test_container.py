@@ -144,7 +144,7 @@ async def test_a_container_serves_is_healthy_and_drains(container: Container) ->
 def _exercise(container: Container) -> None:
     with container.login.open("rb") as login:  # of another user, and 0600: only who opens the door can read it
         seeded = run(*container.command("aimux", "seed", "claude=-"), stdin=login)
-    assert seeded == "claude/default comes from the standard input"
+    assert seeded == "claude/default comes from the standard input."
     refused = subprocess.run(container.command("touch", "/opt/aimux/x"), capture_output=True, text=True, timeout=60)
     assert "Read-only file system" in refused.stderr
     serve = [*container.settings["Entrypoint"], *container.settings["Cmd"]]

@@ -15,6 +15,7 @@ from aimux.limits import Limits, Policy, Refusal, Who
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
 from aimux.metering.calendar import Calendar
+from aimux.metering.prices import Prices
 from aimux.metering.rows import Flattener
 from aimux.metering.store import LedgerStore
 from aimux.storage import Database
@@ -109,7 +110,7 @@ async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(no
         assert ask(first)
         await exchange(first)
     store = LedgerStore(first.database, Calendar(UTC))
-    rows = [Flattener("node", lambda _record: 0).row(record(time.time(), 175)) for _ in range(7)]
+    rows = [Flattener("node", Prices()).row(record(time.time(), 175)) for _ in range(7)]
     await store.write(rows, int(time.time() * 1000))
     later = await node()
     [standing] = later.limits.standings(ALICE, time.time())

@@ -16,6 +16,7 @@ from aimux.limits import Limits, Policy, Refusal, Who, stored
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.rules import Owner
 from aimux.metering.calendar import Calendar
+from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.metering.rows import Flattener
 from aimux.metering.store import LedgerStore
@@ -118,9 +119,16 @@ async def test_a_grant_holds_everywhere_until_its_end(node: Node) -> None:
     assert later.amount == 5 or later.resets_at != there.limits.standings(ALICE, now)[0].resets_at
 
 
+class TwoDollars(Prices):
+    """What any request costs."""
+
+    def of_record(self, record: RequestRecord) -> int:
+        return 2 * 10**9
+
+
 async def write(database: Database, *records: RequestRecord) -> None:
     store = LedgerStore(database, Calendar(UTC))
-    rows = [Flattener("node", lambda _record: 2 * 10**9).row(record) for record in records]
+    rows = [Flattener("node", TwoDollars()).row(record) for record in records]
     await store.write(rows, int(time.time() * 1000))
 
 

@@ -37,12 +37,13 @@ ScopeText = Annotated[
 Scopes = Annotated[list[ScopeText], Field(max_length=100)]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_SPAN = re.compile(r"[1-9][0-9]{0,4}[smhd]|[1-9][0-9]{5}[smh]")
+"""Six digits of days are more than 10^10 seconds."""
 
 
 def _seconds(value: Any) -> Any:
-    if isinstance(value, str) and (match := _SPAN.fullmatch(value)):
-        return int(match[1]) * _UNITS[match[2]]
+    if isinstance(value, str) and _SPAN.fullmatch(value):
+        return int(value[:-1]) * _UNITS[value[-1]]
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     return int(value) if whole else "neither"
 
@@ -54,7 +55,7 @@ Span = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": f"^{_SPAN.pattern}$"},
+                {"type": "string", "pattern": f"^({_SPAN.pattern})$"},
                 {"type": "integer", "minimum": 1, "maximum": 10**10},
             ]
         }
