@@ -52,12 +52,12 @@ def furnish(state_dir: Path) -> None:
         await database.close()
         vault = FileVault(state_dir)
         await vault.write("claude", "default", CLAUDE, b'{"secret": "one"}', expect=None)
-        await vault.write("claude", "work", CLAUDE, b'{"secret": "two"}', expect=None)
+        await vault.write("claude", "second", CLAUDE, b'{"secret": "two"}', expect=None)
         await vault.write("chatgpt", "default", CHATGPT, b"\xffnot even text", expect=None)
-        await vault.write("claude", "work", CLAUDE + ".spare", b"kept", expect=None)
+        await vault.write("claude", "second", CLAUDE + ".spare", b"kept", expect=None)
 
     asyncio.run(run())
-    state = {"version": 1, "accounts": {"claude": {"work": {"disabled": True}}}}
+    state = {"version": 1, "accounts": {"claude": {"second": {"disabled": True}}}}
     (state_dir / "accounts.json").write_text(json.dumps(state))
 
 
@@ -94,7 +94,7 @@ def test_an_installation_moves_to_postgresql_and_back(run: Run, tmp_path: Path, 
     assert credential_files(tmp_path / "new") == credential_files(tmp_path / "state")
     assert len(credential_files(tmp_path / "new")) == 4
     assert json.loads((tmp_path / "new" / "accounts.json").read_bytes())["accounts"] == {
-        "claude": {"work": {"disabled": True}}
+        "claude": {"second": {"disabled": True}}
     }
     assert rows_in(tmp_path / "state") == rows_in(tmp_path / "new")
 
@@ -107,10 +107,10 @@ def test_nothing_is_imported_into_one_that_holds_something(run: Run, tmp_path: P
     assert "is not empty (" in said.output
     assert "3 users" in said.output
     taken = tmp_path / "taken"
-    asyncio.run(FileVault(taken).write("claude", "work", CLAUDE, b"another", expect=None))
+    asyncio.run(FileVault(taken).write("claude", "second", CLAUDE, b"another", expect=None))
     said = run("import", file, expect=1, AIMUX_STATE_DIR=str(taken))
-    assert "claude/work has another credential there: remove that account first" in said.output
-    assert list(credential_files(taken)) == ["claude/work/.credentials.json"]
+    assert "claude/second has another credential there: remove that account first" in said.output
+    assert list(credential_files(taken)) == ["claude/second/.credentials.json"]
 
 
 def test_an_import_that_failed_can_be_done_again(run: Run, tmp_path: Path, postgresql_url: str) -> None:

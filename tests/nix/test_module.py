@@ -187,17 +187,17 @@ def test_a_secret_file_in_the_store_is_refused(nix: Nix, lib: str) -> None:
 
 
 def test_several_accounts_are_seeded(nix: Nix, lib: str) -> None:
-    logins = {"accounts": {name: {"credentialFile": f"/run/{name}"} for name in ("home", "work")}}
+    logins = {"accounts": {name: {"credentialFile": f"/run/{name}"} for name in ("home", "lab")}}
     providers = {"claude": {"credentialFile": "/run/first", **logins}, "chatgpt": logins}
     service = nix.module({"enable": True, "providers": providers}, lib=lib)["services"]["aimux"]["serviceConfig"]  # type: ignore[index]
     assert service["ExecStartPre"].partition(".json ")[2].split() == [
         "chatgpt/home=%d/provider-chatgpt@home",
-        "chatgpt/work=%d/provider-chatgpt@work",
+        "chatgpt/lab=%d/provider-chatgpt@lab",
         "claude=%d/provider-claude",
         "claude/home=%d/provider-claude@home",
-        "claude/work=%d/provider-claude@work",
+        "claude/lab=%d/provider-claude@lab",
     ]
-    assert "provider-claude@work:/run/work" in service["LoadCredential"]
+    assert "provider-claude@lab:/run/lab" in service["LoadCredential"]
 
 
 def test_a_database_of_this_machine(nix: Nix, lib: str) -> None:
