@@ -35,6 +35,7 @@ def test_every_row_of_the_defences_names_a_test() -> None:
         ("client to upstream", headers.NEVER_UPSTREAM),
         ("client to upstream, by their beginning", headers.NEVER_UPSTREAM_PREFIXES),
         ("upstream to client", headers.NEVER_TO_CLIENT),
+        ("upstream to client, by their beginning", headers.NEVER_TO_CLIENT_PREFIXES),
         ("in a WebSocket's handshake, both ways", HANDSHAKE_HEADERS),
     ],
 )

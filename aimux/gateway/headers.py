@@ -107,6 +107,9 @@ NEVER_TO_CLIENT = HOP_BY_HOP | frozenset(
     }
 )
 
+# The first two are orders to a proxy in front of aimux (nginx serves the file that they name), the last aimux's own.
+NEVER_TO_CLIENT_PREFIXES = ("x-accel-", "x-sendfile", "x-aimux-")
+
 
 class _Passes(dict[str, bool]):
     """Whether a header passes, by its name in lower case: a look-up costs 0.04 µs, deciding anew 0.6."""
@@ -130,7 +133,7 @@ def _upstream(dropped: frozenset[str], prefixes: tuple[str, ...], replaced: tupl
 
 @lru_cache(maxsize=64)
 def _client(blocked: frozenset[str]) -> _Passes:
-    return _Passes(blocked)
+    return _Passes(blocked, NEVER_TO_CLIENT_PREFIXES)
 
 
 def from_stand_in(headers: Headers) -> bool:

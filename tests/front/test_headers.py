@@ -48,6 +48,7 @@ async def test_what_ends_here_of_a_request(aimux: Aimux, upstream: StrictUpstrea
 
 async def test_what_ends_here_of_an_answer(aimux: Aimux, upstream: Upstream) -> None:
     names = [name for name in named("upstream to client") if name not in OWN]
+    names += [f"{beginning}anything" for beginning in named("upstream to client, by their beginning")]
     kept = {b"content-type": b"text/plain", b"x-empty": b"", b"server": b"theirs", b"date": b"today", b"x_under": b"s"}
     lines = [f"{spelt(name, number)}: X-Named, {number}" for number, name in enumerate(names)]
     answer = OK + b"".join(b"%b: %b\r\n" % field for field in kept.items()) + "\r\n".join(lines).encode()

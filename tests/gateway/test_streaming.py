@@ -169,6 +169,19 @@ async def test_a_length_that_is_not_reached_is_a_failure_whatever_the_last_event
     assert "upstream_lost" in aimux.log
 
 
+@pytest.mark.parametrize("missing", [1, 150])
+async def test_an_error_event_never_makes_a_length_that_was_not_reached_look_whole(
+    start: Start, upstream: Upstream, missing: int
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    once(upstream, head % (len(EVENT) + missing) + EVENT)
+    aimux = await start()
+    answer = await aimux.send(request(close=False))
+    assert len(body_of(answer)) < len(EVENT) + missing
+    assert body_of(answer).startswith(EVENT)
+    assert "upstream_lost" in aimux.log
+
+
 async def test_a_reset_in_mid_stream_is_told_too(start: Start, upstream: Upstream) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await upstream.read(reader)
