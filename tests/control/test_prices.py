@@ -61,6 +61,8 @@ async def test_a_model_without_a_price_gets_one_from_the_newest_list(start: Star
     assert (await price_of(aimux, "sonnet"))["configured"] == ["cache_read", "input", "output"]
     assert await aimux.post("/prices/apply", {"since": "2026-11-26"}) == {"requests": 1}
     assert await aimux.post("/prices/apply", {}) == {"requests": 1}
+    done = [entry["action"] for entry in (await aimux.get("/audit"))["items"]]
+    assert sorted(done) == ["prices.apply", "prices.apply", "prices.update"]
     total = (await aimux.get(f"/usage?{SPAN}"))["total"]
     assert (total["unpriced_requests"], total["cost_usd"]) == (0, 6.000105)
 

@@ -18,7 +18,7 @@ from aimux.control.api.usage_models import (
     Repricing,
     UpdatedPrices,
 )
-from aimux.control.principal import Role
+from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import now
 
 if TYPE_CHECKING:
@@ -49,21 +49,24 @@ async def list_prices(parts: Parts) -> PriceList:
 
 
 @operation("POST", "/prices/update", "Take the newest list of prices", errors=(502,))
-async def update_prices(parts: Parts, body: PriceUpdate) -> UpdatedPrices:
+async def update_prices(parts: Parts, body: PriceUpdate, caller: Principal) -> UpdatedPrices:
     """Asks the internet for it. What was priced before stays as it is."""
     try:
         models, priced, source = await parts.metering.book.update(body.url or "")
     except (OSError, ValueError) as error:
         raise Refused(502, "no-list", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    await parts.note(caller, "prices.update", "prices", after={"source": source})
     return UpdatedPrices(models=models, priced=priced, source=source)
 
 
 @operation("POST", "/prices/apply", "Price what had no price")
-async def apply_prices(parts: Parts, body: Repricing) -> Priced:
+async def apply_prices(parts: Parts, body: Repricing, caller: Principal) -> Priced:
     """Requests that are still kept, and every sum that they are a part of."""
     metering = parts.metering
     await metering.book.read()
-    return Priced(requests=await metering.reprice(time_of(metering, "since", body.since)))
+    requests = await metering.reprice(time_of(metering, "since", body.since))
+    await parts.note(caller, "prices.apply", "prices", after={"requests": requests})
+    return Priced(requests=requests)
 
 
 def _dollars(rates: Rates) -> dict[str, float]:
