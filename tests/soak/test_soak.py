@@ -17,11 +17,14 @@ from websockets.asyncio.client import connect
 
 from aimux.app import App
 from aimux.simulator import Simulator
-from tests.e2e.process import TOKEN
+from tests.e2e.process import TOKEN, config_of
 from tests.soak.world import descriptors, gateway, others, until
 
 REQUESTS = 600
 AT_ONCE = 24
+LIMITED_TOKEN = "lia-token-0123456789abcdef"
+"""Whose requests meet limits, on accounts that serve nobody else: while an account is known to be limited, whoever asks
+it in vain hears of the limit, whatever its upstream does."""
 
 WHOLE = "whole"
 """200, the protocol's last event, and the end that the framing announced."""
@@ -72,6 +75,8 @@ STREAMS: Mapping[str, str] = {
     "529": "529",
 }
 """What the upstream does, and how that ends for a client with one account to serve it."""
+LIMITS = {"429:1"}
+"""Those of them that leave the account limited for a while."""
 ANSWERS = {
     name: outcome
     for name, outcome in STREAMS.items()
@@ -101,7 +106,8 @@ class Client:
 
     def ask(self, scenario: str, *, stream: bool) -> Any:
         """One of the two vendors' requests."""
-        headers = {"authorization": f"Bearer {TOKEN}", "x-simulator": scenario, "accept-encoding": "gzip, deflate, br"}
+        token = LIMITED_TOKEN if scenario in LIMITS else TOKEN
+        headers = {"authorization": f"Bearer {token}", "x-simulator": scenario, "accept-encoding": "gzip, deflate, br"}
         if self.rng.random() < 0.2:
             headers["connection"] = "close"
         address = self.app.addresses[0]
@@ -226,10 +232,24 @@ class Client:
         self.note("hang up", "gap", "left", "left", None)
 
 
+def apart(providers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings by which each of two users has one account of each provider."""
+    groups = {"default": {"groups": ["well"]}, "limited": {"groups": ["limited"]}}
+    return {
+        "providers": {name: {**settings, "accounts": groups} for name, settings in providers.items()},
+        "users": [
+            {"name": "ann", "token": TOKEN, "groups": ["well"]},
+            {"name": "lia", "token": LIMITED_TOKEN, "groups": ["limited"]},
+        ],
+    }
+
+
 async def everything(folder: Path, rng: random.Random) -> None:
     async with Simulator(keep=0, capacity=1e12) as sim:
         accounts = [(sim.accounts[name], "default") for name in ("claude", "chatgpt")]
-        async with gateway(folder, sim, accounts) as app:
+        limited = [sim.add_account("claude-limited", "anthropic"), sim.add_account("chatgpt-limited", "openai")]
+        accounts += [(account, "limited") for account in limited]
+        async with gateway(folder, sim, accounts, **apart(config_of(sim, folder)["providers"])) as app:
             served = [account for pool in app.pools.values() for account in pool.accounts.values()]
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
                 client = Client(app, sim, session, rng)
