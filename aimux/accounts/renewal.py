@@ -77,6 +77,11 @@ class Renewer:
                     return usable
                 if self._failure is not None and now < self._retry_at:
                     raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
+            elif self._flight is None and self._failure is not None and (now := self._shop.clock()) < self._retry_at:
+                # Each request that is still refused would ask the server once more, and double the pause.
+                failure = self._failure
+                account.keep_off(self._retry_at, now, _unrenewed(failure))
+                raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
             joined = self._flight is not None
             credential = await self._fly(rejected, self._shop.margin)
             if not joined or rejected is None or credential.secret != rejected.secret:
@@ -262,7 +267,7 @@ class Renewer:
         ):
             account.defer(self._retry_at if held.expires_at is None else min(self._retry_at, held.expires_at))
             return held
-        account.keep_off(self._retry_at, now, f"it can't be renewed for now: {error.reason}")
+        account.keep_off(self._retry_at, now, _unrenewed(error))
         raise error
 
     def _pause(self, told: float | None = None) -> None:
@@ -295,3 +300,7 @@ class Renewer:
     def _tell(self, outcome: str) -> None:
         if self._shop.on_outcome is not None:
             self._shop.on_outcome(self._account, outcome)
+
+
+def _unrenewed(error: RefreshUnavailable) -> str:
+    return f"it can't be renewed for now: {error.reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,44 @@ async def test_a_401_while_renewal_is_unavailable_does_not_hand_out_the_rejected
     with pytest.raises(RefreshUnavailable):
         await account.renew(account.usable(clock()))
     assert account.state(clock()).status == "cooling"
+
+
+async def test_many_401s_while_renewal_is_unavailable_ask_the_server_no_more_often_than_one(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    """They come one after the other, from requests that were under way and from last resorts."""
+    put(state_dir, credential_file())
+    account = await load(pool)
+    rejected = account.usable(clock())
+    server.faults = [500] * 20
+    for _ in range(20):
+        with pytest.raises(RefreshUnavailable):
+            await account.renew(rejected)
+        await asyncio.sleep(0)
+    assert len(server.calls) == 1
+    until = account.state(clock()).until
+    assert until is not None
+    assert until - clock() <= 6, "the pause is still the first one"
+    server.faults.clear()
+    clock.pass_(7)
+    assert (await account.renew(rejected)).secret == "access-2"
+    assert account.state(clock()).status == "healthy"
+
+
+async def test_a_401_in_the_pause_of_an_early_renewal_keeps_the_account_off(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    server.faults = [500]
+    rejected = await account.renew()
+    assert account.state(clock()).status == "healthy"
+    with pytest.raises(RefreshUnavailable):
+        await account.renew(rejected)
+    assert len(server.calls) == 1
+    assert pool.select(Selection(), clock()) is None
+    clock.pass_(7)
+    assert pool.select(Selection(), clock()) is account
 
 
 async def test_a_plugin_that_breaks_is_a_failure_for_now_and_its_words_are_not_repeated(

@@ -84,19 +84,21 @@ async def abort(door: Door, dice: random.Random, provider: str, kind: str) -> No
         if size >= patience:
             raise Enough
 
-    with door.ledger.request(provider, kind) as entry:
-        try:
-            if waits:
-                await ask(door, connection, entry, dice.choice(door.tokens), stream=True, progress=progress)
-            else:
-                await connection.send(request(provider, entry.tag, dice.choice(door.tokens), stream=True))
+    try:
+        with door.ledger.request(provider, kind) as entry:
+            try:
+                if waits:
+                    await ask(door, connection, entry, dice.choice(door.tokens), stream=True, progress=progress)
+                else:
+                    await connection.send(request(provider, entry.tag, dice.choice(door.tokens), stream=True))
+                    entry.end = "left"
+            except NotWhole:
+                entry.end = "broken"
+            except Enough:
+                judge(door.ledger, entry, connection.last, whole=False, stream=True)
                 entry.end = "left"
-        except NotWhole:
-            entry.end = "broken"
-        except Enough:
-            judge(door.ledger, entry, connection.last, whole=False, stream=True)
-            entry.end = "left"
-    connection.reset() if dice.random() < 0.5 else connection.close()
+    finally:
+        connection.reset() if dice.random() < 0.5 else connection.close()
 
 
 async def slow(door: Door, dice: random.Random, provider: str, kind: str) -> None:

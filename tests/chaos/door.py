@@ -47,10 +47,19 @@ class Door:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
+        connected = False
         try:
             await asyncio.get_running_loop().sock_connect(sock, self.address)
+            connected = True
             name = "localhost" if self.context else None
             reader, writer = await asyncio.open_connection(sock=sock, ssl=self.context, server_hostname=name)
+        except asyncio.CancelledError:
+            if not connected:
+                sock.close()
+            else:  # half a handshake has it: that ends as if the other side had hung up
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            raise
         except OSError as error:
             sock.close()
             with self.ledger.request("", "connection") as entry:

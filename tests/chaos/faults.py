@@ -123,18 +123,22 @@ class Faults:
     # --- the disk and the clock -------------------------------------------------------------------------------------
 
     async def disk_full(self) -> None:
-        """What is renewed meanwhile is served from memory, and saved when there is room again."""
+        """For what could not be saved nobody is asked: the accounts have to wait, and nothing is in memory alone."""
+        await self.logins.anchored()
+        account = await self.logins.well()
         self.world.disk.fill(self.world.pid)
         try:
-            async with self.world.hearing("its renewed credential is not saved"):
-                for account in self.logins.all:
-                    self.logins.run_out(account)
+            async with self.world.hearing(f"account {account.name} could not be renewed"):
+                for one in self.logins.weak:
+                    self.logins.run_out(one)
             await asyncio.sleep(1)
+            await self.logins.settled()
         finally:
             self.world.disk.empty(self.world.pid)
 
     async def read_only(self) -> None:
         """What can't be saved isn't renewed: the account has to wait."""
+        await self.logins.anchored()
         account = await self.logins.well()
         await self.world.disk.lock()
         try:

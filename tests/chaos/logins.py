@@ -111,6 +111,13 @@ class Logins:
             account.expires_at > time.time() and not account.family.revoked for account in logins
         )
 
+    async def anchored(self) -> None:
+        """Until the anchors' tokens are good, and on the disk: they serve whatever comes."""
+        anchors = [account for account in self.all if account.name in ANCHORS]
+        async with asyncio.timeout(PATIENCE):
+            while any(one.expires_at <= time.time() or self.world.saved(one) != one.refresh_token for one in anchors):
+                await asyncio.sleep(0.05)
+
     async def well(self) -> Account:
         """A weak one that serves, so that the next requests will ask it. Those whose renewals failed come back."""
         async with asyncio.timeout(PATIENCE):
