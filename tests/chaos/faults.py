@@ -140,7 +140,7 @@ class Faults:
         """What can't be saved isn't renewed: the account has to wait."""
         await self.logins.anchored()
         account = await self.logins.well()
-        await self.world.disk.lock()
+        self.world.disk.lock()
         try:
             async with self.world.hearing(f"account {account.name} could not be renewed"):
                 self.logins.run_out(account)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import resource
@@ -22,7 +21,7 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700)
-        command = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tmpfs", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", str(folder)]
         root = os.geteuid() == 0
         self.mounted = (
             root
@@ -54,21 +53,25 @@ class Disk:
         else:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, self._limits)
 
-    async def lock(self) -> None:
+    def lock(self) -> None:
         if not self.mounted:
             self._modes(0o500)
             return
-        command = ["mount", "-o", "remount,ro", str(self.folder)]
-        async with asyncio.timeout(60):
-            while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
-                assert "busy" in done.stderr, done.stderr  # somebody has a file open to write to it, for now
-                await asyncio.sleep(0.01)
+        # Not the disk itself: that can't become read-only while the database lies on it, open.
+        for folder in self._accounts():
+            subprocess.run(["mount", "--bind", folder, folder], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
 
     def unlock(self) -> None:
         if self.mounted:
-            subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
+            for folder in self._accounts():
+                subprocess.run(["umount", "--lazy", folder], check=True)
         else:
             self._modes(0o700)
+
+    def _accounts(self) -> list[str]:
+        """The folders of the instances."""
+        return [str(path) for path in self.folder.iterdir() if path.is_dir()]
 
     def _modes(self, mode: int) -> None:
         for folder, _, _ in os.walk(self.folder):
