@@ -39,6 +39,7 @@ let
       "alembic"
       "anthropic"
       "asyncpg"
+      "blockbuster"
       "brotli"
       "click"
       "cryptography"
