@@ -208,7 +208,7 @@ class App:
             )
             self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting)
             self.people.on_change = lambda: self._begin(self.gateway.setup)
-            sessions = Sessions(self.database, lambda: self.people.directory)
+            sessions = Sessions(self.database, lambda: self.people.directory, lambda: self.control.key)
             self.control = Control(
                 self.gateway,
                 api,

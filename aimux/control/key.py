@@ -23,6 +23,11 @@ class Key:
     local: bool
     file: Path | None = None
 
+    @property
+    def id(self) -> str:
+        """Names it where it opened something that ends with it. No token's id has a colon."""
+        return f"key:{self.sha256.hex()[:16]}"
+
 
 def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
     """The key in `state_dir`, made (0600) where there is none; then it is also returned, to be shown this once.

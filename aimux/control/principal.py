@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from aimux.control.api.problems import Refused
 from aimux.people import Actor, Role
+from aimux.people.signed import SIGNED
 
 if TYPE_CHECKING:
     from aimux.people import User
 
-__all__ = ["ADMIN_KEY", "Principal", "Role", "require"]
+__all__ = ["ADMIN_KEY", "Principal", "Role", "refuse_signed", "require"]
 
 ADMIN_KEY = "admin-key"
 """The name of whoever has the machine's own key."""
@@ -26,7 +27,7 @@ class Principal:
     """Somebody who has shown who they are. `address` is where they are ("" for this machine's own sockets).
 
     `user` None: whoever has the admin key, or the files. `expires_at`: when what was shown ends (milliseconds).
-    `narrow`: it was a token with scopes, which is for nothing else.
+    `narrow`: it was a token with scopes, which is for nothing else. `token_id` names it ("": it was none).
     """
 
     name: str
@@ -35,11 +36,20 @@ class Principal:
     user: User | None = None
     expires_at: int | None = None
     narrow: bool = False
+    token_id: str = ""
 
     @property
     def actor(self) -> Actor:
         """For the audit log."""
         return Actor(self.name, self.address)
+
+
+def refuse_signed(token_id: str) -> None:
+    """Refused 403 for tokens signed elsewhere: what a session would outlive (their end, their role, a subject that is
+    barred) is known of the token itself alone."""
+    if token_id.startswith(SIGNED):
+        detail = "A token that was signed elsewhere opens no session."
+        raise Refused(403, "signed", detail, remedy="sign in with a token that this aimux has issued")
 
 
 def require(principal: Principal, role: Role) -> None:

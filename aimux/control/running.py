@@ -24,28 +24,27 @@ class Links:
     MOST = 1000
 
     def __init__(self) -> None:
-        self._codes: dict[bytes, tuple[str, float]] = {}
+        self._codes: dict[bytes, tuple[str, str, float]] = {}
 
-    def make(self, user: str) -> str:
-        """A code for `user` ("": an administrator without a name)."""
+    def make(self, user: str, token_id: str) -> str:
+        """A code for `user` ("": an administrator without a name). The session ends with the token that asked."""
         now = time.monotonic()
-        self._codes = {digest: known for digest, known in self._codes.items() if known[1] > now}
+        self._codes = {digest: known for digest, known in self._codes.items() if known[2] > now}
         while len(self._codes) >= self.MOST:
             del self._codes[next(iter(self._codes))]
         code = secrets.token_urlsafe(24)
-        self._codes[_hashed(code)] = (user, now + self.LIFETIME)
+        self._codes[_hashed(code)] = (user, token_id, now + self.LIFETIME)
         return code
 
     def user_of(self, code: str) -> str | None:
         """Whom it would sign in; it stays good."""
         known = self._codes.get(_hashed(code))
-        return known[0] if known is not None and known[1] > time.monotonic() else None
+        return known[0] if known is not None and known[2] > time.monotonic() else None
 
-    def use(self, code: str) -> str | None:
-        """Whom it signs in, once."""
-        user = self.user_of(code)
-        self._codes.pop(_hashed(code), None)
-        return user
+    def use(self, code: str) -> tuple[str, str] | None:
+        """Whom it signs in, once, and the id of the token that asked for it."""
+        user, known = self.user_of(code), self._codes.pop(_hashed(code), None)
+        return (user, known[1]) if user is not None and known is not None else None
 
 
 @dataclass(frozen=True, slots=True)

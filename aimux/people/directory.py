@@ -181,6 +181,11 @@ class Directory:
         """The token with this SHA-256, whatever its state."""
         return self._hashes.get(sha256)
 
+    def token(self, name: str) -> Token | None:
+        """The token with this id, whatever its state."""
+        configured = (token for token in self.configured.hashes.values() if token.id == name)
+        return self.stored.tokens.get(name) or next(configured, None)
+
     def members(self, group: str) -> list[str]:
         """The names of the users in a group."""
         return sorted(user.name for user in self.users.values() if group in user.groups)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 REMEMBERED = 10_000
 """Tokens; the one that was not used for longest is verified again."""
 MAX_LENGTH = 8192
+SIGNED = "jwt:"
+"""How the ids of these tokens begin."""
 PUBLIC = ("RS256", "ES256", "EdDSA")
 _SHARED = ("HS256",)
 _PARTS = 3
@@ -53,7 +55,7 @@ class Claims(NamedTuple):
     @property
     def token_id(self) -> str:
         """Names the token in the ledger, and whom to revoke."""
-        return f"jwt:{self.subject[:100]}"
+        return f"{SIGNED}{self.subject[:100]}"
 
 
 class Signed:

@@ -41,6 +41,7 @@ class Held:
     native: int = 0
     blocks: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, world: World) -> Held:
@@ -66,7 +67,8 @@ class Held:
         for kind, count in self.of_requests.items():
             more = count - before.kinds.get(kind, 0)
             if more > (FEW if TIMERS.match(kind) else 1 if kind == SETUP else 0):
-                left.append(f"{more} objects of {kind} are left")
+                of = f": {self.tasks}, before {before.tasks}" if kind == TASK else ""
+                left.append(f"{more} objects of {kind} are left{of}")
         if self.native - before.native > MORE_NATIVE:
             left.append(f"libraries hold {self.native - before.native} bytes more")
         if self.blocks - before.blocks > MORE_BLOCKS:
@@ -126,7 +128,7 @@ async def at_rest(world: World) -> Held:
     # What the process does from time to time (a ledger's minute, a look at the limits) is a task of its own meanwhile.
     for _ in range(5):
         again = await _counted(world)
-        held = min(held, again, key=lambda one: one.kinds.get(TASK, 0))
+        held = min(held, again, key=lambda one: one.kinds[TASK])
         await asyncio.sleep(0.3)
     return held
 
@@ -139,4 +141,5 @@ async def _counted(world: World) -> Held:
             await asyncio.sleep(0.02)
     told, held = json.loads(world.census.read_bytes()), Held.of(world)
     held.native, held.blocks, held.kinds = told["native"], told["blocks"], told["kinds"]
+    held.tasks = told["tasks"]
     return held

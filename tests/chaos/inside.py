@@ -5,6 +5,7 @@ Its arguments are the clock's file, the census's file, and aimux's own. SIGUSR1 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import encodings.idna  # noqa: F401 - the first name that is resolved brings it, which would count as growth
@@ -70,8 +71,11 @@ def census(file: Path) -> None:
         info = libc.mallinfo2()
         native = info.uordblks + info.hblkhd
     kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+    # An answer that is kept for others (a credential's proof, for 30 s) is a task that is done.
+    tasks = sorted(str(one.get_coro()) for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done())
+    kinds["_asyncio.Task"] = len(tasks)
     new = file.with_suffix(".new")
-    new.write_text(json.dumps({"kinds": kinds, "native": native, "blocks": sys.getallocatedblocks()}))
+    new.write_text(json.dumps({"kinds": kinds, "native": native, "blocks": sys.getallocatedblocks(), "tasks": tasks}))
     new.replace(file)
 
 

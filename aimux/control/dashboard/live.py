@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from aimux.control.dashboard.page import address_of, dashboard_of, session_of
+from aimux.control.dashboard.page import CALLER, address_of, dashboard_of, session_of
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 LOOK_AGAIN = 10
-"""Events after which it is looked whether the session still holds."""
+"""Events after which it is looked whether the session was ended. That of its token or user is seen at once."""
 
 
 async def stream(
@@ -26,6 +26,7 @@ async def stream(
     response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-accel-buffering": "no"})
     await response.prepare(request)
     dashboard, session, address = dashboard_of(request), session_of(request), address_of(request)
+    role = request[CALLER].role
     shown: dict[str, str] = {}
     count = 0
     dashboard.watching += 1
@@ -33,7 +34,9 @@ async def stream(
         while not control_of(request).gateway.draining:
             count += 1
             still = dashboard.sessions.principal(session.user, session.token_id, address)
-            if count % LOOK_AGAIN == 0 and still is None:
+            if still is None or not still.role.includes(role):
+                break
+            if count % LOOK_AGAIN == 0 and await dashboard.sessions.find(request, address) is None:
                 break
             for name, html in (await parts(request)).items():
                 if shown.get(name) != html:

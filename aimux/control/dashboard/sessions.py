@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from aimux.control.key import Key
     from aimux.control.running import Links
     from aimux.people import Directory
     from aimux.storage import Database
@@ -55,9 +56,10 @@ class Session:
 class Sessions:
     """All of them."""
 
-    def __init__(self, database: Database, directory: Callable[[], Directory]) -> None:
+    def __init__(self, database: Database, directory: Callable[[], Directory], key: Callable[[], Key | None]) -> None:
         self._database = database
         self._directory = directory
+        self._key = key
 
     async def open(self, user: str, token_id: str, address: str, agent: str) -> Session:
         """A new one, with a secret that nobody had before: signing in never takes over what a browser brought."""
@@ -106,16 +108,19 @@ class Sessions:
 
     def principal(self, user: str, token_id: str, address: str) -> Principal | None:
         """Who that is now; None: nobody any more."""
+        directory, key = self._directory(), self._key()
+        token = directory.token(token_id)
+        by_key = key is not None and token_id == key.id
+        # A token that is not there any more was taken out of the configuration, or is long over; a key was replaced.
+        if token_id and not by_key and (token is None or token.state(_milliseconds()) != "active"):
+            return None
         if user == MACHINE:
-            return Principal(ADMIN_KEY, Role.ADMIN, address)
-        directory = self._directory()
+            return Principal(ADMIN_KEY, Role.ADMIN, address, token_id=token_id)
         known = directory.users.get(user)
         if known is None or not known.enabled:
             return None
-        token = directory.stored.tokens.get(token_id)
-        if token is not None and token.state(_milliseconds()) != "active":
-            return None
-        return Principal(known.name, known.role, address, known, token.expires_at if token is not None else None)
+        expires_at = token.expires_at if token is not None else None
+        return Principal(known.name, known.role, address, known, expires_at, token_id=token_id)
 
     async def close(self, session: Session) -> None:
         """Sign out."""

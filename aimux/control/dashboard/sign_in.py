@@ -12,6 +12,7 @@ from aiohttp import web
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard.page import SESSION, address_of, dashboard_of, form, go, render, session_of
 from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE
+from aimux.control.principal import refuse_signed
 from aimux.control.state import control_of, ends
 from aimux.people import Access
 from aimux.people.tokens import digest
@@ -45,8 +46,8 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def sign_in(request: web.Request) -> web.StreamResponse:
     given = await form(request)
     if code := given.get("code"):
-        user, token_id = dashboard_of(request).links.use(code), ""
-        if user is None:
+        found = dashboard_of(request).links.use(code)
+        if found is None:
             raise Refused(
                 410,
                 "link-over",
@@ -54,8 +55,8 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
                 remedy="ask for another one: aimux dashboard",
             )
     else:
-        user, token_id = _by_secret(request, given.get("token", "").strip())
-    return await _welcome(request, user, token_id)
+        found = _by_secret(request, given.get("token", "").strip())
+    return await _welcome(request, *found)
 
 
 @routes.post("/sign-out")
@@ -86,12 +87,13 @@ def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
         if key.local and not callers.whence.is_here(request.headers, peer, own):
             detail = "The machine's own key signs in from this machine only."
             raise Refused(403, "forbidden", detail, remedy="set admin.token, or sign in with a token of your own")
-        return MACHINE, ""
+        return MACHINE, key.id
     found = callers.find(secret)
     if isinstance(found, Access):
         if found.scopes:
             detail = "This token is for what its scopes say alone."
             raise Refused(403, "narrow", detail, remedy="sign in with one that has none")
+        refuse_signed(found.token_id)
         return found.user.name, found.token_id
     wait = control.failures.failed(callers.whence.address(request.headers, peer), digest(secret), time.monotonic())
     if wait is not None:

@@ -42,7 +42,9 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
         # A token that was narrowed is for what its scopes say, and for nothing here.
         narrow = bool(found.scopes)
         role, address = Role.MEMBER if narrow else found.user.role, callers.whence.address(request.headers, peer)
-        request[PRINCIPAL] = Principal(found.user.name, role, address, found.user, found.expires_at, narrow)
+        request[PRINCIPAL] = Principal(
+            found.user.name, role, address, found.user, found.expires_at, narrow, found.token_id
+        )
         return await handler(request)
     is_key = key is not None and hmac.compare_digest(digest(token), key.sha256)
     if (
@@ -53,7 +55,9 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
         detail = "Without an admin token in the configuration, the admin API serves its own machine only."
         raise Refused(403, "forbidden", detail, remedy="set admin.token, or use the token of a user with a role")
     if is_key:
-        request[PRINCIPAL] = Principal(ADMIN_KEY, Role.ADMIN, callers.whence.address(request.headers, peer))
+        assert key is not None
+        address = callers.whence.address(request.headers, peer)
+        request[PRINCIPAL] = Principal(ADMIN_KEY, Role.ADMIN, address, token_id=key.id)
     elif found is not None:
         request[DENIED] = found
     return await handler(request)

@@ -1,0 +1,124 @@
+"""What a browser's session is worth, and what ends it. Without a browser: tests/control/dashboard has one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jwt
+import pytest
+
+from tests.control.live import Live, running
+
+SECRET = "the-secret-of-the-old-gateway-0123"
+TOKENS = {name: f"token-of-{name}-0123456789abcdef" for name in ("ada", "max", "gus")}
+ROLES = {"ada": "admin", "max": "member", "gus": "admin"}
+
+
+class Site:
+    """A running aimux whose configuration can be changed."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.place = urlsplit(live.app.addresses[0]).netloc
+
+    def send(self, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, Any, str]:
+        connection = http.client.HTTPConnection(self.place, timeout=30)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+
+    def api(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        fields = {"authorization": f"Bearer {token or self.live.key}", "content-type": "application/json"}
+        status, _, text = self.send(method, f"/api/v1{path}", None if body is None else json.dumps(body), **fields)
+        return status, json.loads(text) if text else None
+
+    def sign_in(self, **form: str) -> tuple[int, str]:
+        """Status, and the cookie."""
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        status, headers, _ = self.send("POST", "/dashboard/sign-in", urlencode(form), **kind)
+        return status, (headers["set-cookie"] or "").partition(";")[0]
+
+    def by_link(self, token: str | None = None, **body: str) -> str:
+        status, made = self.api("POST", "/sign-in-links", body, token)
+        assert status == 201
+        return self.sign_in(code=made["path"].partition("code=")[2])[1]
+
+    def signed_in(self, cookie: str) -> bool:
+        status, headers, _ = self.send("GET", "/dashboard/me", cookie=cookie)
+        assert status == 200 or headers["location"] == "/dashboard/sign-in"
+        return status == 200
+
+    def reconfigure(self, **settings: Any) -> None:
+        config = json.loads(self.live.config.read_text()) | settings
+        self.live.config.write_text(json.dumps(config))
+        assert self.api("POST", "/reload")[0] == 200
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    users = [{"name": name, "role": ROLES[name], "token": token} for name, token in TOKENS.items()]
+    auth = {"jwt": {"secret": SECRET, "role_claim": "role"}}
+    with running(tmp_path, listen="127.0.0.1:0", users=users, self_service=True, auth=auth) as live:
+        yield Site(live)
+
+
+def signed(**claims: Any) -> str:
+    return jwt.encode({"sub": "ada", "exp": int(time.time()) + 600, **claims}, SECRET, "HS256")
+
+
+def test_a_token_signed_elsewhere_opens_none(site: Site) -> None:
+    """It would outlive the token and its revocation, and have the role of the user of that name, not the claimed."""
+    demoted = signed(role="viewer")
+    assert site.api("GET", "/me", token=demoted)[1]["role"] == "viewer"
+    assert site.sign_in(token=demoted) == (403, "")
+    status, refused = site.api("POST", "/sign-in-links", {}, signed(role="admin"))
+    assert (status, refused["detail"]) == (403, "A token that was signed elsewhere opens no session.")
+
+
+def test_it_ends_with_a_token_that_was_taken_out_of_the_configuration(site: Site) -> None:
+    _, cookie = site.sign_in(token=TOKENS["gus"])
+    by_link = site.by_link(TOKENS["gus"])
+    assert site.signed_in(cookie)
+    assert site.signed_in(by_link)
+    users = [
+        {"name": name, "role": ROLES[name], "token": "a-new-one-0123456789" if name == "gus" else token}
+        for name, token in TOKENS.items()
+    ]
+    site.reconfigure(users=users)
+    assert not site.signed_in(cookie)
+    assert not site.signed_in(by_link)
+
+
+def test_it_ends_with_the_admin_key_that_opened_it_or_gave_the_link(site: Site) -> None:
+    _, cookie = site.sign_in(token=site.live.key)
+    links = [site.by_link(), site.by_link(user="max")]
+    assert all(map(site.signed_in, [cookie, *links]))
+    (site.live.state_dir / "admin.key").unlink()
+    assert site.api("POST", "/reload", token=TOKENS["ada"])[0] == 200
+    assert not any(map(site.signed_in, [cookie, *links]))
+
+
+def test_a_link_for_somebody_else_is_in_the_audit_log(site: Site) -> None:
+    """Whatever is done with it is in the log under their name."""
+    site.by_link(TOKENS["ada"], user="max")
+    latest = site.api("GET", "/audit")[1]["items"][0]
+    assert (latest["actor"], latest["action"], latest["target"]) == ("ada", "sign-in-link.make", "user:max")
+
+
+def test_live_values_end_with_the_role_that_may_see_them(site: Site) -> None:
+    assert site.api("POST", "/users", {"name": "vic", "role": "viewer"})[0] == 201
+    token = site.api("POST", "/tokens", {"user": "vic"})[1]["token"]
+    _, cookie = site.sign_in(token=token)
+    connection = http.client.HTTPConnection(site.place, timeout=30)
+    connection.request("GET", "/dashboard/now/live", headers={"cookie": cookie})
+    stream = connection.getresponse()
+    assert stream.readline() == b"event: part\n"
+    assert site.api("PATCH", "/users/vic", {"role": "member"})[0] == 200
+    stream.read()  # to its end
+    assert site.signed_in(cookie)
