@@ -244,7 +244,9 @@ class App:
 
     def sign_in_link(self) -> str:
         """A URL that signs a browser in as an administrator, once and within five minutes."""
-        return f"{self.addresses[0]}{ROOT}/sign-in?code={self._running.links.make('')}"
+        key = self.control.key
+        code = self._running.links.make("", key.id if key is not None else "")
+        return f"{self.addresses[0]}{ROOT}/sign-in?code={code}"
 
     @property
     def watched(self) -> bool:
