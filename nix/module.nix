@@ -66,7 +66,7 @@ let
       // cfg.settings.database or { };
     };
 
-  # What a reload can't take: app.py's AFTER_RESTART, and whether there is TLS.
+  # What a reload can't take: AFTER_RESTART in aimux/app/app.py, and whether there is TLS.
   afterRestart = [
     "listen"
     "state_dir"

@@ -8,7 +8,7 @@ import pytest
 from blockbuster import BlockBuster
 
 MAY_BLOCK = {
-    "aimux/app.py": {"start", "reload"},
+    "aimux/app/app.py": {"start", "reload"},
     "aimux/accounts/state.py": {"_read"},
     "aimux/embedding.py": {"application"},
     "aimux/front/listening.py": {"_unix_socket"},

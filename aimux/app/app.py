@@ -1,26 +1,20 @@
-"""The composition root: the only module that knows them all. Builds the parts, runs them, reloads and ends them."""
+"""One running aimux: its parts, from their start over each reload to their end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import logging
-import os
-import signal
-import sys
-import termios
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import uvloop
-
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
-from aimux.accounts.files import Grip
 from aimux.accounts.named import unknown_accounts
-from aimux.certificates import ServerTLS, TLSFiles
+from aimux.app.files import claim, tls_files, warn_of_owner
+from aimux.app.pools import Pools
+from aimux.app.setup import setup_of
+from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, Problem, provider_instances
 from aimux.control.api.api import Api
 from aimux.control.api.parts import Parts, Reload
@@ -31,18 +25,15 @@ from aimux.control.key import KEY_FILE, Key, ensure_key
 from aimux.control.running import Running
 from aimux.control.server import ControlServer
 from aimux.control.state import Control
-from aimux.front.bounds import raise_descriptor_limit
 from aimux.front.listening import address_of, listen_on
-from aimux.gateway import Authentication, Gateway, ModelRoutes, MountTable, Route, Setup
+from aimux.gateway import Authentication, Gateway, Setup
 from aimux.gateway.auth import FailureLimit
 from aimux.gateway.cors import Cors
-from aimux.gateway.headers import Dropped
 from aimux.gateway.limiting import Limiting
 from aimux.gateway.whence import Whence
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
-from aimux.logs import Logs
 from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
@@ -52,7 +43,6 @@ from aimux.people import People, from_config
 from aimux.people.keys import NoKeys
 from aimux.people.trust import Trust
 from aimux.people.upkeep import Uses, upkeep
-from aimux.plugin.loader import Plugins, load_plugins
 from aimux.relay.pool import Pool
 from aimux.relay.proxy import unusable_proxies
 from aimux.storage import Database, StorageError
@@ -60,20 +50,17 @@ from aimux.systemd import Notifier, listen_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
-    from pathlib import Path
 
     from aimux.accounts import Account
-    from aimux.accounts.quota import Quota
     from aimux.config import Config
     from aimux.front.answer import Sent
     from aimux.front.request import Request
-    from aimux.logs import HostLogs
+    from aimux.logs import HostLogs, Logs
     from aimux.metering.record import RequestRecord
-    from aimux.plugin import Provider
+    from aimux.plugin.loader import Plugins
 
 log = logging.getLogger("aimux")
 
-M_MMAP_THRESHOLD = -3
 AFTER_RESTART = ("listen", "state_dir", "database", "refresh_check_interval", "refresh_before_expiry")
 """Settings that a reload leaves as they were."""
 OUTCOMES: dict[str, RefreshOutcome] = {"renewed": "ok", "rejected": "rejected", "unavailable": "failed"}
@@ -89,7 +76,7 @@ class App:
         self.plugins = plugins
         self.addresses: list[str] = []
         """Where it listens: URLs, or `unix:/path`."""
-        self.pools: dict[str, AccountPool] = {}
+        self.pools = Pools()
         self.config: Config
         self.database: Database
         self.people: People
@@ -127,7 +114,7 @@ class App:
         """
         self.config = config = self._load()
         self._adopt_logging(config)
-        _warn_of_owner(config.state_dir)
+        warn_of_owner(config.state_dir)
         for problem in unusable_proxies():
             log.error("%s", problem)
         for plugin in self.plugins.failed:
@@ -138,14 +125,14 @@ class App:
             self.database = await Database.open(config.database.address, config.state_dir)
             stack.push_async_callback(self.database.close)
             self._vault, self._state = await stores_in(config, self.database)
-            stack.callback(_claim(config.state_dir).release)
+            stack.callback(claim(config.state_dir).release)
             self._http = ControlHttp()
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._state.flush)
-            stack.push_async_callback(self._close_pools)
+            stack.push_async_callback(self.pools.close)
             pool = Pool(connect_timeout=config.connect_timeout, idle_timeout=config.stream_idle_timeout)
             stack.push_async_callback(pool.close)
-            files = _tls_files(config)
+            files = tls_files(config)
             self.tls = ServerTLS(files) if files else None
             self.metrics = Metrics(
                 accounts=self.accounts,
@@ -165,7 +152,7 @@ class App:
                 await accounts.load()
             self._warn_of_unknown(config)
             journal = self.journal = Journal()
-            self.metering = Metering(self.database, config, self._providers(), self.accounts)
+            self.metering = Metering(self.database, config, self.pools.providers, self.accounts)
             await self.metering.start()
             stack.push_async_callback(self.metering.close)
             claims = Claims() if config.database.address is not None else None
@@ -198,7 +185,7 @@ class App:
             limiting = Limiting(limits, self.fair, self.metering.prices)
             self.records = RecordSinks(
                 Settlement(limits, self.metering.prices.of_record),
-                FairMeter(self.fair, self._quota, self.metering.prices.of_record),
+                FairMeter(self.fair, self.pools.quota, self.metering.prices.of_record),
                 self.metrics.record,
                 self._logs.access.record,
                 journal.record,
@@ -239,9 +226,6 @@ class App:
         scheme = "https" if self.tls else "http"
         self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
 
-    def _providers(self) -> dict[str, Provider]:
-        return {name: accounts.provider for name, accounts in self.pools.items()}
-
     def sign_in_link(self) -> str:
         """A URL that signs a browser in as an administrator, once and within five minutes."""
         key = self.control.key
@@ -255,26 +239,14 @@ class App:
 
     def accounts(self) -> Iterator[Account]:
         """Every account of every provider."""
-        for pool in self.pools.values():
-            yield from pool.accounts.values()
+        return self.pools.accounts()
 
     def _certificate_ends(self) -> float | None:
         return self.tls.not_after if self.tls is not None else None
 
-    def _quota(self, provider: str, name: str) -> Quota | None:
-        pool = self.pools.get(provider)
-        account = pool.accounts.get(name) if pool is not None else None
-        return account.quota if account is not None else None
-
     def _secrets(self) -> Iterator[str]:
         """Every secret that it holds, for the log to leave out."""
-        for account in self.accounts():
-            if (credential := account.credential) is not None:
-                yield credential.secret
-                yield credential.refresh_token or ""
-        for accounts in self.pools.values():
-            for value in accounts.provider.settings.headers.values():
-                yield value.get_secret_value()
+        yield from self.pools.secrets()
         for webhook in self.config.notices.webhooks:
             yield webhook.url.get_secret_value()
         if (jwt := self.config.auth.jwt) is not None and jwt.secret is not None:
@@ -292,46 +264,28 @@ class App:
     async def _setup(self, config: Config) -> Setup:
         """The gateway's view of one configuration. Live account state is carried over."""
         providers = provider_instances(config, self.plugins.providers)
-        for name in [name for name in self.pools if name not in providers]:
-            await self.pools.pop(name).close()
-        for name, provider in providers.items():
-            if name in self.pools:
-                self.pools[name].reconfigure(provider)
-            else:
-                options = PoolOptions(
-                    refresh_before_expiry=config.refresh_before_expiry, state=self._state, on_renewal=self._renewed
-                )
-                self.pools[name] = AccountPool(provider, self._vault, self._http, options=options)
-            self.pools[name].reserve(self.people.directory.reserved)
-        mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
-        named = config.providers is not None
-        dropped = Dropped.parse(config.drop_headers)
-        routes = {name: Route(provider, self.pools[name], named, dropped) for name, provider in providers.items()}
-        cors = Cors(config.cors.allowed_origins)
-        return Setup(
-            Authentication(
-                self.people.directory,
-                allow_anonymous=config.allow_anonymous,
-                whence=Whence(config.trusted_proxies),
-                cors=cors,
-                failures=self._failures,
-                signed=self.trust.signed,
-            ),
-            MountTable(mounts, [name for name, provider in providers.items() if provider.encoded_slashes]),
-            routes,
-            ModelRoutes(config.models, routes),
-            cors,
-            config.max_body_size,
-            config.max_websocket_message,
-            config.request_timeout,
-            config.stream_start_timeout,
+        options = PoolOptions(
+            refresh_before_expiry=config.refresh_before_expiry, state=self._state, on_renewal=self._renewed
         )
+        await self.pools.adopt(
+            providers, lambda provider: AccountPool(provider, self._vault, self._http, options=options)
+        )
+        self.pools.reserve(self.people.directory.reserved)
+        cors = Cors(config.cors.allowed_origins)
+        authentication = Authentication(
+            self.people.directory,
+            allow_anonymous=config.allow_anonymous,
+            whence=Whence(config.trusted_proxies),
+            cors=cors,
+            failures=self._failures,
+            signed=self.trust.signed,
+        )
+        return setup_of(config, providers, self.pools, authentication, cors)
 
     def _begin(self, setup: Setup) -> None:
         """An epoch with the people of now: what was revoked ends, wherever it is in use."""
         directory = self.people.directory
-        for pool in self.pools.values():
-            pool.reserve(directory.reserved)
+        self.pools.reserve(directory.reserved)
         self.gateway.begin(
             replace(setup, authentication=setup.authentication.with_people(directory, self.trust.signed))
         )
@@ -411,7 +365,7 @@ class App:
         kept = {name: getattr(self.config, name) for name in AFTER_RESTART}
         after_restart = [name for name, value in kept.items() if getattr(config, name) != value]
         config = config.model_copy(update=kept)
-        files = _tls_files(config)
+        files = tls_files(config)
         if (files is None) != (self.tls is None):
             after_restart.append("tls.enabled")
         elif self.tls is not None:
@@ -429,7 +383,7 @@ class App:
         self.gateway.use_lane(config.lane)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user
-        self.metering.reconfigure(config, self._providers())
+        self.metering.reconfigure(config, self.pools.providers)
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
         log.info("the configuration was taken again")
@@ -457,142 +411,3 @@ class App:
     def hurry(self) -> None:
         """Wait for open requests no longer. For a `stop` that is under way or about to begin."""
         self.gateway.hurry()
-
-    async def _close_pools(self) -> None:
-        for pool in self.pools.values():
-            await pool.close()
-        self.pools.clear()
-
-
-def _claim(state_dir: Path) -> Grip:
-    """A hold on the state folder, for as long as it serves. Where another one has it, that is said."""
-    grip = Grip(state_dir / "serving")
-    try:
-        alone = grip.take()
-    except OSError:  # nothing can be written there, which others tell
-        return grip
-    if not alone:
-        log.warning(
-            "another aimux serves with %s, or still ends: each counts limits and remembers requests by itself; give"
-            " each a state_dir of its own, and for one aimux of several processes a PostgreSQL database",
-            state_dir,
-        )
-    return grip
-
-
-def _warn_of_owner(state_dir: Path) -> None:
-    try:
-        owner = state_dir.stat().st_uid
-    except OSError:
-        return
-    if owner and not os.geteuid():
-        log.warning(
-            "%s belongs to user id %d, who can't read what aimux writes there as root: run aimux as that user",
-            state_dir,
-            owner,
-        )
-
-
-def _tls_files(config: Config) -> TLSFiles | None:
-    tls = config.tls
-    if not tls.enabled:
-        return None
-    if tls.self_signed:
-        return TLSFiles.self_signed(config.state_dir, config.listen.host or "")
-    assert tls.cert_path is not None
-    assert tls.key_path is not None
-    return TLSFiles(tls.cert_path, tls.key_path)
-
-
-async def serve(app: App, announce: Callable[[App], None]) -> bool:
-    """Run until SIGTERM, SIGINT or the end of its terminal; SIGHUP reloads. A second signal waits for no request.
-
-    True: open requests were waited for as long as it was to be. False: a second signal cut them off.
-    """
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    reloads = asyncio.Event()
-    terminal = _terminal()
-    signals, started = 0, False
-
-    def end() -> None:
-        nonlocal signals
-        signals += 1
-        if signals == 1:
-            ended.set()
-            reloads.set()
-        elif signals == 2 and started:
-            log.warning("ending: open requests are cut off")
-            app.hurry()
-        else:
-            log.warning("ending at once")
-            os._exit(1)
-
-    def hung_up() -> None:
-        if terminal is not None and not _is_there(terminal):
-            end()
-        else:
-            reloads.set()
-
-    loop.add_signal_handler(signal.SIGTERM, end)
-    loop.add_signal_handler(signal.SIGINT, end)
-    loop.add_signal_handler(signal.SIGHUP, hung_up)
-    await app.start()  # only now: whoever hears that it is ready may send a signal at once
-    started = True
-    # What is there now stays, and a request leaves no cycles: looking for them after each 700 objects costs a small
-    # request 3 % of its instructions.
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-    announce(app)
-    app.made_key = None
-    try:
-        while True:
-            await reloads.wait()
-            reloads.clear()
-            if ended.is_set():
-                break
-            await app.reload()
-    finally:
-        await app.stop()
-    return signals < 2
-
-
-def _terminal() -> int | None:
-    """A descriptor of the terminal that it runs in, if it does."""
-    return next((fd for fd in (0, 1, 2) if _is_there(fd)), None)
-
-
-def _is_there(terminal: int) -> bool:
-    """Whether that is a terminal whose window is still open; it answers with EIO afterwards."""
-    try:
-        termios.tcgetattr(terminal)
-    except (termios.error, OSError):
-        return False
-    return True
-
-
-def _return_large_blocks() -> None:
-    """Have memory of large bodies and messages go back to the system when it is freed.
-
-    glibc learns from the first such block that is freed to keep the next ones (up to 32 MB each), between small ones
-    that stay: a few rounds of 16 MB messages left 1 GB.
-    """
-    try:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 256 * 1024)
-    except (OSError, AttributeError):
-        pass  # not every system's library has it
-
-
-def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> None:
-    """Serve until a signal ends it. `announce` is called once it listens. Raises what `start` does."""
-    raise_descriptor_limit()
-    _return_large_blocks()
-    logs = Logs()
-    try:
-        plugins = load_plugins()
-        app = App(lambda: load(plugins), plugins, logs, os.environ)
-        patient = uvloop.run(serve(app, announce))
-    finally:
-        logs.close()
-    if not patient:
-        sys.exit(1)

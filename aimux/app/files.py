@@ -1,0 +1,59 @@
+"""What a server finds on its machine: a state folder, and who else uses it; a certificate."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from aimux.accounts.files import Grip
+from aimux.certificates import TLSFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aimux.config import Config
+
+log = logging.getLogger("aimux")
+
+
+def claim(state_dir: Path) -> Grip:
+    """A hold on the state folder, for as long as it serves. Where another one has it, that is said."""
+    grip = Grip(state_dir / "serving")
+    try:
+        alone = grip.take()
+    except OSError:  # nothing can be written there, which others tell
+        return grip
+    if not alone:
+        log.warning(
+            "another aimux serves with %s, or still ends: each counts limits and remembers requests by itself; give"
+            " each a state_dir of its own, and for one aimux of several processes a PostgreSQL database",
+            state_dir,
+        )
+    return grip
+
+
+def warn_of_owner(state_dir: Path) -> None:
+    """Where root writes what the folder's owner could not read."""
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        return
+    if owner and not os.geteuid():
+        log.warning(
+            "%s belongs to user id %d, who can't read what aimux writes there as root: run aimux as that user",
+            state_dir,
+            owner,
+        )
+
+
+def tls_files(config: Config) -> TLSFiles | None:
+    """None: it serves without TLS."""
+    tls = config.tls
+    if not tls.enabled:
+        return None
+    if tls.self_signed:
+        return TLSFiles.self_signed(config.state_dir, config.listen.host or "")
+    assert tls.cert_path is not None
+    assert tls.key_path is not None
+    return TLSFiles(tls.cert_path, tls.key_path)
