@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import parse_qsl
 
 from aimux.plugin.errors import LoginError
+from aimux.redaction import masking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,8 @@ class Logins(Generic[T]):
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         state = secrets.token_urlsafe(32)
-        url = provider.authorization_url(redirect_uri=redirect_uri, state=state, challenge=challenge)
+        with masking(verifier, state):
+            url = provider.authorization_url(redirect_uri=redirect_uri, state=state, challenge=challenge)
         self._keep(state, _Flow(provider, self._clock() + LIFETIME, note, redirect_uri, verifier))
         return Started(url, state)
 
@@ -94,16 +96,18 @@ class Logins(Generic[T]):
             raise LoginError(f"this login was begun more than {LIFETIME / 60:.0f} minutes ago: start again")
         if answer.error:
             raise LoginError(denial(answer.error))
-        raw = await flow.provider.exchange(
-            self._http, code=answer.code, state=answer.state, verifier=flow.verifier, redirect_uri=flow.redirect_uri
-        )
+        with masking(answer.code, answer.state, flow.verifier):
+            raw = await flow.provider.exchange(
+                self._http, code=answer.code, state=answer.state, verifier=flow.verifier, redirect_uri=flow.redirect_uri
+            )
         return Finished(flow.provider, raw, flow.note)
 
     # --- with a device code ------------------------------------------------------------------------------------------
 
     async def device_begin(self, provider: Provider, note: T) -> tuple[str, DeviceCode]:
         """Start the device flow: an id to poll with, and what the person opens and types. Raises LoginError."""
-        device = await provider.device_start(self._http)
+        with masking():
+            device = await provider.device_start(self._http)
         name = secrets.token_urlsafe(32)
         self._keep(name, _Flow(provider, self._clock() + device.expires_in, note, device=device))
         return name, device
@@ -121,7 +125,8 @@ class Logins(Generic[T]):
             return None
         flow.asked_at = now
         try:
-            raw = await flow.provider.device_poll(self._http, flow.device)
+            with masking(flow.device.secret):
+                raw = await flow.provider.device_poll(self._http, flow.device)
         except LoginError:
             self._flows.pop(name, None)
             raise

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from aimux.accounts.account import Account
 from aimux.accounts.conversations import Conversations, Stay
+from aimux.accounts.credentials import parse_credential
 from aimux.accounts.index import Index
 from aimux.accounts.quota import Quota
 from aimux.accounts.renewal import Renewer
@@ -300,7 +301,7 @@ class AccountPool:
             account = Account(FIXED, self.provider.instance)
             self._add(account)
         try:
-            credential = self.provider.parse_credential(self.provider.api_key_file(key.get_secret_value()))
+            credential = parse_credential(self.provider, self.provider.api_key_file(key.get_secret_value()))
         except CredentialError as error:
             where = f"providers.{self.provider.instance}.api_key"
             account.park(f"{where} {error}", f"set {where} to a key of this provider", unreadable=True)

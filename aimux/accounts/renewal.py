@@ -9,10 +9,10 @@ import random
 from typing import TYPE_CHECKING
 
 from aimux.accounts.account import fingerprint
+from aimux.accounts.credentials import renew_credential
 from aimux.accounts.rotation import Place
 from aimux.accounts.vault import Missing, Unsafe, VaultError
 from aimux.plugin.errors import CredentialError, RefreshRejected, RefreshUnavailable
-from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
     from aimux.accounts.account import Account
@@ -201,19 +201,15 @@ class Renewer:
                 return credential, "adopted"
             await self._place.reserve(raw)
             try:
-                fresh = await shop.provider.refresh(raw, shop.http)
+                fresh = await renew_credential(shop.provider, raw, shop.http)
                 credential = self._place.parse(fresh)
             except RefreshRejected:
                 # Another program may have rotated it a moment ago: what it wrote counts, and then what we kept.
                 if await self._place.read() != raw or await self._place.rescue(raw):
                     continue
                 raise
-            except RefreshUnavailable:
-                raise
-            except HttpUnavailable as error:
-                raise RefreshUnavailable(str(error)) from None
-            except Exception as error:  # a plugin's code: anything may come out, and its words may hold a secret
-                raise RefreshUnavailable(f"the provider's renewal broke ({type(error).__name__})") from None
+            except CredentialError as error:
+                raise RefreshUnavailable(f"what the provider's renewal gave {error}") from None
             return await self._save(raw, fresh, credential), "renewed"
 
     async def _save(self, raw: bytes, fresh: bytes, credential: Credential) -> Credential:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from aimux.accounts.credentials import parse_credential
 from aimux.accounts.rotations import Rotations
 from aimux.accounts.vault import ROTATED, SPARE, Conflict, Missing, VaultError
 from aimux.plugin.errors import CredentialError
@@ -174,7 +175,7 @@ class Place:
 
     def parse(self, raw: bytes) -> Credential:
         """Raises CredentialError."""
-        return self._shop.provider.parse_credential(raw)
+        return parse_credential(self._shop.provider, raw)
 
     def _refresh_token(self, raw: bytes) -> str | None:
         try:

@@ -15,7 +15,7 @@ from aimux.app.files import claim, tls_files, warn_of_owner
 from aimux.app.pools import Pools
 from aimux.app.setup import setup_of
 from aimux.certificates import ServerTLS
-from aimux.config import ConfigError, Problem, provider_instances
+from aimux.config import ConfigError, Problem, provider_instances, secrets_in
 from aimux.control.api.api import Api
 from aimux.control.api.parts import Parts, Reload
 from aimux.control.application import control_application
@@ -43,6 +43,7 @@ from aimux.people import People, from_config
 from aimux.people.keys import NoKeys
 from aimux.people.trust import Trust
 from aimux.people.upkeep import Uses, upkeep
+from aimux.redaction import holding
 from aimux.relay.pool import Pool
 from aimux.relay.proxy import unusable_proxies
 from aimux.storage import Database, StorageError
@@ -89,7 +90,6 @@ class App:
         self.tls: ServerTLS | None = None
         self._load = load
         self._logs = logs
-        logs.secrets = self._secrets
         self._environ = environ
         self._notifier = Notifier(environ)
         self._failures = FailureLimit()
@@ -104,6 +104,7 @@ class App:
             lambda: self.gateway.running,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._configured: tuple[str, ...] = ()
         self._stack = contextlib.AsyncExitStack()
 
     # --- start ----------------------------------------------------------------------------------------------------
@@ -113,6 +114,7 @@ class App:
         nothing is left. Without `listen`, requests come by an aiohttp application with this `control`.
         """
         self.config = config = self._load()
+        self._configured = tuple(secrets_in(config))
         self._adopt_logging(config)
         warn_of_owner(config.state_dir)
         for problem in unusable_proxies():
@@ -122,6 +124,7 @@ class App:
                 "plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error
             )
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(holding(self._secrets))
             self.database = await Database.open(config.database.address, config.state_dir)
             stack.push_async_callback(self.database.close)
             self._vault, self._state = await stores_in(config, self.database)
@@ -245,12 +248,9 @@ class App:
         return self.tls.not_after if self.tls is not None else None
 
     def _secrets(self) -> Iterator[str]:
-        """Every secret that it holds, for the log to leave out."""
+        """Every secret that it holds, for logs and errors to leave out."""
+        yield from self._configured
         yield from self.pools.secrets()
-        for webhook in self.config.notices.webhooks:
-            yield webhook.url.get_secret_value()
-        if (jwt := self.config.auth.jwt) is not None and jwt.secret is not None:
-            yield jwt.secret.get_secret_value()
 
     def _adopt_logging(self, config: Config) -> None:
         self._logs.configure(config.log_level, config.log_format)
@@ -354,6 +354,7 @@ class App:
 
     async def _take_again(self) -> Reload:
         config = await asyncio.to_thread(self._load)  # 10,000 users take a second
+        self._configured = (*self._configured, *secrets_in(config))
         await self._trust(config)
         setup = await self._setup(config)
         for name, accounts in self.pools.items():
@@ -386,6 +387,7 @@ class App:
         self.metering.reconfigure(config, self.pools.providers)
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
+        self._configured = tuple(secrets_in(config))
         log.info("the configuration was taken again")
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
         return Reload([str(warning) for warning in config.warnings], after_restart)

@@ -52,11 +52,8 @@ class Pools(dict[str, AccountPool]):
         return account.quota if account is not None else None
 
     def secrets(self) -> Iterator[str]:
-        """Every secret that accounts and providers hold."""
+        """Every secret of their credentials."""
         for account in self.accounts():
             if (credential := account.credential) is not None:
                 yield credential.secret
                 yield credential.refresh_token or ""
-        for pool in self.values():
-            for value in pool.provider.settings.headers.values():
-                yield value.get_secret_value()

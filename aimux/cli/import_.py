@@ -192,6 +192,7 @@ def _by_place(login: Login) -> bool:
 
 
 def _read(path: Path, provider: Provider) -> Login:
+    from aimux.accounts.credentials import parse_credential
     from aimux.plugin import CredentialError
 
     try:
@@ -199,7 +200,7 @@ def _read(path: Path, provider: Provider) -> Login:
             raw = file.read(MAX_SIZE + 1)
         if len(raw) > MAX_SIZE:
             raise CredentialError("is no credential file: it is larger than 1 MiB")
-        return Login(path, provider, provider.parse_credential(raw), raw)
+        return Login(path, provider, parse_credential(provider, raw), raw)
     except OSError as error:
         raise click.ClickException(f"can't be read: {error.strerror}") from None
     except CredentialError as error:

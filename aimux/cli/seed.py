@@ -62,6 +62,7 @@ async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str,
 async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> None:
     """One file into the vault, unless the account is there. Raises VaultError."""
     from aimux.accounts import Missing
+    from aimux.accounts.credentials import parse_credential
     from aimux.plugin import CredentialError
 
     instance, file_name = provider.instance, provider.credential_file
@@ -76,7 +77,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
     try:
         # A command has nothing else to do meanwhile.
         raw = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()  # noqa: ASYNC240
-        provider.parse_credential(raw)
+        parse_credential(provider, raw)
     except OSError as error:
         raise click.ClickException(f"can't read {file}: {error.strerror}") from None
     except CredentialError as error:

@@ -8,7 +8,7 @@ from aimux.config.problems import ConfigError, Problem
 from aimux.config.providers import ProviderEntry
 from aimux.config.routes import ModelTarget, pattern_kind
 from aimux.config.scalars import Listen, format_duration, format_size, parse_duration, parse_size
-from aimux.config.show import json_schema, masked
+from aimux.config.show import json_schema, masked, secrets_in
 from aimux.config.tokens import Token
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "parse_size",
     "pattern_kind",
     "provider_instances",
+    "secrets_in",
 ]

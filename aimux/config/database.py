@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema, field_validator, model_validator
 
@@ -100,6 +100,11 @@ class Database(Section):
         """The key that encrypts, then those that only decrypt."""
         keys = (self.encryption_key, *self.old_encryption_keys)
         return tuple(key.value for key in keys if key is not None)
+
+
+def password_of(url: str) -> str:
+    """The password in a URL; "" where there is none."""
+    return unquote(urlsplit(url).password or "")
 
 
 def without_password(url: str) -> str:

@@ -16,6 +16,7 @@ from aimux.config.references import Unresolved
 from aimux.config.sections import Loading, from_text, loading, nearest, tidy
 from aimux.plugin import ProviderSettings  # noqa: TC001 - pydantic evaluates the annotations
 from aimux.plugin.parts import is_own_path
+from aimux.redaction import mask
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -48,7 +49,7 @@ def _entries(value: Any, info: ValidationInfo) -> Mapping[str, ProviderEntry]:
         except PydanticCustomError as error:
             faults.append(_fault((place,), error, given))
         except ValidationError as error:
-            faults += _settings_faults(error, place, _provider(name, settings, context).Settings)
+            faults += _settings_faults(error, place, _provider(name, settings, context).Settings, settings)
         except Exception as error:  # a plugin's validator: anything may come out of it
             what = f"{type(error).__name__} in the settings class of the provider {given!r}"
             faults.append(_fault((place,), wrong(what, "that is a fault of the plugin"), settings))
@@ -114,15 +115,28 @@ def _provider(name: str, written: Any, context: Loading) -> type[Provider]:
     raise wrong(f"no provider {plugin!r} is installed (there is: {installed})", remedy, at=at)
 
 
-def _settings_faults(error: ValidationError, place: str | int, settings: type[BaseModel]) -> Iterator[InitErrorDetails]:
+def _settings_faults(
+    error: ValidationError, place: str | int, settings: type[BaseModel], written: Any
+) -> Iterator[InitErrorDetails]:
+    secrets = tuple(_secrets(settings, written))
     for detail in error.errors(include_url=False):
         path, message, remedy = explain(detail, settings)
         given = detail["input"]
         # A plugin's validator may quote what it refuses, and that may be a key: the place says which value it is.
         if isinstance(given, str) and len(given) >= 4:
             message = message.replace(given, "the value")
+        message = mask(message, secrets)
         # What is known about the input decides later whether a reference is to blame, which it isn't for a key.
         yield _fault((place, *path), wrong(message, remedy), None if detail["type"] == "extra_forbidden" else given)
+
+
+def _secrets(settings: type[BaseModel], written: Any) -> Iterator[str]:
+    """What was written into fields of secrets, whether it is valid or not."""
+    for name, field in settings.model_fields.items():
+        value = written.get(name) if "SecretStr" in str(field.annotation) and isinstance(written, Mapping) else None
+        for text in value.values() if isinstance(value, Mapping) else [value]:
+            if isinstance(text, str):
+                yield text
 
 
 def _shown(entries: Mapping[str, ProviderEntry]) -> dict[str, Any]:

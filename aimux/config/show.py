@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, SecretStr
 from pydantic.json_schema import models_json_schema
 
+from aimux.config.database import EncryptionKey, password_of
 from aimux.config.models import Config
 from aimux.config.problems import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aimux.plugin import Provider
 
 _PYDANTIC_MASK = "**********"
@@ -31,6 +34,34 @@ def _masked(value: Any) -> Any:
     if isinstance(value, list):
         return [_masked(item) for item in value]
     return MASK if value == _PYDANTIC_MASK else value
+
+
+def secrets_in(config: Config) -> Iterator[str]:
+    """Every secret of the configuration, whichever plugin has asked for it."""
+    if config.database.address is not None:
+        yield password_of(config.database.address)
+    yield from _secrets_in(config)
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    match value:
+        case SecretStr():
+            yield value.get_secret_value()
+        case EncryptionKey():
+            yield value.value.hex()
+            yield base64.b64encode(value.value).decode()
+        case BaseModel():
+            for _, item in value:
+                yield from _secrets_in(item)
+        case Mapping():
+            for item in value.values():
+                yield from _secrets_in(item)
+        case list() | tuple():
+            for item in value:
+                yield from _secrets_in(item)
+        case _ if is_dataclass(value):
+            for field in fields(value):
+                yield from _secrets_in(getattr(value, field.name))
 
 
 def json_schema(providers: Mapping[str, type[Provider]]) -> dict[str, Any]:

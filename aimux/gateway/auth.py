@@ -12,6 +12,7 @@ from aimux.gateway.whence import Whence, from_foreign_page
 from aimux.people import Access, Denied
 from aimux.people.tokens import digest, form
 from aimux.plugin.errors import CredentialError, ErrorKind, GatewayError
+from aimux.redaction import mask_error
 
 if TYPE_CHECKING:
     from aimux.people import Directory, User
@@ -180,6 +181,7 @@ class Authentication:
         try:
             own = provider.own_credential(headers)
         except CredentialError as error:
+            mask_error(error, *(headers.get(name, "") for name in ("authorization", "x-api-key")))
             message = f"What you sent beside `{OWN_HEADER}` can't be used with {provider.instance}: it {error}."
             raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False) from None
         # An aimux token there is none of the vendor's, whoever's it is, and must not be sent to it.

@@ -34,6 +34,7 @@ from aimux.gateway.websockets import WebSockets
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
+from aimux.redaction import mask
 from aimux.relay.errors import Stopped
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class Gateway:
                 answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:
             error.request_id = record.request_id
+            error.message = mask(error.message)  # a provider may have worded it
             record.error = record.error or error.kind.name.lower()
             close = self.draining or isinstance(error, BodyError)
             if isinstance(error, Astray):

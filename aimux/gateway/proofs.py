@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
@@ -18,6 +19,7 @@ from aimux.http.request import parse_request_head
 from aimux.metering.record import RequestRecord
 from aimux.plugin.errors import GatewayError
 from aimux.plugin.types import RELAY, Action, Body, Verdict
+from aimux.redaction import mask
 
 if TYPE_CHECKING:
     from aimux.accounts import Account
@@ -60,7 +62,14 @@ async def ask_cheapest(
     finally:
         exchange.discard()
     body = Preview(answer.get("content-encoding"), ERROR_BODY).read(payload)
-    return answer.status, provider.classify(answer.status, answer.headers, body)
+    return answer.status, masked(provider.classify(answer.status, answer.headers, body))
+
+
+def masked(verdict: Verdict) -> Verdict:
+    """A plugin's verdict without any secret that aimux holds: its reason is shown and kept."""
+    if not verdict.reason and not verdict.remedy:
+        return verdict
+    return replace(verdict, reason=mask(verdict.reason), remedy=mask(verdict.remedy))
 
 
 class Proofs:

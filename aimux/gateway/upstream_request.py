@@ -10,6 +10,7 @@ from aimux.gateway.headers import to_upstream
 from aimux.http.head import clean
 from aimux.http.websocket import HANDSHAKE_HEADERS
 from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.redaction import mask_error
 from aimux.relay.pool import Origin
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def build_request(call: Call, body: Body, route: Route, credential: Credential) 
 def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple[Origin, bytes]:
     """Where it goes, and all of the head but its length and its end."""
     admitted = call.admitted
-    upstream = route.provider.prepare(admitted.head, credential)
+    try:
+        upstream = route.provider.prepare(admitted.head, credential)
+    except GatewayError as error:
+        mask_error(error)
+        raise
     origin = origin_of(upstream.base_url)
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()} | route.extra_headers
     dropped = upstream.drop_headers | route.dropped.names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aimux.gateway.answers import redirected
 from aimux.gateway.preview import Preview
-from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
+from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS, masked
 from aimux.gateway.skimming import is_large, skim
 from aimux.plugin.errors import RefreshError, RefreshRejected
 from aimux.plugin.types import RELAY, Action, Verdict
@@ -67,7 +67,7 @@ class Judge:
         if attempt.exchange.error is not None:  # half of a text may say anything
             return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
         body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
-        verdict = provider.classify(head.status, head.headers, body, model=attempt.model)
+        verdict = masked(provider.classify(head.status, head.headers, body, model=attempt.model))
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
         missing = verdict.action is Action.RELAY and head.status in {400, 404}
@@ -87,7 +87,7 @@ class Judge:
             return verdict is not None or preview.full
 
         await attempt.exchange.peek(decided, OPENING_SECONDS)
-        return verdict or RELAY
+        return masked(verdict) if verdict is not None else RELAY
 
     async def _lies_elsewhere(self, attempt: Attempt, asked: Body, answer: bytes) -> bool:
         """A "not found" about something that lies with one account: a 404, or a 400 that names it."""

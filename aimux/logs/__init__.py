@@ -2,7 +2,6 @@
 
 from aimux.logs.access import AccessLog
 from aimux.logs.host import HostLogs
-from aimux.logs.redaction import redact
 from aimux.logs.setup import LogFormat, Logs
 
-__all__ = ["AccessLog", "HostLogs", "LogFormat", "Logs", "redact"]
+__all__ = ["AccessLog", "HostLogs", "LogFormat", "Logs"]

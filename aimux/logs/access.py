@@ -7,8 +7,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from aimux.logs.redaction import redact
 from aimux.plugin.types import Usage
+from aimux.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,11 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from aimux.logs.access import AccessLog
-from aimux.logs.redaction import redact
+from aimux.logs.setup import clean_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from aimux.logs.setup import LogFormat
 
 _OURS = logging.getLogger("aimux")
@@ -25,10 +23,8 @@ class HostLogs:
     """
 
     def __init__(self) -> None:
-        self.secrets: Callable[[], Iterable[str]] = tuple
-        """All that aimux holds: whoever has them says so here."""
         self.access = AccessLog(_write)
-        self._handler = _Redacting(self)
+        self._handler = _Redacting()
         self._before = _OURS.propagate
         _OURS.addHandler(self._handler)
         _OURS.propagate = False
@@ -45,17 +41,12 @@ class HostLogs:
 
 
 class _Redacting(logging.Handler):
-    def __init__(self, logs: HostLogs) -> None:
-        super().__init__()
-        self._logs = logs
-
     def emit(self, record: logging.LogRecord) -> None:
-        secrets = tuple(self._logs.secrets()) if record.exc_info or record.levelno >= logging.WARNING else ()
         clean = copy.copy(record)
-        clean.msg, clean.args = redact(record.getMessage(), secrets), None
-        if record.exc_info:
-            clean.exc_text = redact(logging.Formatter().formatException(record.exc_info), secrets)
-            clean.exc_info = None
+        clean.msg, trace = clean_texts(record)
+        clean.args = None
+        if trace:
+            clean.exc_text, clean.exc_info = trace, None
         logging.getLogger().handle(clean)
 
 

@@ -6,14 +6,11 @@ import json
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from aimux.logs.access import AccessLog
-from aimux.logs.redaction import redact
 from aimux.logs.writer import LineWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+from aimux.redaction import mask, redact
 
 LogFormat = Literal["text", "json"]
 
@@ -28,23 +25,29 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0
 }
 
 
+def clean_texts(record: logging.LogRecord) -> tuple[str, str]:
+    """Message and traceback ("": none) without secrets."""
+    message = record.getMessage()
+    trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+    # What a plugin or a library raised may hold a secret of any shape. To look for each costs too much for lines that
+    # say how it goes, and nothing for those that say what is wrong.
+    if trace or record.levelno >= logging.WARNING:
+        message, trace = mask(message), mask(trace)
+    return redact(message), redact(trace)
+
+
 class _Formatter(logging.Formatter):
     """One line a record; a traceback follows indented, so that nothing in it can pass for a line of its own."""
 
-    def __init__(self, log_format: LogFormat, secrets: Callable[[], Iterable[str]], *, colour: bool) -> None:
+    def __init__(self, log_format: LogFormat, *, colour: bool) -> None:
         super().__init__()
-        self._secrets = secrets
         self._json = log_format == "json"
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         when = f"{clock}.{int(record.msecs):03d}Z"
-        # What a plugin or a library raised may hold a secret of any shape. With 1,000 accounts a look for all of
-        # theirs costs 0.2 ms: too much for lines that say how it goes, nothing for those that say what is wrong.
-        secrets = tuple(self._secrets()) if record.exc_info or record.levelno >= logging.WARNING else ()
-        message = redact(record.getMessage(), secrets)
-        trace = redact(self.formatException(record.exc_info), secrets) if record.exc_info else ""
+        message, trace = clean_texts(record)
         if self._json:
             fields = {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": message}
             return json.dumps(fields | {"traceback": trace} if trace else fields)
@@ -76,8 +79,6 @@ class Logs:
 
     def __init__(self, fd: int = 2) -> None:
         """Write to the descriptor `fd`: text at level info until `configure` says otherwise."""
-        self.secrets: Callable[[], Iterable[str]] = tuple
-        """All that aimux holds: whoever has them says so here."""
         self._fd = fd
         self._writer = LineWriter(fd, lost=self._lost)
         self._handler = _Handler(self._writer)
@@ -91,7 +92,7 @@ class Logs:
         """`level`: debug, info, warning or error. Access lines are written at info and debug."""
         number = logging.getLevelNamesMapping()[level.upper()]
         colour = os.isatty(self._fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self._handler.setFormatter(_Formatter(log_format, self._all_secrets, colour=colour))
+        self._handler.setFormatter(_Formatter(log_format, colour=colour))
         self._root.setLevel(number)
         logging.getLogger("alembic").setLevel(max(number, logging.WARNING))  # it says each step of its own start
         self.access.enabled = number <= logging.INFO
@@ -103,9 +104,6 @@ class Logs:
         self._writer.flush(FLUSH_SECONDS)
         self._root.handlers[:], level = self._before
         self._root.setLevel(level)
-
-    def _all_secrets(self) -> Iterable[str]:
-        return self.secrets()
 
     def _lost(self, count: int) -> bytes:
         record = logging.LogRecord(

@@ -12,6 +12,7 @@ from aimux import DISTRIBUTION
 from aimux.plugin.hookspecs import Hooks
 from aimux.plugin.parts import Command, Routes, is_own_path
 from aimux.plugin.provider import Provider
+from aimux.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -139,7 +140,7 @@ def load_plugins(entry_points: Iterable[importlib.metadata.EntryPoint] | None = 
                 manager.subset_hook_caller(hook, others)(register=register)
             registration.keep()
         except Exception as error:  # a stranger's code: anything may come out of it
-            plugin.error = f"{type(error).__name__}: {error}"
+            plugin.error = redact(f"{type(error).__name__}: {error}")
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
         else:

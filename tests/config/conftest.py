@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from aimux.config import Config, ConfigError, Problem, load_config
 from aimux.plugin import HttpUrl, Provider, ProviderSettings
@@ -20,6 +21,13 @@ class LabSettings(ProviderSettings):
     def _careless(cls, value: object) -> object:
         if isinstance(value, str) and "bad" in value:
             raise ValueError(f"the password {value!r} is bad")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _more_careless(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "password" in value and "api_key" in value:
+            raise ValueError(f"one of them is enough: {value}")
         return value
 
 

@@ -73,3 +73,11 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(problems: Problems) -> None
     ):
         for problem in problems(text, S=SECRET):
             assert SECRET not in str(problem)
+
+
+def test_a_validator_that_quotes_all_settings_quotes_no_secret(problems: Problems) -> None:
+    (problem,) = problems(
+        f"providers: {{claude: {{password: '{SECRET}', api_key: other-{SECRET}, headers: {{a: b}}}}}}"
+    )
+    assert "one of them is enough" in str(problem)
+    assert SECRET not in str(problem)

@@ -30,6 +30,7 @@ from aimux.control.api import (
 from aimux.control.api.problems import Fault, Refused, invalid
 from aimux.people.errors import Fixed, PeopleError, Taken, Unknown
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
+from aimux.redaction import mask_error
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Api:
                 arguments["caller"] = caller
             return await operation.handler(self.parts, **arguments)
         except Exception as error:  # whatever it is, the caller gets a problem document
+            mask_error(error)
             raise _refusal(error) from None
         finally:
             if operation.method != "GET" or operation.role is None:

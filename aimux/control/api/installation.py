@@ -19,6 +19,7 @@ from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.principal import ADMIN_KEY, Principal, refuse_signed
+from aimux.redaction import mask
 
 operation = Table()
 
@@ -106,7 +107,7 @@ async def list_plugins(parts: Parts) -> PluginList:
                 providers=plugin.providers,
                 commands=plugin.commands,
                 routes=plugin.routes,
-                error=plugin.error,
+                error=mask(plugin.error) if plugin.error is not None else None,
             )
             for plugin in parts.running.plugins
         ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Account
+from aimux.accounts.credentials import parse_credential
 from aimux.control.api.problems import Refused
 from aimux.gateway.proofs import ask_cheapest
 from aimux.gateway.route import Route
@@ -25,7 +26,7 @@ async def check(accounts: AccountPool, raw: bytes, relay: Pool) -> None:
     """Ask the vendor about a credential that is not kept yet. Refused 422 where it says no; who can't be asked says
     nothing. Raises CredentialError."""
     provider = accounts.provider
-    credential = provider.parse_credential(raw)
+    credential = parse_credential(provider, raw)
     account = Account("new", provider.instance)
     account.publish(credential, time.time())
     try:

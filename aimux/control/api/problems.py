@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from aimux.redaction import mask
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -40,7 +42,10 @@ class Problem(BaseModel):
 
 
 class Refused(Exception):
-    """An operation's own way to say no. `word` is the last part of the problem's type."""
+    """An operation's own way to say no. `word` is the last part of the problem's type.
+
+    Its texts may be a plugin's: no secret that aimux holds is in them.
+    """
 
     def __init__(
         self,
@@ -60,11 +65,11 @@ class Refused(Exception):
             type=f"urn:aimux:{word}",
             title=HTTPStatus(status).phrase,
             status=status,
-            detail=detail,
-            remedy=remedy or None,
+            detail=mask(detail),
+            remedy=mask(remedy) or None,
             account=account,
             key_file=key_file,
-            errors=list(errors) or None,
+            errors=[Fault(where=fault.where, message=mask(fault.message)) for fault in errors] or None,
         )
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aimux.accounts.credentials import parse_credential
 from aimux.accounts.twins import same_login
 from aimux.accounts.vault import DEFAULT, Conflict, Missing
 from aimux.control.api.problems import Refused
@@ -44,7 +45,7 @@ async def save(vault: Vault, pool: AccountPool, raw: bytes, wanted: Wanted) -> A
     Raises CredentialError, VaultError.
     """
     instance, file_name = pool.provider.instance, pool.provider.credential_file
-    credential = pool.provider.parse_credential(raw)
+    credential = parse_credential(pool.provider, raw)
     for last in (False, False, True):
         await pool.load()
         name = wanted.name or choose_name(credential, pool.accounts)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.logs import redact
+from aimux.plugin import CredentialError, RefreshRejected, RequestRefused
+from aimux.redaction import holding, mask, masking, redact
 
 TAIL = "Zq7" * 12
 
@@ -58,3 +59,37 @@ def test_ordinary_text_stays(text: str) -> None:
 def test_no_bearer_token_survives_in_any_form(token: str) -> None:
     for text in (f"Bearer {token}", f"x-api-key={token}", f'"access_token": "{token}"', f"sk-{token}"):
         assert token[:9] not in redact(text).replace(token[:8] + "…", "")
+
+
+FORMS = [
+    b"access_token=%s\nkind=login\n",
+    b"access_token: '%s'",
+    b'{"access_token":"%s","kind":"login"}',
+    b'{\n  "tokens": {\n    "access_token": "%s"\n  }\n}',
+    b"[login]\naccess_token = %s\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("raw", "secret"),
+    [
+        *((form, secret) for form in FORMS for secret in ("correct-horse-battery", "correct horse battery")),
+        *((form, "Y29ycmVjdCBob3JzZQ==") for form in (*FORMS, b"%s", b"%s\n")),
+    ],
+)
+def test_an_error_quotes_nothing_of_the_file_that_it_is_about(raw: bytes, secret: str) -> None:
+    file = raw % secret.encode()
+    for words in (str(file), f"no access_token in {file.decode()}", f"{secret} is odd"):
+        error = RefreshRejected(words, remedy=f"replace {secret}")
+        with pytest.raises(RefreshRejected) as raised, masking(file):
+            raise error
+        assert secret not in f"{raised.value} {error.reason} {error.remedy}"
+    with pytest.raises(CredentialError, match=r"^there is no access_token in it$"), masking(file):
+        raise CredentialError("there is no access_token in it")
+
+
+def test_what_is_held_is_masked_by_its_value_for_as_long_as_it_is() -> None:
+    with holding(lambda: ["correct horse", "short"]), pytest.raises(RequestRefused) as raised, masking():
+        raise RequestRefused("correct horse may not, short may")
+    assert raised.value.message == str(raised.value) == "correc… may not, short may"
+    assert mask("correct horse") == "correct horse"
