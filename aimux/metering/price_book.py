@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
+from aimux.metering.apart import run_apart
 from aimux.metering.calendar import now
 from aimux.metering.tariff import Tariff
 from aimux.storage import StorageError
@@ -145,13 +143,6 @@ class PriceBook:
             await self._found(priced)
 
 
-def _environment() -> dict[str, str]:
-    # What leads to a proxy, and nothing that holds a secret of ours.
-    kept = {name: value for name, value in os.environ.items() if name == "PATH" or name.upper().endswith("_PROXY")}
-    # A packaged program's modules may be on a path that only it was told.
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
 async def store(database: Database, found: Iterable[tuple[tuple[str, str], Any]], source: str) -> None:
     """Keep tariffs by provider and model, None for "not in the list". Raises StorageError."""
     from sqlalchemy import delete
@@ -167,27 +158,15 @@ async def store(database: Database, found: Iterable[tuple[tuple[str, str], Any]]
 
 async def _in_a_process(wanted: list[Wanted], fetch: str | None = None) -> tuple[str, list[Any]]:
     """What price_list finds, in a list from `fetch` ("": from where it is published). Raises OSError, ValueError."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "aimux.metering.price_list",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(),
-    )
     try:
-        async with asyncio.timeout(LONGEST):
-            asked = {"wanted": wanted, "fetch": fetch}
-            out, problem = await process.communicate(json.dumps(asked).encode())
+        answer = await run_apart(
+            "aimux.metering.price_list",
+            {"wanted": wanted, "fetch": fetch},
+            longest=LONGEST,
+            needs=lambda name: name.upper().endswith("_PROXY"),  # what leads to a proxy
+        )
     except TimeoutError:
         raise OSError("the list of prices takes too long to read") from None
-    finally:
-        if process.returncode is None:  # a stop does not wait for it either, and leaves no process behind
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        last = problem.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise OSError(last or "the list of prices can't be read")
-    answer = json.loads(out)
+    except OSError as error:
+        raise OSError(str(error) or "the list of prices can't be read") from None
     return answer["source"], answer["tariffs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,14 @@ FULL_LOOK = 30.0
 """Seconds after which everybody looks again, whether or not a notice came: a lost one costs no more than this."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What `Database.open` takes, for another process. `url` may hold a password."""
+
+    url: str | None = field(repr=False)
+    state_dir: Path
+
+
 class Database:
     """One installation's database. Made by `open`; everything on one event loop.
 
@@ -33,8 +42,9 @@ class Database:
     there is none.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, place: Place) -> None:
         self._engine = engine
+        self.place = place
         self._made: AsyncEngine | None = None
         self._making = asyncio.Lock()
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
@@ -48,7 +58,7 @@ class Database:
 
         Raises StorageError where the database is damaged, unwritable, newer than this program or can't be reached.
         """
-        database = cls(_engine(url, Path(state_dir)))
+        database = cls(_engine(url, Path(state_dir)), Place(url, Path(state_dir)))
         try:
             database._exists = await database._engine.look()
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,6 +64,8 @@ class Parts:
     """Raises ConfigError. None: no server runs."""
     process: Running | None = None
     """None: the same."""
+    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one plan that is being made."""
     logins: Logins[Wanted] = field(init=False)
 
     def __post_init__(self) -> None:

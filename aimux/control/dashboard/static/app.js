@@ -118,6 +118,23 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
 });
 
+// Long work: the button says what is under way, and is not pressed twice.
+document.addEventListener("submit", (event) => {
+  const text = event.target.dataset.busy ?? event.submitter?.dataset.busy;
+  const button = event.submitter ?? event.target.querySelector("button");
+  if (!text || !button) return;
+  button.setAttribute("aria-busy", "true");
+  button.dataset.before = button.textContent;
+  setTimeout(() => { button.disabled = true; button.textContent = text; });  // after the form was read
+});
+addEventListener("pageshow", () => {  // back again, from the browser's memory
+  for (const button of document.querySelectorAll("[aria-busy]")) {
+    button.removeAttribute("aria-busy");
+    button.disabled = false;
+    button.textContent = button.dataset.before;
+  }
+});
+
 for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 for (const input of document.querySelectorAll("[data-filter]")) { input.closest("label").hidden = false; searchable(input); }

@@ -1,0 +1,117 @@
+"""The operation that plans: would other accounts, or another choice of them, have done?"""
+
+# ruff: noqa: TC001 - the table reads the annotations
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from aimux.control.api.models import Given
+from aimux.control.api.operations import Table
+from aimux.control.api.parts import Parts
+from aimux.control.api.problems import Refused
+from aimux.control.api.usage import time_of
+from aimux.control.api.usage_models import When
+from aimux.control.principal import Role
+from aimux.limits.planning import Question, planned
+
+operation = Table()
+
+_NAME, _COUNT = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "(1000|[1-9][0-9]{0,2})"
+_WINDOW, _DOLLARS = "[1-9][0-9]{0,3}[mhdw]", r"[0-9]{1,8}(\.[0-9]{1,6})?"
+
+
+def _list(name: str, value: str) -> str:
+    return f"^{name}={value}(,{name}={value})*$"
+
+
+class PlanQuery(Given):
+    """What is imagined; without anything, things as they are."""
+
+    since: When = Field(default="30d", description="Whose requests: since RFC 3339, a date, or `7d` (m, h, d, w).")
+    accounts: str | None = Field(
+        default=None,
+        max_length=1000,
+        pattern=_list(_NAME, _COUNT),
+        description="So many accounts, not those there are: `claude=4,chatgpt=2`.",
+    )
+    strategy: Literal["least_used", "round_robin", "priority"] | None = Field(
+        default=None, description="Another choice of accounts."
+    )
+    fair_share: bool | None = Field(default=None, description="Whether windows are divided among who is active.")
+    window: str | None = Field(
+        default=None,
+        max_length=1000,
+        pattern=_list(_WINDOW, _DOLLARS),
+        description="What a window of an account holds, in dollars: `5h=12.50,7d=90`.",
+    )
+
+
+class PlanAccount(BaseModel):
+    """How an account would have fared."""
+
+    account: str
+    requests: int
+    idle_hours: int = Field(description="In which it had no request.")
+    hours: int = Field(description="Of all.")
+    times_full: int = Field(description="How often one of its windows was full.")
+    fullest: dict[str, float] = Field(description="How full each window was at most; 1 is a whole one.")
+
+
+class Plan(BaseModel):
+    """What would have happened at one provider."""
+
+    provider: str
+    requests: int
+    waited: int = Field(description="For at most ten minutes each.")
+    waited_seconds: float = Field(description="All together.")
+    refused: int = Field(description="Who would have had to wait for longer.")
+    not_their_share: int = Field(description="Of those that waited or were refused: the rest belonged to others.")
+    held: dict[str, float] = Field(description="What a window of an account was taken to hold, in dollars.")
+    accounts: list[PlanAccount]
+
+
+class PlanList(BaseModel):
+    """By provider; none for one without requests."""
+
+    items: list[Plan]
+    unknown: list[str] = Field(description="Providers of whose windows nothing is known yet: give `window`.")
+
+
+@operation("GET", "/plan", "Replay the ledger over other accounts", errors=(404, 503), role=Role.VIEWER)
+async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
+    """In a process of its own, one at a time: for a busy month it takes seconds."""
+    metering = parts.metering
+    counts = {name: int(count) for name, count in _pairs(query.accounts)}
+    for name in counts:
+        parts.pool(name)
+    providers = {name: pool.provider.settings for name, pool in parts.pools.items()}
+    place = metering.database.place
+    question = Question(
+        url=place.url,
+        state_dir=place.state_dir,
+        zone=str(metering.calendar.zone),
+        keep=metering.ledger.keep,
+        since=time_of(metering, "since", query.since),
+        accounts={name: dict(settings.accounts) for name, settings in providers.items()},
+        strategies={name: query.strategy or settings.strategy for name, settings in providers.items()},
+        counts=counts,
+        windows={name: float(dollars) for name, dollars in _pairs(query.window)},
+        fair_share=parts.limits.section.fair_share if query.fair_share is None else query.fair_share,
+    )
+    await metering.ledger.catch_up()
+    async with parts.planning:
+        try:
+            found = await planned(question)
+        except TimeoutError:
+            remedy = "choose a later `since`"
+            raise Refused(503, "too-long", "The plan takes longer than five minutes.", remedy=remedy) from None
+        except OSError as error:
+            raise Refused(503, "no-plan", f"The plan could not be made: {error or 'it said nothing'}.") from None
+    return PlanList.model_validate({"items": [one.model_dump() for one in found.plans], "unknown": found.unknown})
+
+
+def _pairs(text: str | None) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (pair.partition("=") for pair in (text or "").split(",") if pair)]

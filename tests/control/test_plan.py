@@ -1,0 +1,53 @@
+"""What other accounts would have done, as the API tells it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.control.conftest import Aimux, Start
+from tests.control.test_usage import ANN, filled
+from tests.metering.support import record
+
+SINCE = "since=2026-11-20"
+
+
+async def test_more_accounts_would_have_done(start: Start) -> None:
+    """Six requests of 3 $, ten minutes apart: a window of 5 hours that holds 10 $ is full after four."""
+    talk = [
+        record(time=1_795_694_400 + number * 600, conversation=f"talk-{number}", usage={"input_tokens": 1_000_000})
+        for number in range(6)
+    ]
+    aimux = await filled(start, talk)
+    answer = await aimux.get(f"/plan?{SINCE}&accounts=claude=1&window=5h=10")
+    (one,) = answer["items"]
+    assert (one["provider"], one["requests"], one["refused"], one["held"]) == ("claude", 6, 2, {"5h": 10.0})
+    assert [account["account"] for account in one["accounts"]] == ["default"]
+    (two,) = (await aimux.get(f"/plan?{SINCE}&accounts=claude=2&window=5h=10"))["items"]
+    assert (two["refused"], len(two["accounts"])) == (0, 2)
+
+
+async def test_nothing_is_made_up_of_windows_that_nobody_knows(start: Start) -> None:
+    aimux = await filled(start, [record()])
+    assert await aimux.get(f"/plan?{SINCE}") == {"items": [], "unknown": ["claude"]}
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("accounts=claude", 422),
+        ("accounts=claude=0", 422),
+        ("accounts=claude=1001", 422),
+        ("accounts=nobody=2", 404),
+        ("window=week=5", 422),
+        ("window=5h=-1", 422),
+        ("since=yesterday", 422),
+        ("strategy=random", 422),
+    ],
+)
+async def test_what_is_wrong_is_told(aimux: Aimux, query: str, status: int) -> None:
+    assert (await aimux.send("GET", f"/plan?{query}"))[0] == status
+
+
+async def test_a_member_may_not_plan(start: Start) -> None:
+    aimux = await filled(start, [])
+    assert (await aimux.send("GET", "/plan", headers={"authorization": f"Bearer {ANN}"}))[0] == 403
