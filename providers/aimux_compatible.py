@@ -147,8 +147,8 @@ class Compatible(Provider):
     def counts(self, request: RequestHead) -> bool:
         return self._limits.counts(request)
 
-    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
-        return self._limits.headers(limits)
+    def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+        return self._limits.headers(limits, windows)
 
     def asks_usage(self, request: RequestHead) -> bool:
         return self._limits.asks_usage(request)

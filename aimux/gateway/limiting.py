@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.gateway.auth import Caller
+    from aimux.gateway.call import Attempt, Call
     from aimux.limits import FairShare, Limits
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
@@ -62,7 +63,7 @@ class Limiting:
         self.limits = limits
         self.fair = fair
         self._prices = prices
-        self._told: dict[tuple[object, str], tuple[float, list[bytes] | None]] = {}
+        self._told: dict[object, tuple[float, list[bytes] | None]] = {}
 
     def concerns(self, who: Who) -> bool:
         """Whether anything is limited, forbidden or shared for somebody."""
@@ -85,22 +86,45 @@ class Limiting:
         fair = self.fair if self.fair.on else None
         return Restraint(who, limits.policy.weight(who), fair, limits.zone, no_overage=no_overage)
 
-    def told(self, record: RequestRecord, provider: Provider) -> list[bytes] | None:
-        """The header lines that tell a caller of their own limits; None where they have none.
+    def told(self, call: Call, attempt: Attempt) -> list[bytes] | None:
+        """The header lines that tell a caller of their own limits, or of their share of the account; None where they
+        have neither.
 
         Worked out once a second for requests that count against the same: it takes 12 µs.
         """
-        lease = self.limits.open(record.id)
-        if lease is None or not lease.counters:
+        lease = self.limits.open(call.record.id)
+        provider, shared = attempt.route.provider, self._shared(call, attempt)
+        if lease is None or not (lease.counters or shared):
             return None
-        now, place = time.monotonic(), (lease.counters, provider.instance)
+        now = time.monotonic()
+        place = lease.counters, provider.instance, shared and (lease.who.user, shared.name)
         until, lines = self._told.get(place, (0.0, None))
         if now >= until:
             if len(self._told) >= MOST_TOLD:
                 self._told.clear()
-            lines = own_limit_lines(provider, states(self.limits.budgets_of(lease, time.time())))
+            at = time.time()
+            lines = self._lines(provider, states(self.limits.budgets_of(lease, at)), shared, lease.who, at)
             self._told[place] = now + TOLD_SECONDS, lines
         return lines
+
+    def told_first(self, call: Call, attempt: Attempt) -> list[bytes] | None:
+        """The same for a socket's handshake, at which nothing is reserved yet."""
+        now, who, provider = time.time(), call.admitted.who, attempt.route.provider
+        own = states(self.limits.standings(who, now, provider=provider.instance)) if self.limits.hold_for(who) else []
+        return self._lines(provider, own, self._shared(call, attempt), who, now)
+
+    def _shared(self, call: Call, attempt: Attempt) -> Account | None:
+        """The account that answered, where it is one that people share."""
+        return attempt.account if self.fair.on and call.admitted.caller.own is None else None
+
+    def _lines(
+        self, provider: Provider, own: Sequence[LimitState], shared: Account | None, who: Who, now: float
+    ) -> list[bytes] | None:
+        windows = [] if own or shared is None else self.windows([shared], who, now)
+        if not (own or windows):
+            return None
+        fields = provider.limit_headers(own, windows).items()
+        return [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in fields]
 
     def windows(self, accounts: Iterable[Account], who: Who, now: float) -> list[LimitWindow]:
         """How much is used of the accounts' windows taken together; where they are shared, of the caller's shares."""
@@ -169,13 +193,6 @@ def state(standing: Standing) -> LimitState:
 def states(standings: Iterable[Standing]) -> list[LimitState]:
     """Those of calendar windows."""
     return [state(standing) for standing in standings if standing.resets_at is not None]
-
-
-def own_limit_lines(provider: Provider, limits: Sequence[LimitState]) -> list[bytes] | None:
-    """Header lines that tell a caller's own limits; None: there are none."""
-    if not limits:
-        return None
-    return [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in provider.limit_headers(limits).items()]
 
 
 def with_own_limits(lines: list[bytes], provider: Provider, own: list[bytes] | None) -> list[bytes]:

@@ -17,7 +17,7 @@ from aimux.front.answer import SENT, Sent
 from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.headers import to_client
-from aimux.gateway.limiting import own_limit_lines, states, with_own_limits
+from aimux.gateway.limiting import with_own_limits
 from aimux.gateway.open_socket import OpenSocket
 from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.limiting import Limiting
-    from aimux.limits import Limits
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
 
@@ -81,7 +80,7 @@ class WebSockets:
         except WireError as error:
             raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
         socket.pipe = pipe
-        transport.write(_answer(call, attempt, upgrade, self._limiting.limits))
+        transport.write(_answer(call, attempt, upgrade, self._limiting))
         record.status = 101
         record.ttfb = time.perf_counter() - started
         request.keep_alive = False
@@ -132,12 +131,9 @@ class _ToClient:
         self._end.resume_writing()
 
 
-def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limits: Limits) -> bytes:
+def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limiting: Limiting) -> bytes:
     lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS)
-    if limits.hold_for(call.admitted.who):
-        provider = call.admitted.route.provider
-        standings = limits.standings(call.admitted.who, time.time(), provider=provider.instance)
-        lines = with_own_limits(lines, provider, own_limit_lines(provider, states(standings)))
+    lines = with_own_limits(lines, attempt.route.provider, limiting.told_first(call, attempt))
     lines += own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
         lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())

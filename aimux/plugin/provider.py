@@ -291,10 +291,11 @@ class Provider:
 
     limit_header_prefix: str = ""
     """How the names (lower case) of the response headers begin that tell an account's limits ("": there are none). They
-    don't reach a caller who has limits of their own, and `limit_headers` stands in their place."""
+    don't reach a caller who has limits or a share of their own, and `limit_headers` stands in their place."""
 
-    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
-        """What an answer tells a caller about their own limits, of which there is at least one: names in lower case."""
+    def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+        """What an answer tells a caller about their own limits, and where the account is shared about their share of
+        each of its windows. There is at least one of either; names are in lower case."""
         return {}
 
     def asks_usage(self, request: RequestHead) -> bool:

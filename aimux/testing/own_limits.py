@@ -41,10 +41,12 @@ def _check_headers(headers: object) -> None:
 
 class OwnLimitContract(Samples):
     @examples
-    @given(st.lists(_states, min_size=1, max_size=4))
-    def test_limits_go_into_headers_that_stand_in_the_upstreams_place(self, states: list[LimitState]) -> None:
+    @given(st.lists(_states, max_size=4), st.lists(_windows, min_size=1, max_size=4))
+    def test_limits_go_into_headers_that_stand_in_the_upstreams_place(
+        self, states: list[LimitState], windows: list[LimitWindow]
+    ) -> None:
         provider = self.make()
-        headers = provider.limit_headers(states)
+        headers = provider.limit_headers(states, windows)
         _check_headers(headers)
         prefix = provider.limit_header_prefix
         assert prefix == prefix.lower()

@@ -214,8 +214,8 @@ class ChatGPT(Provider):
     def counts(self, request: RequestHead) -> bool:
         return openai_limits.counts(request)
 
-    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
-        return openai_limits.headers(limits)
+    def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+        return openai_limits.headers(limits, windows)
 
     def asks_usage(self, request: RequestHead) -> bool:
         return openai_limits.asks_usage(request)

@@ -208,8 +208,8 @@ class Claude(Provider):
     def counts(self, request: RequestHead) -> bool:
         return anthropic_limits.counts(request)
 
-    def limit_headers(self, limits: Sequence[LimitState]) -> Mapping[str, str]:
-        return anthropic_limits.headers(limits)
+    def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+        return anthropic_limits.headers(limits, windows)
 
     def asks_usage(self, request: RequestHead) -> bool:
         return anthropic_limits.asks_usage(request)

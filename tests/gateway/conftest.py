@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from aimux.plugin import (
     GatewayError,
     Hints,
     JSONMeter,
+    LimitState,
     LimitWindow,
     MessageMeter,
     Meter,
@@ -77,6 +78,7 @@ class Plain(Provider):
     name = "plain"
     wire_format = "plain"
     hidden_headers = frozenset({"x-account"})
+    limit_header_prefix = "x-limit-"
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
         if status != 200:
@@ -110,6 +112,10 @@ class Plain(Provider):
         if status == 403 and b"revoked" in body:
             return Verdict(Action.PARK, "revoked")
         return super().classify(status, headers, body, model=model)
+
+    def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+        own = {f"x-limit-{limit.period}": f"{limit.part:.2f}" for limit in limits}
+        return own or {f"x-limit-{window.name}": f"{window.used:.2f}" for window in windows}
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return b"event: error\ndata: " + json.dumps({"message": error.message}).encode() + b"\n\n"

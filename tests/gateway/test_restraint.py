@@ -106,6 +106,29 @@ async def test_who_asks_is_told_of_the_own_share(start: Start, upstream: Upstrea
     assert [window.used for window in limiting.windows(accounts, Who("ann"), now)] == [0.5]
 
 
+def told(received: bytes) -> dict[str, str]:
+    """An answer's headers about limits."""
+    lines = received.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+    fields = (line.partition(": ") for line in lines)
+    return {name.lower(): value for name, _, value in fields if name.lower().startswith("x-limit-")}
+
+
+async def test_an_answer_tells_the_own_share_in_place_of_the_accounts_windows(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS, limits={"fair_share": True, "users": {"bob": {"tokens_per_day": 5000}}})
+    tell(aimux, 0.0)
+    upstream.answer = answer(1000).replace(b"\r\n\r\n", b"\r\nX-Limit-5h: 0.77\r\n\r\n")
+    assert told(await aimux.send(ask("ann"))) == {"x-limit-5h": "0.00"}
+    tell(aimux, 0.5)
+    assert told(await aimux.send(ask("bob"))).keys() == {"x-limit-day"}, "who has limits is told of them"
+    assert status(await aimux.send(ask("ann"))) == 429
+
+
+async def test_without_shares_the_accounts_windows_reach_the_client(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS)
+    upstream.answer = answer(1000).replace(b"\r\n\r\n", b"\r\nX-Limit-5h: 0.77\r\n\r\n")
+    assert told(await aimux.send(ask("ann"))) == {"x-limit-5h": "0.77"}
+
+
 # --- money -----------------------------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ def test_claude_code_is_warned_at_75_and_95_percent() -> None:
     told = {
         used: {name.removeprefix("anthropic-ratelimit-unified-"): value for name, value in found.items()}
         for used in (7.4, 7.5, 9.5, 12.0)
-        for found in [anthropic_limits.headers([state(1), state(used)])]
+        for found in [anthropic_limits.headers([state(1), state(used)], [])]
     }
     assert told[7.4] == {
         "status": "allowed",
@@ -74,6 +74,25 @@ def test_claude_code_is_warned_at_75_and_95_percent() -> None:
     }
     assert told[9.5]["status"] == told[9.5]["overage-status"] == "allowed_warning"
     assert told[12.0]["overage-utilization"] == "0.999"
+
+
+def test_shares_of_an_account_are_told_as_its_windows() -> None:
+    shares = [LimitWindow("5h", 0.8, RESET), LimitWindow("7d", 1.0), LimitWindow("30m", 0.5)]
+    told = anthropic_limits.headers([], shares)
+    assert told == unified(
+        status="allowed_warning",
+        representative_claim="seven_day",
+        **{"5h_status": "allowed_warning", "5h_utilization": "0.800", "5h_reset": "4102444800"},
+        **{"5h_surpassed_threshold": "0.75"},
+        **{"7d_status": "allowed_warning", "7d_utilization": "0.999", "7d_surpassed_threshold": "0.95"},
+    )
+    low = anthropic_limits.headers([], [LimitWindow("5h", 0.2, RESET)])
+    assert low["anthropic-ratelimit-unified-status"] == low["anthropic-ratelimit-unified-5h-status"] == "allowed"
+    assert anthropic_limits.headers([], [LimitWindow("30m", 0.5)]) == {}
+    codex = openai_limits.headers([], shares)
+    assert (codex["x-codex-primary-used-percent"], codex["x-codex-secondary-used-percent"]) == ("80", "100")
+    assert codex["x-codex-primary-window-minutes"] == "300"
+    assert openai_limits.headers([state(1)], shares)["x-codex-primary-used-percent"] == "10", "own limits come first"
 
 
 def test_claude_code_asks_for_usage() -> None:
@@ -146,7 +165,7 @@ def test_codex_stops_at_a_usage_limit_and_knows_the_time() -> None:
 
 
 def test_codex_has_two_windows_the_shorter_first() -> None:
-    told = openai_limits.headers([state(1, period="week"), state(9, period="month"), state(5, period="day")])
+    told = openai_limits.headers([state(1, period="week"), state(9, period="month"), state(5, period="day")], [])
     windows = {name: value for name, value in told.items() if "reset-after" not in name}
     assert windows == {
         "x-codex-primary-used-percent": "50",

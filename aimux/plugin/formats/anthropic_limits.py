@@ -39,12 +39,12 @@ def refusal(error: LimitReached) -> Mapping[str, str]:
     return headers
 
 
-def headers(limits: Sequence[LimitState]) -> Mapping[str, str]:
-    """The headers of an answer to somebody with limits; from 75 and 95 % on the client warns."""
+def headers(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+    """The headers of an answer to somebody with limits, else with shares; from 75 and 95 % on the client warns."""
+    if not limits:
+        return _shares(windows)
     most = max(limits, key=lambda limit: limit.part)
-    part = min(most.part, 0.999)  # 1 would say that nothing was answered
-    passed = max((threshold for threshold in _THRESHOLDS if part >= threshold), default=None)
-    status = "allowed" if passed is None else "allowed_warning"
+    part, passed, status = _graded(most.part)
     told = {
         f"{_UNIFIED}status": status,
         f"{_UNIFIED}representative-claim": "overage",
@@ -56,6 +56,35 @@ def headers(limits: Sequence[LimitState]) -> Mapping[str, str]:
     if passed is not None:
         told[f"{_UNIFIED}overage-surpassed-threshold"] = f"{passed}"
     return told
+
+
+def _shares(windows: Sequence[LimitWindow]) -> dict[str, str]:
+    """Shares of the vendor's windows, told as those are."""
+    known = [window for window in windows if window.name in _WINDOWS and window.used is not None]
+    if not known:
+        return {}
+    most = max(known, key=lambda window: window.used or 0.0)
+    told = {
+        f"{_UNIFIED}status": _graded(most.used or 0.0)[2],
+        f"{_UNIFIED}representative-claim": _WINDOWS[most.name],
+    }
+    if most.resets_at is not None:
+        told[f"{_UNIFIED}reset"] = f"{most.resets_at:.0f}"
+    for window in known:
+        part, passed, status = _graded(window.used or 0.0)
+        told |= {f"{_UNIFIED}{window.name}-status": status, f"{_UNIFIED}{window.name}-utilization": f"{part:.3f}"}
+        if window.resets_at is not None:
+            told[f"{_UNIFIED}{window.name}-reset"] = f"{window.resets_at:.0f}"
+        if passed is not None:
+            told[f"{_UNIFIED}{window.name}-surpassed-threshold"] = f"{passed}"
+    return told
+
+
+def _graded(part: float) -> tuple[float, float | None, str]:
+    """How much is used as the headers of an answer have it, the threshold that was passed, and the status."""
+    part = min(part, 0.999)  # 1 would say that nothing was answered
+    passed = max((threshold for threshold in _THRESHOLDS if part >= threshold), default=None)
+    return part, passed, "allowed" if passed is None else "allowed_warning"
 
 
 def counts(request: RequestHead) -> bool:

@@ -23,6 +23,7 @@ class _Window(NamedTuple):
     percent: int
     minutes: int
     resets_at: int
+    """0: not told."""
 
 
 def refusal(error: LimitReached) -> Mapping[str, str]:
@@ -42,14 +43,14 @@ def error_object(error: LimitReached) -> dict[str, Any]:
     }
 
 
-def headers(limits: Sequence[LimitState]) -> Mapping[str, str]:
-    """The headers of an answer to somebody with limits."""
-    return _headers(_two(limits))
+def headers(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
+    """The headers of an answer to somebody with limits, else with shares of the vendor's windows."""
+    return _headers(_told(limits, windows))
 
 
 def usage(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
     """What the client asks for its `/status`: a person's own limits, else the windows of the accounts together."""
-    told = _two(limits) if limits else [window for window in map(_vendors, windows) if window is not None][:2]
+    told = _told(limits, windows)
     full = any(window.percent >= 100 for window in told)
     now = int(time.time())
     rate_limit: dict[str, Any] = {"allowed": not full, "limit_reached": full}
@@ -80,13 +81,17 @@ def _headers(windows: Sequence[_Window]) -> dict[str, str]:
     for place, window in zip(_PLACES, windows, strict=False):
         told[f"{PREFIX}{place}-used-percent"] = f"{window.percent}"
         told[f"{PREFIX}{place}-window-minutes"] = f"{window.minutes}"
-        told[f"{PREFIX}{place}-reset-at"] = f"{window.resets_at}"
-        told[f"{PREFIX}{place}-reset-after-seconds"] = f"{max(0, window.resets_at - now)}"
+        if window.resets_at:
+            told[f"{PREFIX}{place}-reset-at"] = f"{window.resets_at}"
+            told[f"{PREFIX}{place}-reset-after-seconds"] = f"{max(0, window.resets_at - now)}"
     return told
 
 
-def _two(limits: Sequence[LimitState]) -> list[_Window]:
-    """The two that are used up the most, the shorter first, as the client expects them."""
+def _told(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> list[_Window]:
+    """Two of a person's own limits, else of the windows: those that are used up the most, the shorter first, as the
+    client expects them."""
+    if not limits:
+        return [window for window in map(_vendors, windows) if window is not None][:2]
     most = sorted(limits, key=lambda limit: -limit.part)[:2]
     return sorted(map(_own, most), key=lambda window: window.minutes)
 
