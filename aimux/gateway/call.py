@@ -87,7 +87,14 @@ class Attempt:
     verdict: Verdict = RELAY
     retry_after: float | None = None
     """What to tell the client instead of the upstream's own: another account may be free sooner."""
+    own: bool = False
+    """The account is the caller's own, and none of aimux's."""
     ended: bool = False
+
+    @property
+    def shared(self) -> Account | None:
+        """The account, where it is one of aimux's."""
+        return None if self.own else self.account
 
     def end(self) -> None:
         if not self.ended:

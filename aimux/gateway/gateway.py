@@ -297,7 +297,7 @@ class Gateway:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
-                limits = self.limiting.told(call, attempt)
+                limits = self.limiting.told(record, attempt.route.provider, attempt.shared)
                 record.status, record.ttfb = attempt.head.status, time.perf_counter() - started
                 return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), told)
             return await self._relay(request, call, attempt, started)
@@ -347,7 +347,8 @@ class Gateway:
         connection, http11 = request.connection, request.head.http11
         if self.draining:
             request.keep_alive = False
-        lines = head_lines(call, attempt, self.limiting.told(call, attempt), self.setup.cors)
+        limits = self.limiting.told(record, provider, attempt.shared)
+        lines = head_lines(call, attempt, limits, self.setup.cors)
         outlet = exchange.outlet(http11=http11)
         lines.append(outlet.header)
         if not request.keep_alive:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.gateway.auth import Caller
-    from aimux.gateway.call import Attempt, Call
     from aimux.limits import FairShare, Limits
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
@@ -86,14 +85,14 @@ class Limiting:
         fair = self.fair if self.fair.on else None
         return Restraint(who, limits.policy.weight(who), fair, limits.zone, no_overage=no_overage)
 
-    def told(self, call: Call, attempt: Attempt) -> list[bytes] | None:
-        """The header lines that tell a caller of their own limits, or of their share of the account; None where they
-        have neither.
+    def told(self, record: RequestRecord, provider: Provider, account: Account | None) -> list[bytes] | None:
+        """The header lines that tell a caller of their own limits, or of their share of the account that answered
+        (None: it is one of their own); None where they have neither.
 
         Worked out once a second for requests that count against the same: it takes 12 µs.
         """
-        lease = self.limits.open(call.record.id)
-        provider, shared = attempt.route.provider, self._shared(call, attempt)
+        lease = self.limits.open(record.id)
+        shared = account if self.fair.on else None
         if lease is None or not (lease.counters or shared):
             return None
         now = time.monotonic()
@@ -107,15 +106,11 @@ class Limiting:
             self._told[place] = now + TOLD_SECONDS, lines
         return lines
 
-    def told_first(self, call: Call, attempt: Attempt) -> list[bytes] | None:
+    def told_first(self, who: Who, provider: Provider, account: Account | None) -> list[bytes] | None:
         """The same for a socket's handshake, at which nothing is reserved yet."""
-        now, who, provider = time.time(), call.admitted.who, attempt.route.provider
+        now = time.time()
         own = states(self.limits.standings(who, now, provider=provider.instance)) if self.limits.hold_for(who) else []
-        return self._lines(provider, own, self._shared(call, attempt), who, now)
-
-    def _shared(self, call: Call, attempt: Attempt) -> Account | None:
-        """The account that answered, where it is one that people share."""
-        return attempt.account if self.fair.on and call.admitted.caller.own is None else None
+        return self._lines(provider, own, account if self.fair.on else None, who, now)
 
     def _lines(
         self, provider: Provider, own: Sequence[LimitState], shared: Account | None, who: Who, now: float

@@ -38,7 +38,7 @@ async def send(call: Call, pool: Pool, credential: Credential, patience: float) 
         raise told from error
     account = Account(NAME, route.provider.instance)
     account.load(1)
-    attempt = Attempt(route, account, credential, exchange, head, record.model)
+    attempt = Attempt(route, account, credential, exchange, head, record.model, own=True)
     try:
         by_head(attempt)
     except BaseException:

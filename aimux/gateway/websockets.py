@@ -133,7 +133,8 @@ class _ToClient:
 
 def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limiting: Limiting) -> bytes:
     lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS)
-    lines = with_own_limits(lines, attempt.route.provider, limiting.told_first(call, attempt))
+    provider = attempt.route.provider
+    lines = with_own_limits(lines, provider, limiting.told_first(call.admitted.who, provider, attempt.shared))
     lines += own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
         lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())

@@ -37,7 +37,7 @@ WAIT = 0.2
 RETRY = 1.0
 """Seconds between two attempts while the database is away."""
 FAILURES = 5
-"""Attempts of one batch before it is looked at row by row: one that the database never takes must not stop the rest."""
+"""Attempts of one batch before the row is looked for that the database never takes: it must not stop the rest."""
 MOST_HELD = 50_000
 """Rows in memory while neither the database nor the disk takes them, 1 kB each."""
 NEARLY_FULL = 0.8
@@ -128,6 +128,12 @@ class Ledger:
             if self._writing is not None and self._writing.done():
                 await self._outcome(self._writing)
             await self._drain()
+
+    async def rest(self) -> None:
+        """Wait for the batch that the database has now, whatever becomes of it; later ones are made anew."""
+        await self.flush()
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
 
     async def catch_up(self, seconds: float = PATIENCE) -> None:
         """Wait until what was recorded so far can be read, or the database has taken too long or failed."""
@@ -224,7 +230,7 @@ class Ledger:
                 return
             if not rows:
                 return
-            work = self._one_by_one(rows) if self._failures >= FAILURES else self._store.write(rows, now())
+            work = self._sift(rows) if self._failures >= FAILURES else self._store.write(rows, now())
             if not await self._write(work, from_spill=True):
                 return
 
@@ -234,16 +240,21 @@ class Ledger:
         # A price may have become known since.
         return [self._flattener.priced(row) for row in self._spill.read()]
 
-    async def _one_by_one(self, rows: Sequence[Row]) -> None:
-        """If the database works, and does not take this batch all the same, something in it has to stay behind."""
-        for row in rows:
-            try:
-                await self._store.write([row], now())
-            except Exception as error:  # a driver has its own for what it can't pass on
-                async with self._database.read() as connection:
-                    await connection.exec_driver_sql("SELECT 1")
-                self._lost += 1
-                log.error("%s can't be written to the ledger: %s: %s", row.id, type(error).__name__, error)
+    async def _sift(self, rows: Sequence[Row]) -> None:
+        """If the database works, and does not take this batch all the same, something in it has to stay behind: which
+        row that is, its halves tell."""
+        try:
+            await self._store.write(rows, now())
+        except Exception as error:  # a driver has its own for what it can't pass on
+            async with self._database.read() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+            if len(rows) > 1:
+                half = len(rows) // 2
+                await self._sift(rows[:half])
+                await self._sift(rows[half:])
+                return
+            self._lost += 1
+            log.error("%s can't be written to the ledger: %s: %s", rows[0].id, type(error).__name__, error)
 
     # --- the disk ----------------------------------------------------------------------------------------------------
 

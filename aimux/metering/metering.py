@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from aimux.metering.calendar import HOUR, Calendar, now
+from aimux.metering.calendar import Calendar, now
 from aimux.metering.ledger import Ledger
 from aimux.metering.price_book import PriceBook
 from aimux.metering.price_list import Wanted
@@ -113,9 +113,9 @@ class Metering:
         await self.ledger.catch_up()
         return await reprice(self.database, self.calendar, self.prices, since)
 
-    async def _priced(self, models: list[tuple[str, str]]) -> None:
+    async def _priced(self, models: list[tuple[str, str]], since: int) -> None:
         """The first requests of a new model came before its price was looked up."""
-        await self.ledger.flush()  # what is being written came before them, too
-        count = await reprice(self.database, self.calendar, self.prices, now() - HOUR)
+        await self.ledger.rest()  # what is being written came before them, too
+        count = await reprice(self.database, self.calendar, self.prices, since)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
         log.info("prices were looked up for %s; %d requests have one now", names, count)

@@ -36,14 +36,19 @@ class PriceBook:
         database: Database,
         prices: Prices,
         wanted: Callable[[str, str], Wanted],
-        found: Callable[[list[tuple[str, str]]], Awaitable[None]],
+        found: Callable[[list[tuple[str, str]], int], Awaitable[None]],
     ) -> None:
-        """`wanted(provider, model)` says where to look; `found` hears of models that have a price now."""
+        """`wanted(provider, model)` says where to look; `found` hears of models that have a price now, and since when
+        (milliseconds) there may be requests that were written without one. It may raise StorageError, and hears again.
+        """
         self._database = database
         self._prices = prices
         self._wanted_of = wanted
         self._found = found
-        self._wanted: set[tuple[str, str]] = set()
+        self._wanted: dict[tuple[str, str], int] = {}
+        """Models without a price, and their oldest request's time in milliseconds."""
+        self._fresh: dict[tuple[str, str], int] = {}
+        """The same of models that have one now, but `found` has not done its work yet."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reload = True
@@ -89,10 +94,11 @@ class PriceBook:
         async with self._database.read() as connection:
             return {(row.provider, row.model) for row in await connection.execute(charged.union(known))}
 
-    def _unknown(self, provider: str, model: str) -> None:
+    def _unknown(self, provider: str, model: str, at: int) -> None:
         """Nobody has looked for this model's prices yet."""
-        if len(self._wanted) < MOST_WANTED:
-            self._wanted.add((provider, model))
+        wanted = self._wanted
+        if (provider, model) in wanted or len(wanted) < MOST_WANTED:
+            wanted[provider, model] = min(at, wanted.get((provider, model), at))
             self._wake.set()
 
     def _changed(self) -> None:
@@ -107,12 +113,23 @@ class PriceBook:
                 if self._reload:
                     self._reload = False
                     await self.read()
-                self._wanted -= self._prices.tariffs.keys()
+                self._move_known()
                 if self._wanted:
                     await self._look_up(sorted(self._wanted))
+                    self._move_known()
+                if self._fresh:
+                    await self._found(sorted(self._fresh), min(self._fresh.values()))
+                    self._fresh.clear()
             except (StorageError, OSError, ValueError) as error:
                 log.warning("prices can't be looked up now: %s", error)
+                self._reload = True
                 asyncio.get_running_loop().call_later(RETRY, self._wake.set)
+
+    def _move_known(self) -> None:
+        for model in self._wanted.keys() & self._prices.tariffs.keys():
+            at = self._wanted.pop(model)
+            if self._prices.tariffs[model] is not None:
+                self._fresh[model] = min(at, self._fresh.get(model, at))
 
     async def read(self) -> None:
         """Take what the database has. Raises StorageError."""
@@ -131,16 +148,10 @@ class PriceBook:
         wanted = [self._wanted_of(*model) for model in models]
         source, tariffs = await _in_a_process(wanted)
         await store(self._database, zip(models, tariffs, strict=True), source)
-        priced = [model for model, tariff in zip(models, tariffs, strict=True) if tariff is not None]
-        self._prices.tariffs |= {
-            model: None if tariff is None else Tariff.of_json(tariff)
-            for model, tariff in zip(models, tariffs, strict=True)
-        }
-        for model in models:
-            if model not in priced:
+        for model, tariff in zip(models, tariffs, strict=True):
+            self._prices.tariffs[model] = None if tariff is None else Tariff.of_json(tariff)
+            if tariff is None:
                 log.warning("%s: the price of %s is not known (%s): `aimux prices update`", *model, source)
-        if priced:
-            await self._found(priced)
 
 
 async def store(database: Database, found: Iterable[tuple[tuple[str, str], Any]], source: str) -> None:

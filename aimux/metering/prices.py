@@ -63,8 +63,8 @@ class Prices:
         self.tariffs: dict[tuple[str, str], Tariff | None] = {}
         self._overrides: list[Override] = []
         self._factors: Mapping[tuple[str, str], float] = {}
-        self.on_unknown: Callable[[str, str], None] = lambda _provider, _model: None
-        """Told of providers and models that nobody has looked up yet."""
+        self.on_unknown: Callable[[str, str, int], None] = lambda _provider, _model, _at: None
+        """Told of providers and models that nobody has looked up yet, and of when one was asked for (milliseconds)."""
         self._overridden: dict[str, Mapping[str, int] | None] = {}
 
     def configure(self, overrides: list[Override], factors: Mapping[tuple[str, str], float]) -> None:
@@ -101,7 +101,7 @@ class Prices:
         """What holds for such a request, the configuration's prices before the list's."""
         tariff = self.tariffs.get((provider, model))
         if tariff is None and (provider, model) not in self.tariffs:
-            self.on_unknown(provider, model)
+            self.on_unknown(provider, model, at)
         own = self._own(model) if self._overrides else None
         if own is None:
             return None if tariff is None else tariff.rates(at, tier, total_input)

@@ -34,6 +34,8 @@ class Flaky:
         self._database = database
         self.away = False
         self.commits_and_fails = False
+        self.writes = 0
+        """How often something was committed."""
         self.go_on = asyncio.Event()
         self.go_on.set()
 
@@ -44,6 +46,7 @@ class Flaky:
             raise StorageError("it is away")
         async with self._database.write(*topics) as connection:
             yield connection
+        self.writes += 1
         if self.commits_and_fails:
             raise StorageError("the connection was lost")
 
@@ -234,6 +237,24 @@ async def test_at_its_limit_the_spill_takes_no_more_and_says_so_before(
         while await total(database) != times(60 - lost):
             await asyncio.sleep(0.05)
             await ledger.flush()
+    await ledger.close()
+
+
+async def test_what_waited_for_long_is_written_in_batches(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.ledger.RETRY", 0.0)
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    flaky.away = True
+    for _ in range(200):
+        ledger.record(record())
+    for _ in range(2 * FAILURES):
+        await ledger.flush()
+    flaky.away = False
+    await settled(ledger)
+    assert await total(database) == times(200)
+    assert flaky.writes == 1
     await ledger.close()
 
 

@@ -20,7 +20,7 @@ from aimux.metering.prices import Prices, configured
 from aimux.metering.repricing import reprice
 from aimux.metering.tariff import KINDS, Tariff, complete
 from aimux.plugin.types import Usage
-from aimux.storage import Database
+from aimux.storage import Database, StorageError
 from aimux.storage.schema import ledger as schema
 
 from .conftest import Make
@@ -125,7 +125,7 @@ def test_the_configuration_comes_before_the_list_kind_by_kind() -> None:
 
 def test_a_model_that_nobody_knows_is_asked_for_and_has_no_price() -> None:
     one, asked = prices(known=None), list[tuple[str, str]]()
-    one.on_unknown = lambda *model: asked.append(model)
+    one.on_unknown = lambda provider, model, _at: asked.append((provider, model))
     assert cost(one, "new", input_tokens=1) is None
     assert cost(one, "known", input_tokens=1) is None
     assert asked == [("claude", "new")]
@@ -180,11 +180,19 @@ def wanted(provider: str, model: str) -> Wanted:
     return Wanted({"claude": "anthropic"}.get(provider, ""), "", model)
 
 
+async def nothing(_models: list[tuple[str, str]], _since: int) -> None:
+    """Nobody wants to hear of prices that were found."""
+
+
 async def test_a_new_model_is_looked_up_once_for_all_nodes(database: Database) -> None:
     one, other = Prices(), Prices()
     priced: asyncio.Queue[list[tuple[str, str]]] = asyncio.Queue()
-    book = PriceBook(database, one, wanted, priced.put)
-    follower = PriceBook(database, other, wanted, priced.put)
+
+    async def found(models: list[tuple[str, str]], _since: int) -> None:
+        await priced.put(models)
+
+    book = PriceBook(database, one, wanted, found)
+    follower = PriceBook(database, other, wanted, found)
     for each in (book, follower):
         await each.start()
     try:
@@ -199,7 +207,7 @@ async def test_a_new_model_is_looked_up_once_for_all_nodes(database: Database) -
         await book.close()
         await follower.close()
     later = Prices()
-    again = PriceBook(database, later, wanted, priced.put)
+    again = PriceBook(database, later, wanted, found)
     await again.start()
     assert cost(later, "claude-opus-4-5", input_tokens=1000) == 5_000_000
     await again.close()
@@ -209,7 +217,7 @@ async def test_a_model_that_the_list_has_not_is_told_of_once(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = Prices()
-    book = PriceBook(database, one, wanted, lambda _: asyncio.sleep(0))
+    book = PriceBook(database, one, wanted, nothing)
     await book.start()
     cost(one, "of-tomorrow", input_tokens=1)
     async with asyncio.timeout(30):
@@ -218,6 +226,28 @@ async def test_a_model_that_the_list_has_not_is_told_of_once(
     assert cost(one, "of-tomorrow", input_tokens=1) is None
     await book.close()
     assert caplog.text.count("aimux prices update") == 1
+
+
+async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.price_book.RETRY", 0.01)
+    one, heard, done = Prices(), list[tuple[list[tuple[str, str]], int]](), asyncio.Event()
+
+    async def found(models: list[tuple[str, str]], since: int) -> None:
+        heard.append((models, since))
+        if len(heard) < 3:
+            raise StorageError("it is away")
+        done.set()
+
+    book = PriceBook(database, one, wanted, found)
+    await book.start()
+    for at in (2_000, 1_000, 3_000):  # one that has waited on the disk for long may come late
+        one.cost("claude", "default", "claude-opus-4-5", Usage("claude-opus-4-5", 1), at)
+    async with asyncio.timeout(30):
+        await done.wait()
+    await book.close()
+    assert heard == [([("claude", "claude-opus-4-5")], 1_000)] * 3
 
 
 # --- pricing later ----------------------------------------------------------------------------------------------------
@@ -258,7 +288,7 @@ async def test_what_had_no_price_is_priced_later_wherever_it_is_counted(database
 
 async def test_an_update_of_the_list_is_everybodys(database: Database) -> None:
     one = Prices()
-    book = PriceBook(database, one, wanted, lambda _: asyncio.sleep(0))
+    book = PriceBook(database, one, wanted, nothing)
     await store(database, [(("claude", "m"), None)], "old")
     await book.start()
     assert cost(one, input_tokens=1) is None
