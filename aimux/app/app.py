@@ -101,6 +101,7 @@ class App:
             plugins.plugins,
             lambda: self.addresses,
             lambda: self.tls.not_after if self.tls else None,
+            lambda: self.tls.own_certificate if self.tls else None,
             lambda: self.gateway.running,
         )
         self._tasks: list[asyncio.Task[None]] = []

@@ -53,7 +53,7 @@ def tls_files(config: Config) -> TLSFiles | None:
     if not tls.enabled:
         return None
     if tls.self_signed:
-        return TLSFiles.self_signed(config.state_dir, config.listen.host or "")
+        return TLSFiles.self_signed(config.state_dir, config.listen.host or "", *tls.self_signed.names)
     assert tls.cert_path is not None
     assert tls.key_path is not None
     return TLSFiles(tls.cert_path, tls.key_path)

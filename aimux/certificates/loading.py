@@ -48,6 +48,7 @@ def load_pair(cert_path: Path, key_path: Path, *, now: float | None = None) -> P
         context=_context(cert_path, key_path),
         not_before=leaf.not_valid_before_utc.timestamp(),
         not_after=leaf.not_valid_after_utc.timestamp(),
+        pem=leaf.public_bytes(Encoding.PEM),
         fingerprint=leaf.fingerprint(SHA256()).hex(":").upper(),
         names=_names(leaf),
         key_open_to_others=bool(key_mode & stat.S_IROTH),

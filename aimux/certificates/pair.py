@@ -28,6 +28,8 @@ class Pair:
     not_before: float
     not_after: float
     """Unix seconds."""
+    pem: bytes
+    """The server's certificate, without its chain."""
     fingerprint: str
     """SHA-256 of the server's certificate, `AB:CD:…`."""
     names: frozenset[str]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
+import stat
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,36 +21,51 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from aimux.certificates.loading import load_pair
 from aimux.certificates.pair import RENEW_BEFORE, TLSError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LIFETIME = timedelta(days=397)
 """The longest that Apple's clients accept is 398 days."""
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
-def ensure(cert_path: Path, key_path: Path, host: str, now: float) -> bool:
-    """Make or renew the pair where it is missing, broken, near its end or not for `host`. True where it did.
+def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) -> bool:
+    """Make or renew the pair where it is missing, broken, near its end or not for `names`. True where it did.
+
+    The certificate is for every eye, the key for none: the folder, and the one around it, can be passed through.
 
     The machine's own name goes into the certificate too, but a new one is no reason for a new certificate: a
     container has another name at every start, and clients would have to trust it anew each time. Raises TLSError.
     """
-    wanted = {*ALWAYS, host} - {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
+    wanted = {*ALWAYS, *names} - {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
     try:
         pair = load_pair(cert_path, key_path, now=now)
     except TLSError:
         pair = None
     if pair and wanted <= pair.names and pair.not_after - now > RENEW_BEFORE.total_seconds():
         key_path.chmod(0o600)
+        _open_way(cert_path)
         return False
     key, certificate = _make([*ALWAYS, *sorted(wanted - set(ALWAYS)), socket.gethostname()], now)
     try:
         cert_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(key_path, key, 0o600)
         _write(cert_path, certificate, 0o644)
+        _open_way(cert_path)
     except OSError as error:
         raise TLSError(
             f"the self-signed certificate can't be written to {cert_path.parent} ({error.strerror or error})",
             "make state_dir writable for the service's user, or give tls.cert_path and tls.key_path",
         ) from error
     return True
+
+
+def _open_way(cert_path: Path) -> None:
+    """Let others reach the certificate. What else lies in the state folder, each file keeps from them by itself."""
+    with contextlib.suppress(OSError):  # another one's folder: then it is theirs to say
+        cert_path.chmod(0o644)
+        for folder in (cert_path.parent, cert_path.parent.parent):
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
 
 
 def _make(names: list[str], now: float) -> tuple[bytes, bytes]:

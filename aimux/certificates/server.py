@@ -22,17 +22,17 @@ DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """Where certificate (with its chain) and key lie. With `self_signed_host` aimux makes and renews them itself."""
+    """Where certificate (with its chain) and key lie. With `own_names` aimux makes and renews them itself."""
 
     cert_path: Path
     key_path: Path
-    self_signed_host: str | None = None
-    """The configured host ("" for none in particular); None: the files are the operator's."""
+    own_names: tuple[str, ...] | None = None
+    """What its own certificate is for beside localhost; None: the files are the operator's."""
 
     @classmethod
-    def self_signed(cls, state_dir: Path, host: str) -> TLSFiles:
-        """aimux's own pair in the state folder, good for `host` beside localhost."""
-        return cls(state_dir / "tls" / "cert.pem", state_dir / "tls" / "key.pem", host)
+    def self_signed(cls, state_dir: Path, *names: str) -> TLSFiles:
+        """aimux's own pair in the state folder, good for `names` beside localhost."""
+        return cls(state_dir / "tls" / "cert.pem", state_dir / "tls" / "key.pem", names)
 
 
 class ServerTLS:
@@ -70,6 +70,11 @@ class ServerTLS:
     def fingerprint(self) -> str:
         """SHA-256 of its certificate, `AB:CD:…`."""
         return self._pair.fingerprint
+
+    @property
+    def own_certificate(self) -> bytes | None:
+        """The self-signed certificate as PEM, which clients have to be told of; None: it is the operator's."""
+        return self._pair.pem if self._files.own_names is not None else None
 
     def reload(self, files: TLSFiles | None = None) -> bool:
         """Take what lies in the files (or in others) now. False, and the old pair stays, where it can't be used."""
@@ -116,7 +121,7 @@ class ServerTLS:
 
     def _renewal_due(self, now: float) -> bool:
         return (
-            self._files.self_signed_host is not None
+            self._files.own_names is not None
             and self.not_after - now < RENEW_BEFORE.total_seconds()
             and now - self._renewal_tried > DAY
         )
@@ -134,8 +139,8 @@ def _load(files: TLSFiles) -> Pair:
     from aimux.certificates import selfsigned
     from aimux.certificates.loading import load_pair
 
-    if files.self_signed_host is not None:
-        selfsigned.ensure(files.cert_path, files.key_path, files.self_signed_host, time.time())
+    if files.own_names is not None:
+        selfsigned.ensure(files.cert_path, files.key_path, files.own_names, time.time())
     return load_pair(files.cert_path, files.key_path)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +13,14 @@ import click
 
 from aimux.cli import suggest
 from aimux.cli.options import config_option
-from aimux.cli.reach import Reach, reach, refuse_vendor_token, token_of_a_person
+from aimux.cli.reach import Reach, people_of, reach, refuse_vendor_token, token_of_a_person
 from aimux.cli.words import say
 from aimux.control.client_files import MergeError, dump, write
 from aimux.control.clients import CLIENTS, TOKEN_VARIABLE, Client, Gateway, NotServed
 
 if TYPE_CHECKING:
-    from aimux.config import Config, User
+    from aimux.people.directory import Directory
+    from aimux.people.models import User
 
 PROVIDERS = {"anthropic": "Claude", "openai": "ChatGPT or OpenAI"}
 
@@ -30,9 +33,20 @@ PROVIDERS = {"anthropic": "Claude", "openai": "ChatGPT or OpenAI"}
 )
 @click.option("--url", help="The gateway's address as the client reaches it, such as https://aimux.example.")
 @click.option("--mount", metavar="PREFIX", help="Which mount, where several speak the client's format: the first.")
+@click.option(
+    "--certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True),
+    help="The gateway's certificate, where nobody has signed it: /certificate.pem below its address, fetched before.",
+)
 @click.option("--write", "to_file", is_flag=True, help="Merge the settings into the client's own file, after a backup.")
 def connect_command(
-    client: str, config: Path | None, user: str | None, url: str | None, mount: str | None, to_file: bool
+    client: str,
+    config: Path | None,
+    user: str | None,
+    url: str | None,
+    mount: str | None,
+    certificate: Path | None,
+    to_file: bool,
 ) -> None:
     """Show the settings with which CLIENT uses this gateway, or write them.
 
@@ -43,10 +57,12 @@ def connect_command(
     """
     about = CLIENTS[client]
     known = reach(config, url, need_config=user is not None)
-    gateway = _gateway(known, mount)
-    owner = _user(known.config, user)
+    gateway = _gateway(known, mount, certificate)
+    people = _people(known)
+    owner = _user(people, user)
     try:
-        hints = "\n".join(about.hints(gateway))
+        needs = list(about.needs(gateway))
+        hints = "\n".join([*about.hints(gateway), *needs])
         if about.settings is None or about.file is None:
             if to_file:
                 raise click.UsageError(f"{about.title} can't be set up by a file:\n{hints}")
@@ -54,8 +70,9 @@ def connect_command(
             return
         path = about.file(os.environ, Path.home())
         if to_file:
-            token = _token(known, owner)
-            _write(about, path, about.settings(gateway, token))
+            token = _token(known, people, owner)
+            _write(about, path, known.address, about.settings(gateway, token))
+            say("\n".join(needs))
         else:
             click.echo(f"For {path}:\n\n{dump(about.settings(gateway, None), about.file_format)}")
             say(hints)
@@ -64,50 +81,64 @@ def connect_command(
         raise click.ClickException(f"{about.title} needs a mount of {what}, and this gateway has none.") from None
 
 
-def _gateway(known: Reach, mount: str | None) -> Gateway:
+def _gateway(known: Reach, mount: str | None, certificate: Path | None) -> Gateway:
     if mount is not None and mount.rstrip("/") not in known.mounts:
         raise click.UsageError(f"--mount: there is no {mount!r}; there are {', '.join(known.mounts)}.")
     found: dict[str, str] = {}
     for prefix, provider in known.mounts.items():
         if mount is None or prefix == mount.rstrip("/"):
             found.setdefault(provider.wire_format, known.address + prefix)
-    return Gateway(found, known.certificate)
+    own = known.certificate
+    if own is not None and not os.access(own, os.R_OK):
+        say(f"{own} can't be read here: aimux makes it at its first start.", err=True)
+    return Gateway(found, certificate or own, f"{known.address}/certificate.pem" if own is not None else None)
 
 
-def _user(config: Config, name: str | None) -> User | None:
-    if name is None:
+def _people(known: Reach) -> Directory | None:
+    """None: they are not known here, because the gateway is elsewhere or its database is somebody else's."""
+    from aimux.storage import StorageError
+
+    if not known.own:
         return None
-    for user in config.users:
-        if user.name == name:
-            return user
-    names = ", ".join(user.name for user in config.users)
-    raise click.UsageError(f"--user: there is no {name!r}; the configuration has {names or 'no users'}.")
+    try:
+        return asyncio.run(people_of(known.config))
+    except StorageError:
+        return None
 
 
-def _token(known: Reach, owner: User | None) -> str:
-    users = known.config.users
-    if known.own and not users:
+def _user(people: Directory | None, name: str | None) -> User | None:
+    if name is None or people is None:
+        return None
+    if (user := people.users.get(name)) is not None:
+        return user
+    raise click.UsageError(f"--user: there is no {name!r}; there are {', '.join(sorted(people.users)) or 'no users'}.")
+
+
+def _token(known: Reach, people: Directory | None, owner: User | None) -> str:
+    if people is not None and people.empty and known.config.auth.jwt is None:
         return "no-token-is-needed"  # clients want one all the same
     token = token_of_a_person(f"Token of {owner.name}" if owner else "Your aimux token")
     if not token:
         raise click.UsageError(f"There is no token: set {TOKEN_VARIABLE}, or give it on standard input.")
     refuse_vendor_token(token, known)
-    if known.own:
-        digest = hashlib.sha256(token.encode()).digest()
-        owners = [user.name for user in users if user.sha256 == digest]
-        if not owners:
-            raise click.ClickException("This token is none of the configuration's users'; nothing was written.")
-        if owner is not None and owner.name not in owners:
+    if people is not None and not (known.config.auth.jwt is not None and token.count(".") == 2):
+        from aimux.people.directory import Denied
+
+        access = people.find(hashlib.sha256(token.encode()).digest(), int(time.time() * 1000))
+        if isinstance(access, Denied):
+            what = "is nobody's here" if access is Denied.UNKNOWN else f"is {access.name.lower()}"
+            raise click.ClickException(f"This token {what}; nothing was written.")
+        if owner is not None and access.user.name != owner.name:
             raise click.ClickException(f"This is not the token of {owner.name}; nothing was written.")
     return token
 
 
-def _write(client: Client, path: Path, settings: dict[str, Any]) -> None:
+def _write(client: Client, path: Path, address: str, settings: dict[str, Any]) -> None:
     try:
         backup = write(path, settings, client.file_format)
     except MergeError as error:
         message = f"{path} {error}. Without --write the settings are shown, to be put in by hand."
         raise click.ClickException(message) from None
-    click.echo(f"{client.title} uses this gateway from its next start on: {path}")
+    click.echo(f"{client.title} uses {address} from its next start on: {path}")
     if backup is not None:
         click.echo(f"What was there before is kept in {backup}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.config import Config
+    from aimux.people.directory import Directory
     from aimux.plugin import Provider
 
 
@@ -70,6 +71,21 @@ def _address(config: Config) -> str:
         host = "localhost"
     scheme = "https" if config.tls.enabled else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}"
+
+
+async def people_of(config: Config) -> Directory:
+    """Who may call, by the configuration and by the database. Raises StorageError."""
+    from aimux.people import People, from_config
+    from aimux.people.people import TOPIC
+    from aimux.storage import Database
+
+    people = People(await Database.open(config.database.address, config.state_dir), from_config(config))
+    try:
+        if people.database.touched(TOPIC):
+            await people.refresh()
+        return people.directory
+    finally:
+        await people.database.close()
 
 
 def refuse_vendor_token(token: str, known: Reach) -> None:

@@ -37,7 +37,9 @@ def accounts(context: click.Context, _parameter: click.Parameter, incomplete: st
 
 def users(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of the users, of the configuration and of the database."""
-    return _those(context, incomplete, lambda setting: iter(asyncio.run(_users(setting[0]))))
+    from aimux.cli.reach import people_of
+
+    return _those(context, incomplete, lambda setting: iter(asyncio.run(people_of(setting[0])).users))
 
 
 def owners(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -78,15 +80,3 @@ async def _accounts(setting: Setting) -> list[tuple[str, str]]:
             for name, provider in providers.items()
             for account in await vault.list(name, provider.credential_file)
         ]
-
-
-async def _users(config: Config) -> list[str]:
-    from aimux.people import People, from_config
-    from aimux.storage import Database
-
-    people = People(await Database.open(config.database.address, config.state_dir), from_config(config))
-    try:
-        await people.refresh()
-        return list(people.directory.users)
-    finally:
-        await people.database.close()

@@ -2,13 +2,14 @@
 
 from aimux.config.instances import provider_instances
 from aimux.config.load import admin_token, check_form, find_config, load_config, load_leniently, parse_config
-from aimux.config.models import TLS, Config
+from aimux.config.models import Config
 from aimux.config.people import Admin, Group, User
 from aimux.config.problems import ConfigError, Problem
 from aimux.config.providers import ProviderEntry
 from aimux.config.routes import ModelTarget, pattern_kind
 from aimux.config.scalars import Listen, format_duration, format_size, parse_duration, parse_size
 from aimux.config.show import json_schema, masked, secrets_in
+from aimux.config.tls import TLS
 from aimux.config.tokens import Token
 
 __all__ = [

@@ -108,6 +108,8 @@ class _Target:
             inner = node.get(key)
             if path == ("providers",) and isinstance(inner, list):
                 inner = self._named(inner)
+            if inner is True or inner == "true":
+                inner = {}  # a section that may be switched on as it is
             if inner is not None and not isinstance(inner, dict):
                 remedy = f"give the whole of {path[0]} as JSON in {variable(path[:1])}"
                 self._result.misplaced.append(Misplaced(name, f"can't reach into {path[-1]}", remedy))

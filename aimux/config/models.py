@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from aimux.config.auth import Auth
 from aimux.config.cors import Cors
@@ -18,38 +18,12 @@ from aimux.config.limits import Limits
 from aimux.config.notices import Notices
 from aimux.config.origin import NOWHERE, Origin
 from aimux.config.people import Admin, Group, GroupName, User
-from aimux.config.problems import Problem, wrong
+from aimux.config.problems import Problem
 from aimux.config.providers import ProviderEntries
 from aimux.config.routes import Instance, Pattern, Prefix, Targets
 from aimux.config.scalars import Duration, HeaderPattern, Listen, Network, Size
-from aimux.config.sections import LocalPath, OptionalPath, Section
-
-
-class TLS(Section):
-    """Whether and with which certificate `listen` speaks HTTPS."""
-
-    enabled: bool = Field(default=False, description="Serve HTTPS instead of HTTP.")
-    cert_path: OptionalPath = Field(
-        default=None, description="The certificate and its chain (PEM). A renewed file is picked up without a restart."
-    )
-    key_path: OptionalPath = Field(default=None, description="The certificate's private key (PEM).")
-    self_signed: bool = Field(
-        default=False, description="Make a certificate of our own, keep it in `state_dir` and print its fingerprint."
-    )
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if not self.enabled:
-            return self
-        if self.self_signed and (self.cert_path or self.key_path):
-            at = "cert_path" if self.cert_path else "key_path"
-            raise wrong("excludes self_signed", "keep either the certificate's paths or self_signed: true", at=at)
-        if not self.self_signed:
-            for mine, other in (("cert_path", "key_path"), ("key_path", "cert_path")):
-                if not getattr(self, mine):
-                    why = f"is missing beside {other}" if getattr(self, other) else "is missing"
-                    raise wrong(why, "set cert_path and key_path, or self_signed: true", at=mine)
-        return self
+from aimux.config.sections import LocalPath, Section
+from aimux.config.tls import TLS
 
 
 class Config(Section):

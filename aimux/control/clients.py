@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,10 +21,12 @@ class NotServed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`mounts`: wire format → URL without a slash at its end. `certificate`: one that clients have to be told of."""
+    """`mounts`: wire format → URL without a slash at its end. `certificate`: one that clients have to be told of;
+    `certificate_url`: where it is fetched from."""
 
     mounts: Mapping[str, str]
     certificate: Path | None = None
+    certificate_url: str | None = None
 
     def base(self, wire_format: str) -> str:
         """Raises NotServed."""
@@ -36,13 +39,33 @@ class Gateway:
 @dataclass(frozen=True, slots=True)
 class Client:
     """`settings(gateway, token)`: for its file, where it has one; without a token they hold a placeholder that works
-    if the client knows one. `hints`: what else to do, line by line."""
+    if the client knows one. `hints`: what else there is to know, line by line. `certificate_variable`: of the
+    environment, where settings can't name the gateway's certificate. `caution`: what would be in the way."""
 
     title: str
     hints: Callable[[Gateway], Iterator[str]]
     settings: Callable[[Gateway, str | None], dict[str, Any]] | None = None
     file: Callable[[Mapping[str, str], Path], Path] | None = None
     file_format: Literal["json", "toml"] = "json"
+    certificate_variable: str | None = None
+    caution: str = ""
+
+    def needs(self, gateway: Gateway) -> Iterator[str]:
+        """What is still to be done once the settings are in its file, line by line."""
+        if self.caution:
+            yield self.caution
+        if gateway.certificate is None:
+            return
+        if self.certificate_variable is not None:
+            yield f"It learns the certificate from the environment: {_export(self.certificate_variable, gateway)}"
+        if gateway.certificate_url is not None:
+            yield "On other machines fetch it, and compare its SHA-256 with what aimux says at its start:"
+            yield f"  curl -kfo aimux.pem {gateway.certificate_url}"
+            yield "  openssl x509 -in aimux.pem -noout -fingerprint -sha256"
+
+
+def _export(variable: str, gateway: Gateway) -> str:
+    return f"export {variable}={shlex.quote(str(gateway.certificate))}"
 
 
 # --- Claude Code -----------------------------------------------------------------------------------------------------
@@ -58,9 +81,8 @@ def _claude_code(gateway: Gateway, token: str | None) -> dict[str, Any]:
 def _claude_code_hints(gateway: Gateway) -> Iterator[str]:
     yield "Or for one shell only:"
     if gateway.certificate is not None:
-        yield f"  export NODE_EXTRA_CA_CERTS={gateway.certificate}"
+        yield f"  {_export('NODE_EXTRA_CA_CERTS', gateway)}"
     yield f"  export ANTHROPIC_BASE_URL={gateway.base('anthropic')} ANTHROPIC_AUTH_TOKEN=${TOKEN_VARIABLE}"
-    yield "ANTHROPIC_API_KEY and CLAUDE_CODE_OAUTH_TOKEN should be unset; a login of Claude Code's own may stay."
 
 
 # --- Codex -----------------------------------------------------------------------------------------------------------
@@ -85,8 +107,6 @@ def _codex(gateway: Gateway, token: str | None) -> dict[str, Any]:
 
 
 def _codex_hints(gateway: Gateway) -> Iterator[str]:
-    if gateway.certificate is not None:
-        yield f"Codex learns the certificate from the environment: export CODEX_CA_CERTIFICATE={gateway.certificate}"
     yield f"With `env_key` it takes the token from the environment: export {TOKEN_VARIABLE}=…"
 
 
@@ -105,8 +125,6 @@ def _opencode(gateway: Gateway, token: str | None) -> dict[str, Any]:
 
 
 def _opencode_hints(gateway: Gateway) -> Iterator[str]:
-    if gateway.certificate is not None:
-        yield f"It learns the certificate from the environment: export NODE_EXTRA_CA_CERTS={gateway.certificate}"
     yield f"{{env:{TOKEN_VARIABLE}}} is the token from the environment: export {TOKEN_VARIABLE}=…"
 
 
@@ -116,7 +134,7 @@ def _opencode_hints(gateway: Gateway) -> Iterator[str]:
 def _sdk_hints(gateway: Gateway) -> Iterator[str]:
     yield "For a shell or a .env file; the SDKs read these by themselves:"
     if gateway.certificate is not None:
-        yield f"  export SSL_CERT_FILE={gateway.certificate} NODE_EXTRA_CA_CERTS={gateway.certificate}"
+        yield f"  {_export('SSL_CERT_FILE', gateway)}; {_export('NODE_EXTRA_CA_CERTS', gateway)}"
     for prefix, key, wire_format, end in (
         ("ANTHROPIC", "ANTHROPIC_AUTH_TOKEN", "anthropic", ""),
         ("OPENAI", "OPENAI_API_KEY", "openai", "/v1"),
@@ -149,6 +167,7 @@ CLIENTS: dict[str, Client] = {
         _claude_code_hints,
         _claude_code,
         lambda environ, home: Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude") / "settings.json",
+        caution="ANTHROPIC_API_KEY and CLAUDE_CODE_OAUTH_TOKEN should be unset; a login of Claude Code's own may stay.",
     ),
     "codex": Client(
         "Codex",
@@ -156,6 +175,7 @@ CLIENTS: dict[str, Client] = {
         _codex,
         lambda environ, home: Path(environ.get("CODEX_HOME") or home / ".codex") / "config.toml",
         "toml",
+        "CODEX_CA_CERTIFICATE",
     ),
     "sdk": Client("the SDKs", _sdk_hints),
     "opencode": Client(
@@ -163,6 +183,7 @@ CLIENTS: dict[str, Client] = {
         _opencode_hints,
         _opencode,
         lambda environ, home: Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode" / "opencode.json",
+        certificate_variable="NODE_EXTRA_CA_CERTS",
     ),
     "cursor": Client("Cursor", _cursor_hints),
 }

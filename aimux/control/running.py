@@ -55,6 +55,8 @@ class Running:
     plugins: Sequence[Plugin]
     addresses: Callable[[], Sequence[str]]
     certificate_ends: Callable[[], float | None]
+    certificate: Callable[[], bytes | None]
+    """The self-signed one, as PEM."""
     requests: Callable[[], Iterable[RequestRecord]]
     """Those under way."""
     started: float = field(default_factory=time.time)

@@ -1,4 +1,4 @@
-"""`/health`, `/ready` and `/metrics`, for whoever watches over aimux."""
+"""`/health`, `/ready` and `/metrics`, for whoever watches over aimux, and the certificate for its clients."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/health", health)
     app.router.add_get("/ready", ready)
     app.router.add_get("/metrics", metrics)
+    app.router.add_get("/certificate.pem", certificate)
 
 
 async def health(_request: web.Request) -> web.StreamResponse:
@@ -53,6 +54,14 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     _guard(request)
     body, content_type = await asyncio.to_thread(control_of(request).gateway.metrics.render)
     return web.Response(body=body, headers={"content-type": content_type})
+
+
+async def certificate(request: web.Request) -> web.StreamResponse:
+    """The self-signed one, for everybody: each client is shown it anyway."""
+    pem = control_of(request).api.parts.running.certificate()
+    if pem is None:
+        raise Refused(404, "not-found", "This aimux has no certificate of its own making.")
+    return web.Response(body=pem, content_type="application/x-pem-file")
 
 
 def _guard(request: web.Request) -> None:

@@ -218,7 +218,6 @@ class TestSelfSigned:
         files = TLSFiles.self_signed(tmp_path / "state", "aimux.example")
         fingerprint = ServerTLS(files).fingerprint
         assert files.key_path.stat().st_mode & 0o777 == 0o600
-        assert files.key_path.parent.stat().st_mode & 0o777 == 0o700
         files.key_path.chmod(0o644)
         again = ServerTLS(files)
         assert again.fingerprint == fingerprint
@@ -237,6 +236,22 @@ class TestSelfSigned:
         assert second.fingerprint != first.fingerprint
         (tmp_path / "tls" / "key.pem").write_bytes(b"")
         assert ServerTLS(TLSFiles.self_signed(tmp_path, "b.example")).fingerprint != second.fingerprint
+
+    def test_further_names_are_in_it_and_a_new_one_makes_a_new_one(self, tmp_path: Path) -> None:
+        first = ServerTLS(TLSFiles.self_signed(tmp_path, "", "gateway.lan", "10.0.0.5"))
+        assert first.pair.names >= {"localhost", "gateway.lan", "10.0.0.5"}
+        assert ServerTLS(TLSFiles.self_signed(tmp_path, "", "10.0.0.5")).fingerprint == first.fingerprint
+        assert ServerTLS(TLSFiles.self_signed(tmp_path, "", "10.0.0.6")).fingerprint != first.fingerprint
+
+    def test_others_read_the_certificate_and_nothing_else(self, tmp_path: Path) -> None:
+        state = tmp_path / "state"
+        state.mkdir(mode=0o700)
+        files = TLSFiles.self_signed(state, "")
+        for _ in range(2):  # also where systemd has closed the folder again
+            ServerTLS(files)
+            modes = [path.stat().st_mode & 0o777 for path in (state, state / "tls", files.cert_path, files.key_path)]
+            assert modes == [0o711, 0o711, 0o644, 0o600]
+            state.chmod(0o700)
 
     def test_another_machine_name_keeps_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = ServerTLS(TLSFiles.self_signed(tmp_path, ""))

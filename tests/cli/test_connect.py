@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aimux.control.client_files import MergeError, dump, merged
 from aimux.control.clients import CLIENTS
 from tests.cli.conftest import Aimux
+from tests.running import free_port
 from tests.tools import child_environ
 
 TOKEN = "ann-token-0123456789abcdef"
@@ -80,6 +81,42 @@ def test_the_address(aimux: Aimux, config: Path, settings: dict[str, Any], argum
     assert done.returncode == 0, done.stderr
     assert url in done.stdout
     assert ("NODE_EXTRA_CA_CERTS" in done.stdout) == ("tls" in settings)
+
+
+@pytest.mark.parametrize(
+    ("client", "says"),
+    [
+        ("claude-code", "should be unset"),
+        ("codex", "export CODEX_CA_CERTIFICATE="),
+        ("opencode", "export NODE_EXTRA_CA_CERTS="),
+    ],
+)
+def test_what_is_written_tells_what_is_still_needed(
+    aimux: Aimux, config: Path, tmp_path: Path, client: str, says: str
+) -> None:
+    change(config, tls={"enabled": True, "self_signed": True})
+    done = aimux("connect", client, "--write", AIMUX_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stderr
+    assert "uses https://127.0.0.1:8080 from its next start on" in done.stdout
+    assert says in done.stdout
+    assert "https://127.0.0.1:8080/certificate.pem" in done.stdout
+    assert "aimux makes it at its first start" in done.stderr
+
+
+def test_a_certificate_that_was_fetched(aimux: Aimux, tmp_path: Path) -> None:
+    (tmp_path / "their.pem").write_text("a certificate")
+    done = aimux("connect", "claude-code", "--url", "https://gateway.lan", "--certificate", "their.pem")
+    assert f'"NODE_EXTRA_CA_CERTS": "{tmp_path}/their.pem"' in done.stdout, done.stderr
+
+
+def test_a_token_of_the_database(aimux: Aimux, config: Path, tmp_path: Path) -> None:
+    change(config, users=[], listen=f"127.0.0.1:{free_port()}")
+    assert aimux("users", "add", "dora").returncode == 0
+    token = json.loads(aimux("tokens", "issue", "--user", "dora", "--json").stdout)["token"]
+    assert "nobody's here" in aimux("connect", "claude-code", "--write", AIMUX_TOKEN=OTHER).stderr
+    done = aimux("connect", "claude-code", "--write", "--user", "dora", AIMUX_TOKEN=token)
+    assert done.returncode == 0, done.stderr
+    assert token in (tmp_path / ".claude" / "settings.json").read_text()
 
 
 def test_a_host_with_a_mounts_name(aimux: Aimux) -> None:
@@ -195,9 +232,9 @@ def test_without_users_no_token_is_asked_for(aimux: Aimux, config: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "token", "says"),
     [
-        (["claude-code", "--user", "carol"], TOKEN, "there is no 'carol'; the configuration has ann, bob"),
+        (["claude-code", "--user", "carol"], TOKEN, "there is no 'carol'; there are ann, bob"),
         (["claude-code", "--user", "ann"], OTHER, "not the token of ann"),
-        (["claude-code"], "nobody-knows-this-token", "none of the configuration's users'"),
+        (["claude-code"], "nobody-knows-this-token", "is nobody's here"),
         (["claude-code"], "sk-ant-oat01-0123456789-a-login", "not an aimux token"),
         (
             ["claude-code", "--url", "https://elsewhere.example"],

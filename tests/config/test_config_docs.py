@@ -21,10 +21,10 @@ from aimux.config.database import Database
 from aimux.config.environment import variable
 from aimux.config.ledger import Ledger, MetricsOptions, Price
 from aimux.config.limits import Allowances, GroupAllowances, Limits, UserAllowances
-from aimux.config.models import TLS
 from aimux.config.notices import Notices, Webhook
 from aimux.config.people import Admin, Group, User
 from aimux.config.routes import ModelTarget
+from aimux.config.tls import TLS, SelfSigned
 from aimux.config.tokens import SAMPLE_TOKENS
 from aimux.plugin import AccountSettings, ProviderSettings
 from aimux.plugin.loader import load_plugins
@@ -71,6 +71,7 @@ def all_fields() -> dict[str, FieldInfo]:
         (User, "users[]."),
         (Group, "groups.NAME."),
         (TLS, "tls."),
+        (SelfSigned, "tls.self_signed."),
         (Admin, "admin."),
         (Cors, "cors."),
         (Database, "database."),

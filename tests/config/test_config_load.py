@@ -93,6 +93,13 @@ admin: {token_sha256: %s}
     assert config.warnings == ()
 
 
+def test_names_for_a_certificate_of_ones_own(load: Load) -> None:
+    tls = load('tls: {self_signed: {names: [Gateway.LAN, "[fd00::0001]", 10.0.0.5, "*.bücher.example"]}}').tls
+    assert tls.self_signed is not None
+    assert tls.self_signed.names == ("gateway.lan", "fd00::1", "10.0.0.5", "*.xn--bcher-kva.example")
+    assert load("tls: {self_signed: false}").tls.self_signed is None
+
+
 def test_the_form_documented_for_ai_mux_works_unchanged(load: Load) -> None:
     config = load(
         """

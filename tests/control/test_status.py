@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import aiohttp
 import pytest
@@ -51,6 +52,20 @@ async def test_metrics_public_opens_them(start: Start) -> None:
     aimux = await start(metrics_public=True)
     assert "aimux_requests" in (await get(aimux, "/metrics", **ELSEWHERE))[2]
     assert '"ready": true' in (await get(aimux, "/ready", host="aimux.example"))[2]
+
+
+async def test_a_certificate_of_ones_own_is_for_everybody(start: Start) -> None:
+    own = await start(tls={"enabled": True, "self_signed": {"names": ["gateway.lan"]}})
+    seen = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", int(own.url.rpartition(":")[2])))
+    async with aiohttp.ClientSession() as session:
+        url = f"{own.url}/certificate.pem"
+        async with session.get(url, ssl=ssl.create_default_context(cadata=seen), headers=ELSEWHERE) as answer:
+            assert (answer.status, answer.content_type) == (200, "application/x-pem-file")
+            assert ssl.PEM_cert_to_DER_cert(await answer.text()) == ssl.PEM_cert_to_DER_cert(seen)
+
+
+async def test_without_one_there_is_nothing_to_fetch(aimux: Aimux) -> None:
+    assert (await get(aimux, "/certificate.pem"))[0] == 404
 
 
 async def test_the_front_page_leads_to_the_dashboard(aimux: Aimux) -> None:

@@ -37,7 +37,7 @@ def of_state_dir(folder: Path) -> list[Finding]:
         remedy = f"run aimux and its doctor as user id {info.st_uid}, or chown the folder"
         return [Finding("error", subject, f"user id {os.geteuid()} can't read and write {folder}", remedy)]
     found = []
-    if info.st_mode & 0o077:
+    if info.st_mode & 0o066:  # passing through is how others read a certificate of our own
         found.append(Finding("warning", subject, f"{folder} is open to other users", f"chmod 700 {folder}"))
     if os.geteuid() != info.st_uid:
         remedy = f"run aimux and its doctor as user id {info.st_uid}"

@@ -33,7 +33,7 @@ def settings(request: web.Request, token: str | None) -> list[Settings]:
     found = []
     for client in CLIENTS.values():
         try:
-            hints = list(client.hints(gateway))
+            hints = [*client.hints(gateway), *client.needs(gateway)]
             content = None if client.settings is None else dump(client.settings(gateway, token), client.file_format)
         except NotServed:
             continue
@@ -43,9 +43,13 @@ def settings(request: web.Request, token: str | None) -> list[Settings]:
 
 
 def _gateway(request: web.Request) -> Gateway:
-    setup = control_of(request).gateway.setup
+    control = control_of(request)
+    setup = control.gateway.setup
     mounts: dict[str, str] = {}
     for mount in setup.mounts.mounts:
         wire_format = setup.routes[mount.provider].provider.wire_format
         mounts.setdefault(wire_format, address(request) + mount.prefix)
+    own = request.url.scheme == "https" and control.api.parts.running.certificate() is not None
+    if own:
+        return Gateway(mounts, Path("/path/to/aimux.pem"), f"{address(request)}/certificate.pem")
     return Gateway(mounts)
