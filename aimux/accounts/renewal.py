@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
+"""Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
 LONGEST_TOLD = 3600.0
 """A pause that the authorization server asks for is kept up to here."""
-"""Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
 UNSAVED_PAUSE = 30.0
 """The longest one while a renewed credential is in memory alone, and would be lost with the process."""
 YOUNG_MARGIN = 30.0
@@ -75,9 +75,9 @@ class Renewer:
                 now = self._shop.clock()
                 if (usable := account.usable(now)) is not None:
                     return usable
-                if self._failure is not None and now < self._retry_at:
+                if self._failure is not None and self._pauses(now):
                     raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
-            elif self._flight is None and self._failure is not None and (now := self._shop.clock()) < self._retry_at:
+            elif self._flight is None and self._failure is not None and self._pauses(now := self._shop.clock()):
                 # Each request that is still refused would ask the server once more, and double the pause.
                 failure = self._failure
                 account.keep_off(self._retry_at, now, _unrenewed(failure))
@@ -92,6 +92,10 @@ class Renewer:
         await self._fly(None, within)
         if self._failure is not None:
             raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
+
+    def _pauses(self, now: float) -> bool:
+        """Whether it is too early for another try. A pause from a time yet to come is none, as in `distrust`."""
+        return self._paused_at <= now < self._retry_at
 
     def distrust(self, now: float) -> bool:
         """End a pause that began at a time yet to come: the clock was wrong then. True if there was one."""

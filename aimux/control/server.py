@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from aimux.front.handover import hand_over
 from aimux.front.request import ReceivedRequest
+from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.front.answer import Sent
@@ -25,8 +26,10 @@ class ControlServer:
         await self._runner.setup()
 
     async def serve(self, request: Request) -> Sent:
-        """Serve a request of the front's. Runs as its turn. Raises BodyError."""
+        """Serve a request of the front's. Runs as its turn. Raises BodyError, and GatewayError for an odd method."""
         assert isinstance(request, ReceivedRequest)
+        if request.head.method not in hdrs.METH_ALL:  # aiohttp would log a traceback, with the request's line
+            raise GatewayError(ErrorKind.METHOD_NOT_ALLOWED, "aimux knows no such method.", retry=False, status=501)
         server = self._runner.server
         assert server is not None
         return await hand_over(request, server())

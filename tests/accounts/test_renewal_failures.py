@@ -216,6 +216,22 @@ async def test_a_401_in_the_pause_of_an_early_renewal_keeps_the_account_off(
     assert pool.select(Selection(), clock()) is account
 
 
+async def test_a_pause_that_began_when_the_clock_was_wrong_is_none(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    """Nor does a 401 that comes before anybody noticed keep the account off until then."""
+    put(state_dir, credential_file())
+    account = await load(pool)
+    rejected = account.usable(clock())
+    clock.pass_(24 * HOUR)
+    server.faults = [500]
+    with pytest.raises(RefreshUnavailable):
+        await account.renew(rejected)
+    clock.pass_(-24 * HOUR)
+    assert (await account.renew(rejected)).secret == "access-2"
+    assert account.state(clock()).status == "healthy"
+
+
 async def test_a_plugin_that_breaks_is_a_failure_for_now_and_its_words_are_not_repeated(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aimux.simulator import Account
+from tests.e2e.process import Aimux
 
 from .clients import CLIENTS, REDIRECTED
+from .door import request
 from .failures import MASKED, REFUSED, SEEN, Turns
 from .ledger import Ledger
 from .logins import PATIENCE, Logins, provider_of
@@ -34,6 +36,8 @@ BROKEN_CONFIGS: tuple[dict[str, object], ...] = (
 DAY = 86400.0
 AHEAD, BEHIND = (90.0, DAY, 11 * DAY), (-90.0, -DAY, -400 * DAY)
 """By so many seconds the clock goes wrong: every access token looks expired 11 days ahead."""
+CROWD, AT_ONCE = 300, 20
+"""Connections that bring nothing but a refused request: with the clients' own, more than aimux has room for."""
 MOMENT = 3.0
 """Seconds in which a request should have met an account, if it serves at all."""
 
@@ -120,6 +124,30 @@ class Faults:
                     "failed", why="its only upstream was killed", provider=provider, status=502, count=busy
                 )
 
+    # --- clients ----------------------------------------------------------------------------------------------------
+
+    async def crowd(self) -> None:
+        """More connections than there is room for, refused and their bodies still to come: nobody else may notice."""
+        held: list[asyncio.StreamWriter] = []
+        room = asyncio.Semaphore(AT_ONCE)
+        head, end, _ = request("claude", "crowd", "", stream=True).partition(b"\r\n\r\n")
+
+        async def one() -> None:
+            async with room:
+                with contextlib.suppress(OSError):
+                    held.append(await self.world.connect())
+                    held[-1].write(head + end)
+                    await held[-1].drain()
+
+        try:
+            await asyncio.gather(*(one() for _ in range(CROWD)))
+            async with asyncio.timeout(MOMENT):
+                while not any(writer.transport.is_closing() for writer in held):  # the first that made room
+                    await asyncio.sleep(0.01)
+        finally:
+            for writer in held:
+                writer.transport.abort()
+
     # --- the disk and the clock -------------------------------------------------------------------------------------
 
     async def disk_full(self) -> None:
@@ -132,6 +160,22 @@ class Faults:
                 for one in self.logins.weak:
                     self.logins.run_out(one)
             await asyncio.sleep(1)
+            await self.logins.settled()
+        finally:
+            self.world.disk.empty(self.world.pid)
+
+    async def full_disk_and_restart(self) -> None:
+        """Who starts without room on the disk asks nobody either, until there is some."""
+        await self.logins.anchored()
+        account = await self.logins.well()
+        self.world.disk.fill(self.world.pid)
+        try:
+            async with self.world.hearing(f"account {account.name} could not be renewed"):
+                for one in self.logins.weak:
+                    self.logins.run_out(one)
+            await self._stop(self.world.aimux)
+            await self._start()
+            await self.world.aimux.said(f"account {account.name} could not be renewed")
             await self.logins.settled()
         finally:
             self.world.disk.empty(self.world.pid)
@@ -176,6 +220,17 @@ class Faults:
         async with self._pair:
             await self.world.start()
 
+    async def _stop(self, process: Aimux) -> None:
+        """By SIGTERM: no HTTP request may notice, as the socket stays open."""
+        sockets = sum(entry.kind == "socket" for entry in self.ledger.open.values())
+        # A server may close between two requests, just when the next one is sent (RFC 9112, 9.3.1): it is sent again.
+        self.ledger.excuse("unanswered", why="a restart", count=CLIENTS, seconds=3)
+        with (
+            self.ledger.excusing("closed", why="a restart", provider="socket", count=sockets + CLIENTS),
+            self.ledger.excusing("failed", why="a restart", provider="socket", status=503, count=CLIENTS),
+        ):
+            await self.world.stop(process)
+
     async def good_reload(self) -> None:
         self.world.configure(
             log_level=self.dice.choice(["debug", "info"]), log_format=self.dice.choice(["text", "json"])
@@ -207,21 +262,13 @@ class Faults:
                 await asyncio.sleep(0.2)
 
     async def restart(self) -> None:
-        """A second process on the same socket, then SIGTERM to the first, or the other way round as systemd does it:
-        no HTTP request may notice."""
+        """A second process on the same socket, then SIGTERM to the first, or the other way round as systemd does it."""
         old = self.world.aimux
         overlapping = self.dice.random() < 0.5
         if overlapping:
             await self.logins.settled()  # the second process reads what the first one has written
             await self._start()
-        sockets = sum(entry.kind == "socket" for entry in self.ledger.open.values())
-        # A server may close between two requests, just when the next one is sent (RFC 9112, 9.3.1): it is sent again.
-        self.ledger.excuse("unanswered", why="a restart", count=CLIENTS, seconds=3)
-        with (
-            self.ledger.excusing("closed", why="a restart", provider="socket", count=sockets + CLIENTS),
-            self.ledger.excusing("failed", why="a restart", provider="socket", status=503, count=CLIENTS),
-        ):
-            await self.world.stop(old)
+        await self._stop(old)
         if not overlapping:
             await self._start()
 

@@ -65,6 +65,21 @@ class Logins:
         account.on_refresh(self.dice.choice(["reset:0", "cut:0"]))
         await self.forgiven([account])
 
+    async def write_back(self) -> None:
+        """Another program writes the file that it had read before a renewal: the living tokens are put into it."""
+        await self.settled()
+        account = await self.well()
+        account.on_refresh.clear()
+        stale, token = self.world.login(account).read_bytes(), account.refresh_token
+        self.run_out(account)
+        async with asyncio.timeout(PATIENCE):
+            while account.refresh_token == token:
+                await asyncio.sleep(0.05)
+        await self.settled()
+        async with self.world.hearing(f"account {account.name}: another program wrote an old login back"):
+            self.world.login(account).write_bytes(stale)
+        await self.settled()
+
     async def new_login(self) -> None:
         """An account's login is void, or refused for good; then somebody logs in again, with another program."""
         account = await self.well()

@@ -26,9 +26,13 @@ class Scheduler:
         has to live with everything else."""
         do, logins = self._faults, self._faults.logins
         deck: list[Fault] = [do.kill_upstreams, logins.expire, logins.new_login] * 2
-        deck += [logins.refuse, logins.lose_an_answer, do.disk_full, do.move_the_clock, do.bad_reload, do.good_reload]
+        deck += [logins.refuse, logins.lose_an_answer, logins.write_back, do.disk_full, do.move_the_clock]
+        deck += [do.bad_reload, do.good_reload, do.crowd]
+        endings: list[Fault] = [do.restart, do.kill]
         if do.world.disk.lockable:
             deck.append(do.read_only)
+        if do.world.disk.mounted:
+            endings.append(do.full_disk_and_restart)
         began = time.monotonic()
         async with asyncio.TaskGroup() as besides:
             besides.create_task(self._certificates())
@@ -36,7 +40,7 @@ class Scheduler:
             try:
                 first = True
                 while first or time.monotonic() < began + seconds:
-                    ends = [do.restart, do.kill] if first or time.monotonic() < began + seconds * 2 / 3 else []
+                    ends = endings if first or time.monotonic() < began + seconds * 2 / 3 else []
                     for fault in self._dice.sample([*deck, *ends], len(deck) + len(ends)):
                         if not first and time.monotonic() >= began + seconds:
                             break

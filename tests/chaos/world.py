@@ -77,13 +77,17 @@ class World:
         """The account's newest login, as another program writes it."""
         put_account(self.disk.folder, account, account.name)
 
+    def login(self, account: Account) -> Path:
+        """The file with its credential."""
+        place = ("claude", ".credentials.json") if account.vendor == "anthropic" else ("chatgpt", "auth.json")
+        return self.disk.folder / place[0] / account.name / place[1]
+
     def saved(self, account: Account) -> str | None:
         """The refresh token on the disk."""
-        provider, file = ("claude", ".credentials.json") if account.vendor == "anthropic" else ("chatgpt", "auth.json")
-        login = json.loads((self.disk.folder / provider / account.name / file).read_bytes())
-        holder = login["claudeAiOauth"] if provider == "claude" else login["tokens"]
+        login = json.loads(self.login(account).read_bytes())
+        holder = login["claudeAiOauth"] if account.vendor == "anthropic" else login["tokens"]
         self.logins.update(value for name, value in holder.items() if name.lower().endswith("token"))
-        return str(holder["refreshToken" if provider == "claude" else "refresh_token"])
+        return str(holder["refreshToken" if account.vendor == "anthropic" else "refresh_token"])
 
     def write(self, name: str, content: bytes) -> None:
         new = self.folder / f"{name}.new"
@@ -185,11 +189,15 @@ class World:
         connections = self.sim._runner.server.connections
         return [(one.transport, one._request_in_progress) for one in connections if one.transport is not None]
 
+    async def connect(self) -> asyncio.StreamWriter:
+        """One more to aimux. Raises OSError."""
+        address = self.listener.getsockname()
+        return (await asyncio.open_connection(*address, ssl=self.context, server_hostname="localhost"))[1]
+
     async def presented(self) -> bytes:
         """The certificate that a new connection gets, in DER; none from a process that is just killed."""
-        address = self.listener.getsockname()
         try:
-            _, writer = await asyncio.open_connection(*address, ssl=self.context, server_hostname="localhost")
+            writer = await self.connect()
         except OSError:
             return b""
         try:

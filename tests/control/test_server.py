@@ -153,6 +153,16 @@ async def test_head_other_methods_and_other_paths(serve: Serve, way: str) -> Non
     assert (await served.send(head("GET /nothing"))).startswith(b"HTTP/1.1 404 ")
 
 
+async def test_a_method_that_nobody_knows_is_refused_and_not_logged(
+    serve: Serve, app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve("tcp")
+    answer = await served.send(head("NONESUCH /secret-in-the-path"))
+    assert answer.startswith(b"HTTP/1.1 501 ")
+    assert app.asked == []
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_large_upload_arrives_whole(serve: Serve, way: str, framing: str) -> None:
