@@ -1,21 +1,32 @@
 # Debian in both stages, so that the interpreter that the environment was made with is the one that runs it.
-FROM debian:trixie-slim AS build
+# Pin it by the digest that your registry gives: --build-arg BASE=debian:trixie-slim@sha256:…
+ARG BASE=debian:trixie-slim
+
+FROM ${BASE} AS build
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*
-RUN python3 -m venv /opt/aimux
+RUN python3 -m venv /opt/aimux && python3 -m venv /opt/build
 WORKDIR /src
+# By version and hash (`make constraints`): nothing is installed that these files don't name.
+COPY deploy/container/requirements.txt deploy/container/build-requirements.txt ./
+RUN /opt/aimux/bin/pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: -r requirements.txt \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: -r build-requirements.txt
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY aimux aimux
 COPY providers providers
-RUN /opt/aimux/bin/pip install --no-cache-dir . \
+RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /dist . \
+ && /opt/aimux/bin/pip install --no-cache-dir --no-index --no-deps /dist/*.whl \
+ && /opt/aimux/bin/pip check \
  && /opt/aimux/bin/pip uninstall --yes pip
 
-FROM debian:trixie-slim
+FROM ${BASE}
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="aimux" \
       org.opencontainers.image.description="Self-hosted gateway that lets a team reach its Claude and ChatGPT accounts through one door" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="0.1.0"
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}"
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
@@ -30,7 +41,7 @@ USER 10001:10001
 # Credentials and everything else that has to outlive the container. Nothing else is ever written.
 VOLUME /var/lib/aimux
 EXPOSE 8080
-# SIGTERM lets open streams end (drain_timeout, 30 s): give it more than docker's 10 s before it is killed.
+# SIGTERM lets open streams end (drain_timeout, 30 s), and a renewal that has begun (30 s): docker's 10 s are too few.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
   CMD ["aimux", "health"]

@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run check test clients chaos fuzz lint types format bench limits failover screenshots clean
+.PHONY: run check test clients chaos fuzz lint types format bench limits failover screenshots constraints release clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -46,6 +46,14 @@ types: $(STAMP)
 
 format: $(STAMP)
 	$(RUFF) check --fix . && $(RUFF) format .
+
+# What the image is built with, by version and hash: again after each change of dependencies, or for newer ones.
+PIN := pip compile --quiet --no-header --no-annotate --generate-hashes --upgrade --python-version 3.13 --python-platform linux
+constraints: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv $(PIN) pyproject.toml --output-file deploy/container/requirements.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(BIN)/uv $(PIN) - --output-file deploy/container/build-requirements.txt
 
 # One table, from one run: bench/README.md. ARGS=--quick for a glance.
 bench: $(STAMP)

@@ -437,6 +437,8 @@ in
         description = "aimux's socket";
         wantedBy = [ "sockets.target" ];
         listenStreams = [ (lib.removePrefix ":" (lib.removePrefix "unix:" listen)) ];
+        # A unix socket's: who may use it beside root is the group that `SocketGroup` names.
+        socketConfig.SocketMode = "0660";
       };
     };
 

@@ -11,7 +11,7 @@ import click
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from aimux.config import Config, ConfigError
     from aimux.plugin.loader import Plugins
@@ -99,13 +99,20 @@ def config_path(explicit: Path | None) -> Path | None:
     return find_config(explicit, os.environ, Path.cwd())
 
 
-def read_config(explicit: Path | None, plugins: Plugins | None = None) -> Config:
-    """The effective configuration for a command. A wrong one ends the command."""
-    from aimux.config import ConfigError, load_config
+def read_config(
+    explicit: Path | None, plugins: Plugins | None = None, *, fields: Collection[str] | None = None
+) -> Config:
+    """The effective configuration for a command. A wrong one ends the command.
+
+    `fields`: these alone, for a command that has not all of the service's secrets, and works without them.
+    """
+    from aimux.config import ConfigError, load_config, load_leniently
     from aimux.plugin.loader import load_plugins
 
-    plugins = plugins or load_plugins()
+    path, providers = config_path(explicit), (plugins or load_plugins()).providers
     try:
-        return load_config(config_path(explicit), environ=os.environ, providers=plugins.providers)
+        if fields is not None:
+            return load_leniently(path, environ=os.environ, providers=providers, fields=fields)
+        return load_config(path, environ=os.environ, providers=providers)
     except ConfigError as error:
         raise ConfigRefused(error) from None

@@ -35,7 +35,8 @@ def seed_command(config: Path | None, accounts: tuple[str, ...]) -> None:
     if sum(file == STDIN for *_, file in wanted) > 1:
         raise click.UsageError("The standard input can be one account's credential only.")
     plugins = load_plugins()
-    asyncio.run(_seed(read_config(config, plugins), plugins, wanted))
+    settings = read_config(config, plugins, fields=("state_dir", "database", "providers"))
+    asyncio.run(_seed(settings, plugins, wanted))
 
 
 def _parsed(written: str) -> tuple[str, str, Path]:

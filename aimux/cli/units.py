@@ -70,7 +70,8 @@ def systemd_socket(listen: Listen) -> str:
     return _ini(
         {
             "Unit": {"Description": "aimux's socket"},
-            "Socket": {"ListenStream": stream},
+            # The mode is a unix socket's: `SocketGroup=` names who may use it beside root.
+            "Socket": {"ListenStream": stream, "SocketMode": "0660"},
             "Install": {"WantedBy": "sockets.target"},
         }
     )
@@ -85,7 +86,7 @@ def launchd_agent(service: Service, *, home: str) -> str:
             "RunAtLoad": True,
             "KeepAlive": {"SuccessfulExit": False},
             "ProcessType": "Interactive",  # anything else is throttled
-            "ExitTimeOut": 60,
+            "ExitTimeOut": 90,  # as systemd's own: drain_timeout, and a renewal that has begun
             "SoftResourceLimits": {"NumberOfFiles": unit_settings()["service"]["LimitNOFILE"]},
             "Umask": 0o077,
             "StandardOutPath": f"{home}/Library/Logs/aimux.log",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import resource
 import signal
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,14 @@ from .world import World
 OF_REQUESTS = re.compile(r"aimux\.(gateway|relay)\.|uvloop\.|ssl\.SSLObject$|_asyncio\.Task$")
 """Objects that a request, a connection or a task leaves behind if it leaves anything."""
 KEPT = re.compile(
-    r"aimux\.gateway\.(headers\._Passes|models\.Target)$|aimux\.relay\.pool\.Origin$"
-    r"|aimux\.gateway\.(auth\.(Authentication|FailureLimit)|call\.Route|models\.ModelRoutes|mounts\.Mount(Table)?)$"
+    r"aimux\.gateway\.(headers\.(_Passes|Dropped)|models\.(Target|ModelRoutes)|mounts\.Mount(Table)?|cors\.Cors)$"
+    r"|aimux\.gateway\.(auth\.(Authentication|FailureLimit)|route\.Route|whence\.Whence)$|aimux\.relay\.pool\.Origin$"
 )
 """Those that caches of a fixed size and the present configuration hold."""
-SETUP = "aimux.gateway.gateway.Setup"
+SETUP = {"aimux.gateway.setup.Setup", "aimux.gateway.epoch.Epoch"}
 """A configuration. The one that a process starts with is not counted, and the others are its followers."""
+DATABASE, POOLED = re.compile(r"/aimux\.db(-wal|-shm)?$"), 5
+"""So many connections to it are kept for the next who asks, once there were so many at a time."""
 TASK = "_asyncio.Task"
 TIMERS = re.compile(r"uvloop\.loop\.(TimerHandle|UVTimer|Handle)$")
 FEW = 4
@@ -34,9 +38,10 @@ is resident is free, between what is in use, and can't be given back."""
 
 @dataclass
 class Held:
-    """Descriptors; bytes that are resident, and those in use by libraries; blocks in use by Python; objects by kind."""
+    """What each descriptor is; bytes that are resident, and those in use by libraries; blocks in use by Python; objects
+    by kind."""
 
-    descriptors: int = 0
+    files: list[str] = field(default_factory=list)
     memory: int = 0
     native: int = 0
     blocks: int = 0
@@ -48,7 +53,11 @@ class Held:
         """As seen from outside."""
         process = Path(f"/proc/{world.pid}")
         resident = int((process / "statm").read_text().split()[1]) * resource.getpagesize()
-        return cls(len(list((process / "fd").iterdir())), resident)
+        return cls(sorted(_names(process / "fd")), resident)
+
+    @property
+    def descriptors(self) -> int:
+        return len(self.files)
 
     def __str__(self) -> str:
         used = f", in use {self.native >> 10} KiB and {self.blocks} blocks" if self.blocks else ""
@@ -62,11 +71,13 @@ class Held:
     def more_than(self, before: Held) -> list[str]:
         """What is left of something."""
         left = []
-        if self.descriptors > before.descriptors:
-            left.append(f"{self.descriptors - before.descriptors} descriptors are left open")
+        if more := Counter(self.files) - Counter(before.files):
+            kept = {name: POOLED - 1 for name in more if DATABASE.search(name)}
+            if more := more - Counter(kept):
+                left.append(f"descriptors are left open: {dict(more)}")
         for kind, count in self.of_requests.items():
             more = count - before.kinds.get(kind, 0)
-            if more > (FEW if TIMERS.match(kind) else 1 if kind == SETUP else 0):
+            if more > (FEW if TIMERS.match(kind) else 1 if kind in SETUP else 0):
                 of = f": {self.tasks}, before {before.tasks}" if kind == TASK else ""
                 left.append(f"{more} objects of {kind} are left{of}")
         if self.native - before.native > MORE_NATIVE:
@@ -80,6 +91,12 @@ class Held:
         return left
 
 
+def _names(folder: Path) -> Iterator[str]:
+    for each in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield re.sub(r":\[\d+\]", "", str(each.readlink()))
+
+
 @asynccontextmanager
 async def peaks(world: World) -> AsyncIterator[Held]:
     """The most that any process held meanwhile."""
@@ -89,7 +106,7 @@ async def peaks(world: World) -> AsyncIterator[Held]:
         while True:
             try:
                 held = Held.of(world)
-                most.descriptors = max(most.descriptors, held.descriptors)
+                most.files = max(most.files, held.files, key=len)
                 most.memory = max(most.memory, held.memory)
             except OSError:
                 pass  # there is none at the moment

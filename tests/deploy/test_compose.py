@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from aimux.accounts.http import ControlHttp
+from aimux.cli.units import unit_settings
 from aimux.config import load_config, parse_config, parse_duration
 from tests.tools import checkout
 
 FILE = checkout() / "deploy/container/compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+DEFAULTS = parse_config({}, environ={"HOME": "/"}, providers={})
+RENEWAL = inspect.signature(ControlHttp.request).parameters["timeout"].default
+"""Seconds that a token endpoint has."""
 
 
 def test_valid_by_the_specification() -> None:
@@ -55,6 +61,26 @@ def test_postgresql_is_a_profile_and_only_then_waited_for(tmp_path: Path) -> Non
     assert f"POSTGRES_PASSWORD={url.password}\n" in FILE.read_text()
 
 
-def test_it_has_time_to_drain() -> None:
+def test_it_has_time_to_drain_and_then_to_end_a_renewal() -> None:
     grace = parse_duration(COMPOSE["services"]["aimux"]["stop_grace_period"])
-    assert grace > parse_config({}, environ={"HOME": "/"}, providers={}).drain_timeout
+    assert grace > DEFAULTS.drain_timeout + RENEWAL
+
+
+def test_what_goes_wrong_stays_within_the_bounds_that_systemd_sets_too() -> None:
+    service, unit = COMPOSE["services"]["aimux"], unit_settings()
+    bounds = unit["service"] | unit["hardening"]
+    assert service["ulimits"] == {"core": bounds["LimitCORE"], "nofile": bounds["LimitNOFILE"]}
+    assert service["mem_limit"] == bounds["MemoryMax"].lower()
+    assert service["pids_limit"] == bounds["TasksMax"]
+    database = COMPOSE["services"]["postgresql"]
+    assert {"mem_limit", "pids_limit", "stop_grace_period"} <= set(database)
+
+
+def test_images_can_be_pinned_by_their_digests() -> None:
+    """Whoever builds names them: which digest a tag has is known to a registry, and not to this repository."""
+    build = COMPOSE["services"]["aimux"]["build"]
+    dockerfile = (FILE.parent / build["context"] / "Dockerfile").read_text()
+    assert re.findall(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE) == ["debian:trixie-slim"]
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert build["args"] == {"BASE": "${DEBIAN_IMAGE:-debian:trixie-slim}"}
+    assert COMPOSE["services"]["postgresql"]["image"] == "${POSTGRES_IMAGE:-postgres:17}"

@@ -57,6 +57,17 @@ def test_several_accounts_and_instances(place: Path) -> None:
     }
 
 
+def test_the_users_tokens_are_not_needed(place: Path) -> None:
+    """A container's init has the login alone; the key that would encrypt it is."""
+    config = place / "config.yaml"
+    config.write_text("users:\n  - {name: ann, token: '${file:/nowhere}'}\nproviders: [claude]\n")
+    assert seed("claude=login.json").output == "claude/default comes from login.json.\n"
+    config.write_text("database: {url: 'postgresql://127.0.0.1:9/x', encryption_key: '${file:/nowhere}'}\n")
+    refused = seed("claude/b=login.json")
+    assert refused.exit_code == 1
+    assert "encryption_key" in refused.output
+
+
 def test_the_standard_input_is_one_accounts(place: Path) -> None:
     """A login that only its owner can read reaches the user of a container that way."""
     done = CliRunner().invoke(seed_command, ["claude=-"], input=json.dumps(LOGIN))

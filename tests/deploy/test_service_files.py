@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from aimux.cli import service as service_module
 from aimux.cli.service import install_service_command
 from aimux.cli.units import Service, launchd_agent, systemd_socket, systemd_unit, unit_settings
-from aimux.config import Listen
+from aimux.config import Listen, parse_config
 from tests.tools import checkout, program
 
 DEPLOY = checkout() / "deploy"
@@ -51,6 +51,26 @@ def test_the_hardening_is_the_one_of_unit_toml(user: bool) -> None:
         values = value if isinstance(value, list) else [value]
         assert unit[name] == [spelled.get(one, str(one)) if isinstance(one, bool) else str(one) for one in values]
     assert user == (set(source["system"]) & set(unit) == set())
+
+
+@pytest.mark.parametrize("user", [False, True])
+def test_what_goes_wrong_stays_within_bounds(user: bool) -> None:
+    unit = settings(systemd_unit(PLAIN, user=user))
+    assert unit["LimitCORE"] == ["0"], "a core holds every credential"
+    (memory,) = unit["MemoryMax"]
+    largest = parse_config({}, environ={"HOME": "/"}, providers={}).max_body_size
+    assert int(memory.removesuffix("G")) << 30 >= 2 * 16 * largest
+    (tasks,) = unit["TasksMax"]
+    assert int(tasks) >= 2 * 32 + 8, "the threads of a server, and those of a command beside it"
+
+
+def test_a_unix_socket_is_not_for_everybody() -> None:
+    assert settings(systemd_socket(Listen.parse("unix:/run/aimux.sock"))) == {
+        "Description": ["aimux's socket"],
+        "ListenStream": ["/run/aimux.sock"],
+        "SocketMode": ["0660"],
+        "WantedBy": ["sockets.target"],
+    }
 
 
 def test_a_low_port_takes_exactly_one_capability() -> None:

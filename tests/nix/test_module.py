@@ -108,6 +108,7 @@ def test_with_a_socket_systemd_binds_and_no_capability_is_needed(nix: Nix, liste
     made: Any = nix.module({"enable": True, "socketActivation": True, "settings": {"listen": listen}})
     assert made["failed"] == []
     assert made["sockets"]["aimux"]["listenStreams"] == [stream]
+    assert made["sockets"]["aimux"]["socketConfig"] == {"SocketMode": "0660"}
     service = made["services"]["aimux"]
     assert service["requires"] == ["aimux.socket"]
     assert service["stopIfChanged"] is False
