@@ -60,5 +60,5 @@ def application(
 
 async def _drain(app: web.Application) -> None:
     gateway = app[APP].gateway
-    gateway.draining = True
+    gateway.open.draining = True
     gateway.sockets.drain()

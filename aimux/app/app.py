@@ -11,26 +11,23 @@ from zoneinfo import ZoneInfo
 
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
 from aimux.accounts.named import unknown_accounts
-from aimux.app.files import claim, tls_files, warn_of_owner
+from aimux.app.files import admin_key, adopt_keys, claim, tls_files, warn_of_owner
 from aimux.app.pools import Pools
 from aimux.app.setup import setup_of
 from aimux.certificates import ServerTLS
-from aimux.config import ConfigError, Problem, provider_instances, secrets_in
+from aimux.config import ConfigError, provider_instances, secrets_in
 from aimux.control.api.api import Api
 from aimux.control.api.parts import Parts, Reload
 from aimux.control.application import control_application
 from aimux.control.dashboard.page import ROOT
 from aimux.control.dashboard.sessions import Dashboard, Sessions
-from aimux.control.key import KEY_FILE, Key, ensure_key
 from aimux.control.running import Running
 from aimux.control.server import ControlServer
 from aimux.control.state import Control
 from aimux.front.listening import address_of, listen_on
-from aimux.gateway import Authentication, Gateway, Setup
+from aimux.gateway import Gateway
 from aimux.gateway.auth import FailureLimit
-from aimux.gateway.cors import Cors
 from aimux.gateway.limiting import Limiting
-from aimux.gateway.whence import Whence
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
@@ -40,13 +37,12 @@ from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
 from aimux.notices import Teller, Watch
 from aimux.people import People, from_config
-from aimux.people.keys import NoKeys
 from aimux.people.trust import Trust
 from aimux.people.upkeep import Uses, upkeep
 from aimux.redaction import holding
 from aimux.relay.pool import Pool
 from aimux.relay.proxy import unusable_proxies
-from aimux.storage import Database, StorageError
+from aimux.storage import Database
 from aimux.systemd import Notifier, listen_sockets
 
 if TYPE_CHECKING:
@@ -54,8 +50,10 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.config import Config
+    from aimux.control.key import Key
     from aimux.front.answer import Sent
     from aimux.front.request import Request
+    from aimux.gateway import Setup
     from aimux.logs import HostLogs, Logs
     from aimux.metering.record import RequestRecord
     from aimux.plugin.loader import Plugins
@@ -126,89 +124,14 @@ class App:
             )
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(holding(self._secrets))
-            self.database = await Database.open(config.database.address, config.state_dir)
-            stack.push_async_callback(self.database.close)
-            self._vault, self._state = await stores_in(config, self.database)
-            stack.callback(claim(config.state_dir).release)
-            self._http = ControlHttp()
-            stack.push_async_callback(self._http.close)
-            stack.push_async_callback(self._state.flush)
-            stack.push_async_callback(self.pools.close)
-            pool = Pool(connect_timeout=config.connect_timeout, idle_timeout=config.stream_idle_timeout)
-            stack.push_async_callback(pool.close)
-            files = tls_files(config)
-            self.tls = ServerTLS(files) if files else None
-            self.metrics = Metrics(
-                accounts=self.accounts,
-                certificate_not_after=self._certificate_ends,
-                per_user=config.metrics.per_user,
-            )
-            self.people = People(self.database, from_config(config))
-            self.uses = Uses(self.database)
-            stack.push_async_callback(self._last_uses)
-            stack.push_async_callback(self.people.close)
-            await self.people.start()
-            self.trust = Trust(self.people, self._http, config.state_dir)
-            stack.push_async_callback(self.trust.close)
-            await self._trust(config)
+            pool = await self._open_stores(config, stack)
+            await self._admit_people(config, stack)
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
             self._warn_of_unknown(config)
-            journal = self.journal = Journal()
-            self.metering = Metering(self.database, config, self.pools.providers, self.accounts)
-            await self.metering.start()
-            stack.push_async_callback(self.metering.close)
-            claims = Claims() if config.database.address is not None else None
-            self.notices = Teller(config.notices)
-            stack.push_async_callback(self.notices.close)
-            self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends)
-            zone = ZoneInfo(config.limits.time_zone)
-            limits = Limits(Policy(), zone, claims=claims, on_mark=self.watch.marked)
-            self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
-            stack.push_async_callback(self.limits.close)
-            self.fair = FairShare(on=config.limits.fair_share)
-            await self.limits.start()
-            parts = Parts(
-                self.pools,
-                self._vault,
-                self._http,
-                pool,
-                journal,
-                self.people,
-                self.limits,
-                self.metering,
-                self.uses,
-                self.notices.recent,
-                trust=self.trust,
-                reload=self.take_again,
-                process=self._running,
-            )
-            api = Api(parts)
-            stack.push_async_callback(api.close)
-            limiting = Limiting(limits, self.fair, self.metering.prices)
-            self.records = RecordSinks(
-                Settlement(limits, self.metering.prices.of_record),
-                FairMeter(self.fair, self.pools.quota, self.metering.prices.of_record),
-                self.metrics.record,
-                self._logs.access.record,
-                journal.record,
-                self.metering.ledger.record,
-                self._note_use,
-                *self.plugins.sinks,
-            )
-            self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting)
-            self.people.on_change = lambda: self._begin(self.gateway.setup)
-            sessions = Sessions(self.database, lambda: self.people.directory, lambda: self.control.key)
-            self.control = Control(
-                self.gateway,
-                api,
-                self.metering,
-                self.database,
-                Dashboard(sessions, self._running.links),
-                self._admin_key(config),
-                config.metrics_public,
-            )
+            limits = await self._begin_metering(config, stack)
+            self._build_gateway(config, setup, pool, limits, stack)
             self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
                 await self._listen(config, stack)
@@ -218,6 +141,100 @@ class App:
         background = [*regular, *([self.tls.watch()] if self.tls else [])]
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
+
+    async def _open_stores(self, config: Config, stack: contextlib.AsyncExitStack) -> Pool:
+        """What lies on disks and in databases, and the ways out: the one that requests take is returned."""
+        self.database = await Database.open(config.database.address, config.state_dir)
+        stack.push_async_callback(self.database.close)
+        self._vault, self._state = await stores_in(config, self.database)
+        stack.callback(claim(config.state_dir).release)
+        self._http = ControlHttp()
+        stack.push_async_callback(self._http.close)
+        stack.push_async_callback(self._state.flush)
+        stack.push_async_callback(self.pools.close)
+        pool = Pool(connect_timeout=config.connect_timeout, idle_timeout=config.stream_idle_timeout)
+        stack.push_async_callback(pool.close)
+        files = tls_files(config)
+        self.tls = ServerTLS(files) if files else None
+        return pool
+
+    async def _admit_people(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
+        self.people = People(self.database, from_config(config))
+        self.uses = Uses(self.database)
+        stack.push_async_callback(self.uses.close)
+        stack.push_async_callback(self.people.close)
+        await self.people.start()
+        self.trust = Trust(self.people, self._http, config.state_dir)
+        stack.push_async_callback(self.trust.close)
+        await adopt_keys(self.trust, config)
+
+    async def _begin_metering(self, config: Config, stack: contextlib.AsyncExitStack) -> Limits:
+        """Metrics, ledger, limits and the notices of them."""
+        self.metrics = Metrics(
+            accounts=self.accounts,
+            certificate_not_after=self._certificate_ends,
+            per_user=config.metrics.per_user,
+        )
+        self.journal = Journal()
+        self.metering = Metering(self.database, config, self.pools.providers, self.accounts)
+        await self.metering.start()
+        stack.push_async_callback(self.metering.close)
+        self.notices = Teller(config.notices)
+        stack.push_async_callback(self.notices.close)
+        self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends)
+        claims = Claims() if config.database.address is not None else None
+        limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims, on_mark=self.watch.marked)
+        self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
+        stack.push_async_callback(self.limits.close)
+        self.fair = FairShare(on=config.limits.fair_share)
+        await self.limits.start()
+        return limits
+
+    def _build_gateway(
+        self, config: Config, setup: Setup, pool: Pool, limits: Limits, stack: contextlib.AsyncExitStack
+    ) -> None:
+        """The gateway, and what is outside the mounts."""
+        self.records = RecordSinks(
+            Settlement(limits, self.metering.prices.of_record),
+            FairMeter(self.fair, self.pools.quota, self.metering.prices.of_record),
+            self.metrics.record,
+            self._logs.access.record,
+            self.journal.record,
+            self.metering.ledger.record,
+            self._note_use,
+            *self.plugins.sinks,
+        )
+        limiting = Limiting(limits, self.fair, self.metering.prices)
+        self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting)
+        self.people.on_change = lambda: self._begin(self.gateway.setup)
+        api = Api(
+            Parts(
+                self.pools,
+                self._vault,
+                self._http,
+                pool,
+                self.journal,
+                self.people,
+                self.limits,
+                self.metering,
+                self.uses,
+                self.notices.recent,
+                trust=self.trust,
+                reload=self.take_again,
+                process=self._running,
+            )
+        )
+        stack.push_async_callback(api.close)
+        sessions = Sessions(self.database, lambda: self.people.directory, lambda: self.control.key)
+        self.control = Control(
+            self.gateway,
+            api,
+            self.metering,
+            self.database,
+            Dashboard(sessions, self._running.links),
+            self._admin_key(config),
+            config.metrics_public,
+        )
 
     async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         self._control_server = ControlServer(control_application(self.control, self.plugins.routes.values()))
@@ -272,16 +289,7 @@ class App:
             providers, lambda provider: AccountPool(provider, self._vault, self._http, options=options)
         )
         self.pools.reserve(self.people.directory.reserved)
-        cors = Cors(config.cors.allowed_origins)
-        authentication = Authentication(
-            self.people.directory,
-            allow_anonymous=config.allow_anonymous,
-            whence=Whence(config.trusted_proxies),
-            cors=cors,
-            failures=self._failures,
-            signed=self.trust.signed,
-        )
-        return setup_of(config, providers, self.pools, authentication, cors)
+        return setup_of(config, providers, self.pools, self.people.directory, self.trust.signed, self._failures)
 
     def _begin(self, setup: Setup) -> None:
         """An epoch with the people of now: what was revoked ends, wherever it is in use."""
@@ -291,23 +299,8 @@ class App:
             replace(setup, authentication=setup.authentication.with_people(directory, self.trust.signed))
         )
 
-    async def _trust(self, config: Config) -> None:
-        """Raises ConfigError."""
-        try:
-            await self.trust.adopt(config.auth.jwt)
-        except NoKeys as error:
-            raise ConfigError(
-                [Problem("auth.jwt.key_file", None, str(error), "a JWKS, or a public key as PEM")]
-            ) from None
-
     def _note_use(self, record: RequestRecord) -> None:
         self.uses.note(record.sender.token, record.time, record.sender.address)
-
-    async def _last_uses(self) -> None:
-        try:
-            await self.uses.flush()
-        except StorageError as error:
-            log.warning("when tokens were last used could not be written: %s", error)
 
     def _renewed(self, account: Account, outcome: str) -> None:
         if outcome in OUTCOMES:
@@ -318,15 +311,7 @@ class App:
         return await self._control_server.serve(request)
 
     def _admin_key(self, config: Config) -> Key | None:
-        if config.admin.configured:
-            return Key(config.admin.sha256, local=False)
-        try:
-            key, self.made_key = ensure_key(config.state_dir)
-        except OSError as error:
-            log.warning("no admin key can be kept in %s (%s): set admin.token", config.state_dir, error.strerror)
-            return None
-        if self.made_key is not None:
-            log.info("made an admin key for this machine: it is in %s", config.state_dir / KEY_FILE)
+        key, self.made_key = admin_key(config)
         return key
 
     # --- reload and stop ------------------------------------------------------------------------------------------
@@ -356,7 +341,7 @@ class App:
     async def _take_again(self) -> Reload:
         config = await asyncio.to_thread(self._load)  # 10,000 users take a second
         self._configured = (*self._configured, *secrets_in(config))
-        await self._trust(config)
+        await adopt_keys(self.trust, config)
         setup = await self._setup(config)
         for name, accounts in self.pools.items():
             try:
@@ -399,7 +384,7 @@ class App:
         self._notifier.extend(self.config.drain_timeout + 10)
         for server in self._servers:
             server.close()
-        self.gateway.draining = True
+        self.gateway.open.draining = True
         self.gateway.server.pre_shutdown()
         if self._control_server is not None:
             await self._control_server.shutdown()
@@ -413,4 +398,4 @@ class App:
 
     def hurry(self) -> None:
         """Wait for open requests no longer. For a `stop` that is under way or about to begin."""
-        self.gateway.hurry()
+        self.gateway.open.hurry()

@@ -1,4 +1,4 @@
-"""What a server finds on its machine: a state folder, and who else uses it; a certificate."""
+"""What a server finds on its machine: a state folder, and who else uses it; a certificate; keys."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts.files import Grip
 from aimux.certificates import TLSFiles
+from aimux.config import ConfigError, Problem
+from aimux.control.key import KEY_FILE, Key, ensure_key
+from aimux.people.keys import NoKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.config import Config
+    from aimux.people.trust import Trust
 
 log = logging.getLogger("aimux")
 
@@ -57,3 +61,25 @@ def tls_files(config: Config) -> TLSFiles | None:
     assert tls.cert_path is not None
     assert tls.key_path is not None
     return TLSFiles(tls.cert_path, tls.key_path)
+
+
+def admin_key(config: Config) -> tuple[Key | None, str | None]:
+    """The configured key, or this machine's own; and in words, where this has made it. None: no disk takes one."""
+    if config.admin.configured:
+        return Key(config.admin.sha256, local=False), None
+    try:
+        key, made = ensure_key(config.state_dir)
+    except OSError as error:
+        log.warning("no admin key can be kept in %s (%s): set admin.token", config.state_dir, error.strerror)
+        return None, None
+    if made is not None:
+        log.info("made an admin key for this machine: it is in %s", config.state_dir / KEY_FILE)
+    return key, made
+
+
+async def adopt_keys(trust: Trust, config: Config) -> None:
+    """The keys that tokens are signed with elsewhere. Raises ConfigError."""
+    try:
+        await trust.adopt(config.auth.jwt)
+    except NoKeys as error:
+        raise ConfigError([Problem("auth.jwt.key_file", None, str(error), "a JWKS, or a public key as PEM")]) from None

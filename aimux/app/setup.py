@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimux.gateway import ModelRoutes, MountTable, Route, Setup
+from aimux.gateway import Authentication, ModelRoutes, MountTable, Route, Setup
+from aimux.gateway.cors import Cors
 from aimux.gateway.headers import Dropped
+from aimux.gateway.whence import Whence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aimux.accounts import AccountPool
     from aimux.config import Config
-    from aimux.gateway import Authentication
-    from aimux.gateway.cors import Cors
+    from aimux.gateway.auth import FailureLimit
+    from aimux.people import Directory
+    from aimux.people.signed import Signed
     from aimux.plugin import Provider
 
 
@@ -21,10 +24,20 @@ def setup_of(
     config: Config,
     providers: Mapping[str, Provider],
     pools: Mapping[str, AccountPool],
-    authentication: Authentication,
-    cors: Cors,
+    directory: Directory,
+    signed: Signed | None,
+    failures: FailureLimit,
 ) -> Setup:
     """`pools` has accounts for each of the providers."""
+    cors = Cors(config.cors.allowed_origins)
+    authentication = Authentication(
+        directory,
+        allow_anonymous=config.allow_anonymous,
+        whence=Whence(config.trusted_proxies),
+        cors=cors,
+        failures=failures,
+        signed=signed,
+    )
     mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
     named = config.providers is not None
     dropped = Dropped.parse(config.drop_headers)

@@ -39,9 +39,9 @@ async def ready(request: web.Request) -> web.StreamResponse:
     gateway = control.gateway
     providers = _providers(gateway)
     counted = [provider for provider in providers.values() if provider["accounts"]]
-    ready = bool(counted) and all(provider["ready"] for provider in counted) and not gateway.draining
+    ready = bool(counted) and all(provider["ready"] for provider in counted) and not gateway.open.draining
     answer: dict[str, object] = {"ready": ready, "providers": providers}
-    if gateway.draining:
+    if gateway.open.draining:
         answer["draining"] = True
     if control.database.trouble is not None:
         answer["database"] = control.database.trouble.reason

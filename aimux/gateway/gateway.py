@@ -9,7 +9,6 @@ from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aimux.accounts import Selection
 from aimux.front.answer import SENT, Answer, Sent
 from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
@@ -17,19 +16,16 @@ from aimux.gateway import own_login
 from aimux.gateway.answers import DONE, ClientSink, error_answer
 from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
-from aimux.gateway.bounds import within_bounds
 from aimux.gateway.call import Attempt, Call
-from aimux.gateway.conversations import conversation_of
-from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states, text_size
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
-from aimux.gateway.models import Target
+from aimux.gateway.open_requests import OpenRequests
 from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
-from aimux.gateway.skimming import Skimmed, is_large, skim
+from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
 from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -40,21 +36,14 @@ from aimux.relay.errors import Stopped
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aimux.gateway.auth import Caller
+    from aimux.accounts import Selection
     from aimux.gateway.setup import Setup
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Headers
     from aimux.relay.pool import Pool
 
 log = logging.getLogger("aimux.gateway")
-
-TOLD_WAITED = 5
-"""Open requests that are told of when aimux ends."""
-
-ARRIVAL_SECONDS = 0.3
-"""How long a stop waits for the first request of connections that were accepted just before it."""
 
 
 @dataclass(slots=True)
@@ -69,22 +58,18 @@ class Gateway:
     outside: Callable[[Request], Awaitable[Sent]]
     """Serves what is below no mount, and sees to its record."""
     limiting: Limiting
-    draining: bool = False
-    hurried: bool = field(init=False, default=False)
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
-    deposits: Deposits = field(init=False, default_factory=Deposits)
+    routing: Routing = field(init=False)
+    open: OpenRequests = field(init=False, default_factory=OpenRequests)
     _proofs: Proofs = field(init=False)
-    _open: dict[Request, RequestRecord] = field(init=False, default_factory=dict)
-    """Requests under way, and what is known of each so far."""
-    _cut: bool = field(init=False, default=False)
-    _idle: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
         self.sockets = WebSockets(self.metrics, self.finished, self.limiting)
+        self.routing = Routing(self.limiting)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -100,7 +85,7 @@ class Gateway:
         """
         self.epoch = Epoch(setup)
         objection = setup.authentication.objection
-        for request in list(self._open):
+        for request in list(self.open):
             admitted = request.connection.admission
             if type(admitted) is not Admitted:
                 continue
@@ -112,7 +97,7 @@ class Gateway:
     @property
     def running(self) -> list[RequestRecord]:
         """Of requests below a mount that are under way: what is known so far."""
-        return [record for record in self._open.values() if record.provider]
+        return [record for record in self.open.values() if record.provider]
 
     def use_lane(self, on: bool) -> None:
         """Whether the front's requests are served here at once, or all by `outside`, which may bring them back."""
@@ -131,7 +116,7 @@ class Gateway:
         provider: Provider | None = None
         outside = False
         answer: Answer | Sent
-        self._open[request] = record
+        self.open[request] = record
         try:
             found = setup.mounts.find(target) if lane else None
             if found is None:
@@ -153,13 +138,13 @@ class Gateway:
             error.request_id = record.request_id
             error.message = mask(error.message)  # a provider may have worded it
             record.error = record.error or error.kind.name.lower()
-            close = self.draining or isinstance(error, BodyError)
+            close = self.open.draining or isinstance(error, BodyError)
             if isinstance(error, Astray):
                 provider = error.provider
             answer = error_answer(error, provider, record.request_id, close=close)
         except asyncio.CancelledError:
             if not record.error:
-                record.error = self._why_cancelled(request)
+                record.error = self.open.why_cancelled(request)
             raise
         except Exception:
             log.exception("%s: a fault in aimux itself", record.request_id)
@@ -169,9 +154,7 @@ class Gateway:
             )
             answer = error_answer(fault, provider, record.request_id, close=True)
         finally:
-            del self._open[request]
-            if self.draining and not self._open:
-                self._idle.set()
+            self.open.end(request)
             record.duration = time.perf_counter() - started
             if record.error == DONE:
                 record.error = ""
@@ -185,41 +168,9 @@ class Gateway:
             answer = replace(answer, headers={**answer.headers, **told})
         return answer
 
-    def _why_cancelled(self, request: Request) -> str:
-        return "client_gone" if request.connection.lost and not self._cut else "shutdown"
-
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Wait until no request is open, at most `timeout` seconds. Call with `draining` set."""
-        patience = time.monotonic() + min(ARRIVAL_SECONDS, timeout)
-        while self.server.awaits_requests and time.monotonic() < patience:  # noqa: ASYNC110 - 30 looks at the very end
-            await asyncio.sleep(0.01)
-        if self._open:
-            if not self.hurried:
-                self._idle.clear()
-            self.sockets.drain()
-            if not self.hurried:
-                log.info("waiting for %s, at most %g s; a second signal cuts off what is left", self._waited(), timeout)
-            try:
-                await asyncio.wait_for(self._idle.wait(), timeout)
-            except TimeoutError:
-                log.warning("%d requests did not end within %g s and are cut off", len(self._open), timeout)
-            if self._open:
-                self._cut = True
-                self.sockets.cut()
-
-    def hurry(self) -> None:
-        """Wait no longer: what is open is cut off, and has its record."""
-        self.hurried = True
-        self._idle.set()
-
-    def _waited(self) -> str:
-        """What is open, for a person."""
-        now, told = time.time(), []
-        for record in list(self._open.values())[:TOLD_WAITED]:
-            who = f" of {record.user}" if record.user else ""
-            told.append(f"{record.method} {record.path}{who}, {now - record.time:.0f} s old")
-        more = len(self._open) - len(told)
-        return f"{len(self._open)} open requests ({'; '.join(told)}{f'; {more} more' if more else ''})"
+        """Wait until no request is open, at most `timeout` seconds. Call with `open.draining` set."""
+        await self.open.drained(timeout, self.server, self.sockets)
 
     async def _serve(
         self,
@@ -233,7 +184,7 @@ class Gateway:
         provider, headers = route.provider, head.headers
         record.user, record.sender = caller.name, admitted.sender
         upgrade = (
-            handshake(request, provider, head, largest=setup.max_websocket_message, draining=self.draining)
+            handshake(request, provider, head, largest=setup.max_websocket_message, draining=self.open.draining)
             if "upgrade" in headers
             else None
         )
@@ -242,35 +193,7 @@ class Gateway:
             raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
-        # Where the model decides something, it has to be the one that the upstream takes the request for.
-        bound = caller.access is not None and caller.access.allowance is not None
-        decisive = bound or not setup.models.empty or self.limiting.limits.by_model
-        skimmed = await self._skimmed(request, admitted, body, decisive=decisive) if is_large(body) else None
-        seen = body if skimmed is None else skimmed.summary
-        if raw and decisive:
-            record.model = seen.routed_model if skimmed is None else skimmed.model
-        elif raw:
-            record.model = seen.model
-        # A socket names its models later, and then it has its account.
-        routed = upgrade is None and caller.own is None
-        targets = setup.models.targets(record.model, provider.instance) if routed else (Target(route),)
-        if bound:
-            targets = within_bounds(caller, targets, provider.instance, record.model if raw else None, upgrade)
-        # One account needs no stickiness, which can cost parsing the body.
-        choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
-        conversation = conversation_of(provider, head, seen) if choice else None
-        record.conversation = conversation or admitted.sender.conversation
-        selection = Selection(
-            record.model,
-            f"{caller.name}\0{conversation}" if conversation else None,
-            groups=caller.access.groups if caller.access is not None else None,
-            pinned=_pinned(headers, caller) if "x-aimux-account" in headers else None,
-        )
-        references = self._references(admitted, seen, skimmed) if caller.own is None else ()
-        if references and (place := self.deposits.place_of(references, targets)) is not None:
-            targets, account = place
-            if selection.pinned is None:
-                selection = selection._replace(pinned=account)
+        targets, selection, skimmed = await self.routing.route(request, setup, admitted, record, body, upgrade)
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
         restraint = None
@@ -283,7 +206,7 @@ class Gateway:
         attempt = await self._attempt(call, patience)
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = NO_BODY
-        del raw
+        del raw, skimmed
         try:
             if upgrade is not None and attempt.head.status == 101:
                 return await self.sockets.relay(request, call, attempt, upgrade, started)
@@ -310,27 +233,8 @@ class Gateway:
         attempts = Attempts(call, self.pool, self._proofs, patience)
         attempt = await attempts.run()
         if attempts.sought and attempt.head.status < 400:
-            self.deposits.keep(attempt.account, attempts.sought, None)
+            self.routing.deposits.keep(attempt.account, attempts.sought, None)
         return attempt
-
-    async def _skimmed(self, request: Request, admitted: Admitted, body: Body, *, decisive: bool) -> Skimmed | None:
-        """None: nobody asks for more of it than the model, and it begins with that."""
-        stores = self.deposits.has(admitted.caller.name)
-        sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
-        if not (decisive or stores or sticky) and body.leading_model:
-            return None
-        work = skim(body, admitted.head, admitted.route.provider if stores else None)
-        return await request.turn.apart(work)
-
-    def _references(self, admitted: Admitted, body: Body, skimmed: Skimmed | None) -> tuple[str, ...]:
-        """What the request refers to, where anything is known of what it may mean."""
-        if not self.deposits:
-            return ()
-        if skimmed is not None:
-            return skimmed.references
-        # Looking through 100 kB takes 0.1 to 0.5 ms: a body is read for those alone who have stored something.
-        known = self.deposits.has(admitted.caller.name)
-        return admitted.route.provider.refers_to(admitted.head, body if known else NO_BODY)
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """How much of their own limits a caller has used, and how much of the accounts' is."""
@@ -345,7 +249,7 @@ class Gateway:
         """Stream the answer. From here on the client has bytes, and nothing is tried again."""
         record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, attempt.route.provider
         connection, http11 = request.connection, request.head.http11
-        if self.draining:
+        if self.open.draining:
             request.keep_alive = False
         limits = self.limiting.told(record, provider, attempt.shared)
         lines = head_lines(call, attempt, limits, self.setup.cors)
@@ -374,7 +278,7 @@ class Gateway:
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
             if feed is None or not feed.complete:
-                record.error = self._why_cancelled(request)
+                record.error = self.open.why_cancelled(request)
             else:
                 record.error = DONE
             raise
@@ -384,7 +288,7 @@ class Gateway:
             record.bytes_out = outlet.bytes_out
             if meter is not None:
                 if meter.stored and call.admitted.caller.own is None:
-                    self.deposits.learn(call, attempt, meter.stored)
+                    self.routing.deposits.learn(call, attempt, meter.stored)
                 if meter.consumes:
                     record.usage = meter.usage
                 if meter.limits:
@@ -394,11 +298,3 @@ class Gateway:
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
             request.keep_alive = False
         return SENT
-
-
-def _pinned(headers: Headers, caller: Caller) -> str:
-    if caller.user is None or not caller.user.pin_accounts:
-        raise GatewayError(
-            ErrorKind.FORBIDDEN, "You may not choose the account: leave `x-aimux-account` out.", retry=False
-        )
-    return headers["x-aimux-account"]

@@ -69,6 +69,13 @@ class Uses:
             await connection.execute(update, rows)
         self._written |= fresh
 
+    async def close(self) -> None:
+        """Write what is left, as far as that can be written now."""
+        try:
+            await self.flush()
+        except StorageError as error:
+            log.warning("when tokens were last used could not be written: %s", error)
+
 
 async def prune(database: Database) -> None:
     """Delete what is past keeping. Nodes that still hold it in memory go on saying that it is revoked.
@@ -88,7 +95,7 @@ async def prune(database: Database) -> None:
 
 
 async def upkeep(uses: Uses, people: People) -> None:
-    """Run until cancelled; what is left to write then is `Uses.flush`'s."""
+    """Run until cancelled; what is left to write then is `Uses.close`'s."""
     pruned = -DAY
     while True:
         await asyncio.sleep(FLUSH_SECONDS)

@@ -12,7 +12,7 @@ from .conftest import Start, Upstream, request
 async def test_a_request_that_is_arriving_when_aimux_stops_is_served(
     start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimux.gateway.gateway.ARRIVAL_SECONDS", 10.0)
+    monkeypatch.setattr("aimux.gateway.open_requests.ARRIVAL_SECONDS", 10.0)
     aimux = await start()
     whole = request(body=b'{"model":"m"}', close=False)
     idle, fresh, half_head, half_body = [await aimux.connect() for _ in range(4)]
@@ -21,7 +21,7 @@ async def test_a_request_that_is_arriving_when_aimux_stops_is_served(
         await idle[0].readuntil(b"{}")
         half_head[1].write(whole[:30])
         half_body[1].write(whole[:-5])
-        while len(aimux.app.gateway.server.connections) < 4 or not aimux.app.gateway._open:
+        while len(aimux.app.gateway.server.connections) < 4 or not aimux.app.gateway.open:
             await asyncio.sleep(0)
         stopping = asyncio.create_task(aimux.app.stop())
         assert await idle[0].read() == b""

@@ -143,7 +143,7 @@ async def test_a_request_without_an_answer_gets_one(start: Start, upstream: Upst
         await upstream.until(lambda: len(upstream.requests) == 1)
     else:
         async with asyncio.timeout(10):
-            while not aimux.app.gateway._open:
+            while not aimux.app.gateway.open:
                 await asyncio.sleep(0.005)
     await without(aimux)
     async with asyncio.timeout(10):
@@ -160,7 +160,7 @@ async def test_with_the_first_user_anonymous_streams_end(
     aimux = await start(users=[], allow_anonymous=True)
     (reader,) = await streams(aimux, upstream, "placeholder-of-a-client")
     await without(aimux, request_timeout="1m")
-    assert len(aimux.app.gateway._open) == 1, "other changes stop nobody"
+    assert len(aimux.app.gateway.open) == 1, "other changes stop nobody"
     file = aimux.folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"users": USERS}))
     assert await aimux.app.reload()

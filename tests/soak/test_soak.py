@@ -257,8 +257,8 @@ async def everything(folder: Path, rng: random.Random) -> None:
                     await client.run()
             pool, server = app.gateway.pool, app.gateway.server
             await until(
-                lambda: not (pool.active_exchanges or sim.open or server.open or app.gateway._open),
-                lambda: (pool.active_exchanges, sim.open, server.open, app.gateway._open),
+                lambda: not (pool.active_exchanges or sim.open or server.open or app.gateway.open),
+                lambda: (pool.active_exchanges, sim.open, server.open, app.gateway.open),
             )
             assert {account.in_flight for account in served} == {0}
             assert pool.open_connections <= AT_ONCE

@@ -31,7 +31,7 @@ async def stream(
     count = 0
     dashboard.watching += 1
     try:
-        while not control_of(request).gateway.draining:
+        while not control_of(request).gateway.open.draining:
             count += 1
             still = dashboard.sessions.principal(session.user, session.token_id, address)
             if still is None or not still.role.includes(role):

@@ -26,7 +26,7 @@ async def test_sockets_at_rest_are_closed_at_once_when_aimux_stops(begin: Begin,
 
 
 async def drain(aimux: Aimux, seconds: float) -> None:
-    aimux.app.gateway.draining = True
+    aimux.app.gateway.open.draining = True
     await aimux.app.gateway.drained(seconds)
 
 
