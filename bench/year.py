@@ -170,7 +170,11 @@ async def measure(reports: Reports) -> dict[str, float]:
     found["failed requests"] = await best_of_4(lambda: reports.requests(Filter(), failed, 100))
     whole = Span(AT - 365 * DAY)
     found["a plot of a year by user and month"] = await best_of_4(
-        lambda: reports.series("user", whole, Filter(), "month")
+        lambda: reports.lines("user", whole, Filter(), "month", 10)
+    )
+    quarter = Span(AT - 100 * DAY)
+    found["a plot of 100 days by user and day"] = await best_of_4(
+        lambda: reports.lines("user", quarter, Filter(), "day", 10)
     )
     return found
 

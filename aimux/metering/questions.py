@@ -14,7 +14,7 @@ from aimux.metering.spans import FOREVER, Level, Piece
 from aimux.storage.schema import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Select, Subquery, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from aimux.metering.reports import By, Filter, Picked
 
 KEYS = ledger.usage_keys
+Named = tuple["By | None", "Sequence[str] | None"]
+"""Names of users, models, …; None: all of them."""
+NO_NAMES: Named = (None, None)
 SUMS: dict[Level, Table] = {"hours": ledger.usage_hours, "days": ledger.usage_days, "months": ledger.usage_months}
 
 
@@ -36,9 +39,17 @@ def usage(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     return _by_name(by, union_all(*[_part(piece, only) for piece in pieces]).subquery("sums"))
 
 
-def at_once(by: By, piece: Piece, only: Filter) -> Select[Any]:
-    """The same of one piece."""
-    return _by_name(by, _part(piece, only).subquery("sums"))
+def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
+    """Names, those of the highest cost first."""
+    sums = union_all(*[_part(piece, only, ("cost",)) for piece in pieces]).subquery("sums")
+    name = cast(_column(by), Text)
+    joined = sums.join(KEYS, KEYS.c.id == sums.c.key)
+    return select(name).select_from(joined).group_by(name).order_by(func.sum(sums.c.cost).desc(), name)
+
+
+def at_once(by: By, piece: Piece, only: Filter, names: Sequence[str] | None = None) -> Select[Any]:
+    """The same as `usage` of one piece, and of these names alone."""
+    return _by_name(by, _part(piece, only, named=(by, names)).subquery("sums"))
 
 
 def _by_name(by: By, sums: Subquery) -> Select[Any]:
@@ -47,9 +58,12 @@ def _by_name(by: By, sums: Subquery) -> Select[Any]:
     return select(name, *measures_of(sums)).select_from(joined).group_by(name)
 
 
-def over_time(piece: Piece, only: Filter, by: By | None, *, whole: bool) -> Select[Any]:
-    """Start, name ("" without `by`) and measures of a piece; `whole`: of everything, which has sums of its own."""
-    keys = matching(only)
+def over_time(
+    piece: Piece, only: Filter, by: By | None, names: Sequence[str] | None = None, *, whole: bool
+) -> Select[Any]:
+    """Start, name ("" without `by`) and measures of a piece; `whole`: of everything, which has sums of its own.
+    `names`: of these alone."""
+    keys = matching(only, (by, names))
     name: Any = literal("") if by is None else cast(_column(by), Text)
     table: Any
     if piece.level == "requests":  # less than an hour of them
@@ -109,17 +123,20 @@ def _with_keys() -> Select[Any]:
     return select(ledger.requests, *keys).join(KEYS, KEYS.c.id == ledger.requests.c.key)
 
 
-def _part(piece: Piece, only: Filter) -> Select[Any]:
+def _part(
+    piece: Piece, only: Filter, measured: Sequence[str] = ledger.MEASURES, named: Named = NO_NAMES
+) -> Select[Any]:
     """Key and measures of a piece, a row each key."""
-    keys = matching(only)
+    keys = matching(only, named)
     table: Any
     if piece.level == "requests":
-        table, measures = ledger.requests, of_requests()
+        table = ledger.requests
+        sums = dict(zip(ledger.MEASURES, of_requests(), strict=True))
     else:
         table = SUMS[piece.level]
-        measures = [func.sum(table.c[name]) for name in ledger.MEASURES]
-    named = [column.label(name) for column, name in zip(measures, ledger.MEASURES, strict=True)]
-    statement = select(table.c.key.label("key"), *named).where(*between(piece)).group_by(table.c.key)
+        sums = {name: func.sum(table.c[name]) for name in measured}
+    labelled = [sums[name].label(name) for name in measured]
+    statement = select(table.c.key.label("key"), *labelled).where(*between(piece)).group_by(table.c.key)
     if keys is not None:
         return statement.where(table.c.key.in_(keys))
     return statement if piece.level == "requests" else statement.where(table.c.key != TOTAL)
@@ -134,9 +151,12 @@ def between(piece: Piece) -> list[ColumnElement[bool]]:
     return [start >= piece.since, *([start < piece.until] if piece.until < FOREVER else [])]
 
 
-def matching(only: Filter) -> Select[Any] | None:
-    """Ids of the keys that a filter lets through; None: all."""
-    columns, conditions = KEYS.c, []
+def matching(only: Filter, named: Named = NO_NAMES) -> Select[Any] | None:
+    """Ids of the keys that a filter lets through, and that have one of these names; None: all."""
+    columns, conditions = KEYS.c, list[Any]()
+    by, names = named
+    if by is not None and names is not None:
+        conditions.append(cast(_column(by), Text).in_(names))
     if only.group is not None:
         conditions.append(cast(columns.groups, Text).contains(json.dumps(only.group), autoescape=True))
     for name, value in (

@@ -171,6 +171,43 @@ async def test_a_series_is_the_same_in_time(
     await ledger.close()
 
 
+async def test_a_plot_has_the_costliest_lines_and_what_is_left(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    ledger = ledger_of(database, calendar, tmp_path / "l")
+    for one in some(random.Random(8), 120, 70):
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    reports = Reports(database, calendar, lambda: 1e9)
+    asked: list[tuple[Any, Filter, int]] = [
+        ("user", Filter(), 2),
+        ("user", Filter(group="ops"), 1),
+        ("account", Filter(), 1),
+        ("group", Filter(), 1),
+        ("model", Filter(user="ann"), 9),
+        (None, Filter(), 5),
+        ("user", Filter(user="nobody"), 2),
+    ]
+    for bucket in ("day", "month"):
+        for by, only, most in asked:
+            span = Span(AT - int(50 * DAY * 1000))
+            series: dict[str, dict[int, Item]] = {}
+            for (start, name), item in (await reports.series(by, span, only, bucket)).items():  # type: ignore[arg-type]
+                series.setdefault(name, {})[start] = item
+            order = sorted(series, key=lambda name: (-sum(item.cost for item in series[name].values()), name))
+            named, rest = await reports.lines(by, span, only, bucket, most)  # type: ignore[arg-type]
+            assert list(named) == order[:most]
+            assert named == {name: series[name] for name in order[:most]}
+            left: dict[int, Item] = {}
+            for name in order[most:]:
+                for start, item in series[name].items():
+                    left[start] = Item("", *map(sum, zip(left.get(start, Item(""))[1:], item[1:], strict=True)))
+            assert rest == left
+    await ledger.close()
+
+
 async def test_conversations_come_page_by_page_the_last_active_first(
     database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

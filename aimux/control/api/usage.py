@@ -26,13 +26,11 @@ from aimux.control.api.usage_models import (
 from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import DAY, now
-from aimux.metering.reports import Bucket, By, Filter, Item, add_to
+from aimux.metering.reports import Bucket, By, Filter, Item
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from aimux.metering.metering import Metering
     from aimux.metering.windows import Compared
 
@@ -63,28 +61,14 @@ async def plot_usage(parts: Parts, query: SeriesQuery) -> UsageSeries:
     span = span_of(metering, query)
     bucket = query.bucket or _fitting(span, split=query.by is not None)
     await metering.ledger.catch_up()
-    found = await metering.reports.series(query.by, span, filter_of(query), bucket)
-    times = _times(metering, span, bucket, min((start for start, _ in found), default=None))
-    series: dict[str, dict[int, Item]] = {}
-    for (start, name), item in found.items():
-        series.setdefault(name, {})[start] = item
-    order = sorted(series, key=lambda name: (-sum(i.cost for i in series[name].values()), name))
-    shown = {name: series[name] for name in order[: query.limit]}
-    if rest := order[query.limit :]:
-        shown[REST] = _added(series[name] for name in rest)
+    named, rest = await metering.reports.lines(query.by, span, filter_of(query), bucket, query.limit)
+    shown = [*named.items(), *([(REST, rest)] if rest else [])]
+    times = _times(metering, span, bucket, min((start for _, points in shown for start in points), default=None))
     return UsageSeries(
         bucket=bucket,
         times=[datetime.fromtimestamp(time / 1000, UTC) for time in times],
-        series=[_line(name, [points.get(time, Item(name)) for time in times]) for name, points in shown.items()],
+        series=[_line(name, [points.get(time, Item(name)) for time in times]) for name, points in shown],
     )
-
-
-def _added(series: Iterable[dict[int, Item]]) -> dict[int, Item]:
-    found: dict[int, list[int]] = {}
-    for points in series:
-        for start, item in points.items():
-            add_to(found, start, item[1:])
-    return {start: Item(REST, *sums) for start, sums in found.items()}
 
 
 @operation("GET", "/usage/accounts", "Compare what was metered with the vendors' own windows", role=Role.VIEWER)
