@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import process, traffic
+from bench import instructions, process, traffic
 from bench.certificate import make_certificate
 from bench.contenders import ALL_KINDS, CONTENDERS, Contender, Unavailable
 from bench.report import Results, table, write_readme
@@ -201,6 +201,20 @@ def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
     return results
 
 
+def check(folder: Path, *, write: bool) -> int:
+    """Count instructions and compare them with the table, or keep them there. The exit status."""
+    try:
+        figures = instructions.count(folder, free_port(), free_port())
+    except Unavailable as reason:
+        print(f"skipped: {reason}")
+        return 0
+    lines, good = instructions.compared(figures, None if write else instructions.kept().get(instructions.interpreter()))
+    print("\n".join(lines))
+    if write:
+        instructions.keep(figures)
+    return 0 if good else 1
+
+
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -212,6 +226,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="contenders whose name begins so; repeatable")
     parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep configurations and logs there")
+    parser.add_argument(
+        "--check", action="store_true", help="count instructions, and fail where they are 3 %% above the table's"
+    )
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     if options.rounds:
@@ -231,6 +248,8 @@ def main() -> None:
             folder = options.keep.resolve()
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aimux-bench-")))
+        if options.check:
+            sys.exit(check(folder, write=options.write))
         results = run(plan, chosen, folder)
     text = table(results, plan.rounds, plan.streams)
     print(text)

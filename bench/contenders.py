@@ -23,6 +23,7 @@ MODELS = (
     "models:\n  other-name: {provider: claude, model: some-other}\n  some-*: {provider: claude}\n"
     "  /no-.*-match/: {provider: claude}\n  default: {provider: claude}\n"
 )
+BUILD = "pure"
 PYTHON = f"Python {sys.version.split()[0]}"
 ALL_KINDS = ("small", "turn", "short", "latency", "hold")
 TURNS = ("small", "turn", "short")
@@ -105,7 +106,7 @@ def _aiohttp(folder: Path, port: int, upstream: str) -> list[str]:
     return [sys.executable, "-m", "bench.peers.aiohttp_proxy", str(port), upstream]
 
 
-def _aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]]:
+def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]]:
     """The real program: users, OAuth accounts, metering, metrics, access log into a file.
 
     With several accounts models are routed too: `models:` has an exact name, a prefix, an expression and a default.
@@ -158,11 +159,11 @@ def _python_version(package: str) -> Callable[[], str]:
 
 CONTENDERS = (
     Contender("nginx", _nginx, _nginx_version),
-    Contender("aimux", _aimux(1), _aimux_version, prefix="/claude"),
-    Contender("aimux, 10,000 users", _aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency")),
-    Contender("aimux, 20 accounts and models", _aimux(1, 20), _aimux_version, prefix="/claude"),
+    Contender("aimux", aimux(1), _aimux_version, prefix="/claude"),
+    Contender("aimux, 10,000 users", aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency")),
+    Contender("aimux, 20 accounts and models", aimux(1, 20), _aimux_version, prefix="/claude"),
     Contender("nginx, TLS upstream", _nginx, _nginx_version, kinds=TURNS, tls=True),
-    Contender("aimux, TLS upstream", _aimux(1), _aimux_version, prefix="/claude", kinds=TURNS, tls=True),
+    Contender("aimux, TLS upstream", aimux(1), _aimux_version, prefix="/claude", kinds=TURNS, tls=True),
     Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),)),
     Contender("aiohttp server + client", _aiohttp, _python_version("aiohttp")),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from email.utils import formatdate
 from typing import Any
 
 EVENTS = 300
@@ -50,10 +51,55 @@ def request(kind: str, prefix: str, number: int = 0) -> bytes:
     ).encode() + raw
 
 
+_ANSWER_HEAD = (
+    b"HTTP/1.1 200 OK\r\nDate: %b\r\nContent-Type: %b\r\n%bConnection: keep-alive\r\n"
+    b"anthropic-ratelimit-unified-status: allowed\r\nanthropic-ratelimit-unified-5h-status: allowed\r\n"
+    b"anthropic-ratelimit-unified-5h-reset: %d\r\nanthropic-ratelimit-unified-5h-utilization: 0.%04d\r\n"
+    b"anthropic-ratelimit-unified-7d-status: allowed\r\nanthropic-ratelimit-unified-7d-reset: %d\r\n"
+    b"anthropic-ratelimit-unified-7d-utilization: 0.%04d\r\n"
+    b"anthropic-ratelimit-unified-representative-claim: five_hour\r\n"
+    b"anthropic-ratelimit-unified-fallback-percentage: 0.5\r\nanthropic-ratelimit-unified-reset: %d\r\n"
+    b"anthropic-ratelimit-unified-overage-disabled-reason: org_level_disabled\r\n"
+    b"anthropic-ratelimit-unified-overage-status: rejected\r\n"
+    b"request-id: req_011%021x\r\nanthropic-organization-id: 5c9a6f3e-7d5e-4f0e-8f57-3a1c5d0b6e21\r\n"
+    b"x-envoy-upstream-service-time: %d\r\nvia: 1.1 google\r\ncf-cache-status: DYNAMIC\r\n"
+    b"Server: cloudflare\r\nCF-RAY: %016x-FRA\r\n\r\n"
+)
+_MIXED = 0x9E3779B97F4A7C15
+"""Odd, with its bits mixed: what is multiplied by it looks like a random id, and is the same in each run."""
+_NO_ID = "msg_011" + 21 * "0"
+
+
+def answer_head(kind: str, number: int, now: int) -> bytes:
+    """The head of the upstream's answer `number` at `now` (unix seconds): its ids, times and limits are its own.
+
+    What repeats in real answers repeats here, and nothing else does: a proxy that remembers lines gains what it would.
+    """
+    content_type, framing = b"text/event-stream; charset=utf-8", b"Transfer-Encoding: chunked\r\n"
+    if kind == "small":
+        content_type, framing = b"application/json", b"Content-Length: %d\r\n" % SMALL_OUT
+    mixed = number * _MIXED & 0xFFFFFFFFFFFFFFFF
+    five_hours, seven_days = now - now % 18000 + 18000, now - now % 604800 + 604800
+    used, used_7d = 1000 + number // 4 % 9000, 1000 + number // 64 % 9000
+    return _ANSWER_HEAD % (
+        formatdate(now, usegmt=True).encode(),
+        content_type,
+        framing,
+        five_hours,
+        used,
+        seven_days,
+        used_7d,
+        five_hours,
+        mixed,
+        100 + mixed % 900,
+        mixed,
+    )
+
+
 def _message(text: str) -> dict[str, Any]:
     return {
         "model": "claude-sonnet-4-5-20250929",
-        "id": "msg_01XFDUDYJgAACzvnptvVoYEL",
+        "id": _NO_ID,
         "type": "message",
         "role": "assistant",
         "content": [{"type": "text", "text": text}],
@@ -63,28 +109,19 @@ def _message(text: str) -> dict[str, Any]:
             "input_tokens": 25,
             "cache_creation_input_tokens": 100,
             "cache_read_input_tokens": 15000,
+            "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 0},
             "output_tokens": 290,
+            "service_tier": "standard",
         },
     }
 
 
-def small_answer() -> bytes:
+def small_answer(number: int, now: int) -> bytes:
     """A whole answer that is not streamed."""
-    raw = json.dumps(_message("x" * (SMALL_OUT - len(json.dumps(_message("")))))).encode()
-    return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_011CSHoEeqs5C35K2UUqR7Fy\r\n"
-        b"anthropic-organization-id: 5c9a6f3e-7d5e-4f0e-8f57-3a1c5d0b6e21\r\n"
-        b"anthropic-ratelimit-unified-status: allowed\r\nanthropic-ratelimit-unified-5h-utilization: 0.21\r\n"
-        b"content-length: %d\r\n\r\n%s" % (len(raw), raw)
-    )
+    return answer_head("small", number, now) + _SMALL_BODY.replace(_NO_ID.encode(), b"msg_011%021x" % number)
 
 
-def stream_head() -> bytes:
-    return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-        b"request-id: req_011CSHoEeqs5C35K2UUqR7Fy\r\nanthropic-ratelimit-unified-status: allowed\r\n"
-        b"anthropic-ratelimit-unified-5h-utilization: 0.21\r\ntransfer-encoding: chunked\r\n\r\n"
-    )
+_SMALL_BODY = json.dumps(_message("x" * (SMALL_OUT - len(json.dumps(_message("")))))).encode()
 
 
 def stream_chunks(events: int) -> list[bytes]:

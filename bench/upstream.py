@@ -1,11 +1,16 @@
-"""The upstream: asyncio protocols with every byte made beforehand. `python -m bench.upstream PORT [TLS_PORT PEM]`."""
+"""The upstream: asyncio protocols. Of what they send only heads are made anew.
+
+`python -m bench.upstream PORT [TLS_PORT PEM]`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import ssl
 import sys
+import time
 from typing import cast
 
 import uvloop
@@ -15,8 +20,6 @@ from bench import traffic
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 KIND = re.compile(rb"bench=(\w+)")
 
-SMALL = traffic.small_answer()
-HEAD = traffic.stream_head()
 STREAMS = {
     "turn": traffic.stream_chunks(traffic.EVENTS),
     "short": traffic.stream_chunks(traffic.FEW_EVENTS),
@@ -28,6 +31,7 @@ class Upstream(asyncio.Protocol):
     """Answers one request after another; streams advance with the ticks."""
 
     streaming: dict[Upstream, int] = {}  # noqa: RUF012 - the one table of the process
+    numbers = itertools.count(1)
 
     def __init__(self) -> None:
         self._head = b""
@@ -58,10 +62,11 @@ class Upstream(asyncio.Protocol):
             self._answer()
 
     def _answer(self) -> None:
+        number, now = next(self.numbers), int(time.time())
         if self._kind == "small":
-            self.transport.write(SMALL)
+            self.transport.write(traffic.small_answer(number, now))
         else:
-            self.transport.write(HEAD)
+            self.transport.write(traffic.answer_head(self._kind, number, now))
             self._chunks = STREAMS[self._kind]
             self.streaming[self] = 0
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import limits, report, traffic
+from bench import instructions, limits, report, traffic
 from bench.report import Results
 
 if TYPE_CHECKING:
@@ -33,12 +33,44 @@ def test_requests_have_their_size(kind: str, size: int) -> None:
 
 
 def test_answers_have_their_size() -> None:
-    assert len(body_of(traffic.small_answer())) == traffic.SMALL_OUT
+    assert len(body_of(traffic.small_answer(1, 0))) == traffic.SMALL_OUT
     chunks = traffic.stream_chunks(traffic.EVENTS)
     assert len(chunks) == traffic.EVENTS
     for chunk in chunks:
         size, _, rest = chunk.partition(b"\r\n")
         assert rest[int(size, 16) : int(size, 16) + 2] == b"\r\n"
+
+
+def test_answers_repeat_what_a_vendor_repeats() -> None:
+    first, second = (
+        dict(line.split(b": ", 1) for line in traffic.answer_head("small", number, 1_790_000_000).split(b"\r\n")[1:-2])
+        for number in (1, 100)
+    )
+    assert first.keys() == second.keys()
+    changed = {name for name in first if first[name] != second[name]}
+    assert {b"request-id", b"CF-RAY", b"anthropic-ratelimit-unified-5h-utilization"} <= changed
+    assert b"anthropic-ratelimit-unified-5h-reset" not in changed
+    assert len(traffic.small_answer(1, 0)) == len(traffic.small_answer(10_000, 0))
+
+
+def test_more_instructions_than_before_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{instructions.BEGIN}| a |\n| - |\n| other | 1 | 2 | 3 |\n{instructions.END}\nafter\n")
+    monkeypatch.setattr(instructions, "README", readme)
+    figures = {"small request": 100_000, "turn": 1_000_000, "event": 6_000}
+    assert instructions.compared(figures, instructions.kept().get(instructions.interpreter()))[1], "nothing to compare"
+    instructions.keep(figures)
+    assert instructions.kept() == {
+        "other": {"small request": 1, "turn": 2, "event": 3},
+        instructions.interpreter(): figures,
+    }
+    assert readme.read_text().startswith("before\n")
+    assert readme.read_text().endswith(f"{instructions.END}\nafter\n")
+    before = instructions.kept()[instructions.interpreter()]
+    assert instructions.compared({**figures, "event": 6_170}, before)[1]
+    lines, good = instructions.compared({**figures, "event": 6_190}, before)
+    assert not good
+    assert "WORSE" in lines[2]
 
 
 @pytest.fixture
