@@ -39,6 +39,12 @@ def usage(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     return _by_name(by, union_all(*[_part(piece, only) for piece in pieces]).subquery("sums"))
 
 
+def usage_of_models(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
+    """The same for each provider and model: name, provider, model and measures."""
+    sums = union_all(*[_part(piece, only) for piece in pieces]).subquery("sums")
+    return _by_name(by, sums, KEYS.c.provider, KEYS.c.model)
+
+
 def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     """Names, those of the highest cost first."""
     sums = union_all(*[_part(piece, only, ("cost",)) for piece in pieces]).subquery("sums")
@@ -52,10 +58,12 @@ def at_once(by: By, piece: Piece, only: Filter, names: Sequence[str] | None = No
     return _by_name(by, _part(piece, only, named=(by, names)).subquery("sums"))
 
 
-def _by_name(by: By, sums: Subquery) -> Select[Any]:
+def _by_name(by: By, sums: Subquery, *also: ColumnElement[Any]) -> Select[Any]:
     name = cast(_column(by), Text)
     joined = sums.join(KEYS, KEYS.c.id == sums.c.key)
-    return select(name, *measures_of(sums)).select_from(joined).group_by(name)
+    # Selected under names of their own: `model` may be what it is by, too.
+    shown = [column.label(f"also_{column.key}") for column in also]
+    return select(name, *shown, *measures_of(sums)).select_from(joined).group_by(name, *also)
 
 
 def over_time(
@@ -64,6 +72,9 @@ def over_time(
     """Start, name ("" without `by`) and measures of a piece; `whole`: of everything, which has sums of its own.
     `names`: of these alone."""
     keys = matching(only, (by, names))
+    if by is not None and keys is None and piece.level in {"days", "months"}:
+        # These tables are in the order of keys: to read them key by key takes SQLite half as long as by the index.
+        keys = select(KEYS.c.id)
     name: Any = literal("") if by is None else cast(_column(by), Text)
     table: Any
     if piece.level == "requests":  # less than an hour of them

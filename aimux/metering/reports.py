@@ -114,9 +114,26 @@ class Reports:
             parts = await self._pieces(connection, span, "months")
             rows = (await connection.execute(questions.usage(by, parts, only))).all() if parts else []
         whole = [Item(*row) for row in rows]
-        items = _by_group(rows, only.group) if by == "group" else whole
-        items.sort(key=lambda item: (-item.cost, -item.tokens, -item.requests, item.name))
-        return Answer(items, _sum(whole))
+        return _answer(_by_group(rows, only.group) if by == "group" else whole, whole)
+
+    async def usage_of_models(
+        self, by: By, span: Span, only: Filter = EVERYTHING
+    ) -> tuple[Answer, dict[tuple[str, str], Item]]:
+        """The same as `usage`, and from the same look at the ledger each model's sum, by provider and model."""
+        from aimux.metering import questions
+
+        async with self._database.read() as connection:
+            parts = await self._pieces(connection, span, "months")
+            statement = questions.usage_of_models(by, parts, only)
+            rows = (await connection.execute(statement)).all() if parts else []
+        names: dict[str, list[int]] = {}
+        models: dict[tuple[str, str], list[int]] = {}
+        for name, provider, model, *sums in rows:
+            add_to(names, name, sums)
+            add_to(models, (provider, model), sums)
+        whole = [Item(name, *sums) for name, sums in names.items()]
+        items = _by_group(whole, only.group) if by == "group" else whole
+        return _answer(items, whole), {key: Item(key[1], *sums) for key, sums in models.items()}
 
     async def conversations(
         self, span: Span, only: Filter, limit: int, after: Place | None = None
@@ -141,8 +158,10 @@ class Reports:
         found = await self._over_time(bucket, span, only, by)
         return {(start, name): Item(name, *sums) for (start, name), sums in found.items()}
 
-    async def lines(self, by: By | None, span: Span, only: Filter, bucket: Bucket, most: int) -> Lines:
-        """A plot's lines: at most so many names, and what is left.
+    async def lines(
+        self, by: By | None, span: Span, only: Filter, bucket: Bucket, most: int, names: Sequence[str] | None = None
+    ) -> Lines:
+        """A plot's lines: at most so many names, and what is left. `names`: all that there are, in another order.
 
         Of many names those are looked for that cost the most, and then their points alone: 200 people's 365 days are
         73,000 points, of which nobody wants to see more than a few lines.
@@ -151,14 +170,17 @@ class Reports:
 
         if by is None or by == "group":  # groups are few, and what they share can't be taken from the whole
             found = await self._over_time(bucket, span, only, by)
-            named = _by_name(found, _ranked(found))
+            named = _by_name(found, _ranked(found) if names is None else names)
             shown, others = dict(list(named.items())[:most]), list(named.values())[most:]
             return Lines(shown, _added(others))
         async with self._database.read() as connection:
             pieces = await self._pieces(connection, span, "months")
-            ranked = list((await connection.execute(questions.ranked(by, pieces, only))).scalars()) if pieces else []
-            names = tuple(ranked[:most])
-            found = await self._points(connection, bucket, span, only, by, names if len(ranked) > most else None)
+            ranked = names
+            if ranked is None:
+                statement = questions.ranked(by, pieces, only)
+                ranked = list((await connection.execute(statement)).scalars()) if pieces else []
+            those = tuple(ranked[:most]) if len(ranked) > most else None
+            found = await self._points(connection, bucket, span, only, by, those)
             shown = _by_name(found, ranked[:most])
             if len(ranked) <= most:
                 return Lines(shown, {})
@@ -277,6 +299,13 @@ def _added(lines: Iterable[dict[int, Item]]) -> dict[int, Item]:
         for start, item in points.items():
             add_to(found, start, item[1:])
     return {start: Item("", *sums) for start, sums in found.items()}
+
+
+def _answer(items: Iterable[Item], whole: Sequence[Item]) -> Answer:
+    return Answer(
+        sorted(items, key=lambda item: (-item.cost, -item.tokens, -item.requests, item.name)),
+        _sum(whole),
+    )
 
 
 def _by_group(rows: Iterable[Any], wanted: str | None) -> list[Item]:

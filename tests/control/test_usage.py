@@ -64,6 +64,8 @@ async def test_the_form_is_fixed(start: Start) -> None:
             "cost_usd": 0.000531,
             "unpriced_requests": 1,
         },
+        "series": None,
+        "kinds": None,
         "next": None,
     }
 
@@ -98,6 +100,32 @@ async def test_the_key_is_named_after_what_was_asked(start: Start, by: str, name
     aimux = await filled(start, some)
     items = (await aimux.get(f"/usage?by={by}&{SPAN}"))["items"]
     assert sorted(item[by] for item in items) == names
+
+
+async def test_the_largest_are_told_over_time_and_what_is_left_as_one(start: Start) -> None:
+    some = [
+        record(NOON - day * 86400, user=f"u{n}", usage={"input_tokens": 10 * n}) for n in range(12) for day in (0, 1)
+    ]
+    aimux = await filled(start, some)
+    usage = await aimux.get(f"/usage?by=user&{SPAN}&bucket=day&rank=tokens")
+    names = [line["name"] for line in usage["series"]["series"]]
+    assert names == ["u11", "u10", "u9", "u8", "u7", "u6", "u5", "other"]
+    for measure in ("requests", "input_tokens", "cost_usd"):
+        told = sum(sum(line[measure]) for line in usage["series"]["series"])
+        assert told == pytest.approx(usage["total"][measure])
+    (others,) = [line for line in usage["series"]["series"] if line["name"] == "other"]
+    assert (others["requests"], others["input_tokens"]) == ([5, 5], [100, 100])
+    few = await aimux.get(f"/usage?by=group&{SPAN}&bucket=day")
+    assert [(line["name"], sum(line["requests"])) for line in few["series"]["series"]] == [("team", 24)]
+
+
+async def test_cost_by_kind_and_what_the_cache_saved(start: Start) -> None:
+    """At 3 $ a million tokens of input and 0.30 $ out of the cache."""
+    tokens = {"input_tokens": 10**6, "output_tokens": 10**6, "cache_read_tokens": 10**7}
+    aimux = await filled(start, [record(usage=tokens), record(usage={**tokens, "model": "no-such-model"})])
+    usage = await aimux.get(f"/usage?by=user&{SPAN}&kinds=true")
+    assert usage["kinds"] == {"input": 3, "output": 15, "cache_read": 3, "cache_write": 0, "saved": 27}
+    assert usage["items"] == (await aimux.get(f"/usage?by=user&{SPAN}"))["items"]
 
 
 async def test_pages_follow_each_other(start: Start) -> None:

@@ -13,6 +13,7 @@ from aimux.control.api.problems import Fault, Refused
 from aimux.control.api.usage_models import (
     AccountWindow,
     AccountWindows,
+    Kinds,
     OwnUsageQuery,
     RequestQuery,
     Series,
@@ -26,23 +27,66 @@ from aimux.control.api.usage_models import (
 from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import DAY, now
-from aimux.metering.reports import Bucket, By, Filter, Item
+from aimux.metering.reports import Answer, Bucket, By, Filter, Item, Lines
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aimux.metering.metering import Metering
     from aimux.metering.windows import Compared
 
 operation = Table()
 MOST_POINTS = 10_000
 REST = "other"
+PICO = 10**12
+LARGEST = 7
+"""Series that are told apart in a plot beside a table: with all others they are as many as colours that can be."""
 
 
 @operation("GET", "/usage", "Sum up usage by user, model, day, …", errors=(404,), role=Role.VIEWER)
 async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
     """To the last request that is over. As CSV for who accepts `text/csv`."""
-    return await _usage(parts.metering, query.by, query, filter_of(query))
+    metering, only, span = parts.metering, filter_of(query), span_of(parts.metering, query)
+    summed = query.by not in {"conversation", "day", "hour"}
+    if query.kinds and summed:
+        await metering.ledger.catch_up()
+        answer, models = await metering.reports.usage_of_models(query.by, span, only)
+        usage = _page(answer, query.by, query)
+        usage.kinds = _kinds(metering, models)
+    else:
+        usage = await _usage(metering, query.by, query, only)
+    if query.bucket is not None and summed:
+        by, items = query.by, usage.items
+        names = [str(item[by]) for item in sorted(items, key=lambda item: (-_rank(item, query.rank), str(item[by])))]
+        lines = await metering.reports.lines(by, span, only, query.bucket, LARGEST, names)
+        usage.series = _series(metering, span, query.bucket, lines)
+    return usage
+
+
+def _rank(item: Mapping[str, Any], rank: str) -> float:
+    if rank == "tokens":
+        return float(sum(item[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write")))
+    return float(item["cost_usd" if rank == "cost" else "requests"])
+
+
+def _kinds(metering: Metering, models: Mapping[tuple[str, str], Item]) -> Kinds:
+    sums, at = dict.fromkeys(Kinds.model_fields, 0), now()
+    for (provider, model), item in models.items():
+        rates = metering.prices.rates(provider, model, at)
+        if rates is None:
+            continue
+        written_1h = min(item.cache_write_1h, item.cache_write)
+        written = (item.cache_write - written_1h) * rates.cache_write + written_1h * rates.cache_write_1h
+        reasoning = min(item.reasoning, item.output)
+        sums["input"] += item.input * rates.input
+        sums["output"] += (item.output - reasoning) * rates.output + reasoning * rates.reasoning
+        sums["cache_read"] += item.cache_read * rates.cache_read
+        sums["cache_write"] += written
+        cached = item.cache_read + item.cache_write
+        sums["saved"] += cached * rates.input - item.cache_read * rates.cache_read - written
+    return Kinds(**{kind: round(pico / PICO, 6) for kind, pico in sums.items()})
 
 
 @operation("GET", "/me/usage", "Sum up one's own usage", errors=(404,), role=Role.MEMBER)
@@ -61,7 +105,13 @@ async def plot_usage(parts: Parts, query: SeriesQuery) -> UsageSeries:
     span = span_of(metering, query)
     bucket = query.bucket or _fitting(span, split=query.by is not None)
     await metering.ledger.catch_up()
-    named, rest = await metering.reports.lines(query.by, span, filter_of(query), bucket, query.limit)
+    return _series(
+        metering, span, bucket, await metering.reports.lines(query.by, span, filter_of(query), bucket, query.limit)
+    )
+
+
+def _series(metering: Metering, span: Span, bucket: Bucket, lines: Lines) -> UsageSeries:
+    named, rest = lines
     shown = [*named.items(), *([(REST, rest)] if rest else [])]
     times = _times(metering, span, bucket, min((start for _, points in shown for start in points), default=None))
     return UsageSeries(
@@ -99,7 +149,10 @@ async def _usage(metering: Metering, by: By, query: OwnUsageQuery | UsageQuery, 
     await metering.ledger.catch_up()
     if by == "conversation":
         return await _conversations(metering, query, span, only)
-    answer = await metering.reports.usage(by, span, only)
+    return _page(await metering.reports.usage(by, span, only), by, query)
+
+
+def _page(answer: Answer, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
     start = _number(query.after)
     items = answer.items[start : start + query.limit]
     following = start + query.limit

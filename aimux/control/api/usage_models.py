@@ -69,6 +69,13 @@ class UsageQuery(_EverybodysUsage):
     by: Literal[
         "user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"
     ] = Field(default="user", description="What the sums are of.")
+    bucket: Literal["hour", "day", "month"] | None = Field(
+        default=None, description="How long each point of `series` is; without it there are none."
+    )
+    rank: Literal["cost", "tokens", "requests"] = Field(
+        default="cost", description="By what the largest are chosen for `series`."
+    )
+    kinds: bool = Field(default=False, description="Whether to split the cost by kind of tokens.")
 
 
 class SeriesQuery(_EverybodysUsage):
@@ -94,21 +101,6 @@ class Sums(BaseModel):
     reasoning_tokens: int
     cost_usd: float = Field(description="Without that of unpriced requests.")
     unpriced_requests: int = Field(description="Requests of models whose price is not known.")
-
-
-class Usage(Tabular):
-    """Sums by name."""
-
-    items: list[dict[str, str | int | float]] = Field(
-        description="Each has its name under what was asked for by `by` (a conversation its user, too), and the fields "
-        "of `total`. By cost, days and hours by time, conversations by when they were last active."
-    )
-    total: Sums = Field(description="Of all items, on whichever page; each request once.")
-    next: str | None = Field(description="`after` of the next page.")
-
-    def rows(self) -> tuple[list[str], list[list[Any]]]:
-        names = list(self.items[0]) if self.items else list(Sums.model_fields)
-        return names, [list(item.values()) for item in self.items]
 
 
 class Series(BaseModel):
@@ -140,6 +132,37 @@ class UsageSeries(Tabular):
             for one in self.series
             for number, time in enumerate(self.times)
         ]
+
+
+class Kinds(BaseModel):
+    """What each kind of tokens costs, and what the prompt cache saves: US dollars at the list's prices of today."""
+
+    input: float
+    output: float
+    cache_read: float
+    cache_write: float
+    saved: float = Field(
+        description="What cached tokens would cost as plain input, less what they do cost, written ones included."
+    )
+
+
+class Usage(Tabular):
+    """Sums by name."""
+
+    items: list[dict[str, str | int | float]] = Field(
+        description="Each has its name under what was asked for by `by` (a conversation its user, too), and the fields "
+        "of `total`. By cost, days and hours by time, conversations by when they were last active."
+    )
+    total: Sums = Field(description="Of all items, on whichever page; each request once.")
+    series: UsageSeries | None = Field(
+        default=None, description="The seven largest over time and all others as one, where `bucket` was asked for."
+    )
+    kinds: Kinds | None = Field(default=None, description="Where they were asked for.")
+    next: str | None = Field(description="`after` of the next page.")
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        names = list(self.items[0]) if self.items else list(Sums.model_fields)
+        return names, [list(item.values()) for item in self.items]
 
 
 class SpanQuery(Given):

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 960, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 8, 12, 24
-SERIES = 8
-"""Colours that can be told apart; what ranks behind is drawn together as "other"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +28,11 @@ class Series:
     values: Sequence[float]
 
 
-def ranked(series: Sequence[Series]) -> list[Series]:
-    """The largest first; those beyond SERIES as one."""
-    ordered = sorted(series, key=lambda one: (-sum(one.values), one.name))
-    if len(ordered) <= SERIES:
-        return ordered
-    kept, rest = ordered[: SERIES - 1], ordered[SERIES - 1 :]
-    together = [sum(values) for values in zip(*(one.values for one in rest), strict=True)]
-    return [*kept, Series(f"{len(rest)} others", together)]
-
-
 def stacked(
     steps: Sequence[str], series: Sequence[Series], told: Callable[[float], str], *, label: str, axis: Sequence[str]
 ) -> Markup:
-    """Bars, a stack for each step. `steps` are their full names, `axis` what stands below them ("": nothing)."""
+    """Bars, a stack for each step, the first series at the bottom. `steps` are their full names, `axis` what stands
+    below them ("": nothing). There are eight colours."""
     count = len(steps)
     totals = [sum(one.values[i] for one in series) for i in range(count)]
     top, ticks = scale(max(totals, default=0.0))
@@ -51,27 +40,25 @@ def stacked(
     step = inner_width / max(count, 1)
     gap = min(4.0, step * 0.2)
     parts = [_frame(ticks, top, told)]
+    bars: list[list[str]] = [[] for _ in series]
     for i, name in enumerate(steps):
         x = LEFT + i * step
         tip = [f"{name}: {told(totals[i])}"]
         base = float(TOP + inner_height)
-        bars = []
         for number, one in enumerate(series):
             value = one.values[i]
             if value <= 0:
                 continue
             height = value / top * inner_height
             base -= height
-            bars.append(
-                f'<rect class="s{number}" x="{x + gap / 2:.1f}" y="{base:.1f}" '
-                f'width="{step - gap:.1f}" height="{height:.1f}"/>'
-            )
+            bars[number].append(f"M{x + gap / 2:.1f},{base:.1f}h{step - gap:.1f}v{height:.1f}h-{step - gap:.1f}z")
             tip.append(f"{one.name}: {told(value)}")
         parts.append(
-            f'<g class="mark" tabindex="0" role="img" aria-label="{escape("; ".join(tip))}">'
-            f"<title>{escape(chr(10).join(tip))}</title>"
-            f'<rect class="hit" x="{x:.1f}" y="{TOP}" width="{step:.1f}" height="{inner_height}"/>{"".join(bars)}</g>'
+            f'<g class="mark" tabindex="0" role="img"><title>{escape(chr(10).join(tip))}</title>'
+            f'<rect class="hit" x="{x:.1f}" y="{TOP}" width="{step:.1f}" height="{inner_height}"/></g>'
         )
+    # One path a series: a page with a bar an element would be three times as large.
+    parts += [f'<path class="s{number}" d="{"".join(drawn)}"/>' for number, drawn in enumerate(bars) if drawn]
     for i, text in enumerate(axis):
         if text:
             parts.append(

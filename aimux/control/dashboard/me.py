@@ -48,7 +48,11 @@ async def page(request: web.Request) -> web.StreamResponse:
 def _series(days: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Sums by day, as `/usage/series` would tell them."""
     one = {name: [day[name] for day in days] for name in TOKENS}
-    return {"times": [f"{day['day']}T00:00:00Z" for day in days], "series": [{"name": "tokens", **one}]}
+    return {
+        "bucket": "day",
+        "times": [f"{day['day']}T00:00:00Z" for day in days],
+        "series": [{"name": "tokens", **one}],
+    }
 
 
 @routes.post("/me/tokens")

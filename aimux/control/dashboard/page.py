@@ -115,6 +115,7 @@ def render(request: web.Request, template: str, /, status: int = 200, **values: 
         )
     )
     response = web.Response(text=html, status=status, content_type="text/html")
+    response.enable_compression()  # nobody else's page can have one sent: its cookie is SameSite=Strict
     if told:
         response.del_cookie(NOTICE, path="/", secure=True, httponly=True, samesite="Strict")
     return response

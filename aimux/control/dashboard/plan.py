@@ -51,7 +51,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         counts=counts,
         asked=values,
         plans=plans,
-        ranges=RANGES,
+        ranges={name: title for name, (title, _) in RANGES.items()},
         strategies=STRATEGIES,
         sharing=SHARING,
         notices=notices,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -25,20 +23,29 @@ if TYPE_CHECKING:
 routes = web.RouteTableDef()
 
 BY = ("user", "group", "token", "model", "account", "provider", "class")
-RANGES = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "a year"}
+RANGES = {
+    "24h": ("24 hours", "hour"),
+    "7d": ("7 days", "day"),
+    "30d": ("30 days", "day"),
+    "90d": ("90 days", "day"),
+    "365d": ("year", "month"),
+}
+"""What is asked → what it is called, and how long a step of its plot is."""
 MEASURES = {"tokens": "Tokens", "cost_usd": "Cost", "requests": "Requests"}
+RANKS = {"tokens": "tokens", "cost_usd": "cost", "requests": "requests"}
+ROWS = 50
+"""Of the table, until somebody asks for all."""
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 FILTERS = ("user", "group", "token", "model", "account", "provider", "class")
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """`svg`, what its colours stand for, and the same numbers for a table: a row for each step."""
+    """`svg`, what its colours stand for, and the same numbers for a table: a row for each step that has any."""
 
     svg: Markup
     names: list[str]
-    steps: list[str]
-    rows: list[list[float]]
+    rows: list[tuple[str, list[float]]]
 
 
 @routes.get("/usage")
@@ -48,12 +55,19 @@ async def page(request: web.Request) -> web.StreamResponse:
     since = asked.get("since", "30d") if asked.get("since") in RANGES else "30d"
     measure = asked.get("show", "tokens") if asked.get("show") in MEASURES else "tokens"
     filters = {name: asked[name] for name in FILTERS if asked.get(name)}
-    step = "hour" if since == "24h" else "day"
-    usage, series = await asyncio.gather(
-        ask(request, "GET", "/usage", by=by, since=since, **filters),
-        ask(request, "GET", "/usage/series", by=by, since=since, bucket=step, limit=40, **filters),
+    usage = await ask(
+        request,
+        "GET",
+        "/usage",
+        by=by,
+        since=since,
+        kinds="true",
+        bucket=RANGES[since][1],
+        rank=RANKS[measure],
+        **filters,
     )
     query = {"by": by, "since": since, "show": measure, **filters}
+    rows = sorted(usage["items"], key=lambda row: -_weight(row, measure))
     return render(
         request,
         "usage.html",
@@ -63,12 +77,15 @@ async def page(request: web.Request) -> web.StreamResponse:
         measure=measure,
         filters=filters,
         all_by=BY,
-        ranges=RANGES,
+        ranges={name: title for name, (title, _) in RANGES.items()},
         measures=MEASURES,
-        rows=sorted(usage["items"], key=lambda row: -_weight(row, measure)),
+        rows=rows if asked.get("all") else rows[:ROWS],
+        hidden=0 if asked.get("all") else len(rows[ROWS:]),
         total=usage["total"],
-        saved=_saved(usage["total"]),
-        chart=plot(series, measure),
+        kinds=_kinds(usage),
+        saved=usage["kinds"]["saved"],
+        hit_rate=_hit_rate(usage["total"]),
+        chart=plot(usage["series"], measure),
         link=lambda **changes: "?" + urlencode({k: v for k, v in {**query, **changes}.items() if v}),
     )
 
@@ -92,29 +109,37 @@ def _weight(row: Mapping[str, Any], measure: str) -> float:
     return float(row[measure] or 0)
 
 
-def _saved(total: Mapping[str, Any]) -> float | None:
+def _kinds(usage: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """Name, tokens and dollars."""
+    kinds = ("input", "output", "cache_read", "cache_write")
+    return [
+        (kind.replace("_", " ").capitalize(), usage["total"][f"{kind}_tokens"], usage["kinds"][kind]) for kind in kinds
+    ]
+
+
+def _hit_rate(total: Mapping[str, Any]) -> float | None:
     """The part of what was sent that came out of the prompt cache."""
     sent = total["input_tokens"] + total["cache_read_tokens"] + total["cache_write_tokens"]
     return total["cache_read_tokens"] / sent if sent else None
 
 
 def plot(series: Mapping[str, Any], measure: str) -> Plot | None:
-    """From `/usage/series`: stacked, the largest first. None where there is nothing."""
-    starts = [parsed(start) for start in series["times"]]
-    known = [start for start in starts if start is not None]
-    found = charts.ranked([charts.Series(one["name"] or "–", _values(one, measure)) for one in series["series"]])
-    if not any(sum(one.values) for one in found):
+    """From a `UsageSeries`: stacked. None where there is nothing."""
+    starts = [start for text in series["times"] if (start := parsed(text)) is not None]
+    found = [charts.Series(one["name"] or "–", _values(one, measure)) for one in series["series"]]
+    if not any(any(one.values) for one in found):
         return None
-    hourly = len(known) > 1 and known[1] - known[0] < timedelta(days=1)
-    steps = [f"{start:%d %b %H:%M}" if hourly else f"{start:%a %d %b %Y}" for start in known]
-    every = max(1, round(len(known) / 8))
-    axis = [
-        (f"{start:%H:%M}" if hourly else f"{start.day} {start:%b}") if i % every == 0 else ""
-        for i, start in enumerate(known)
-    ]
+    name, tick = {
+        "hour": ("{0:%d %b %H:%M}", "{0:%H:%M}"),
+        "day": ("{0:%a %d %b %Y}", "{0.day} {0:%b}"),
+        "month": ("{0:%B %Y}", "{0:%b}"),
+    }[series["bucket"]]
+    steps = [name.format(start) for start in starts]
+    every = max(1, round(len(starts) / 8)) if series["bucket"] != "month" else 1
+    axis = [tick.format(start) if i % every == 0 else "" for i, start in enumerate(starts)]
     svg = charts.stacked(steps, found, _told(measure), label=f"{MEASURES[measure]} over time", axis=axis)
-    rows = [[one.values[i] for one in found] for i in range(len(known))]
-    return Plot(svg, [one.name for one in found], steps, rows)
+    rows = [(step, [one.values[i] for one in found]) for i, step in enumerate(steps)]
+    return Plot(svg, [one.name for one in found], [row for row in rows if any(row[1])])
 
 
 def _values(one: Mapping[str, Any], measure: str) -> list[float]:

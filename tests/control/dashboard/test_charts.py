@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.control.dashboard.charts import SERIES, Series, bar, ranked, scale, spans, stacked, window
+from aimux.control.dashboard.charts import Series, bar, scale, spans, stacked, window
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -28,14 +28,14 @@ def test_each_step_says_its_exact_values() -> None:
         stacked(["Mon", "Tue"], [Series("ada", [1, 2]), Series("bob", [3, 0])], told, label="Tokens", axis=["Mon", ""])
     )
     marks = [g for g in svg.iter("g") if g.get("class") == "mark"]
-    assert [mark.get("aria-label") for mark in marks] == ["Mon: 4; ada: 1; bob: 3", "Tue: 2; ada: 2"]
     assert all(mark.get("tabindex") == "0" for mark in marks)
     assert [mark.find("title").text for mark in marks] == ["Mon: 4\nada: 1\nbob: 3", "Tue: 2\nada: 2"]  # type: ignore[union-attr]
 
 
 def test_a_bar_is_as_high_as_its_value() -> None:
     svg = parsed(stacked(["a", "b"], [Series("x", [10, 5])], told, label="", axis=["", ""]))
-    heights = [float(rect.get("height", "")) for rect in svg.iter("rect") if rect.get("class") == "s0"]
+    (path,) = [one.get("d", "") for one in svg.iter("path") if one.get("class") == "s0"]
+    heights = [float(height) for height in re.findall(r"v([\d.]+)", path)]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
 
 
@@ -44,18 +44,9 @@ def test_names_are_text_whatever_they_hold(name: str) -> None:
     svg = stacked([name], [Series(name, [1.0])], told, label=name, axis=[name])
     # Characters that no XML may hold are not the plot's business: a page is HTML, which drops them.
     for tag in re.findall(r"</?([A-Za-z][\w]*)", svg):
-        assert tag in {"svg", "g", "rect", "title", "text", "line"}
+        assert tag in {"svg", "g", "rect", "title", "text", "line", "path"}
     assert " style=" not in svg
     assert "<script" not in svg
-
-
-def test_what_ranks_last_is_drawn_together() -> None:
-    series = [Series(f"user{n}", [float(n)]) for n in range(20)]
-    found = ranked(series)
-    assert len(found) == SERIES
-    assert found[0].name == "user19"
-    assert found[-1].name == "13 others"
-    assert sum(one.values[0] for one in found) == sum(range(20))
 
 
 @given(st.floats(min_value=0, max_value=1e15))

@@ -74,6 +74,7 @@ function tips() {
     const title = mark.querySelector("title");
     if (!title) return;
     mark.dataset.tip ??= title.textContent;
+    mark.setAttribute("aria-label", mark.dataset.tip);
     title.textContent = "";  // or the browser shows a second one
     tip = document.createElement("div");
     tip.className = "tip";
