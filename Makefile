@@ -55,6 +55,10 @@ constraints: $(STAMP)
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  | $(BIN)/uv $(PIN) - --output-file deploy/container/build-requirements.txt
 
+# Whether this commit is a release: version, changelog, manifests and tag agree, and wheel and sdist (dist/) work.
+release: $(STAMP)
+	@$(BIN)/python .ci/release.py
+
 # One table, from one run: bench/README.md. ARGS=--quick for a glance; ARGS=--check counts instructions instead, and fails
 # where they are above the table's.
 bench: $(STAMP)

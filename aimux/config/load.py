@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from aimux.config import renamed as renamed_settings
 from aimux.config.advice import advice
 from aimux.config.document import Document, read_document
 from aimux.config.environment import FILE_VARIABLE, overlay
@@ -104,12 +105,15 @@ class _Load:
     ) -> None:
         self._path = path
         self._fields = fields
-        self._document = document
+        self._document, renamed = renamed_settings.in_document(document)
+        environ, variables = renamed_settings.in_environment(environ)
         folder = path.parent if path else Path.cwd()
-        self._overlaid = overlay(document, environ, Config, providers)
+        self._overlaid = overlay(self._document, environ, Config, providers)
         self._references = References(environ, folder, read=read)
         self._warnings: list[Problem] = []
         self._loading = Loading(environ, providers, folder, read, self._warn, lenient=lenient)
+        for place, old, new in renamed + variables:
+            self._warn(place, f"is still called {old}", f"write {new}")
 
     def config(self) -> Config:
         config = self.validate()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.storage import migrations, sqlite_file
 from aimux.storage.errors import Conflict, StorageError
-from aimux.storage.migrations import behind, upgrade, version_of
+from aimux.storage.migrations import behind, schema_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,7 +43,7 @@ class SQLite:
             return False
         found = await asyncio.to_thread(sqlite_file.inspect, self._path)
         self._seen = found.changes
-        if behind(found.version, self.name):
+        if behind(found.schema, self.name):
             await self.engine()
         await asyncio.to_thread(sqlite_file.try_to_write, self._path)
         return True
@@ -144,10 +144,10 @@ class SQLite:
         try:
             # The transaction is the lock: another process waits at its beginning, and finds nothing left to do.
             async with engine.execution_options(aimux_write=True).begin() as connection:
-                version = await connection.run_sync(version_of)
-                if not behind(version, self.name):
+                found = await connection.run_sync(schema_of)
+                if not behind(found, self.name):
                     return
-                if version is not None:
+                if (version := found.version) is not None:
                     head = migrations.HEAD
                     target = self._path.with_name(f"{self._path.name}.before-{head}")
                     log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, version, head, target)

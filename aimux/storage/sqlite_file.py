@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimux.storage.errors import StorageError
+from aimux.storage.migrations import Schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +28,9 @@ _PERMISSION = {errno.EACCES: "give the user that runs aimux access to it", errno
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a file holds. `version` is None where nothing is in it yet; `changes`: how often each topic was written."""
+    """What a file holds; `changes`: how often each topic was written."""
 
-    version: str | None = None
+    schema: Schema = field(default_factory=Schema)
     changes: dict[str, int] = field(default_factory=dict)
 
 
@@ -68,7 +69,11 @@ def inspect(path: Path) -> Found:
             changes = {}
             if "changes" in tables:  # not of a schema of the future
                 changes = dict(connection.execute("SELECT topic, version FROM changes").fetchall())
-            return Found(version, changes)
+            by = None
+            if "migrations" in tables:
+                row = connection.execute("SELECT aimux FROM migrations WHERE version = ?", (version,)).fetchone()
+                by = row[0] if row else None
+            return Found(Schema(version, by), changes)
     except sqlite3.Error as error:
         raise explain(path, error) from None
 

@@ -34,6 +34,8 @@ from .world import ACCOUNTS, PACE, World, listening
 SECONDS = float(os.environ.get("AIMUX_CHAOS", "60"))
 """About so long it takes: a tenth without any fault, half of it with them, another tenth without; starts and ends."""
 CI = "CI" in os.environ
+LONG = 16 << 10
+"""No line of the log has more characters."""
 SEED = int(os.environ.get("AIMUX_CHAOS_SEED") or 0) or (41 if CI else random.SystemRandom().randrange(1, 1 << 31))
 
 
@@ -146,6 +148,7 @@ class Outcome:
         for account in self.world.accounts.values():
             if any(family.revoked == "reused" for family in account.families):
                 wrong.append(f"a refresh token of {account.name} was used after its rotation")
+        wrong += [f"a line of {len(line)} characters: {line[:300]} … {line[-300:]}" for line in log if len(line) > LONG]
         for at, line in enumerate(log):
             if "Traceback" in line or "a fault in" in line:
                 wrong += log[at : at + 40]

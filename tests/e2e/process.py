@@ -27,6 +27,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 """What a service manager does between fork and exec for a service that it hands a socket."""
 
+LONGEST_LINE = 16 << 20
+"""Bytes. aimux's own are far shorter; one that is not has to be seen."""
+
 
 class Process:
     """One run. Everything it writes is read as it comes, so that it never waits for a reader."""
@@ -62,6 +65,7 @@ class Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
         )
         return cls(process)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from aimux import __version__
 from aimux.storage import Conflict, Database, StorageError
+from aimux.storage.migrations import HEAD
 from aimux.storage.schema.base import meta
 from tests.storage.conftest import Open, keys, put
 
@@ -153,8 +155,20 @@ async def test_a_newer_schema_is_refused_and_left_alone(opened: Open) -> None:
     with pytest.raises(StorageError, match=r"9999.*install the aimux") as caught:
         await opened()
     assert "0001" in str(caught.value)
+    async with database.write() as connection:
+        await connection.exec_driver_sql("INSERT INTO migrations (version, aimux) VALUES ('9999', '7.8.9')")
+    with pytest.raises(StorageError, match=r"install aimux 7\.8\.9 or a newer one"):
+        await opened()
     async with database.read() as connection:
         assert (await connection.exec_driver_sql("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+
+
+async def test_who_made_the_schema_is_in_it(opened: Open) -> None:
+    database = await opened()
+    await put(database, "a")
+    async with database.read() as connection:
+        rows = (await connection.exec_driver_sql("SELECT version, aimux FROM migrations")).all()
+    assert [tuple(row) for row in rows] == [(HEAD, __version__)]
 
 
 async def test_nodes_that_start_at_once_make_one_schema(opened: Open) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aimux import __version__
 from aimux.storage.errors import StorageError
@@ -16,24 +16,39 @@ HEAD = "0001"
 SCRIPTS = Path(__file__).parent
 
 
-def behind(version: str | None, where: str) -> bool:
-    """Whether a database of this version has to be migrated. Raises StorageError where it is newer than the program."""
+class Schema(NamedTuple):
+    """What a database has: the schema's version, and which aimux brought it there, where that is known."""
+
+    version: str | None = None
+    aimux: str | None = None
+
+
+def behind(found: Schema, where: str) -> bool:
+    """Whether a database has to be migrated. Raises StorageError where it is newer than the program."""
+    version, by = found
     if version is not None and version > HEAD:
+        needed = f"install aimux {by} or a newer one" if by else "install the aimux that it was last used with"
         raise StorageError(
             f"{where} was written by a newer aimux (its schema is {version}; aimux {__version__} knows {HEAD} at most)",
-            remedy="install the aimux that it was last used with, or restore the copy made before it was migrated",
+            remedy=f"{needed}, or restore the copy made before it was migrated",
         )
     return version != HEAD
 
 
-def version_of(connection: Connection) -> str | None:
-    """The version of the schema that is there; None where there is none."""
-    from sqlalchemy import inspect
+def schema_of(connection: Connection) -> Schema:
+    """What is there."""
+    from sqlalchemy import inspect, select
 
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
-    return version
+    from aimux.storage.schema.base import migrations
+
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" not in tables:
+        return Schema()
+    version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    by = None
+    if "migrations" in tables:
+        by = connection.execute(select(migrations.c.aimux).where(migrations.c.version == version)).scalar_one_or_none()
+    return Schema(version, by)
 
 
 def upgrade(connection: Connection, where: str) -> None:
@@ -42,10 +57,13 @@ def upgrade(connection: Connection, where: str) -> None:
     from alembic.config import Config
     from alembic.util.exc import CommandError
 
+    from aimux.storage.schema.base import migrations
+
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, HEAD)
+        connection.execute(migrations.insert().values(version=HEAD, aimux=__version__))
     except CommandError as error:
         raise StorageError(f"{where} can't be migrated to schema {HEAD} ({error}); it is left as it was") from None

@@ -26,6 +26,15 @@ changes = Table(
     info=LOCAL,
 )
 
+migrations = Table(
+    "migrations",
+    METADATA,
+    Column("version", Text, primary_key=True),
+    Column("aimux", Text, nullable=False),
+    comment="Which aimux brought the schema to which version: an older one says by it what to install.",
+    info=LOCAL,
+)
+
 meta = Table(
     "meta",
     METADATA,
