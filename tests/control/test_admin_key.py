@@ -157,7 +157,7 @@ async def test_where_no_key_can_be_kept_the_rest_still_serves(start: Start, monk
     def fail(_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("aimux.app.app.ensure_key", fail)
+    monkeypatch.setattr("aimux.app.files.ensure_key", fail)
     aimux = await start(admin={})
     assert aimux.app.control.key is None
     status, _, problem = await aimux.send("GET", "/accounts")

@@ -1,0 +1,113 @@
+"""What is special about ai-mux and CLIProxyAPI."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.migrate.support import LOGIN, Migration, digest
+
+
+@pytest.mark.parametrize("folder", [".ai-mux", ".aimux"])
+def test_ai_muxs_usual_state_folder(migrate: Migration, folder: str) -> None:
+    migrate.file(f"home/{folder}/claude/.credentials.json", LOGIN)
+    migrate(migrate.file("config.yaml", "listen: ':8080'\nproviders: [claude]\n"))
+    assert migrate.stored("claude/.credentials.json") == LOGIN
+
+
+def test_no_providers_of_ai_mux_stay_none(migrate: Migration) -> None:
+    migrate.file("home/.ai-mux/claude/.credentials.json", LOGIN)
+    said = migrate(migrate.file("config.yaml", "listen: ':8080'\nproviders: []\nstate_dir: s\n"), expect=1)
+    assert "! accounts: none came along" in said
+    assert migrate.config["providers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "certificate"),
+    [
+        ("providers: [claude]\nstate_dir: s\ntls: {enabled: true, cert_path: tls/c.pem, key_path: /k.pem}\n", "ai-mux"),
+        ("auth-dir: auth\nport: 1\ntls: {enable: true, cert: tls/c.pem, key: /k.pem}\n", "cli-proxy-api"),
+    ],
+)
+def test_paths_stay_where_they_led(migrate: Migration, source: str, certificate: str) -> None:
+    migrate.file("there/s/claude/.credentials.json", LOGIN)
+    migrate.file("there/auth/c.json", {"type": "claude", "email": "a@b", "access_token": "sk-ant-oat01-x"})
+    migrate(migrate.file("there/config.yaml", source), "--from", certificate)
+    tls = migrate.config["tls"]
+    assert tls["cert_path"] == str(migrate.folder / "there" / "tls" / "c.pem")
+    assert tls["key_path"] == "/k.pem"
+
+
+COMPATIBLE = """
+auth-dir: auth
+port: 1
+auth:
+  providers:
+    - {type: config-api-key, api-keys: [a-key-of-older-versions]}
+openai-compatibility:
+  - name: openrouter
+    base-url: https://openrouter.ai/api/v1
+    headers: {X-Team: research, X-Session: "$Session"}
+    api-key-entries:
+      - {api-key: sk-or-one, weight: 5}
+      - {api-key: sk-or-two, proxy-url: "socks5://p:1"}
+    models:
+      - {name: "moonshotai/kimi-k2:free", alias: kimi-k2}
+      - {name: glm-5}
+  - {name: off, disabled: true, base-url: "https://off.example/v1", api-key-entries: [{api-key: k-off}], models: []}
+  - {name: nowhere, api-key-entries: [{api-key: k}], models: []}
+claude-api-key:
+  - api-key: sk-ant-api03-x
+    priority: 10
+    models: [{name: claude-sonnet-5, alias: sonnet}]
+    excluded-models: ["*haiku*"]
+"""
+
+
+def test_openai_compatibility_is_compatible(migrate: Migration) -> None:
+    (migrate.folder / "auth").mkdir()
+    said = migrate(migrate.file("config.yaml", COMPATIBLE), expect=1)
+    settings = migrate.config["providers"]["openrouter"]
+    assert settings == {
+        "type": "compatible",
+        "format": "openai",
+        "base_url": "https://openrouter.ai/api/v1",
+        "headers": {"X-Team": "research"},
+        "accounts": {"key-1": {"weight": 5.0}},
+    }
+    assert migrate.stored("openrouter/key-2/credential.json") == {"api_key": "sk-or-two"}
+    assert migrate.config["models"] == {
+        "sonnet": [{"provider": "claude", "model": "claude-sonnet-5"}],
+        "kimi-k2": [{"provider": "openrouter", "model": "moonshotai/kimi-k2:free"}],
+        "glm-5": [{"provider": "openrouter"}],
+    }
+    assert migrate.config["providers"]["claude"]["accounts"] == {"default": {"priority": -10}}
+    assert migrate.config["users"] == [{"name": "key-1", "token_sha256": digest("a-key-of-older-versions")}]
+    assert migrate.stored("accounts.json")["accounts"]["off"] == {"default": {"disabled": True}}
+    for note in (
+        "openai-compatibility[0].headers.X-Session: is copied from the client",
+        "openai-compatibility[0].api-key-entries[1].proxy-url: goes out directly",
+        "! openai-compatibility[2].base-url: is empty",
+        "claude-api-key[0].excluded-models: has no counterpart",
+        "! clients of openrouter: they add /openrouter",
+    ):
+        assert note in said
+    assert "clients of off" not in said
+
+
+def test_what_a_login_says_of_its_part_comes_along(migrate: Migration) -> None:
+    one = {
+        "type": "claude",
+        "email": "a@x",
+        "access_token": "sk-ant-oat01-a",
+        "priority": 5,
+        "weight": 3,
+        "prefix": "p",
+    }
+    migrate.file("auth/a.json", one)
+    migrate.file("auth/b.json", {"type": "claude", "email": "b@x", "access_token": "sk-ant-oat01-b", "weight": 0})
+    migrate.file("auth/c.json", {"type": "qwen", "email": "c@x", "access_token": "q", "disabled": True})
+    said = migrate(migrate.folder / "auth")
+    assert migrate.config["providers"]["claude"]["accounts"] == {"a@x": {"priority": -5, "weight": 3.0}}
+    assert migrate.stored("accounts.json")["accounts"]["claude"] == {"b@x": {"disabled": True}}
+    assert "a.json: prefix: has no counterpart" in said
+    assert "  c.json: aimux has no provider for 'qwen'" in said
