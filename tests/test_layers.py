@@ -21,7 +21,7 @@ WIRE = frozenset({"http", "front", "relay"})
 """What carries bytes uses of the plugin API its types and errors only, and does without NOT_FOR_WIRE."""
 
 SHELVES = (
-    {"redaction"},
+    {"redaction", "atomic"},
     {"plugin"},
     {"http"},
     {"front", "relay"},
@@ -43,7 +43,7 @@ SHELVES = (
 """Each may import those that stand before it, and nobody beside it."""
 TOOLS: dict[str, frozenset[str]] = {
     "testing": frozenset({"plugin"}),
-    "certificates": frozenset(),
+    "certificates": frozenset({"atomic"}),
     "systemd": frozenset(),
     "simulator": frozenset({"plugin"}),
     "migrate": frozenset({"plugin", "config", "storage", "accounts", "people", "metering", "limits"}),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from aimux import atomic
 from aimux.accounts import files
 from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, DEFAULT, SPARE, Conflict, Missing, Unsafe, Vault, VaultError
 
@@ -218,7 +219,7 @@ class FileVault(Vault):
         real = Path(os.path.realpath(path))
         try:
             if detach and path.is_symlink():
-                files.create_over(path, raw)
+                atomic.write(path, raw)
                 path.with_name(path.name + SPARE).unlink(missing_ok=True)
                 return
             files.sweep(real.parent, spared=self._reserved.values())
@@ -250,7 +251,7 @@ class FileVault(Vault):
             for old, new in zip(_beside(source), _beside(target), strict=True):
                 if old.exists():
                     old.rename(new)
-            files.sync_folder(target.parent)
+            atomic.sync_folder(target.parent)
         except FileNotFoundError:
             raise Missing(f"{source} is not there") from None
         except OSError as error:

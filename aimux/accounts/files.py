@@ -12,13 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from aimux import atomic
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_TEMP = ".aimux-"
 _LOCK = ".aimux.lock"
 _NOT_HERE = {errno.EROFS, errno.EACCES, errno.EPERM}
 """A folder we can't create files in, though the file itself may be ours to write."""
@@ -44,25 +45,13 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename durable. Some network file systems can't; there it is as durable as they make it."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
-            raise
-    finally:
-        os.close(fd)
-
-
 def reserve(path: Path, size: int) -> Path | None:
     """A file with so many bytes of room, for `replace` of this one. None: it will be written in place.
 
     Raises OSError where there is no room, or where nothing can be written at all.
     """
     try:
-        fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
+        fd, name = tempfile.mkstemp(prefix=atomic.PREFIX, suffix=atomic.SUFFIX, dir=path.parent)
     except OSError as error:
         if error.errno not in _NOT_HERE:
             raise
@@ -98,7 +87,7 @@ def replace(path: Path, raw: bytes, reserved: Path | None = None) -> bool:
         if reserved is not None:
             fd, name = os.open(reserved, os.O_RDWR | os.O_CLOEXEC), str(reserved)
         else:
-            fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
+            fd, name = tempfile.mkstemp(prefix=atomic.PREFIX, suffix=atomic.SUFFIX, dir=path.parent)
     except OSError as error:
         if before is None or error.errno not in _NOT_HERE:
             raise
@@ -108,7 +97,7 @@ def replace(path: Path, raw: bytes, reserved: Path | None = None) -> bool:
         try:
             if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(fd, before.st_uid, before.st_gid)  # a linked login stays its owner's
-            _fill(fd, raw)
+            atomic.fill(fd, raw)
         finally:
             os.close(fd)
         Path(name).rename(path)
@@ -119,27 +108,13 @@ def replace(path: Path, raw: bytes, reserved: Path | None = None) -> bool:
         return False
     finally:
         Path(name).unlink(missing_ok=True)
-    sync_folder(path.parent)
+    atomic.sync_folder(path.parent)
     return True
 
 
-def create_over(path: Path, raw: bytes) -> None:
-    """Put a new file (0600) in the place of whatever bears that name, a link for instance. Raises OSError."""
-    fd, name = tempfile.mkstemp(prefix=_TEMP, suffix=".tmp", dir=path.parent)
-    try:
-        try:
-            _fill(fd, raw)
-        finally:
-            os.close(fd)
-        Path(name).rename(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
 def link_over(path: Path, target: Path) -> None:
-    """The same with a symbolic link."""
-    made = Path(tempfile.mkdtemp(prefix=_TEMP, dir=path.parent))
+    """Put a symbolic link in the place of whatever bears that name. Raises OSError."""
+    made = Path(tempfile.mkdtemp(prefix=atomic.PREFIX, dir=path.parent))
     try:
         link = made / "link"
         link.symlink_to(target)
@@ -147,7 +122,7 @@ def link_over(path: Path, target: Path) -> None:
     finally:
         (made / "link").unlink(missing_ok=True)
         made.rmdir()
-    sync_folder(path.parent)
+    atomic.sync_folder(path.parent)
 
 
 def _overwrite(path: Path, raw: bytes) -> None:
@@ -155,25 +130,17 @@ def _overwrite(path: Path, raw: bytes) -> None:
     try:
         old = os.pread(fd, os.fstat(fd).st_size, 0)
         try:
-            _fill(fd, raw)
+            atomic.fill(fd, raw)
         except OSError:
-            _fill(fd, old)  # its blocks are there already, so that this fits even on a full disk
+            atomic.fill(fd, old)  # its blocks are there already, so that this fits even on a full disk
             raise
     finally:
         os.close(fd)
 
 
-def _fill(fd: int, raw: bytes) -> None:
-    done = 0
-    while done < len(raw):
-        done += os.pwrite(fd, raw[done:], done)
-    os.ftruncate(fd, len(raw))
-    os.fsync(fd)
-
-
 def sweep(folder: Path, spared: Collection[Path] = ()) -> None:
     """Remove what a killed writer left. Only under the folder's lock, or a living writer loses its file."""
-    for left in folder.glob(f"{_TEMP}*.tmp"):
+    for left in folder.glob(f"{atomic.PREFIX}*{atomic.SUFFIX}"):
         if left not in spared:
             left.unlink(missing_ok=True)
 

@@ -47,7 +47,7 @@ class Finished(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AuthorizationResponse:
     """What the authorization server sent back, by redirect or by way of the person."""
 
     code: str = field(repr=False)
@@ -86,7 +86,7 @@ class Logins(Generic[T]):
         self._keep(state, _Flow(provider, self._clock() + LIFETIME, note, redirect_uri, verifier))
         return Started(url, state)
 
-    async def finish(self, instance: str, answer: Answer) -> Finished[T]:
+    async def finish(self, instance: str, answer: AuthorizationResponse) -> Finished[T]:
         """Exchange the code. Raises LoginError: unknown, used or expired state, denied, or what the server said."""
         flow = self._flows.get(answer.state)
         if flow is None or flow.device is not None or flow.provider.instance != instance:
@@ -146,7 +146,7 @@ class Logins(Generic[T]):
 # --- what comes back -------------------------------------------------------------------------------------------------
 
 
-def read_answer(pasted: str) -> Answer:
+def read_answer(pasted: str) -> AuthorizationResponse:
     """From what a person copied: `CODE#STATE`, the address that the browser ended at, or its query.
 
     A code alone has the state "". Raises LoginError where nothing of it is there.
@@ -160,13 +160,13 @@ def read_answer(pasted: str) -> Answer:
     code, _, state = text.partition("#")
     if not code or re.search(r"\s", text) or "://" in text:
         raise LoginError("there is no code in that; copy the whole CODE#STATE, or the whole address")
-    return Answer(code, state)
+    return AuthorizationResponse(code, state)
 
 
-def from_query(query: str) -> Answer:
+def from_query(query: str) -> AuthorizationResponse:
     """From a callback's query. Raises LoginError."""
     given = dict(parse_qsl(query))
-    answer = Answer(given.get("code", ""), given.get("state", ""), given.get("error", ""))
+    answer = AuthorizationResponse(given.get("code", ""), given.get("state", ""), given.get("error", ""))
     if not answer.code and not answer.error:
         raise LoginError("there is no code in that; copy the whole CODE#STATE, or the whole address")
     return answer

@@ -16,7 +16,7 @@ from aimux.accounts.credentials import parse_credential
 from aimux.accounts.index import Index
 from aimux.accounts.quota import Quota
 from aimux.accounts.renewal import Renewer
-from aimux.accounts.renewal_tools import Workshop
+from aimux.accounts.resources import Resources
 from aimux.accounts.selection import NO_GROUPS, admits
 from aimux.accounts.state import adopt, restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
@@ -61,7 +61,7 @@ class AccountPool:
     def __init__(self, provider: Provider, vault: Vault, http: Http, *, options: PoolOptions | None = None) -> None:
         self.accounts: dict[str, Account] = {}
         self.options = options or PoolOptions()
-        self._shop = Workshop(
+        self._resources = Resources(
             provider,
             vault,
             http,
@@ -80,7 +80,7 @@ class AccountPool:
 
     @property
     def provider(self) -> Provider:
-        return self._shop.provider
+        return self._resources.provider
 
     # --- the choice --------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class AccountPool:
         """
         async with self._loading:
             self._load_fixed()
-            tags = await self._shop.scan()
+            tags = await self._resources.scan()
             if FIXED in tags and self.provider.settings.api_key is not None:
                 del tags[FIXED]
             for name in [name for name in self.accounts if name not in tags and self.accounts[name].renewer]:
@@ -215,7 +215,7 @@ class AccountPool:
 
     def reconfigure(self, provider: Provider) -> None:
         """Take new settings; `load` is to follow. Live state, requests under way and conversations stay."""
-        self._shop.provider = provider
+        self._resources.provider = provider
         for account in self.accounts.values():
             account.settings = self._settings(account.name)
         self._rearrange = True
@@ -244,7 +244,7 @@ class AccountPool:
         """Delete an account's credential, after a renewal under way. Requests under way go on. Raises VaultError."""
         async with self._loading:
             self._own(name)
-            await self._shop.vault.delete(self.provider.instance, name, self.provider.credential_file)
+            await self._resources.vault.delete(self.provider.instance, name, self.provider.credential_file)
             self._remove(name)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
@@ -271,7 +271,7 @@ class AccountPool:
 
     async def close(self) -> None:
         """Wait for renewals under way. Nothing is cancelled: a rotated token has to reach the disk."""
-        await self._shop.close()
+        await self._resources.close()
         for account in self.accounts.values():
             if account.renewer is not None:
                 await account.renewer.close()
@@ -282,7 +282,7 @@ class AccountPool:
     async def _load(self, name: str, tag: str) -> None:
         known = self.accounts.get(name)
         account = known or Account(name, self.provider.instance, margin=self.options.refresh_before_expiry)
-        renewer = account.renewer or Renewer(account, self._shop)
+        renewer = account.renewer or Renewer(account, self._resources)
         if known is None:
             account.renewer, account.on_publish = renewer, self._place
         if await renewer.reload():

@@ -16,7 +16,7 @@ from aimux.plugin.errors import CredentialError, RefreshRejected, RefreshUnavail
 
 if TYPE_CHECKING:
     from aimux.accounts.account import Account
-    from aimux.accounts.renewal_tools import Workshop
+    from aimux.accounts.resources import Resources
     from aimux.plugin.types import Credential
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class Renewer:
     wait.
     """
 
-    def __init__(self, account: Account, shop: Workshop) -> None:
+    def __init__(self, account: Account, resources: Resources) -> None:
         self._account = account
-        self._shop = shop
-        self._place = Place(shop, account.name)
+        self._resources = resources
+        self._place = Place(resources, account.name)
         self._flight: asyncio.Task[Credential] | None = None
         self._failures = 0
         self._failure: RefreshUnavailable | None = None
@@ -72,18 +72,18 @@ class Renewer:
             if rejected is not None and held is not None and held.secret != rejected.secret:
                 return held  # somebody was faster
             if rejected is None:
-                now = self._shop.clock()
+                now = self._resources.clock()
                 if (usable := account.usable(now)) is not None:
                     return usable
                 if self._failure is not None and self._pauses(now):
                     raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
-            elif self._flight is None and self._failure is not None and self._pauses(now := self._shop.clock()):
+            elif self._flight is None and self._failure is not None and self._pauses(now := self._resources.clock()):
                 # Each request that is still refused would ask the server once more, and double the pause.
                 failure = self._failure
                 account.keep_off(self._retry_at, now, _unrenewed(failure))
                 raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
             joined = self._flight is not None
-            credential = await self._fly(rejected, self._shop.margin)
+            credential = await self._fly(rejected, self._resources.margin)
             if not joined or rejected is None or credential.secret != rejected.secret:
                 return credential
 
@@ -122,7 +122,7 @@ class Renewer:
             return True
         if self._flight is not None or account.fingerprint != before:
             return False  # what was read may be older than what is in use by now
-        account.publish(credential, self._shop.clock())
+        account.publish(credential, self._resources.clock())
         return True
 
     async def close(self) -> None:
@@ -139,7 +139,7 @@ class Renewer:
 
     async def _fly(self, rejected: Credential | None, within: float) -> Credential:
         if self._flight is None:
-            self._flight = self._shop.start(self._renew(rejected, within))
+            self._flight = self._resources.start(self._renew(rejected, within))
             self._flight.add_done_callback(self._landed)
         # Shielded: a client that leaves must not stop a renewal between the provider's answer and the disk.
         return await asyncio.shield(self._flight)
@@ -180,7 +180,7 @@ class Renewer:
 
         Raises RefreshRejected where it won't do and can't be renewed; VaultError, CredentialError.
         """
-        account, now = self._account, self._shop.clock()
+        account, now = self._account, self._resources.clock()
         raw = await self._place.read()
         credential = self._place.parse(raw)
         news = account.fingerprint != fingerprint(credential)
@@ -198,14 +198,14 @@ class Renewer:
         return raw, None
 
     async def _locked(self, rejected: Credential | None, within: float) -> tuple[Credential, str]:
-        shop = self._shop
+        resources = self._resources
         while True:
             raw, credential = await self._look(rejected, within)
             if credential is not None:
                 return credential, "adopted"
             await self._place.reserve(raw)
             try:
-                fresh = await renew_credential(shop.provider, raw, shop.http)
+                fresh = await renew_credential(resources.provider, raw, resources.http)
                 credential = self._place.parse(fresh)
             except RefreshRejected:
                 # Another program may have rotated it a moment ago: what it wrote counts, and then what we kept.
@@ -217,7 +217,7 @@ class Renewer:
             return await self._save(raw, fresh, credential), "renewed"
 
     async def _save(self, raw: bytes, fresh: bytes, credential: Credential) -> Credential:
-        account, now = self._account, self._shop.clock()
+        account, now = self._account, self._resources.clock()
         try:
             await self._place.save(raw, fresh)
             saved = self._place.parse(await self._place.read())
@@ -246,7 +246,7 @@ class Renewer:
 
     def _unavailable(self, error: RefreshUnavailable, rejected: Credential | None) -> Credential:
         """Wait before the next try; the old credential serves while it lasts."""
-        account, now = self._account, self._shop.clock()
+        account, now = self._account, self._resources.clock()
         self._pause(error.retry_after)
         self._failure = error
         log.log(
@@ -276,30 +276,30 @@ class Renewer:
         if told is not None:
             pause = max(pause, min(told, LONGEST_TOLD))
         self._failures = min(self._failures + 1, 16)
-        self._paused_at = self._shop.clock()
+        self._paused_at = self._resources.clock()
         self._retry_at = self._paused_at + pause
 
     def _unreadable(self, error: VaultError | CredentialError) -> None:
         """A file that can't be read: one in use may be half written, so that what is in memory goes on for a while."""
         account = self._account
         if isinstance(error, CredentialError):
-            where = f"{account.provider}/{account.name}: {self._shop.provider.credential_file}"
+            where = f"{account.provider}/{account.name}: {self._resources.provider.credential_file}"
             reason, remedy = f"{where} {error}", self._login()
         else:
             reason, remedy = error.reason, error.remedy
         held = account.credential
-        lasts = held is not None and not held.expires_within(0, self._shop.clock())
+        lasts = held is not None and not held.expires_within(0, self._resources.clock())
         if lasts and not isinstance(error, Unsafe | Missing):
             log.warning("%s account %s goes on from memory: %s", account.provider, account.name, reason)
             return
         account.park(reason, remedy, unreadable=True)
 
     def _login(self) -> str:
-        return f"log in again: aimux login {self._shop.provider.instance} --account {self._account.name}"
+        return f"log in again: aimux login {self._resources.provider.instance} --account {self._account.name}"
 
     def _tell(self, outcome: str) -> None:
-        if self._shop.on_outcome is not None:
-            self._shop.on_outcome(self._account, outcome)
+        if self._resources.on_outcome is not None:
+            self._resources.on_outcome(self._account, outcome)
 
 
 def _unrenewed(error: RefreshUnavailable) -> str:

@@ -17,7 +17,7 @@ from aimux.plugin.errors import CredentialError
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from aimux.accounts.renewal_tools import Workshop
+    from aimux.accounts.resources import Resources
     from aimux.plugin.types import Credential
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ class Pending(NamedTuple):
 class Place:
     """One account's place in the vault. `save` and `rescue` only under its lock."""
 
-    def __init__(self, shop: Workshop, account: str) -> None:
-        self._shop = shop
-        self._where = (shop.provider.instance, account)
-        self._file = shop.provider.credential_file
+    def __init__(self, resources: Resources, account: str) -> None:
+        self._resources = resources
+        self._where = (resources.provider.instance, account)
+        self._file = resources.provider.credential_file
         self.pending: Pending | None = None
         self._token: str | None = None
         """The refresh token that was read last and is not known to be dead, and …"""
@@ -55,17 +55,17 @@ class Place:
     async def move(self, new: str) -> None:
         """To another account name, with what is still to be saved. Raises VaultError."""
         instance, account = self._where
-        await self._shop.vault.rename(instance, account, new, self._file)
+        await self._resources.vault.rename(instance, account, new, self._file)
         self._where = (instance, new)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Raises VaultError where it can't be had; nothing could be saved there either."""
-        return self._shop.vault.lock(*self._where, self._file)
+        return self._resources.vault.lock(*self._where, self._file)
 
     async def reserve(self, raw: bytes) -> None:
         """Room for what will take the place of `raw`. Raises VaultError: nobody should be asked for it then."""
         for name in (self._file, self._file + ROTATED):
-            await self._shop.vault.reserve(*self._where, name, len(raw) + MARGIN)
+            await self._resources.vault.reserve(*self._where, name, len(raw) + MARGIN)
         self._rotations = await self._known()  # now: nothing may delay what comes back
 
     async def read(self) -> bytes:
@@ -73,7 +73,7 @@ class Place:
 
         A token that was rotated away is dead: where another program writes it back, the living one belongs there.
         """
-        raw = await self._shop.vault.read(*self._where, self._file)
+        raw = await self._resources.vault.read(*self._where, self._file)
         if self.pending is not None and self.pending.base == raw:
             return self.pending.fresh
         token = self._refresh_token(raw)
@@ -104,11 +104,11 @@ class Place:
         """Write what is pending. Raises VaultError."""
         while (pending := self.pending) is not None:
             try:
-                await self._shop.vault.write(*self._where, self._file, pending.fresh, expect=pending.base)
+                await self._resources.vault.write(*self._where, self._file, pending.fresh, expect=pending.base)
                 self.pending = None
             except Conflict:
                 try:
-                    theirs = await self._shop.vault.read(*self._where, self._file)
+                    theirs = await self._resources.vault.read(*self._where, self._file)
                 except Missing:
                     self.pending = None  # the account was removed: putting it back would be against somebody's will
                     raise
@@ -142,7 +142,7 @@ class Place:
     async def _known(self) -> Rotations:
         """With what other processes have rotated."""
         try:
-            raw = await self._shop.vault.read(*self._where, self._file + ROTATED)
+            raw = await self._resources.vault.read(*self._where, self._file + ROTATED)
         except VaultError:
             return self._unsaved or Rotations()
         return self._unsaved or Rotations.read(raw)
@@ -158,9 +158,9 @@ class Place:
     async def rescue(self, refused: bytes) -> bool:
         """Put the credential that `_merge` kept into the place of one that no longer works. False: there is none."""
         try:
-            spare = await self._shop.vault.read(*self._where, self._file + SPARE)
-            await self._shop.vault.write(*self._where, self._file, spare, expect=refused)
-            await self._shop.vault.delete(*self._where, self._file + SPARE)
+            spare = await self._resources.vault.read(*self._where, self._file + SPARE)
+            await self._resources.vault.write(*self._where, self._file, spare, expect=refused)
+            await self._resources.vault.delete(*self._where, self._file + SPARE)
         except VaultError:
             return False
         log.warning("%s account %s: took the credential that was kept when another program changed it", *self._where)
@@ -168,14 +168,14 @@ class Place:
 
     async def _replace(self, name: str, raw: bytes) -> None:
         try:
-            before = await self._shop.vault.read(*self._where, name)
+            before = await self._resources.vault.read(*self._where, name)
         except Missing:
             before = None
-        await self._shop.vault.write(*self._where, name, raw, expect=before)
+        await self._resources.vault.write(*self._where, name, raw, expect=before)
 
     def parse(self, raw: bytes) -> Credential:
         """Raises CredentialError."""
-        return parse_credential(self._shop.provider, raw)
+        return parse_credential(self._resources.provider, raw)
 
     def _refresh_token(self, raw: bytes) -> str | None:
         try:

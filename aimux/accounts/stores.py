@@ -55,8 +55,13 @@ async def stores(config: Config) -> AsyncIterator[Stores]:
         await database.close()
 
 
+def file_vault(config: Config) -> FileVault:
+    """For what can be done with files alone, such as sharing a login with another program."""
+    return FileVault(config.state_dir)
+
+
 def _files(config: Config) -> Stores:
-    return Stores(FileVault(config.state_dir), StateFile(config.state_dir / "accounts.json"))
+    return Stores(file_vault(config), StateFile(config.state_dir / "accounts.json"))
 
 
 async def _rows(config: Config, database: Database) -> tuple[DatabaseVault, DatabaseState]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aimux.config.instances import mounts_of
 from aimux.gateway import Authentication, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.cors import Cors
 from aimux.gateway.headers import Dropped
@@ -38,13 +39,13 @@ def setup_of(
         failures=failures,
         signed=signed,
     )
-    mounts = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
+    slashed = [name for name, provider in providers.items() if provider.encoded_slashes]
     named = config.providers is not None
     dropped = Dropped.parse(config.drop_headers)
     routes = {name: Route(provider, pools[name], named, dropped) for name, provider in providers.items()}
     return Setup(
         authentication,
-        MountTable(mounts, [name for name, provider in providers.items() if provider.encoded_slashes]),
+        MountTable(mounts_of(config, providers), slashed),
         routes,
         ModelRoutes(config.models, routes),
         cors,

@@ -5,10 +5,19 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WARN_BEFORE = timedelta(days=14)
 RENEW_BEFORE = timedelta(days=30)
 """When aimux makes a new self-signed one."""
+
+
+def own_pair(state_dir: Path) -> tuple[Path, Path]:
+    """Where aimux's own certificate and key lie."""
+    return state_dir / "tls" / "cert.pem", state_dir / "tls" / "key.pem"
 
 
 class TLSError(Exception):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import socket
 import stat
-import tempfile
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -18,11 +15,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from aimux import atomic
 from aimux.certificates.loading import load_pair
 from aimux.certificates.pair import RENEW_BEFORE, TLSError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 LIFETIME = timedelta(days=397)
 """The longest that Apple's clients accept is 398 days."""
@@ -49,8 +48,8 @@ def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) ->
     key, certificate = _make([*ALWAYS, *sorted(wanted - set(ALWAYS)), socket.gethostname()], now)
     try:
         cert_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(key_path, key, 0o600)
-        _write(cert_path, certificate, 0o644)
+        atomic.write(key_path, key)
+        atomic.write(cert_path, certificate, 0o644)
         _open_way(cert_path)
     except OSError as error:
         raise TLSError(
@@ -107,17 +106,3 @@ def _general_names(names: list[str]) -> list[x509.GeneralName]:
             except UnicodeError:
                 continue  # a machine may call itself what DNS can't
     return found
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

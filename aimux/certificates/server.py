@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aimux.certificates.pair import RENEW_BEFORE, Pair, TLSError, server_context
+from aimux.certificates.pair import RENEW_BEFORE, Pair, TLSError, own_pair, server_context
 
 if TYPE_CHECKING:
     import ssl
@@ -32,7 +32,7 @@ class TLSFiles:
     @classmethod
     def self_signed(cls, state_dir: Path, *names: str) -> TLSFiles:
         """aimux's own pair in the state folder, good for `names` beside localhost."""
-        return cls(state_dir / "tls" / "cert.pem", state_dir / "tls" / "key.pem", names)
+        return cls(*own_pair(state_dir), names)
 
 
 class ServerTLS:

@@ -11,7 +11,7 @@ import click
 
 from aimux.cli.demo import running_demo
 from aimux.cli.files import Files, local_parts
-from aimux.cli.server import STATE_VARIABLE, admin_key, command_there, listening, server, stranger
+from aimux.cli.remote import STATE_VARIABLE, admin_key, command_there, listening, remote, stranger
 from aimux.cli.words import say
 from aimux.config import Listen
 from aimux.config.environment import KEY_VARIABLE
@@ -37,7 +37,7 @@ async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Ba
     key = admin_key(setting) if address is not None else None
     if address is not None and key is not None:
         say(f"Using the {'demo' if demo else 'server'} at {address}.", err=True)
-        async with server(setting, address, key) as opened:
+        async with remote(setting, address, key) as opened:
             yield opened
         return
     other = await stranger(reach) if address is not None else None

@@ -22,7 +22,7 @@ def health_command(config: Path | None) -> None:
     health check, or a script that waits. Whether accounts can serve is what /ready tells.
     """
     from aimux.cli.calls import Setting
-    from aimux.cli.server import is_aimux
+    from aimux.cli.remote import is_aimux
 
     reach = Setting(config).reach
     if not asyncio.run(is_aimux(reach)):

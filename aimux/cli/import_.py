@@ -24,7 +24,7 @@ MAX_SIZE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class FoundLogin:
     """A credential file that a provider can read."""
 
     path: Path
@@ -76,7 +76,7 @@ def import_command(
     asyncio.run(_import(setting, found, account, link=link, force=force))
 
 
-async def _import(setting: Setting, found: list[Login], account: str | None, *, link: bool, force: bool) -> None:
+async def _import(setting: Setting, found: list[FoundLogin], account: str | None, *, link: bool, force: bool) -> None:
     from aimux.cli.backend import backend
 
     left = 0
@@ -103,7 +103,7 @@ async def _import(setting: Setting, found: list[Login], account: str | None, *, 
 # --- finding logins --------------------------------------------------------------------------------------------------
 
 
-def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[Login]:
+def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[FoundLogin]:
     """The vendors' own logins on this machine, or in a folder (a home, or a CLI's own). The first good file in each
     place counts: what else may lie there is older. Each file is one provider's, whose format it is."""
     # Of several instances of one plugin, the one with its own name; for another there is --provider.
@@ -151,7 +151,7 @@ def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
     return found
 
 
-def read_given(path: Path, providers: Mapping[str, Provider]) -> Login:
+def read_given(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
     """A file that the person named, with the provider whose it is. Ends the command where that is none, or unclear."""
     try:
         return _whose(path, providers)
@@ -159,7 +159,7 @@ def read_given(path: Path, providers: Mapping[str, Provider]) -> Login:
         raise type(error)(f"{path} {error.message}") from None
 
 
-def _whose(path: Path, providers: Mapping[str, Provider]) -> Login:
+def _whose(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
     """The login in a file, of the one provider whose it is. Raises ClickException (UsageError where there are several),
     in words that follow the path."""
     found, reasons = [], {}
@@ -182,16 +182,16 @@ def _whose(path: Path, providers: Mapping[str, Provider]) -> Login:
     raise click.ClickException(f"can't be read as a login. {why}")
 
 
-def _by_looks(login: Login) -> bool:
+def _by_looks(login: FoundLogin) -> bool:
     return login.provider.vendor_token_advice(login.credential.secret) is not None
 
 
-def _by_place(login: Login) -> bool:
+def _by_place(login: FoundLogin) -> bool:
     known = login.provider.vendor_logins({}, Path.home())
     return (login.path.parent.name, login.path.name) in {(path.parent.name, path.name) for path in known}
 
 
-def _read(path: Path, provider: Provider) -> Login:
+def _read(path: Path, provider: Provider) -> FoundLogin:
     from aimux.accounts.credentials import parse_credential
     from aimux.plugin import CredentialError
 
@@ -200,7 +200,7 @@ def _read(path: Path, provider: Provider) -> Login:
             raw = file.read(MAX_SIZE + 1)
         if len(raw) > MAX_SIZE:
             raise CredentialError("is no credential file: it is larger than 1 MiB")
-        return Login(path, provider, parse_credential(provider, raw), raw)
+        return FoundLogin(path, provider, parse_credential(provider, raw), raw)
     except OSError as error:
         raise click.ClickException(f"can't be read: {error.strerror}") from None
     except CredentialError as error:
@@ -210,7 +210,7 @@ def _read(path: Path, provider: Provider) -> Login:
 # --- taking them over ------------------------------------------------------------------------------------------------
 
 
-async def _copy(backend: Backend, login: Login, account: str | None, *, force: bool) -> None:
+async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, force: bool) -> None:
     from aimux.cli.login import save
     from aimux.plugin import credential_text
 
@@ -227,7 +227,7 @@ async def _copy(backend: Backend, login: Login, account: str | None, *, force: b
         )
 
 
-async def _link(backend: Backend, setting: Setting, login: Login, account: str | None, *, force: bool) -> None:
+async def _link(backend: Backend, setting: Setting, login: FoundLogin, account: str | None, *, force: bool) -> None:
     """Made on the files in any case: a running server sees it at its next look, which the last call brings about."""
     from aimux.accounts import FileVault
     from aimux.cli.accounts import report

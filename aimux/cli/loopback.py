@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from aimux.accounts.login import PAGE_HEADERS, Answer, from_query, page
+from aimux.accounts.login import PAGE_HEADERS, AuthorizationResponse, from_query, page
 from aimux.plugin import LoginError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Loopback:
         self.port = 0
         self._path = ""
         self._state = ""
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[AuthorizationResponse] = asyncio.get_running_loop().create_future()
 
     def expect(self, path: str, state: str) -> None:
         """From now on, what comes to `path` with `state` is the answer."""

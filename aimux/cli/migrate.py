@@ -157,10 +157,10 @@ def _of_vendors_cli(file: Path | None, provider: Provider) -> bool:
 
 async def _store(config: Config, plugins: Plugins, logins: list[_Login], *, dry_run: bool) -> list[str]:
     """Put every credential into the state folder, or none. One that lies there already, byte for byte, is left."""
-    from aimux.accounts import FileVault
+    from aimux.accounts.stores import file_vault
     from aimux.accounts.vault import VaultError
 
-    vault = FileVault(config.state_dir)
+    vault = file_vault(config)
     lines, fresh = [], []
     try:
         for login in logins:

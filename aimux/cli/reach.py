@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from aimux.certificates import own_pair
 from aimux.cli.options import read_config
 from aimux.cli.words import say
 from aimux.control.clients import TOKEN_VARIABLE
@@ -39,6 +40,7 @@ class Reach(NamedTuple):
 def reach(path: Path | None, url: str | None, *, need_config: bool = False) -> Reach:
     """With a URL, and no configuration asked for, the usual mounts are assumed. A failure ends the command."""
     from aimux.config import parse_config, provider_instances
+    from aimux.config.instances import mounts_of
     from aimux.plugin.loader import load_plugins
 
     plugins = load_plugins()
@@ -51,13 +53,12 @@ def reach(path: Path | None, url: str | None, *, need_config: bool = False) -> R
     else:
         raise click.UsageError(f"--url: {url!r} does not begin with http:// or https://.")
     providers = provider_instances(config, plugins.providers)
-    prefixes = config.mounts if config.mounts is not None else {f"/{name}": name for name in providers}
-    mounts = {prefix.rstrip("/"): providers[name] for prefix, name in prefixes.items()}
+    mounts = {prefix.rstrip("/"): providers[name] for prefix, name in mounts_of(config, providers).items()}
     below = urlsplit(address).path.removesuffix("/v1")
     for prefix in mounts:
         if prefix and below.endswith(prefix):
             raise click.UsageError(f"--url: leave {prefix} out, and what comes behind it: it is the gateway's address.")
-    certificate = config.state_dir / "tls" / "cert.pem" if config.tls.enabled and config.tls.self_signed else None
+    certificate = own_pair(config.state_dir)[0] if config.tls.enabled and config.tls.self_signed else None
     return Reach(config, own, address, mounts, certificate)
 
 

@@ -51,7 +51,7 @@ def _nothing_yet(config: Path | None) -> bool:
     """A first start: nobody has configured anything, and the state folder holds no account."""
     import asyncio
 
-    from aimux.accounts import FileVault
+    from aimux.accounts.stores import file_vault
     from aimux.cli.options import config_path, read_config
     from aimux.plugin.loader import load_plugins
 
@@ -61,7 +61,7 @@ def _nothing_yet(config: Path | None) -> bool:
     settings = read_config(None, plugins)  # by the environment
     if settings.users or settings.providers is not None or settings.database.url:
         return False
-    vault = FileVault(settings.state_dir)
+    vault = file_vault(settings)
 
     async def accounts() -> bool:
         return any([await vault.list(name, provider.credential_file) for name, provider in plugins.providers.items()])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from yarl import URL
 
-from aimux.accounts.login import LIFETIME, Answer, Finished, Logins, read_answer
+from aimux.accounts.login import LIFETIME, AuthorizationResponse, Finished, Logins, read_answer
 from aimux.cli.loopback import loopback
 from aimux.cli.words import say
 from aimux.plugin import LoginError
@@ -57,7 +57,7 @@ async def with_paste(provider: Provider, http: Http) -> bytes:
             say(f"That did not work: {error}.\n", err=True)
 
 
-def _pasted(state: str) -> Answer:
+def _pasted(state: str) -> AuthorizationResponse:
     """What a person pastes, once it belongs to the login that was begun with `state`."""
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The provider instances that a configuration means."""
+"""The provider instances that a configuration means, and where they are mounted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aimux.config.models import Config
     from aimux.plugin import Provider
@@ -25,3 +25,8 @@ def provider_instances(config: Config, providers: Mapping[str, type[Provider]]) 
         except ValidationError:
             continue  # it can't run on defaults alone: only a configuration that names it can mean it
     return made
+
+
+def mounts_of(config: Config, instances: Iterable[str]) -> Mapping[str, str]:
+    """The provider's name by prefix: unless the configuration says otherwise, each is mounted under its name."""
+    return config.mounts if config.mounts is not None else {f"/{name}": name for name in instances}

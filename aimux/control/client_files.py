@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from aimux import atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Format = Literal["json", "toml"]
 
@@ -94,16 +96,7 @@ def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path 
         if path.exists():
             backup = path.with_name(f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.bak")
             shutil.copy2(path, backup)
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # which makes it 0600
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(after)
-                file.flush()
-                os.fsync(fd)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        atomic.write(path, after)
     except UnicodeError:
         raise MergeError("is no text in UTF-8") from None
     except OSError as error:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from aimux import atomic
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -40,15 +42,7 @@ def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
         return Key(sha256(text.encode()).digest(), local=True, file=path), None
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = secrets.token_urlsafe(32)
-    temporary = path.with_name(f".{KEY_FILE}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write(made + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    atomic.write(path, f"{made}\n".encode())
     return Key(sha256(made.encode()).digest(), local=True, file=path), made
 
 

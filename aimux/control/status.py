@@ -11,16 +11,17 @@ from aiohttp import web
 from aimux.control.api.problems import Refused
 from aimux.control.state import control_of, ends
 from aimux.gateway.whence import from_foreign_page
+from aimux.plugin.parts import CERTIFICATE, HEALTH, METRICS, READY
 
 if TYPE_CHECKING:
     from aimux.gateway import Gateway
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_get("/health", health)
-    app.router.add_get("/ready", ready)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/certificate.pem", certificate)
+    app.router.add_get(HEALTH, health)
+    app.router.add_get(READY, ready)
+    app.router.add_get(METRICS, metrics)
+    app.router.add_get(CERTIFICATE, certificate)
 
 
 async def health(_request: web.Request) -> web.StreamResponse:

@@ -83,14 +83,14 @@ class Planned(BaseModel):
     accounts: list[PlannedAccount]
 
 
-class Answer(BaseModel):
+class Forecast(BaseModel):
     """`unknown`: providers that had requests, and of whose windows nothing is known yet."""
 
     plans: list[Planned]
     unknown: list[str]
 
 
-async def planned(question: Question) -> Answer:
+async def planned(question: Question) -> Forecast:
     """The answer, worked out in another process. Raises OSError with what is wrong, and TimeoutError."""
     found = await run_apart(
         "aimux.limits.planning",
@@ -98,10 +98,10 @@ async def planned(question: Question) -> Answer:
         longest=LONGEST,
         needs=lambda name: name == "HOME" or name.startswith("PG"),  # what says how a database is reached
     )
-    return Answer.model_validate(found)
+    return Forecast.model_validate(found)
 
 
-async def answer(question: Question) -> Answer:
+async def answer(question: Question) -> Forecast:
     """Here and now. Raises StorageError."""
     database = await Database.open(question.url, question.state_dir)
     try:
@@ -130,7 +130,7 @@ async def answer(question: Question) -> Answer:
             strategy: Strategy = question.strategies[provider]  # type: ignore[assignment]
             plan = replay(requests, chosen, windows, strategy=strategy, fair_share=question.fair_share)
             plans.append(_told(provider, plan, windows))
-        return Answer(plans=plans, unknown=unknown)
+        return Forecast(plans=plans, unknown=unknown)
     finally:
         await database.close()
 

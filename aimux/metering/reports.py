@@ -78,7 +78,7 @@ class Item(NamedTuple):
         return self.input + self.output + self.cache_read + self.cache_write
 
 
-class Answer(NamedTuple):
+class Report(NamedTuple):
     """`items` by cost, those of days and hours by time. `total` has each request once, also where groups share it."""
 
     items: list[Item]
@@ -102,12 +102,12 @@ class Reports:
         self.calendar = calendar
         self._keep = keep
 
-    async def usage(self, by: By, span: Span, only: Filter = EVERYTHING) -> Answer:
+    async def usage(self, by: By, span: Span, only: Filter = EVERYTHING) -> Report:
         """Sums by name. Not by conversation: see `conversations`."""
         if by == "day" or by == "hour":
             found = await self._over_time(by, span, only, None)
             items = [Item(self.label(by, start), *sums) for (start, _), sums in sorted(found.items())]
-            return Answer(items, _sum(items))
+            return Report(items, _sum(items))
         from aimux.metering import questions
 
         async with self._database.read() as connection:
@@ -118,7 +118,7 @@ class Reports:
 
     async def usage_of_models(
         self, by: By, span: Span, only: Filter = EVERYTHING
-    ) -> tuple[Answer, dict[tuple[str, str], Item]]:
+    ) -> tuple[Report, dict[tuple[str, str], Item]]:
         """The same as `usage`, and from the same look at the ledger each model's sum, by provider and model."""
         from aimux.metering import questions
 
@@ -301,8 +301,8 @@ def _added(lines: Iterable[dict[int, Item]]) -> dict[int, Item]:
     return {start: Item("", *sums) for start, sums in found.items()}
 
 
-def _answer(items: Iterable[Item], whole: Sequence[Item]) -> Answer:
-    return Answer(
+def _answer(items: Iterable[Item], whole: Sequence[Item]) -> Report:
+    return Report(
         sorted(items, key=lambda item: (-item.cost, -item.tokens, -item.requests, item.name)),
         _sum(whole),
     )

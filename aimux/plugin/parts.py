@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     RecordSink = Callable[["Record"], None]
     """Called on the event loop with each record, behind the client's answer: quick, and without I/O."""
 
-OWN_PATHS = ("/health", "/ready", "/metrics", "/certificate.pem", "/api/v1", "/dashboard")
+HEALTH, READY, METRICS, CERTIFICATE = "/health", "/ready", "/metrics", "/certificate.pem"
+API, DASHBOARD = "/api/v1", "/dashboard"
+OWN_PATHS = (HEALTH, READY, METRICS, CERTIFICATE, API, DASHBOARD)
 """Paths of aimux's own: no mount and no plugin's route can be one of them or below one."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")

@@ -66,7 +66,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Answer:
+class SimulatedAnswer:
     """Status, headers without framing, and the body in the chunks in which it will be sent.
 
     `usage` is the vendor's usage object that the body tells, for tests that compare it with what was metered.
@@ -90,23 +90,25 @@ def dumps(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:
-    return Answer(status, [("content-type", "application/json"), *headers], [dumps(value)])
+def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] = ()) -> SimulatedAnswer:
+    return SimulatedAnswer(status, [("content-type", "application/json"), *headers], [dumps(value)])
 
 
-def html_answer(status: int, title: str, body: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+def html_answer(status: int, title: str, body: str, headers: Iterable[tuple[str, str]] = ()) -> SimulatedAnswer:
     page = f"<!doctype html><html><head><title>{title}</title></head><body><h1>{title}</h1>{body}</body></html>"
-    return Answer(status, [("content-type", "text/html; charset=utf-8"), *headers], [page.encode()])
+    return SimulatedAnswer(status, [("content-type", "text/html; charset=utf-8"), *headers], [page.encode()])
 
 
-def edge_answer(status: int) -> Answer:
+def edge_answer(status: int) -> SimulatedAnswer:
     """The page of the CDN in front of a vendor that is down: no JSON in it."""
     return html_answer(status, f"{status} {HTTPStatus(status).phrase}", "<hr><center>cloudflare</center>")
 
 
-def stream_answer(chunks: list[bytes], headers: Iterable[tuple[str, str]], usage: dict[str, Any] | None) -> Answer:
+def stream_answer(
+    chunks: list[bytes], headers: Iterable[tuple[str, str]], usage: dict[str, Any] | None
+) -> SimulatedAnswer:
     start = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
-    return Answer(200, [*start, *headers], chunks, streamed=True, usage=usage)
+    return SimulatedAnswer(200, [*start, *headers], chunks, streamed=True, usage=usage)
 
 
 def sse(event: Mapping[str, Any]) -> bytes:

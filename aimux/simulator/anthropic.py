@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.simulator import anthropic_events as events
 from aimux.simulator.accounts import stable
-from aimux.simulator.answers import Answer, Pairs, edge_answer, json_answer, stream_answer
+from aimux.simulator.answers import Pairs, SimulatedAnswer, edge_answer, json_answer, stream_answer
 from aimux.simulator.anthropic_headers import CLAIMS, headers_of, ids, iso, key_limits, request_id, unified
 from aimux.simulator.replies import call_tool, input_tokens, reply
 from aimux.simulator.tokens import RefusedToken
@@ -62,7 +62,7 @@ class AnthropicApi:
         self._keys = keys
         """API key → account."""
 
-    def authenticate(self, call: Call) -> Answer | None:
+    def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """Find the account, or refuse. `x-api-key` is preferred; the SDKs of 2026 send their key as a bearer alone."""
         if call.path in {"/", "", "/api/hello"}:
             return None
@@ -93,7 +93,7 @@ class AnthropicApi:
         call.account, call.scope = family.account, family.scope
         return None
 
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         """The vendor's answer of this status, as the scenario details it."""
         scenario = call.scenario
         if status in {502, 504}:
@@ -113,7 +113,7 @@ class AnthropicApi:
             headers.append(("x-should-retry", "true"))
         return error(call, status, message, headers)
 
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         """The healthy answer, or the refusal that the request deserves."""
         match call.method, call.path:
             case ("POST", "/v1/messages"):
@@ -134,7 +134,9 @@ class AnthropicApi:
                 return error(call, 405, "Method Not Allowed")
         return error(call, 404, "Not Found")
 
-    def _checked(self, call: Call, then: Callable[[Call, str], Answer], needs: tuple[str, ...] = NEEDS) -> Answer:
+    def _checked(
+        self, call: Call, then: Callable[[Call, str], SimulatedAnswer], needs: tuple[str, ...] = NEEDS
+    ) -> SimulatedAnswer:
         if "anthropic-version" not in call.headers:
             return error(call, 400, "anthropic-version: header is required")
         if len(call.body) > MAX_BODY:
@@ -152,7 +154,7 @@ class AnthropicApi:
             return self._limited(call, tightest.resets_at, tightest.name)
         return then(call, model)
 
-    def _messages(self, call: Call, model: str) -> Answer:
+    def _messages(self, call: Call, model: str) -> SimulatedAnswer:
         request = call.json
         asked, answered = last_message(request["messages"])
         tool = None
@@ -175,15 +177,15 @@ class AnthropicApi:
             chunks = events.overloaded(chunks, after, request_id(call))
         return stream_answer(chunks, headers_of(call), usage)
 
-    def _count(self, call: Call, _model: str) -> Answer:
+    def _count(self, call: Call, _model: str) -> SimulatedAnswer:
         return json_answer(200, {"input_tokens": input_tokens(call.body)}, headers_of(call))
 
-    def _models(self, call: Call) -> Answer:
+    def _models(self, call: Call) -> SimulatedAnswer:
         data = [_model(name) for name in MODELS]
         page = {"data": data, "has_more": False, "first_id": data[0]["id"], "last_id": data[-1]["id"]}
         return json_answer(200, page, headers_of(call))
 
-    def _usage(self, call: Call) -> Answer:
+    def _usage(self, call: Call) -> SimulatedAnswer:
         if "user:profile" not in call.scope.split():
             return error(call, 403, "OAuth token does not meet scope requirement user:profile")
         call.owner.rejected(call.now)  # rolls the windows
@@ -194,7 +196,7 @@ class AnthropicApi:
         }
         return json_answer(200, {**windows, "seven_day_opus": None, "extra_usage": {"is_enabled": False}}, ids(call))
 
-    def _profile(self, call: Call) -> Answer:
+    def _profile(self, call: Call) -> SimulatedAnswer:
         if "user:profile" not in call.scope.split():
             return error(call, 403, "OAuth token does not meet scope requirement user:profile")
         owner = call.owner
@@ -206,7 +208,7 @@ class AnthropicApi:
         }
         return json_answer(200, {"account": account, "organization": organization}, ids(call))
 
-    def _limited(self, call: Call, until: float, window: str) -> Answer:
+    def _limited(self, call: Call, until: float, window: str) -> SimulatedAnswer:
         """429 until then: a subscription's window, or the requests of an API key."""
         wait = f"{max(0, until - call.now):.0f}"
         message = "This request would exceed your account's rate limit. Please try again later."
@@ -231,7 +233,7 @@ def last_message(messages: object) -> tuple[str, bool]:
     return "", answered
 
 
-def error(call: Call, status: int, message: str, headers: Pairs | None = None) -> Answer:
+def error(call: Call, status: int, message: str, headers: Pairs | None = None) -> SimulatedAnswer:
     """An error in the vendor's envelope."""
     kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id(call)}

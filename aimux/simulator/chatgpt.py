@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aimux.simulator.accounts import stable
-from aimux.simulator.answers import Answer, Pairs, edge_answer, json_answer
+from aimux.simulator.answers import Pairs, SimulatedAnswer, edge_answer, json_answer
 from aimux.simulator.openai import MODELS, OpenAIApi
 from aimux.simulator.tokens import RefusedToken
 
@@ -21,7 +21,7 @@ REVOKED = ("token_revoked", "Encountered invalidated oauth token for user, faili
 class ChatGPTApi(OpenAIApi):
     """The ChatGPT base, below which Codex's paths have no /v1."""
 
-    def authenticate(self, call: Call) -> Answer | None:
+    def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """A good access token and the account id that goes with it."""
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -40,7 +40,7 @@ class ChatGPTApi(OpenAIApi):
             return self._detail(call, 401, "Unauthorized")
         return None
 
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         scenario = call.scenario
         if status == 401:
             return self._coded(call, *(REVOKED if scenario.detail == "revoked" else EXPIRED))
@@ -55,7 +55,7 @@ class ChatGPTApi(OpenAIApi):
             return edge_answer(status)
         return super().fault(call, status)
 
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         match call.method, call.path:
             case ("POST", "/backend-api/codex/responses"):
                 return self.checked(call, "input") or self._codex(call) or self.responses(call)
@@ -69,7 +69,7 @@ class ChatGPTApi(OpenAIApi):
                 return json_answer(200, self._usage(call), self.ids(call))
         return self._detail(call, 404, "Not Found")
 
-    def _codex(self, call: Call) -> Answer | None:
+    def _codex(self, call: Call) -> SimulatedAnswer | None:
         """What this base demands beyond the API."""
         if call.json.get("stream") is not True:
             return self._detail(call, 400, "Stream must be set to true")
@@ -77,13 +77,13 @@ class ChatGPTApi(OpenAIApi):
             return self._detail(call, 400, "Store must be set to false")
         return self._room(call)
 
-    def _room(self, call: Call) -> Answer | None:
+    def _room(self, call: Call) -> SimulatedAnswer | None:
         if limits := call.owner.rejected(call.now):
             tightest = max(limits, key=lambda window: window.resets_at)
             return self._limited(call, tightest.name, tightest.resets_at)
         return None
 
-    def _limited(self, call: Call, window: str, until: float) -> Answer:
+    def _limited(self, call: Call, window: str, until: float) -> SimulatedAnswer:
         error = {
             "type": "usage_limit_reached",
             "message": "The usage limit has been reached",
@@ -159,10 +159,10 @@ class ChatGPTApi(OpenAIApi):
             "credits": {"has_credits": False, "unlimited": False, "balance": None},
         }
 
-    def _detail(self, call: Call, status: int, detail: str) -> Answer:
+    def _detail(self, call: Call, status: int, detail: str) -> SimulatedAnswer:
         return json_answer(status, {"detail": detail}, self.ids(call))
 
-    def _coded(self, call: Call, code: str, message: str) -> Answer:
+    def _coded(self, call: Call, code: str, message: str) -> SimulatedAnswer:
         error = {"message": message, "type": None, "code": code, "param": None}
         return json_answer(401, {"error": error, "status": 401}, self.ids(call))
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from aimux.simulator import websocket
-from aimux.simulator.answers import Answer, Call, json_answer
+from aimux.simulator.answers import Call, SimulatedAnswer, json_answer
 from aimux.simulator.journal import Received
 from aimux.simulator.oauth import OAuthServer
 from aimux.simulator.openai import OpenAIApi
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class Api(Protocol):
     """One part of the simulator. It sees calls and gives answers; the front does the I/O."""
 
-    def authenticate(self, call: Call) -> Answer | None: ...
+    def authenticate(self, call: Call) -> SimulatedAnswer | None: ...
 
-    def fault(self, call: Call, status: int) -> Answer: ...
+    def fault(self, call: Call, status: int) -> SimulatedAnswer: ...
 
-    def respond(self, call: Call) -> Answer: ...
+    def respond(self, call: Call) -> SimulatedAnswer: ...
 
 
 class Front:
@@ -82,7 +82,7 @@ class Front:
             await self._read(request, received, call)
         opens = answer is None and call.scenario.status is None and websocket.wanted(call, api)
         if answer is None:
-            answer = Answer(101) if opens else self._answer(api, call)
+            answer = SimulatedAnswer(101) if opens else self._answer(api, call)
         received.account = call.account.name if call.account else None
         if call.account is not None:
             call.account.requests += 1
@@ -113,16 +113,16 @@ class Front:
             return [api.script] if own is None else [own, api.script]
         return [] if refused or call.account is None else [call.account.script, self._script]
 
-    def _answer(self, api: Api, call: Call) -> Answer:
+    def _answer(self, api: Api, call: Call) -> SimulatedAnswer:
         scenario = call.scenario
         if scenario.hang or scenario.raw is not None or scenario.ending in {"drop", "drop-rst"}:
-            return Answer(500)  # it will not be sent, and nothing is to have happened
+            return SimulatedAnswer(500)  # it will not be sent, and nothing is to have happened
         if scenario.status is None:
             return api.respond(call)
         if scenario.status in {204, 304}:
-            return Answer(scenario.status)
+            return SimulatedAnswer(scenario.status)
         if scenario.status < 400:
-            return Answer(scenario.status, [("location", f"{self.origin}/elsewhere")])
+            return SimulatedAnswer(scenario.status, [("location", f"{self.origin}/elsewhere")])
         answer = api.fault(call, scenario.status)
         if scenario.no_retry:
             others = [pair for pair in answer.headers if pair[0] != "x-should-retry"]
@@ -149,7 +149,7 @@ class Front:
         """Turn after turn on one socket. Each is written down as a request of its own, with the method `WS`."""
         first = [call.scenario]
 
-        def turn(message: bytes) -> tuple[Call, Answer]:
+        def turn(message: bytes) -> tuple[Call, SimulatedAnswer]:
             one = self._received(request, "WS")
             asked, _ = self._call(request, one)
             asked.method, asked.body = "POST", websocket.as_request(message)

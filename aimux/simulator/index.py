@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from aimux.simulator.answers import Answer, html_answer, json_answer
+from aimux.simulator.answers import SimulatedAnswer, html_answer, json_answer
 from aimux.simulator.scenarios import HEADER, NAMES
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ class Index:
     def __init__(self, parts: Iterable[str]) -> None:
         self._parts = tuple(parts)
 
-    def authenticate(self, call: Call) -> Answer | None:
+    def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """Anyone may look."""
         return None
 
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         return json_answer(status, {"error": {"message": f"Simulated error {status}"}})
 
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         if call.path != "/":
             return json_answer(404, {"error": {"message": f"The simulator has nothing at {call.path}"}})
         parts = "".join(f"<li><code>{html.escape(f'{call.origin}/{part}')}</code></li>" for part in self._parts)

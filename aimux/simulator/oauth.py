@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from yarl import URL
 
 from aimux.simulator.accounts import SCOPES, Account, Vendor, stable
-from aimux.simulator.answers import Answer, html_answer
+from aimux.simulator.answers import SimulatedAnswer, html_answer
 from aimux.simulator.scenarios import Script
 
 if TYPE_CHECKING:
@@ -104,16 +104,16 @@ class OAuthServer(ABC):
         owner = self.tokens.owner(str(call.json.get("refresh_token") or call.form.get("refresh_token", "")))
         return owner.on_refresh if owner else None
 
-    def authenticate(self, call: Call) -> Answer | None:
+    def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """Nothing here needs a credential."""
         return None
 
     @abstractmethod
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         """The server's own error of this status."""
 
     @abstractmethod
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         """Answer a request to any of the endpoints."""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class OAuthServer(ABC):
                 return account
         raise RefusedLogin(f"there is no account {wanted or 'with a login'} in the simulator")
 
-    def authorize(self, call: Call) -> Answer:
+    def authorize(self, call: Call) -> SimulatedAnswer:
         """GET and POST of the authorization endpoint."""
         params = call.params
         try:
@@ -173,12 +173,12 @@ class OAuthServer(ABC):
         if not self.redirect_allowed(URL(params["redirect_uri"]), call.origin):
             raise RefusedLogin("redirect_uri is not registered for this client")
 
-    def _redirect(self, call: Call, query: dict[str, str]) -> Answer:
+    def _redirect(self, call: Call, query: dict[str, str]) -> SimulatedAnswer:
         target = call.params["redirect_uri"]
         separator = "&" if "?" in target else "?"
-        return Answer(302, [("location", f"{target}{separator}{urlencode(query)}")])
+        return SimulatedAnswer(302, [("location", f"{target}{separator}{urlencode(query)}")])
 
-    def _page(self, call: Call) -> Answer:
+    def _page(self, call: Call) -> SimulatedAnswer:
         choices = "".join(
             f'<option value="{html.escape(a.name)}">{html.escape(a.email)} ({html.escape(a.plan)})</option>'
             for a in self._accounts(self.vendor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from aimux.simulator.answers import Answer, edge_answer, html_answer, json_answer
+from aimux.simulator.answers import SimulatedAnswer, edge_answer, html_answer, json_answer
 from aimux.simulator.oauth import LOOPBACK, OAuthServer, RefusedLogin
 from aimux.simulator.tokens import Issued, RefusedToken
 
@@ -27,7 +27,7 @@ class AnthropicOAuth(OAuthServer):
             return True
         return url.scheme == "http" and url.host in LOOPBACK and url.path == "/callback"
 
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         if status in {404, 502, 504}:
             return edge_answer(status)
         if status in {400, 401, 403}:
@@ -36,7 +36,7 @@ class AnthropicOAuth(OAuthServer):
         error = {"type": "error", "error": {"type": kind, "message": f"Simulated error {status}"}}
         return json_answer(status, error, [("retry-after", f"{call.scenario.seconds or 1:g}")])
 
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         match call.method, call.path:
             case ("GET" | "POST", "/oauth/authorize" | "/cai/oauth/authorize"):
                 return self.authorize(call)
@@ -46,14 +46,14 @@ class AnthropicOAuth(OAuthServer):
                 return self._token(call)
         return edge_answer(404)
 
-    def _paste_page(self, call: Call) -> Answer:
+    def _paste_page(self, call: Call) -> SimulatedAnswer:
         """What the person copies: the code and the state, joined by `#`."""
         pasted = f"{call.params.get('code', '')}#{call.params.get('state', '')}"
         return html_answer(
             200, "Authentication code", f'<p>Paste this: <code id="code">{html.escape(pasted)}</code></p>'
         )
 
-    def _token(self, call: Call) -> Answer:
+    def _token(self, call: Call) -> SimulatedAnswer:
         request = call.json
         if call.content_type() != "application/json" or not request:
             return _malformed()
@@ -65,7 +65,7 @@ class AnthropicOAuth(OAuthServer):
         error = {"error": "unsupported_grant_type", "error_description": "Unsupported grant_type"}
         return json_answer(400, error)
 
-    def _exchange(self, request: dict[str, str]) -> Answer:
+    def _exchange(self, request: dict[str, str]) -> SimulatedAnswer:
         wanted = ("code", "redirect_uri", "client_id", "code_verifier", "state")
         if any(not request.get(name) for name in wanted):
             return _malformed()
@@ -82,7 +82,7 @@ class AnthropicOAuth(OAuthServer):
             return _invalid_grant("Invalid 'state' in request.")
         return _issued(self.tokens.login(grant.account, grant.client_id, grant.scope))
 
-    def _refresh(self, call: Call, request: dict[str, str]) -> Answer:
+    def _refresh(self, call: Call, request: dict[str, str]) -> SimulatedAnswer:
         try:
             family = self.tokens.family_of(request.get("refresh_token", ""), request.get("client_id", ""))
         except RefusedToken as refused:
@@ -95,7 +95,7 @@ class AnthropicOAuth(OAuthServer):
         return _issued(self.tokens.renew(family, rotate=call.scenario.rotate))
 
 
-def _issued(issued: Issued) -> Answer:
+def _issued(issued: Issued) -> SimulatedAnswer:
     account = issued.family.account
     body: dict[str, object] = {
         "token_type": "Bearer",
@@ -110,10 +110,10 @@ def _issued(issued: Issued) -> Answer:
     return json_answer(200, body)
 
 
-def _invalid_grant(description: str, status: int = 400) -> Answer:
+def _invalid_grant(description: str, status: int = 400) -> SimulatedAnswer:
     return json_answer(status, {"error": "invalid_grant", "error_description": description})
 
 
-def _malformed() -> Answer:
+def _malformed() -> SimulatedAnswer:
     error = {"type": "invalid_request_error", "message": "Invalid request format"}
     return json_answer(400, {"type": "error", "error": error})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aimux.simulator.accounts import SCOPES, Account, Vendor, stable
-from aimux.simulator.answers import Answer, edge_answer, html_answer, json_answer
+from aimux.simulator.answers import SimulatedAnswer, edge_answer, html_answer, json_answer
 from aimux.simulator.oauth import CODE_LIFETIME, LOOPBACK, Accounts, Grant, OAuthServer, RefusedLogin, challenge
 from aimux.simulator.tokens import Issued, RefusedToken
 
@@ -53,7 +53,7 @@ class OpenAIOAuth(OAuthServer):
     def redirect_allowed(self, url: URL, origin: str) -> bool:
         return url.scheme == "http" and url.host in LOOPBACK and url.path == "/auth/callback"
 
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         if status in {404, 502, 504}:
             return edge_answer(status)
         if status in {400, 401}:
@@ -61,7 +61,7 @@ class OpenAIOAuth(OAuthServer):
         error = {"message": f"Simulated error {status}", "type": "server_error", "param": None, "code": None}
         return json_answer(status, {"error": error}, [("retry-after", f"{call.scenario.seconds or 1:g}")])
 
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         match call.method, call.path:
             case ("GET" | "POST", "/oauth/authorize"):
                 return self.authorize(call)
@@ -80,7 +80,7 @@ class OpenAIOAuth(OAuthServer):
 
     # --- tokens ------------------------------------------------------------------------------------------------------
 
-    def _token(self, call: Call) -> Answer:
+    def _token(self, call: Call) -> SimulatedAnswer:
         fields = _fields(call)
         match fields.get("grant_type"):
             case "authorization_code":
@@ -91,7 +91,7 @@ class OpenAIOAuth(OAuthServer):
                 return self._refresh(call, fields)
         return _error(400, "unsupported_grant_type", "Unsupported grant_type.")
 
-    def _exchange(self, fields: dict[str, str]) -> Answer:
+    def _exchange(self, fields: dict[str, str]) -> SimulatedAnswer:
         try:
             grant = self.codes.redeem(
                 fields.get("code", ""),
@@ -103,7 +103,7 @@ class OpenAIOAuth(OAuthServer):
             return _error(400, "token_exchange_user_error", f"Could not exchange the code: {refused}.")
         return _issued(self.tokens.login(grant.account, grant.client_id, grant.scope))
 
-    def _refresh(self, call: Call, fields: dict[str, str]) -> Answer:
+    def _refresh(self, call: Call, fields: dict[str, str]) -> SimulatedAnswer:
         try:
             family = self.tokens.family_of(fields.get("refresh_token", ""), fields.get("client_id", ""))
         except RefusedToken as refused:
@@ -113,7 +113,7 @@ class OpenAIOAuth(OAuthServer):
 
     # --- device flow -------------------------------------------------------------------------------------------------
 
-    def _device_start(self, call: Call) -> Answer:
+    def _device_start(self, call: Call) -> SimulatedAnswer:
         client_id = str(call.json.get("client_id", ""))
         if not client_id:
             return _error(400, "invalid_request_error", "client_id is missing.")
@@ -139,7 +139,7 @@ class OpenAIOAuth(OAuthServer):
                 return
         raise RefusedLogin("that code is unknown")
 
-    def _device_poll(self, call: Call) -> Answer:
+    def _device_poll(self, call: Call) -> SimulatedAnswer:
         device_auth_id = str(call.json.get("device_auth_id", ""))
         device = self._devices.get(device_auth_id)
         if device is None or device.user_code != call.json.get("user_code") or device.expires_at <= call.now:
@@ -169,7 +169,7 @@ class OpenAIOAuth(OAuthServer):
         }
         return json_answer(200, body)
 
-    def _device_page(self, call: Call) -> Answer:
+    def _device_page(self, call: Call) -> SimulatedAnswer:
         note = ""
         if call.method == "POST":
             try:
@@ -192,7 +192,7 @@ def _fields(call: Call) -> dict[str, str]:
     return call.form
 
 
-def _issued(issued: Issued) -> Answer:
+def _issued(issued: Issued) -> SimulatedAnswer:
     """No account id: that is in the tokens' claims alone."""
     body: dict[str, object] = {
         "token_type": "Bearer",
@@ -206,10 +206,10 @@ def _issued(issued: Issued) -> Answer:
     return json_answer(200, body)
 
 
-def _refusal(reason: str, status: int = 401) -> Answer:
+def _refusal(reason: str, status: int = 401) -> SimulatedAnswer:
     return _error(status, f"refresh_token_{reason}", REFUSALS.get(reason, REFUSALS["invalidated"]))
 
 
-def _error(status: int, code: str, message: str) -> Answer:
+def _error(status: int, code: str, message: str) -> SimulatedAnswer:
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     return json_answer(status, {"error": error})

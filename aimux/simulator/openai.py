@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.simulator import openai_events as events
 from aimux.simulator.accounts import stable
-from aimux.simulator.answers import Answer, Pairs, edge_answer, json_answer, stream_answer
+from aimux.simulator.answers import Pairs, SimulatedAnswer, edge_answer, json_answer, stream_answer
 from aimux.simulator.replies import Reply, call_tool, reply
 from aimux.simulator.tokens import RefusedToken
 
@@ -36,7 +36,7 @@ class OpenAIApi:
         self._tokens = tokens
         self._keys = keys
 
-    def authenticate(self, call: Call) -> Answer | None:
+    def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """Find the account by its key, or refuse."""
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -58,7 +58,7 @@ class OpenAIApi:
         message = "You have insufficient permissions for this operation. Missing scopes: api.responses.write."
         return self.error(call, 401, message, code="missing_scope")
 
-    def fault(self, call: Call, status: int) -> Answer:
+    def fault(self, call: Call, status: int) -> SimulatedAnswer:
         """The vendor's answer of this status, as the scenario details it."""
         seconds = call.scenario.seconds
         if status in {502, 504}:
@@ -75,7 +75,7 @@ class OpenAIApi:
             headers.append(("retry-after", f"{seconds:g}"))
         return self.error(call, status, MESSAGES.get(status, f"Simulated error {status}"), headers)
 
-    def respond(self, call: Call) -> Answer:
+    def respond(self, call: Call) -> SimulatedAnswer:
         """The healthy answer, or the refusal that the request deserves."""
         match call.method, call.path:
             case ("POST", "/v1/responses"):
@@ -90,7 +90,7 @@ class OpenAIApi:
                 return json_answer(200, _model(name), self.headers(call))
         return self.error(call, 404, f"Invalid URL ({call.method} {call.path})", code=None)
 
-    def checked(self, call: Call, needed: str) -> Answer | None:
+    def checked(self, call: Call, needed: str) -> SimulatedAnswer | None:
         """The refusal of a request that no account could serve."""
         if not call.json:
             return self.error(call, 400, "We could not parse the JSON body of your request.", code=None)
@@ -104,7 +104,7 @@ class OpenAIApi:
             return self.error(call, 404, message, code="model_not_found")
         return None
 
-    def responses(self, call: Call) -> Answer:
+    def responses(self, call: Call) -> SimulatedAnswer:
         """A response, streamed or whole."""
         said, request = self._reply(call, call.json.get("input"), events.RESPONSES_FRAME), call.json
         serial = stable(call.number, "response")[:48]
@@ -126,7 +126,7 @@ class OpenAIApi:
             return events.overloaded(sequence, scenario.overload, bare=scenario.overload_error)
         return sequence
 
-    def compact(self, call: Call) -> Answer:
+    def compact(self, call: Call) -> SimulatedAnswer:
         """A compacted conversation: its user messages and one opaque item."""
         said = self._reply(call, call.json.get("input"), events.RESPONSES_FRAME)
         serial = stable(call.number, "compaction")[:48]
@@ -142,7 +142,7 @@ class OpenAIApi:
         answer.usage = usage
         return answer
 
-    def _chat(self, call: Call) -> Answer:
+    def _chat(self, call: Call) -> SimulatedAnswer:
         request = call.json
         wants_usage = bool((request.get("stream_options") or {}).get("include_usage"))
         said = self._reply(call, request.get("messages"), events.CHAT_FRAME + wants_usage)
@@ -177,7 +177,7 @@ class OpenAIApi:
         code: str | None = "",
         kind: str | None = None,
         param: str | None = None,
-    ) -> Answer:
+    ) -> SimulatedAnswer:
         """An error in OpenAI's envelope; an empty `code` means the usual one of that status."""
         body = {
             "message": message,

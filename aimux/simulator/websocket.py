@@ -21,7 +21,7 @@ from aimux.simulator.wire import Broken, cut
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aimux.simulator.answers import Answer, Call
+    from aimux.simulator.answers import Call, SimulatedAnswer
     from aimux.simulator.journal import Received
     from aimux.simulator.wire import Wire
 
@@ -56,7 +56,7 @@ class Socket:
         received: Received,
         api: OpenAIApi,
         wire: Callable[[Call], Wire],
-        turn: Callable[[bytes], tuple[Call, Answer]],
+        turn: Callable[[bytes], tuple[Call, SimulatedAnswer]],
     ) -> None:
         self._request = request
         self._received = received
@@ -116,7 +116,7 @@ class Socket:
                 self._received.done = True  # the simulator's doing, not the client's
                 raise
 
-    def _frames(self, call: Call, answer: Answer, message: bytes) -> list[bytes]:
+    def _frames(self, call: Call, answer: SimulatedAnswer, message: bytes) -> list[bytes]:
         """The events of a turn, as they are sent."""
         if not answer.streamed:
             return [refusal(answer)]
@@ -177,7 +177,7 @@ class Socket:
                 raise Broken
 
 
-def refusal(answer: Answer) -> bytes:
+def refusal(answer: SimulatedAnswer) -> bytes:
     """An error answer as an event: status, error and the headers that tell limits."""
     try:
         body: dict[str, Any] = json.loads(b"".join(answer.chunks))

@@ -20,7 +20,7 @@ from aimux.simulator.scenarios import CODINGS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aimux.simulator.answers import Answer, Pairs
+    from aimux.simulator.answers import Pairs, SimulatedAnswer
     from aimux.simulator.scenarios import Scenario
 
 LEAKY: Pairs = [
@@ -75,7 +75,7 @@ class Wire:
         self._hold = hold
         self._forever = forever
 
-    async def send(self, answer: Answer) -> bool:
+    async def send(self, answer: SimulatedAnswer) -> bool:
         """Send it all; True if the connection is to go on. Raises Broken, and ConnectionError if the client left."""
         await self.open()
         for number in range(self._scenario.interim):
@@ -101,7 +101,7 @@ class Wire:
                 await self._forever()
             self.close()
 
-    async def _send(self, answer: Answer) -> bool:
+    async def _send(self, answer: SimulatedAnswer) -> bool:
         scenario = self._scenario
         headers, chunks = encoded(answer, scenario.encode, self._request.headers.get("accept-encoding", ""))
         chunks = cut(chunks, scenario)
@@ -188,7 +188,7 @@ class Wire:
         raise Broken
 
 
-def head(answer: Answer, headers: Pairs, version: str) -> bytes:
+def head(answer: SimulatedAnswer, headers: Pairs, version: str) -> bytes:
     lines = [
         f"HTTP/{version} {answer.status} {answer.reason}",
         f"date: {formatdate(usegmt=True)}",
@@ -221,7 +221,7 @@ def cut(chunks: list[bytes], scenario: Scenario) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def encoded(answer: Answer, coding: str | None, accepted: str) -> tuple[Pairs, list[bytes]]:
+def encoded(answer: SimulatedAnswer, coding: str | None, accepted: str) -> tuple[Pairs, list[bytes]]:
     """Headers and chunks in a content coding, flushed after each chunk so that every event can be read at once."""
     if coding == "accepted":
         offers = [offer.partition(";")[0].strip().lower() for offer in accepted.split(",")]

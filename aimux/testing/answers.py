@@ -15,7 +15,7 @@ from aimux.testing.base import Samples, examples, json_values
 
 if TYPE_CHECKING:
     from aimux.plugin import Headers, Meter
-    from aimux.testing.samples import Answer
+    from aimux.testing.samples import SampleAnswer
 
 _values = (
     st.sampled_from(["", "0", "1", "-1", "0.5", "1e400", "nan", "inf", "rejected", "allowed", "4102444800", "²"])
@@ -68,7 +68,7 @@ class AnswerContract(Samples):
 
     # --- usage -------------------------------------------------------------------------------------------------------
 
-    def meter(self, answer: Answer) -> Meter | None:
+    def meter(self, answer: SampleAnswer) -> Meter | None:
         return self.make().meter(answer.request, answer.status, answer.headers)
 
     def test_usage_is_read(self) -> None:

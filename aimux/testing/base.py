@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from aimux.plugin import HttpAnswer
-    from aimux.testing.samples import Answer
+    from aimux.testing.samples import SampleAnswer
 
 # The same examples in each run, and nothing is written to disk. An example goes through all samples, which makes
 # shrinking it take a minute; they are small as they are. Subclasses share the inherited tests.
@@ -51,7 +51,7 @@ class Samples:
     """What the token endpoint answers to a renewal. Without its `refresh_token` the old one has to stay."""
     refresh_refusals: ClassVar[Sequence[HttpAnswer]] = (reply({"error": "invalid_grant"}, status=400),)
     """Answers of the token endpoint that mean: for good."""
-    answers: ClassVar[Sequence[Answer]] = ()
+    answers: ClassVar[Sequence[SampleAnswer]] = ()
     """Upstream's answers, streamed and not, with the usage that is in them."""
     limit_headers: ClassVar[Sequence[str]] = ()
     """Names of the response headers that `limits` and `classify` read; they are tried with all sorts of values."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SampleAnswer:
     """An upstream's answer to a request, and what the provider's meter should make of it (None: it has no meter).
 
     A stream is one whose `content_type` is `text/event-stream`.

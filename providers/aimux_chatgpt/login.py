@@ -19,7 +19,7 @@ _PERMANENT = PERMANENT | {"refresh_token_expired", "refresh_token_reused", "refr
 _DEVICE_SECONDS = 15 * 60.0
 
 
-class Login:
+class OAuthClient:
     """Speaks to the authorization server of the settings. `instance` is the provider's name in the configuration."""
 
     def __init__(self, settings: ChatGPTSettings, instance: str) -> None:

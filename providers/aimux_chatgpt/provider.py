@@ -29,7 +29,7 @@ from aimux.plugin import (
 )
 from aimux.plugin.formats import openai, openai_limits
 from aimux_chatgpt import credentials, limits
-from aimux_chatgpt.login import Login
+from aimux_chatgpt.login import OAuthClient
 from aimux_chatgpt.settings import ChatGPTSettings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class ChatGPT(Provider):
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         super().__init__(settings, instance=instance)
-        self._login = Login(self.settings, self.instance)
+        self._login = OAuthClient(self.settings, self.instance)
 
     # --- credentials and login ---------------------------------------------------------------------------------------
 

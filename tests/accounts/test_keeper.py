@@ -204,7 +204,7 @@ async def test_renewals_run_at_most_so_many_at_once(
             under_way.pop()
             return await server.request(*args, **named)
 
-    pool._shop.http = Counting(server.clock)
+    pool._resources.http = Counting(server.clock)
     await keep(pool, parallel=3)
     assert len(server.calls) == 10
     assert most == 3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.accounts.login import Answer, denial, from_query, page, read_answer
+from aimux.accounts.login import AuthorizationResponse, denial, from_query, page, read_answer
 from aimux.plugin import LoginError
 
 TOKENS = st.text(string.ascii_letters + string.digits + "-_.~", min_size=1, max_size=200)
@@ -26,7 +26,7 @@ FORMS = (
 @given(code=TOKENS, state=TOKENS, form=st.sampled_from(FORMS))
 def test_every_form_means_the_same(code: str, state: str, form: str) -> None:
     query = urlencode({"code": code, "scope": "a b", "state": state})
-    assert read_answer(form.format(code=code, state=state, query=query)) == Answer(code, state)
+    assert read_answer(form.format(code=code, state=state, query=query)) == AuthorizationResponse(code, state)
 
 
 @given(st.text(max_size=300))
@@ -52,11 +52,11 @@ def test_the_address_to_sign_in_at_is_no_answer() -> None:
 
 
 def test_a_denial_is_an_answer() -> None:
-    assert from_query("error=access_denied&state=s") == Answer("", "s", "access_denied")
+    assert from_query("error=access_denied&state=s") == AuthorizationResponse("", "s", "access_denied")
 
 
 def test_an_answer_hides_what_it_holds() -> None:
-    assert "secret" not in repr(Answer("secret-code", "secret-state"))
+    assert "secret" not in repr(AuthorizationResponse("secret-code", "secret-state"))
 
 
 @pytest.mark.parametrize("error", ["<script>alert(1)</script>", "server error", "x" * 100, "SECRET"])

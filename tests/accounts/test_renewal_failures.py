@@ -56,7 +56,7 @@ async def test_before_parking_the_file_is_read_again(
             put(state_dir, credential_file("access-vendor", "refresh-vendor"))  # the vendor's CLI was faster
             return await super().request(*args, **named)
 
-    pool._shop.http = Racing(clock)
+    pool._resources.http = Racing(clock)
     assert (await account.renew()).secret == "access-vendor"
     assert account.state(clock()).status == "healthy"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aimux.plugin import Usage
-from aimux.testing import Answer, ProviderContract, reply
+from aimux.testing import ProviderContract, SampleAnswer, reply
 from aimux_chatgpt import ChatGPT
 from aimux_claude import Claude
 from aimux_compatible import Compatible
@@ -23,23 +23,23 @@ OPENAI_USAGE = Usage(
     model="gpt-5.5", input_tokens=3000, output_tokens=420, cache_read_tokens=20000, reasoning_tokens=128
 )
 ANTHROPIC_ANSWERS = [
-    Answer("POST", "/v1/messages?beta=true", samples.MESSAGE_STREAM, MESSAGE_USAGE, EVENTS),
-    Answer("POST", "//v1/messages", samples.MESSAGE_STREAM.replace(b"\n", b"\r\n"), MESSAGE_USAGE, EVENTS),
-    Answer("POST", "/v1/messages", samples.MESSAGE, MESSAGE_USAGE),
-    Answer("POST", "/v1/messages/count_tokens?beta=true", b'{"input_tokens": 14}'),
-    Answer("GET", "/v1/models?limit=1000", b'{"data": []}'),
-    Answer("POST", "/v1/messages", b'{"type": "error"}', status=529),
-    Answer("POST", "/v1/messages", b"<html>", content_type="text/html"),
+    SampleAnswer("POST", "/v1/messages?beta=true", samples.MESSAGE_STREAM, MESSAGE_USAGE, EVENTS),
+    SampleAnswer("POST", "//v1/messages", samples.MESSAGE_STREAM.replace(b"\n", b"\r\n"), MESSAGE_USAGE, EVENTS),
+    SampleAnswer("POST", "/v1/messages", samples.MESSAGE, MESSAGE_USAGE),
+    SampleAnswer("POST", "/v1/messages/count_tokens?beta=true", b'{"input_tokens": 14}'),
+    SampleAnswer("GET", "/v1/models?limit=1000", b'{"data": []}'),
+    SampleAnswer("POST", "/v1/messages", b'{"type": "error"}', status=529),
+    SampleAnswer("POST", "/v1/messages", b"<html>", content_type="text/html"),
 ]
 OPENAI_ANSWERS = [
-    Answer("POST", "/v1/responses", samples.RESPONSE_STREAM, OPENAI_USAGE, EVENTS),
-    Answer("POST", "/v1/responses", samples.RESPONSE, OPENAI_USAGE),
-    Answer("POST", "/v1/responses/compact", samples.RESPONSE, OPENAI_USAGE),
-    Answer("POST", "/v1/chat/completions", samples.CHAT_STREAM, OPENAI_USAGE, EVENTS),
-    Answer("POST", "/v1/chat/completions", samples.CHAT_STREAM_WITHOUT_USAGE, Usage(), EVENTS),
-    Answer("POST", "/v1/chat/completions", samples.CHAT, OPENAI_USAGE),
-    Answer("GET", "/v1/responses/resp_01", samples.RESPONSE),
-    Answer("GET", "/v1/models", b'{"data": []}'),
+    SampleAnswer("POST", "/v1/responses", samples.RESPONSE_STREAM, OPENAI_USAGE, EVENTS),
+    SampleAnswer("POST", "/v1/responses", samples.RESPONSE, OPENAI_USAGE),
+    SampleAnswer("POST", "/v1/responses/compact", samples.RESPONSE, OPENAI_USAGE),
+    SampleAnswer("POST", "/v1/chat/completions", samples.CHAT_STREAM, OPENAI_USAGE, EVENTS),
+    SampleAnswer("POST", "/v1/chat/completions", samples.CHAT_STREAM_WITHOUT_USAGE, Usage(), EVENTS),
+    SampleAnswer("POST", "/v1/chat/completions", samples.CHAT, OPENAI_USAGE),
+    SampleAnswer("GET", "/v1/responses/resp_01", samples.RESPONSE),
+    SampleAnswer("GET", "/v1/models", b'{"data": []}'),
 ]
 UNIFIED = [
     f"anthropic-ratelimit-unified-{what}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aimux.plugin.codings import decode, decoder
 from aimux.simulator import Scenario, Simulator
-from aimux.simulator.answers import Answer
+from aimux.simulator.answers import SimulatedAnswer
 from aimux.simulator.scenarios import CODINGS
 from aimux.simulator.wire import cut, encoded
 
@@ -40,7 +40,7 @@ def test_split_cuts_characters_and_events() -> None:
 @pytest.mark.parametrize("coding", CODINGS)
 def test_every_chunk_of_an_encoded_stream_can_be_read_at_once(coding: str) -> None:
     events = [f"data: {number}\n\n".encode() for number in range(5)]
-    headers, chunks = encoded(Answer(200, [], events), coding, "")
+    headers, chunks = encoded(SimulatedAnswer(200, [], events), coding, "")
     assert ("content-encoding", coding) in headers
     read = decoder(coding)
     for event, chunk in zip(events, chunks, strict=True):
@@ -53,7 +53,7 @@ def test_every_chunk_of_an_encoded_stream_can_be_read_at_once(coding: str) -> No
     [("", None), ("identity", None), ("gzip, deflate, br, zstd", "gzip"), ("br;q=1.0, gzip", "br"), ("ZSTD", "zstd")],
 )
 def test_encode_takes_what_the_client_accepts(accepted: str, chosen: str | None) -> None:
-    headers, _ = encoded(Answer(200, [], [b"x"]), "accepted", accepted)
+    headers, _ = encoded(SimulatedAnswer(200, [], [b"x"]), "accepted", accepted)
     assert dict(headers).get("content-encoding") == chosen
 
 

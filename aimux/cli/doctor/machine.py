@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimux.certificates import TLSError
+from aimux.certificates import TLSError, own_pair
 from aimux.cli.doctor.finding import Finding
-from aimux.cli.server import is_aimux
+from aimux.cli.remote import is_aimux
 
 if TYPE_CHECKING:
     from aimux.config import Config, Listen
@@ -69,7 +69,7 @@ def of_certificate(config: Config) -> list[Finding]:
 
     cert, key = config.tls.cert_path, config.tls.key_path
     if cert is None or key is None:
-        cert, key = config.state_dir / "tls" / "cert.pem", config.state_dir / "tls" / "key.pem"
+        cert, key = own_pair(config.state_dir)
         if not cert.exists():
             return [Finding("ok", "tls", "aimux makes its certificate at its first start")]
     now = time.time()

@@ -19,6 +19,7 @@ from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.principal import ADMIN_KEY, Principal, refuse_signed
+from aimux.plugin.parts import DASHBOARD
 from aimux.redaction import mask
 
 operation = Table()
@@ -139,7 +140,7 @@ async def make_link(parts: Parts, body: NewLink, caller: Principal) -> SignInLin
     # Whoever uses it acts under that name: the log has to tell who had it made.
     await parts.note(caller, "sign-in-link.make", f"user:{user or ADMIN_KEY}")
     code = links.make(user, caller.token_id)
-    return SignInLink(path=f"/dashboard/sign-in?code={code}", expires_in=links.LIFETIME)
+    return SignInLink(path=f"{DASHBOARD}/sign-in?code={code}", expires_in=links.LIFETIME)
 
 
 def _flat(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:

@@ -16,6 +16,7 @@ from aimux.control.api.parts import Parts
 from aimux.control.api.people_models import IssuedToken, UserName
 from aimux.control.principal import Principal
 from aimux.people import Actor, invitations
+from aimux.plugin.parts import DASHBOARD
 
 operation = Table()
 
@@ -53,7 +54,7 @@ class Invited(BaseModel):
 async def invite(parts: Parts, body: NewInvitation, caller: Principal) -> Invitation:
     """An older invitation of the same user is good no more."""
     made, code = await invitations.invite(parts.people, caller.actor, body.user)
-    return Invitation(user=made.user, path=f"/dashboard/join?code={code}", expires_at=_time(made.expires_at))
+    return Invitation(user=made.user, path=f"{DASHBOARD}/join?code={code}", expires_at=_time(made.expires_at))
 
 
 @operation("POST", "/invitations/look", "Show whom an invitation is for", errors=(404,), role=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from aimux.accounts.login import LIFETIME, Answer, page, read_answer
+from aimux.accounts.login import LIFETIME, AuthorizationResponse, page, read_answer
 from aimux.control.api.models import (
     Account,
     Authorization,
@@ -51,7 +51,7 @@ async def exchange(parts: Parts, provider: Instance, body: Exchange, caller: Pri
     if body.state is not None:
         if given.state not in {"", body.state}:
             raise LoginError("the code belongs to another login: start again")
-        given = Answer(given.code, body.state, given.error)
+        given = AuthorizationResponse(given.code, body.state, given.error)
     account = await _save(parts, await parts.logins.finish(provider, given), caller)
     return await parts.show(pool, account)
 
@@ -61,7 +61,7 @@ async def callback(parts: Parts, provider: Instance, query: CallbackQuery) -> Pa
     """For an OAuth client whose redirect URI leads here. Needs no key, but a state that is under way."""
     parts.pool(provider)
     try:
-        answer = Answer(query.code or "", query.state, query.error or ("" if query.code else "no_code"))
+        answer = AuthorizationResponse(query.code or "", query.state, query.error or ("" if query.code else "no_code"))
         account = await _save(parts, await parts.logins.finish(provider, answer), None)
     except (LoginError, CredentialError) as error:
         return Page(400, page("The login failed", f"{error}."))

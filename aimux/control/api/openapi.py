@@ -10,6 +10,7 @@ from aimux import __version__
 from aimux.control.api.operations import Operation, Page, is_model, title
 from aimux.control.api.problems import CONTENT_TYPE, Problem
 from aimux.control.api.tables import CSV, Tabular
+from aimux.plugin.parts import API
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.json_schema import JsonSchemaMode
 
-BASE = "/api/v1"
+BASE = API
 ALWAYS = (401, 403, 429, 500)
 """What any operation may answer: no key, a caller from elsewhere, too many wrong keys, a disk that fails."""
 

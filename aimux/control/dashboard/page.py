@@ -17,6 +17,7 @@ from aimux.control.dashboard.rendering import environment
 from aimux.control.dashboard.sessions import Session
 from aimux.control.principal import Principal, Role
 from aimux.control.state import RequestKey, control_of, ends
+from aimux.plugin.parts import DASHBOARD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from aimux.control.api.problems import Refused
     from aimux.control.dashboard.sessions import Dashboard
 
-ROOT = "/dashboard"
+ROOT = DASHBOARD
 MAX_FILE = 256 * 1024
 NOTICE = "__Host-aimux-notice"
 

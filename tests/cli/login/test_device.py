@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from aimux.simulator.answers import Answer, Call
+from aimux.simulator.answers import Call, SimulatedAnswer
 from tests.cli.support import Commands
 
 
@@ -15,7 +15,7 @@ def test_a_device_code_is_shown_and_waited_for(aimux: Commands, monkeypatch: pyt
     server.consent.mode = "ask"
     asked, statuses = server._device_poll, []
 
-    def then_typed(call: Call) -> Answer:
+    def then_typed(call: Call) -> SimulatedAnswer:
         """The person types the code after the first poll."""
         answer = asked(call)
         statuses.append(answer.status)

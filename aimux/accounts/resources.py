@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Workshop:
+class Resources:
     """Shared by all of them; owns their tasks. `provider` is exchanged when the configuration is read again."""
 
     provider: Provider

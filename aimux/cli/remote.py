@@ -17,6 +17,7 @@ import aiohttp
 import click
 from yarl import URL
 
+from aimux.certificates import own_pair
 from aimux.cli.calls import ApiRefused
 from aimux.config import admin_token
 from aimux.config.environment import KEY_VARIABLE
@@ -40,7 +41,7 @@ ANSWER_SECONDS = 180.0
 """A renewal may wait for another process's lock, and a test for an upstream."""
 
 
-class Server:
+class Remote:
     """Over HTTP."""
 
     live = True
@@ -174,7 +175,7 @@ def command_there(key_file: str | None) -> str:
 
 
 @asynccontextmanager
-async def server(setting: Setting, address: str, key: tuple[str, str]) -> AsyncIterator[Server]:
+async def remote(setting: Setting, address: str, key: tuple[str, str]) -> AsyncIterator[Remote]:
     """Connections that trust the server's certificate and show it the admin key."""
     config, (token, key_from) = setting.reach, key
     connector: aiohttp.BaseConnector
@@ -193,7 +194,7 @@ async def server(setting: Setting, address: str, key: tuple[str, str]) -> AsyncI
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         ) as session:
-            yield Server(session, address, key_from)
+            yield Remote(session, address, key_from)
     finally:
         if config.tls.enabled:
             await asyncio.sleep(TLS_END_SECONDS)
@@ -201,7 +202,7 @@ async def server(setting: Setting, address: str, key: tuple[str, str]) -> AsyncI
 
 def _trusting(config: Config) -> ssl.SSLContext:
     """The server's certificate itself is what we trust: its names need not be ours, nor its issuer known here."""
-    path = config.tls.cert_path or config.state_dir / "tls" / "cert.pem"
+    path = config.tls.cert_path or own_pair(config.state_dir)[0]
     try:
         text = read_text(path)
         # Of a chain only the first: trusting an issuer would mean all that it has ever signed.
