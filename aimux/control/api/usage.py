@@ -27,7 +27,7 @@ from aimux.control.api.usage_models import (
 from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import DAY, now
-from aimux.metering.reports import Answer, Bucket, By, Filter, Item, Lines
+from aimux.metering.reports import Bucket, By, Filter, Item, Lines, Report
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
 
@@ -152,7 +152,7 @@ async def _usage(metering: Metering, by: By, query: OwnUsageQuery | UsageQuery, 
     return _page(await metering.reports.usage(by, span, only), by, query)
 
 
-def _page(answer: Answer, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
+def _page(answer: Report, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
     start = _number(query.after)
     items = answer.items[start : start + query.limit]
     following = start + query.limit
