@@ -42,7 +42,7 @@ from aimux.plugin.oauth import header_safe, jwt_claims
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Headers, LimitState, LimitWindow
+    from aimux.plugin import Body, Headers, LimitState, LimitWindow, Lists
     from aimux.plugin.formats import Format, LimitFormat
 
 _NO_CREDIT_RECHECK = 900.0
@@ -115,6 +115,9 @@ class Compatible(Provider):
 
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return self._format.refers_to(request, body)
+
+    def lists(self, request: RequestHead) -> Lists:
+        return self._format.lists(request)
 
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         return self._format.list_models(request, answer, names)

@@ -27,6 +27,8 @@ from aimux.control.state import Control
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Gateway
 from aimux.gateway.auth import FailureLimit
+from aimux.gateway.deposit_rows import DepositRows
+from aimux.gateway.keeping import Keeping
 from aimux.gateway.limiting import Limiting
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
@@ -131,7 +133,10 @@ class App:
                 await accounts.load()
             self._warn_of_unknown(config)
             limits = await self._begin_metering(config, stack)
-            self._build_gateway(config, setup, pool, limits, stack)
+            written = DepositRows(self.database, shared=config.database.address is not None)
+            stack.push_async_callback(written.close)
+            await written.start()
+            self._build_gateway(config, setup, pool, limits, Keeping(written.deposits, written.look_up), stack)
             self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
                 await self._listen(config, stack)
@@ -191,7 +196,13 @@ class App:
         return limits
 
     def _build_gateway(
-        self, config: Config, setup: Setup, pool: Pool, limits: Limits, stack: contextlib.AsyncExitStack
+        self,
+        config: Config,
+        setup: Setup,
+        pool: Pool,
+        limits: Limits,
+        keeping: Keeping,
+        stack: contextlib.AsyncExitStack,
     ) -> None:
         """The gateway, and what is outside the mounts."""
         self.records = RecordSinks(
@@ -205,7 +216,7 @@ class App:
             *self.plugins.sinks,
         )
         limiting = Limiting(limits, self.fair, self.metering.prices)
-        self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting)
+        self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting, keeping)
         self.people.on_change = lambda: self._begin(self.gateway.setup)
         api = Api(
             Parts(

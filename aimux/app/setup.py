@@ -53,4 +53,5 @@ def setup_of(
         config.max_websocket_message,
         config.request_timeout,
         config.stream_start_timeout,
+        config.shared_storage,
     )

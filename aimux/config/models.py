@@ -70,6 +70,11 @@ class Config(Section):
         description="Which provider or account serves a model: by its exact name, `prefix*`, `/regular expression/` "
         "(of the whole name) or `default`.",
     )
+    shared_storage: bool = Field(
+        default=False,
+        description="Whether what a user has stored with a vendor (files, batches, responses) is for everybody who may "
+        "use that provider. Otherwise it is that user's alone.",
+    )
     limits: Limits = Field(default=Limits(), description="How much users and groups may use. Without limits, anything.")
     ledger: Ledger = Field(default=Ledger(), description="What is kept of requests that are over.")
     prices: Mapping[Pattern, Price] = Field(

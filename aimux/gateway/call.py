@@ -43,6 +43,10 @@ class Call:
     """What drives it; None: a task."""
     restraint: Restraint | None = None
     """Accounts that have to be left alone; None: there can be none."""
+    references: tuple[str, ...] = ()
+    """What it names of what is kept upstream."""
+    shared: bool = True
+    """It may name what others have stored."""
 
     @property
     def head(self) -> RequestHead:

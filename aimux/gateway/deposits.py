@@ -1,44 +1,58 @@
-"""What lies with one upstream account and can be reached through no other: files, batches, stored responses.
+"""What users keep with the vendors (files, batches, stored responses): whose it is, and which account it lies with.
 
-Their ids are learned from answers. Soft, like conversations: after a restart, or beyond the bounds, a request whose id
-is unknown goes to any account, and a "not found" is tried with the others before it is relayed (`Action.MISSING`).
+Ids are learned from answers, and kept in the database too, so that a restart and other nodes know them
+(`aimux/gateway/deposit_rows.py`). One that nobody knows was made beside aimux, or was forgotten: it is nobody's, and
+whoever can name it may use it, for ids can't be guessed and no list tells them. A request with such an id goes to any
+account, and a "not found" is tried with the others before it is relayed (`Action.MISSING`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.gateway.epoch import NO_BODY
+from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aimux.accounts import Account
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.models import Target
+    from aimux.plugin.meters import Meter
+
 EACH = 2_000
 """Ids that are remembered of one user, the oldest goes first; about 400 bytes each."""
 MOST = 50_000
 LONGEST = 128
 """Characters of an id."""
 
+Key = tuple[str, str]
+"""A provider instance, and an id there."""
+
 
 class Deposit(NamedTuple):
     """Where something lies, and whose it is: a user's name ("": an anonymous caller's; None: nobody knows)."""
 
-    account: Account
+    account: str
     owner: str | None
+
+    def belongs_to_another(self, user: str) -> bool:
+        """What was kept while there were no users is everybody's."""
+        return bool(self.owner) and self.owner != user
 
 
 class Deposits:
     """By provider instance and id."""
 
     def __init__(self, most: int = MOST, each: int = EACH) -> None:
+        self.fresh: dict[Key, tuple[Deposit, bool]] = {}
+        """What was learned since somebody took it from here to write it down; True: it lasts."""
         self._most = most
         self._each = each
-        self._places: OrderedDict[tuple[str, str], Deposit] = OrderedDict()
-        self._owned: dict[str | None, OrderedDict[tuple[str, str], None]] = {}
+        self._places: OrderedDict[Key, Deposit] = OrderedDict()
+        self._owned: dict[str | None, OrderedDict[Key, None]] = {}
+        self._instances: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -47,6 +61,18 @@ class Deposits:
         """Whether anything of this user's is known."""
         return owner in self._owned
 
+    def any_with(self, targets: Iterable[Target]) -> bool:
+        """Whether anything is known that lies with one of these."""
+        return any(self._instances[target.route.provider.instance] for target in targets)
+
+    def owned(self, owner: str, instance: str) -> dict[str, set[str]]:
+        """The ids of a user's things, by account."""
+        found: dict[str, set[str]] = {}
+        for key in self._owned.get(owner, ()):
+            if key[0] == instance:
+                found.setdefault(self._places[key].account, set()).add(key[1])
+        return found
+
     def find(self, instance: str, ids: Iterable[str]) -> Deposit | None:
         """Of the first id that is known."""
         for one in ids:
@@ -54,45 +80,80 @@ class Deposits:
                 return place
         return None
 
-    def keep(self, account: Account, ids: Iterable[str], owner: str | None) -> None:
-        """They lie with this account. Whose something is stays as it was first told."""
+    def keep(
+        self, instance: str, account: str, ids: Iterable[str], owner: str | None, *, lasts: bool | None = True
+    ) -> None:
+        """They lie with this account. Whose something is stays as it was first told. `lasts` None: that is written
+        down already; False: it was made in passing, as a response is."""
         for one in ids:
             if not 0 < len(one) <= LONGEST:
                 continue
-            key = (account.provider, one)
+            key, of_all = (instance, one), owner
             known = self._places.pop(key, None)
             if known is not None and known.owner is not None:
-                owner = known.owner
-            if known is not None and known.owner != owner:
+                of_all = known.owner
+            if known is None:
+                self._instances[instance] += 1
+            elif known.owner != of_all:
                 self._disown(key, known.owner)
-            self._places[key] = Deposit(account, owner)
-            owned = self._owned.setdefault(owner, OrderedDict())
+            place = self._places[key] = Deposit(account, of_all)
+            if place != known and of_all is not None and lasts is not None:
+                self.fresh[key] = place, lasts
+                if len(self.fresh) > self._most:
+                    del self.fresh[next(iter(self.fresh))]
+            owned = self._owned.setdefault(of_all, OrderedDict())
             owned[key] = None
             owned.move_to_end(key)
             if len(owned) > self._each:
-                del self._places[owned.popitem(last=False)[0]]
+                self._forget(owned.popitem(last=False)[0])
             elif len(self._places) > self._most:
-                oldest, place = self._places.popitem(last=False)
-                self._disown(oldest, place.owner)
+                oldest = next(iter(self._places))
+                self._disown(oldest, self._places[oldest].owner)
+                self._forget(oldest)
 
     def place_of(self, ids: tuple[str, ...], targets: tuple[Target, ...]) -> tuple[tuple[Target], str] | None:
         """The target and the account that have what a request refers to; None where nothing of it is known."""
         for target in targets:
             place = self.find(target.route.provider.instance, ids)
-            if place is not None and target.route.accounts.accounts.get(place.account.name) is place.account:
-                return (target,), place.account.name
+            if place is not None and place.account in target.route.accounts.accounts:
+                return (target,), place.account
         return None
 
-    def learn(self, call: Call, attempt: Attempt, stored: tuple[str, ...]) -> None:
-        """Ids from an answer. Whoever makes something owns it; what is told of it is of whoever owns what was asked."""
-        owner: str | None = call.admitted.caller.name
-        if call.head.method != "POST":
-            known = self.find(attempt.account.provider, attempt.route.provider.refers_to(call.head, NO_BODY))
-            owner = known.owner if known is not None else None
-        self.keep(attempt.account, stored, owner)
+    def unknown(self, ids: Iterable[str], targets: Iterable[Target]) -> list[Key]:
+        """Those that nothing is known of, here."""
+        instances = {target.route.provider.instance for target in targets}
+        return [(instance, one) for one in ids for instance in instances if (instance, one) not in self._places]
 
-    def _disown(self, key: tuple[str, str], owner: str | None) -> None:
+    def refuse_others(self, ids: Iterable[str], targets: Iterable[Target], user: str) -> None:
+        """Raises GatewayError (404) where one of these is another user's."""
+        instances = {target.route.provider.instance for target in targets}
+        for one in ids:
+            for instance in instances:
+                place = self._places.get((instance, one))
+                if place is not None and place.belongs_to_another(user):
+                    raise GatewayError(
+                        ErrorKind.NOT_FOUND, f"{one} was not found among what you have stored here.", retry=False
+                    )
+
+    def learn(self, call: Call, attempt: Attempt, meter: Meter) -> None:
+        """Ids from an answer. Whoever makes something owns it, and what is told of it is its owner's. What a request
+        itself names was there before it, and is not made the caller's by being named."""
+        instance, caller = attempt.account.provider, call.admitted.caller.name
+        named = call.references or attempt.route.provider.refers_to(call.head, NO_BODY)
+        made = [one for one in meter.stored if one not in named]
+        owner: str | None = caller
+        if call.head.method != "POST" and call.upgrade is None:
+            known = self.find(instance, named)
+            owner = known.owner if known is not None else None
+        self.keep(instance, attempt.account.name, made, owner, lasts=not meter.consumes)
+        self.keep(instance, attempt.account.name, [one for one in meter.stored if one in named], None)
+
+    def _disown(self, key: Key, owner: str | None) -> None:
         owned = self._owned[owner]
         del owned[key]
         if not owned:
             del self._owned[owner]
+
+    def _forget(self, key: Key) -> None:
+        del self._places[key]
+        self._instances[key[0]] -= 1

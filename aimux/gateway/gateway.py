@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aimux.accounts import Selection
+    from aimux.gateway.keeping import Keeping
     from aimux.gateway.setup import Setup
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
@@ -58,6 +59,7 @@ class Gateway:
     outside: Callable[[Request], Awaitable[Sent]]
     """Serves what is below no mount, and sees to its record."""
     limiting: Limiting
+    keeping: Keeping
     epoch: Epoch = field(init=False)
     server: FrontServer = field(init=False)
     sockets: WebSockets = field(init=False)
@@ -68,8 +70,8 @@ class Gateway:
     def __post_init__(self, first: Setup) -> None:
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished, self.limiting)
-        self.routing = Routing(self.limiting)
+        self.sockets = WebSockets(self.metrics, self.finished, self.limiting, self.keeping)
+        self.routing = Routing(self.limiting, self.keeping)
         self._proofs = Proofs(self.pool)
 
     @property
@@ -193,7 +195,8 @@ class Gateway:
             raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
-        targets, selection, skimmed = await self.routing.route(request, setup, admitted, record, body, upgrade)
+        routed = await self.routing.route(request, setup, admitted, record, body, upgrade)
+        targets, selection, skimmed, references, shared = routed
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
         restraint = None
@@ -201,9 +204,20 @@ class Gateway:
             restraint = self.limiting.admit(record, admitted.who, text_size(raw))
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
-        call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint)
+        call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint, references, shared)
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
-        attempt = await self._attempt(call, patience)
+        if upgrade is None and self.keeping.lists(admitted, shared=shared):
+            found = await self.keeping.own_list(
+                request.turn, call, setup.cors, partial(self._attempt, patience=patience)
+            )
+            if isinstance(found, tuple):
+                attempt, shown, own = found
+                attempt.end()
+                record.status, record.ttfb = 200, time.perf_counter() - started
+                return Answer(200, shown, own)
+            attempt = found
+        else:
+            attempt = await self._attempt(call, patience)
         # An open stream needs its request no more: with 1,000 of them these are 60 MB.
         call.body = body = NO_BODY
         del raw, skimmed
@@ -233,7 +247,7 @@ class Gateway:
         attempts = Attempts(call, self.pool, self._proofs, patience)
         attempt = await attempts.run()
         if attempts.sought and attempt.head.status < 400:
-            self.routing.deposits.keep(attempt.account, attempts.sought, None)
+            self.keeping.deposits.keep(attempt.account.provider, attempt.account.name, attempts.sought, None)
         return attempt
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
@@ -288,7 +302,7 @@ class Gateway:
             record.bytes_out = outlet.bytes_out
             if meter is not None:
                 if meter.stored and call.admitted.caller.own is None:
-                    self.routing.deposits.learn(call, attempt, meter.stored)
+                    self.keeping.deposits.learn(call, attempt, meter)
                 if meter.consumes:
                     record.usage = meter.usage
                 if meter.limits:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from aimux.gateway.whole_answers import read_beside, whole_answer
 from aimux.plugin.codings import DecodeError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aimux.gateway.call import Attempt, Call
-
-MOST = 16 * 1024 * 1024
-"""Bytes of an upstream's list. OpenRouter's has half a megabyte, the Codex backend's each model's instructions."""
-SECONDS = 10.0
-AT_ONCE = 128 * 1024
-"""What is read in less than a millisecond; a longer list is read beside the event loop."""
 
 
 async def model_list(call: Call, attempt: Attempt, names: Mapping[str, str]) -> bytes | None:
@@ -26,18 +20,14 @@ async def model_list(call: Call, attempt: Attempt, names: Mapping[str, str]) -> 
         return None
     if answer.status != 200:
         return provider.list_models(head, b"", names) if names else None
-    exchange = attempt.exchange
-    raw = await exchange.peek(lambda _payload: False, SECONDS, MOST)
-    if not exchange.held_whole:
+    raw = await whole_answer(attempt)
+    if raw is None:
         return None  # half of a list would hide the other half
 
     def read() -> bytes | None:
         return provider.list_models(head, decode(raw, answer.get("content-encoding")), names)
 
     try:
-        if len(raw) <= AT_ONCE:
-            return read()
-        work = asyncio.to_thread(read)
-        return await (work if call.turn is None else call.turn.apart(work))
+        return await read_beside(call, len(raw), read)
     except DecodeError:
         return None

@@ -19,6 +19,7 @@ from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
     from aimux.metering.record import RecordSink
     from aimux.plugin.meters import MessageMeter
@@ -33,10 +34,14 @@ class OpenSocket:
 
     pipe: Pipe
 
-    def __init__(self, call: Call, attempt: Attempt, finished: RecordSink, limiting: Limiting) -> None:
+    def __init__(
+        self, call: Call, attempt: Attempt, finished: RecordSink, limiting: Limiting, keeping: Keeping
+    ) -> None:
         self._call = call
         self._finished = finished
         self._limiting = limiting
+        self._keeping = keeping
+        self._attempt = attempt
         self._route = attempt.route
         self._account = attempt.account
         self._meter = attempt.route.provider.websocket_meter(call.head)
@@ -64,24 +69,27 @@ class OpenSocket:
         self.pipe.close(CloseCode.POLICY_VIOLATION, close_reason(error.message))
 
     def admits(self, message: bytes) -> bool:
-        """Whether a message of the client goes on: one that begins a turn needs room. The socket stays open."""
-        who, limiting = self._call.admitted.who, self._limiting
-        if self._turn is not None or self._meter is None or not limiting.concerns(who):
-            return True
-        self._turn = turn = self._begun()
-        turn.model = start_of(message).routed_model
+        """Whether a message of the client goes on: it may name nothing of another user's, and one that begins a turn
+        needs room. The socket stays open."""
+        call, limiting = self._call, self._limiting
+        begins = self._turn is None and self._meter is not None
+        turn = self._begun() if begins else None
         try:
-            restraint = limiting.admit(turn, who, text_size(message))
-            if restraint is not None and restraint.objects(self._account, turn.time):
-                turn.attempts = 0
-                raise restraint.refusal(turn.provider, turn.time)
+            if not call.shared:
+                self._keeping.refuse_others(call, message)
+            if turn is not None and limiting.concerns(call.admitted.who):
+                turn.model = start_of(message).routed_model
+                restraint = limiting.admit(turn, call.admitted.who, text_size(message))
+                if restraint is not None and restraint.objects(self._account, turn.time):
+                    raise restraint.refusal(turn.provider, turn.time)
         except GatewayError as error:
-            self._turn = None
-            turn.status, turn.error = error.status, error.kind.name.lower()
-            turn.attempts, turn.bytes_in = 0, len(message)
-            self._finished(turn)
-            self.pipe.client.say(self._route.provider.websocket_error(error, self._call.head))
+            if turn is not None:
+                turn.status, turn.error = error.status, error.kind.name.lower()
+                turn.attempts, turn.bytes_in = 0, len(message)
+                self._finished(turn)
+            self.pipe.client.say(self._route.provider.websocket_error(error, call.head))
             return False
+        self._turn = turn or self._turn
         return True
 
     def asked(self, message: bytes) -> None:
@@ -152,6 +160,8 @@ class OpenSocket:
         if turn is not None:
             turn.duration = time.time() - turn.time
             turn.usage = meter.last.usage
+            if meter.last.stored and self._call.admitted.caller.own is None:
+                self._keeping.deposits.learn(self._call, self._attempt, meter.last)
             turn.error = error
             self._finished(turn)
 

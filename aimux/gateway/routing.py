@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.accounts import Selection
 from aimux.gateway.bounds import within_bounds
 from aimux.gateway.conversations import conversation_of
-from aimux.gateway.deposits import Deposits
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.models import Target
 from aimux.gateway.skimming import Skimmed, is_large, skim
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from aimux.gateway.auth import Caller
     from aimux.gateway.epoch import Admitted
     from aimux.gateway.handshakes import Handshake
+    from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
     from aimux.gateway.setup import Setup
     from aimux.metering.record import RequestRecord
@@ -32,6 +32,10 @@ class Routed(NamedTuple):
     selection: Selection
     skimmed: Skimmed | None
     """Of a large body."""
+    references: tuple[str, ...]
+    """What it names of what is kept upstream."""
+    shared: bool
+    """It may name what others have stored."""
 
 
 @dataclass(slots=True)
@@ -39,7 +43,7 @@ class Routing:
     """Looks into a request no further than somebody needs to know."""
 
     limiting: Limiting
-    deposits: Deposits = field(default_factory=Deposits)
+    keeping: Keeping
 
     async def route(
         self,
@@ -56,7 +60,10 @@ class Routing:
         # Where the model decides something, it has to be the one that the upstream takes the request for.
         bound = caller.access is not None and caller.access.allowance is not None
         decisive = bound or not setup.models.empty or self.limiting.limits.by_model
-        skimmed = await self._skimmed(request, admitted, body, decisive=decisive) if is_large(body) else None
+        shared = self.keeping.is_shared(setup, caller)
+        skimmed = None
+        if is_large(body):
+            skimmed = await self._skimmed(request, admitted, body, decisive=decisive, shared=shared)
         seen = body if skimmed is None else skimmed.summary
         if raw and decisive:
             record.model = seen.routed_model if skimmed is None else skimmed.model
@@ -77,31 +84,25 @@ class Routing:
             groups=caller.access.groups if caller.access is not None else None,
             pinned=_pinned(head.headers, caller) if "x-aimux-account" in head.headers else None,
         )
-        references = self._references(admitted, seen, skimmed) if caller.own is None else ()
-        if references and (place := self.deposits.place_of(references, targets)) is not None:
-            targets, account = place
-            if selection.pinned is None:
-                selection = selection._replace(pinned=account)
-        return Routed(targets, selection, skimmed)
+        references: tuple[str, ...] = ()
+        if caller.own is None and self.keeping.deposits:
+            named = seen if self.keeping.wants_body(caller, targets, shared=shared) else NO_BODY
+            references = await self.keeping.references(request.turn, admitted, named, skimmed, targets)
+            if references and not shared:
+                self.keeping.deposits.refuse_others(references, targets, caller.name)
+            targets, selection = self.keeping.place(references, targets, selection)
+        return Routed(targets, selection, skimmed, references, shared)
 
-    async def _skimmed(self, request: Request, admitted: Admitted, body: Body, *, decisive: bool) -> Skimmed | None:
+    async def _skimmed(
+        self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, shared: bool
+    ) -> Skimmed | None:
         """None: nobody asks for more of it than the model, and it begins with that."""
-        stores = self.deposits.has(admitted.caller.name)
+        stores = self.keeping.wants_body(admitted.caller, None, shared=shared)
         sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
         if not (decisive or stores or sticky) and body.leading_model:
             return None
         work = skim(body, admitted.head, admitted.route.provider if stores else None)
         return await request.turn.apart(work)
-
-    def _references(self, admitted: Admitted, body: Body, skimmed: Skimmed | None) -> tuple[str, ...]:
-        """What the request refers to, where anything is known of what it may mean."""
-        if not self.deposits:
-            return ()
-        if skimmed is not None:
-            return skimmed.references
-        # Looking through 100 kB takes 0.1 to 0.5 ms: a body is read for those alone who have stored something.
-        known = self.deposits.has(admitted.caller.name)
-        return admitted.route.provider.refers_to(admitted.head, body if known else NO_BODY)
 
 
 def _pinned(headers: Headers, caller: Caller) -> str:

@@ -11,6 +11,7 @@ from aimux.http.rounds import through
 from aimux.http.unpacking import RATIO, most_of
 from aimux.plugin.codings import DecodeError, TooLarge, unpacked
 from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.stored import MOST, TooManyReferences
 from aimux.plugin.types import Body
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 LARGE = 128 * 1024
 """Bytes of a body, unpacked, that are parsed at once: in 15 ms at worst, in 0.4 where it is a conversation."""
-MOST = 64 * 1024 * 1024
-OVERLAP = 512
-"""Bytes of the text before a slice that are looked at with it: more than a reference has."""
+MOST_UNPACKED = 64 * 1024 * 1024
+OVERLAP = 16 * 1024
+"""Bytes of the text before a slice that are looked at with it: more than a reference has, or a list of 500."""
+_TOO_MANY = "This request names more stored files and the like than can be looked at."
 _WHITE = re.compile(rb"\s{2,}")
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
@@ -102,11 +104,25 @@ async def skim(body: Body, head: RequestHead, provider: Provider | None) -> Skim
     """Read a large body once. `provider`: who knows references, where anybody wants to know them."""
     outline, references = Outline(), References(head, provider) if provider is not None else None
     await through(_steps(body, outline, references))
-    return Skimmed(outline, (*references.found,) if references is not None else ())
+    if references is None:
+        return Skimmed(outline, ())
+    skimmed = Skimmed(outline, ())
+    # A member at the top may be longer than what is searched at once.
+    at_top = references_of(references.provider, head, skimmed.summary)
+    skimmed.references = (*dict.fromkeys((*references.found, *at_top)),)
+    return skimmed
+
+
+def references_of(provider: Provider, head: RequestHead, body: Body) -> tuple[str, ...]:
+    """`Provider.refers_to`. Raises GatewayError where the body is made to be hard to read."""
+    try:
+        return provider.refers_to(head, body)
+    except TooManyReferences:
+        raise GatewayError(ErrorKind.BAD_REQUEST, _TOO_MANY, retry=False) from None
 
 
 def _most(body: Body) -> int:
-    return min(MOST, most_of(len(body.raw)))
+    return min(MOST_UNPACKED, most_of(len(body.raw)))
 
 
 def _steps(body: Body, outline: Outline, references: References | None) -> Iterator[None]:
@@ -130,15 +146,17 @@ class References:
 
     def __init__(self, head: RequestHead, provider: Provider) -> None:
         self.found: dict[str, None] = {}
+        self.provider = provider
         self._head = head
-        self._provider = provider
         self._before = b""
 
     def feed(self, data: bytes) -> None:
         """White space and escapes, which could put an id out of sight, are taken out first."""
         text = _WHITE.sub(b" ", _ESCAPED.sub(_character, self._before + data))
         seen = Body(text.decode("utf-8", "ignore").encode())  # a slice may begin within a character
-        self.found.update(dict.fromkeys(self._provider.refers_to(self._head, seen)))
+        self.found.update(dict.fromkeys(references_of(self.provider, self._head, seen)))
+        if len(self.found) > MOST:
+            raise GatewayError(ErrorKind.BAD_REQUEST, _TOO_MANY, retry=False)
         self._before = text[-OVERLAP:]
 
 

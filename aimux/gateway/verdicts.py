@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aimux.gateway.answers import redirected
 from aimux.gateway.preview import Preview
 from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS, masked
-from aimux.gateway.skimming import is_large, skim
+from aimux.gateway.skimming import is_large, references_of, skim
 from aimux.plugin.errors import RefreshError, RefreshRejected
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.exchange import HELD_BACK
@@ -97,7 +97,7 @@ class Judge:
         if is_large(asked):
             ids = (await self._apart(skim(asked, self._call.head, route.provider))).references
         else:
-            ids = route.provider.refers_to(self._call.head, asked)
+            ids = references_of(route.provider, self._call.head, asked)
         if attempt.head.status == 400:
             ids = tuple(one for one in ids if one.encode() in answer)
         self.sought = ids

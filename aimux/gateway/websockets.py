@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.handshakes import Handshake
+    from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
@@ -39,11 +40,12 @@ log = logging.getLogger("aimux.gateway")
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics, finished: RecordSink, limiting: Limiting) -> None:
+    def __init__(self, metrics: Metrics, finished: RecordSink, limiting: Limiting, keeping: Keeping) -> None:
         """`finished` takes the record of each turn."""
         self._metrics = metrics
         self._finished = finished
         self._limiting = limiting
+        self._keeping = keeping
         self._open: set[OpenSocket] = set()
         self._unfinished = Unfinished()
 
@@ -65,7 +67,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished, self._limiting)
+        socket = OpenSocket(call, attempt, self._finished, self._limiting, self._keeping)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(

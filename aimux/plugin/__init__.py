@@ -16,8 +16,9 @@ from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, Re
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
 from aimux.plugin.parts import Api, Command, Record, Routes
-from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, ids_in_path, is_object, retry_after
+from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
+from aimux.plugin.stored import Lists, StoredPage, TooManyReferences, ids_in_body, ids_in_path, members
 from aimux.plugin.types import (
     RELAY,
     Action,
@@ -57,6 +58,7 @@ __all__ = [
     "LimitReached",
     "LimitState",
     "LimitWindow",
+    "Lists",
     "LoginError",
     "MessageMeter",
     "Meter",
@@ -75,15 +77,19 @@ __all__ = [
     "Routes",
     "SSEMeter",
     "StoredAnswer",
+    "StoredPage",
+    "TooManyReferences",
     "Upstream",
     "Usage",
     "Verdict",
     "count",
     "credential_text",
     "hookimpl",
+    "ids_in_body",
     "ids_in_path",
     "is_object",
     "load_object",
+    "members",
     "retry_after",
     "sse_events",
 ]

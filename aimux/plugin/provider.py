@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from multidict import CIMultiDict
 
 from aimux.plugin.documents import load_object
 from aimux.plugin.errors import CredentialError, GatewayError, LoginError, RefreshRejected
 from aimux.plugin.settings import ProviderSettings
+from aimux.plugin.stored import Lists, StoredPage, ids_in_path, lists, part_of_list, read_page, whole_list
 from aimux.plugin.types import (
     NO_HINTS,
     RELAY,
@@ -209,11 +209,33 @@ class Provider:
         return NO_HINTS
 
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
-        """Ids of what the upstream keeps and this request needs (see `Meter.stored`): such things lie with one account.
+        """Ids of what the upstream keeps and this request names (see `Meter.stored`): such things lie with one account,
+        and are their maker's.
 
-        Called where somebody has stored anything, and where an answer says 400 or 404.
+        Called where somebody has stored anything, and where an answer says 400 or 404. Raises TooManyReferences.
         """
         return ids_in_path(request.path)
+
+    def lists(self, request: RequestHead) -> Lists:
+        """Whether the answer is a list of what the account keeps, whoever made it.
+
+        `own`: each gets those that are known to be theirs, by `read_page` and `part_of_list`. `refused`: nobody can
+        tell whose they are, and each would get everybody's. Called for each GET, where storage is not shared.
+        """
+        return lists(request)
+
+    def first_page(self, request: RequestHead) -> str:
+        """The target that gives such a list from its beginning."""
+        return whole_list(request.target)
+
+    def read_page(self, target: str, answer: bytes) -> StoredPage | None:
+        """What the answer to `target` lists; None: it is no list, and may pass as it came. May be called beside the
+        event loop."""
+        return read_page(target, answer)
+
+    def part_of_list(self, request: RequestHead, answer: bytes, items: list[Any]) -> bytes:
+        """The answer to `request` where `items` are all there are, in the form of one of the upstream's pages."""
+        return part_of_list(request.target, answer, items)
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         """The cheapest real call that shows whether the account serves, as a client would send it, and its body.
@@ -323,14 +345,6 @@ class Provider:
     def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
         """The same as a text message on an open WebSocket. Empty: there is none, the close frame has to do."""
         return b""
-
-
-_ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9]*[0-9])[A-Za-z0-9_-]{4,120}")
-
-
-def ids_in_path(path: str) -> tuple[str, ...]:
-    """What looks like the id of something stored (`file-…`, `msgbatch_…`) among a path's segments, for `refers_to`."""
-    return tuple(part for part in path.split("/")[2:] if _ID.fullmatch(part)) if "_" in path or "-" in path else ()
 
 
 def is_object(body: bytes) -> bool:

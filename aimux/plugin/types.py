@@ -264,9 +264,17 @@ class Body:
 
     def text(self) -> str | None:
         """The body decompressed and decoded; None where it is no text or compressed in an unknown way."""
+        raw = self.decoded()
+        try:
+            return raw.decode("utf-8") if raw is not None else None
+        except UnicodeDecodeError:
+            return None
+
+    def decoded(self) -> bytes | None:
+        """The body decompressed; None where it is compressed in an unknown way."""
         from aimux.plugin.codings import DecodeError, decode
 
         try:
-            return (decode(self.raw, self.encoding) if self.encoding else self.raw).decode("utf-8")
-        except (DecodeError, UnicodeDecodeError):
+            return decode(self.raw, self.encoding) if self.encoding else self.raw
+        except DecodeError:
             return None

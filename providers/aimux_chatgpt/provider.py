@@ -35,7 +35,7 @@ from aimux_chatgpt.settings import ChatGPTSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aimux.plugin import Body, Headers, Http, LimitState
+    from aimux.plugin import Body, Headers, Http, LimitState, Lists
 
 # Whose organization and account a request is booked on is the credential's business: a client's own choice would only
 # be refused with a 401, and that would look like a bad credential.
@@ -181,6 +181,9 @@ class ChatGPT(Provider):
 
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return openai.refers_to(request, body)
+
+    def lists(self, request: RequestHead) -> Lists:
+        return openai.lists(request)
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         query = f"?client_version={_CLIENT_VERSION}" if credential.kind == "oauth" else ""

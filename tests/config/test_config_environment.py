@@ -177,7 +177,7 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "TLS": '{"self_signed": true}', "TLS__ENABLED": "no",
         "TLS__CERT_PATH": "/c", "TLS__KEY_PATH": "/k", "TLS__SELF_SIGNED": "true",
         "TLS__SELF_SIGNED__NAMES": "a.example,10.0.0.5", "METRICS_PUBLIC": "on",
-        "LANE": "off",
+        "LANE": "off", "SHARED_STORAGE": "on",
         "ADMIN": json.dumps({"token": TOKEN + "2"}), "ADMIN__TOKEN": TOKEN + "3",
         "ADMIN__TOKEN_FILE": "", "ADMIN__TOKEN_SHA256": "",
         "DATABASE": json.dumps({"old_encryption_keys": ["00" * 32]}), "DATABASE__URL": "postgresql://h/d",

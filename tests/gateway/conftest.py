@@ -264,7 +264,7 @@ async def start(tmp_path: Path, upstream: Upstream, way: str) -> AsyncIterator[S
 
         async def run(*, accounts: tuple[str, ...] = ("default",), **settings: Any) -> Aimux:
             folder = tmp_path / "state" / "plain"
-            folder.mkdir(parents=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in accounts:
                 place = folder if name == "default" else folder / name
                 place.mkdir(exist_ok=True, mode=0o700)

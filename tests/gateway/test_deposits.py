@@ -6,9 +6,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-import pytest
-
-from aimux.accounts import Account
 from aimux.gateway.deposits import Deposit, Deposits
 
 from .answers import account_of, error, status_of
@@ -17,43 +14,38 @@ from .conftest import Aimux, Start, Upstream, request
 NAMES = ("default", "two", "three", "four", "five")
 
 
-@pytest.fixture
-def account() -> Account:
-    return Account("default", "plain")
-
-
-def test_the_oldest_of_each_user_is_forgotten_first(account: Account) -> None:
+def test_the_oldest_of_each_user_is_forgotten_first() -> None:
     deposits = Deposits(most=100, each=3)
-    deposits.keep(account, ["file-a"], "bob")
+    deposits.keep("plain", "default", ["file-a"], "bob")
     for number in range(5):
-        deposits.keep(account, [f"file-{number}"], "ann")
+        deposits.keep("plain", "default", [f"file-{number}"], "ann")
     known = [number for number in range(5) if deposits.find("plain", [f"file-{number}"])]
     assert known == [2, 3, 4]
-    assert deposits.find("plain", ["file-a"]) == Deposit(account, "bob")
+    assert deposits.find("plain", ["file-a"]) == Deposit("default", "bob")
     assert len(deposits) == 4
 
 
-def test_and_the_oldest_of_all_where_there_are_many_users(account: Account) -> None:
+def test_and_the_oldest_of_all_where_there_are_many_users() -> None:
     deposits = Deposits(most=10, each=3)
     for number in range(50):
-        deposits.keep(account, [f"file-{number}"], f"user{number}")
+        deposits.keep("plain", "default", [f"file-{number}"], f"user{number}")
     assert len(deposits) == 10
     assert [number for number in range(50) if deposits.has(f"user{number}")] == list(range(40, 50))
 
 
-def test_whose_something_is_stays_as_it_was_first_told(account: Account) -> None:
-    deposits, other = Deposits(), Account("two", "plain")
-    deposits.keep(account, ["file-1"], None)
-    deposits.keep(account, ["file-1"], "ann")
-    deposits.keep(other, ["file-1"], "bob")
-    assert deposits.find("plain", ["file-0", "file-1"]) == Deposit(other, "ann")
+def test_whose_something_is_stays_as_it_was_first_told() -> None:
+    deposits = Deposits()
+    deposits.keep("plain", "default", ["file-1"], None)
+    deposits.keep("plain", "default", ["file-1"], "ann")
+    deposits.keep("plain", "two", ["file-1"], "bob")
+    assert deposits.find("plain", ["file-0", "file-1"]) == Deposit("two", "ann")
     assert not deposits.has(None)
     assert not deposits.has("bob")
 
 
-def test_nothing_is_found_with_another_provider_and_nothing_long_is_kept(account: Account) -> None:
+def test_nothing_is_found_with_another_provider_and_nothing_long_is_kept() -> None:
     deposits = Deposits()
-    deposits.keep(account, ["file-1", "f" * 129, ""], "ann")
+    deposits.keep("plain", "default", ["file-1", "f" * 129, ""], "ann")
     assert deposits.find("other", ["file-1"]) is None
     assert len(deposits) == 1
 
@@ -116,12 +108,12 @@ async def test_one_that_nobody_remembers_is_looked_for_and_then_remembered(start
     asked = vendor(upstream)
     aimux = await start(accounts=NAMES)
     files = [await upload(aimux) for _ in range(5)]
-    aimux.app.gateway.routing.deposits = Deposits()
+    aimux.app.gateway.keeping.deposits = Deposits()
     assert [await get(aimux, named) for named in files] == [200] * 5
     del asked[:]
     assert [await get(aimux, named) for named in files] == [200] * 5
     assert len(asked) == 5
-    assert aimux.app.gateway.routing.deposits.find("plain", files[:1]).owner is None  # type: ignore[union-attr]
+    assert aimux.app.gateway.keeping.deposits.find("plain", files[:1]).owner is None  # type: ignore[union-attr]
 
 
 async def test_one_that_is_nowhere_is_not_found_once_all_were_asked(start: Start, upstream: Upstream) -> None:
@@ -140,11 +132,11 @@ async def test_a_limited_account_is_asked_too(start: Start, upstream: Upstream) 
     aimux = await start(accounts=("default", "two"))
     named = await upload(aimux)
     accounts = aimux.app.pools["plain"].accounts
-    holder = aimux.app.gateway.routing.deposits.find("plain", [named])
+    holder = aimux.app.gateway.keeping.deposits.find("plain", [named])
     assert holder is not None
-    holder.account.quota.cool(1e9, until=9e9, reason="limited")
-    holder.account.keep_off(9e9, 0.0, "limited")
+    accounts[holder.account].quota.cool(1e9, until=9e9, reason="limited")
+    accounts[holder.account].keep_off(9e9, 0.0, "limited")
     assert len([one for one in accounts.values() if one.state(2e9).status == "healthy"]) == 1
     assert await get(aimux, named) == 200
-    aimux.app.gateway.routing.deposits = Deposits()
+    aimux.app.gateway.keeping.deposits = Deposits()
     assert await get(aimux, named) == 200

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
-from aimux.plugin.provider import ErrorAnswer, ids_in_path
+from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
+from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ _TYPES = {
 _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 _WORD = re.compile(r"[a-z_]{1,48}")
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
-_REFERENCE = re.compile(r'"(?:file_id|container|skill_id)"\s*:\s*(?:\{\s*"id"\s*:\s*)?"([A-Za-z0-9_-]{4,128})"')
+_REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id")
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
@@ -173,10 +175,12 @@ def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
     """`Provider.refers_to`: in the path, and the body's `file_id`s, container and skills."""
-    found = ids_in_path(request.path)
-    if body.raw and (text := body.text()) is not None:
-        found += (*_REFERENCE.findall(text),)
-    return found
+    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES)
+
+
+def lists(request: RequestHead) -> Lists:
+    """`Provider.lists`."""
+    return stored_lists(request)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events
-from aimux.plugin.provider import ErrorAnswer, ids_in_path
+from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
+from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -33,9 +35,24 @@ _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.que
 OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
-_REFERENCE = re.compile(
-    r'"(?:previous_response_id|file_id|input_file_id|training_file|validation_file|conversation|container'
-    r'|vector_store_id|batch_id)"\s*:\s*(?:\{\s*"id"\s*:\s*)?"([A-Za-z0-9_-]{4,128})"'
+_REFERENCES = members(
+    "previous_response_id",
+    "conversation",
+    "container",
+    "file_id",
+    "file_ids",
+    "input_file_id",
+    "training_file",
+    "validation_file",
+    "vector_store_id",
+    "vector_store_ids",
+    "batch_id",
+    "assistant_id",
+    "thread_id",
+    "eval_id",
+    "skill_id",
+    "upload_id",
+    "video_id",
 )
 _LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
@@ -279,7 +296,14 @@ def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
 
 
 class KeptAnswer(StoredAnswer):
-    keys = ("output_file_id", "error_file_id")
+    keys = ("output_file_id", "error_file_id", "fine_tuned_model")
+
+    def read(self, answer: dict[str, Any]) -> None:
+        super().read(answer)
+        files = answer.get("result_files")
+        made = [answer.get("file"), *(files if isinstance(files, list) else [])]  # of an upload, of a fine-tuning job
+        ids = [one.get("id") if isinstance(one, dict) else one for one in made]
+        self.stored += tuple(one for one in ids if isinstance(one, str) and one)
 
 
 def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
@@ -298,10 +322,14 @@ def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
     """`Provider.refers_to`: in the path, and the body's `previous_response_id`, `file_id`s and the like."""
-    found = ids_in_path(request.path)
-    if body.raw and (text := body.text()) is not None:
-        found += (*_REFERENCE.findall(text),)
-    return found
+    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES)
+
+
+def lists(request: RequestHead) -> Lists:
+    """`Provider.lists`. Whose a stored chat completion is nobody knows: its answer does not say that it is stored."""
+    if request.method == "GET" and request.path.rstrip("/").endswith("/completions"):
+        return "refused"
+    return stored_lists(request)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ this metadata holds until the first release with a database; from then on a chan
 moved between the engines by itself (`aimux db export`), unless its `info` says `LOCAL`.
 """
 
-from aimux.storage.schema import accounts, audit, base, ledger, limits, people
+from aimux.storage.schema import accounts, audit, base, deposits, ledger, limits, people
 from aimux.storage.schema.base import METADATA
 
-__all__ = ["METADATA", "accounts", "audit", "base", "ledger", "limits", "people"]
+__all__ = ["METADATA", "accounts", "audit", "base", "deposits", "ledger", "limits", "people"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from tests.gateway.conftest import SECRET
+from aimux.plugin import Body, RequestHead, ids_in_body, members
+from tests.gateway.conftest import SECRET, TOKEN, Plain
 
 from .conftest import DONE, Begin, Far, access, ended, socket, turns
 
@@ -130,3 +132,27 @@ async def test_a_turn_that_the_client_leaves_has_its_record_too(begin: Begin, fa
     turn, line = access(aimux)
     assert (turn["method"], turn["error"]) == ("TURN", "client_gone")
     assert line["method"] == "GET"
+
+
+async def test_a_message_may_not_name_what_is_another_users(
+    begin: Begin, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refers_to(_self: Plain, _head: RequestHead, body: Body) -> tuple[str, ...]:
+        return ids_in_body(body, members("after"))
+
+    monkeypatch.setattr(Plain, "refers_to", refers_to)
+    bob = "test-token-of-bob-0123456789"
+    far.serve = turns
+    aimux = await begin(users=[{"name": "ann", "token": TOKEN}, {"name": "bob", "token": bob}])
+    aimux.app.gateway.keeping.deposits.keep("plain", "default", ["resp_0001"], "ann")
+    question = json.dumps({"after": "resp_0001"})
+    async with socket(aimux, token=bob) as client:
+        await client.send(question)
+        assert json.loads(await client.recv()) == {"error": "resp_0001 was not found among what you have stored here."}
+        await client.send("hi")
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
+    async with socket(aimux) as client:
+        await client.send(question)
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', question)
+    await ended(aimux)
+    assert [line["status"] for line in access(aimux) if line["method"] == "TURN"] == ["404", "200", "200"]

@@ -1,0 +1,179 @@
+"""The memory of what users keep with the vendors, in the database: for the next start, and for other nodes.
+
+Written every second; what a kill in between loses is somebody's to use who can name it, and in nobody's lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aimux.gateway.deposits import MOST, Deposits
+from aimux.storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Row, Select
+
+    from aimux.gateway.deposits import Key
+    from aimux.storage import Database
+
+log = logging.getLogger(__name__)
+
+TOPIC = "deposits"
+FLUSH_SECONDS = 1.0
+DAY = 86_400.0
+LASTING_DAYS, PASSING_DAYS = 400, 40
+"""How long files and the like are remembered, and what is made in passing: responses, which vendors keep for 30."""
+UNKNOWN_SECONDS = 10.0
+"""How long an id that no node knows is not asked for again."""
+MOST_UNKNOWN = 10_000
+AT_ONCE = 200
+"""Ids in one question."""
+OVERLAP = 10_000
+"""Milliseconds by which nodes' clocks may differ, and a transaction may take."""
+
+
+class DepositRows:
+    """Writes what `deposits` learn, and reads what they don't know."""
+
+    def __init__(self, database: Database, *, shared: bool) -> None:
+        """`shared`: other nodes write to the database, too."""
+        self.deposits = Deposits()
+        self._database = database
+        self._shared = shared
+        self._unknown: dict[Key, float] = {}
+        self._read_until = 0
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take over what was written before, the newest of it where that is much. Raises StorageError."""
+        if self._database.touched(TOPIC):
+            await self._read_newest()
+        self._keeper = asyncio.create_task(self._keep_up())
+
+    async def close(self) -> None:
+        """Write what is left."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        try:
+            await self.flush()
+        except StorageError as error:
+            log.warning("what users have stored could not be written down: %s", error)
+
+    async def look_up(self, keys: Sequence[Key]) -> None:
+        """Have the memory hold what is written of these. A database that can't be read now knows nothing of them."""
+        now = time.monotonic()
+        asked = [key for key in keys if self._unknown.get(key, 0.0) <= now]
+        if not asked or not self._database.touched(TOPIC):
+            return
+        from sqlalchemy import select, tuple_
+
+        from aimux.storage.schema.deposits import deposits
+
+        try:
+            for begin in range(0, len(asked), AT_ONCE):
+                some = tuple_(deposits.c.provider, deposits.c.id).in_(asked[begin : begin + AT_ONCE])
+                await self._read(select(deposits).where(some))
+        except StorageError as error:
+            log.warning("whose something is can't be read now: %s", error)
+            return
+        if len(self._unknown) > MOST_UNKNOWN:
+            self._unknown.clear()
+        self._unknown |= {key: now + UNKNOWN_SECONDS for key in asked if not self.deposits.find(key[0], [key[1]])}
+
+    async def _keep_up(self) -> None:
+        stale, pruned = asyncio.Event(), -DAY
+        unsubscribe = self._database.subscribe(TOPIC, stale.set) if self._shared else None
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_SECONDS)
+                try:
+                    await self.flush()
+                    if stale.is_set():
+                        stale.clear()
+                        await self._read_newest()
+                    if self._database.touched(TOPIC) and time.monotonic() - pruned >= DAY:
+                        pruned = time.monotonic()
+                        await self._prune()
+                except StorageError as error:
+                    log.warning("what users have stored can't be written down or read now: %s", error)
+        finally:
+            if unsubscribe is not None:
+                unsubscribe()
+
+    async def flush(self) -> None:
+        """Write what is new. Raises StorageError; then it is written the next time."""
+        fresh, self.deposits.fresh = self.deposits.fresh, {}
+        if not fresh:
+            return
+        await asyncio.to_thread(_prepare)
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        from aimux.storage.schema.deposits import deposits
+        from aimux.storage.times import now
+
+        at = now()
+        rows = [
+            {
+                "provider": provider,
+                "id": one,
+                "account": place.account,
+                "owner": place.owner,
+                "at": at,
+                "until": at + int((LASTING_DAYS if lasts else PASSING_DAYS) * DAY * 1000),
+            }
+            for (provider, one), (place, lasts) in sorted(fresh.items())
+        ]
+        try:
+            async with self._database.write(TOPIC) as connection:
+                dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+                insert = dialect.insert(deposits)
+                # Of two nodes that learn of one thing, the first says whose it is.
+                moved = {name: insert.excluded[name] for name in ("account", "at", "until")}
+                await connection.execute(
+                    insert.on_conflict_do_update(index_elements=["provider", "id"], set_=moved), rows
+                )
+        except BaseException:
+            self.deposits.fresh = fresh | self.deposits.fresh
+            raise
+
+    async def _read_newest(self) -> None:
+        """What was written since the last time."""
+        from sqlalchemy import select
+
+        from aimux.storage.schema.deposits import deposits
+
+        news = select(deposits).where(deposits.c.at >= self._read_until)
+        await self._read(news.order_by(deposits.c.at.desc()).limit(MOST))
+
+    async def _read(self, statement: Select[tuple[str, str, str, str, int, int]]) -> None:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(statement)).all()
+        self._adopt(reversed(rows))
+
+    def _adopt(self, rows: Iterable[Row[tuple[str, str, str, str, int, int]]]) -> None:
+        for row in rows:
+            key = row.provider, row.id
+            self.deposits.keep(row.provider, row.account, [row.id], row.owner, lasts=None)
+            self._unknown.pop(key, None)
+            self._read_until = max(self._read_until, row.at - OVERLAP)
+
+    async def _prune(self) -> None:
+        from aimux.storage.schema.deposits import deposits
+        from aimux.storage.times import now
+
+        async with self._database.write() as connection:
+            await connection.execute(deposits.delete().where(deposits.c.until < now()))
+
+
+def _prepare() -> None:
+    """Import what writing needs: half a second that no event loop should wait."""
+    import sqlalchemy.dialects.postgresql
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+
+    import aimux.storage.schema  # noqa: F401

@@ -1,0 +1,129 @@
+"""Lists of what a vendor keeps for an account: each user gets their own things, and nobody else's.
+
+The vendor's pages are gone through from the first one, on every account that has something of the user's: a page
+without anything of theirs would end a client's own walk through them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aimux.gateway.relayed import as_headers, head_lines
+from aimux.gateway.whole_answers import read_beside, whole_answer
+from aimux.plugin.codings import DecodeError, decode
+from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.meters import StoredAnswer
+from aimux.plugin.stored import is_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.cors import Cors
+    from aimux.gateway.deposits import Deposits, Key
+    from aimux.plugin.stored import StoredPage
+
+MOST_PAGES = 50
+_OF_THE_WHOLE = ("etag", "last-modified", "content-range", "accept-ranges")
+"""Headers of an answer that say something of what is left out."""
+
+
+class OwnLists:
+    """`send` asks an upstream, `look_up` has the memory hold what is written down of some ids."""
+
+    def __init__(
+        self,
+        deposits: Deposits,
+        send: Callable[[Call], Awaitable[Attempt]],
+        look_up: Callable[[Iterable[Key]], Awaitable[None]],
+    ) -> None:
+        self._deposits = deposits
+        self._send = send
+        self._look_up = look_up
+        self._pages = 0
+
+    async def gather(self, call: Call, cors: Cors) -> tuple[Attempt, dict[str, str], bytes] | Attempt:
+        """The answer's headers and body, with the last page's attempt; or an attempt that is to be relayed as it is.
+        Raises GatewayError where that can't be."""
+        provider, items = call.admitted.route.provider, []
+        if provider.lists(call.head) == "refused":
+            message = "aimux can't tell whose these are, and lists none of them. Ask for what is yours by its id."
+            raise GatewayError(ErrorKind.FORBIDDEN, message, retry=False)
+        for account in self._accounts(call):
+            target: str | None = provider.first_page(call.head)
+            while target is not None:
+                attempt = await self._send(_asking(call, target, account))
+                try:
+                    read = await self._page(call, attempt, target)
+                    if read is None:
+                        return attempt
+                except BaseException:
+                    attempt.end()
+                    raise
+                page, answer = read
+                items += await self._own(call, attempt, page)
+                target = page.more
+                if target is not None:
+                    attempt.end()
+        body = provider.part_of_list(call.head, answer, items)
+        headers = as_headers(head_lines(call, attempt, None, cors))
+        return attempt, {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body
+
+    def _accounts(self, call: Call) -> list[str | None]:
+        """Those that have something of the user's; None: any."""
+        if call.selection.pinned is not None:
+            return [call.selection.pinned]
+        accounts = call.targets[0].route.accounts.accounts
+        owned = self._deposits.owned(call.admitted.caller.name, call.targets[0].route.provider.instance)
+        return [name for name in owned if name in accounts] or [None]
+
+    async def _page(self, call: Call, attempt: Attempt, target: str) -> tuple[StoredPage, bytes] | None:
+        """None: what came is no list. Raises GatewayError."""
+        status, provider = attempt.head.status, attempt.route.provider
+        json = attempt.head.get("content-type").startswith("application/json")
+        if status >= 400 or status in {204, 304} or (status == 200 and not json):
+            return None
+        raw = await whole_answer(attempt) if status == 200 else None
+        if raw is None:
+            raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave a list that can't be read as a whole.")
+        self._pages += 1
+
+        def read() -> tuple[StoredPage, bytes] | None:
+            answer = decode(raw, attempt.head.get("content-encoding"))
+            page = provider.read_page(target, answer)
+            return (page, answer) if page is not None else None
+
+        try:
+            page = await read_beside(call, len(raw), read)
+        except DecodeError as error:
+            raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave a list that {error}.") from None
+        if page is not None and page[0].more is not None and self._pages >= MOST_PAGES:
+            message = "There is more in this list than aimux looks through. Ask for what is yours by its id."
+            raise GatewayError(ErrorKind.FORBIDDEN, message, retry=False)
+        return page
+
+    async def _own(self, call: Call, attempt: Attempt, page: StoredPage) -> list[Any]:
+        """What is the user's, and what is no stored thing (such as the vendor's own)."""
+        instance, user = attempt.account.provider, call.admitted.caller.name
+        ids = [item["id"] for item in page.items if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        await self._look_up(self._deposits.unknown(ids, call.targets))
+        meter = attempt.route.provider.meter(call.head, 200, attempt.head.headers)
+        own = []
+        for item in page.items:
+            one = item.get("id") if isinstance(item, dict) else None
+            if isinstance(one, str) and is_id(one):
+                place = self._deposits.find(instance, [one])
+                if place is None or place.owner != user:
+                    continue
+                if isinstance(meter, StoredAnswer):  # what a batch has made, say
+                    meter.read(item)
+                    self._deposits.keep(instance, attempt.account.name, meter.stored, user)
+            own.append(item)
+        return own
+
+
+def _asking(call: Call, target: str, account: str | None) -> Call:
+    head = call.head._replace(target=target)
+    admitted = replace(call.admitted, head=head, sent=None)
+    return replace(call, admitted=admitted, selection=call.selection._replace(pinned=account))

@@ -1,0 +1,166 @@
+"""What an upstream keeps for an account (files, batches, stored responses): the ids that a request names, and lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlencode
+
+if TYPE_CHECKING:
+    from aimux.plugin.types import Body, RequestHead
+
+MOST = 1_000
+"""Places in a body that may name something: a vector store takes 500 files at once."""
+LONGEST = 16 * 1024
+"""Bytes of such a list, or object, and …"""
+MOST_PARSED = 256 * 1024
+"""… of all of them: they may stand in one another."""
+LARGEST_PAGE = 100
+"""Items that every vendor's lists give at once."""
+_ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_-]{4,120}")
+_ESCAPED = re.compile(rb"\\u00(2d|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])", re.IGNORECASE)
+_TEXT = re.compile(rb'"([!#-\[\]-~]{1,128})"')
+_decoder = json.JSONDecoder()
+_CURSORS = ("after", "after_id", "before", "before_id", "page")
+
+
+class TooManyReferences(ValueError):
+    """A body names so much that looking through it would take long."""
+
+
+# --- what a request names --------------------------------------------------------------------------------------------
+
+
+def ids_in_path(path: str) -> tuple[str, ...]:
+    """What looks like the id of something stored (`file-…`, `msgbatch_…`) among a path's segments, for `refers_to`."""
+    if "%" in path:
+        path = unquote(path)
+    if "_" not in path and "-" not in path:
+        return ()
+    return tuple(part for part in path.replace(";", "/").split("/")[2:] if is_id(part))
+
+
+def is_id(text: str) -> bool:
+    """Whether a text looks like the id of something stored: a word and, behind it, what nobody guesses."""
+    return _ID.fullmatch(text) is not None
+
+
+def members(*names: str) -> re.Pattern[bytes]:
+    """For `ids_in_body`: finds the members of these names, wherever in a body they stand."""
+    return re.compile(rb'"(?:%b)"\s*:\s*' % b"|".join(re.escape(name.encode()) for name in names))
+
+
+def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
+    """The ids that a JSON body has in the `wanted` members: as a text, in a list, or as the `id` of an object.
+
+    It is searched, not parsed: 50 µs for 50 kB. Letters that are escaped in it are read like others. Raises
+    TooManyReferences.
+    """
+    data = body.decoded() if body.raw else None
+    if not data:
+        return ()
+    if b"\\u00" in data:
+        data = _ESCAPED.sub(lambda escape: bytes.fromhex(escape[1].decode()), data)
+    found: dict[str, None] = {}
+    parsed = 0
+    for number, match in enumerate(wanted.finditer(data)):
+        at = match.end()
+        if plain := _TEXT.match(data, at):
+            found[plain[1].decode()] = None
+        elif data[at : at + 1] in {b"[", b"{"}:
+            ids, size = _ids_in(data[at : at + LONGEST].decode("utf-8", "replace"))
+            found.update(dict.fromkeys(ids))
+            parsed += size
+        if number >= MOST or parsed > MOST_PARSED:
+            raise TooManyReferences
+    return tuple(found)
+
+
+def _ids_in(text: str) -> tuple[list[str], int]:
+    """Those of the list, or the object, that begins the text, and how much of it had to be read."""
+    try:
+        value, size = _decoder.raw_decode(text)
+    except (ValueError, RecursionError):
+        return [], len(text)
+    ids = value if isinstance(value, list) else [value.get("id")]
+    return [one for one in ids if isinstance(one, str) and 0 < len(one) <= 128], size
+
+
+# --- lists of it -----------------------------------------------------------------------------------------------------
+
+
+Lists = Literal["nothing", "own", "refused"]
+
+
+def lists(request: RequestHead) -> Lists:
+    """`Provider.lists`: a GET that names nothing, unless it is for models. What belongs to one thing is its owner's."""
+    path = request.path.rstrip("/")
+    if request.method != "GET" or "/models" in path or ids_in_path(path):
+        return "nothing"
+    return "own"
+
+
+class StoredPage(NamedTuple):
+    """One page of a list of what an account keeps. `more`: the target of the next one; None: it is the last."""
+
+    items: list[Any]
+    more: str | None
+
+
+def whole_list(target: str) -> str:
+    """The target of a list's first page, as large as it can be: what the client asked for, without its place in it."""
+    path, _, query = target.partition("?")
+    return f"{path}?{_query(query, limit=str(LARGEST_PAGE))}"
+
+
+def read_page(target: str, answer: bytes) -> StoredPage | None:
+    """The page that is the answer to `target`; None where it is no list."""
+    page = _object(answer)
+    items = page.get("data")
+    if not isinstance(items, list):
+        return None
+    path, _, query = target.partition("?")
+    last = items[-1].get("id") if items and isinstance(items[-1], dict) else None
+    place: dict[str, str] = {}
+    if isinstance(following := page.get("next_page"), str) and following:
+        place = {"page": following}
+    elif page.get("has_more") is True and isinstance(last, str):
+        # Anthropic's lists say where they end under a name that OpenAI's have too, and go on by another one.
+        place = {"after_id" if "object" not in page else "after": last}
+    return StoredPage(items, f"{path}?{_query(query, **place)}" if place else None)
+
+
+def part_of_list(target: str, answer: bytes, items: list[Any]) -> bytes:
+    """A page of `items`, which are all that the caller may see, in the form of `answer`: the part that `target` asks
+    for by its cursor and its `limit`."""
+    page = _object(answer)
+    asked = dict(parse_qsl(target.partition("?")[2]))
+    ids = [item.get("id") if isinstance(item, dict) else None for item in items]
+    after, before = asked.get("after") or asked.get("after_id"), asked.get("before") or asked.get("before_id")
+    begin = ids.index(after) + 1 if after in ids else 0
+    end = ids.index(before) if before in ids else len(items)
+    limit = int(asked["limit"]) if asked.get("limit", "").isdecimal() else len(items)
+    part = items[begin:end]
+    backwards = before is not None and after is None
+    shown = part[-limit:] if backwards and limit else part[:limit]
+    page |= {"data": shown, "has_more": len(shown) < len(part)}
+    for name, at in (("first_id", 0), ("last_id", -1)):
+        if name in page or "object" not in page:
+            page[name] = shown[at]["id"] if shown and isinstance(shown[at], dict) else None
+    if "next_page" in page:
+        page["next_page"] = None
+    return json.dumps(page).encode()
+
+
+def _query(query: str, **changed: str) -> str:
+    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in _CURSORS]
+    return urlencode([*((name, value) for name, value in kept if name not in changed), *changed.items()])
+
+
+def _object(answer: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

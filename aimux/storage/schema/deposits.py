@@ -1,0 +1,22 @@
+"""What users keep with the vendors: whose it is and where it lies. What is written here is the topic `deposits`."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Table, Text
+
+from aimux.storage.schema.base import METADATA
+from aimux.storage.schema.columns import moment
+
+deposits = Table(
+    "deposits",
+    METADATA,
+    Column("provider", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    moment("at", index=True),
+    moment("until", index=True),
+    sqlite_with_rowid=False,
+    comment="Files, batches, stored responses, by the vendor's id. `owner`: a user's name, empty where there were no "
+    "users. Forgotten after `until`.",
+)

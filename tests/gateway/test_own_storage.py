@@ -1,0 +1,243 @@
+"""What a user has stored with a vendor is that user's, whoever shares the account."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from aimux.gateway.deposit_rows import DepositRows
+from aimux.plugin import Body, RequestHead, ids_in_body, members
+
+from .answers import account_of, body_of, head_of, status_of
+from .conftest import BOTH_WAYS, TOKEN, Aimux, Plain, Start, Upstream, request
+
+BOB = "test-token-of-bob-0123456789"
+USERS = [{"name": "ann", "token": TOKEN}, {"name": "bob", "token": BOB}]
+REFERENCES = members("file", "files")
+PAGE = 2
+
+
+class Vendor:
+    """Keeps files by account; lists them by pages of PAGE, whatever was asked for."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.files: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.status = 200
+        self._upstream = upstream
+        upstream.script = self.run
+
+    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await self._upstream.read(reader):
+            account, (method, target, _) = account_of(sent), sent.split(b" ", 2)
+            self.asked.append(f"{method.decode()} {target.decode()}")
+            writer.write(self.answer(account, method, target.decode()))
+            await writer.drain()
+
+    def answer(self, account: str, method: bytes, target: str) -> bytes:
+        path, _, query = target.partition("?")
+        named = path.rpartition("/")[2]
+        if path != "/v1/files":
+            if path == "/v1/chat":
+                return answer({"ok": True})
+            if self.files.get(named) != account:
+                return answer({"error": "nothing of that name"}, 404)
+            if method == b"DELETE":
+                del self.files[named]
+            return answer({"id": named})
+        if method == b"POST":
+            named = f"file-{len(self.files) + 1000}"
+            self.files[named] = account
+            return answer({"id": named})
+        ids = [one for one, place in self.files.items() if place == account]
+        after = dict(part.split("=") for part in query.split("&") if part).get("after", "")
+        begin = ids.index(after) + 1 if after else 0
+        page = [{"id": one} for one in ids[begin : begin + PAGE]]
+        more = begin + PAGE < len(ids)
+        built_in = [] if after else [{"id": "built-in"}]
+        return answer({"object": "list", "data": [*built_in, *page], "has_more": more}, self.status)
+
+
+def answer(body: dict[str, Any], status: int = 200) -> bytes:
+    raw = json.dumps(body).encode()
+    head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\netag: all\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(raw)) + raw
+
+
+@pytest.fixture
+def vendor(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Vendor:
+    def refers_to(self: Plain, head: RequestHead, body: Body) -> tuple[str, ...]:
+        return super(Plain, self).refers_to(head, body) + ids_in_body(body, REFERENCES)
+
+    monkeypatch.setattr(Plain, "refers_to", refers_to)
+    return Vendor(upstream)
+
+
+async def ask(
+    aimux: Aimux, target: str, token: str = TOKEN, *, method: str = "GET", body: bytes = b""
+) -> tuple[int, dict[str, Any]]:
+    sent = await aimux.send(request(f"/plain/v1/{target}", method=method, body=body, token=token))
+    return status_of(sent), json.loads(body_of(sent))
+
+
+async def upload(aimux: Aimux, token: str = TOKEN) -> str:
+    status, made = await ask(aimux, "files", token, method="POST", body=b"data")
+    assert status == 200
+    return str(made["id"])
+
+
+async def listed(aimux: Aimux, token: str = TOKEN, query: str = "") -> list[str]:
+    status, page = await ask(aimux, f"files{query}", token)
+    assert status == 200, page
+    return [item["id"] for item in page["data"] if item["id"] != "built-in"]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+async def test_what_another_user_has_stored_is_not_found(start: Start, vendor: Vendor, method: str) -> None:
+    aimux = await start(users=USERS)
+    named = await upload(aimux)
+    del vendor.asked[:]
+    for target in (named, f"{named}/content", named.replace("-", "%2D"), f"{named};x", f"/{named}"):
+        status, told = await ask(aimux, f"files/{target}", BOB, method=method)
+        assert (status, told) == (404, {"plain": f"{named} was not found among what you have stored here."})
+    assert not vendor.asked
+    assert (await ask(aimux, f"files/{named}"))[0] == 200
+
+
+async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS)
+    named = await upload(aimux)
+    escaped = named.replace("-", "\\u002d")
+    for body in (
+        {"file": named},
+        {"file": {"a": [{}], "id": named}},
+        {"files": ["file-1", named]},
+        {"x": [{"file": named}], "file": "file-9"},
+        {"files": ["x" * 40] * 200 + [named], "padding": "y" * 200_000},
+    ):
+        assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps(body).encode()))[0] == 404
+        assert (await ask(aimux, "chat", method="POST", body=json.dumps(body).encode()))[0] == 200
+    for raw in (f'{{"\\u0066ile":  "{escaped}"}}', f'{{"file": "{escaped}", "padding": "{"y" * 200_000}"}}'):
+        assert (await ask(aimux, "chat", BOB, method="POST", body=raw.encode()))[0] == 404
+    said = {"text": f'"file": "{named}"'}
+    assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps(said).encode()))[0] == 200
+
+
+@BOTH_WAYS
+async def test_a_list_holds_ones_own(start: Start, vendor: Vendor) -> None:
+    """All of them, though the vendor's first pages hold nothing of the user's."""
+    aimux = await start(users=USERS, accounts=("default", "two"))
+    of_bob = [await upload(aimux, BOB) for _ in range(5)]
+    of_ann = [await upload(aimux) for _ in range(4)]
+    vendor.files["file-made-beside-1"] = "default"
+    assert sorted(await listed(aimux)) == of_ann
+    assert sorted(await listed(aimux, BOB)) == of_bob
+    everything = await listed(aimux)
+    page = await ask(aimux, "files?limit=3")
+    assert [item["id"] for item in page[1]["data"]] == ["built-in", *everything[:2]]
+    assert page[1]["has_more"] is True
+    rest = await listed(aimux, query=f"?limit=9&after={everything[1]}")
+    assert rest == everything[2:]
+    sent = await aimux.send(request("/plain/v1/files", method="GET", body=b""))
+    assert b"etag" not in head_of(sent)
+
+
+async def test_who_has_stored_nothing_gets_an_empty_list(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS)
+    await upload(aimux)
+    assert await listed(aimux, BOB) == []
+
+
+async def test_a_list_that_was_refused_is_relayed_as_it_is(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS)
+    vendor.status = 404
+    assert (await ask(aimux, "files"))[0] == 404
+    vendor.status = 206
+    assert (await ask(aimux, "files"))[0] == 502, "a part of a list could be anybody's"
+
+
+async def test_where_nobody_can_tell_whose_it_is_nothing_is_listed(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plain, "lists", lambda _self, _head: "refused")
+    aimux = await start(users=USERS)
+    assert (await ask(aimux, "files"))[0] == 403
+    assert not vendor.asked
+
+
+async def test_naming_something_does_not_make_it_ones_own(start: Start, vendor: Vendor) -> None:
+    """What was made beside aimux stays everybody's who knows of it."""
+    aimux = await start(users=USERS)
+    vendor.files["file-beside-1"] = "default"
+    assert (await ask(aimux, "files/file-beside-1", BOB, method="POST", body=b"{}"))[0] == 200
+    assert (await ask(aimux, "files/file-beside-1"))[0] == 200
+    assert await listed(aimux, BOB) == []
+
+
+async def test_a_team_may_share_it(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS, shared_storage=True)
+    named = await upload(aimux)
+    assert (await ask(aimux, f"files/{named}", BOB))[0] == 200
+    assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps({"file": named}).encode()))[0] == 200
+    assert await listed(aimux, BOB) == [named]
+
+
+async def test_without_users_everything_is_everybodys(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=[], allow_anonymous=True)
+    named = await upload(aimux)
+    assert await listed(aimux) == [named]
+    await aimux.app.stop()
+    again = await start(users=USERS)
+    assert (await ask(again, f"files/{named}", BOB))[0] == 200
+
+
+async def test_a_restart_knows_whose_it_is(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS)
+    named = await upload(aimux)
+    await aimux.app.stop()
+    again = await start(users=USERS)
+    assert (await ask(again, f"files/{named}", BOB))[0] == 404
+    assert await listed(again) == [named]
+
+
+async def test_what_memory_has_lost_is_looked_up(start: Start, vendor: Vendor) -> None:
+    """As another node knows what this one has written."""
+    aimux = await start(users=USERS)
+    named, other = await upload(aimux), await upload(aimux, BOB)
+    await aimux.app.stop()
+    again = await start(users=USERS)
+    rows = DepositRows(again.app.database, shared=True)
+    again.app.gateway.keeping = type(again.app.gateway.keeping)(rows.deposits, rows.look_up)
+    rows.deposits.keep("plain", "default", ["file-something-1"], "ann")
+    assert (await ask(again, f"files/{named}", BOB))[0] == 404
+    assert await listed(again, BOB) == [other]
+
+
+async def test_a_body_that_names_too_much_is_refused(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS)
+    await upload(aimux)
+    for piece in ('"file":{},', '"file":{"file":{"file":[[[[]]]]}},', '"file":["file":['):
+        body = ("{" + piece * 3_000 + '"x":1}').encode()
+        began = time.thread_time()
+        assert (await ask(aimux, "chat", BOB, method="POST", body=body))[0] == 400
+        assert time.thread_time() - began < 0.2
+
+
+async def test_bodies_are_not_looked_at_where_nobody_has_stored_anything(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    def refers_to(_self: Plain, _head: RequestHead, body: Body) -> tuple[str, ...]:
+        seen.append(body.raw)
+        return ()
+
+    monkeypatch.setattr(Plain, "refers_to", refers_to)
+    aimux = await start(users=USERS)
+    assert (await ask(aimux, "chat", method="POST", body=b'{"model":"m"}'))[0] == 200
+    assert not seen

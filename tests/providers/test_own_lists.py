@@ -1,0 +1,183 @@
+"""Lists of what an account keeps, in the vendors' own forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.plugin import Body, Provider, RequestHead, StoredAnswer, TooManyReferences, ids_in_path
+from aimux_chatgpt import ChatGPT
+from aimux_claude import Claude
+from aimux_compatible import Compatible
+
+CLAUDE = Claude(Claude.Settings())
+CHATGPT = ChatGPT(ChatGPT.Settings())
+OTHERS = Compatible(Compatible.Settings.model_validate({"base_url": "https://models.example/v1"}))
+JSON = CIMultiDict({"content-type": "application/json"})
+
+
+def get(target: str) -> RequestHead:
+    return RequestHead("GET", target, CIMultiDict())
+
+
+@pytest.mark.parametrize(
+    ("provider", "path"),
+    [
+        (CLAUDE, "/v1/files"),
+        (CLAUDE, "/v1/messages/batches/"),
+        (CLAUDE, "/v1/skills?source=custom"),
+        (CLAUDE, "/v1/sessions"),
+        (CHATGPT, "/v1/files?limit=5"),
+        (CHATGPT, "/files"),
+        (CHATGPT, "/v1/batches"),
+        (CHATGPT, "/v1/vector_stores"),
+        (CHATGPT, "/v1/containers"),
+        (CHATGPT, "/v1/fine_tuning/jobs"),
+        (OTHERS, "/v1/assistants"),
+    ],
+)
+def test_these_are_lists_of_what_is_kept(provider: Provider, path: str) -> None:
+    assert provider.lists(get(path)) == "own"
+    assert provider.lists(RequestHead("POST", path, CIMultiDict())) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("provider", "path"),
+    [
+        (CLAUDE, "/v1/models"),
+        (CLAUDE, "/v1/models/claude-opus-4-8"),
+        (CLAUDE, "/v1/files/file_011CNha8iCJcU1wXNR6q4V8w"),
+        (CLAUDE, "/v1/messages/batches/msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d/results"),
+        (CHATGPT, "/v1/models"),
+        (CHATGPT, "/v1/responses/resp_67ccd2bed1ec8190b14f964abc054267/input_items"),
+        (CHATGPT, "/v1/vector_stores/vs_abc123/files"),
+    ],
+)
+def test_and_these_are_none(provider: Provider, path: str) -> None:
+    assert provider.lists(get(path)) == "nothing"
+
+
+@pytest.mark.parametrize("provider", [CHATGPT, OTHERS])
+def test_stored_chat_completions_are_not_listed(provider: Provider) -> None:
+    assert provider.lists(get("/v1/chat/completions?limit=2")) == "refused"
+
+
+@pytest.mark.parametrize(
+    ("provider", "asked", "first", "page", "following"),
+    [
+        (
+            CLAUDE,
+            "/v1/files?limit=5&after_id=file_01&scope_id=x",
+            "/v1/files?scope_id=x&limit=100",
+            {"data": [{"id": "file_02"}, {"id": "file_03"}], "has_more": True, "first_id": "…", "last_id": "file_03"},
+            "/v1/files?scope_id=x&limit=100&after_id=file_03",
+        ),
+        (
+            CLAUDE,
+            "/v1/skills",
+            "/v1/skills?limit=100",
+            {"data": [{"id": "skill_02"}], "has_more": True, "next_page": "page=2&x"},
+            "/v1/skills?limit=100&page=page%3D2%26x",
+        ),
+        (
+            CHATGPT,
+            "/v1/batches?after=batch_1",
+            "/v1/batches?limit=100",
+            {"object": "list", "data": [{"id": "batch_2"}], "first_id": "batch_2", "last_id": "…", "has_more": True},
+            "/v1/batches?limit=100&after=batch_2",
+        ),
+        (CHATGPT, "/v1/files?purpose=batch", "/v1/files?purpose=batch&limit=100", {"object": "list", "data": []}, None),
+    ],
+)
+def test_each_vendors_list_is_gone_through_to_its_end(
+    provider: Provider, asked: str, first: str, page: dict[str, Any], following: str | None
+) -> None:
+    assert provider.first_page(get(asked)) == first
+    read = provider.read_page(first, json.dumps(page).encode())
+    assert read is not None
+    assert (read.items, read.more) == (page["data"], following)
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b'{"data":{}}', b"\xff", b"[" * 100_000])
+def test_what_is_no_list(answer: bytes) -> None:
+    assert CHATGPT.read_page("/v1/files", answer) is None
+
+
+ITEMS = [{"id": f"file-{number}"} for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers", "more"),
+    [
+        ("", [0, 1, 2, 3, 4], False),
+        ("?limit=2", [0, 1], True),
+        ("?limit=2&after=file-1", [2, 3], True),
+        ("?after_id=file-2", [3, 4], False),
+        ("?limit=2&before_id=file-4", [2, 3], True),
+        ("?after=file-9&limit=x", [0, 1, 2, 3, 4], False),
+        ("?after=file-4", [], False),
+        ("?limit=0", [], True),
+    ],
+)
+def test_a_client_gets_the_part_that_it_asks_for(query: str, numbers: list[int], more: bool) -> None:
+    page = {"data": [{"id": "file-of-another"}], "has_more": True, "first_id": "…", "last_id": "…", "next_page": "…"}
+    told = json.loads(CLAUDE.part_of_list(get(f"/v1/files{query}"), json.dumps(page).encode(), ITEMS))
+    ids = [f"file-{number}" for number in numbers]
+    assert told == {
+        "data": [{"id": one} for one in ids],
+        "has_more": more,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "next_page": None,
+    }
+
+
+def test_what_something_has_made_is_its_owners_too() -> None:
+    meter = CHATGPT.meter(get("/v1/batches"), 200, JSON)
+    assert isinstance(meter, StoredAnswer)
+    meter.read({"id": "batch_1", "output_file_id": "file-2", "fine_tuned_model": None, "result_files": ["file-3", 7]})
+    assert meter.stored == ("batch_1", "file-2", "file-3")
+    meter.read({"id": "upload_1", "file": {"id": "file-4"}})
+    assert meter.stored == ("upload_1", "file-4")
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        ({"container": {"skills": [{"type": "custom", "skill_id": "skill_01"}], "id": "container_01"}}, 2),
+        ({"a": [{"file_id": "file_01"}, {"file_id": "file_02"}]}, 2),
+    ],
+)
+def test_what_a_messages_request_names(body: dict[str, Any], ids: int) -> None:
+    head = RequestHead("POST", "/v1/messages", CIMultiDict())
+    assert len(CLAUDE.refers_to(head, Body(json.dumps(body).encode()))) == ids
+
+
+def test_what_a_responses_request_names() -> None:
+    head = RequestHead("POST", "/v1/responses", CIMultiDict())
+    tools = [
+        {"type": "file_search", "vector_store_ids": ["vs_1", "vs_2"]},
+        {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}},
+    ]
+    assert sorted(CHATGPT.refers_to(head, Body(json.dumps({"tools": tools}).encode()))) == ["file-1", "vs_1", "vs_2"]
+    with pytest.raises(TooManyReferences):
+        CHATGPT.refers_to(head, Body(b'{"file_id":"x",' * 2_000))
+
+
+@pytest.mark.parametrize(
+    ("path", "ids"),
+    [
+        ("/v1/files/file-abcdefghijklmnopqrstuV", ["file-abcdefghijklmnopqrstuV"]),
+        ("/v1/files/file%2Dabc1/content", ["file-abc1"]),
+        ("/v1/files/file-abc1;x=y", ["file-abc1"]),
+        ("/v1//files//file-abc1/", ["file-abc1"]),
+        ("/v1/vector_stores/vs_1abc/files/file-2abc", ["vs_1abc", "file-2abc"]),
+        ("/v1/fine_tuning/jobs", []),
+        ("/v1/responses/input_items", []),
+    ],
+)
+def test_ids_in_a_path(path: str, ids: list[str]) -> None:
+    assert [*ids_in_path(path)] == ids
