@@ -174,6 +174,7 @@ class Faults:
                 for one in self.logins.weak:
                     self.logins.run_out(one)
             await self._stop(self.world.aimux)
+            self.world.disk.fill(self.world.pid)  # once more: the database has tidied up at its end
             await self._start()
             await self.world.aimux.said(f"account {account.name} could not be renewed")
             await self.logins.settled()
