@@ -54,6 +54,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """What came of a change: the API's answer, or in words."""
+    if as_json:
+        print_json(value)
+    else:
+        say(text)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Aligned; on a terminal that is too narrow for that, a paragraph for each row."""
     if sys.stdout.isatty():

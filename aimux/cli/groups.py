@@ -7,12 +7,11 @@ from urllib.parse import quote
 
 import click
 
-from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table
+from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from aimux.cli.calls import Backend
@@ -55,7 +54,7 @@ def add_command(
     """Add a group."""
     body = {"name": name, "reserved": reserved, "own_login": own_login, "scopes": list(scopes)}
     group = ask(config, lambda backend: backend.call("POST", "/groups", body))
-    _tell(group, as_json, f"{name} is added.")
+    tell(group, as_json, f"{name} is added.")
 
 
 @groups_command.command("show")
@@ -113,7 +112,7 @@ def set_command(
     if not body:
         raise click.UsageError("Nothing is to be changed: see aimux groups set --help.")
     group = ask(config, lambda backend: backend.call("PATCH", _path(name), body))
-    _tell(group, as_json, f"{name} is changed.")
+    tell(group, as_json, f"{name} is changed.")
 
 
 @groups_command.command("remove")
@@ -125,7 +124,7 @@ def remove_command(name: str, yes: bool, config: Path | None, as_json: bool) -> 
     """Remove a group that has no members. What it reserves serves everybody then."""
     confirm(f"Remove the group {name}?", yes=yes, what=f"the group {name} would be removed")
     ask(config, lambda backend: backend.call("DELETE", _path(name)))
-    _tell({"name": name, "removed": True}, as_json, f"{name} is removed.")
+    tell({"name": name, "removed": True}, as_json, f"{name} is removed.")
 
 
 def _path(name: str) -> str:
@@ -154,10 +153,3 @@ def _list(config: Path | None, as_json: bool) -> None:
             for group in groups
         ]
         print_table(("NAME", "MEMBERS", "ACCOUNTS", "RESERVED", "MAY USE", "SET IN"), rows)
-
-
-def _tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        print_json(value)
-    else:
-        say(text)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import ask, confirm, every, print_json, print_table
+from aimux.cli.asking import ask, confirm, every, print_json, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
@@ -93,7 +93,7 @@ def revoke_command(name: str | None, subject: str | None, config: Path | None, a
         raise click.UsageError("Give an ID, - or --subject.")
     if subject is not None:
         revoked = ask(config, lambda backend: backend.call("POST", "/revocations", {"subject": subject}))
-        _tell(revoked, as_json, f"Tokens of the subject {subject} are taken no more.")
+        tell(revoked, as_json, f"Tokens of the subject {subject} are taken no more.")
         return
     assert name is not None
     secret = sys.stdin.readline().strip() if name == "-" else None
@@ -104,7 +104,7 @@ def revoke_command(name: str | None, subject: str | None, config: Path | None, a
         return known
 
     known = ask(config, revoke)
-    _tell({"id": known, "revoked": True}, as_json, f"{known} is revoked.")
+    tell({"id": known, "revoked": True}, as_json, f"{known} is revoked.")
 
 
 @tokens_command.command("restore")
@@ -114,7 +114,7 @@ def revoke_command(name: str | None, subject: str | None, config: Path | None, a
 def restore_command(subject: str, config: Path | None, as_json: bool) -> None:
     """Take a subject's tokens again (auth.jwt). A token of aimux's own stays revoked."""
     ask(config, lambda backend: backend.call("DELETE", "/revocations", query={"subject": subject}))
-    _tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are taken again.")
+    tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are taken again.")
 
 
 @tokens_command.command("import")
@@ -230,13 +230,6 @@ def _list(config: Path | None, user: str | None, as_json: bool) -> None:
             for token in tokens
         ]
         print_table(("ID", "USER", "LABEL", "TOKEN", "SCOPES", "STATE", "LAST USED"), rows)
-
-
-def _tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        print_json(value)
-    else:
-        click.echo(text)
 
 
 def _state(token: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table
+from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
@@ -80,7 +80,7 @@ def add_command(
         "own_login": own_login,
     }
     user = ask(config, lambda backend: backend.call("POST", "/users", body))
-    _tell(user, as_json, f"{user['name']} is added. Give them a token: aimux tokens issue --user {user['name']}")
+    tell(user, as_json, f"{user['name']} is added. Give them a token: aimux tokens issue --user {user['name']}")
 
 
 @users_command.command("show")
@@ -175,7 +175,7 @@ def remove_command(name: str, yes: bool, config: Path | None, as_json: bool) -> 
     """Remove a user with all tokens, which are dead for good."""
     confirm(f"Remove {name}, with all tokens?", yes=yes, what=f"{name} would be removed, with all tokens")
     ask(config, lambda backend: backend.call("DELETE", _path(name)))
-    _tell({"name": name, "removed": True}, as_json, f"{name} is removed, and the tokens are revoked.")
+    tell({"name": name, "removed": True}, as_json, f"{name} is removed, and the tokens are revoked.")
 
 
 def _path(name: str) -> str:
@@ -212,11 +212,4 @@ def _state(user: Mapping[str, Any]) -> str:
 
 def _change(config: Path | None, name: str, body: Mapping[str, Any], as_json: bool, done: str) -> None:
     user = ask(config, lambda backend: backend.call("PATCH", _path(name), body))
-    _tell(user, as_json, f"{name} {done}.")
-
-
-def _tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        print_json(value)
-    else:
-        say(text)
+    tell(user, as_json, f"{name} {done}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
 from aimux.people.errors import Taken, Unknown
-from aimux.people.transaction import change, put, refuse_configured, told
+from aimux.people.transaction import amend, change, put, refuse_configured, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,15 +40,7 @@ async def change_group(people: People, actor: Actor, name: str, values: Mapping[
     from aimux.storage.schema.people import groups
 
     refuse_configured("group", name, people.directory.configured.groups)
-    async with change(people) as connection:
-        before = await known(connection, name)
-        after = replace(before, **values)
-        if after != before:
-            revision = await audit.append(
-                connection, actor, "group.change", f"group:{name}", before=told(before), after=told(after)
-            )
-            await connection.execute(groups.update().where(groups.c.name == name).values(**values, revision=revision))
-    return after
+    return await amend(people, actor, "group", groups, known, name, values)
 
 
 async def remove(people: People, actor: Actor, name: str) -> None:

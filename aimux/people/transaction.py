@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimux.people import audit
 from aimux.people.errors import Fixed
 from aimux.people.people import TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Container
+    from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from aimux.people.audit import Actor
     from aimux.people.models import Group, Token, User
     from aimux.people.people import People
+
+
+T = TypeVar("T", "Group", "User")
 
 
 @asynccontextmanager
@@ -30,6 +34,28 @@ async def change(people: People) -> AsyncIterator[AsyncConnection]:
         await audit.lock(connection)
         yield connection
     await people.catch_up()
+
+
+async def amend(
+    people: People,
+    actor: Actor,
+    kind: str,
+    table: Table,
+    known: Callable[[AsyncConnection, str], Awaitable[T]],
+    name: str,
+    values: Mapping[str, Any],
+) -> T:
+    """Other values for some fields of what `known` finds by its name; its `Unknown` ends the change."""
+    async with change(people) as connection:
+        before = await known(connection, name)
+        after = replace(before, **values)
+        if after != before:
+            target = f"{kind}:{name}"
+            revision = await audit.append(
+                connection, actor, f"{kind}.change", target, before=told(before), after=told(after)
+            )
+            await connection.execute(table.update().where(table.c.name == name).values(**values, revision=revision))
+    return after
 
 
 async def put(connection: AsyncConnection, table: Table, thing: User | Group, revision: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
 from aimux.people.errors import Taken, Unknown
-from aimux.people.transaction import change, put, refuse_configured, told
+from aimux.people.transaction import amend, change, put, refuse_configured, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,15 +44,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 
     refuse_configured("user", name, people.directory.configured.users)
     _check_groups(people, values.get("groups", ()))
-    async with change(people) as connection:
-        before = await known(connection, name)
-        after = replace(before, **values)
-        if after != before:
-            revision = await audit.append(
-                connection, actor, "user.change", f"user:{name}", before=told(before), after=told(after)
-            )
-            await connection.execute(users.update().where(users.c.name == name).values(**values, revision=revision))
-    return after
+    return await amend(people, actor, "user", users, known, name, values)
 
 
 async def remove(people: People, actor: Actor, name: str) -> None:

@@ -106,12 +106,8 @@ class StrictUpstream(Upstream):
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[StrictUpstream]:
-    fake = StrictUpstream()
-    server = await asyncio.start_server(fake._connected, "127.0.0.1", 0)
-    fake.port = server.sockets[0].getsockname()[1]
-    yield fake
-    server.close()
-    await fake.until(lambda: fake.open == 0)
+    async with StrictUpstream().running() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -53,15 +54,14 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.runner = asyncio.Runner()
+        self.stack = contextlib.AsyncExitStack()
         self.folder = folder
         self.log = folder / "log"
         self.app, self.upstream = self.runner.run(self._start())
         self.port = int(self.app.addresses[0].rpartition(":")[2])
 
     async def _start(self) -> tuple[App, StrictUpstream]:
-        upstream = StrictUpstream()
-        self.server = await asyncio.start_server(upstream._connected, "127.0.0.1", 0)
-        upstream.port = self.server.sockets[0].getsockname()[1]
+        upstream = await self.stack.enter_async_context(StrictUpstream().running())
         state = self.folder / "state" / "plain"
         state.mkdir(parents=True, mode=0o700)
         (state / Plain.credential_file).write_text(json.dumps({"api_key": SECRET}))
@@ -82,8 +82,7 @@ class World:
 
     def close(self) -> None:
         self.runner.run(self.app.stop())
-        self.server.close()
-        self.runner.run(self.upstream.until(lambda: self.upstream.open == 0))
+        self.runner.run(self.stack.aclose())
         self.logs.close()
         os.close(self.fd)
         self.runner.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -145,6 +145,15 @@ class Upstream:
         self.changed = asyncio.Condition()
         self.port = 0
 
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Listening on `port`. At the end it waits until nobody is connected."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        yield self
+        server.close()
+        await self.until(lambda: self.open == 0)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open += 1
@@ -186,12 +195,8 @@ class Upstream:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    fake = Upstream()
-    server = await asyncio.start_server(fake._connected, "127.0.0.1", 0)
-    fake.port = server.sockets[0].getsockname()[1]
-    yield fake
-    server.close()
-    await fake.until(lambda: fake.open == 0)
+    async with Upstream().running() as fake:
+        yield fake
 
 
 class Aimux:
