@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+from aimux.installed import DISTRIBUTION, version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing for it would cost half a start of Python
     import os
     from collections.abc import Mapping
+    from typing import Any
 
     from aiohttp import web
 
-    __version__: str
-
-DISTRIBUTION = "aimux-gateway"
-"""Under which name it is installed: `aimux` is another program in the registry."""
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> str:
-        """`__version__`, where it is asked for: looking it up is more than half of what starting a command imports."""
-        if name != "__version__":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version(DISTRIBUTION)
-        except PackageNotFoundError:  # in its source tree, while it is built
-            return "unknown"
+__all__ = ["DISTRIBUTION", "__version__", "application"]
+__version__ = version()
 
 
 def application(config: Mapping[str, Any] | str | os.PathLike[str]) -> web.Application:

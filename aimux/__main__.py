@@ -1,5 +1,21 @@
-"""`python -m aimux`: the same as `aimux`."""
+"""`aimux`, and `python -m aimux`, which is the same."""
 
-from aimux.cli.main import main
+from __future__ import annotations
 
-main()
+import sys
+
+from aimux import __version__
+
+
+def main() -> None:
+    """What asks for nothing but the version gets it without the libraries of a command line."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"aimux {__version__}\n")
+        return
+    from aimux.cli.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from tests.tools import child_environ
 
 ROOT = Path(__file__).parent.parent
 OURS = "aimux"
-ITS_OWN = frozenset({"__version__", "DISTRIBUTION"})
+ITS_OWN = frozenset({"__version__", "DISTRIBUTION", "installed"})
 TYPES_AND_ERRORS = frozenset({"aimux.plugin.types", "aimux.plugin.errors"})
 WIRE = frozenset({"http", "front", "relay"})
 """What carries bytes uses of the plugin API its types and errors only, and does without NOT_FOR_WIRE."""

@@ -61,16 +61,20 @@ def check_config_command(config: Path | None, show: bool, without_secrets: bool)
 
 def _who_reaches_what(config: Config) -> Iterator[str]:
     """Where groups or scopes make a difference: the accounts that the configuration names, and the users in it."""
+    bound = any(user.groups or user.scopes for user in config.users) or any(g.scopes for g in config.groups.values())
+    different = {
+        provider: entry.settings.accounts
+        for provider, entry in (config.providers or {}).items()
+        if bound or any(settings.groups for settings in entry.settings.accounts.values())
+    }
+    if not different:
+        return  # and nothing is imported for it: this is what most configurations need
     from aimux.people import Directory, from_config
     from aimux.people.reach import serves, users_of
     from aimux.plugin import AccountSettings
 
     directory = Directory(from_config(config))
-    bound = any(user.groups or user.scopes for user in config.users) or any(g.scopes for g in config.groups.values())
-    for provider, entry in (config.providers or {}).items():
-        named = entry.settings.accounts
-        if not bound and not any(settings.groups for settings in named.values()):
-            continue
+    for provider, named in different.items():
         rest = "every other account" if named else "every account"
         for account, settings in [*named.items(), (rest, AccountSettings())]:
             names = users_of(directory, provider, settings)

@@ -11,6 +11,7 @@ import aimux
 from aimux.cli.lazy import LazyCommand, LazyGroup
 from aimux.cli.options import ConfigRefused, config_option, json_option, refuse_json
 from aimux.cli.words import fail
+from aimux.installed import others_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,9 +57,7 @@ COMMANDS = {
 
 def _commands_of_plugins() -> dict[str, LazyCommand]:
     """Loading plugins costs 0.2 s: it is done only where there are others than aimux's own."""
-    from importlib.metadata import entry_points
-
-    if all(entry.dist is not None and entry.dist.name == aimux.DISTRIBUTION for entry in entry_points(group="aimux")):
+    if not others_in("aimux"):
         return {}
     from aimux.plugin.loader import load_plugins
 

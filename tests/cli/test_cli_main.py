@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 import pytest
 
+from aimux import __main__ as entry
 from aimux import __version__
 from aimux.cli import main as module
 from aimux.cli.main import COMMANDS, cli
@@ -43,13 +44,33 @@ def test_help_and_version_import_nothing_heavy(arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def imported(code: str, *arguments: str, cwd: Path | None = None) -> set[str]:
+    """The modules that it imports. They are counted, not seconds."""
+    code = f"import sys; before = set(sys.modules)\n{code}\nprint(*set(sys.modules) - before, file=sys.stderr)"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=True)
+    return set(done.stderr.split())
+
+
 def test_starting_a_command_imports_little() -> None:
-    """Modules are counted, not seconds. 70 of them are click's."""
-    code = "import sys; before = set(sys.modules); import aimux.cli.main; print(*set(sys.modules) - before)"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    loaded = done.stdout.split()
+    """70 of them are click's."""
+    loaded = imported("import aimux.cli.main")
     assert len(loaded) <= 90, sorted(loaded)
-    assert not {"importlib.metadata", "email", "zipfile", "json"} & set(loaded)
+    assert not {"importlib.metadata", "email", "zipfile", "json"} & loaded
+
+
+def test_the_version_alone_imports_next_to_nothing() -> None:
+    loaded = imported("from aimux.__main__ import main; main()", "--version")
+    assert len(loaded) <= 8, sorted(loaded)
+
+
+def test_checking_the_configuration_imports_what_that_takes(tmp_path: Path) -> None:
+    """Nearly all of it is click, PyYAML, pydantic, the models and the providers: not what a server needs."""
+    (tmp_path / "config.yaml").write_text("listen: 127.0.0.1:1\nproviders: {claude: {}, chatgpt: {}}\n")
+    code = "from aimux.cli.main import cli; cli.main(sys.argv[1:], standalone_mode=False)"
+    loaded = imported(code, "check-config", "--config", "config.yaml", cwd=tmp_path)
+    assert len(loaded) <= 370, sorted(loaded)
+    assert not {"aiohttp", "asyncio", "sqlite3", "ssl", "cryptography", "rich"} & loaded
 
 
 def test_the_help_names_every_command(aimux: Aimux) -> None:
@@ -235,5 +256,5 @@ def test_completion_knows_accounts_users_and_providers(aimux: Aimux, tmp_path: P
 
 def test_the_group_is_the_program_s_only_entry_point() -> None:
     [script] = entry_points(name="aimux", group="console_scripts")
-    assert script.load() is module.main
+    assert script.load() is entry.main
     assert isinstance(cli, click.Group)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from aimux import __version__
 from aimux.config import masked
+from aimux.control.api.body import Body
 from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
@@ -25,7 +26,7 @@ from aimux.redaction import mask
 operation = Table()
 
 
-class Setting(BaseModel):
+class Setting(Body):
     """One setting as it is in effect."""
 
     name: str = Field(description="With dots between its parts: `tls.enabled`.")
@@ -33,7 +34,7 @@ class Setting(BaseModel):
     source: str = Field(description="`AIMUX_…`, `line N` of the file, or empty: the default.")
 
 
-class Configuration(BaseModel):
+class Configuration(Body):
     """The configuration as it is in effect."""
 
     path: str | None = Field(description="Of the file; null: there is none.")
@@ -41,7 +42,7 @@ class Configuration(BaseModel):
     items: list[Setting]
 
 
-class Plugin(BaseModel):
+class Plugin(Body):
     """One plugin, loaded or not."""
 
     name: str
@@ -53,13 +54,13 @@ class Plugin(BaseModel):
     error: str | None = Field(description="Why it is left out.")
 
 
-class PluginList(BaseModel):
+class PluginList(Body):
     """All that were found."""
 
     items: list[Plugin]
 
 
-class System(BaseModel):
+class System(Body):
     """The node that answers."""
 
     version: str
@@ -78,7 +79,7 @@ class NewLink(Given):
     )
 
 
-class SignInLink(BaseModel):
+class SignInLink(Body):
     """A link that signs one browser in, once."""
 
     path: str = Field(description="To be put behind the address that was asked.")

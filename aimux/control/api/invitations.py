@@ -7,9 +7,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from aimux.control.api import people_views as views
+from aimux.control.api.body import Body
 from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
@@ -29,7 +30,7 @@ class NewInvitation(Given):
     user: UserName
 
 
-class Invitation(BaseModel):
+class Invitation(Body):
     """A link that works once. It is in this answer and nowhere else."""
 
     user: str
@@ -43,7 +44,7 @@ class ShownCode(Given):
     code: Code
 
 
-class Invited(BaseModel):
+class Invited(Body):
     """Whom an invitation is for."""
 
     user: str

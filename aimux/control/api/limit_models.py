@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
     ConfigDict,
     Field,
     field_validator,
@@ -18,6 +17,7 @@ from pydantic import (
 
 from aimux.config.limits import Allowance
 from aimux.config.routes import Pattern
+from aimux.control.api.body import Body
 from aimux.control.api.models import Given, Instance
 
 OwnerKind = Annotated[Literal["user", "group", "token"], Field(description="Whose they are.")]
@@ -56,7 +56,7 @@ class Amounts(Allowance):
         return int(value) if isinstance(value, float) and value.is_integer() else value  # 5.0 is an integer in JSON
 
 
-class _Brief(BaseModel):
+class _Brief(Body):
     """Says nothing of what is at its default: who reads limits wants to see those that there are."""
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class LimitSet(_Brief, Amounts):
     )
 
 
-class Used(BaseModel):
+class Used(Body):
     """How much of a limit is used."""
 
     limit: LimitName
@@ -91,13 +91,13 @@ class Used(BaseModel):
     resets_at: datetime | None = Field(description="When it begins anew; null: it rolls, or counts what is open.")
 
 
-class OwnLimits(BaseModel):
+class OwnLimits(Body):
     """What holds for whoever asks."""
 
     items: list[Used]
 
 
-class LimitOwner(BaseModel):
+class LimitOwner(Body):
     """Whose limits they are, and what is used of them."""
 
     kind: Literal["default", "user", "group", "token"]
@@ -121,7 +121,7 @@ class NewGrant(Given):
     until: AwareDatetime = Field(strict=False, description="When it ends (RFC 3339).")
 
 
-class Grant(BaseModel):
+class Grant(Body):
     """More of a limit for a while. It is never changed, and ends by itself."""
 
     id: str
@@ -134,7 +134,7 @@ class Grant(BaseModel):
     given_by: str
 
 
-class GrantList(BaseModel):
+class GrantList(Body):
     """The grants that have not ended, oldest first."""
 
     items: list[Grant]

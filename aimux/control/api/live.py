@@ -6,8 +6,9 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from aimux.control.api.body import Body
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.principal import Role
@@ -23,7 +24,7 @@ RECENT = 30.0
 """Seconds over which tokens are counted."""
 
 
-class Running(BaseModel):
+class Running(Body):
     """A request under way."""
 
     id: str = Field(description="Its `x-request-id`.")
@@ -36,7 +37,7 @@ class Running(BaseModel):
     streaming: bool = Field(description="Its answer has begun.")
 
 
-class Live(BaseModel):
+class Live(Body):
     """At this node."""
 
     items: list[Running] = Field(description="The longest first.")

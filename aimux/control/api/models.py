@@ -7,10 +7,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from aimux.accounts.vault import ACCOUNT_NAME
+from aimux.control.api.body import Body
 
 Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A provider's name.")]
 
@@ -44,13 +45,13 @@ FlowId = Annotated[str, Field(min_length=1, max_length=128, description="As the 
 MAX_SECRET = 256 * 1024
 
 
-class Given(BaseModel):
+class Given(Body):
     """What a client sends: unknown fields and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class Limit(BaseModel):
+class Limit(Body):
     """One limit window, as the upstream last told it."""
 
     name: str = Field(description="Such as `5h` or `7d`.")
@@ -60,7 +61,7 @@ class Limit(BaseModel):
     scope: str | None = Field(description="What it holds for, where that is not the whole account.")
 
 
-class Account(BaseModel):
+class Account(Body):
     """An account and how it fares."""
 
     provider: str
@@ -90,7 +91,7 @@ class Account(BaseModel):
     configured: bool = Field(description="It is an `api_key` of the configuration, and can't be changed here.")
 
 
-class AccountPage(BaseModel):
+class AccountPage(Body):
     """A part of the accounts, by provider and name."""
 
     items: list[Account]
@@ -104,7 +105,7 @@ class PageQuery(Given):
     after: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
 
 
-class AccountUsers(BaseModel):
+class AccountUsers(Body):
     """Who can reach an account."""
 
     items: list[str] = Field(description="The names of users that are enabled, and may use it.")
@@ -155,7 +156,7 @@ class Rename(Given):
     name: Name
 
 
-class Tested(BaseModel):
+class Tested(Body):
     """What a real call brought."""
 
     ok: bool
@@ -173,7 +174,7 @@ class Authorize(Given):
     replace: bool = Field(default=False, description="Whether an account of that name gives way.")
 
 
-class Authorization(BaseModel):
+class Authorization(Body):
     """A login that is under way."""
 
     authorization_url: str = Field(description="Where a person signs in.")
@@ -188,7 +189,7 @@ class Exchange(Given):
     state: FlowId | None = Field(default=None, description="As `authorize` gave it; may be left out of `CODE#STATE`.")
 
 
-class CallbackQuery(BaseModel):
+class CallbackQuery(Body):
     """What an authorization server adds to the redirect URI. It may add more."""
 
     state: FlowId
@@ -196,7 +197,7 @@ class CallbackQuery(BaseModel):
     error: str | None = Field(default=None, max_length=200)
 
 
-class Device(BaseModel):
+class Device(Body):
     """A device login that is under way."""
 
     id: str = Field(description="To poll with; good for one login.")
@@ -212,14 +213,14 @@ class DevicePoll(Given):
     id: FlowId
 
 
-class DeviceState(BaseModel):
+class DeviceState(Body):
     """How far a device login is."""
 
     status: Literal["pending", "done"]
     account: Account | None = Field(default=None, description="When it is done.")
 
 
-class Tokens(BaseModel):
+class Tokens(Body):
     """What a request consumed."""
 
     input: int = Field(description="Without cached ones.")
@@ -230,7 +231,7 @@ class Tokens(BaseModel):
     server_tools: int = Field(description="Requests to the vendor's own tools, searches for instance.")
 
 
-class Step(BaseModel):
+class Step(Body):
     """One step on a request's way: an account was asked, or could not be."""
 
     provider: str
@@ -243,7 +244,7 @@ class Step(BaseModel):
     upstream_id: str = Field(description="What the vendor calls this request.")
 
 
-class Request(BaseModel):
+class Request(Body):
     """A request that is over, or a turn of a WebSocket: who sent it, what served it, what it took."""
 
     id: str = Field(description="Its `x-request-id`: aimux's, or the client's own.")

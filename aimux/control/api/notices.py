@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from aimux.control.api.body import Body
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.principal import Role
@@ -14,7 +15,7 @@ from aimux.control.principal import Role
 operation = Table()
 
 
-class Notice(BaseModel):
+class Notice(Body):
     """Something that an administrator wants to know."""
 
     event: str = Field(description="A word of docs/notices.md.")
@@ -24,7 +25,7 @@ class Notice(BaseModel):
     details: dict[str, Any]
 
 
-class NoticeList(BaseModel):
+class NoticeList(Body):
     """The last 200 since the start, newest first."""
 
     items: list[Notice]

@@ -8,9 +8,10 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from aimux.config.scopes import SCOPE_PATTERN, parse_scope
+from aimux.control.api.body import Body
 from aimux.control.api.models import Given, PageQuery
 from aimux.people import Role
 
@@ -88,7 +89,7 @@ class UserChange(Given):
     enabled: bool = True
 
 
-class User(BaseModel):
+class User(Body):
     """A user."""
 
     name: str
@@ -103,7 +104,7 @@ class User(BaseModel):
     created_at: datetime | None
 
 
-class UserPage(BaseModel):
+class UserPage(Body):
     """A part of the users, by name."""
 
     items: list[User]
@@ -133,7 +134,7 @@ class GroupChange(Given):
     own_login: bool = False
 
 
-class Group(BaseModel):
+class Group(Body):
     """A group."""
 
     name: str
@@ -146,7 +147,7 @@ class Group(BaseModel):
     created_at: datetime | None
 
 
-class GroupPage(BaseModel):
+class GroupPage(Body):
     """A part of the groups, by name."""
 
     items: list[Group]
@@ -176,7 +177,7 @@ class Rotation(Given):
     )
 
 
-class IssuedToken(BaseModel):
+class IssuedToken(Body):
     """A new token. It is shown this once."""
 
     id: str
@@ -186,7 +187,7 @@ class IssuedToken(BaseModel):
     expires_at: datetime | None
 
 
-class Token(BaseModel):
+class Token(Body):
     """What is known of a token."""
 
     id: str
@@ -203,7 +204,7 @@ class Token(BaseModel):
     configured: bool = Field(description="It stands in the configuration, and can't be changed here.")
 
 
-class TokenPage(BaseModel):
+class TokenPage(Body):
     """A part of the tokens, the oldest first."""
 
     items: list[Token]
@@ -236,7 +237,7 @@ class TokenImport(Given):
     tokens: list[ImportedToken] = Field(min_length=1, max_length=1000)
 
 
-class TokenList(BaseModel):
+class TokenList(Body):
     """Tokens."""
 
     items: list[Token]
@@ -261,7 +262,7 @@ class RevocationQuery(Given):
     issuer: Issuer = ""
 
 
-class Revocation(BaseModel):
+class Revocation(Body):
     """Whose tokens, signed elsewhere, are taken no more."""
 
     subject: str
@@ -270,7 +271,7 @@ class Revocation(BaseModel):
     revoked_at: datetime | None
 
 
-class RevocationPage(BaseModel):
+class RevocationPage(Body):
     """All of them, by subject."""
 
     items: list[Revocation]
@@ -284,7 +285,7 @@ class NewSignedToken(Given):
     ttl: Span = Field(description="How long it lasts.")
 
 
-class SignedToken(BaseModel):
+class SignedToken(Body):
     """A signed token. It is shown this once; `subject` is by what it can be revoked."""
 
     token: str
@@ -293,7 +294,7 @@ class SignedToken(BaseModel):
     expires_at: datetime
 
 
-class Me(BaseModel):
+class Me(Body):
     """Who asks, and what they may do."""
 
     name: str
@@ -304,7 +305,7 @@ class Me(BaseModel):
     self_service: bool = Field(description="Whether own tokens can be issued and revoked.")
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(Body):
     """One change."""
 
     id: int
@@ -318,7 +319,7 @@ class AuditEntry(BaseModel):
     hash: str = Field(description="Of this entry and the hash of the one before it.")
 
 
-class AuditPage(BaseModel):
+class AuditPage(Body):
     """A part of the audit log, the newest first."""
 
     items: list[AuditEntry]
@@ -335,7 +336,7 @@ class AuditQuery(Given):
     target: str | None = Field(default=None, max_length=200, description="Only what was done to it, as `user:NAME`.")
 
 
-class AuditVerdict(BaseModel):
+class AuditVerdict(Body):
     """What a check of the whole audit log found."""
 
     whole: bool

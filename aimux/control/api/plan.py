@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from aimux.control.api.body import Body
 from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
@@ -49,7 +50,7 @@ class PlanQuery(Given):
     )
 
 
-class PlanAccount(BaseModel):
+class PlanAccount(Body):
     """How an account would have fared."""
 
     account: str
@@ -60,7 +61,7 @@ class PlanAccount(BaseModel):
     fullest: dict[str, float] = Field(description="How full each window was at most; 1 is a whole one.")
 
 
-class Plan(BaseModel):
+class Plan(Body):
     """What would have happened at one provider."""
 
     provider: str
@@ -73,7 +74,7 @@ class Plan(BaseModel):
     accounts: list[PlanAccount]
 
 
-class PlanList(BaseModel):
+class PlanList(Body):
     """By provider; none for one without requests."""
 
     items: list[Plan]

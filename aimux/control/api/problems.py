@@ -5,8 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from aimux.control.api.body import Body
 from aimux.redaction import mask
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/problem+json"
 
 
-class Fault(BaseModel):
+class Fault(Body):
     """One thing that is wrong with a request."""
 
     where: str = Field(description="The field, such as `body.name`.")
     message: str
 
 
-class Problem(BaseModel):
+class Problem(Body):
     """What went wrong (RFC 9457)."""
 
     model_config = ConfigDict(extra="ignore")

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from aimux.config import ConfigError
+from aimux.control.api.body import Body
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Fault, Refused
@@ -15,7 +16,7 @@ from aimux.control.principal import Principal
 operation = Table()
 
 
-class Reloaded(BaseModel):
+class Reloaded(Body):
     """The configuration that was taken."""
 
     warnings: list[str] = Field(description="What is legal there and probably not meant.")

@@ -6,13 +6,13 @@ import csv
 import io
 from typing import Any
 
-from pydantic import BaseModel
+from aimux.control.api.body import Body
 
 CSV = "text/csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class Tabular(BaseModel):
+class Tabular(Body):
     """An answer that is a table, too: as CSV for who accepts `text/csv`."""
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
+from aimux.control.api.body import Body
 from aimux.control.api.models import Given, PageQuery, Request
 from aimux.control.api.tables import Tabular
 
@@ -90,7 +91,7 @@ class SeriesQuery(_EverybodysUsage):
     limit: int = Field(default=10, ge=1, le=100, description="At most so many series, those with the highest cost.")
 
 
-class Sums(BaseModel):
+class Sums(Body):
     """Tokens do not overlap: input is what was in no cache; reasoning is a part of the output."""
 
     requests: int
@@ -103,7 +104,7 @@ class Sums(BaseModel):
     unpriced_requests: int = Field(description="Requests of models whose price is not known.")
 
 
-class Series(BaseModel):
+class Series(Body):
     """One line of a plot: a value for each of `times`."""
 
     name: str = Field(description='What it is of; "" for everything, "other" for what is left beside the largest.')
@@ -134,7 +135,7 @@ class UsageSeries(Tabular):
         ]
 
 
-class Kinds(BaseModel):
+class Kinds(Body):
     """What each kind of tokens costs, and what the prompt cache saves: US dollars at the list's prices of today."""
 
     input: float
@@ -172,7 +173,7 @@ class SpanQuery(Given):
     until: When | None = Field(default=None, description="Until when, written alike; default: now.")
 
 
-class AccountWindow(BaseModel):
+class AccountWindow(Body):
     """One of a vendor's windows, and what was metered while it moved. Fractions: 1 is a whole window."""
 
     account: str = Field(description="`provider/account`.")
@@ -232,7 +233,7 @@ class RequestPage(Tabular):
         ]
 
 
-class Price(BaseModel):
+class Price(Body):
     """What a model costs: US dollars for a million tokens. Null: no price is known."""
 
     provider: str
@@ -248,7 +249,7 @@ class Price(BaseModel):
     configured: list[str] = Field(description="Kinds whose price is the configuration's.")
 
 
-class PriceList(BaseModel):
+class PriceList(Body):
     """Prices of models."""
 
     items: list[Price]
@@ -260,7 +261,7 @@ class PriceUpdate(Given):
     url: HttpsUrl | None = Field(default=None, description="Default: where genai-prices publishes it.")
 
 
-class UpdatedPrices(BaseModel):
+class UpdatedPrices(Body):
     """What came of it."""
 
     models: int = Field(description="How many were looked up.")
@@ -274,7 +275,7 @@ class Repricing(Given):
     since: When = Field(default="90d", description="RFC 3339, a date, or `7d` (m, h, d, w).")
 
 
-class Priced(BaseModel):
+class Priced(Body):
     """What came of it."""
 
     requests: int = Field(description="How many have a price now.")

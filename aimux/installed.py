@@ -1,0 +1,50 @@
+"""What is installed, read from the folders beside the code: asking `importlib.metadata` costs four starts of Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing for it would cost half a start of Python
+    from collections.abc import Iterator
+
+DISTRIBUTION = "aimux-gateway"
+"""Under which name aimux is installed: `aimux` is another program in the registry."""
+
+
+def version() -> str:
+    """aimux's own."""
+    prefix, suffix = DISTRIBUTION.replace("-", "_") + "-", ".dist-info"
+    for folder in _metadata():
+        name = folder.name
+        if name.startswith(prefix) and name.endswith(suffix):
+            return name[len(prefix) : -len(suffix)]
+    from importlib import metadata  # it may lie in an archive
+
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:  # in its source tree, while it is built
+        return "unknown"
+
+
+def others_in(group: str) -> bool:
+    """Whether another distribution than aimux has an entry point in this group."""
+    own = DISTRIBUTION.replace("-", "_") + "-"
+    for folder in _metadata():
+        try:
+            with open(os.path.join(folder.path, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
+                if f"[{group}]" in file.read().split("\n") and not folder.name.startswith(own):
+                    return True
+        except OSError:
+            pass
+    return False
+
+
+def _metadata() -> Iterator[os.DirEntry[str]]:
+    for path in sys.path:
+        try:
+            with os.scandir(path or ".") as entries:
+                yield from (entry for entry in entries if entry.name.endswith((".dist-info", ".egg-info")))
+        except OSError:
+            pass  # an archive, or nothing
