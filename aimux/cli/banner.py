@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aimux import __version__
+from aimux.cli.streams import give_up_stdout
 from aimux.cli.words import say
 from aimux.control.key import KEY_FILE
 
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def print_banner(app: App) -> None:
-    """Print it to stdout, at once. With JSON logs it stays away, because collectors read both streams as one."""
+    """Print it to stdout, at once, if that can be. With JSON logs it stays away, because collectors read both streams
+    as one."""
     if app.config.log_format == "text":
-        say("\n".join(banner_lines(app, time.time())), hang=12)
-        sys.stdout.flush()
+        try:
+            say("\n".join(banner_lines(app, time.time())), hang=12)
+            sys.stdout.flush()
+        except OSError as error:
+            give_up_stdout(error)
 
 
 def banner_lines(app: App, now: float) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 import aimux
 from aimux.cli.lazy import LazyCommand, LazyGroup
 from aimux.cli.options import ConfigRefused, config_option, json_option, refuse_json
+from aimux.cli.streams import open_closed_streams
 from aimux.cli.words import fail
 from aimux.installed import others_in
 
@@ -113,6 +114,7 @@ def cli(context: click.Context, config: Path | None, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    open_closed_streams()
     try:
         code = cli.main(prog_name="aimux", standalone_mode=False)
     except click.ClickException as error:

@@ -25,6 +25,9 @@ FAILURES = 10
 FORGIVEN_SECONDS = 6.0
 """… and the seconds after which one of them is forgiven."""
 MAX_ADDRESSES = 10_000
+NO_PLACEHOLDER = 16
+"""Characters of what an anonymous caller shows that may be a secret. Shorter ones (`1`, `dummy`) are what clients that
+want a key are given, and would be found in headers that have nothing to do with them."""
 OWN_HEADER = "x-aimux-token"
 """Where the aimux token is while `Authorization` holds a credential of the vendor's."""
 
@@ -209,7 +212,8 @@ class Authentication:
 
     def _anonymous(self, headers: Headers, peer: str, own: str, tokens: list[str]) -> Caller:
         if self._serves_anyone(headers, peer, own):
-            return Caller(None, tokens[0].encode("utf-8", "surrogateescape") if tokens else b"")
+            secrets = [token for token in tokens if len(token) >= NO_PLACEHOLDER]
+            return Caller(None, secrets[0].encode("utf-8", "surrogateescape") if secrets else b"")
         raise GatewayError(
             ErrorKind.FORBIDDEN,
             "This aimux has no users and then serves its own machine only. Whoever runs it can add you by "

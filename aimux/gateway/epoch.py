@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from aimux.gateway.astray import astray
 from aimux.gateway.conversations import named_conversation
+from aimux.gateway.exposure import holds_token, may_name
 from aimux.gateway.limiting import who
+from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.limits import ANYBODY, Who
-from aimux.metering.record import NOBODY, Sender
+from aimux.metering.record import NOBODY, Sender, request_id
 from aimux.plugin.types import Body, RequestHead
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from aimux.gateway.setup import Setup
     from aimux.http.request import RequestHead as ReceivedHead
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Credential
+    from aimux.plugin.types import Credential, Headers
     from aimux.relay.pool import Origin
 
 NO_BODY = Body(b"")
@@ -77,10 +79,27 @@ class Epoch:
     A reload begins another one, and so does each change of who may call or of what they may use: `Gateway.begin`.
     """
 
-    __slots__ = ("setup",)
+    __slots__ = ("_harmless", "setup")
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
+        self._harmless: set[str] = set()
+        """Targets that hold no token: a team's clients ask for a handful all day."""
+
+    def exposes_token(self, target: str) -> bool:
+        """Whether there is a token in a request's target."""
+        if target in self._harmless:
+            return False
+        if holds_token(target, self.setup.authentication):
+            return True
+        if len(target) <= SHORT and len(self._harmless) < REMEMBERED:
+            self._harmless.add(target)
+        return False
+
+    def request_id(self, headers: Headers, own: str) -> str:
+        """What a request is called: as its client did, where that can be told, else `own`."""
+        name = request_id(headers, own)
+        return name if name is own or may_name(name, headers, self.setup.authentication) else own
 
     def admit(self, request: Request, route: Route, mount: Mount, target: str) -> Admitted:
         """`target` is below the mount. Raises GatewayError for who may not call."""

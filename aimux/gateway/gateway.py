@@ -18,6 +18,7 @@ from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
+from aimux.gateway.exposure import WITHHELD, exposed
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states, text_size
 from aimux.gateway.meter_feed import MeterFeed
@@ -27,7 +28,7 @@ from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
-from aimux.metering.record import TOLD, RequestRecord, new_id, request_id
+from aimux.metering.record import TOLD, RequestRecord, new_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
 from aimux.redaction import mask
@@ -110,10 +111,11 @@ class Gateway:
         epoch = self.epoch
         setup = epoch.setup
         target = request.head.target
-        path = target.partition("?")[0][:TOLD]
+        exposes = epoch.exposes_token(target)
+        path = WITHHELD if exposes else target.partition("?")[0][:TOLD]
         now = time.time()
         own = new_id(now)
-        record = RequestRecord(own, now, request.head.method, path, request_id(request.head.headers, own))
+        record = RequestRecord(own, now, request.head.method, path, epoch.request_id(request.head.headers, own))
         started = time.perf_counter()
         provider: Provider | None = None
         outside = False
@@ -121,6 +123,9 @@ class Gateway:
         self.open[request] = record
         try:
             found = setup.mounts.find(target) if lane else None
+            if exposes:
+                provider = setup.routes[found[0].provider].provider if found is not None else None
+                raise exposed()
             if found is None:
                 outside = True
                 answer = await self.outside(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -104,16 +105,26 @@ def check_target(target: str, *, slashes: bool = False) -> None:
             raise _bad("it holds characters that a URL may not hold")
         path = target.partition("?")[0]
         for segment in path.split("/"):
-            decoded = unquote(segment, errors="replace")
+            try:
+                decoded = unquote(segment, errors="strict")
+            except UnicodeDecodeError:  # overlong forms among them
+                raise _bad("it holds what is no UTF-8") from None
             if slashes and _ENCODED_SLASH.search(segment):
                 parts = decoded.split("/")
                 if {"", ".", ".."}.isdisjoint(parts):
                     decoded = "".join(parts)
-            if decoded in {".", ".."} or _FORBIDDEN_ONCE_DECODED.search(decoded):
+            # Wide dots and slashes are the plain ones to whoever tidies a text up.
+            plain = decoded if decoded.isascii() else unicodedata.normalize("NFKC", decoded)
+            if _is_dots(plain) or _FORBIDDEN_ONCE_DECODED.search(decoded) or _FORBIDDEN_ONCE_DECODED.search(plain):
                 raise _bad("it holds an encoded dot segment, slash, backslash, percent sign or control character")
     path = target.partition("?")[0]
-    if "/." in path and any(segment in {".", ".."} for segment in path.split("/")):
+    if "/." in path and any(map(_is_dots, path.split("/"))):
         raise _bad("it holds '.' or '..'")
+
+
+def _is_dots(segment: str) -> bool:
+    """Some servers cut off what stands behind a semicolon, or the spaces at either end, before they look."""
+    return segment.partition(";")[0].strip() in {".", ".."}
 
 
 def _bad(why: str) -> GatewayError:

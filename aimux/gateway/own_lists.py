@@ -30,7 +30,10 @@ _OF_THE_WHOLE = ("etag", "last-modified", "content-range", "accept-ranges")
 
 
 class OwnLists:
-    """`send` asks an upstream, `look_up` has the memory hold what is written down of some ids."""
+    """The first request goes up as the client wrote it, and what turns out to be no list passes as it came.
+
+    `send` asks an upstream, `look_up` has the memory hold what is written down of some ids.
+    """
 
     def __init__(
         self,

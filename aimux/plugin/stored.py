@@ -17,7 +17,7 @@ LONGEST = 16 * 1024
 MOST_PARSED = 256 * 1024
 """… of all of them: they may stand in one another."""
 LARGEST_PAGE = 100
-"""Items that every vendor's lists give at once."""
+"""Items that every vendor's lists give at once: what is asked for of all pages but the first."""
 _ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_-]{4,120}")
 _ESCAPED = re.compile(rb"\\u00(2d|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])", re.IGNORECASE)
 _TEXT = re.compile(rb'"([!#-\[\]-~]{1,128})"')
@@ -109,9 +109,12 @@ class StoredPage(NamedTuple):
 
 
 def whole_list(target: str) -> str:
-    """The target of a list's first page, as large as it can be: what the client asked for, without its place in it."""
+    """The target of a list's first page: what the client asked for, without its place in the list."""
     path, _, query = target.partition("?")
-    return f"{path}?{_query(query, limit=str(LARGEST_PAGE))}"
+    if not any(name in _CURSORS for name, _ in parse_qsl(query, keep_blank_values=True)):
+        return target
+    kept = _query(query)
+    return f"{path}?{kept}" if kept else path
 
 
 def read_page(target: str, answer: bytes) -> StoredPage | None:
@@ -128,7 +131,7 @@ def read_page(target: str, answer: bytes) -> StoredPage | None:
     elif page.get("has_more") is True and isinstance(last, str):
         # Anthropic's lists say where they end under a name that OpenAI's have too, and go on by another one.
         place = {"after_id" if "object" not in page else "after": last}
-    return StoredPage(items, f"{path}?{_query(query, **place)}" if place else None)
+    return StoredPage(items, f"{path}?{_query(query, limit=str(LARGEST_PAGE), **place)}" if place else None)
 
 
 def part_of_list(target: str, answer: bytes, items: list[Any]) -> bytes:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,3 +162,29 @@ def test_a_signal_leaves_no_traceback(tmp_path: Path, name: str) -> None:
         process.send_signal(getattr(signal, name))
         _, errors = process.communicate(timeout=30)
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("streams", [">&-", ">/dev/full", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_a_closed_or_full_stdout_keeps_nobody_from_serving(tmp_path: Path, streams: str) -> None:
+    if "full" in streams and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = f'exec "$0" -m aimux {streams}'
+    place = tmp_path / "socket"
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "AIMUX_LISTEN": f"unix:{place}"}
+    environ |= {"AIMUX_PROVIDERS": "claude", "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(["sh", "-c", command, sys.executable], cwd=tmp_path, env=environ)
+    try:
+        deadline = time.monotonic() + 60
+        while not place.exists():
+            assert process.poll() is None, "it gave up"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(place))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -156,3 +156,10 @@ def test_failures_are_remembered_in_bounded_memory() -> None:
     for number in range(MAX_ADDRESSES + 50):
         limit.failed(f"2001:db8::{number:x}", b"guess", 0.0)
     assert len(limit._seen) == MAX_ADDRESSES
+
+
+@pytest.mark.parametrize(("shown", "kept"), [("1", b""), ("dummy", b""), ("sk-no-key-required", b"sk-no-key-required")])
+def test_a_placeholder_of_an_anonymous_caller_is_no_secret(shown: str, kept: bytes) -> None:
+    """Headers that hold it by chance go upstream."""
+    caller = authentication(users=0).authenticate(CIMultiDict({"x-api-key": shown}), "127.0.0.1", PROVIDER, 0.0)
+    assert caller.token == kept

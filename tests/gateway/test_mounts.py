@@ -152,7 +152,7 @@ def test_an_encoded_slash_passes_where_the_providers_models_have_them(below: str
             assert found[1] == below, "as it was sent"
 
 
-@given(st.text(string.ascii_letters + "/.%25eEfF\\@:?#&=~ ", max_size=40))
+@given(st.text(string.ascii_letters + "/.%25eEfF;\\@:?#&=~ ", max_size=40))
 def test_no_accepted_path_decodes_to_another_path(rest: str) -> None:
     target = "/" + rest
     try:
@@ -163,5 +163,5 @@ def test_no_accepted_path_decodes_to_another_path(rest: str) -> None:
     once = unquote(path)
     assert once.count("/") == path.count("/")
     assert "\\" not in once
-    assert not {".", ".."} & set(once.split("/"))
+    assert not {".", ".."} & {segment.partition(";")[0] for segment in once.split("/")}
     assert unquote(once) == once

@@ -71,25 +71,25 @@ def test_stored_chat_completions_are_not_listed(provider: Provider) -> None:
         (
             CLAUDE,
             "/v1/files?limit=5&after_id=file_01&scope_id=x",
-            "/v1/files?scope_id=x&limit=100",
+            "/v1/files?limit=5&scope_id=x",
             {"data": [{"id": "file_02"}, {"id": "file_03"}], "has_more": True, "first_id": "…", "last_id": "file_03"},
             "/v1/files?scope_id=x&limit=100&after_id=file_03",
         ),
         (
             CLAUDE,
             "/v1/skills",
-            "/v1/skills?limit=100",
+            "/v1/skills",
             {"data": [{"id": "skill_02"}], "has_more": True, "next_page": "page=2&x"},
             "/v1/skills?limit=100&page=page%3D2%26x",
         ),
         (
             CHATGPT,
             "/v1/batches?after=batch_1",
-            "/v1/batches?limit=100",
+            "/v1/batches",
             {"object": "list", "data": [{"id": "batch_2"}], "first_id": "batch_2", "last_id": "…", "has_more": True},
             "/v1/batches?limit=100&after=batch_2",
         ),
-        (CHATGPT, "/v1/files?purpose=batch", "/v1/files?purpose=batch&limit=100", {"object": "list", "data": []}, None),
+        (CHATGPT, "/v1/files?purpose=%62atch&", "/v1/files?purpose=%62atch&", {"object": "list", "data": []}, None),
     ],
 )
 def test_each_vendors_list_is_gone_through_to_its_end(

@@ -11,6 +11,7 @@ from aiohttp import web
 from aimux.control.middlewares.callers import PRINCIPAL
 from aimux.control.middlewares.request_ids import REQUEST_ID
 from aimux.control.state import RequestKey, control_of, ends
+from aimux.gateway.exposure import WITHHELD
 from aimux.metering.record import TOLD, RequestRecord, Sender, new_id
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ ERROR = RequestKey("error", str)
 @web.middleware
 async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
     now, started = time.time(), time.perf_counter()
-    path = request.raw_path.partition("?")[0][:TOLD]
+    exposes = control_of(request).gateway.epoch.exposes_token(request.raw_path)
+    path = WITHHELD if exposes else request.raw_path.partition("?")[0][:TOLD]
     record = RequestRecord(new_id(now), now, request.method, path, request[REQUEST_ID])
     try:
         response = await handler(request)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from aimux.control.state import RequestKey
-from aimux.metering.record import new_id, request_id
+from aimux.control.state import RequestKey, control_of
+from aimux.metering.record import new_id
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -19,7 +19,8 @@ REQUEST_ID = RequestKey("request_id", str)
 @web.middleware
 async def with_id(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The client's own `x-request-id`, where it is one, else a new one."""
-    request[REQUEST_ID] = request_id(request.headers, new_id(time.time()))
+    epoch = control_of(request).gateway.epoch
+    request[REQUEST_ID] = epoch.request_id(request.headers, new_id(time.time()))
     return await handler(request)
 
 

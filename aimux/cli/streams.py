@@ -1,0 +1,32 @@
+"""Standard streams that are closed, or can't be written: no reason not to serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+log = logging.getLogger("aimux")
+
+
+def open_closed_streams() -> None:
+    """Put /dev/null in the place of each that the process was started without.
+
+    The next files that it opens would be those streams otherwise, and libuv ends a process that closes one.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest one that is free: this
+        if getattr(sys, name) is None:
+            mode = "r" if fd == 0 else "w"
+            setattr(sys, name, open(fd, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
+
+
+def give_up_stdout(error: OSError) -> None:
+    """It is full, or its reader has gone: what it still holds is lost, and so is what comes."""
+    log.warning("stdout can't be written: %s", error.strerror)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
