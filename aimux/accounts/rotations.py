@@ -21,7 +21,7 @@ class Rotations:
     retired: tuple[str, ...] = ()
     """Hashes of the tokens, oldest first."""
     change: dict[str, Any] | None = field(default=None, repr=False)
-    """What the last rotation changed in the file: nested keys with their new values."""
+    """What the last rotation changed in the file: nested keys with their new values. None: it is no JSON object."""
 
     @classmethod
     def read(cls, raw: bytes) -> Rotations:
@@ -56,7 +56,7 @@ class Rotations:
         `newest`: the file as it was used last, where that is known.
         """
         if self.change is None:
-            return None
+            return newest  # the format is the provider's own: only the whole of it is known
         try:
             data = load_object(stale)
             last = load_object(newest) if newest is not None else {}

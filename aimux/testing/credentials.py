@@ -44,6 +44,31 @@ LATER_FAILURES: list[HttpAnswer | Exception] = [
 
 
 class CredentialContract(Samples):
+    def with_strangers(self, raw: bytes) -> Iterator[tuple[str, bytes]]:
+        """The file with something more in it that the provider does not know, and where that is.
+
+        A JSON file gets a key in each of its objects. Files of another format are left as they are: override this and
+        `lost` for them.
+        """
+        try:
+            document = json.loads(raw)
+        except ValueError:
+            return
+        for path in list(_objects(document, ())):
+            strange = json.loads(raw)
+            inner = strange
+            for key in path:
+                inner = inner[key]
+            inner[STRANGE_KEY] = STRANGE_VALUE
+            yield "/".join(map(str, path)) or "the top level", json.dumps(strange).encode()
+
+    def lost(self, before: bytes, after: bytes) -> str | None:
+        """What was in the file before it was renewed, and is not any more."""
+        try:
+            return _lost(json.loads(before), json.loads(after))
+        except ValueError:
+            return None
+
     def test_every_sample_is_read(self) -> None:
         assert self.credentials, "name at least one sample in `credentials`"
         for name, _raw, credential in self.parsed():
@@ -59,7 +84,7 @@ class CredentialContract(Samples):
     def test_unknown_keys_change_nothing(self) -> None:
         provider = self.make()
         for name, raw, credential in self.parsed():
-            for where, strange in _with_strange_keys(raw):
+            for where, strange in self.with_strangers(raw):
                 assert provider.parse_credential(strange) == credential, f"{name}: unknown key in {where}"
 
     def test_an_api_key_is_written_as_it_is_read(self) -> None:
@@ -111,7 +136,7 @@ class CredentialContract(Samples):
     def test_a_renewal_brings_new_tokens_and_loses_no_key(self) -> None:
         provider = self.make()
         for name, raw, old in self.renewable():
-            for where, strange in [("nowhere", raw), *_with_strange_keys(raw)]:
+            for where, strange in [("nowhere", raw), *self.with_strangers(raw)]:
                 renewed, _ = self.renew(strange, reply(dict(self.refresh_answer)))
                 new = provider.parse_credential(renewed)
                 assert new.secret != old.secret, name
@@ -119,7 +144,7 @@ class CredentialContract(Samples):
                 assert new.kind == old.kind, name
                 for field in ("account_id", "organization", "email", "plan", "scopes"):
                     assert getattr(new, field) or not getattr(old, field), f"{name}: lost its {field}"
-                lost = _lost(json.loads(strange), json.loads(renewed))
+                lost = self.lost(strange, renewed)
                 assert lost is None, f"{name} (unknown key in {where}): {lost} is lost or changed its type"
 
     def test_the_old_refresh_token_stays_where_none_comes_back(self) -> None:
@@ -178,21 +203,6 @@ class CredentialContract(Samples):
             error = caught.value
             told = f"{error} {error!r} {error.remedy} {error.__cause__!r}"
             assert told_secret(told, secrets_of(credential)) is None, name
-
-
-def _with_strange_keys(raw: bytes) -> Iterator[tuple[str, bytes]]:
-    """The document with a key added to one of its objects, for each of them."""
-    try:
-        document = json.loads(raw)
-    except ValueError:
-        return  # a file that is just a token
-    for path in list(_objects(document, ())):
-        strange = json.loads(raw)
-        inner = strange
-        for key in path:
-            inner = inner[key]
-        inner[STRANGE_KEY] = STRANGE_VALUE
-        yield "/".join(map(str, path)) or "the top level", json.dumps(strange).encode()
 
 
 def _objects(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:

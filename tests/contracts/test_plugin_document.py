@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib.metadata
 import inspect
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from multidict import CIMultiDict
 
 import aimux.plugin
 import aimux.testing
-from aimux.plugin import Provider, RequestHead
+from aimux.plugin import Meter, Provider, RequestHead
 from tests.tools import child_environ
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,49 @@ def test_every_public_name_is_documented() -> None:
     assert {*aimux.plugin.__all__, *aimux.testing.__all__} - named == set()
     methods = {name for name, _ in inspect.getmembers(Provider) if not name.startswith("_")}
     assert methods - set(re.findall(r"\w+", prose)) == set()
+
+
+def section(heading: str) -> str:
+    """What stands below a heading, up to the next one of its level or a higher one."""
+    level = len(heading) - len(heading.lstrip("#"))
+    found = re.search(rf"^{heading}\n(.*?)(?=^#{{1,{level}}} |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def test_every_field_of_a_type_is_documented() -> None:
+    """And every kind of error and verdict."""
+    named = set(re.findall(r"`(\w+)(?:\(\))?`", section("### Types") + section("### Verdicts")))
+    for name in aimux.plugin.__all__:
+        thing = getattr(aimux.plugin, name)
+        fields: set[str] = set()
+        if isinstance(thing, type) and issubclass(thing, Enum):
+            fields = set(thing.__members__)
+        elif dataclasses.is_dataclass(thing) and thing.__module__ != "aimux.plugin.parts":
+            fields = {field.name for field in dataclasses.fields(thing)}
+        elif isinstance(thing, type) and issubclass(thing, tuple):
+            fields = set(thing._fields)  # type: ignore[attr-defined]
+        if name not in {"HttpAnswer", "StoredPage", "Lists"}:  # beside `Http` and `list_models`
+            assert fields - named == set(), name
+    assert {name for name in vars(Meter()) if not name.startswith("_")} | {"sees_end", "consumes", "torn"} <= set(
+        re.findall(r"`(?:self\.)?(\w+)", section("### Meters"))
+    )
+
+
+def test_the_meter_by_hand_is_one() -> None:
+    code = re.search(r"```python\n(.*?)```", section("#### A meter by hand"), re.DOTALL)
+    assert code is not None
+    module: dict[str, Any] = {}
+    exec(compile(code[1], "docs/plugins.md", "exec", dont_inherit=True), module)
+    stream = b'{"text": "hel"}\n{"text": "lo"}\n{"done": true, "tokens": 2}\n'
+    for cut in range(len(stream) + 1):
+        meter: Meter = module["JSONLines"]()
+        meter.feed(stream[:cut])
+        assert meter.torn is (stream[:cut][-1:] not in {b"", b"\n"})
+        assert meter.complete is (cut == len(stream))
+        meter.feed(stream[cut:])
+        meter.end()
+        assert (meter.complete, meter.torn, meter.usage.output_tokens) == (True, False, 2)
 
 
 def test_the_smallest_provider_is_one() -> None:
@@ -84,22 +129,24 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "aimux").symlink_to(ROOT)
     source = folder / "aimux-acme"
     source.mkdir()
-    for name, content in files().items():
+    documented = files()
+    for name, content in documented.items():
         (source / name).write_text(content)
+    hello = folder / "aimux-hello"
+    hello.mkdir()
+    (hello / "aimux_hello.py").write_text(documented["aimux_hello.py"])
+    (hello / "pyproject.toml").write_text(documented["pyproject.toml"].replace("acme", "hello"))
     offline = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
     pip = (sys.executable, "-m", "pip")
     projects = shlex.split(re.search(r"^\$ python -m pip install (.+) && python -m pytest$", DOCUMENT, re.MULTILINE)[1])  # type: ignore[index]
-    run(*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder / "wheels", *projects, cwd=source)
+    wheels = (*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder / "wheels")
+    run(*wheels, *projects, cwd=source)
+    run(*wheels, ".", cwd=hello)
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv/bin/python"
     run(*pip, "--python", python, "install", *offline, *sorted((folder / "wheels").glob("*.whl")), cwd=folder)
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     (Path(site) / "dependencies.pth").write_text("\n".join(sorted(places_of_dependencies())) + "\n")
-    (Path(site) / "aimux_hello.py").write_text(files()["aimux_hello.py"])
-    info = Path(site) / "aimux_hello-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aimux-hello\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[aimux]\nhello = aimux_hello\n")
     yield folder
 
 
