@@ -99,6 +99,7 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
     "aimux.testing"
     "aimux_chatgpt"
     "aimux_claude"
+    "aimux_compat"
     "aimux_compatible"
   ];
   preCheck = ''

@@ -21,6 +21,7 @@ from aimux.control.api.parts import Parts, Reload
 from aimux.control.application import control_application
 from aimux.control.dashboard.page import ROOT
 from aimux.control.dashboard.sessions import Dashboard, Sessions
+from aimux.control.principal import Principal, Role
 from aimux.control.running import Running
 from aimux.control.server import ControlServer
 from aimux.control.state import Control
@@ -245,6 +246,7 @@ class App:
             Dashboard(sessions, self._running.links),
             self._admin_key(config),
             config.metrics_public,
+            self._compatibility(config),
         )
 
     async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
@@ -321,6 +323,13 @@ class App:
         assert self._control_server is not None
         return await self._control_server.serve(request)
 
+    def _compatibility(self, config: Config) -> frozenset[str]:
+        known = {routes.compatibility for routes in self.plugins.routes.values()} - {""}
+        for name in config.compatibility:
+            if name not in known:
+                log.warning("compatibility: no plugin knows %r; known are %s", name, ", ".join(sorted(known)))
+        return frozenset(config.compatibility)
+
     def _admin_key(self, config: Config) -> Key | None:
         key, self.made_key = admin_key(config)
         return key
@@ -328,11 +337,12 @@ class App:
     # --- reload and stop ------------------------------------------------------------------------------------------
 
     async def reload(self) -> bool:
-        """`take_again`, where nobody waits to hear what is wrong with it."""
+        """`take_again`, where nobody waits to hear what is wrong with it: for SIGHUP, as the audit log says."""
         try:
             await self.take_again()
         except ConfigError:
             return False
+        await self.control.api.parts.note(Principal("SIGHUP", Role.ADMIN), "config.reload", "config")
         return True
 
     async def take_again(self) -> Reload:
@@ -378,6 +388,7 @@ class App:
         self._begin(setup)
         self.control.key = await asyncio.to_thread(self._admin_key, config)
         self.control.metrics_public = config.metrics_public
+        self.control.compatibility = self._compatibility(config)
         self.gateway.use_lane(config.lane)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user

@@ -16,7 +16,7 @@ NAMES = ("ai-mux", "claude-code-mux", "claude-proxy", "cli-proxy-api", "link-ass
 """Of `aimux.migrate`, which would be long to import for the help alone."""
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from aimux.accounts import FileVault
     from aimux.config import Config
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aimux.plugin import Provider
     from aimux.plugin.loader import Plugins
 
+SECRET_FILE = "token-secret"  # noqa: S105 - its name
 _HEADER = """\
 # Made by `aimux migrate` from {source}. Users are let in by the SHA-256 of the tokens that they have already.
 """
@@ -82,6 +83,8 @@ def migrate_command(
         raise click.ClickException(f"{output} exists already, and nothing is overwritten: choose another --output")
     written = asyncio.run(_store(config, plugins, credentials, dry_run=dry_run))
     if not dry_run:
+        asyncio.run(_revoke(config, plan.revoked))
+        _keep_secret(plan, config)
         _write_config(plan, output)
     _report(plan, written)
     if dry_run:
@@ -221,6 +224,42 @@ async def _switch_off(config: Config, vault: FileVault, logins: Iterable[_Login]
         await http.close()
 
 
+async def _revoke(config: Config, subjects: Mapping[str, str]) -> None:
+    """What was revoked there stays so here."""
+    from aimux.people import Actor, People, from_config
+    from aimux.people.issuing import revoke_subject
+    from aimux.storage import Database, StorageError
+
+    if not subjects:
+        return
+    try:
+        database = await Database.open(config.database.address, config.state_dir)
+        try:
+            for subject, label in subjects.items():
+                people = People(database, from_config(config))
+                await revoke_subject(people, Actor("aimux migrate", ""), subject, issuer="", reason=label)
+        finally:
+            await database.close()
+    except StorageError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _keep_secret(plan: Plan, config: Config) -> None:
+    """The secret that signs tokens goes into a file of its own, and its place into the configuration."""
+    jwt = plan.config.get("auth", {}).get("jwt")
+    if jwt is None:
+        return
+    path = config.state_dir / SECRET_FILE
+    try:
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(jwt["secret"])
+    except OSError as error:
+        raise click.ClickException(f"can't write {path}: {error.strerror}") from None
+    jwt["secret"] = f"${{file:{path}}}"
+
+
 def _write_config(plan: Plan, output: Path) -> None:
     import yaml
 
@@ -241,7 +280,11 @@ def _report(plan: Plan, written: list[str]) -> None:
     click.echo(f"From {plan.source}:")
     for line in written or ["none"]:
         say(f"  account   {line}", hang=12)
+    if "auth" in plan.config:
+        users.append("whoever has a token that was signed there")
     say(f"  users     {', '.join(users) or 'none'}", hang=12)
+    if "admin" in plan.config:
+        click.echo("  admin     whoever has the admin key of that gateway")
     for prefix, provider in plan.config.get("mounts", {}).items():
         click.echo(f"  mount     {prefix} → {provider}")
     _list("Warnings:", plan.warnings)

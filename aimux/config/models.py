@@ -65,6 +65,11 @@ class Config(Section):
     mounts: Mapping[Prefix, Instance] | None = Field(
         default=None, description="Path prefixes and the provider behind each. Without it, `/NAME` for each provider."
     )
+    compatibility: tuple[str, ...] = Field(
+        default=(),
+        description="Other gateways whose administrators' scripts go on working: the paths that they ask are answered, "
+        "for whoever has the admin key. The names are those of `aimux migrate`.",
+    )
     models: Mapping[Pattern, Targets] = Field(
         default_factory=dict,
         description="Which provider or account serves a model: by its exact name, `prefix*`, `/regular expression/` "

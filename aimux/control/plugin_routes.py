@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from aimux.control.api.within import call_of_plugin
+from aimux.control.api.within import acting_for, call_of_plugin
 from aimux.control.middlewares.callers import authenticated, identified
 from aimux.control.principal import Role, require
+from aimux.control.state import control_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +29,23 @@ def plugin_application(routes: Routes, api: Callable[[], Api]) -> web.Applicatio
     async def within(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         return await call_of_plugin(api(), method, path, body)
 
+    @web.middleware
+    async def wanted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if routes.compatibility not in control_of(request).compatibility:
+            raise web.HTTPNotFound
+        return await handler(request)
+
     app = routes.application(within)
     if not routes.open:
         app.middlewares[:0] = [identified, _for_administrators]
+    if routes.compatibility:
+        app.middlewares.insert(0, wanted)
     return app
 
 
 @web.middleware
 async def _for_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
-    require(authenticated(request), Role.ADMIN)
-    return await handler(request)
+    caller = authenticated(request)
+    require(caller, Role.ADMIN)
+    with acting_for(caller):
+        return await handler(request)

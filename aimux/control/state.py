@@ -27,7 +27,7 @@ __all__ = ["CONTROL", "Control", "RequestKey", "control_of", "ends"]
 
 @dataclass(slots=True)
 class Control:
-    """The running parts that it shows and changes. A reload replaces `key` and `metrics_public`."""
+    """The running parts that it shows and changes. A reload replaces `key`, `metrics_public` and `compatibility`."""
 
     gateway: Gateway
     api: Api
@@ -38,6 +38,8 @@ class Control:
     """None: there is none, and the API lets nobody in."""
     metrics_public: bool
     """`/ready` and `/metrics` are for others than this machine, too."""
+    compatibility: frozenset[str] = frozenset()
+    """Other gateways whose paths are answered."""
     failures: FailureLimit = field(default_factory=FailureLimit)
     """Who has shown wrong keys."""
 

@@ -21,7 +21,17 @@ _FORBIDDEN_ONCE_DECODED = re.compile(r"[/\\\x00-\x1f\x7f]|%(?:2e|2f|5c|25)", re.
 
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
-NEVER_UPSTREAM = ("/admin", "/oauth", "/api/tokens", "/api/accounts")
+NEVER_UPSTREAM = (
+    "/admin",
+    "/oauth",
+    "/auth/callback",
+    "/api/tokens",
+    "/api/accounts",
+    "/api/oauth/authorize",
+    "/api/oauth/callback",
+    "/api/oauth/exchange",
+    "/api/oauth/tokens",
+)
 """What the gateways that serve from the root had there: a login's code and verifier that a script still sends must not
 reach a vendor with an account's credential."""
 

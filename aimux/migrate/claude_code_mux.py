@@ -72,6 +72,7 @@ def read(fields: Fields, path: Path) -> Plan:
     if found.root is not None:
         plan.config["mounts"] = {"/": found.root} | {f"/{name}": name for name in found.formats}
     _models(plan, fields, found)
+    plan.config["compatibility"] = [NAME]
     return plan
 
 

@@ -45,8 +45,8 @@ def read(fields: Fields, path: Path) -> Plan:
     if form := logger.text("format"):
         plan.config["log_format"] = form
     _settings(plan, fields)
-    if fields.section("auth").text("api_key"):
-        plan.note("auth.api_key", "opens its dashboard, no request for Claude; here `admin` of the configuration does")
+    plan.administrator("auth.api_key", fields.section("auth").text("api_key"))
+    plan.config["compatibility"] = [NAME]
     folder = _data_folder(fields.section("storage").text("data_folder"), path.parent)
     _accounts(plan, folder)
     _tokens(plan, folder / "tokens.json")

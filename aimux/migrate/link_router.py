@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aimux.config.auth import MIN_SECRET
 from aimux.migrate.credentials import as_it_is
 from aimux.migrate.fields import MigrationError
 from aimux.migrate.plan import Plan, address, clean
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aimux.migrate.fields import Fields
 
 NAME = "link-assistant-router"
+PREFIX = "la_sk_"
 _NAMES = {"TOKEN_SECRET", "CLAUDE_CODE_HOME", "ROUTER_PORT", "ROUTER_HOST"}
 _OTHERS = {
     "ADDITIONAL_ACCOUNT_DIRS",
@@ -66,8 +68,7 @@ def read(fields: Fields, path: Path) -> Plan:
     given = fields.text("DATA_DIR")
     usual = (Path("~/.link-assistant-router").expanduser(), home / "router-data")
     _tokens(plan, fields.text("TOKEN_SECRET"), [path.parent / Path(given).expanduser()] if given else usual)
-    if fields.text("TOKEN_ADMIN_KEY"):
-        plan.note("TOKEN_ADMIN_KEY", "opens the API that issues tokens; here `admin` of the configuration does")
+    plan.administrator("TOKEN_ADMIN_KEY", fields.text("TOKEN_ADMIN_KEY"))
     return plan
 
 
@@ -96,13 +97,31 @@ class _Token:
 
 
 def _tokens(plan: Plan, secret: str, folders: Iterable[Path]) -> None:
-    """A token is its claims, signed: with the secret it can be made again."""
+    """A token is its claims, signed. With the secret aimux takes it as it is; a secret that is too short to be given
+    to aimux still makes each token again, which comes along by its hash."""
     files = [folder / name for folder in folders for name in ("tokens.lino", "tokens.bin")]
     file = next((file for file in files if file.is_file()), None)
+    if len(secret) >= MIN_SECRET:
+        jwt = {"secret": secret, "prefix": PREFIX, "user_claim": ["label", "sub"]}
+        plan.config |= {"auth": {"jwt": jwt}, "compatibility": [NAME]}
+        if file is None:
+            what = (
+                f"revoked ones are not known, because {files[0]} is not there: they are valid again until they expire"
+            )
+            plan.loss("the issued tokens", what)
+            return
+        for token in _stored(plan, file, "if it was revoked, it is valid again"):
+            if token.revoked and token.expires > time.time():
+                plan.revoked[token.sub] = token.label
+        return
+    if secret:
+        plan.warn(
+            "TOKEN_SECRET", f"has {len(secret)} characters and can be guessed: aimux signs and takes nothing by it"
+        )
     if file is None:
         plan.loss("the issued tokens", f"{files[0]} is not there, so that their owners need new ones")
         return
-    for token in _stored(plan, file):
+    for token in _stored(plan, file, "its owner needs a new token"):
         name = token.label or token.sub
         who = f"token {name!r}"
         if token.revoked or token.expires <= time.time():
@@ -116,7 +135,8 @@ def _tokens(plan: Plan, secret: str, folders: Iterable[Path]) -> None:
         plan.note(who, f"would expire on {time.strftime('%Y-%m-%d', time.gmtime(token.expires))}; aimux's do not")
 
 
-def _stored(plan: Plan, file: Path) -> Iterator[_Token]:
+def _stored(plan: Plan, file: Path, otherwise: str) -> Iterator[_Token]:
+    """`otherwise`: what it means for a token that its record can't be read."""
     try:
         raw = file.read_bytes()
     except OSError as error:
@@ -124,7 +144,7 @@ def _stored(plan: Plan, file: Path) -> Iterator[_Token]:
     read = _binary(raw) if raw.startswith(_BINARY) else _text(raw.decode("utf-8", "replace"))
     for token in read:
         if token is None:
-            plan.loss(f"a record of {file.name}", "is not of the known form: its owner needs a new token")
+            plan.loss(f"a record of {file.name}", f"is not of the known form: {otherwise}")
         else:
             yield token
 
@@ -165,7 +185,7 @@ def _issued(claims: Mapping[str, Any], secret: str) -> str:
     """The token as it was issued: a JWT (HS256) whose claims come in this order, after a prefix."""
     head, body = (_base64(_compact(part)) for part in ({"typ": "JWT", "alg": "HS256"}, claims))
     signature = hmac.digest(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256)
-    return f"la_sk_{head}.{body}.{_base64(signature)}"
+    return f"{PREFIX}{head}.{body}.{_base64(signature)}"
 
 
 def _compact(data: Mapping[str, Any]) -> bytes:

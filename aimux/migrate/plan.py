@@ -68,6 +68,8 @@ class Plan:
     notes: list[Note] = field(default_factory=list)
     warnings: list[Note] = field(default_factory=list)
     """What came along and is still not as it should be."""
+    revoked: dict[str, str] = field(default_factory=dict)
+    """Subjects of signed tokens that are taken no more, with their labels."""
     issued: dict[str, str] = field(default_factory=dict, repr=False)
     """New tokens by their users' names, in the place of those that could not be carried over."""
     closed: bool = False
@@ -115,6 +117,15 @@ class Plan:
         users.append({"name": free, "token_sha256": digest} | ({"groups": list(groups)} if groups else {}))
         added: dict[str, Any] = users[-1]
         return added
+
+    def administrator(self, setting: str, key: str) -> None:
+        """Let whoever has this key administer, as it did there."""
+        if not key:
+            return
+        if len(key) < MIN_LENGTH or key in SAMPLE_TOKENS:
+            self.note(setting, "can be guessed, and opens nothing here: aimux makes an admin key of its own")
+        else:
+            self.config["admin"] = {"token_sha256": hashlib.sha256(key.encode()).hexdigest()}
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
@@ -187,7 +198,9 @@ class Plan:
         self.config.setdefault("providers", {})
         if not self.config.get("users"):
             self.config.pop("users", None)
-            if self.closed:
+            if "auth" in self.config:
+                pass  # whoever has a signed token
+            elif self.closed:
                 self.replace_token("owner", where="users", why="none has a token there that came along")
             else:
                 self.note("no user's token", "aimux then serves this machine only; add `users` to let others in")

@@ -5,6 +5,7 @@ PyJWT does the cryptography; which algorithms count follows from the kind of key
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -67,6 +68,9 @@ class Signed:
         self._ends = ends
         self._known: OrderedDict[bytes, Claims] = OrderedDict()
         self._algorithms = _SHARED if settings.secret is not None else PUBLIC
+        if settings.secret is not None:
+            # PyJWT warns of less than 32 bytes at each token; how long it has to be is the configuration's to say.
+            warnings.filterwarnings("ignore", "The HMAC key is")
 
     def find(self, token: str, sha256: bytes, directory: Directory, now: int) -> Access | Denied:
         """What the token gives. A look-up where it was verified before, else a signature (30 to 200 µs)."""

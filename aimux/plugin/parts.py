@@ -107,11 +107,13 @@ class Api(Protocol):
 @dataclass(frozen=True, slots=True)
 class Routes:
     """Pages or an API of the plugin's own: `application(api)` gives an aiohttp application that serves everything at
-    `prefix` and below it. Unless `open`, only an admin's key or token gets that far."""
+    `prefix` and below it. Unless `open`, only an admin's key or token gets that far. With `compatibility` it is there
+    only where that setting of the configuration holds this name."""
 
     prefix: str
     application: Callable[[Api], web.Application]
     open: bool = False
+    compatibility: str = ""
 
     def check(self) -> None:
         """Raises ValueError."""

@@ -188,7 +188,7 @@ def _leaves(model: type[BaseModel]) -> dict[str, str]:
         "LIMITS__DEFAULT__PROVIDERS": '{"claude": {"tokens_per_day": 1}}', "LIMITS__DEFAULT__OVERAGE": "forbid",
         "LIMITS__DEFAULT__LONG_CONTEXT": "forbid", "LIMITS__DEFAULT__MODELS": '{"x*": {"cost_per_day": 1}}',
         **{f"LIMITS__DEFAULT__{name.upper()}": "8" for name in LIMITS}, "GROUPS": '{"ci": {"reserved": true}}',
-        "SELF_SERVICE": "true", "AUTH": json.dumps({"jwt": {"secret": TOKEN}}),
+        "SELF_SERVICE": "true", "COMPATIBILITY": "claude-proxy", "AUTH": json.dumps({"jwt": {"secret": TOKEN}}),
         "AUTH__JWT": json.dumps({"secret": TOKEN}), "AUTH__JWT__SECRET": TOKEN, "AUTH__JWT__JWKS_URL": "",
         "AUTH__JWT__KEY_FILE": "",
         "AUTH__JWT__ISSUER": "i",

@@ -25,7 +25,6 @@ async def test_without_the_key_nothing_is_told(aimux: Aimux) -> None:
         {"authorization": ""},
         {"authorization": f"Bearer {aimux.key}x"},
         {"authorization": f"Basic {aimux.key}"},
-        {"authorization": "", "x-api-key": aimux.key},
         {"authorization": "", "cookie": f"key={aimux.key}; authorization=Bearer {aimux.key}"},
     ):
         for path in ("/accounts", "/openapi.json", "/nothing", ""):

@@ -6,7 +6,9 @@ import asyncio
 import json
 import random
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -14,6 +16,7 @@ from aimux.simulator import Simulator
 from tests.e2e.process import TOKEN, config_of, put_account, serving
 
 KILLS = 20
+ADMIN = "the-admin-key-of-this-test"
 LOGINS = {"claude": ".credentials.json", "chatgpt": "auth.json"}
 
 
@@ -68,3 +71,63 @@ async def test_killed_again_and_again_it_still_renews(sim: Simulator, folder: Pa
             async with session.post(f"{aimux.address}/{path}", json=body, headers=headers) as answer:
                 assert answer.status == 200, await answer.text()
             assert account.refresh_token == refresh_token(folder / "state", name) != issued[name][-1]
+
+
+async def test_killed_amid_changes_of_people_nothing_that_was_answered_is_lost(sim: Simulator, folder: Path) -> None:
+    """And nothing is half: each token that is there has its entry in the audit log, whose chain holds."""
+    config = config_of(sim, folder, admin={"token": ADMIN})
+    users: set[str] = set()
+    tokens: dict[str, str] = {}
+    revoked: dict[str, str] = {}
+    for round_ in range(6):
+        async with serving(folder, config) as aimux, aiohttp.ClientSession() as session:
+
+            async def api(method: str, path: str, body: object = None, key: str = ADMIN) -> tuple[int, Any]:
+                headers = {"authorization": f"Bearer {key}"}
+                url = f"{aimux.address}/api/v1{path}"
+                async with session.request(method, url, json=body, headers=headers) as answer:
+                    return answer.status, await answer.json() if answer.status != 204 else None
+
+            items = (await api("GET", "/users?limit=1000"))[1]["items"]
+            assert users <= {user["name"] for user in items}
+            for secret in tokens.values():
+                assert (await api("GET", "/me", key=secret))[0] == 200
+            for secret in revoked.values():
+                assert (await api("GET", "/me", key=secret))[0] == 401
+            assert await audited(api) is True
+
+            async def change(worker: int) -> None:
+                for number in range(10_000):
+                    name = f"user-{round_}-{worker}-{number}"  # noqa: B023
+                    assert (await api("POST", "/users", {"name": name}))[0] == 201
+                    users.add(name)
+                    kept, ended = [(await api("POST", "/tokens", {"user": name}))[1] for _ in range(2)]
+                    tokens[kept["id"]] = kept["token"]
+                    assert (await api("DELETE", f"/tokens/{ended['id']}"))[0] == 204
+                    revoked[ended["id"]] = ended["token"]
+
+            working = [asyncio.create_task(change(worker)) for worker in range(4)]
+            before = len(revoked)
+            async with asyncio.timeout(30):
+                while len(revoked) < before + 2:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(random.uniform(0, 0.1))
+            await aimux.stop(signal.SIGKILL)
+            ended = await asyncio.gather(*working, return_exceptions=True)
+            assert all(isinstance(one, aiohttp.ClientError | OSError) for one in ended), ended
+
+
+async def audited(api: Callable[..., Awaitable[tuple[int, Any]]]) -> bool:
+    """The chain holds, and who is there has one entry each."""
+    entries: list[dict[str, Any]] = []
+    after: str | int | None = ""
+    while after is not None:
+        page = (await api("GET", f"/audit?limit=1000{f'&after={after}' if after else ''}"))[1]
+        entries += page["items"]
+        after = page["next"]
+    issued = [entry["target"] for entry in entries if entry["action"] == "token.issue"]
+    listed = (await api("GET", "/tokens?limit=1000"))[1]["items"]
+    stored = {f"token:{token['id']}" for token in listed if not token.get("configured")}
+    assert len(issued) == len(set(issued))
+    assert stored == set(issued)
+    return bool((await api("GET", "/audit/verdict"))[1]["whole"])

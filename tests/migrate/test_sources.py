@@ -78,7 +78,7 @@ CASES = [
         {"claude/Team-A-max/.credentials.json", "claude/team-b/.credentials.json"},
         {
             "account   claude/team-b, disabled",
-            "auth.api_key: opens its dashboard",
+            "admin     whoever has the admin key",
             "oauth.token_url: is gone",
             "account 'empty': holds no token",
             "token 'gone': is revoked",
@@ -110,15 +110,12 @@ CASES = [
         "router.env",
         "/api/latest/anthropic/v1/messages",
         {"authorization": f"Bearer {ROUTER_TOKEN}"},
-        {"alice-at-home"},
+        set(),
         {"claude/claude/.credentials.json", "claude/second/.credentials.json"},
         {
             "missing: no credential file is there",
             "account   claude/claude, shared with ",
-            "token 'bob': is revoked",
-            "token 'carol': is revoked or expired",
-            "would expire on 2099-01-01",
-            "TOKEN_ADMIN_KEY",
+            "whoever has a token that was signed there",
             "ROUTING_MODE: has no counterpart",
         },
         essential=True,
@@ -242,7 +239,7 @@ def moved(case: Case, upstream: Simulator, folder: Path, tmp_path: Path) -> None
 
     config = yaml.safe_load(output.read_text())
     assert output.stat().st_mode & 0o777 == 0o600
-    assert {user["name"] for user in config["users"]} == case.users
+    assert {user["name"] for user in config.get("users", [])} == case.users
     stored = {str(path.relative_to(state)): path for path in state.rglob("*/*.json")}
     assert set(stored) == case.accounts
     assert {path.stat().st_mode & 0o777 for path in stored.values()} == {0o600}

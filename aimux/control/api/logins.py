@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.accounts.login import LIFETIME, AuthorizationResponse, page, read_answer
@@ -52,8 +53,11 @@ async def exchange(parts: Parts, provider: Instance, body: Exchange, caller: Pri
         if given.state not in {"", body.state}:
             raise LoginError("the code belongs to another login: start again")
         given = AuthorizationResponse(given.code, body.state, given.error)
-    account = await _save(parts, await parts.logins.finish(provider, given), caller)
-    return await parts.show(pool, account)
+    wanted = None if body.account is None else await reserve(pool, body.account, replace=body.replace)
+    finished = await parts.logins.finish(provider, given)
+    if wanted is not None:
+        finished = replace(finished, note=wanted)
+    return await parts.show(pool, await _save(parts, finished, caller))
 
 
 @operation("GET", "/oauth/{provider}/callback", "Where the browser returns to", errors=(400, 409), role=None)

@@ -187,6 +187,8 @@ class Exchange(Given):
 
     code: str = Field(min_length=1, max_length=8192, description="The code, `CODE#STATE`, or the address it came in.")
     state: FlowId | None = Field(default=None, description="As `authorize` gave it; may be left out of `CODE#STATE`.")
+    account: Name | None = Field(default=None, description="Where it goes, if that was not known to `authorize`.")
+    replace: bool = Field(default=False, description="Whether an account of that name gives way.")
 
 
 class CallbackQuery(Body):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from aimux.control.api.api import OPERATIONS
@@ -11,11 +13,25 @@ from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role, require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import BaseModel
 
     from aimux.control.api.api import Api
 
-PLUGIN = Principal("plugin", Role.ADMIN)
+_PLUGIN = Principal("plugin", Role.ADMIN)
+_CALLER: ContextVar[Principal] = ContextVar("caller", default=_PLUGIN)
+"""In whose name a plugin asks: whoever asked the plugin, where it is known."""
+
+
+@contextmanager
+def acting_for(caller: Principal) -> Iterator[None]:
+    """What plugins ask in here, they ask in this name: the audit log has to tell it."""
+    token = _CALLER.set(caller)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
 
 
 async def run(api: Api, caller: Principal, method: str, path: str, body: Any = None) -> BaseModel | None:
@@ -44,7 +60,7 @@ async def call(api: Api, caller: Principal, method: str, path: str, body: Any = 
 async def call_of_plugin(api: Api, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     """The same as plugins have it: status and JSON, of the answer or of the problem."""
     try:
-        answer = await call(api, PLUGIN, method, path, body)
+        answer = await call(api, _CALLER.get(), method, path, body)
     except Refused as refused:
         return refused.problem.status, refused.problem.model_dump(mode="json", exclude_none=True)
     return (200 if answer is not None else 204), answer

@@ -30,13 +30,12 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     """Puts the principal on the request, where a right key or token is shown. Refused 403 for callers from elsewhere,
     as long as there are no users and no admin token.
 
-    Only a bearer counts, which no browser sends by itself: there is nothing to forge.
+    Only `Authorization: Bearer` and `X-API-Key` count, which no browser sends by itself: there is nothing to forge.
     """
     control = control_of(request)
     callers, key = control.gateway.setup.authentication, control.key
     peer, own = ends(request)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    token = token.strip() if scheme.lower() == "bearer" else ""
+    token = _shown(request)
     found = callers.find(token) if token else None
     if isinstance(found, Access):
         # A token that was narrowed is for what its scopes say, and for nothing here.
@@ -63,6 +62,12 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     return await handler(request)
 
 
+def _shown(request: web.Request) -> str:
+    """The key or token that came along; "" where none did."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
+
+
 def authenticated(request: web.Request) -> Principal:
     """For whatever is not open to everybody. Refused 401, 403 for a disabled user, and 429 after many failures."""
     if PRINCIPAL in request:
@@ -77,8 +82,7 @@ def authenticated(request: web.Request) -> Principal:
         detail = "This aimux has no admin key, and none could be made in its state folder."
         raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
     address = authentication.whence.address(request.headers, ends(request)[0])
-    shown = digest(request.headers.get("authorization", ""))
-    wait = control.failures.failed(address, shown, time.monotonic())
+    wait = control.failures.failed(address, digest(_shown(request)), time.monotonic())
     if wait is not None:
         seconds = math.ceil(wait)
         detail = "Too many requests without a key or token that is valid came from your address."
