@@ -71,8 +71,11 @@ class Logins(Generic[T]):
 
     def __init__(self, http: Http, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._http = http
-        self._clock = clock
+        self.clock = clock
         self._flows: dict[str, _Flow[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flows)
 
     # --- with a browser ----------------------------------------------------------------------------------------------
 
@@ -83,7 +86,7 @@ class Logins(Generic[T]):
         state = secrets.token_urlsafe(32)
         with masking(verifier, state):
             url = provider.authorization_url(redirect_uri=redirect_uri, state=state, challenge=challenge)
-        self._keep(state, _Flow(provider, self._clock() + LIFETIME, note, redirect_uri, verifier))
+        self._keep(state, _Flow(provider, self.clock() + LIFETIME, note, redirect_uri, verifier))
         return Started(url, state)
 
     async def finish(self, instance: str, answer: AuthorizationResponse) -> Finished[T]:
@@ -92,7 +95,7 @@ class Logins(Generic[T]):
         if flow is None or flow.device is not None or flow.provider.instance != instance:
             raise LoginError("this login is not under way (or was, until it was used): start again")
         del self._flows[answer.state]
-        if flow.ends_at <= self._clock():
+        if flow.ends_at <= self.clock():
             raise LoginError(f"this login was begun more than {LIFETIME / 60:.0f} minutes ago: start again")
         if answer.error:
             raise LoginError(denial(answer.error))
@@ -109,7 +112,7 @@ class Logins(Generic[T]):
         with masking():
             device = await provider.device_start(self._http)
         name = secrets.token_urlsafe(32)
-        self._keep(name, _Flow(provider, self._clock() + device.expires_in, note, device=device))
+        self._keep(name, _Flow(provider, self.clock() + device.expires_in, note, device=device))
         return name, device
 
     async def device_poll(self, instance: str, name: str) -> Finished[T] | None:
@@ -117,7 +120,7 @@ class Logins(Generic[T]):
         flow = self._flows.get(name)
         if flow is None or flow.device is None or flow.provider.instance != instance:
             raise LoginError("this login is not under way (or was, until it ended): start again")
-        now = self._clock()
+        now = self.clock()
         if flow.ends_at <= now:
             del self._flows[name]
             raise LoginError("the code was not confirmed in time: start again")
@@ -135,7 +138,7 @@ class Logins(Generic[T]):
         return Finished(flow.provider, raw, flow.note)
 
     def _keep(self, name: str, flow: _Flow[T]) -> None:
-        now = self._clock()
+        now = self.clock()
         for old in [old for old, other in self._flows.items() if other.ends_at <= now]:
             del self._flows[old]
         while len(self._flows) >= MOST:

@@ -89,7 +89,8 @@ class App:
         self.made_key: str | None = None
         """An admin key that this start has made, until it was announced."""
         self.tls: ServerTLS | None = None
-        self._load = load
+        self.load = load
+        """Called at the start and at each reload."""
         self._logs = logs
         self._environ = environ
         self._notifier = Notifier(environ)
@@ -115,7 +116,7 @@ class App:
         """Build everything and listen. Raises ConfigError, StorageError, TLSError, VaultError or ListenError; then
         nothing is left. Without `listen`, requests come by an aiohttp application with this `control`.
         """
-        self.config = config = self._load()
+        self.config = config = self.load()
         self._configured = tuple(secrets_in(config))
         self._adopt_logging(config)
         warn_of_owner(config.state_dir)
@@ -360,7 +361,7 @@ class App:
                 raise
 
     async def _take_again(self) -> Reload:
-        config = await asyncio.to_thread(self._load)  # 10,000 users take a second
+        config = await asyncio.to_thread(self.load)  # 10,000 users take a second
         self._configured = (*self._configured, *secrets_in(config))
         await adopt_keys(self.trust, config)
         setup = await self._setup(config)

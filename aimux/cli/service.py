@@ -38,7 +38,7 @@ def install_service_command(user: bool, config: Path | None, socket: bool, show:
     if macos and (not user or socket):
         raise click.UsageError("On macOS there is the agent only: use --user, and no --socket.")
     if not user:
-        _outside_homes(Path(_command()[0]), config)
+        _outside_homes(Path(own_command()[0]), config)
     wanted, steps = _launchd(config) if macos else _systemd(config, user=user, socket=socket)
     if show:
         for path, text in wanted.items():
@@ -54,7 +54,7 @@ def _launchd(config: Path | None) -> tuple[dict[Path, str], list[str]]:
     from aimux.cli.units import Service, launchd_agent
 
     path = Path.home() / "Library/LaunchAgents/aimux.plist"
-    agent = launchd_agent(Service(_command(), config), home=str(Path.home()))
+    agent = launchd_agent(Service(own_command(), config), home=str(Path.home()))
     return {path: agent}, [f"launchctl bootstrap gui/{os.getuid()} {path}"]
 
 
@@ -62,7 +62,7 @@ def _systemd(config: Path | None, *, user: bool, socket: bool) -> tuple[dict[Pat
     from aimux.cli.units import Service, systemd_socket, systemd_unit
 
     listen = _listen(config)
-    service = Service(_command(), config, listen, socket=socket)
+    service = Service(own_command(), config, listen, socket=socket)
     folder = Path("/etc/systemd/system")
     if user:
         folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
@@ -78,7 +78,7 @@ def _systemd(config: Path | None, *, user: bool, socket: bool) -> tuple[dict[Pat
     return wanted, steps
 
 
-def _command() -> tuple[str, ...]:
+def own_command() -> tuple[str, ...]:
     """The absolute command line of this very aimux."""
     program = Path(shutil.which(sys.argv[0]) or sys.argv[0]).absolute()
     if program.name == "aimux" and os.access(program, os.X_OK):

@@ -47,7 +47,7 @@ class OpenAIOAuth(OAuthServer):
         super().__init__(tokens, accounts)
         self.device_interval = 5
         """Seconds between two polls, as the server asks for them."""
-        self._devices: dict[str, Device] = {}
+        self.devices: dict[str, Device] = {}
         """By `device_auth_id`."""
 
     def redirect_allowed(self, url: URL, origin: str) -> bool:
@@ -73,7 +73,7 @@ class OpenAIOAuth(OAuthServer):
             case ("POST", "/api/accounts/deviceauth/usercode"):
                 return self._device_start(call)
             case ("POST", "/api/accounts/deviceauth/token"):
-                return self._device_poll(call)
+                return self.device_poll(call)
             case ("GET" | "POST", "/codex/device"):
                 return self._device_page(call)
         return edge_answer(404)
@@ -122,7 +122,7 @@ class OpenAIOAuth(OAuthServer):
             client_id, f"{serial[:4]}-{serial[4:9]}".upper(), f"simulator-{serial}", call.now + DEVICE_LIFETIME
         )
         device_auth_id = f"deviceauth_simulator-{serial[-32:]}"
-        self._devices[device_auth_id] = device
+        self.devices[device_auth_id] = device
         body = {
             "device_auth_id": device_auth_id,
             "user_code": device.user_code,
@@ -132,16 +132,16 @@ class OpenAIOAuth(OAuthServer):
 
     def decide_device(self, user_code: str, *, approve: bool = True, account: str | None = None) -> None:
         """What the person does on the page. Raises RefusedLogin for a wrong code."""
-        for device in self._devices.values():
+        for device in self.devices.values():
             if device.user_code == user_code.strip().upper():
                 device.denied = not approve
                 device.account = self.sign_in(account) if approve else None
                 return
         raise RefusedLogin("that code is unknown")
 
-    def _device_poll(self, call: Call) -> SimulatedAnswer:
+    def device_poll(self, call: Call) -> SimulatedAnswer:
         device_auth_id = str(call.json.get("device_auth_id", ""))
-        device = self._devices.get(device_auth_id)
+        device = self.devices.get(device_auth_id)
         if device is None or device.user_code != call.json.get("user_code") or device.expires_at <= call.now:
             return _error(404, "deviceauth_not_found", "Device authorization is unknown or has expired.")
         if self.consent.mode != "ask" and device.account is None:
@@ -150,7 +150,7 @@ class OpenAIOAuth(OAuthServer):
             return _error(400, "deviceauth_denied", "Device authorization was denied.")
         if device.account is None:
             return _error(403, "deviceauth_authorization_unknown", "Device authorization is unknown. Please try again.")
-        del self._devices[device_auth_id]
+        del self.devices[device_auth_id]
         code = self.codes.issue(
             Grant(
                 device.account,

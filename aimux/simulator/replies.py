@@ -49,7 +49,7 @@ def input_tokens(body: bytes) -> int:
 
 def reply(vendor: str, asked: str, body: bytes, scenario: Scenario, tool: ToolCall | None, frame: int) -> Reply:
     """The reply to a request. `frame` is how many events the protocol needs around the text's."""
-    text = _text(vendor, asked)
+    text = spoken(vendor, asked)
     pieces = None
     if scenario.events is not None:
         count = max(1, scenario.events - frame)
@@ -68,7 +68,7 @@ def reply(vendor: str, asked: str, body: bytes, scenario: Scenario, tool: ToolCa
     )
 
 
-def _text(vendor: str, asked: str) -> str:
+def spoken(vendor: str, asked: str) -> str:
     asked = " ".join(asked.split())
     quoted = f"You said: “{asked[:80]}{'…' if len(asked) > 80 else ''}”." if asked else "You said nothing."
     return (

@@ -100,6 +100,12 @@ class Simulator:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
 
+    @property
+    def connections(self) -> list[web.RequestHandler]:
+        """Those that are open."""
+        server = self._runner.server if self._runner is not None else None
+        return server.connections if server is not None else []
+
     async def start(self) -> None:
         """Listen. Raises OSError where the address is taken."""
         # Bodies stay as they came, and a client that leaves ends its exchange at once.

@@ -50,6 +50,10 @@ class TokenStore:
         self._access: dict[str, Family] = {}
         self._refresh: dict[str, Family] = {}
 
+    def ever(self) -> set[str]:
+        """Every token that was given out."""
+        return {*self._access, *self._refresh}
+
     def login(self, account: Account, client_id: str, scope: str | None = None) -> Issued:
         """Begin a new family. The scope `user:inference` alone gives a setup token."""
         if scope is None:

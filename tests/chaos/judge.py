@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from aimux.simulator.replies import FILLER, _text
+from aimux.simulator.replies import FILLER, spoken
 
 from .door import Answer, prompt
 from .ledger import Entry, Ledger
@@ -51,7 +51,7 @@ def judge(ledger: Ledger, entry: Entry, answer: Answer, *, whole: bool, stream: 
 
 def said(ledger: Ledger, entry: Entry, text: str, *, whole: bool) -> None:
     """The text that an answer brought: the simulator's reply to this request, from its start on, nothing in between."""
-    reply = _text(VENDORS[entry.provider], prompt(entry.tag))
+    reply = spoken(VENDORS[entry.provider], prompt(entry.tag))
     endless = reply + FILLER * (len(text) // len(FILLER) + 1)
     if not endless.startswith(text.rstrip(".")):  # a size is met with dots
         ledger.violations.append(f"{entry.kind} {entry.tag} was told other words: {text[:400]!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aimux.simulator.replies import FILLER, _text
+from aimux.simulator.replies import FILLER, spoken
 
 from .door import Answer
 from .judge import judge, words
@@ -33,7 +33,7 @@ def delta(text: str) -> bytes:
 
 
 def reply(entry: Entry) -> str:
-    return _text("Claude", f"{entry.tag} says hello")
+    return spoken("Claude", f"{entry.tag} says hello")
 
 
 def judged(ledger: Ledger, body: bytes, *, whole: bool = True, stream: bool = True, **headers: str) -> Entry:

@@ -159,7 +159,7 @@ class World:
         """Everything that may be in no output: users' tokens, credentials that ever were, keys."""
         found = set(self.users.values()) | self.logins
         for store in self.sim.tokens.values():
-            found |= store._access.keys() | store._refresh.keys()
+            found |= store.ever()
         found |= {account.api_key for account in self.sim.accounts.values() if account.api_key}
         for issued in self.certificates:
             found.update(issued.key_pem().decode().splitlines()[1:-1])
@@ -184,9 +184,7 @@ class World:
 
     def upstreams(self) -> list[tuple[asyncio.Transport, bool]]:
         """The simulator's connections from aimux, and whether there is a request on them."""
-        assert self.sim._runner is not None
-        assert self.sim._runner.server is not None
-        connections = self.sim._runner.server.connections
+        connections = self.sim.connections
         return [(one.transport, one._request_in_progress) for one in connections if one.transport is not None]
 
     async def connect(self) -> asyncio.StreamWriter:

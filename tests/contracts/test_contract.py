@@ -50,9 +50,9 @@ class Replaces(ChatGPT):
 
 class AsksAnotherHost(ChatGPT):
     async def refresh(self, raw: bytes, http: Http) -> bytes:
-        if self.parse_credential(raw).renewable:
-            self._login._settings = self._login._settings.model_copy(update={"token_url": "https://else.example/t"})
-        return await super().refresh(raw, http)
+        return await ChatGPT(self.settings.model_copy(update={"token_url": "https://else.example/t"})).refresh(
+            raw, http
+        )
 
 
 class ForwardsTheClientsToken(ChatGPT):

@@ -39,10 +39,10 @@ async def begun(aimux: Aimux, provider: str, **body: object) -> tuple[str, str, 
 def clock(aimux: Aimux) -> Iterator[list[float]]:
     """Seconds that have passed for the logins under way."""
     logins, passed = aimux.app.control.api.parts.logins, [0.0]
-    real = logins._clock
-    logins._clock = lambda: real() + passed[0]
+    real = logins.clock
+    logins.clock = lambda: real() + passed[0]
     yield passed
-    logins._clock = real
+    logins.clock = real
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -153,7 +153,7 @@ async def test_only_so_many_logins_are_remembered(aimux: Aimux) -> None:
     first = await aimux.post("/oauth/claude/authorize")
     for _ in range(100):
         await aimux.post("/oauth/claude/authorize")
-    assert len(aimux.app.control.api.parts.logins._flows) == 100
+    assert len(aimux.app.control.api.parts.logins) == 100
     await aimux.post("/oauth/claude/exchange", {"code": "x", "state": first["state"]}, expect=400)
 
 

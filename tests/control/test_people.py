@@ -280,7 +280,7 @@ async def test_a_reload_says_what_is_wrong(start: Start) -> None:
     broken: dict[str, Any] = {"listen": "nowhere:at:all", "users": [{"name": "x"}]}
     from aimux.config import parse_config
 
-    aimux.app._load = lambda: parse_config(broken, environ={}, providers=aimux.app.plugins.providers)
+    aimux.app.load = lambda: parse_config(broken, environ={}, providers=aimux.app.plugins.providers)
     status, _, problem = await aimux.send("POST", "/reload")
     assert (status, problem["type"]) == (422, "urn:aimux:configuration")
     assert {fault["where"] for fault in problem["errors"]} == {"listen", "users[0]"}

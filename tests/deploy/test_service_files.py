@@ -113,7 +113,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setattr(sys, "argv", ["/opt/aimux/bin/aimux"])
-    monkeypatch.setattr(service_module, "_command", lambda: PROGRAM)
+    monkeypatch.setattr(service_module, "own_command", lambda: PROGRAM)
     return tmp_path
 
 
@@ -199,6 +199,6 @@ def test_the_command_line_is_this_very_aimux(tmp_path: Path, monkeypatch: pytest
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "argv", [str(script)])
-    assert service_module._command() == (str(script),)
+    assert service_module.own_command() == (str(script),)
     monkeypatch.setattr(sys, "argv", ["/usr/lib/python3/site-packages/aimux/cli/main.py"])
-    assert service_module._command() == (sys.executable, "-m", "aimux.cli.main")
+    assert service_module.own_command() == (sys.executable, "-m", "aimux.cli.main")

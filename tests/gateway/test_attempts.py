@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -144,7 +145,8 @@ async def test_a_renewal_that_hangs_does_not_hold_what_another_account_can_serve
         raise AssertionError
 
     monkeypatch.setattr(Account, "renew", renew)
-    hung._stale_at = 0.0
+    assert hung.credential is not None
+    hung.publish(replace(hung.credential, refresh_token="another", expires_at=1.0), time.time())
     async with asyncio.timeout(10):
         for _ in range(4):
             assert status_of(await aimux.send(request(body=b"{}"))) == 200

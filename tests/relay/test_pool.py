@@ -361,3 +361,10 @@ def test_an_origin_is_read_from_its_url(url: str, host: str, header: bytes, path
     origin = Origin.parse(url)
     assert (origin.host, origin.base_path) == (host, path)
     assert origin.host_header in {header, header + b":443"}
+
+
+async def test_a_client_does_not_renegotiate() -> None:
+    """TLS 1.2 would let a peer halt what is being written until it has answered; 1.3 has done away with it."""
+    pool = Pool()
+    assert pool._context().options & ssl.OP_NO_RENEGOTIATION
+    await pool.close()

@@ -13,17 +13,17 @@ from tests.cli.support import Commands
 def test_a_device_code_is_shown_and_waited_for(aimux: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     server = aimux.live.sim.oauth_openai
     server.consent.mode = "ask"
-    asked, statuses = server._device_poll, []
+    asked, statuses = server.device_poll, []
 
     def then_typed(call: Call) -> SimulatedAnswer:
         """The person types the code after the first poll."""
         answer = asked(call)
         statuses.append(answer.status)
-        for device in list(server._devices.values()):
+        for device in list(server.devices.values()):
             server.decide_device(device.user_code)
         return answer
 
-    monkeypatch.setattr(server, "_device_poll", then_typed)
+    monkeypatch.setattr(server, "device_poll", then_typed)
     said = aimux("login", "chatgpt", "--device")
     assert f"{aimux.live.sim.url}/oauth/openai/codex/device" in said.stdout
     assert "chatgpt/default: healthy" in said.stdout
