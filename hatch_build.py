@@ -1,4 +1,5 @@
-"""What a wheel has beside the code: the manual page, made from the help of the commands in this tree."""
+"""What a wheel has beside the code: the documents that messages send people to, and the manual page, made from the help
+of the commands in this tree."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ManPage(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore] - hatchling is not there for mypy
-    """Puts `share/man/man1/aimux.1` into the wheel, so that `man aimux` works wherever it is installed."""
+class BesideTheCode(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore] - hatchling is not there for mypy
+    """Puts `share/man/man1/aimux.1` into the wheel, so that `man aimux` works wherever it is installed, and into
+    `share/doc/aimux` the documents that are there (aimux/documents.py)."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         sys.path.insert(0, self.root)
@@ -23,6 +25,10 @@ class ManPage(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore
         page = Path(self._made.name, "aimux.1")
         page.write_text(man_page(self.metadata.version), encoding="utf-8")
         build_data["shared_data"][str(page)] = "share/man/man1/aimux.1"
+        root = Path(self.root)
+        for document in (root / "config.example.yaml", *root.glob("docs/*.md")):
+            if document.exists():
+                build_data["shared_data"][str(document)] = f"share/doc/aimux/{document.relative_to(root)}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         self._made.cleanup()

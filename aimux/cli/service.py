@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aimux.documents import document_path
+
 if TYPE_CHECKING:
     from aimux.config import Listen
 
@@ -46,7 +48,7 @@ def install_service_command(user: bool, config: Path | None, socket: bool, show:
         return
     _install(wanted, force=force)
     if config is not None and not config.exists():
-        steps.insert(0, f"write {config}    (config.example.yaml tells what may be in it)")
+        steps.insert(0, f"write {config}    ({document_path('config.example.yaml')} tells what may be in it)")
     click.echo("Next:\n" + "\n".join(f"  {step}" for step in steps))
 
 

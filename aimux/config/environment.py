@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimux.config.sections import nearest, section_at
+from aimux.documents import document_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -78,7 +79,9 @@ def overlay(
         # Without the prefix, which would make everything look alike.
         known = {other.removeprefix(PREFIX).lower(): other for other in variables(model)}
         meant = nearest(name.removeprefix(PREFIX), known)
-        remedy = f"did you mean {known[meant]}?" if meant else "docs/configuration.md lists the names"
+        remedy = (
+            f"did you mean {known[meant]}?" if meant else f"{document_path('docs/configuration.md')} lists the names"
+        )
         result.misplaced.append(Misplaced(name, "is not a setting of aimux", remedy))
     return result
 

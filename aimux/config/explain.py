@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aimux.config.sections import nearest, section_at
+from aimux.documents import document_path
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -56,7 +57,9 @@ def _known(name: str, section: type[BaseModel] | None) -> str:
     known = list(section.model_fields)
     if meant := nearest(name, known):
         return f"did you mean {meant}?"
-    return f"known are: {', '.join(known)}" if len(known) <= 8 else "docs/configuration.md lists what is known"
+    if len(known) <= 8:
+        return f"known are: {', '.join(known)}"
+    return f"{document_path('docs/configuration.md')} lists what is known"
 
 
 def _what(value: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -115,6 +117,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(environment, with_pip=False, symlinks=True)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site(environment))
+    (data,) = site(environment).glob("*.data/data")  # as every installer does
+    shutil.copytree(data, environment, dirs_exist_ok=True)
+    shutil.rmtree(data.parent)
     (site(environment) / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     aimux = scripts(environment) / "aimux"
     aimux.write_text(f"#!{scripts(environment)}/python\nfrom aimux.cli.main import main\nmain()\n")
@@ -127,6 +132,17 @@ def test_the_wheel_serves_a_request(environment: Path, tmp_path: Path) -> None:
     where = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
     assert where.stdout.startswith(str(environment))
     serves(scripts(environment) / "aimux", tmp_path)
+
+
+def test_documents_are_where_messages_send_people_to(environment: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("unlike_anything_that_is_known: 1\n")
+    command = [str(scripts(environment) / "aimux"), "check-config", "--config", str(config)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    (named,) = re.findall(r"(/\S+\.md)\s+lists\s+what\s+is\s+known", done.stdout + done.stderr)
+    assert named == str(environment / "share/doc/aimux/docs/configuration.md")
+    assert Path(named).read_text() == (checkout() / "docs/configuration.md").read_text()
+    assert (environment / "share/doc/aimux/config.example.yaml").exists()
 
 
 def test_the_sdists_tests_need_nothing_that_it_lacks(built: Path, environment: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimux.cli.doctor.finding import Finding
+from aimux.documents import document_path
 from aimux.storage import StorageError
 from aimux.storage.status import status
 
@@ -38,7 +39,7 @@ def _problems(found: Status, config: Config) -> list[Finding]:
     problems = []
     assert found.schema is not None
     if found.damage:
-        remedy = "put a copy in its place (aimux db backup makes them); docs/database.md says more"
+        remedy = f"put a copy in its place (aimux db backup makes them); {document_path('docs/database.md')} says more"
         problems.append(Finding("error", SUBJECT, f"{found.where} is damaged: {found.damage}", remedy))
     if found.schema > found.wanted:
         message = f"{found.where} was written by a newer aimux (schema {found.schema}, this knows {found.wanted})"
