@@ -27,8 +27,8 @@ from aimux.control.server import ControlServer
 from aimux.control.state import Control
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Gateway
-from aimux.gateway.auth import FailureLimit
 from aimux.gateway.deposit_rows import DepositRows
+from aimux.gateway.guesses import Guesses
 from aimux.gateway.keeping import Keeping
 from aimux.gateway.limiting import Limiting
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
@@ -94,7 +94,7 @@ class App:
         self._logs = logs
         self._environ = environ
         self._notifier = Notifier(environ)
-        self._failures = FailureLimit()
+        self._guesses = Guesses()
         self._reloading = asyncio.Lock()
         self._servers: list[asyncio.Server] = []
         self._control_server: ControlServer | None = None
@@ -303,7 +303,7 @@ class App:
             providers, lambda provider: AccountPool(provider, self._vault, self._http, options=options)
         )
         self.pools.reserve(self.people.directory.reserved)
-        return setup_of(config, providers, self.pools, self.people.directory, self.trust.signed, self._failures)
+        return setup_of(config, providers, self.pools, self.people.directory, self.trust.signed, self._guesses)
 
     def _begin(self, setup: Setup) -> None:
         """An epoch with the people of now: what was revoked ends, wherever it is in use."""

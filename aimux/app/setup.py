@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from aimux.accounts import AccountPool
     from aimux.config import Config
-    from aimux.gateway.auth import FailureLimit
+    from aimux.gateway.guesses import Guesses
     from aimux.people import Directory
     from aimux.people.signed import Signed
     from aimux.plugin import Provider
@@ -27,7 +27,7 @@ def setup_of(
     pools: Mapping[str, AccountPool],
     directory: Directory,
     signed: Signed | None,
-    failures: FailureLimit,
+    guesses: Guesses,
 ) -> Setup:
     """`pools` has accounts for each of the providers."""
     cors = Cors(config.cors.allowed_origins)
@@ -36,7 +36,7 @@ def setup_of(
         allow_anonymous=config.allow_anonymous,
         whence=Whence(config.trusted_proxies),
         cors=cors,
-        failures=failures,
+        guesses=guesses,
         signed=signed,
     )
     slashed = [name for name, provider in providers.items() if provider.encoded_slashes]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-
-from aimux.gateway.auth import FailureLimit
 
 if TYPE_CHECKING:
     from aiohttp.web import RequestKey
@@ -40,8 +38,6 @@ class Control:
     """`/ready` and `/metrics` are for others than this machine, too."""
     compatibility: frozenset[str] = frozenset()
     """Other gateways whose paths are answered."""
-    failures: FailureLimit = field(default_factory=FailureLimit)
-    """Who has shown wrong keys."""
 
 
 CONTROL = web.AppKey("control", Control)

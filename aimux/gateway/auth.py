@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.gateway.cors import Cors
+from aimux.gateway.guesses import Guesses, NotLookedAt
 from aimux.gateway.whence import Whence, from_foreign_page
 from aimux.people import Access, Denied
 from aimux.people.tokens import digest, form
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Credential, Headers
 
-FAILURES = 10
-"""Failed attempts that an address has before it is slowed down …"""
-FORGIVEN_SECONDS = 6.0
-"""… and the seconds after which one of them is forgiven."""
-MAX_ADDRESSES = 10_000
 NO_PLACEHOLDER = 16
 """Characters of what an anonymous caller shows that may be a secret. Shorter ones (`1`, `dummy`) are what clients that
 want a key are given, and would be found in headers that have nothing to do with them."""
@@ -80,30 +74,6 @@ def presented_tokens(headers: Headers) -> list[str]:
     return tokens
 
 
-class FailureLimit:
-    """Guesses by address, a leaky bucket each; the least recently seen is forgotten first.
-
-    The same wrong token again is no further guess: a client that tries it all day has to hear each time what is wrong
-    with it, and not that it is too fast.
-    """
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, tuple[float, float, tuple[bytes, ...]]] = OrderedDict()
-
-    def failed(self, address: str, guess: bytes, now: float) -> float | None:
-        """Count a failure; `guess` is the token's hash. Seconds to wait if the address has had too many, else None."""
-        level, since, guesses = self._seen.pop(address, (0.0, now, ()))
-        short = guess[:8]
-        if short in guesses:
-            self._seen[address] = (level, since, guesses)
-            return None
-        level = max(0.0, level - (now - since) / FORGIVEN_SECONDS) + 1
-        self._seen[address] = (min(level, FAILURES + 1.0), now, (*guesses, short)[-FAILURES:])
-        if len(self._seen) > MAX_ADDRESSES:
-            self._seen.popitem(last=False)
-        return (level - FAILURES) * FORGIVEN_SECONDS if level > FAILURES else None
-
-
 class Authentication:
     """Who may call, in one epoch, and what is said to everybody else."""
 
@@ -114,7 +84,7 @@ class Authentication:
         allow_anonymous: bool,
         whence: Whence | None = None,
         cors: Cors | None = None,
-        failures: FailureLimit | None = None,
+        guesses: Guesses | None = None,
         signed: Signed | None = None,
     ) -> None:
         self._directory = directory
@@ -122,7 +92,7 @@ class Authentication:
         self._allow_anonymous = allow_anonymous
         self.whence = whence or Whence()
         self._cors = cors or Cors()
-        self.failures = failures or FailureLimit()
+        self.guesses = guesses if guesses is not None else Guesses()
 
     def with_people(self, directory: Directory, signed: Signed | None) -> Authentication:
         """The same for other people."""
@@ -131,7 +101,7 @@ class Authentication:
             allow_anonymous=self._allow_anonymous,
             whence=self.whence,
             cors=self._cors,
-            failures=self.failures,
+            guesses=self.guesses,
             signed=signed,
         )
 
@@ -150,34 +120,43 @@ class Authentication:
 
     def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float, *, own: str = "") -> Caller:
         """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
-        this provider, 429 after many failures. `now` is the monotonic clock's, `own` the address that was asked."""
+        this provider. NotLookedAt behind many wrong tokens. `now` is the monotonic clock's, `own` the address that was
+        asked."""
         tokens = presented_tokens(headers)
+        if self.nobody:
+            return self._anonymous(headers, peer, own, tokens)
+        address, shown = self.whence.address(headers, peer), digest("\n".join(tokens))
+        looked = bool(tokens) and self._look(tokens, address, shown, provider, now)
         denied: tuple[Denied, str] | None = None
         for token in tokens:
             found = self.find(token)
             if isinstance(found, Access):
+                self.guesses.right(address, shown, looked=looked)
                 caller = Caller(found, token.encode("utf-8", "surrogateescape"))
                 if not caller.may_use(provider.instance, None):
                     raise _out_of_reach(provider)
                 return self._with_own(caller, headers, provider) if OWN_HEADER in headers else caller
             if denied is None or denied[0] is Denied.UNKNOWN:
                 denied = found, token
-        if self.nobody:
-            return self._anonymous(headers, peer, own, tokens)
+        if tokens:
+            self.guesses.wrong(address, shown)
         if denied is not None and denied[0] is not Denied.UNKNOWN:
             raise _refusal(denied[0], provider)
-        advice, guessed = _advice(tokens, provider)
-        address = self.whence.address(headers, peer)
-        wait = self.failures.failed(address, digest("\n".join(tokens)), now) if guessed else None
-        if wait is not None:
-            raise GatewayError(
-                ErrorKind.RATE_LIMITED,
-                f"{advice} Too many such requests came from your address: "
-                f"the next is looked at in {math.ceil(wait)} s, one with the right token at once.",
-                retry=False,
-                retry_after=math.ceil(wait),
-            )
-        raise GatewayError(ErrorKind.UNAUTHORIZED, advice, retry=False)
+        raise GatewayError(ErrorKind.UNAUTHORIZED, _advice(tokens, provider), retry=False)
+
+    def _look(self, tokens: list[str], address: str, shown: bytes, provider: Provider, now: float) -> bool:
+        """Take a look for what may be a guess; False: it is none. Raises NotLookedAt, and the 401 of a vendor's own
+        token, which is the same whether or not it was looked at."""
+        if self.guesses.knows(address, shown) or any(form(token) == "whole" for token in tokens):
+            return False  # of aimux's own there are 2^256, and a right one is not to wait
+        try:
+            self.guesses.look(address, now)
+            return True
+        except NotLookedAt:
+            advice = next(filter(None, map(provider.vendor_token_advice, tokens)), None)
+            if advice is None and not all(form(token) == "mistyped" for token in tokens):
+                raise
+            raise GatewayError(ErrorKind.UNAUTHORIZED, _advice(tokens, provider), retry=False) from None
 
     def _with_own(self, caller: Caller, headers: Headers, provider: Provider) -> Caller:
         """The caller with the vendor's credential that stands beside the aimux token. GatewayError 400, 403."""
@@ -260,21 +239,15 @@ def _out_of_reach(provider: Provider) -> GatewayError:
     )
 
 
-def _advice(tokens: list[str], provider: Provider) -> tuple[str, bool]:
-    """What to tell a caller whose tokens are all unknown, and whether that was a guess at one.
-
-    Claude Code's probe at each start brings none, and a client with the vendor's own login makes a dozen requests in a
-    row: counted as guesses, they would have a whole office told to wait instead of what to set.
-    """
+def _advice(tokens: list[str], provider: Provider) -> str:
+    """What to tell a caller whose tokens are all unknown."""
     for token in tokens:
         if advice := provider.vendor_token_advice(token):
-            return advice, False
-    mistyped = any(form(token) == "mistyped" for token in tokens)
-    if mistyped:
+            return advice
+    if any(form(token) == "mistyped" for token in tokens):
         advice = (
             "This token has a typing error or is cut short (its checksum does not fit): copy the whole of it again."
         )
     else:
         advice = _DENIED[Denied.UNKNOWN] if tokens else _NOTHING_SENT
-    # One whose checksum doesn't fit can be nobody's: it is no guess.
-    return f"{advice} {provider.client_advice}".rstrip(), bool(tokens) and not mistyped
+    return f"{advice} {provider.client_advice}".rstrip()

@@ -19,6 +19,7 @@ from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
 from aimux.gateway.exposure import WITHHELD, exposed
+from aimux.gateway.guesses import NotLookedAt
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states, text_size
 from aimux.gateway.meter_feed import MeterFeed
@@ -139,7 +140,13 @@ class Gateway:
                 provider = route.provider
                 admitted = request.connection.admission
                 if type(admitted) is not Admitted or admitted.epoch is not epoch:
-                    admitted = request.connection.admission = epoch.admit(request, route, mount, below)
+                    try:
+                        admitted = epoch.admit(request, route, mount, below)
+                    except NotLookedAt as refused:
+                        if not await request.turn.apart(setup.authentication.guesses.turn(refused.address)):
+                            raise
+                        admitted = epoch.admit(request, route, mount, below)
+                    request.connection.admission = admitted
                 answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:
             error.request_id = record.request_id

@@ -76,6 +76,19 @@ class Attacker:
         """Connections that bring what is no request."""
         await self._crowd(b"\x16")
 
+    async def guesses(self) -> None:
+        """Wrong tokens, each another one, as fast as they are answered."""
+        number = 0
+
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal number
+            while True:
+                number += 1
+                yield head(f"wrong-token-{number:012d}", "Content-Length: 0")
+                await asyncio.sleep(0.002)
+
+        await self.again_and_again(4 * CONNECTIONS, pieces)
+
     async def refused_posts(self) -> None:
         """Connections with a request that is refused, and its body to come."""
         await self._crowd(head("", "Content-Length: 100000"))

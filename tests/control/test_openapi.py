@@ -83,7 +83,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     users = [{"name": role, "token": TOKENS[role], "role": role} for role in TOKENS]
     with running(tmp_path_factory.mktemp("live"), listen="127.0.0.1:0", users=users, self_service=True) as served:
         # It sends hundreds of requests without a key on purpose, and 429 would be all that it gets.
-        served.app.control.failures.failed = lambda _address, _guess, _now: None  # type: ignore[method-assign]
+        served.app.gateway.setup.authentication.guesses.look = lambda _address, _now: None  # type: ignore[method-assign]
         yield served
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import math
-import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,6 +10,7 @@ from aiohttp import web
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard.page import SESSION, address_of, dashboard_of, form, go, render, session_of
 from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE
+from aimux.control.middlewares.callers import look
 from aimux.control.principal import refuse_signed
 from aimux.control.state import control_of, ends
 from aimux.people import Access
@@ -55,7 +54,7 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
                 remedy="ask for another one: aimux dashboard",
             )
     else:
-        found = _by_secret(request, given.get("token", "").strip())
+        found = await _by_secret(request, given.get("token", "").strip())
     return await _welcome(request, *found)
 
 
@@ -78,28 +77,26 @@ async def _welcome(request: web.Request, user: str, token_id: str) -> web.Stream
     return answer
 
 
-def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
-    """User and token id. Refused 401, and 429 after many failures."""
-    control = control_of(request)
+async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
+    """User and token id. Refused 401, and 429 where too many guesses come from there."""
+    control, looked = control_of(request), await look(request, secret)
     callers, (peer, own) = control.gateway.setup.authentication, ends(request)
     key = control.key
     if key is not None and hmac.compare_digest(digest(secret), key.sha256):
+        looked.right()
         if key.local and not callers.whence.is_here(request.headers, peer, own):
             detail = "The machine's own key signs in from this machine only."
             raise Refused(403, "forbidden", detail, remedy="set admin.token, or sign in with a token of your own")
         return MACHINE, key.id
     found = callers.find(secret)
     if isinstance(found, Access):
+        looked.right()
         if found.scopes:
             detail = "This token is for what its scopes say alone."
             raise Refused(403, "narrow", detail, remedy="sign in with one that has none")
         refuse_signed(found.token_id)
         return found.user.name, found.token_id
-    wait = control.failures.failed(callers.whence.address(request.headers, peer), digest(secret), time.monotonic())
-    if wait is not None:
-        raise Refused(
-            429, "slow-down", "Too many wrong tokens came from your address.", remedy=f"wait {math.ceil(wait)} s"
-        )
+    looked.wrong()
     raise Refused(
         401,
         "unauthorized",

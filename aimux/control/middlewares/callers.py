@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,11 +12,14 @@ from aiohttp import web
 from aimux.control.api.problems import Refused
 from aimux.control.principal import ADMIN_KEY, Principal, Role
 from aimux.control.state import RequestKey, control_of, ends
+from aimux.gateway.guesses import NotLookedAt
 from aimux.people import Access, Denied
-from aimux.people.tokens import digest
+from aimux.people.tokens import digest, form
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
+
+    from aimux.gateway.guesses import Guesses
 
 
 PRINCIPAL = RequestKey("principal", Principal)
@@ -36,8 +39,10 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     callers, key = control.gateway.setup.authentication, control.key
     peer, own = ends(request)
     token = _shown(request)
+    looked = await look(request, token)
     found = callers.find(token) if token else None
     if isinstance(found, Access):
+        looked.right()
         # A token that was narrowed is for what its scopes say, and for nothing here.
         narrow = bool(found.scopes)
         role, address = Role.MEMBER if narrow else found.user.role, callers.whence.address(request.headers, peer)
@@ -55,9 +60,11 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
         raise Refused(403, "forbidden", detail, remedy="set admin.token, or use the token of a user with a role")
     if is_key:
         assert key is not None
+        looked.right()
         address = callers.whence.address(request.headers, peer)
         request[PRINCIPAL] = Principal(ADMIN_KEY, Role.ADMIN, address, token_id=key.id)
     elif found is not None:
+        looked.wrong()
         request[DENIED] = found
     return await handler(request)
 
@@ -69,7 +76,7 @@ def _shown(request: web.Request) -> str:
 
 
 def authenticated(request: web.Request) -> Principal:
-    """For whatever is not open to everybody. Refused 401, 403 for a disabled user, and 429 after many failures."""
+    """For whatever is not open to everybody. Refused 401, and 403 for a disabled user."""
     if PRINCIPAL in request:
         return request[PRINCIPAL]
     control, denied = control_of(request), request.get(DENIED)
@@ -81,12 +88,6 @@ def authenticated(request: web.Request) -> Principal:
     if control.key is None and authentication.nobody:
         detail = "This aimux has no admin key, and none could be made in its state folder."
         raise Refused(403, "no-key", detail, remedy="set admin.token, or make state_dir writable")
-    address = authentication.whence.address(request.headers, ends(request)[0])
-    wait = control.failures.failed(address, digest(_shown(request)), time.monotonic())
-    if wait is not None:
-        seconds = math.ceil(wait)
-        detail = "Too many requests without a key or token that is valid came from your address."
-        raise Refused(429, "slow-down", detail, remedy=f"wait {seconds} s", headers={"retry-after": str(seconds)})
     remedy, file = _where(request)
     raise Refused(
         401,
@@ -96,6 +97,42 @@ def authenticated(request: web.Request) -> Principal:
         key_file=file,
         headers=_BEARER,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At what somebody shows, which may be a guess."""
+
+    guesses: Guesses
+    address: str
+    shown: bytes
+    taken: bool
+
+    def right(self) -> None:
+        self.guesses.right(self.address, self.shown, looked=self.taken)
+
+    def wrong(self) -> None:
+        self.guesses.wrong(self.address, self.shown)
+
+
+async def look(request: web.Request, secret: str) -> Look:
+    """To be taken before `secret` ("" for none) is compared with anything. Refused 429 where too many guesses come from
+    there."""
+    callers = control_of(request).gateway.setup.authentication
+    guesses, address, shown = callers.guesses, callers.whence.address(request.headers, ends(request)[0]), digest(secret)
+    if not secret or guesses.knows(address, shown) or form(secret) == "whole":
+        return Look(guesses, address, shown, taken=False)
+    try:
+        try:
+            guesses.look(address, time.monotonic())
+        except NotLookedAt:
+            if not await guesses.turn(address):
+                raise
+            guesses.look(address, time.monotonic())
+    except NotLookedAt as error:
+        headers = {"retry-after": str(error.retry_after)}
+        raise Refused(429, "slow-down", error.message, remedy="try again in a second", headers=headers) from None
+    return Look(guesses, address, shown, taken=True)
 
 
 _DENIED = {
