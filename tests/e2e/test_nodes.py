@@ -44,7 +44,7 @@ class Nodes:
         headers = {"authorization": f"Bearer {key}"}
         async with self.session.request(method, url, json=body or None, headers=headers) as answer:
             assert answer.status < 300, await answer.text()
-            return await answer.json()
+            return await answer.json() if answer.status != 204 else None
 
     async def eventually(self, node: int, status: int) -> None:
         async with asyncio.timeout(15):
@@ -105,6 +105,56 @@ async def test_they_are_one(sim: Simulator, nodes: Nodes) -> None:
     sim.accounts["claude"].expire()
     assert [await nodes.turn(node) for node in (1, 2)] == [200, 200]
     assert not sim.accounts["claude"].family.revoked
+
+
+async def test_a_revocation_ends_streams_on_the_others_within_a_second(sim: Simulator, nodes: Nodes) -> None:
+    """Whoever did it, wherever the stream is; who kept their token keeps their stream."""
+    await nodes.api(0, "POST", "/users", name="bob")
+    revoked = await nodes.api(0, "POST", "/tokens", user="bob")
+    kept = await nodes.api(1, "POST", "/tokens", user="bob")
+
+    async with asyncio.timeout(15):
+        await asyncio.gather(*(heard(nodes, node, one["token"]) for node in range(3) for one in (revoked, kept)))
+    ending = [await opened(nodes, node, revoked["token"]) for node in range(3)]
+    staying = [await opened(nodes, node, kept["token"]) for node in range(3)]
+    await nodes.api(2, "DELETE", f"/tokens/{revoked['id']}")
+    async with asyncio.timeout(1):
+        told = await asyncio.gather(*(reader.read() for reader, _ in ending))
+    assert all(b"event: error" in text and b"revoked" in text for text in told)
+    assert not any(reader.at_eof() for reader, _ in staying)
+    assert [await status_of(nodes, node, revoked["token"]) for node in range(3)] == [401] * 3
+    sim.release()
+    async with asyncio.timeout(10):
+        whole = [await reader.readuntil(b"message_stop") for reader, _ in staying]
+    assert not any(b"event: error" in text for text in whole)
+    for _, writer in (*ending, *staying):
+        writer.close()
+
+
+async def opened(nodes: Nodes, node: int, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream that waits in the middle. By hand, because clients throw away what came before a broken end."""
+    host, _, port = nodes.running[node].address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps(CLAUDE | {"stream": True}).encode()
+    head = {"host": host, "authorization": f"Bearer {token}", "anthropic-version": "2023-06-01"}
+    head |= {"content-type": "application/json", "content-length": str(len(body)), "x-simulator": "hold:3"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    writer.write(f"POST /claude/v1/messages HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"message_start")
+    return reader, writer
+
+
+async def status_of(nodes: Nodes, node: int, token: str) -> int:
+    url = f"{nodes.running[node].address}/api/v1/me"
+    async with nodes.session.get(url, headers={"authorization": f"Bearer {token}"}) as answer:
+        return answer.status
+
+
+async def heard(nodes: Nodes, node: int, token: str) -> None:
+    """A token that another node has issued is good here too."""
+    while await status_of(nodes, node, token) != 200:
+        await asyncio.sleep(0.05)
 
 
 async def test_while_the_database_is_away_they_serve_and_say_so(nodes: Nodes, postgresql: Server) -> None:
