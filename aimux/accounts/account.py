@@ -230,7 +230,8 @@ class Account:
 
     def has_served(self, credential: Credential) -> None:
         """The upstream has answered a request that went up with this one."""
-        if credential is self.credential:
+        # Not the same object: its file may have been read again meanwhile.
+        if self.credential is not None and credential.secret == self.credential.secret:
             self.served = True
 
     # --- how it fares ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pydantic import SecretStr
@@ -94,3 +95,16 @@ async def test_a_login_of_somebody_else_starts_with_its_own_limits(make_pool: An
     await pool.load()
     assert chosen(pool, 1) == ["a"]
     assert a.limits == {}
+
+
+async def test_an_answer_counts_though_the_file_was_read_again_meanwhile(make_pool: Any, state_dir: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "a")
+    account = pool.accounts["a"]
+    sent = account.credential
+    assert sent is not None
+    account.publish(dataclasses.replace(sent), START)
+    account.has_served(sent)
+    assert account.served
+    account.publish(dataclasses.replace(sent, secret="of a new login"), START)
+    account.has_served(sent)
+    assert not account.served
