@@ -1,57 +1,107 @@
-"""Why an account was chosen, in words: for the log at level debug."""
+"""Why an account was chosen: what was known of each at that moment, and the same in words."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from aimux.accounts.account import Account
     from aimux.accounts.pool import AccountPool
     from aimux.accounts.selection import Selection
 
-MOST = 10
+MOST = 8
 """Accounts that are told of; with more, only their number."""
 
 
-def explain(pool: AccountPool, selection: Selection, home: str | None, chosen: Account | None, now: float) -> str:
-    """One line. `home` is the account that the conversation was on before the choice."""
-    instance = pool.provider.instance
+class Standing(NamedTuple):
+    """An account at a choice. `status`: "" for one that could serve, else why it could not."""
+
+    name: str
+    status: str
+    until: float | None
+    """Unix seconds at which it is free again, for one that is cooling down."""
+    used: float
+    in_flight: int
+    rank: str
+    """Priority and weight, where they are not the usual ones."""
+
+    def words(self, at: float) -> str:
+        """As a part of a sentence about the account; `at` is when the choice was made."""
+        if not self.status:
+            return f"{self.used:.0%} used, {self.in_flight} in flight{self.rank}"
+        return self.status + (f" for {self.until - at:.0f} s" if self.until is not None else "")
+
+
+class Choice(NamedTuple):
+    """One choice of an account. `account` "": none could serve. `home`: where the conversation was before."""
+
+    provider: str
+    account: str
+    why: str
+    home: str
+    standings: tuple[Standing, ...]
+    more: int
+    """Accounts that are not told of."""
+
+    def words(self, at: float) -> str:
+        """One line."""
+        told = [f"{one.name} {one.words(at)}" for one in self.standings]
+        if self.more:
+            told.append(f"{self.more} more")
+        listed = "; ".join(told) or "there is none"
+        if not self.account:
+            return f"no account of {self.provider} can serve ({listed})"
+        return f"{self.provider}/{self.account} is chosen: {self.why} ({listed})"
+
+
+def explain(pool: AccountPool, selection: Selection, home: str | None, chosen: Account | None, now: float) -> Choice:
+    """`home` is the account that the conversation was on before the choice. 2 µs, and 1 µs for each account told of."""
     accounts = list(pool.accounts.values())
-    open_to = {account.name for account in pool.candidates(selection)}
-    told = [f"{account.name} {_standing(account, selection, open_to, now)}" for account in accounts[:MOST]]
-    if len(accounts) > MOST:
-        told.append(f"{len(accounts) - MOST} more")
-    listed = "; ".join(told) or "there is none"
-    if chosen is None:
-        return f"no account of {instance} can serve ({listed})"
+    if chosen is not None and len(accounts) > MOST:
+        accounts.remove(chosen)
+        accounts.insert(0, chosen)
+    standings = tuple(_standing(pool, account, selection, now) for account in accounts[:MOST])
+    name, more = chosen.name if chosen is not None else "", max(0, len(accounts) - MOST)
+    return Choice(pool.provider.instance, name, _why(pool, selection, home, name), home or "", standings, more)
+
+
+def at_home(pool: AccountPool, account: Account) -> Choice:
+    """The usual choice of a conversation that goes on: nothing was weighed."""
+    return Choice(pool.provider.instance, account.name, "the conversation is on it", account.name, (), 0)
+
+
+def _why(pool: AccountPool, selection: Selection, home: str | None, chosen: str) -> str:
+    if not chosen:
+        return ""
     if selection.pinned is not None:
-        why = "it is asked for by name"
-    elif len(accounts) == 1:
-        why = "it is the only one"
-    elif home == chosen.name:
-        why = "the conversation is on it"
-    else:
-        why = f"by strategy {pool.provider.settings.strategy}"
-        if home is not None:
-            why += f", as {home}, which the conversation was on, can't serve"
-    return f"{instance}/{chosen.name} is chosen: {why} ({listed})"
+        return "it is asked for by name"
+    if len(pool.accounts) == 1:
+        return "it is the only one"
+    if home == chosen:
+        return "the conversation is on it"
+    why = f"by strategy {pool.provider.settings.strategy}"
+    return why if home is None else f"{why}, as {home}, which the conversation was on, can't serve"
 
 
-def _standing(account: Account, selection: Selection, open_to: set[str], now: float) -> str:
-    """Why it can't serve this request, or what its rank comes from."""
-    if account.name in selection.exclude:
-        return "was tried"
-    if selection.pinned not in {None, account.name}:
-        return "is not asked for"
-    if account.name not in open_to:
-        return "is for other groups"
-    state = account.state(now)
-    if state.status != "healthy":
-        return f"is {state.status}" + (f" for {state.until - now:.0f} s" if state.until is not None else "")
-    if account.free_at(selection.model) > now:
-        return f"is limited for {selection.model}"
-    settings = account.settings
-    more = f", priority {settings.priority}" * bool(settings.priority) + f", weight {settings.weight:g}" * (
+def _standing(pool: AccountPool, account: Account, selection: Selection, now: float) -> Standing:
+    settings, until = account.settings, None
+    rank = f", priority {settings.priority}" * bool(settings.priority) + f", weight {settings.weight:g}" * (
         settings.weight != 1
     )
-    return f"{account.quota.used:.0%} used, {account.in_flight} in flight{more}"
+    if account.name in selection.exclude:
+        status = "was tried"
+    elif selection.pinned not in {None, account.name}:
+        status = "is not asked for"
+    elif not pool.admits(selection, account):
+        status = "is for other groups"
+    elif account.disabled:
+        status = "is disabled"
+    elif account.parked is not None:
+        status = "is parked"
+    elif account.free_at("") > now:
+        status, until = "is cooling", account.free_at("")
+    elif account.free_at(selection.model) > now:
+        status = f"is limited for {selection.model}"
+    else:
+        status = ""
+    return Standing(account.name, status, until, account.quota.used, account.in_flight, rank)

@@ -148,8 +148,12 @@ class AccountPool:
     def candidates(self, selection: Selection) -> Iterator[Account]:
         """Those that may serve such a request, in whatever state they are now."""
         for account in self.accounts.values():
-            if selection.pinned in {None, account.name} and admits(selection.groups, account.settings, self._reserved):
+            if selection.pinned in {None, account.name} and self.admits(selection, account):
                 yield account
+
+    def admits(self, selection: Selection, account: Account) -> bool:
+        """Whether its groups let it serve such a request."""
+        return admits(selection.groups, account.settings, self._reserved)
 
     def _serves(self, account: Account, selection: Selection, now: float) -> bool:
         return (

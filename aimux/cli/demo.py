@@ -68,6 +68,7 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
     plugins = load_plugins()
     async with Simulator(keep=0) as simulator:
         files = demo_files(simulator)
+        logins = demo_data.logins(simulator)
         claude = plugins.providers["claude"](plugins.providers["claude"].Settings())
         credentials = {
             ("claude", ""): files.credentials["claude"],
@@ -76,6 +77,7 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
             ("chatgpt", ""): plugins.providers["chatgpt"](plugins.providers["chatgpt"].Settings()).api_key_file(
                 files.api_keys["chatgpt"]
             ),
+            **logins,
         }
         for (name, account), content in credentials.items():
             path = state_dir / name / account / plugins.providers[name].credential_file
@@ -83,11 +85,12 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
             path.write_bytes(content)
             path.chmod(0o600)
         team = demo_data.settings()
+        providers = {name: {**team["providers"][name], **found} for name, found in files.settings.items()}
         data = {
             "listen": listen,
             "state_dir": str(state_dir),
-            "providers": dict(files.settings),
             **team,
+            "providers": providers,
             "users": [{"name": "demo", "token": TOKEN, "pin_accounts": True}, *team["users"]],
         }
         # The environment may configure the real gateway: its state and keys have no place here.
@@ -99,6 +102,7 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
                 told(app.addresses[0].removeprefix("http://"))
                 print_banner(app)
                 _announce(app.addresses[0], simulator.url, app.sign_in_link())
+                run(demo_data.look(app, TOKEN))
                 run(demo_data.remember(app))
                 if not app.config.listen.unix_path:
                     run(demo_data.chatter(app))

@@ -13,9 +13,10 @@ from aimux.metering.record import RequestRecord, Sender, Step, new_id
 from aimux.plugin.types import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from aimux.app import App
+    from aimux.simulator import Simulator
 
 DAYS = 30
 SEED = 7
@@ -46,10 +47,27 @@ TEAM = (
 TOKENS = {person.name: f"demo-token-of-{person.name}-in-the-simulator" for person in TEAM}
 
 
+LOGINS = {
+    ("claude", "team"): (0.46, 0.31),
+    ("claude", "night"): (1.0, 0.74),
+    ("claude", "old"): (0.0, 0.0),
+    ("chatgpt", "codex"): (0.62, 0.38),
+}
+"""Provider and name of accounts beside the simulator's own → how much of their short and long windows is used."""
+ACCOUNTS = {"claude": {"default": 5, "team": 3, "night": 2}, "chatgpt": {"default": 2, "codex": 5}}
+"""Which served the month, and how much of it."""
+HOLDS = {"5h": 6.0, "7d": 40.0}
+"""Dollars in a login's windows, as the month tells them."""
+
+
 def settings() -> dict[str, Any]:
     """The team in the configuration, with limits."""
     return {
         "users": [{"name": person.name, "token": TOKENS[person.name], "groups": [person.group]} for person in TEAM],
+        "providers": {
+            "claude": {"accounts": {"team": {"groups": ["platform"]}, "second": {"priority": 1}}},
+            "chatgpt": {"accounts": {"codex": {"groups": ["product", "automation"]}}},
+        },
         "limits": {
             "users": {
                 "ada": {"tokens_per_day": 12_000_000, "cost_per_month": 400},
@@ -58,6 +76,43 @@ def settings() -> dict[str, Any]:
             "groups": {"automation": {"cost_per_day": 25}, "product": {"cost_per_month": 900}},
         },
     }
+
+
+def logins(simulator: Simulator) -> dict[tuple[str, str], bytes]:
+    """Credential files of further accounts, by provider and name: half used, used up for now, and logged out."""
+    from aimux.simulator.demo import credential_file
+
+    now, found = time.time(), {}
+    for (provider, name), (used, week) in LOGINS.items():
+        account = simulator.add_account(f"{provider}-{name}", "anthropic" if provider == "claude" else "openai")
+        for window in account.windows.values():
+            part = window.length * (0.55 if window.length < 86400 else 0.4)
+            window.used, window.resets_at = used if window.length < 86400 else week, now + part
+        found[provider, name] = credential_file(account)
+        if name == "old":
+            account.revoke()
+    return found
+
+
+async def look(app: App, token: str) -> None:
+    """Have each account serve a request of the demo's own user, so that it is known how it fares; and tell when each
+    person was last here."""
+    import aiohttp
+
+    from aimux.people.tokens import digest
+
+    last = {record.user: record.time for record in history(time.time())}
+    for user, at in last.items():
+        if (known := app.people.directory.token_of(digest(TOKENS[user]))) is not None:
+            app.uses.note(known.id, at, "10.1.4.23")
+    if app.config.listen.unix_path:
+        return
+    models = {"claude": (CLAUDE, "claude-haiku-4-5"), "chatgpt": (CODEX, "gpt-5-mini")}
+    async with aiohttp.ClientSession() as client:
+        for account in [*app.accounts()]:
+            path, model = models[account.provider]
+            headers = {"x-aimux-account": account.name, "user-agent": "curl/8.10"}
+            await _send(client, app.addresses[0] + path, model, token, headers, "Hello!")
 
 
 def history(now: float) -> Iterator[RequestRecord]:
@@ -82,7 +137,7 @@ def _hour(rng: random.Random, person: Person) -> float:
 
 def _record(rng: random.Random, person: Person, at: float) -> RequestRecord:
     provider = person.path.split("/")[1]
-    account = "default" if rng.random() < 0.7 else "second"
+    account = rng.choices(*zip(*ACCOUNTS[provider].items(), strict=True))[0]
     failed = rng.random() < 0.02
     read = int(rng.lognormvariate(10.2, 0.9))
     usage = Usage(
@@ -119,10 +174,36 @@ async def remember(app: App) -> None:
         if all(app.metering.prices.of_record(record) is not None for record in models.values()):
             break
         await asyncio.sleep(0.2)
+    spent: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for count, record in enumerate(history(time.time())):
         app.metering.ledger.record(record)
+        cost = (app.metering.prices.of_record(record) or 0) / 1e9
+        spent.setdefault((record.provider, record.account), []).append((record.time, cost))
         if count % 200 == 0:
             await asyncio.sleep(0)
+    await _remember_windows(app, spent)
+
+
+async def _remember_windows(app: App, spent: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
+    """What the vendors would have told of their windows meanwhile: `aimux plan` takes from it what one holds."""
+    from aimux.storage.schema.ledger import account_windows
+
+    rows = []
+    for (provider, account), requests in spent.items():
+        if account == "default" and provider == "chatgpt":
+            continue  # an API key has none
+        for window, seconds in (("5h", 5 * 3600.0), ("7d", 7 * 86400.0)):
+            used = resets_at = told = 0.0
+            for at, cost in requests:
+                if at >= resets_at:
+                    used, resets_at = 0.0, at + seconds
+                used = min(1.0, used + cost / HOLDS[window])
+                if at - told >= 1800:
+                    told = at
+                    row = {"provider": provider, "account": account, "window": window, "used": round(used, 4)}
+                    rows.append(row | {"at": int(at * 1000), "resets_at": int(resets_at * 1000)})
+    async with app.database.write() as connection:
+        await connection.execute(account_windows.insert(), rows)
 
 
 async def chatter(app: App) -> None:
@@ -147,18 +228,18 @@ async def chatter(app: App) -> None:
 
 async def _ask(client: Any, address: str, person: Person, rng: random.Random) -> None:
     text = "Explain what this function does, and what you would change about it."
-    model = rng.choice(person.models)
+    headers = {"user-agent": person.client, "x-simulator": f"gap:0.08,events:{rng.randrange(20, 150)}"}
+    await _send(client, address + person.path, rng.choice(person.models), TOKENS[person.name], headers, text)
+
+
+async def _send(client: Any, url: str, model: str, token: str, headers: Mapping[str, str], text: str) -> None:
+    claude = url.endswith(CLAUDE)
     body = (
         {"model": model, "max_tokens": 400, "stream": True, "messages": [{"role": "user", "content": text}]}
-        if person.path == CLAUDE
-        else {"model": model, "input": text, "stream": True}
+        if claude
+        else {"model": model, "input": text, "stream": True, "store": False}
     )
-    headers = {
-        "authorization": f"Bearer {TOKENS[person.name]}",
-        "anthropic-version": "2023-06-01",
-        "user-agent": person.client,
-        "x-simulator": f"gap:0.08,events:{rng.randrange(20, 150)}",
-    }
+    whose = {"authorization": f"Bearer {token}", "anthropic-version": "2023-06-01"}
     with contextlib.suppress(Exception):  # it is only for show: a gateway that ends has nothing to tell here
-        async with client.post(address + person.path, json=body, headers=headers) as answer:
+        async with client.post(url, json=body, headers={**whose, **headers}) as answer:
             await answer.read()

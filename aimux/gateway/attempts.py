@@ -8,7 +8,7 @@ import random
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from aimux.accounts.explain import explain
+from aimux.accounts.explain import at_home, explain
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.unserved import failure, unserved
@@ -134,17 +134,29 @@ class Attempts:
         restraint = self._call.restraint
         while True:
             pool, selection, now = self._route.accounts, self._excluding(), time.time()
-            debug = log.isEnabledFor(logging.DEBUG)
-            home = pool.home(selection, now) if debug else None
+            debug, several = log.isEnabledFor(logging.DEBUG), len(pool.accounts) > 1
+            home = pool.home(selection, now) if debug or several else None
             account = pool.select(selection, now)
-            if debug:
-                log.debug("%s: %s", self._call.record.request_id, explain(pool, selection, home, account, now))
+            if debug or several or account is None:
+                self._note_choice(selection, home, account, now, debug=debug)
             if account is not None and restraint is not None and restraint.objects(account, now):
                 self._tried.add(account.name)
                 continue
             if account is not None or not self._waiting:
                 return account
             self._enter(self._waiting.pop(0))
+
+    def _note_choice(
+        self, selection: Selection, home: str | None, account: Account | None, now: float, *, debug: bool
+    ) -> None:
+        pool, record = self._route.accounts, self._call.record
+        if not debug and account is not None and home == account.name and selection.pinned is None:
+            choice = at_home(pool, account)  # as most choices are: nothing is looked at that nobody asked for
+        else:
+            choice = explain(pool, selection, home, account, now)
+        record.choices = (*record.choices, choice)
+        if debug:
+            log.debug("%s: %s", record.request_id, choice.words(now))
 
     def _excluding(self) -> Selection:
         """Without the accounts that were tried."""

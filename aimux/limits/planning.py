@@ -108,7 +108,7 @@ async def answer(question: Question) -> Forecast:
         reports = Reports(database, Calendar(ZoneInfo(question.zone)), lambda: question.keep)
         span = Span(question.since)
         plans, unknown = [], []
-        for provider, settings in question.accounts.items():
+        for provider, settings in sorted(question.accounts.items()):
             requests = [
                 Asked(
                     row.at / 1000,

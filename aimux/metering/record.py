@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aimux.accounts.explain import Choice
     from aimux.plugin.types import Usage
 
     RecordSink = Callable[["RequestRecord"], None]
@@ -109,6 +110,8 @@ class RequestRecord:
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
     steps: list[Step] = field(default_factory=list)
     """How it was routed."""
+    choices: tuple[Choice, ...] = ()
+    """Why there: what was weighed before each attempt, where there was a choice."""
 
 
 def new_id(now: float) -> str:

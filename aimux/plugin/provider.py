@@ -129,6 +129,10 @@ class Provider:
     login_flows: ClassVar[frozenset[str]] = frozenset()
     """Which of `loopback`, `paste`, `device` the provider offers. API keys need no flow."""
 
+    login_words: ClassVar[Mapping[str, str]] = {}
+    """What a person does to add an account, in the vendor's words: plain sentences by `browser` (loopback and paste),
+    `device`, `setup_token`, `api_key` and `file`. What is left out is told in aimux's own."""
+
     def redirect_uri(self, flow: str, port: int) -> str:
         """The redirect URI of a flow; `port` is the loopback listener's."""
         raise LoginError(f"{self.instance} has no OAuth login; use --api-key")

@@ -116,6 +116,11 @@ class Database:
         """
         return self._engine.lock(name, patience)
 
+    async def nodes(self) -> list[str]:
+        """Those that use the database now, as "HOST VERSION", this one among them. Raises StorageError."""
+        async with self.read() as connection:
+            return await self._engine.nodes(connection)
+
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called on this loop after each change of the topic, and now and then without one.
 

@@ -59,6 +59,10 @@ class Engine(Protocol):
         """Tell what others wrote until cancelled, whatever happens to the database meanwhile."""
         ...
 
+    async def nodes(self, connection: AsyncConnection) -> list[str]:
+        """Who uses the database now, as "HOST VERSION": see Database.nodes."""
+        ...
+
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
         """Exclusive over tasks and nodes; see Database.lock."""
         ...

@@ -117,6 +117,9 @@ class PostgreSQL:
                 await asyncio.sleep(pause)
                 pause = min(PAUSES[1], pause * 2)
 
+    async def nodes(self, connection: AsyncConnection) -> list[str]:
+        return await nodes(await _driver(connection))
+
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
         return self._locks.hold(name, patience, self.explain)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sqlite3
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from aimux import __version__
 from aimux.storage import migrations, sqlite_file
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.migrations import behind, schema_of, upgrade
@@ -113,6 +115,9 @@ class SQLite:
         finally:
             if connection is not None:
                 connection.close()
+
+    async def nodes(self, _connection: AsyncConnection) -> list[str]:
+        return [f"{socket.gethostname()} {__version__}"]
 
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
         raise StorageError(f"{self.name} has no locks between nodes")

@@ -31,6 +31,7 @@ from aimux.plugin.formats import openai, openai_limits
 from aimux_chatgpt import credentials, limits
 from aimux_chatgpt.login import OAuthClient
 from aimux_chatgpt.settings import ChatGPTSettings
+from aimux_chatgpt.words import LOGIN_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ class ChatGPT(Provider):
     settings: ChatGPTSettings
     credential_file = "auth.json"
     login_flows = frozenset({"loopback", "paste", "device"})
+    login_words = LOGIN_WORDS
     loopback_ports = (1455,)
     hidden_headers = frozenset({"openai-organization", "openai-project", "chatgpt-account-id"})
     wire_format = "openai"

@@ -29,6 +29,7 @@ from aimux.plugin.formats import anthropic, anthropic_limits
 from aimux.plugin.oauth import redeem, renew
 from aimux_claude import credentials, limits
 from aimux_claude.settings import ClaudeSettings
+from aimux_claude.words import LOGIN_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ class Claude(Provider):
     settings: ClaudeSettings
     credential_file = ".credentials.json"
     login_flows = frozenset({"loopback", "paste"})
+    login_words = LOGIN_WORDS
     hidden_headers = frozenset({"anthropic-organization-id"})
     wire_format = "anthropic"
     price_list = "anthropic"

@@ -25,6 +25,10 @@ async def test_a_request_that_failed_over_is_explained(start: Start, sim: Simula
     assert (first["account"], first["status"], first["action"]) == ("default", 429, "cool_down")
     assert told["tokens"]["output"] > 0
     assert told["time"].endswith("Z")
+    begun, moved = told["choices"]
+    assert (begun["account"], moved["account"]) == ("default", "second")
+    assert {one["account"]: one["able"] for one in begun["considered"]} == {"default": True, "second": True}
+    assert {one["account"]: one["standing"] for one in moved["considered"]}["default"] == "was tried"
 
 
 async def test_what_nobody_served_is_explained_too(aimux: Aimux) -> None:
@@ -33,6 +37,24 @@ async def test_what_nobody_served_is_explained_too(aimux: Aimux) -> None:
     assert status == 503
     told = await aimux.get(f"/requests/{headers['x-request-id']}")
     assert (told["status"], told["attempts"], told["tokens"]) == (503, 0, None)
+
+
+async def test_a_conversation_that_stays_weighs_nothing(aimux: Aimux, sim: Simulator) -> None:
+    put(aimux.state_dir, "claude", credential_file(sim.add_account("second", "anthropic")), "second")
+    await aimux.get("/accounts")
+    told = []
+    for _ in range(2):
+        _, headers = await aimux.message(**{"x-claude-code-session-id": "one-and-the-same"})
+        told.append((await aimux.get(f"/requests/{headers['x-request-id']}"))["choices"][0])
+    first, then = told
+    assert first["why"] == "by strategy least_used"
+    assert (then["why"], then["home"], then["considered"]) == ("the conversation is on it", first["account"], [])
+
+
+async def test_an_id_of_the_vendors_finds_it(aimux: Aimux) -> None:
+    _, headers = await aimux.message()
+    told = await aimux.get(f"/requests/{headers['x-request-id']}")
+    assert (await aimux.get(f"/requests/{told['steps'][0]['upstream_id']}"))["id"] == told["id"]
 
 
 async def test_an_id_of_the_clients_own_finds_it(aimux: Aimux) -> None:

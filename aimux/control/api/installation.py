@@ -61,7 +61,7 @@ class PluginList(Body):
 
 
 class System(Body):
-    """The node that answers."""
+    """The node that answers, and which there are."""
 
     version: str
     python: str
@@ -69,6 +69,7 @@ class System(Body):
     started: datetime
     database: str = Field(description="A path, or an address, fit to be shown.")
     certificate_ends: datetime | None
+    nodes: list[str] = Field(description="All that use this database now, as `HOST VERSION`.")
 
 
 class NewLink(Given):
@@ -127,6 +128,7 @@ async def show_system(parts: Parts) -> System:
         started=datetime.fromtimestamp(running.started, UTC),
         database=parts.people.database.name,
         certificate_ends=datetime.fromtimestamp(ends, UTC) if ends is not None else None,
+        nodes=await parts.people.database.nodes(),
     )
 
 

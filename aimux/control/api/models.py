@@ -246,6 +246,24 @@ class Step(Body):
     upstream_id: str = Field(description="What the vendor calls this request.")
 
 
+class Considered(Body):
+    """An account at the moment of a choice."""
+
+    account: str
+    able: bool = Field(description="Whether it could serve.")
+    standing: str = Field(description="Why it could not, or what its rank came from.")
+
+
+class Choice(Body):
+    """One choice of an account, before an attempt."""
+
+    provider: str
+    account: str = Field(description="Empty: none could serve.")
+    why: str
+    home: str = Field(description="The account that the conversation was on before; empty: on none.")
+    considered: list[Considered] = Field(description="Empty for a conversation that stays: nothing was weighed.")
+
+
 class Request(Body):
     """A request that is over, or a turn of a WebSocket: who sent it, what served it, what it took."""
 
@@ -274,3 +292,6 @@ class Request(Body):
     cost_usd: float | None = Field(description="Null: no price is known.")
     estimated: bool = Field(description="The upstream did not tell all that was used: a part is an estimate.")
     steps: list[Step]
+    choices: list[Choice] = Field(
+        description="Of the last 10,000 requests at each node, where there was a choice; the ledger does not keep them."
+    )

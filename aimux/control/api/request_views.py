@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aimux.control.api.models import Request, Step, Tokens
+from aimux.control.api.models import Choice, Considered, Request, Step, Tokens
 from aimux.control.api.views import moment
 from aimux.metering.record import Step as Taken
 from aimux.metering.rows import NANO
@@ -12,6 +12,7 @@ from aimux.metering.rows import NANO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from aimux.accounts.explain import Choice as Chosen
     from aimux.metering.record import RequestRecord
 
 
@@ -54,6 +55,7 @@ def of_record(record: RequestRecord, node: str, cost: int | None) -> Request:
         cost_usd=None if cost is None else cost / NANO,
         estimated=bool(usage and usage.estimated),
         steps=_steps(record.steps),
+        choices=[_choice(one, record.time) for one in record.choices],
     )
 
 
@@ -100,7 +102,16 @@ def of_row(row: Mapping[Any, Any]) -> Request:
         cost_usd=None if row["cost"] is None else row["cost"] / NANO,
         estimated=row["estimated"],
         steps=_steps([Taken(*step) for step in detail["steps"]] if "steps" in detail else usual if attempts else []),
+        choices=[],
     )
+
+
+def _choice(one: Chosen, at: float) -> Choice:
+    considered = [
+        Considered(account=standing.name, able=not standing.status, standing=standing.words(at))
+        for standing in one.standings
+    ]
+    return Choice(provider=one.provider, account=one.account, why=one.why, home=one.home, considered=considered)
 
 
 def _steps(steps: Iterable[Taken]) -> list[Step]:

@@ -222,7 +222,7 @@ class RequestPage(Tabular):
     next: str | None = Field(description="`after` of the next page.")
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
-        names = [name for name in Request.model_fields if name not in {"steps", "tokens"}]
+        names = [name for name in Request.model_fields if name not in {"steps", "choices", "tokens"}]
         kinds = ["input", "output", "cache_read", "cache_write", "reasoning"]
         return [*names, *[f"{kind}_tokens" for kind in kinds]], [
             [

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aimux.control.dashboard.charts import window
-from aimux.control.dashboard.rendering import parsed
+from aimux.control.dashboard.rendering import parsed, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ def rows(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _windows(account: Mapping[str, Any], now: float) -> list[Any]:
     made = []
     for limit in account["limits"]:
-        if limit["used"] is None and limit["resets_at"] is None and limit["status"] == "allowed":
+        if limit["used"] is None and limit["resets_at"] is None:
             continue  # it is there, and nothing is known of it
         resets_at = parsed(limit["resets_at"])
         made.append(
@@ -43,17 +43,17 @@ def _windows(account: Mapping[str, Any], now: float) -> list[Any]:
     return sorted(made, key=lambda one: (one.scope is not None, one.name))
 
 
-def alerts(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """What wants somebody's attention, worst first."""
-    found = []
+def alerts(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What wants somebody's attention, worst first: an account, and what is to be said of it."""
+    found: list[dict[str, Any]] = []
     for account in accounts:
-        name = account["id"]
         if account["status"] == "parked":
             remedy = f" {account['remedy'][:1].upper()}{account['remedy'][1:]}." if account["remedy"] else ""
-            found.append({"level": "bad", "text": f"{name} is parked: {account['reason']}.{remedy}"})
+            found.append({"level": "bad", "account": account, "text": f"is parked: {account['reason']}.{remedy}"})
         elif account["status"] == "cooling":
-            found.append({"level": "warn", "text": f"{name} is cooling down: {account['reason']}."})
+            found.append({"level": "warn", "account": account, "text": f"is cooling down: {account['reason']}."})
         for one in account["windows"]:
             if account["status"] == "healthy" and one.level != "ok" and (one.used or 0) >= 0.8:
-                found.append({"level": one.level, "text": f"{name}: {one.used:.0%} of {one.name} is used."})
+                text = f"has used {percent(one.used)} of {one.name}."
+                found.append({"level": one.level, "account": account, "text": text})
     return sorted(found, key=lambda alert: alert["level"] != "bad")

@@ -24,6 +24,14 @@ ACTIONS = {
     "refresh": "{} was renewed.",
 }
 """Operation → what is told when it is done."""
+WAYS = {
+    "browser": "Log in with a browser",
+    "device": "Log in with a device code",
+    "setup_token": "Setup token",
+    "api_key": "API key",
+    "file": "Credential file",
+}
+"""How an account can be added → what that is called."""
 
 
 @routes.get("/accounts")
@@ -37,13 +45,16 @@ async def ways(request: web.Request) -> web.StreamResponse:
     """In which ways an account of this provider can be added."""
     name = request.match_info["provider"]
     provider = _provider(request, name)
+    found = _ways(provider)
     return render(
         request,
         "account_add.html",
         title=f"Add an account of {name}",
         provider=name,
-        flows=provider.login_flows,
-        setup_token=_takes_setup_tokens(provider),
+        ways=found,
+        chosen=request.query.get("way") if request.query.get("way") in found else found[0],
+        titles=WAYS,
+        words=provider.login_words,
         account=request.query.get("account", "default"),
         replace=request.query.get("replace") == "1",
     )
@@ -57,8 +68,7 @@ async def add(request: web.Request) -> web.StreamResponse:
     body |= {name: given[name].strip() for name in ("api_key", "setup_token", "file") if given.get(name, "").strip()}
     if len(body) != 3:
         raise Refused(422, "nothing", "There is no key, no token and no file.", remedy="give one of them")
-    if given.get("replace"):
-        body["replace"] = True
+    body |= {name: True for name in ("replace", "check") if given.get(name)}
     account = await ask(request, "POST", "/accounts", body)
     return go(request, "accounts", f"{account['provider']}/{account['name']} was added and is {account['status']}.")
 
@@ -76,6 +86,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         title=f"Log in to {provider}",
         provider=provider,
         flow=flow,
+        words=_provider(request, provider).login_words,
         started=started,
         **body,
     )
@@ -96,17 +107,15 @@ async def device(request: web.Request) -> web.StreamResponse:
     given, provider = await form(request), request.match_info["provider"]
     state = await ask(request, "POST", f"/oauth/{segment(provider)}/device/poll", {"id": given.get("id", "")})
     if state["account"]:
-        account = state["account"]
-        return go(
-            request, "accounts", f"{account['provider']}/{account['name']} is logged in and is {account['status']}."
-        )
-    started = {name: given.get(name, "") for name in ("id", "user_code", "verification_url")}
+        return go(request, "accounts", _logged_in(state["account"]))
+    started = {name: given.get(name, "") for name in ("id", "user_code", "verification_url", "interval")}
     return render(
         request,
         "account_login.html",
         title=f"Log in to {provider}",
         provider=provider,
         flow="device",
+        words=_provider(request, provider).login_words,
         started=started,
         account=given.get("account", ""),
         replace=bool(given.get("replace")),
@@ -171,7 +180,13 @@ def _provider(request: web.Request, name: str) -> Provider:
     return found
 
 
-def _takes_setup_tokens(provider: Provider) -> bool:
+def _ways(provider: Provider) -> list[str]:
+    """In which this provider's accounts can be added."""
     from aimux.plugin import Provider as Plain
 
-    return type(provider).setup_token_file is not Plain.setup_token_file
+    offered = {
+        "browser": bool(provider.login_flows & {"loopback", "paste"}),
+        "device": "device" in provider.login_flows,
+        "setup_token": type(provider).setup_token_file is not Plain.setup_token_file,
+    }
+    return [way for way in WAYS if offered.get(way, True)]

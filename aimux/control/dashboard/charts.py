@@ -163,7 +163,7 @@ def spans(parts: Sequence[tuple[str, float]], *, label: str) -> Markup:
         told = f"{name}: {length * 1000:,.0f} ms"
         rects.append(
             f'<g class="mark" tabindex="0" role="img" aria-label="{escape(told)}"><title>{escape(told)}</title>'
-            f'<rect class="s{number}" x="{x:.2f}" y="0" width="{width:.2f}" height="10"/></g>'
+            f'<rect class="s{number % 8}" x="{x:.2f}" y="0" width="{width:.2f}" height="10"/></g>'
         )
         x += width
     return Markup(  # noqa: S704 - as above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 routes = web.RouteTableDef()
 TEMPLATE = "now.html"
+PARTS = ("alerts", "sums", "accounts", "running", "notices")
+TOLD = 8
+"""Notices that are shown."""
 
 
 @routes.get("/")
@@ -33,12 +37,12 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def _parts(request: web.Request) -> Mapping[str, str]:
     values = await _values(request)
-    return {name: part(request, TEMPLATE, name, values) for name in ("alerts", "sums", "accounts", "running")}
+    return {name: part(request, TEMPLATE, name, values) for name in PARTS}
 
 
 async def _values(request: web.Request) -> dict[str, Any]:
     accounts = account_views.rows(await every(request, "/accounts"))
-    running = await ask(request, "GET", "/live")
+    running, told = await asyncio.gather(ask(request, "GET", "/live"), ask(request, "GET", "/notices"))
     on: dict[str, list[str]] = {}
     for one in running["items"]:
         on.setdefault(f"{one['provider']}/{one['account']}", []).append(one["user"] or "somebody")
@@ -48,4 +52,6 @@ async def _values(request: web.Request) -> dict[str, Any]:
         "accounts": accounts,
         "running": running,
         "alerts": account_views.alerts(accounts),
+        "told": told["items"][:TOLD],
+        "more": len(told["items"][TOLD:]),
     }

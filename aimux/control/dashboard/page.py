@@ -171,6 +171,7 @@ async def form(request: web.Request) -> Mapping[str, str]:
     values: dict[str, str] = {}
     for name, value in (await request.post()).items():
         if isinstance(value, web.FileField):
+            value.file.seek(0)  # it is asked for more than once: of a file read to its end nothing is left
             values[name] = value.file.read(MAX_FILE).decode("utf-8", "replace")
         else:
             values[name] = value if isinstance(value, str) else value.decode("utf-8", "replace")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -10,16 +11,34 @@ from aiohttp import web
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.page import ask, go, render, segment
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markupsafe import Markup
+
 routes = web.RouteTableDef()
 
-FILTERS = ("user", "model", "account", "provider", "status")
+ACTIONS = {
+    "relay": "its answer went to the client",
+    "cool_down": "the account cools down",
+    "back_off": "tried again elsewhere",
+    "refresh": "its credential was renewed",
+    "park": "the account was parked",
+    "missing": "what was asked for does not lie with it",
+    "skipped": "it was left out",
+    "refused": "it can't serve such a request",
+}
+"""What an upstream's answer meant → the same for a person."""
+
+FILTERS = ("user", "group", "model", "account", "provider", "status")
 
 
 @routes.get("/requests")
 async def page(request: web.Request) -> web.StreamResponse:
     if wanted := request.query.get("id", "").strip():
         return go(request, f"requests/{segment(wanted)}")
-    filters = {name: request.query[name].strip() for name in FILTERS if request.query.get(name, "").strip()}
+    asked = request.query
+    filters = {name: asked[name].strip() for name in (*FILTERS, "failed") if asked.get(name, "").strip()}
     found = await ask(request, "GET", "/requests", limit=100, since="90d", after=request.query.get("after"), **filters)
     older = "?" + urlencode({**filters, "after": found["next"]}) if found["next"] else None
     return render(
@@ -30,15 +49,42 @@ async def page(request: web.Request) -> web.StreamResponse:
 @routes.get("/requests/{id}")
 async def why(request: web.Request) -> web.StreamResponse:
     found: dict[str, Any] = await ask(request, "GET", f"/requests/{segment(request.match_info['id'])}")
-    return render(request, "why.html", title="Why", request=found, timings=_timings(found))
+    vendors = [step["upstream_id"] for step in found["steps"] if step["upstream_id"]]
+    return render(
+        request,
+        "why.html",
+        title="Why",
+        request=found,
+        timings=_timings(found),
+        vendors=vendors,
+        actions=ACTIONS,
+    )
 
 
-def _timings(found: dict[str, Any]) -> Any:
-    """Until the first byte, and from there to the end."""
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """A bar, and what it is made of: name and seconds."""
+
+    svg: Markup
+    parts: list[tuple[str, float]]
+
+
+def _timings(found: Mapping[str, Any]) -> Timings | None:
+    """Attempt by attempt until an answer's head, then to the first byte that the client got, then to the end."""
     total, first = found["seconds"], found["first_byte_seconds"]
     if not total:
         return None
-    parts = (
-        [("waiting for the first byte", first), ("streaming", max(0.0, total - first))] if first else [("all", total)]
-    )
-    return charts.spans(parts, label="Where the time went")
+    parts: list[tuple[str, float]] = []
+    at = 0.0
+    for step in found["steps"]:
+        until = min(step["seconds"], total)
+        parts.append(
+            (f"{step['provider']}/{step['account']} until its answer ({step['status'] or 'none'})", until - at)
+        )
+        at = until
+    if first is not None and first > at:
+        parts.append(("to the first byte", first - at))
+        at = first
+    parts.append(("streaming" if first is not None else "until the end", max(0.0, total - at)))
+    parts = [(name, max(0.0, seconds)) for name, seconds in parts if seconds >= 0.0005] or [("all", total)]
+    return Timings(charts.spans(parts, label="Where the time went"), parts)

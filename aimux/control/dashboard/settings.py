@@ -6,9 +6,11 @@ import asyncio
 
 from aiohttp import web
 
-from aimux.control.dashboard.page import ask, render
+from aimux.control.dashboard.page import ask, go, render
 
 routes = web.RouteTableDef()
+MOST = 60
+"""Settings that are shown until somebody asks for all."""
 
 
 @routes.get("/settings")
@@ -27,4 +29,16 @@ async def page(request: web.Request) -> web.StreamResponse:
         plugins=plugins["items"],
         system=system,
         audit=audit["items"],
+        all=bool(request.query.get("all")),
+        most=MOST,
     )
+
+
+@routes.post("/settings/reload")
+async def reload(request: web.Request) -> web.StreamResponse:
+    """Take the configuration again. What is wrong with it is told, and the one before stays in effect."""
+    done = await ask(request, "POST", "/reload")
+    text = "The configuration was read again, and is in effect."
+    if later := done["after_restart"]:
+        text += f" After a restart only: {', '.join(later)}."
+    return go(request, "settings", text, "warn" if later else "ok")

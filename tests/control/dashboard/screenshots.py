@@ -23,7 +23,9 @@ PAGES = {
     "people": "people",
     "user": "people/users/ada",
     "usage": "usage",
+    "what-if": "usage/plan?accounts.claude=4",
     "requests": "requests",
+    "why": "requests",
     "settings": "settings",
     "add-account": "accounts/add/claude",
 }
@@ -71,6 +73,8 @@ def _shoot(context: BrowserContext, url: str, file: Path) -> None:
     page = context.new_page()
     page.goto(url)
     page.wait_for_timeout(1500 if url.endswith("/dashboard/") else 100)  # the first live values
+    if file.name.startswith("why-"):
+        page.get_by_role("link", name="Why").first.click()
     page.screenshot(path=file, clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": HEIGHT})  # type: ignore[index]
     page.close()
     Image.open(file).quantize(64).save(file, optimize=True)

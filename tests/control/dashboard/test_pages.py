@@ -146,6 +146,7 @@ def test_an_account_is_tested_renewed_and_renamed(visitor: Visitor, site: Site) 
 def test_an_api_key_becomes_an_account(visitor: Visitor, site: Site) -> None:
     visit = visitor("admin")
     page = visit.go("accounts/add/claude")
+    page.get_by_text("API key", exact=True).click()
     form = page.locator("form", has=page.get_by_label("Key"))
     form.get_by_label("Name of the account").fill("by-key")
     form.get_by_label("Key").fill(site.live.sim.accounts["claude-key"].api_key or "")

@@ -173,3 +173,40 @@ def test_a_session_is_no_secret_in_the_database(visitor: Visitor, site: Site) ->
     (cookie,) = visitor("admin").context.cookies()
     stored = b"".join(path.read_bytes() for path in site.live.state_dir.glob("aimux.db*"))
     assert cookie["value"].encode() not in stored
+
+
+@pytest.mark.parametrize("role", ["member", "viewer", "admin"])
+def test_everybody_signs_in_and_out_without_script(visitor: Visitor, role: str) -> None:
+    visit = visitor(role, java_script_enabled=False)
+    expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+    visit.page.get_by_role("button", name="Sign out").click()
+    expect(visit.page).to_have_url(re.compile("sign-in$"))
+
+
+def test_a_page_of_another_site_shows_none_of_ours_in_a_frame(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    visit.page.route(
+        "https://evil.example/", lambda route: route.fulfill(body="<iframe></iframe>", content_type="text/html")
+    )
+    visit.page.goto("https://evil.example/")
+    visit.page.evaluate("url => { document.querySelector('iframe').src = url; }", f"{site.url}/dashboard/")
+    visit.page.wait_for_timeout(500)
+    assert all(frame.get_by_role("heading").count() == 0 for frame in visit.page.frames[1:])
+
+
+def test_a_member_forges_no_form_of_an_admin(visitor: Visitor, site: Site) -> None:
+    """With a word of the session that is good: it is the role that is not."""
+    visit = visitor("member")
+    csrf = visit.page.locator("input[name=csrf]").first.get_attribute("value") or ""
+    for action in (
+        "people/add",
+        "settings/reload",
+        "accounts/claude/default/remove",
+        "people/users/max",
+        "accounts/add/claude",
+    ):
+        fields = {"csrf": csrf, "name": "evil", "role": "admin", "api_key": "k", "account": "evil"}
+        answer = visit.context.request.post(f"{site.url}/dashboard/{action}", form=fields, max_redirects=0)
+        assert answer.status == 403, action
+    assert site.api("GET", "/users/max")["role"] == "member"
+    assert "evil" not in [user["name"] for user in site.api("GET", "/users")["items"]]

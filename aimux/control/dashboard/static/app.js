@@ -48,7 +48,7 @@ function sortable(table) {
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down < 0 ? "descending" : "ascending");
       const body = table.tBodies[0];
-      const order = (a, b) => (a < b ? -down : a > b ? down : 0) * -1 * -1;
+      const order = (a, b) => (a < b ? -down : a > b ? down : 0);
       body.append(...[...body.rows].sort((a, b) => order(value(a, column), value(b, column))));
     });
   });
@@ -119,6 +119,22 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
 });
 
+// --- a device login: looks by itself whether the person has confirmed -----------------------------------------------
+
+function poll(form) {
+  const state = form.querySelector("[data-poll-state]");
+  state.textContent = "Waiting for you to confirm. This page notices by itself.";
+  const timer = setInterval(async () => {
+    let answer;
+    try {
+      // The answer that is awaited leads to another page, which has to be loaded once, to show what has happened.
+      answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), redirect: "manual" });
+    } catch { return; }  // out of reach for a moment
+    if (answer.type === "opaqueredirect") { clearInterval(timer); location.assign(form.dataset.done); }
+    else if (!answer.ok) { clearInterval(timer); form.requestSubmit(); }
+  }, Math.max(1, Number(form.dataset.poll) || 5) * 1000);
+}
+
 // Long work: the button says what is under way, and is not pressed twice.
 document.addEventListener("submit", (event) => {
   const text = event.target.dataset.busy ?? event.submitter?.dataset.busy;
@@ -136,8 +152,10 @@ addEventListener("pageshow", () => {  // back again, from the browser's memory
   }
 });
 
+document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 for (const input of document.querySelectorAll("[data-filter]")) { input.closest("label").hidden = false; searchable(input); }
+for (const form of document.querySelectorAll("form[data-poll]")) poll(form);
 for (const root of document.querySelectorAll("[data-live]")) live(root);
 tips();

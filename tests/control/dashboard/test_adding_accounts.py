@@ -1,0 +1,96 @@
+"""Each way to add an account, as an administrator does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from aimux.simulator.demo import credential_file
+from tests.control.dashboard.conftest import Site, Visitor
+
+pytestmark = pytest.mark.browser
+
+
+def way(page: Page, title: str) -> Locator:
+    """One of the ways that the page offers, opened."""
+    found = page.locator("details", has=page.locator("summary", has_text=title))
+    if found.get_attribute("open") is None:
+        found.locator("summary").click()
+    return found
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with-script", "without-script"])
+def test_a_device_code_is_confirmed_elsewhere(
+    visitor: Visitor, site: Site, monkeypatch: pytest.MonkeyPatch, script: bool
+) -> None:
+    """With script the page notices by itself that the person has confirmed."""
+    consent = site.live.sim.oauth_openai.consent
+    monkeypatch.setattr(consent, "mode", "ask")
+    name = "by-device" if script else "by-device-alone"
+    visit = visitor("admin", java_script_enabled=script)
+    page = visit.go("accounts/add/chatgpt")
+    form = way(page, "Log in with a device code")
+    expect(form).to_contain_text("Enable device code authorization")
+    form.get_by_label("Name of the account").fill(name)
+    form.get_by_role("button", name="Begin").click()
+    code = page.locator("#code").inner_text()
+    if not script:
+        page.get_by_role("button", name="I have confirmed").click()
+        assert "Nobody has confirmed yet" in visit.page.locator(".note").inner_text()
+    vendor = visit.context.new_page()
+    vendor.goto(page.locator("main a[target=_blank]").get_attribute("href") or "")
+    vendor.locator("input[name=user_code]").fill(code)
+    vendor.get_by_role("button", name="Authorize").click()
+    vendor.wait_for_load_state()
+    done = page.locator(".note.ok")
+    while not script and not done.count():  # the vendor is asked once a second at most
+        page.get_by_role("button", name="I have confirmed").click()
+    expect(done).to_contain_text(f"chatgpt/{name} is logged in and is healthy")
+    site.api("DELETE", f"/accounts/chatgpt/{name}")
+
+
+def test_a_setup_token_becomes_an_account(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    form = way(visit.go("accounts/add/claude"), "Setup token")
+    expect(form).to_contain_text("claude setup-token")
+    form.get_by_label("Name of the account").fill("by-token")
+    form.get_by_label("Token").fill(site.live.sim.accounts["claude-setup"].access_token)
+    form.get_by_role("button", name="Add").click()
+    expect(visit.page.locator(".note.ok")).to_contain_text("claude/by-token was added and is healthy")
+    site.api("DELETE", "/accounts/claude/by-token")
+
+
+def test_a_file_is_uploaded(visitor: Visitor, site: Site, tmp_path: Path) -> None:
+    file = tmp_path / ".credentials.json"
+    file.write_bytes(credential_file(site.live.sim.accounts["claude"]))
+    visit = visitor("admin")
+    form = way(visit.go("accounts/add/claude"), "Credential file")
+    form.get_by_label("Name of the account").fill("by-file")
+    form.get_by_label("File").set_input_files(file)
+    form.get_by_role("button", name="Upload").click()
+    expect(visit.page.locator(".note.ok")).to_contain_text("claude/by-file was added")
+    site.api("DELETE", "/accounts/claude/by-file")
+
+
+def test_a_key_that_the_vendor_refuses_is_not_kept(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    form = way(visit.go("accounts/add/claude"), "API key")
+    form.get_by_label("Name of the account").fill("wrong")
+    form.get_by_label("Key").fill("sk-ant-api03-nobody-knows-this-key")
+    form.get_by_role("button", name="Add").click()
+    expect(visit.page.locator(".note.bad")).to_be_visible()
+    expect(visit.page.locator("details[open] summary")).to_have_text("API key")
+    assert "wrong" not in [account["name"] for account in site.api("GET", "/accounts")["items"]]
+
+
+def test_a_form_that_takes_long_says_so_and_is_sent_once(visitor: Visitor) -> None:
+    """Held on its way, so that there is time to look."""
+    page = visitor("admin").go("accounts/claude/default")
+    sent: list[Route] = []
+    page.route("**/test", lambda route: sent.append(route))
+    page.get_by_role("button", name="Test").click(no_wait_after=True)
+    expect(page.get_by_role("button", name="Asking …")).to_be_disabled()
+    sent[0].continue_()
+    expect(page.locator(".note")).to_contain_text("answered in")
