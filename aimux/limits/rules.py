@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 NANO = 1_000_000_000
 """Billionths in a dollar."""
@@ -235,13 +235,3 @@ def _concerns(owner: Owner, who: Who) -> bool:
     if kind in {"group", "member"}:
         return name in who.groups
     return kind == "default" or name == (who.token if kind == "token" else who.user)
-
-
-def strictest(holdings: Iterable[Holding]) -> dict[str, int]:
-    """The smallest amount by limit name, for those without a scope: what a person is told of."""
-    found: dict[str, int] = {}
-    for holding in holdings:
-        if holding.key.scope == ANYTHING:
-            name = holding.key.limit
-            found[name] = min(holding.amount, found.get(name, holding.amount))
-    return found

@@ -24,7 +24,6 @@ from aimux.limits.rules import (
     Scope,
     Who,
     amount_of,
-    strictest,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -39,6 +38,14 @@ def limits(*rules: Rule, grants: tuple[Grant, ...] = ()) -> Limits:
 
 def default(limit: str, amount: int, **scope: str) -> Rule:
     return Rule(EVERYBODY, limit, amount, Scope(**scope))
+
+
+def strictest(policy: Policy, who: Who) -> dict[str, int]:
+    """The smallest amount by limit name."""
+    found: dict[str, int] = {}
+    for holding in policy.holdings(who):
+        found[holding.key.limit] = min(holding.amount, found.get(holding.key.limit, holding.amount))
+    return found
 
 
 IDS = itertools.count()
@@ -76,10 +83,10 @@ def test_ones_own_limit_stands_in_place_of_the_groups_and_this_of_the_default() 
         Rule(Owner("user", "bob"), "tokens_per_day", 1000),
     )
     policy = Policy(rules)
-    assert strictest(policy.holdings(Who("carol"))) == {"tokens_per_day": 10, "requests_per_minute": 7}
-    assert strictest(policy.holdings(Who("carol", "", ("research",))))["tokens_per_day"] == 50
-    assert strictest(policy.holdings(Who("carol", "", ("research", "interns"))))["tokens_per_day"] == 20
-    assert strictest(policy.holdings(Who("bob", "", ("interns",))))["tokens_per_day"] == 1000
+    assert strictest(policy, Who("carol")) == {"tokens_per_day": 10, "requests_per_minute": 7}
+    assert strictest(policy, Who("carol", "", ("research",)))["tokens_per_day"] == 50
+    assert strictest(policy, Who("carol", "", ("research", "interns")))["tokens_per_day"] == 20
+    assert strictest(policy, Who("bob", "", ("interns",)))["tokens_per_day"] == 1000
 
 
 def test_a_token_and_a_group_hold_besides() -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Integer
-
-Id = BigInteger().with_variant(Integer, "sqlite")
-"""A number that the database gives: `Column("id", Id, primary_key=True)`. SQLite counts up an INTEGER alone."""
+from sqlalchemy import JSON, BigInteger, Column
 
 Json = JSON(none_as_null=True)
 """A list or a mapping. None is SQL's NULL, and not the JSON value null."""
