@@ -177,6 +177,10 @@ class Directory:
         """Those that a user can be put into."""
         return self.configured.named | self.groups.keys()
 
+    def token_of(self, sha256: bytes) -> Token | None:
+        """The token with this SHA-256, whatever its state."""
+        return self._hashes.get(sha256)
+
     def token(self, name: str) -> Token | None:
         """The token with this id, whatever its state."""
         configured = (token for token in self.configured.hashes.values() if token.id == name)
