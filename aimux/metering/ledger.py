@@ -17,7 +17,7 @@ from aimux.metering.calendar import now
 from aimux.metering.rollups import fold, prune
 from aimux.metering.spill import Spill, SpillFull
 from aimux.metering.store import LedgerStore, prepare
-from aimux.storage import StorageError
+from aimux.storage import StorageError, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -245,6 +245,8 @@ class Ledger:
         row that is, its halves tell."""
         try:
             await self._store.write(rows, now())
+        except Unusable:  # full, or read-only, which looking would not tell
+            raise
         except Exception as error:  # a driver has its own for what it can't pass on
             async with self._database.read() as connection:
                 await connection.exec_driver_sql("SELECT 1")

@@ -4,6 +4,6 @@ Importing this imports no SQLAlchemy (0.3 s): that happens at the first read or 
 """
 
 from aimux.storage.database import Database
-from aimux.storage.errors import Conflict, StorageError
+from aimux.storage.errors import Conflict, StorageError, Unusable
 
-__all__ = ["Conflict", "Database", "StorageError"]
+__all__ = ["Conflict", "Database", "StorageError", "Unusable"]

@@ -15,6 +15,10 @@ class StorageError(Exception):
         self.remedy = remedy
 
 
+class Unusable(StorageError):
+    """The database takes nothing at present, whatever it is: full, locked, read-only, damaged or out of reach."""
+
+
 class Conflict(StorageError):
     """A row breaks a constraint: what may be there once is there already, or what it refers to is not. The whole
     transaction was rolled back."""

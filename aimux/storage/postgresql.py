@@ -14,7 +14,7 @@ import asyncpg
 
 from aimux import __version__
 from aimux.config.database import without_password
-from aimux.storage.errors import Conflict, StorageError
+from aimux.storage.errors import Conflict, StorageError, Unusable
 from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import behind, schema_of, upgrade
 
@@ -244,15 +244,16 @@ _BY_CLASS = {
     "57": "the server is stopping or starting; it is tried again",
 }
 """Remedies by SQLSTATE, or its class (the first two characters)."""
+_UNUSABLE = frozenset({"25", "28", "3D", "53", "57", "58"})
+"""Classes that are about the server or the transaction (read-only), and not about what was to be written."""
 
 
 def _explained(name: str, error: BaseException) -> StorageError:
     state = str(getattr(error, "sqlstate", None) or "")
     text = str(error).partition("\n")[0] or type(error).__name__
     if state and not state.startswith("08"):
-        return StorageError(f"{name}: {text}", remedy=_BY_CLASS.get(state) or _BY_CLASS.get(state[:2], ""))
+        kind = Unusable if state[:2] in _UNUSABLE else StorageError
+        return kind(f"{name}: {text}", remedy=_BY_CLASS.get(state) or _BY_CLASS.get(state[:2], ""))
     if isinstance(error, TimeoutError):
         text = "no answer in time"
-    return StorageError(
-        f"{name} can't be reached ({text})", remedy="check that it runs, and the address in database.url"
-    )
+    return Unusable(f"{name} can't be reached ({text})", remedy="check that it runs, and the address in database.url")

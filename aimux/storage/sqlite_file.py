@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aimux.storage.errors import StorageError
+from aimux.storage.errors import StorageError, Unusable
 from aimux.storage.migrations import Schema
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def copy(path: Path, target: Path) -> None:
 
 def damaged(path: Path, how: str) -> StorageError:
     """The error for a file that is no whole database."""
-    return StorageError(
+    return Unusable(
         f"{path} is damaged ({' '.join(how.split())}); it is left as it is",
         remedy="put a copy in its place (`aimux db backup` makes them), or save what can still be read: "
         f"sqlite3 {path} .recover",
@@ -148,14 +148,14 @@ def explain(path: Path, error: BaseException) -> StorageError:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return damaged(path, str(error))
         case sqlite3.SQLITE_FULL:
-            return StorageError(f"the disk of {path} is full", remedy="free some space; nothing is lost")
+            return Unusable(f"the disk of {path} is full", remedy="free some space; nothing is lost")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StorageError(f"{path} is locked by another program", remedy=f"end it (fuser {path} shows which)")
+            return Unusable(f"{path} is locked by another program", remedy=f"end it (fuser {path} shows which)")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
             reason = f"{path} can't be written" if path.exists() else f"{path} is not there"
-            return StorageError(reason, remedy=f"let the user that runs aimux write it and its folder {path.parent}")
+            return Unusable(reason, remedy=f"let the user that runs aimux write it and its folder {path.parent}")
         case sqlite3.SQLITE_IOERR:
-            return StorageError(f"{path} can't be read or written ({error})", remedy="look at the disk")
+            return Unusable(f"{path} can't be read or written ({error})", remedy="look at the disk")
     return StorageError(f"{path}: {error}")
 
 

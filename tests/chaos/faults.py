@@ -120,9 +120,10 @@ class Faults:
         self.ledger.excuse("told", "broken", why="its upstream's connection was killed", count=busy)
         for provider, state in providers.items():
             if state["accounts"].get("healthy", 0) < 2:  # then there is no other one to try
-                self.ledger.excuse(
-                    "failed", why="its only upstream was killed", provider=provider, status=502, count=busy
-                )
+                for kind in (provider, "socket") if provider == "chatgpt" else (provider,):
+                    self.ledger.excuse(
+                        "failed", why="its only upstream was killed", provider=kind, status=502, count=busy
+                    )
 
     # --- clients ----------------------------------------------------------------------------------------------------
 

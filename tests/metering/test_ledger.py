@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.metering.ledger import FAILURES
 from aimux.metering.record import Step
-from aimux.storage import Database, StorageError
+from aimux.storage import Database, StorageError, Unusable
 from aimux.storage.schema import ledger as schema
 
 from .conftest import Make
@@ -28,11 +28,12 @@ def times(count: int) -> dict[str, int]:
 
 
 class Flaky:
-    """A database that can be away (writes fail), or hang."""
+    """A database that can be away or full (writes fail), or hang."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.away = False
+        self.full = False
         self.commits_and_fails = False
         self.writes = 0
         """How often something was committed."""
@@ -44,6 +45,8 @@ class Flaky:
         await self.go_on.wait()
         if self.away:
             raise StorageError("it is away")
+        if self.full:
+            raise Unusable("its disk is full")
         async with self._database.write(*topics) as connection:
             yield connection
         self.writes += 1
@@ -276,6 +279,26 @@ async def test_one_row_that_the_database_never_takes_stays_behind_alone(
     status = ledger.status()
     assert status is not None
     assert (status["lost_requests"], status["waiting_bytes"]) == (1, 0)
+    await ledger.close()
+
+
+async def test_no_row_is_given_up_for_a_disk_that_is_full(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be read all the while, so that looking tells nothing."""
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    monkeypatch.setattr("aimux.metering.ledger.RETRY", 0.0)
+    flaky.full = True
+    for _ in range(FAILURES + 3):
+        ledger.record(record())
+        await ledger.flush()
+    status = ledger.status()
+    assert status is not None
+    assert (status["lost_requests"], status["reason"]) == (0, "its disk is full")
+    flaky.full = False
+    await settled(ledger)
+    assert await total(database) == times(FAILURES + 3)
     await ledger.close()
 
 

@@ -160,7 +160,7 @@ def test_the_sdists_tests_need_nothing_that_it_lacks(built: Path, environment: P
         "-p",
         "no:cacheprovider",
     ]
-    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if "::" not in line)
 
 

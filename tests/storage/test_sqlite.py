@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aimux.storage import Database, StorageError, sqlite_file
+from aimux.storage import Database, StorageError, Unusable, sqlite_file
 from tests.storage.conftest import keys, put
 
 
@@ -161,7 +161,7 @@ async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
     database = await Database.open(None, small_disk)
     await put(database, "a")
     fill(small_disk)
-    with pytest.raises(StorageError, match="is full: free some space"):
+    with pytest.raises(Unusable, match="is full: free some space"):
         await put(database, "b", "x" * 100_000)
     assert database.trouble is not None
     assert await keys(database) == ["a"]
