@@ -45,7 +45,10 @@ def reach(path: Path | None, url: str | None, *, need_config: bool = False) -> R
 
     plugins = load_plugins()
     own = url is None or path is not None or need_config
-    config = read_config(path, plugins) if own else parse_config({}, environ={}, providers=plugins.providers)
+    # Of an address alone nothing else is known, nor needed: not even a home that a state folder could be in.
+    config = (
+        read_config(path, plugins) if own else parse_config({"state_dir": "."}, environ={}, providers=plugins.providers)
+    )
     if url is None:
         address = _address(config)
     elif url.startswith(("http://", "https://")):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import yaml
@@ -166,7 +167,7 @@ def broken_plugin(folder: Path) -> str:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aimux-broken\nVersion: 1.2\n")
     (info / "entry_points.txt").write_text("[aimux]\nbroken = aimux_broken\n")
     (folder / "plugins" / "aimux_broken.py").write_text("raise RuntimeError('out of order')\n")
-    return str(folder / "plugins")
+    return os.pathsep.join([str(folder / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def test_providers_are_listed(aimux: Aimux) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
@@ -111,10 +112,9 @@ async def test_sqlite_is_copied_before(state_dir: Path, request: pytest.FixtureR
     await database.close()
     copy = state_dir / "aimux.db.before-0002"
     assert copy.stat().st_mode & 0o777 == 0o600
-    with sqlite3.connect(copy) as connection:
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
         assert connection.execute("SELECT key, value FROM meta WHERE key = 'a'").fetchall() == [("a", "1")]
-    connection.close()
     # Put in its place, it is the old database again, and is migrated again.
     for name in ("aimux.db-wal", "aimux.db-shm"):
         (state_dir / name).unlink(missing_ok=True)
