@@ -99,7 +99,7 @@ class DepositRows:
                         await self._read_newest()
                     if self._database.touched(TOPIC) and time.monotonic() - pruned >= DAY:
                         pruned = time.monotonic()
-                        await self._prune()
+                        await self.prune()
                 except StorageError as error:
                     log.warning("what users have stored can't be written down or read now: %s", error)
         finally:
@@ -163,7 +163,8 @@ class DepositRows:
             self._unknown.pop(key, None)
             self._read_until = max(self._read_until, row.at - OVERLAP)
 
-    async def _prune(self) -> None:
+    async def prune(self) -> None:
+        """Forget what is past keeping. Raises StorageError."""
         from aimux.storage.schema.deposits import deposits
         from aimux.storage.times import now
 

@@ -1,0 +1,115 @@
+"""What users keep with the vendors, in the database: for the next start and for other nodes, on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from aimux.gateway import deposit_rows
+from aimux.gateway.deposit_rows import DepositRows
+from aimux.gateway.deposits import Deposit, Deposits
+from aimux.storage import Database, StorageError
+
+Node = Callable[[], Awaitable[DepositRows]]
+OF_ANN = Deposit("default", "ann")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> None:
+    """Here databases are opened in the middle of it."""
+
+
+@pytest.fixture
+async def node(database_url: str | None, tmp_path: Path) -> AsyncIterator[Node]:
+    """Starts a node on the test's database, as often as it is called."""
+    async with AsyncExitStack() as stack:
+
+        async def start() -> DepositRows:
+            database = await Database.open(database_url, tmp_path / "state")
+            stack.push_async_callback(database.close)
+            rows = DepositRows(database, shared=True)
+            stack.push_async_callback(rows.close)
+            await rows.start()
+            return rows
+
+        yield start
+
+
+async def test_the_next_start_knows_it(node: Node) -> None:
+    rows = await node()
+    rows.deposits.keep("plain", "default", ["file-1", "file-2"], "ann")
+    rows.deposits.keep("plain", "two", ["resp_1"], "", lasts=False)
+    rows.deposits.keep("plain", "default", ["file-3"], None)
+    await rows.flush()
+    assert not rows.deposits.fresh
+    known = (await node()).deposits
+    assert [known.find("plain", [one]) for one in ("file-1", "resp_1", "file-3")] == [OF_ANN, Deposit("two", ""), None]
+    assert not known.fresh
+
+
+async def test_another_node_hears_of_it(node: Node) -> None:
+    one, other = await node(), await node()
+    one.deposits.keep("plain", "default", ["file-1"], "ann")
+    async with asyncio.timeout(30):
+        while other.deposits.find("plain", ["file-1"]) != OF_ANN:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_is_not_in_memory_is_looked_up(node: Node) -> None:
+    one = await node()
+    one.deposits.keep("plain", "default", [f"file-{number}" for number in range(250)], "ann")
+    await one.flush()
+    other = await node()
+    other.deposits = Deposits(most=1000, each=1000)
+    await other.look_up([("plain", f"file-{number}") for number in range(300)])
+    assert len(other.deposits) == 250
+    assert other.deposits.owned("ann", "plain") == {"default": {f"file-{number}" for number in range(250)}}
+
+
+async def test_whose_it_is_stays_as_it_was_first_told_on_every_node(node: Node) -> None:
+    one, other = await node(), await node()
+    one.deposits.keep("plain", "default", ["file-1"], "ann")
+    await one.flush()
+    other.deposits = Deposits()
+    other.deposits.keep("plain", "two", ["file-1"], "bob")
+    await other.flush()
+    assert (await node()).deposits.find("plain", ["file-1"]) == Deposit("two", "ann")
+
+
+async def test_what_is_old_is_forgotten(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deposit_rows, "PASSING_DAYS", -1)
+    rows = await node()
+    rows.deposits.keep("plain", "default", ["file-1"], "ann")
+    rows.deposits.keep("plain", "default", ["resp_1"], "ann", lasts=False)
+    await rows.flush()
+    await rows.prune()
+    known = (await node()).deposits
+    assert known.find("plain", ["file-1"]) == OF_ANN
+    assert known.find("plain", ["resp_1"]) is None
+
+
+async def test_what_can_not_be_written_is_written_later(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = await node()
+    rows.deposits.keep("plain", "default", ["file-1"], "ann")
+    with monkeypatch.context() as patch:
+
+        def away(_self: Database, *_topics: str) -> None:
+            raise StorageError("away")
+
+        patch.setattr(Database, "write", away)
+        with pytest.raises(StorageError):
+            await rows.flush()
+        rows.deposits.keep("plain", "default", ["file-2"], "ann")
+    await rows.flush()
+    assert len((await node()).deposits) == 2
+
+
+async def test_what_waits_to_be_written_is_bounded() -> None:
+    deposits = Deposits(most=10, each=10)
+    for number in range(50):
+        deposits.keep("plain", "default", [f"file-{number}"], f"user{number}")
+    assert len(deposits.fresh) == 10
