@@ -143,14 +143,14 @@ def part_of_list(target: str, answer: bytes, items: list[Any]) -> bytes:
     after, before = asked.get("after") or asked.get("after_id"), asked.get("before") or asked.get("before_id")
     begin = ids.index(after) + 1 if after in ids else 0
     end = ids.index(before) if before in ids else len(items)
-    limit = int(asked["limit"]) if asked.get("limit", "").isdecimal() else len(items)
+    limit = int(asked["limit"][:9]) if asked.get("limit", "").isdecimal() else len(items)
     part = items[begin:end]
     backwards = before is not None and after is None
     shown = part[-limit:] if backwards and limit else part[:limit]
     page |= {"data": shown, "has_more": len(shown) < len(part)}
     for name, at in (("first_id", 0), ("last_id", -1)):
         if name in page or "object" not in page:
-            page[name] = shown[at]["id"] if shown and isinstance(shown[at], dict) else None
+            page[name] = shown[at].get("id") if shown and isinstance(shown[at], dict) else None
     if "next_page" in page:
         page["next_page"] = None
     return json.dumps(page).encode()

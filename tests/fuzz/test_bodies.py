@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
+from typing import Any, TypeGuard
 
 import brotli
 import zstandard
@@ -12,8 +14,10 @@ from multidict import CIMultiDict
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
-from aimux.plugin import RequestHead
+from aimux.plugin import RequestHead, TooManyReferences
 from aimux.plugin.codings import MAX_DECODED, DecodeError, decoder
+from aimux.plugin.formats import openai
+from aimux.plugin.stored import is_id, part_of_list, read_page
 from aimux.plugin.types import MAX_MODEL, Body
 
 from .harness import fuzz, splits
@@ -118,3 +122,84 @@ def test_a_requests_body(data: bytes) -> None:
             assert changed.routed_model == "new"
         else:
             assert as_json(changed.raw) is None, "what was no JSON has not become any"
+
+
+WANTED = ("previous_response_id", "conversation", "container", "file_id", "file_ids", "vector_store_ids")
+
+
+def ids_in(value: Any) -> Iterator[str]:
+    """Those that an upstream sees in a parsed body."""
+    if isinstance(value, list):
+        for one in value:
+            yield from ids_in(one)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from ids_in(one)
+            if name in WANTED:
+                found = one.get("id") if isinstance(one, dict) else one
+                yield from (each for each in (found if isinstance(found, list) else [found]) if is_named(each))
+
+
+def is_named(one: object) -> TypeGuard[str]:
+    return isinstance(one, str) and is_id(one)
+
+
+@fuzz(
+    "references",
+    b'"file_id"',
+    b'"container"',
+    b'"file_ids":[',
+    b'"conversation":{"id":',
+    b'"\\u0066ile_id"',
+    b'"file-abc1"',
+    b'"file\\u002dabc1"',
+    b'"id"',
+    b'{"a":',
+    b"]",
+    b"}",
+    b",",
+    b":",
+    b" ",
+    b"\n",
+    b"\\",
+    b'"',
+)
+def test_what_a_body_names(data: bytes) -> None:
+    """Nothing that an upstream would see there is missed, however it is written, or compressed."""
+    head = RequestHead("POST", "/v1/responses", CIMultiDict())
+    wanted = {*ids_in(as_json(data))}
+    for coding, compress in COMPRESS.items():
+        try:
+            found = openai.refers_to(head, Body(compress(data), coding))
+        except TooManyReferences:
+            continue
+        assert wanted <= {*found}, coding
+
+
+@fuzz(
+    "pages",
+    b'"data"',
+    b'"object"',
+    b'"has_more":true',
+    b'"next_page":"x"',
+    b'{"id":"file-abc1"}',
+    b"null",
+    b"[",
+    b"{",
+    b"]",
+    b"}",
+    b",",
+    b":",
+    b"9" * 5000,
+    b"\xff",
+)
+def test_a_list_of_what_is_kept(data: bytes) -> None:
+    """Whatever it is, it is gone through or it is no list, and nothing but what is said is in the answer."""
+    for target in ("/v1/files", "/v1/files?limit=" + "9" * 5000 + "&after=file-abc1&before_id=x", "/v1/files?page=%ff"):
+        page = read_page(target, data)
+        if page is None:
+            continue
+        assert page.more is None or page.more.startswith("/v1/files?")
+        own = [item for item in page.items if item == {"id": "file-abc1"}]
+        told = json.loads(part_of_list(target, data, own))
+        assert all(item in own for item in told["data"])
