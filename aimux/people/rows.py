@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aimux.people.models import Group, Role, Token, User
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from sqlalchemy import Row, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,12 +23,15 @@ PORTION = 500
 
 async def read(database: Database, known: Stored) -> tuple[Stored, list[Token]] | None:
     """`known` with what was changed since, and the tokens among that; None where nothing was. Raises StorageError."""
+    first = not known.revision
+    if first and (found := await database.quick(_WHOLE)) is not None:
+        return _whole(known, found)
+
     from sqlalchemy import func, select
 
     from aimux.storage.schema import people
     from aimux.storage.schema.audit import audit
 
-    first = not known.revision
     async with database.read() as connection:
         revision = (await connection.execute(select(func.max(audit.c.id)))).scalar() or 0
         if revision == known.revision:
@@ -51,6 +56,43 @@ async def read(database: Database, known: Stored) -> tuple[Stored, list[Token]] 
         subjects={(row.issuer, row.subject): row.revoked_at is not None for row in revoked},
     )
     return stored, tokens
+
+
+_WHOLE = (
+    "SELECT max(id) AS revision FROM audit",
+    "SELECT * FROM users WHERE removed_at IS NULL",
+    "SELECT * FROM groups WHERE removed_at IS NULL",
+    "SELECT * FROM tokens",
+    "SELECT * FROM revoked_subjects",
+)
+_JSON = frozenset({"groups", "scopes"})
+_BOOLEAN = frozenset({"enabled", "pin_accounts", "own_login", "reserved"})
+
+
+def _whole(known: Stored, found: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Stored, list[Token]] | None:
+    """The same from the driver's own rows of `_WHOLE`."""
+    (newest,), users, groups, tokens, revoked = found
+    if not newest["revision"]:
+        return None
+    every = [token(_typed(row)) for row in tokens]
+    stored = known.changed(
+        newest["revision"],
+        users={row["name"]: user(_typed(row)) for row in users},
+        groups={row["name"]: group(_typed(row)) for row in groups},
+        tokens=every,
+        subjects={(row["issuer"], row["subject"]): row["revoked_at"] is not None for row in revoked},
+    )
+    return stored, every
+
+
+def _typed(row: Mapping[str, Any]) -> Any:
+    """As SQLAlchemy would give it by the schema."""
+    return SimpleNamespace(
+        **{
+            name: json.loads(value) if name in _JSON else bool(value) if name in _BOOLEAN else value
+            for name, value in row.items()
+        }
+    )
 
 
 async def _rows(connection: AsyncConnection, query: Select[Any]) -> AsyncIterator[Row[Any]]:

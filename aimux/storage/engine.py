@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -38,6 +38,10 @@ class Engine(Protocol):
 
     async def engine(self) -> AsyncEngine:
         """Connections to the database, which is made and migrated where that was not done yet. Raises StorageError."""
+        ...
+
+    async def quick(self, queries: Sequence[str]) -> list[list[Mapping[str, Any]]] | None:
+        """See Database.quick."""
         ...
 
     def touched(self, topic: str) -> bool:

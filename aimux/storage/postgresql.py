@@ -19,7 +19,7 @@ from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import behind, schema_of, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -65,6 +65,9 @@ class PostgreSQL:
         except FAILURES as error:
             raise self.explain(error) from None
         return True
+
+    async def quick(self, queries: Sequence[str]) -> None:
+        return None
 
     def touched(self, topic: str) -> bool:
         return True

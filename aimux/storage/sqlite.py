@@ -15,7 +15,7 @@ from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.migrations import behind, schema_of, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -49,6 +49,11 @@ class SQLite:
             await self.engine()
         await asyncio.to_thread(sqlite_file.try_to_write, self._path)
         return True
+
+    async def quick(self, queries: Sequence[str]) -> list[list[Mapping[str, Any]]] | None:
+        if self._made is not None:
+            return None
+        return await asyncio.to_thread(sqlite_file.rows, self._path, queries)
 
     def touched(self, topic: str) -> bool:
         return topic in self._seen

@@ -9,12 +9,13 @@ import os
 import sqlite3
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aimux.storage.errors import StorageError, Unusable
 from aimux.storage.migrations import Schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,21 @@ def try_to_write(path: Path) -> None:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
             raise explained from None
         log.error("%s; until then nobody can be added or changed, and no usage is recorded", explained)
+
+
+def rows(path: Path, queries: Sequence[str]) -> list[list[Mapping[str, Any]]]:
+    """The rows of each query, by their columns' names, all of one state. Raises StorageError."""
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            connection.row_factory = _by_name
+            connection.execute("BEGIN")
+            return [connection.execute(query).fetchall() for query in queries]
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
+
+
+def _by_name(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {about[0]: value for about, value in zip(cursor.description, row, strict=True)}
 
 
 def check(connection: sqlite3.Connection, seconds: float | None = None) -> str:

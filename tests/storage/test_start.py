@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aimux.people import Actor, Configured, People, User, users
 from aimux.storage import Database
 
 ROOT = Path(__file__).parents[2]
@@ -29,15 +30,17 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("topics", [None, (), ("ledger",)], ids=["no file", "tables", "ledger"])
-async def test_a_start_loads_nothing_heavy(tmp_path: Path, topics: tuple[str, ...] | None) -> None:
-    if topics is not None:
+@pytest.mark.parametrize("holds", [None, "tables", "ledger", "people"])
+async def test_a_start_loads_nothing_heavy(tmp_path: Path, holds: str | None) -> None:
+    if holds is not None:
         database = await Database.open(None, tmp_path / "state")
-        async with database.write(*topics):
+        async with database.write(*([holds] if holds == "ledger" else [])):
             pass
+        if holds == "people":
+            await users.add(People(database, Configured()), Actor("admin"), User("ann"))
         await database.close()
     done = subprocess.run(
         [sys.executable, "-c", START, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
     )
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
-    assert (tmp_path / "state" / "aimux.db").exists() == (topics is not None)
+    assert (tmp_path / "state" / "aimux.db").exists() == (holds is not None)
