@@ -25,6 +25,7 @@ from aimux.control.api import (
     reload,
     requests,
     revocations,
+    serving,
     tokens,
     usage,
 )
@@ -51,6 +52,7 @@ ROOMS = (
     revocations,
     invitations,
     limits,
+    serving,
     usage,
     plan,
     prices,

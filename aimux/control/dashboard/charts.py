@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 960, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 8, 12, 24
+WIDEST = 48.0
+"""A bar: a single day is none as wide as the plot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def stacked(
     top, ticks = scale(max(totals, default=0.0))
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step = inner_width / max(count, 1)
-    gap = min(4.0, step * 0.2)
+    width = min(WIDEST, step - min(4.0, step * 0.2))
     parts = [_frame(ticks, top, told)]
     bars: list[list[str]] = [[] for _ in series]
     for i, name in enumerate(steps):
@@ -51,7 +53,7 @@ def stacked(
                 continue
             height = value / top * inner_height
             base -= height
-            bars[number].append(f"M{x + gap / 2:.1f},{base:.1f}h{step - gap:.1f}v{height:.1f}h-{step - gap:.1f}z")
+            bars[number].append(f"M{x + (step - width) / 2:.1f},{base:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z")
             tip.append(f"{one.name}: {told(value)}")
         parts.append(
             f'<g class="mark" tabindex="0" role="img"><title>{escape(chr(10).join(tip))}</title>'

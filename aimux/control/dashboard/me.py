@@ -21,7 +21,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/me")
 async def page(request: web.Request) -> web.StreamResponse:
-    me = await ask(request, "GET", "/me")
+    me, serving = await asyncio.gather(ask(request, "GET", "/me"), ask(request, "GET", "/me/providers"))
     limits: Any = {"items": []}
     usage: Any = None
     chart = None
@@ -38,6 +38,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         title="Me",
         me=me,
         limits=limits,
+        waiting=[one for one in serving["items"] if one["status"] != "serving"],
         usage=usage,
         chart=chart,
         amounts=AMOUNTS,

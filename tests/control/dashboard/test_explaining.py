@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -73,20 +74,25 @@ def test_a_view_of_usage_is_its_address(visitor: Visitor, site: Site) -> None:
     expect(page.locator("main")).to_contain_text("Nothing was used in this time")
 
 
-def test_a_parked_account_is_an_alert_with_the_way_out(visitor: Visitor, site: Site) -> None:
-    sim = site.live.sim
-    key = sim.add_account("doomed", "anthropic", "api_key").api_key
-    site.api("POST", "/accounts", {"provider": "claude", "name": "doomed", "api_key": key})
-    visit = visitor("admin")
-    page = visit.go()
+def test_what_wants_attention_is_on_the_first_page_and_told_to_members(visitor: Visitor, site: Site) -> None:
+    """An account that is used up is an alert for who runs it; for the others, how long they have to wait."""
+    account = site.live.sim.accounts["claude"]
+    admin, member = visitor("admin"), visitor("member")
+    window = account.windows["5h"]
+    before = window.used, window.resets_at
+    account.exhaust("5h", time.time() + 3000)
     try:
-        sim.accounts["doomed"].script("401:1000")
-        site.api("POST", "/accounts/claude/doomed/test")
-        site.api("POST", "/accounts/claude/doomed/disable")
-        expect(page.locator("#accounts li", has_text="claude/doomed")).to_contain_text("disabled")
+        assert site.message(TOKENS["member"]) == 429
+        expect(admin.page.locator("#alerts")).to_contain_text("claude/default is cooling down")
+        expect(admin.page.locator("#accounts li", has_text="claude/default")).to_contain_text("free in 49 min")
+        expect(admin.page.locator("#notices")).to_contain_text("claude", timeout=15_000)
+        member.go("me")
+        expect(member.page.locator(".note")).to_contain_text("All accounts of claude have reached their limits")
+        expect(member.page.locator(".note")).to_contain_text("in 49 min")
     finally:
-        site.api("DELETE", "/accounts/claude/doomed")
-    expect(page.locator("#accounts")).not_to_contain_text("claude/doomed")
+        window.used, window.resets_at = before
+        site.api("POST", "/accounts/claude/default/enable")
+    expect(admin.page.locator("#alerts")).not_to_contain_text("cooling down")
 
 
 def test_settings_name_the_nodes_and_are_read_again(visitor: Visitor, site: Site) -> None:

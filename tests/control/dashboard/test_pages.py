@@ -15,7 +15,7 @@ from tests.control.dashboard.conftest import Site, Visit, Visitor
 
 pytestmark = pytest.mark.browser
 PAGES = ("", "accounts", "people", "usage", "requests", "settings", "me", "people/users/max", "accounts/claude/default")
-FORMS = ("people/add", "accounts/add/claude", "accounts/add/chatgpt")
+FORMS = ("people/add", "accounts/add/claude", "accounts/add/chatgpt", "usage/plan", "settings?all=1")
 
 
 def send(page: Page, name: str) -> None:
