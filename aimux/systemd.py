@@ -87,9 +87,9 @@ def listen_sockets(environ: MutableMapping[str, str]) -> list[tuple[str, socket.
         try:
             sock = socket.socket(fileno=fd)
         except OSError as error:
-            raise OSError(f"{what} is no socket") from error
+            raise OSError(f"{what} is not a socket") from error
         if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(f"{what} is no listening stream socket")
+            raise OSError(f"{what} is not a listening stream socket")
         sock.setblocking(False)
         sockets.append((name, sock))
     return sockets

@@ -165,9 +165,9 @@ def test_sockets_for_another_process_are_not_ours() -> None:
 
 def test_a_descriptor_that_does_not_listen_is_named() -> None:
     with socket.socket() as idle, activated(idle.fileno(), names="http") as process:
-        assert "descriptor 3 (http) is no listening stream socket" in process.communicate(timeout=10)[1]
+        assert "descriptor 3 (http) is not a listening stream socket" in process.communicate(timeout=10)[1]
     with open(os.devnull) as file, activated(file.fileno()) as process:  # noqa: PTH123 - a descriptor is wanted
-        assert "descriptor 3 (unnamed) is no socket" in process.communicate(timeout=10)[1]
+        assert "descriptor 3 (unnamed) is not a socket" in process.communicate(timeout=10)[1]
 
 
 def test_no_activation() -> None:

@@ -189,7 +189,7 @@ class FileVault(Vault):
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SIZE:
                 raise VaultError(
-                    f"{path} is no credential file", remedy=f"a file of at most {MAX_SIZE} bytes goes there"
+                    f"{path} is not a credential file", remedy=f"a file of at most {MAX_SIZE} bytes goes there"
                 )
             if info.st_mode & 0o077:
                 self._tighten_file(fd, path)

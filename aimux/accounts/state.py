@@ -266,6 +266,8 @@ class StateFile:
             return {}
         version = document.get("version", VERSION)
         if version != VERSION:
-            log.warning("%s is of another version (%r); what is known of it counts", self._path, version)
+            log.warning(
+                "%s was written by another version (%r); what this one understands of it is used", self._path, version
+            )
             self._aside = "other-version"
         return document  # type: ignore[no-any-return]

@@ -356,7 +356,7 @@ class App:
             try:
                 return await self._take_again()
             except ConfigError as error:
-                log.error("the new configuration is not taken, the old one stays:\n%s", error)
+                log.error("the new configuration is refused, the old one stays:\n%s", error)
                 self._notifier.ready("the new configuration was refused, the old one stays")
                 raise
 
@@ -397,7 +397,7 @@ class App:
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
         self._configured = tuple(secrets_in(config))
-        log.info("the configuration was taken again")
+        log.info("the configuration was reloaded")
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
         return Reload([str(warning) for warning in config.warnings], after_restart)
 

@@ -124,7 +124,7 @@ def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[F
                     refused.append((path, f"{path} {unclear.message}"))
                     continue
                 except click.ClickException as error:
-                    refused.append((path, f"{path} is no login of {provider.instance}: it {error.message}"))
+                    refused.append((path, f"{path} is not a login of {provider.instance}: it {error.message}"))
                     continue
                 taken.add(path)
                 if login.credential.secret not in seen:
@@ -199,7 +199,7 @@ def _read(path: Path, provider: Provider) -> FoundLogin:
         with path.open("rb") as file:
             raw = file.read(MAX_SIZE + 1)
         if len(raw) > MAX_SIZE:
-            raise CredentialError("is no credential file: it is larger than 1 MiB")
+            raise CredentialError("is not a credential file: it is larger than 1 MiB")
         return FoundLogin(path, provider, parse_credential(provider, raw), raw)
     except OSError as error:
         raise click.ClickException(f"can't be read: {error.strerror}") from None
@@ -222,7 +222,7 @@ async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, for
     await save(backend, body)
     if login.credential.renewable:
         say(
-            "Only one program can go on renewing this login, and the other is logged out by that: stop using it there,"
+            "Only one program can keep renewing this login, and the other one gets logged out: stop using it there,"
             " or have both use the same file: aimux import --link"
         )
 

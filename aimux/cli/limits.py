@@ -30,7 +30,7 @@ def _owner(text: str) -> str:
     """`user:NAME`, `group:NAME` or `token:ID`, as the path of its limits."""
     kind, colon, name = text.partition(":")
     if kind not in {"user", "group", "token"} or not colon or not name:
-        raise click.BadParameter(f"{text!r} is no owner: write user:NAME, group:NAME or token:ID")
+        raise click.BadParameter(f"{text!r} is not an owner: write user:NAME, group:NAME or token:ID")
     return f"/limits/{kind}/{quote(name, safe='')}"
 
 
@@ -48,7 +48,7 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
     match = _NUMBER.fullmatch(value)
     if match is None:
-        raise click.BadParameter(f"{value!r} is no amount: write it like 1000000, 1.5M, 20, or none")
+        raise click.BadParameter(f"{value!r} is not an amount: write it like 1000000, 1.5M, 20, or none")
     amount = float(match[1].replace("_", "")) * _FACTORS[match[2]]
     return name, int(amount) if amount.is_integer() else amount
 

@@ -32,7 +32,7 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
 
     async def reload(backend: Backend) -> dict[str, Any]:
         if not backend.live:
-            raise click.ClickException("no server runs that could take its configuration again")
+            raise click.ClickException("no server runs that could reload its configuration")
         return await backend.call("POST", "/reload")
 
     try:
@@ -49,7 +49,7 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
         say(sentence(error.message), err=True)
         read_config(config)  # a bad one ends the command here, with its problems
         os.kill(pid, signal.SIGHUP)
-        click.echo(f"Process {pid} was told to take its configuration again.")
+        click.echo(f"Process {pid} was told to reload its configuration.")
         return
     if as_json:
         print_json(result)
@@ -58,4 +58,4 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
         warn(warning)
     for name in result["after_restart"]:
         warn(f"`{name}` changed: that takes a restart")
-    click.echo("The configuration was taken again.")
+    click.echo("The configuration was reloaded.")

@@ -77,7 +77,7 @@ class Remote:
                 f" another configuration?{command_there(problem.key_file)}"
             )
         raise click.ClickException(
-            f"what answers at {self.address} is no aimux with an admin API (status {status}): check `listen`"
+            f"what answers at {self.address} is not an aimux with an admin API (status {status}): check `listen`"
         )
 
 

@@ -68,7 +68,7 @@ class SignedTokens(Section):
             parts = urlsplit(url)
             local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
             if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
-                raise wrong("is no https:// URL", "whoever can change the keys on their way lets anybody in")
+                raise wrong("is not an https:// URL", "whoever can change the keys on their way lets anybody in")
             if parts.username or parts.password:
                 raise wrong("holds a password", "public keys need none")
         return url

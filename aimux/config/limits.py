@@ -101,5 +101,5 @@ class Limits(Section):
             zones = {zone.lower(): zone for zone in available_timezones()}
             meant = nearest(name, zones)
             remedy = f"did you mean {zones[meant]}?" if meant else "write it like Europe/Berlin, or UTC"
-            raise wrong(f"{name!r} is no time zone", remedy) from None
+            raise wrong(f"{name!r} is not a time zone", remedy) from None
         return name

@@ -27,7 +27,7 @@ class Webhook(Section):
         except ValueError:
             good = False
         if not good:
-            raise wrong("is no address of a web server", "write https://host/path")
+            raise wrong("is not an address of a web server", "write https://host/path")
         return url
 
 

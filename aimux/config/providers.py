@@ -86,7 +86,7 @@ def _written(value: Any, faults: list[InitErrorDetails]) -> dict[str, tuple[Any,
 
 def _entry(name: str, written: Any, context: Loading) -> ProviderEntry:
     if not _NAME.fullmatch(name):
-        raise wrong(f"{name!r} is no usable name", "use letters, digits, - and _")
+        raise wrong(f"{name!r} is not a usable name", "use letters, digits, - and _")
     if name == "api" or is_own_path(f"/{name}"):
         raise wrong(f"{name!r} is the name of a path of aimux's own", "choose another name, and say type: PROVIDER")
     if isinstance(written, ProviderEntry):

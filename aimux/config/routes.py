@@ -70,7 +70,7 @@ def _model_pattern(pattern: str) -> str:
         try:
             re.compile(pattern[1:-1])
         except re.error as error:
-            raise wrong(f"is no regular expression: {error}") from None
+            raise wrong(f"is not a regular expression: {error}") from None
     elif "*" in pattern[:-1]:
         raise wrong("has a `*` before its end", "write a regular expression between slashes: /…/")
     return pattern
@@ -82,7 +82,7 @@ def mount_prefix(written: str, info: ValidationInfo) -> str:
     if not written.startswith("/"):
         raise wrong("does not begin with a slash", f"write /{written.strip('/')}")
     if prefix != "/" and not _PREFIX.fullmatch(prefix):
-        raise wrong("is no usable path prefix", "use letters, digits and . _ ~ - between single slashes")
+        raise wrong("is not a usable path prefix", "use letters, digits and . _ ~ - between single slashes")
     if {".", ".."} & set(prefix.split("/")):
         raise wrong("holds a `.` or `..` segment", "write the path that is meant")
     if prefix == "/api" or is_own_path(prefix):

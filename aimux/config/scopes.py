@@ -43,7 +43,7 @@ def parse_scope(text: str, providers: Collection[str] = ()) -> str:
         kind, value = ("provider" if text in providers else "model"), text
     if kind == "model":
         if not re.fullmatch(_MODEL, value):
-            raise ScopeError(f"{value!r} is no model pattern", "write a model's name, prefix*, *suffix or *part*")
+            raise ScopeError(f"{value!r} is not a model pattern", "write a model's name, prefix*, *suffix or *part*")
     elif not re.fullmatch(_NAME, value):
         raise ScopeError(f"{value!r} can't be the name of a {kind}", "write provider:NAME, model:PATTERN or group:NAME")
     elif kind == "provider" and providers and value not in providers:

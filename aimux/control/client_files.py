@@ -37,7 +37,7 @@ def merged(text: str, settings: Mapping[str, Any], file_format: Format) -> str:
     try:
         expected = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MergeError(f"is no TOML: {error}") from None
+        raise MergeError(f"is not TOML: {error}") from None
     _merge(expected, settings, "")
     try:
         parsed = tomlkit.parse(text)
@@ -57,7 +57,7 @@ def _json(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MergeError(f"is no JSON that aimux could write back ({error}); comments are none") from None
+        raise MergeError(f"is not JSON that aimux could write back ({error}); comments are none") from None
     if not isinstance(document, dict):
         raise MergeError("holds no JSON object")
     return document
@@ -98,7 +98,7 @@ def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path 
             shutil.copy2(path, backup)
         atomic.write(path, after)
     except UnicodeError:
-        raise MergeError("is no text in UTF-8") from None
+        raise MergeError("is not text in UTF-8") from None
     except OSError as error:
         raise MergeError(f"can't be written ({error.strerror})") from None
     return backup

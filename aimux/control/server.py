@@ -29,7 +29,9 @@ class ControlServer:
         """Serve a request of the front's. Runs as its turn. Raises BodyError, and GatewayError for an odd method."""
         assert isinstance(request, ReceivedRequest)
         if request.head.method not in hdrs.METH_ALL:  # aiohttp would log a traceback, with the request's line
-            raise GatewayError(ErrorKind.METHOD_NOT_ALLOWED, "aimux knows no such method.", retry=False, status=501)
+            raise GatewayError(
+                ErrorKind.METHOD_NOT_ALLOWED, "aimux does not know this method.", retry=False, status=501
+            )
         server = self._runner.server
         assert server is not None
         return await hand_over(request, server())

@@ -353,7 +353,7 @@ class ClientConnection(asyncio.Protocol):
             elif left and now - self._since >= (
                 bounds.LINGER_SECONDS if transport.is_closing() else bounds.SEND_SECONDS
             ):
-                log.info("a client at %s takes nothing of its answer and is let go", self.peer or "a local socket")
+                log.info("a client at %s does not read its answer and is disconnected", self.peer or "a local socket")
                 transport.abort()
         elif self._closing:
             if now - self._since >= bounds.LINGER_SECONDS:

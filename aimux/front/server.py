@@ -104,7 +104,7 @@ class FrontServer:
             self._exhausted = False
         except OSError as error:
             if not self._exhausted:
-                log.warning("clients are hung up on: %s (raise LimitNOFILE= or `ulimit -n`)", error.strerror)
+                log.warning("new clients are disconnected: %s (raise LimitNOFILE= or `ulimit -n`)", error.strerror)
             self._exhausted = True
 
     @property

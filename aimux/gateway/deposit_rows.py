@@ -80,7 +80,7 @@ class DepositRows:
                 some = tuple_(deposits.c.provider, deposits.c.id).in_(asked[begin : begin + AT_ONCE])
                 await self._read(select(deposits).where(some))
         except StorageError as error:
-            log.warning("whose something is can't be read now: %s", error)
+            log.warning("the owners of what users have stored can't be read now: %s", error)
             return
         if len(self._unknown) > MOST_UNKNOWN:
             self._unknown.clear()

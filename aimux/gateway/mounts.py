@@ -118,7 +118,7 @@ def check_target(target: str, *, slashes: bool = False) -> None:
             try:
                 decoded = unquote(segment, errors="strict")
             except UnicodeDecodeError:  # overlong forms among them
-                raise _bad("it holds what is no UTF-8") from None
+                raise _bad("it holds bytes that are not UTF-8") from None
             if slashes and _ENCODED_SLASH.search(segment):
                 parts = decoded.split("/")
                 if {"", ".", ".."}.isdisjoint(parts):

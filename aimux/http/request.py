@@ -223,7 +223,7 @@ class BodyReader:
                 # They end here like an answer's; but who sends a framing as one has something in mind.
                 for line in chunks.trailers.split(b"\r\n") if chunks.trailers else ():
                     if _fields[line][0] in _IN_NO_TRAILER:
-                        raise ProtocolError("a trailer that no trailer may be")
+                        raise ProtocolError("a trailer field that is not allowed there")
                 self.rest = chunks.rest
                 self.complete = True
         except ProtocolError as error:

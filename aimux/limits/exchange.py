@@ -81,7 +81,9 @@ class Exchange:
         try:
             await self._write_and_read(held)
         except StorageError as error:
-            log.warning("this node's pieces of budgets are not returned: they are free in an hour: %s", error)
+            log.warning(
+                "this node's shares of budgets could not be returned: they are free again in an hour: %s", error
+            )
 
     async def _write_and_read(self, news: Iterable[Budget]) -> None:
         from sqlalchemy import delete, func, select, text

@@ -44,7 +44,7 @@ def moment(text: str, at: int, calendar: Calendar) -> int:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time: write it like 7d, 2026-11-26 or 2026-11-26T08:00:00Z") from None
+        raise ValueError(f"{text!r} is not a time: write it like 7d, 2026-11-26 or 2026-11-26T08:00:00Z") from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=calendar.zone)
     return max(0, int(when.timestamp() * 1000))

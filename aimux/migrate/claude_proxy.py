@@ -120,7 +120,7 @@ def _tokens(plan: Plan, file: Path) -> None:
             continue
         plan.add_user(name, token.text("key"), where=f"token {name!r}")
         if token.text("role") == "admin":
-            plan.note(f"the admin role of token {name!r}", "users of aimux are no admins: set `admin` for that")
+            plan.note(f"the admin role of token {name!r}", "users of aimux are not admins: set `admin` for that")
 
 
 def _records(path: Path) -> list[Fields]:

@@ -45,7 +45,7 @@ class Fields:
         if value is None:
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            self._refuse(name, "is no text")
+            self._refuse(name, "is not text")
         return str(value).strip()
 
     def flag(self, name: str) -> bool:
@@ -59,13 +59,13 @@ class Fields:
         try:
             return float(text) if text else None
         except ValueError:
-            self._refuse(name, "is no number")
+            self._refuse(name, "is not a number")
 
     def texts(self, name: str) -> list[str]:
         """A list of strings, each not empty."""
         values = self.take(name) or []
         if not isinstance(values, list) or any(isinstance(one, list | dict) for one in values):
-            self._refuse(name, "is no list of texts")
+            self._refuse(name, "is not a list of texts")
         return [str(one) for one in values if one not in (None, "")]
 
     def section(self, name: str) -> Fields:
@@ -79,7 +79,7 @@ class Fields:
         """The mappings of a list; none where there is none."""
         values = self.take(name) or []
         if not isinstance(values, list):
-            self._refuse(name, "is no list")
+            self._refuse(name, "is not a list")
         for position, data in enumerate(values):
             inner = Fields(data, f"{self.where(name)}[{position}]")
             self._inner.append(inner)

@@ -91,16 +91,16 @@ def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], P
     except OSError as error:
         raise MigrationError(f"can't read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise MigrationError(f"{path} is no text") from None
+        raise MigrationError(f"{path} is not text") from None
     try:
         data = _parse(text, path)
     except tomllib.TOMLDecodeError as error:
-        raise MigrationError(f"{path} is no valid TOML: {error}") from None
+        raise MigrationError(f"{path} is not valid TOML: {error}") from None
     except json.JSONDecodeError as error:
-        raise MigrationError(f"{path} is no valid JSON (line {error.lineno}, column {error.colno})") from None
+        raise MigrationError(f"{path} is not valid JSON (line {error.lineno}, column {error.colno})") from None
     except yaml.MarkedYAMLError as error:
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise MigrationError(f"{path} is no valid YAML{where}") from None
+        raise MigrationError(f"{path} is not valid YAML{where}") from None
     except (ValueError, RecursionError, yaml.YAMLError):
         # A date that there is none of, a number of 5,000 digits, 2,000 brackets, a NUL: each parser has some of these.
         raise MigrationError(f"{path} holds something that can't be read as a value") from None

@@ -72,7 +72,7 @@ class Teller:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         if len(self._tasks) >= WAITING:
-            log.error("a notice is not sent: %d others are still waiting to be", len(self._tasks))
+            log.error("a notice was not sent: %d others are still waiting", len(self._tasks))
             work.close()
             return
         task = asyncio.get_running_loop().create_task(work)

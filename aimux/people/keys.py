@@ -109,7 +109,7 @@ class FetchedKeys:
                     await asyncio.to_thread(self._keep, text)
                     self._on_change()
             except (HttpUnavailable, NoKeys, OSError) as error:
-                log.warning("auth.jwt: the keys of %s are not fetched: %s", self._url, error)
+                log.warning("auth.jwt: the keys of %s can't be fetched: %s", self._url, error)
             self._fetched_at = time.monotonic()
             self._wanted.clear()
             with contextlib.suppress(TimeoutError):

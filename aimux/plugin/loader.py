@@ -71,7 +71,7 @@ class _Registration:
     def provider(self, provider: type[Provider]) -> None:
         name = getattr(provider, "name", None)
         if not isinstance(provider, type) or not issubclass(provider, Provider):
-            raise TypeError(f"registered {provider!r}, which is no subclass of aimux.plugin.Provider")
+            raise TypeError(f"registered {provider!r}, which is not a subclass of aimux.plugin.Provider")
         if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
             raise TypeError(f"provider {provider.__qualname__} has no usable `name`")
         if is_own_path(f"/{name}"):

@@ -118,7 +118,7 @@ class Routes:
     def check(self) -> None:
         """Raises ValueError."""
         if not _PREFIX.fullmatch(self.prefix) or {".", ".."} & set(self.prefix.split("/")):
-            raise ValueError(f"{self.prefix!r} is no usable path prefix")
+            raise ValueError(f"{self.prefix!r} is not a usable path prefix")
         if is_own_path(self.prefix):
             raise ValueError(f"{self.prefix} belongs to aimux itself")
 

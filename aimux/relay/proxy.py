@@ -64,7 +64,7 @@ def proxy_for(scheme: str, host: str, port: int) -> URL | None:
         place = f"{proxy.scheme}://{proxy.host}" + (f":{proxy.port}" if proxy.port else "")
         complete = bool(proxy.host and proxy.port)
     except ValueError:
-        raise UnusableProxy(f"the proxy in {variable} is no URL: write http://HOST:PORT") from None
+        raise UnusableProxy(f"the proxy in {variable} is not a URL: write http://HOST:PORT") from None
     if not usable:
         raise UnusableProxy(
             f"the proxy {place} in {variable} can't be used: aimux takes http:// and https:// proxies, no {proxy.scheme}://"

@@ -200,9 +200,11 @@ def read(path: Path) -> Iterator[Line]:
                 counts[kind] += 1
                 yield kind, row
     except OSError as error:
-        raise StorageError(f"can't read {path} ({error.strerror or 'it is no archive of aimux db export'})") from None
+        raise StorageError(
+            f"can't read {path} ({error.strerror or 'it is not an archive of aimux db export'})"
+        ) from None
     except (EOFError, zlib.error, ValueError, AttributeError):
-        raise StorageError(f"{path} is no whole archive of aimux db export", remedy="export once more") from None
+        raise StorageError(f"{path} is not a complete archive of aimux db export", remedy="export once more") from None
     if ended != dict(counts):
         raise StorageError(f"{path} is cut short", remedy="export once more")
 

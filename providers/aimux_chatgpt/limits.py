@@ -36,7 +36,7 @@ _GONE = {
     "account_deactivated": "OpenAI has deactivated the account",
     "account_suspended": "OpenAI has suspended the account",
     "deactivated_workspace": "the account's workspace is deactivated",
-    "invalid_workspace_selected": "the account is no member of its workspace any more",
+    "invalid_workspace_selected": "the account is not a member of its workspace any more",
     "organization_deactivated": "OpenAI has deactivated the account's organization",
 }
 """What a person has to settle with OpenAI or the workspace's owner, by code."""

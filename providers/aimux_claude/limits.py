@@ -155,7 +155,7 @@ def _refused(status: int, message: str, login: str) -> Verdict:
         )
     if status == 403 and _MEMBER.fullmatch(message):
         remedy = f"have it added again and enable it, or log in with another one: {login}"
-        return Verdict(Action.PARK, "the account is no member of its organization any more", remedy=remedy)
+        return Verdict(Action.PARK, "the account is not a member of its organization any more", remedy=remedy)
     if status == 403 and _PLAN.fullmatch(message):
         remedy = f"upgrade the plan and enable the account again, or log in with another one: {login}"
         return Verdict(Action.PARK, "the account's plan does not include Claude", remedy=remedy)

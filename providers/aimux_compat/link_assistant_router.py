@@ -20,7 +20,7 @@ def tokens(api: Api) -> list[web.RouteDef]:
         body = await given(request)
         hours, label = body.get("ttl_hours", USUAL_HOURS), text(body, "label", default="")
         if not isinstance(hours, int) or isinstance(hours, bool) or hours < 1:
-            raise Failed(400, "invalid_request_error", "`ttl_hours` is no whole number of hours.")
+            raise Failed(400, "invalid_request_error", "`ttl_hours` is not a whole number of hours.")
         if body.get("account") is not None:
             message = "A token is bound to accounts by its user's groups here: leave `account` out."
             raise Failed(400, "invalid_request_error", message)

@@ -237,7 +237,7 @@ class Faults:
         self.world.configure(
             log_level=self.dice.choice(["debug", "info"]), log_format=self.dice.choice(["text", "json"])
         )
-        await self._reload("the configuration was taken again")
+        await self._reload("the configuration was reloaded")
 
     async def bad_reload(self) -> None:
         if self.dice.random() < 0.2:

@@ -333,5 +333,5 @@ def test_toml_in_any_spelling(text: str) -> None:
 
 
 def test_what_is_no_toml() -> None:
-    with pytest.raises(MergeError, match="is no TOML"):
+    with pytest.raises(MergeError, match="is not TOML"):
         merged("model = ", SETTINGS, "toml")

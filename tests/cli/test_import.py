@@ -217,7 +217,7 @@ def test_nothing_to_import_says_where_it_looked_and_why_not(aimux: Commands, tmp
     assert "there is no login on this machine" in aimux("import", expect=1).stderr
     write(tmp_path / ".claude" / ".credentials.json", {"claudeAiOauth": {}})
     refused = aimux("import", expect=1).stderr
-    assert f"{tmp_path}/.claude/.credentials.json is no login of claude: it " in refused
+    assert f"{tmp_path}/.claude/.credentials.json is not a login of claude: it " in refused
     assert f"there is no login in {tmp_path}" in aimux("import", str(tmp_path), expect=1).stderr
     aimux("import", str(tmp_path / "missing"), expect=2)
     assert "There is no provider 'what'" in aimux("import", "--provider", "what", expect=2).stderr

@@ -63,7 +63,7 @@ def test_they_are_removed(aimux: Commands) -> None:
         (["set", "user:alcie", "tokens_per_day=1"], 1, "There is no user 'alcie'"),
         (["set", "alice", "tokens_per_day=1"], 2, "write user:NAME, group:NAME or token:ID"),
         (["set", "user:alice", "tokens=1"], 2, "with one of concurrent_requests"),
-        (["set", "user:alice", "tokens_per_day=lots"], 2, "is no amount"),
+        (["set", "user:alice", "tokens_per_day=lots"], 2, "is not an amount"),
         (["grant", "user:alice", "tokens_per_day=1", "--until", "soon"], 2, "write 3d, 12h"),
         (["grant", "user:alice", "cost_per_day=1", "--until", "3d"], 1, "aimux limits set user:alice cost_per_day="),
     ],

@@ -43,7 +43,7 @@ def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         ("it listens elsewhere:\n  export A=b", "It listens elsewhere:\n  export A=b"),
         ("There is none. Really!", "There is none. Really!"),
         ("aimux listens nowhere", "aimux listens nowhere."),
-        ("/a/file is no TOML", "/a/file is no TOML."),
+        ("/a/file is not TOML", "/a/file is not TOML."),
         ("claude/default is there", "claude/default is there."),
         ("api.example.com does not answer", "api.example.com does not answer."),
         ("--url: leave it out", "--url: leave it out."),

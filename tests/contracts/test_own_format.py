@@ -53,7 +53,7 @@ def read(raw: bytes) -> dict[str, str]:
     try:
         lines = raw.decode().split("\n")
     except UnicodeDecodeError:
-        raise CredentialError("is no text") from None
+        raise CredentialError("is not text") from None
     return {name.strip(): value.strip() for name, mark, value in (line.partition("=") for line in lines) if mark}
 
 

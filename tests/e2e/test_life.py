@@ -124,7 +124,7 @@ async def test_closing_the_terminal_ends_it_and_a_sighup_before_does_not(sim: Si
         os.close(theirs)
         await asyncio.to_thread(read_until, ours, "listens on")
         process.send_signal(signal.SIGHUP)
-        await asyncio.to_thread(read_until, ours, "the configuration was taken again")
+        await asyncio.to_thread(read_until, ours, "the configuration was reloaded")
         os.close(ours)
         async with asyncio.timeout(30):
             assert await process.wait() == 0
@@ -187,7 +187,7 @@ async def test_sighup_takes_what_is_new_and_refuses_what_is_wrong(sim: Simulator
         assert await status(session, aimux, token=BOB["token"]) == 401
         write_config(folder, config | {"users": [*config["users"], BOB]})
         aimux.process.send_signal(signal.SIGHUP)
-        await aimux.said("the configuration was taken again")
+        await aimux.said("the configuration was reloaded")
         assert await status(session, aimux, token=BOB["token"]) == 200
 
         write_config(folder, config | {"users": [], "log_levle": "debug"})
@@ -198,7 +198,7 @@ async def test_sighup_takes_what_is_new_and_refuses_what_is_wrong(sim: Simulator
 
         write_config(folder, config | {"users": [BOB]})
         aimux.process.send_signal(signal.SIGHUP)
-        await aimux.until(lambda: aimux.output.count("the configuration was taken again") == 2)
+        await aimux.until(lambda: aimux.output.count("the configuration was reloaded") == 2)
         assert await status(session, aimux) == 401, "a user who was taken out is out at once"
         sim.release()
         with pytest.raises(aiohttp.ClientPayloadError):  # and so is what was open
@@ -260,7 +260,7 @@ async def test_a_credential_that_cannot_be_read_is_told_and_mended_without_a_res
             assert other.status == 200, "the other provider serves"
         put_account(folder / "state", sim.accounts["claude"])
         aimux.process.send_signal(signal.SIGHUP)
-        await aimux.said("the configuration was taken again")
+        await aimux.said("the configuration was reloaded")
         assert await status(session, aimux) == 200
     assert "torn" not in aimux.output
 

@@ -175,7 +175,7 @@ async def test_descriptors_that_run_out_are_missed_and_that_is_said_once(
                 await asyncio.sleep(0.01)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert aimux.log.count("clients are hung up on: Too many open files") == times
+        assert aimux.log.count("new clients are disconnected: Too many open files") == times
         await honest(aimux, upstream)
         async with asyncio.timeout(10):
             while server._exhausted:

@@ -164,7 +164,7 @@ async def test_who_takes_nothing_of_a_stream_is_let_go_and_its_upstream_is_stopp
         await stopped.wait()
         while not aimux.log.count("error=client_gone"):
             await asyncio.sleep(0)
-    assert "takes nothing of its answer" in aimux.log
+    assert "does not read its answer" in aimux.log
     assert "upstream_lost" not in aimux.log
     client.close()
 
@@ -180,7 +180,7 @@ async def test_who_leaves_a_whole_answer_lying_is_let_go(start: Start, upstream:
             await asyncio.sleep(0)
         while server.open:
             await asyncio.sleep(0.01)
-    assert "takes nothing of its answer" in aimux.log
+    assert "does not read its answer" in aimux.log
     client.close()
 
 
@@ -197,7 +197,7 @@ async def test_a_client_that_reads_slowly_is_not_let_go(start: Start, upstream: 
         while data := await loop.sock_recv(client, 1 << 16):
             received += len(data)
     assert received > BIG
-    assert "takes nothing" not in aimux.log
+    assert "does not read its answer" not in aimux.log
     client.close()
 
 

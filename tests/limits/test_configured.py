@@ -76,15 +76,15 @@ def test_a_weight_is_the_users_or_the_largest_of_the_groups() -> None:
     [
         (
             {"time_zone": "Europe/Berln"},
-            r"limits.time_zone: 'Europe/Berln' is no time zone \(did you mean Europe/Berlin",
+            r"limits.time_zone: 'Europe/Berln' is not a time zone \(did you mean Europe/Berlin",
         ),
-        ({"time_zone": "../etc/passwd"}, "is no time zone"),
+        ({"time_zone": "../etc/passwd"}, "is not a time zone"),
         ({"default": {"tokens_per_hour": 1}}, "limits.default.tokens_per_hour"),
         ({"default": {"tokens_per_day": -1}}, "limits.default.tokens_per_day"),
         ({"default": {"cost_per_day": float("inf")}}, "limits.default.cost_per_day"),
         ({"default": {"cost_per_day": "nan"}}, "limits.default.cost_per_day"),
         ({"default": {"providers": {"cloude": {}}}}, "did you mean claude"),
-        ({"default": {"models": {"/(/": {}}}}, "is no regular expression"),
+        ({"default": {"models": {"/(/": {}}}}, "is not a regular expression"),
         ({"users": {"alice": {"weight": 0}}}, "limits.users.alice.weight"),
         ({"users": {"alice": {"each": {}}}}, "limits.users.alice.each"),
         ({"groups": {"a": {"overage": "perhaps"}}}, "limits.groups.a.overage"),

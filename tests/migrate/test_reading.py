@@ -138,9 +138,9 @@ def test_any_value_anywhere_gives_a_plan_or_a_refusal(name: str, tmp_path: Path,
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("x.yaml", "a: [", "no valid YAML (line 1)"),
-        ("x.toml", "a =", "no valid TOML"),
-        ("x.json", "{", "no valid JSON (line 1, column 2)"),
+        ("x.yaml", "a: [", "not valid YAML (line 1)"),
+        ("x.toml", "a =", "not valid TOML"),
+        ("x.json", "{", "not valid JSON (line 1, column 2)"),
         ("x.yaml", "just words", "holds no configuration"),
         ("x.yaml", "something: else", "is of no gateway that is known here; name it with --from"),
     ],

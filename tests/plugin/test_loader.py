@@ -74,7 +74,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_and_the_others_go_on(monkeypa
     [
         ((), "registered nothing"),
         ((Nameless,), "no usable `name`"),
-        ((dict,), "no subclass"),
+        ((dict,), "not a subclass"),
         ((One, One), "already"),
     ],
 )
@@ -149,9 +149,9 @@ def test_a_plugin_brings_commands_and_routes_without_a_provider(monkeypatch: pyt
     [
         (command("Acme Report"), "needs a name"),
         (command("acme", "acme.cli"), "module:attribute"),
-        (routes("acme"), "no usable path prefix"),
-        (routes("/a/../b"), "no usable path prefix"),
-        (routes("/"), "no usable path prefix"),
+        (routes("acme"), "not a usable path prefix"),
+        (routes("/a/../b"), "not a usable path prefix"),
+        (routes("/"), "not a usable path prefix"),
         (routes("/health"), "belongs to aimux itself"),
         (routes("/api/v1/users"), "belongs to aimux itself"),
     ],

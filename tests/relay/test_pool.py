@@ -210,7 +210,7 @@ def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch
         ("socks5h://127.0.0.1", "the proxy socks5h://127.0.0.1 in HTTP_PROXY can't be used"),
         ("ftp://127.0.0.1:21", "aimux takes http:// and https:// proxies, no ftp://"),
         ("http://", "the proxy in HTTP_PROXY has no host"),
-        ("http://[", "the proxy in HTTP_PROXY is no URL"),
+        ("http://[", "the proxy in HTTP_PROXY is not a URL"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(

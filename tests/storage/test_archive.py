@@ -164,7 +164,7 @@ def test_anything_else_is_refused(tmp_path: Path, lines: list[Any]) -> None:
 
 def test_plain_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "archive").write_text("users:\n")
-    with pytest.raises(StorageError, match="no archive of aimux db export"):
+    with pytest.raises(StorageError, match="an archive of aimux db export"):
         list(archive.read(tmp_path / "archive"))
 
 

@@ -32,7 +32,7 @@ def of_state_dir(folder: Path) -> list[Finding]:
     except OSError as error:
         return [Finding("error", subject, f"{folder} can't be reached ({error.strerror})", "correct state_dir")]
     if not stat.S_ISDIR(info.st_mode):
-        return [Finding("error", subject, f"{folder} is no folder", "correct state_dir")]
+        return [Finding("error", subject, f"{folder} is not a folder", "correct state_dir")]
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         remedy = f"run aimux and its doctor as user id {info.st_uid}, or chown the folder"
         return [Finding("error", subject, f"user id {os.geteuid()} can't read and write {folder}", remedy)]

@@ -23,16 +23,16 @@ class Reloaded(Body):
     after_restart: list[str] = Field(description="Settings that changed, and take a restart.")
 
 
-@operation("POST", "/reload", "Take the configuration again", errors=(409, 422))
+@operation("POST", "/reload", "Reload the configuration", errors=(409, 422))
 async def reload_configuration(parts: Parts, caller: Principal) -> Reloaded:
     """A bad one changes nothing, and each of its problems is told."""
     if parts.reload is None:
-        raise Refused(409, "no-server", "No server runs here that could take its configuration again.")
+        raise Refused(409, "no-server", "No server runs here that could reload its configuration.")
     try:
         result = await parts.reload()
     except ConfigError as error:
         faults = [Fault(where=problem.where, message=str(problem)) for problem in error.problems]
-        detail = "The new configuration is not taken, the old one stays."
+        detail = "The new configuration is refused, the old one stays."
         raise Refused(422, "configuration", detail, errors=faults) from None
     await parts.note(caller, "config.reload", "config")
     return Reloaded(warnings=result.warnings, after_restart=result.after_restart)

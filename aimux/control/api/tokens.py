@@ -138,10 +138,12 @@ def _self_service(parts: Parts, caller: Principal) -> User:
     if caller.user is None:
         raise Refused(403, "no-user", "The admin key has no tokens of its own.", remedy="POST /api/v1/tokens")
     if caller.narrow:
-        raise Refused(403, "narrow", "A token with scopes makes and ends none.", remedy="use one without scopes")
+        raise Refused(
+            403, "narrow", "A token with scopes can't issue or revoke tokens.", remedy="use one without scopes"
+        )
     if not parts.people.directory.configured.self_service:
         remedy = "ask an administrator, or have `self_service: true` set in the configuration"
-        raise Refused(403, "self-service", "Members issue and revoke no tokens here.", remedy=remedy)
+        raise Refused(403, "self-service", "Members can't issue or revoke tokens here.", remedy=remedy)
     return caller.user
 
 

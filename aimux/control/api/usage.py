@@ -93,7 +93,7 @@ def _kinds(metering: Metering, models: Mapping[tuple[str, str], Item]) -> Kinds:
 async def show_own_usage(parts: Parts, query: OwnUsageQuery, caller: Principal) -> Usage:
     """What the caller used, with whichever token."""
     if caller.user is None:
-        raise Refused(404, "no-user", "The admin key is no user's: it has used nothing.", remedy="see /usage")
+        raise Refused(404, "no-user", "The admin key belongs to no user: it has used nothing.", remedy="see /usage")
     only = Filter(user=caller.user.name, provider=query.provider, model=query.model, request_class=query.request_class)
     return await _usage(parts.metering, query.by, query, only)
 

@@ -268,7 +268,9 @@ def _number(text: str) -> float | int:
     try:
         value = float(plain[:-1] if factor > 1 else plain) * factor
     except ValueError:
-        raise Refused(422, "invalid", f"{text!r} is no amount.", remedy="write it like 250000, 250k or 2.5M") from None
+        raise Refused(
+            422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M"
+        ) from None
     return int(value) if value.is_integer() else value
 
 

@@ -100,7 +100,7 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
     raise Refused(
         401,
         "unauthorized",
-        "This is no token that aimux knows, or not any more.",
+        "aimux does not know this token, or accepts it no more.",
         remedy="look for a typing error, or ask whoever runs this aimux",
     )
 

@@ -208,7 +208,7 @@ def test_the_users_secrets_need_not_be_there(tmp_path: Path) -> None:
 def test_reload(tmp_path: Path) -> None:
     with running(tmp_path) as live:
         aimux = commands(live)
-        assert "taken again" in aimux("reload").stdout
+        assert "was reloaded" in aimux("reload").stdout
         config: dict[str, Any] = json.loads(live.config.read_text())
         live.config.write_text(json.dumps(config | {"log_level": "loud", "users": [{"name": "x"}]}))
         refused = aimux("reload", expect=1).stderr

@@ -111,4 +111,4 @@ def test_something_else_on_the_port_is_no_aimux(unserved: Commands) -> None:
     live = unserved.live
     write_config(live.folder, live.sim, listen=f"127.0.0.1:{live.sim.port}")
     (live.state_dir / "admin.key").write_text("a-key-that-is-long-enough")
-    assert "is no aimux with an admin API (status 404)" in unserved("accounts", expect=1).stderr
+    assert "is not an aimux with an admin API (status 404)" in unserved("accounts", expect=1).stderr

@@ -34,7 +34,7 @@ def test_the_state_folder(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> N
         Finding("warning", "state_dir", f"{state_dir} is open to other users", f"chmod 700 {state_dir}")
     ]
     (file := state_dir / "file").touch()
-    assert "is no folder" in machine.of_state_dir(file)[0].message
+    assert "is not a folder" in machine.of_state_dir(file)[0].message
     assert "can't be reached" in machine.of_state_dir(file / "below")[0].message
     state_dir.chmod(0o700)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 99, 1))

@@ -91,7 +91,7 @@ def test_a_wrong_amount_is_told_and_nothing_is_lost(visitor: Visitor, site: Site
     page.get_by_text("Change the limits").click()
     page.get_by_role("textbox", name="Tokens a day").fill("many")
     send(page, "Set")
-    assert "'many' is no amount" in visit.notice
+    assert "'many' is not an amount" in visit.notice
     assert site.api("GET", "/limits/user/barbara")["requests_per_minute"] == 7
 
 
