@@ -333,9 +333,12 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def spent(self) -> bool:
-        """It was refused, and the client has all that it will get: nothing of it is waited for but its end."""
-        refused = self._closing or (self._request is not None and self._request.answered)
-        return refused and not (self.transport.is_closing() or self.transport.get_write_buffer_size())
+        """It was refused or is over, and the client has all that it will get: nothing of it is waited for but its end.
+
+        One whose client has just gone is among them: it counts as open until the loop has told so.
+        """
+        over = self._closing or self.transport.is_closing() or (self._request is not None and self._request.answered)
+        return over and not self.transport.get_write_buffer_size()
 
     @property
     def at_rest(self) -> bool:

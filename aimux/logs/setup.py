@@ -94,7 +94,9 @@ class Logs:
         colour = os.isatty(self._fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._handler.setFormatter(_Formatter(log_format, colour=colour))
         self._root.setLevel(number)
-        logging.getLogger("alembic").setLevel(max(number, logging.WARNING))  # it says each step of its own start
+        # They say each step of their own, and each statement with its values.
+        for name in ("alembic", "aiosqlite", "sqlalchemy"):
+            logging.getLogger(name).setLevel(max(number, logging.WARNING))
         self.access.enabled = number <= logging.INFO
         self.access.json = log_format == "json"
 

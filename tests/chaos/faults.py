@@ -19,8 +19,8 @@ from .clients import CLIENTS, REDIRECTED
 from .door import request
 from .failures import MASKED, REFUSED, SEEN, Turns
 from .ledger import Ledger
-from .logins import PATIENCE, Logins, provider_of
-from .world import ANCHORS, PACE, World
+from .logins import Logins, provider_of
+from .world import ANCHORS, PACE, PATIENCE, World
 
 MISPLACED = "sk-ant-api03-misplaced-0f9e8d7c6b5a49382716"
 """A secret where none belongs."""
@@ -177,7 +177,8 @@ class Faults:
             await self._stop(self.world.aimux)
             self.world.disk.fill(self.world.pid)  # once more: the database has tidied up at its end
             await self._start()
-            await self.world.aimux.said(f"account {account.name} could not be renewed")
+            told = f"account {account.name} could not be renewed"
+            await self.world.aimux.until(lambda: told in self.world.aimux.output, patience=PATIENCE)
             await self.logins.settled()
         finally:
             self.world.disk.empty(self.world.pid)

@@ -12,14 +12,12 @@ from aimux.simulator import Account
 
 from .failures import REFUSALS, Turns
 from .ledger import Ledger
-from .world import ANCHORS, World
+from .world import ANCHORS, PATIENCE, World
 
 LOGINS = ("void", "void", "valid", "403:disabled", "403:organization")
 """What is wrong with an account before somebody logs in again."""
 REFUSED_TWICE = ("did not accept the credential", "the OAuth token has been revoked")
 """Why an account is parked whose token was refused, and the one that a renewal brought as well."""
-PATIENCE = 60.0
-"""Seconds for a credential to be renewed and saved: pauses between failures grow."""
 
 
 def provider_of(account: Account) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from .faults import Faults
 from .ledger import Ledger
-from .logins import PATIENCE
+from .world import PATIENCE
 
 Fault = Callable[[], Awaitable[None]]
 

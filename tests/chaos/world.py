@@ -39,6 +39,9 @@ ANCHORS = {"claude-c", "chatgpt-b"}
 PACE = "gap:0.05,events:14"
 REQUEST_TIMEOUT, IDLE_TIMEOUT = 12, 6
 """Seconds: short, so that an upstream that hangs or stalls is one fault among others."""
+PATIENCE = 60.0
+"""Seconds for a credential to be renewed and saved: pauses between failures grow, and one that was accepted a moment
+ago is taken for good for 30 s."""
 
 
 @dataclass
@@ -149,7 +152,7 @@ class World:
         """Until the process has logged that, in the block or behind it: a fault that is none by name only."""
         log, seen = self.aimux.stderr, len(self.aimux.stderr)
         yield
-        await self.aimux.until(lambda: any(words in line for line in log[seen:]))
+        await self.aimux.until(lambda: any(words in line for line in log[seen:]), patience=PATIENCE)
 
     async def stop(self, aimux: Aimux) -> None:
         code = await aimux.stop(signal.SIGTERM)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 from aimux.cli.seed import seed_command
 from aimux.simulator import Simulator, credential_file, provider_settings
 from tests.running import ask, serving_file
+from tests.tools import child_environ
 
 LOGIN = {"claudeAiOauth": {"accessToken": "sk-ant-oat01-first", "refreshToken": "sk-ant-ort01-first", "expiresAt": 1}}
 
@@ -129,3 +132,22 @@ async def test_a_seeded_login_that_is_due_is_renewed_and_kept(place: Path) -> No
         first = await asyncio.to_thread(lives)
         assert first != login["claudeAiOauth"]["accessToken"]
         assert await asyncio.to_thread(lives) == first
+
+
+def test_two_pods_that_start_at_once_on_an_empty_postgresql(place: Path, postgresql_url: str) -> None:
+    """The one that comes second may fail and is started again, as Kubernetes does it; the login is there once."""
+    environ = child_environ(
+        place,
+        AIMUX_STATE_DIR=str(place / "state"),
+        AIMUX_DATABASE__URL=postgresql_url,
+        AIMUX_DATABASE__ENCRYPTION_KEY="0" * 64,
+    )
+    command = [sys.executable, "-m", "aimux.cli.main", "seed", "claude=login.json"]
+    pods = [
+        subprocess.Popen(command, cwd=place, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [pod.communicate(timeout=120) for pod in pods]
+    assert [out for out, _ in said].count("claude/default comes from login.json.\n") == 1, said
+    again = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stdout) == (0, "claude/default is there already.\n")

@@ -84,9 +84,9 @@ class Process:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def until(self, condition: Callable[[], Any]) -> None:
+    async def until(self, condition: Callable[[], Any], *, patience: float = 30.0) -> None:
         """Until `condition()` holds; asked again with every line."""
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(patience), self._changed:
             await self._changed.wait_for(lambda: condition() or self.process.returncode is not None)
         assert condition(), f"it ended with {self.process.returncode}:\n{self.output}"
 

@@ -96,6 +96,32 @@ async def test_whoever_was_refused_makes_room_first(aimux: Aimux, upstream: Stri
         assert (await waiting[0].read()).endswith(b"patient"), "the longest idle, and no refused one"
 
 
+async def test_those_that_have_just_gone_make_room_too(aimux: Aimux, upstream: StrictUpstream) -> None:
+    """A crowd that hangs up all at once still counts until the loop has told of each: nobody idle goes for it."""
+    server = aimux.app.gateway.server
+    server.limit = 32
+    waiting = await aimux.connect()
+    waiting[1].write(head("GET /plain/v1/patient HTTP/1.1", tag="patient", close=True)[:-2])
+    await held(aimux, 1)
+    before = set(server.connections)
+    await aimux.connect()
+    await held(aimux, 2)
+    (newcomer,) = server.connections - before
+    for _ in range(2):
+        reader, writer = await aimux.connect()
+        writer.write(REFUSED["half a body without a token"])
+        await reader.readuntil(b"\r\n\r\n")
+    gone = [each for each in server.connections if each.spent]
+    assert len(gone) == 2
+    for each in gone:
+        each.transport.abort()
+    server._make_room(newcomer)
+    assert all(each.evicted for each in gone)
+    waiting[1].write(b"\r\n")
+    async with asyncio.timeout(10):
+        assert (await waiting[0].read()).endswith(b"patient")
+
+
 async def test_an_answer_that_is_still_being_taken_is_not_cut_for_a_newcomer(start: Start, upstream: Upstream) -> None:
     size = 3_000_000
 
