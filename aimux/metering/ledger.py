@@ -74,8 +74,6 @@ class Ledger:
         self._writing: asyncio.Task[None] | None = None
         self._warm = False
         """The database took something: until then everything is put by first, for opening it can take seconds."""
-        self._from_spill = False
-        """What is being written waits on the disk, too."""
         self._failures = 0
         self._retry_at = 0.0
         self._away_since: float | None = None
@@ -116,6 +114,7 @@ class Ledger:
 
     async def flush(self) -> None:
         """Have what was recorded so far written, or put on the disk while the database is away."""
+        until = time.monotonic() + EVERY - WAIT
         async with self._turn:
             batch, self._pending = self._pending, []
             if batch:
@@ -127,7 +126,7 @@ class Ledger:
                 await self._put_by()
             if self._writing is not None and self._writing.done():
                 await self._outcome(self._writing)
-            await self._drain()
+            await self._drain(until)
 
     async def rest(self) -> None:
         """Wait for the batch that the database has now, whatever becomes of it; later ones are made anew."""
@@ -192,10 +191,9 @@ class Ledger:
 
     # --- the database ------------------------------------------------------------------------------------------------
 
-    async def _write(self, work: Coroutine[None, None, None], *, from_spill: bool = False) -> bool:
+    async def _write(self, work: Coroutine[None, None, None]) -> bool:
         """Whether the database has the rows. False: it may still take them, or failed."""
         self._writing = task = asyncio.create_task(work)
-        self._from_spill = from_spill
         await asyncio.wait({task}, timeout=WAIT)
         return task.done() and await self._outcome(task)
 
@@ -203,13 +201,13 @@ class Ledger:
         self._writing = None
         error = task.exception()
         if error is None:
-            if self._from_spill:
-                await asyncio.to_thread(self._spill.written)
             if self._away_since is not None:
                 log.info("the database takes requests again; %d bytes of them wait", self._spill.size)
             self._failures, self._away_since, self._warm = 0, None, True
             return True
-        if not isinstance(error, StorageError):
+        if isinstance(error, OSError):
+            self._complain("what waits on the disk can't be read: %s", error.strerror)
+        elif not isinstance(error, StorageError):
             log.error("a fault in the ledger", exc_info=error)
         self._failures += 1
         self._retry_at = time.monotonic() + RETRY
@@ -219,20 +217,17 @@ class Ledger:
             log.warning("requests wait on the disk: %s", self._reason)
         return False
 
-    async def _drain(self) -> None:
-        """Have the database take what waits, for as long as there is time until the next batch."""
-        deadline = time.monotonic() + EVERY
-        while self._spill.size and self._writing is None and self._retry_at <= time.monotonic() < deadline:
-            try:
-                rows = await asyncio.to_thread(self._waiting)
-            except OSError as error:
-                self._complain("what waits on the disk can't be read: %s", error.strerror)
+    async def _drain(self, until: float) -> None:
+        """Have the database take some of what waits, and more of it until then."""
+        while self._spill.size and self._writing is None and self._retry_at <= time.monotonic():
+            if not await self._write(self._take()) or time.monotonic() >= until:
                 return
-            if not rows:
-                return
-            work = self._sift(rows) if self._failures >= FAILURES else self._store.write(rows, now())
-            if not await self._write(work, from_spill=True):
-                return
+
+    async def _take(self) -> None:
+        """Some of what waits, from the disk to the database."""
+        if rows := await asyncio.to_thread(self._waiting):
+            await (self._sift(rows) if self._failures >= FAILURES else self._store.write(rows, now()))
+            await asyncio.to_thread(self._spill.written)
 
     def _waiting(self) -> list[Row]:
         if not self._warm:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import uuid
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from aimux.metering.rows import decode, encode
@@ -52,7 +53,7 @@ class _File:
 
 
 class Spill:
-    """Rows that wait. Its methods do file I/O: call them in a thread, one at a time."""
+    """Rows that wait. Its methods do file I/O: call them in threads, as many as there are."""
 
     READ = 1024 * 1024
     """Bytes of rows at a time, about 2,500 of them."""
@@ -64,6 +65,7 @@ class Spill:
         self._own: _File | None = None
         self._files: list[_File] = []
         self._read_to = 0
+        self._lock = Lock()
 
     @property
     def size(self) -> int:
@@ -73,6 +75,10 @@ class Spill:
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows, on the disk when this returns. Raises SpillFull (then none was added), OSError."""
         data = b"".join(map(encode, rows))
+        with self._lock:
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
         if self.size + len(data) > self.limit:
             raise SpillFull
         file = self._own
@@ -93,14 +99,20 @@ class Spill:
 
     def read(self) -> list[Row]:
         """The first rows that wait; `written` says that they are in the database now."""
-        while self._files:
-            rows, self._read_to = self._files[0].read(self.READ)
-            if rows:
-                return rows
-            self.written()
-        return []
+        with self._lock:
+            while self._files:
+                rows, self._read_to = self._files[0].read(self.READ)
+                if rows:
+                    return rows
+                self._written()
+            return []
 
     def written(self) -> None:
+        """What was read last is in the database."""
+        with self._lock:
+            self._written()
+
+    def _written(self) -> None:
         file = self._files[0]
         file.start = self._read_to
         if file.start >= file.end:
@@ -111,17 +123,19 @@ class Spill:
 
     def adopt(self) -> None:
         """Take over what other processes left."""
-        mine = {file.path for file in self._files}
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if path not in mine and (file := _open(path)) is not None:
-                self._files.append(file)
+        with self._lock:
+            mine = {file.path for file in self._files}
+            for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+                if path not in mine and (file := _open(path)) is not None:
+                    self._files.append(file)
 
     def close(self) -> None:
         """What waits stays in the files."""
-        for file in self._files:
-            os.close(file.fd)
-        self._files.clear()
-        self._own = None
+        with self._lock:
+            for file in self._files:
+                os.close(file.fd)
+            self._files.clear()
+            self._own = None
 
 
 def _open(path: Path, *, create: bool = False) -> _File | None:

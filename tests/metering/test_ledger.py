@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -240,6 +241,33 @@ async def test_at_its_limit_the_spill_takes_no_more_and_says_so_before(
         while await total(database) != times(60 - lost):
             await asyncio.sleep(0.05)
             await ledger.flush()
+    await ledger.close()
+
+
+async def test_nothing_waits_for_the_disk_while_the_database_is_opened(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing what that needs takes half a second, and several on a busy machine."""
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        opening.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr("aimux.metering.ledger.prepare", slowly)
+    ledger = make()
+    try:
+        for count in (1, 2, 3):
+            ledger.record(record())
+            async with asyncio.timeout(5):
+                await ledger.flush()
+            assert opening.is_set()
+            (file,) = (tmp_path / "ledger").iterdir()
+            assert len(file.read_bytes().splitlines()) == count
+    finally:
+        go_on.set()
+    await settled(ledger)
+    assert await total(database) == times(3)
     await ledger.close()
 
 
