@@ -28,12 +28,19 @@ MARKS = (0.8, 0.95)
 """Of a limit: whoever is interested is told once a window when so much is used."""
 
 
+def place_of(key: Key, start: float) -> Place:
+    """Where nodes tell each other of a counter: of its window that began then (unix seconds), 0 where it has none."""
+    return Place(json.dumps([*key.owner, key.limit, *key.scope]), int(start * 1000))
+
+
 class Counter:
     """`used` is settled, `reserved` is held by `open` leases. A lease older than `since` is none of the window's."""
 
-    __slots__ = ("amount", "key", "open", "reserved", "since", "unit", "used")
+    __slots__ = ("_claims", "amount", "key", "open", "reserved", "since", "unit", "used")
 
-    def __init__(self, key: Key, amount: int) -> None:
+    def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
+        """`claims`: what other nodes say; None: this one is alone."""
+        self._claims = claims
         self.key = key
         self.unit = LIMITS[key.limit].unit
         self.amount = amount
@@ -62,60 +69,96 @@ class Counter:
         raise NotImplementedError
 
 
-class Slots(Counter):
+class Rolling(Counter):
+    """What has no calendar window. Of other nodes it counts what was so when they last told, a second ago or two."""
+
+    __slots__ = ("_asked", "_elsewhere", "place")
+
+    def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
+        super().__init__(key, amount, claims)
+        self.place = place_of(key, 0.0)
+        self._asked = -1
+        """The round in which the others were last asked about."""
+        self._elsewhere = 0
+
+    def own(self, now: float) -> int:
+        """What counts of this node."""
+        raise NotImplementedError
+
+    def elsewhere(self, now: float) -> int:
+        """What counts of the others."""
+        claims = self._claims
+        if claims is not None and self._asked != claims.round:
+            self._asked = claims.round
+            self._elsewhere = claims.lately(self.place, now)
+        return self._elsewhere
+
+    def take(self, lease: Lease) -> None:
+        self.open += 1
+        if self._claims is not None:
+            self._claims.rolling.add(self)
+
+    def look(self, now: float, number: int) -> tuple[int, float | None]:
+        return self.own(now) + self.elsewhere(now), None
+
+
+class Slots(Rolling):
     """What is open at once."""
 
     __slots__ = ()
 
     def full(self, need: int, now: float, number: int) -> bool:
-        return self.open >= self.amount
+        return self.open + (self.elsewhere(now) if self._claims is not None else 0) >= self.amount
 
     def free_at(self, need: int, now: float) -> float:
         return now + 1.0  # nobody knows when the first of them ends
 
-    def take(self, lease: Lease) -> None:
-        self.open += 1
-
     def settle(self, lease: Lease, reserved: int, spent: int) -> None:
         self.open -= 1
 
-    def look(self, now: float, number: int) -> tuple[int, float | None]:
-        return self.open, None
+    def own(self, now: float) -> int:
+        return self.open
 
 
-class Rate(Counter):
+class Rate(Rolling):
     """A rolling minute: exactly what was asked for in the last 60 seconds, with what it turned out to take."""
 
     __slots__ = ("_recent",)
 
-    def __init__(self, key: Key, amount: int) -> None:
-        super().__init__(key, amount)
+    def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
+        super().__init__(key, amount, claims)
         self._recent: deque[Lease] = deque()
 
-    def full(self, need: int, now: float, number: int) -> bool:
+    def own(self, now: float) -> int:
         recent = self._recent
         # What lies ahead of the clock was put there by a clock that was wrong.
         while recent and not now - MINUTE < recent[0].time <= now:
             self.used -= recent.popleft().amounts[self.unit]
-        used = self.used
+        return self.used
+
+    def full(self, need: int, now: float, number: int) -> bool:
+        used = self.own(now)
+        if self._claims is not None:
+            used += self.elsewhere(now)
         return used + need > self.amount and (self.open > 0 or used >= self.amount)
 
     def free_at(self, need: int, now: float) -> float:
         if not self.amount:
             return now + MINUTE
-        left = self.used + need - self.amount
+        left = self.used + self.elsewhere(now) + need - self.amount
         free = now + 1.0  # where only a request that is under way is in the way
         for lease in self._recent:
             if left <= 0:
                 break
             left -= lease.amounts[self.unit]
             free = max(free, lease.time + MINUTE)
-        return free
+        # When something elsewhere was asked for is not known here: within a minute it is over.
+        return free if left <= 0 or not self._elsewhere else now + MINUTE
 
     def take(self, lease: Lease) -> None:
+        super().take(lease)
         self._recent.append(lease)
         self.used += lease.amounts[self.unit]
-        self.open += 1
 
     def settle(self, lease: Lease, reserved: int, spent: int) -> None:
         self.open -= 1
@@ -123,26 +166,22 @@ class Rate(Counter):
         if recent and lease.number >= recent[0].number:
             self.used += spent - reserved
 
-    def look(self, now: float, number: int) -> tuple[int, float | None]:
-        self.full(0, now, number)
-        return self.used, None
-
 
 class Budget(Counter):
-    """A calendar window. `ceiling` is what this node may use of it: all that is granted, or its share of that.
+    """A calendar window. `ceiling` is what this node may use of it: all that is granted, or its piece of that, which it
+    `holds` once it has taken one.
 
     `base` was used of it before any node counted it in the way that it is counted now.
     """
 
-    __slots__ = ("_claimed", "_claims", "_grants", "_zone", "base", "ceiling", "changes_at", "end", "marked", "start")
+    __slots__ = ("_grants", "_low", "_zone", "base", "ceiling", "changes_at", "end", "holds", "marked", "start")
 
     def __init__(self, key: Key, amount: int, zone: tzinfo, claims: Claims | None = None) -> None:
-        """`claims` None: this node is alone."""
-        super().__init__(key, amount)
+        super().__init__(key, amount, claims)
         self._zone = zone
-        self._claims = claims
-        self._claimed = -1
-        """The round in which the share was last worked out."""
+        self._low = 0
+        """From how much on that is gone the next piece is asked for at once."""
+        self.holds = False
         self._grants: tuple[Grant, ...] = ()
         self.start = self.end = self.changes_at = -math.inf
         self.base = 0
@@ -159,36 +198,63 @@ class Budget(Counter):
         if not self.start <= now < self.changes_at:
             self.turn(now, number)
         total = self.used + self.reserved + need
-        if total > self.ceiling and self._claims is not None and self._claimed != self._claims.round:
-            self.claim(now)
+        if total > self.ceiling and self._claims is not None:
+            if not self.holds:
+                self.claim(now)
+            self._claims.ask(self)
         ceiling = self.ceiling
         return total > ceiling and (self.open > 0 or self.used >= ceiling)
 
     def turn(self, now: float, number: int) -> None:
         """Begin the window that holds `now`, and take the grants that hold now."""
-        if not self.start <= now < self.end:
+        fresh = not self.start <= now < self.end
+        if fresh:
             self.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
             self.used = self.reserved = self.open = self.base = self.marked = 0
             self.since = number
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
         self.changes_at = min([self.end, *moments])
-        self.claim(now)
+        if fresh or self._claims is None:
+            self.claim(now)
+        else:
+            self.offer(now)
+            self._claims.ask(self)
 
     def claim(self, now: float) -> None:
-        """Work out what this node may use."""
-        whole = self.whole(now) - self.base
-        if self._claims is not None:
-            self._claimed = self._claims.round
-            whole = self._claims.share(self.place, whole, self.used + self.reserved, now)
-        self.ceiling = whole
+        """Take all there is; or a first piece, by what was last heard of the others. The next one is the exchange's."""
+        self.holds = True
+        self._hold(self._piece(now))
+
+    def offer(self, now: float) -> int:
+        """What this node's next piece would be. If that is less than the one it has, the rest is returned now."""
+        piece = self._piece(now)
+        self._hold(min(self.ceiling, piece))
+        return piece
+
+    def take_piece(self, place: Place, piece: int, now: float) -> None:
+        """It is this node's, for everybody to see."""
+        if place == self.place:
+            self.holds = True
+            self._hold(min(piece, self._piece(now)))
 
     def release(self) -> None:
         """Return what is not gone: nobody asks for it."""
-        self.ceiling = min(self.ceiling, self.used + self.reserved)
+        self.holds = False
+        self._hold(min(self.ceiling, self.used + self.reserved))
+
+    def _piece(self, now: float) -> int:
+        whole = self.whole(now) - self.base
+        if self._claims is None:
+            return whole
+        return self._claims.share(self.place, whole, self.used + self.reserved, now)
+
+    def _hold(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self._low = (self.used + self.reserved + ceiling) // 2
 
     @property
     def place(self) -> Place:
-        return Place(json.dumps([*self.key.owner, self.key.limit, *self.key.scope]), int(self.start * 1000))
+        return place_of(self.key, self.start)
 
     @property
     def elsewhere(self) -> int:
@@ -207,6 +273,8 @@ class Budget(Counter):
         self.open += 1
         if self._claims is not None:
             self._claims.touched.add(self)
+            if self.used + self.reserved > self._low:
+                self._claims.ask(self)
 
     def settle(self, lease: Lease, reserved: int, spent: int) -> None:
         # A request belongs to the window in which it began, as it does in the ledger.
@@ -236,8 +304,8 @@ def counter(key: Key, amount: int, zone: tzinfo, claims: Claims | None) -> Count
     """The kind of counter that a limit needs."""
     period = LIMITS[key.limit].period
     if not period:
-        return Slots(key, amount)
-    return Rate(key, amount) if period == "minute" else Budget(key, amount, zone, claims)
+        return Slots(key, amount, claims)
+    return Rate(key, amount, claims) if period == "minute" else Budget(key, amount, zone, claims)
 
 
-__all__ = ["MARKS", "Budget", "Counter", "Rate", "Slots", "Unit", "counter"]
+__all__ = ["MARKS", "Budget", "Counter", "Rate", "Rolling", "Slots", "Unit", "counter"]

@@ -1,11 +1,17 @@
-"""How nodes that share a database share a budget: each takes a piece in advance, and returns what it won't need.
+"""How nodes that share a database share limits. Of a budget each takes a piece in advance, and returns what it does not
+need.
 
 A node admits requests against its piece alone and never waits for the database; so a budget is overrun by at most one
 request of a user on each node (counters.py says which). What a node knows of the others is a second old (exchange.py).
 
-A piece is what is gone of the budget here and a third of what is left, divided by the nodes. All nodes may take that at
-once, and what they took a round ago may be gone meanwhile: together that is two thirds, and the last one is for a node
-that has just come.
+A piece is what is gone of the budget here and a third of what is left, divided by the nodes. They are taken one after
+another (the database has a lock for that), each by what those before it have, and used when that is committed: together
+they are never more than the whole. But a node's first piece, for somebody who has not been there lately, is taken at
+once, by what was so a second ago. All nodes may do that at the same moment: a third of what is left, and in that second
+the others have taken less than the rest.
+
+What is open at once and what is asked a minute is too little to be divided (four requests among three nodes): each node
+counts its own and what the others had a second ago.
 """
 
 from __future__ import annotations
@@ -13,10 +19,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from aimux.limits.counters import Budget
+    from aimux.limits.counters import Budget, Rolling
 
+LATELY_SECONDS = 30.0
+"""What a node that has not been heard of for so long had open, or asked for, counts no more."""
 LOST_SECONDS = 3600.0
 """A node that has not been heard of for so long gets nothing more: what it had left goes back."""
 
@@ -63,7 +71,16 @@ class Claims:
         self.round = 0
         self.touched: set[Budget] = set()
         """What was asked for since the last round."""
+        self.on_low: Callable[[], None] = lambda: None
+        """Told that a budget's next piece is needed soon."""
+        self.rolling: set[Rolling] = set()
+        """What is open here, or was asked for within a minute."""
         self._others: dict[Place, dict[str, Piece]] = {}
+
+    def ask(self, budget: Budget) -> None:
+        """Have the exchange bring another piece, soon."""
+        self.touched.add(budget)
+        self.on_low()
 
     def heard(self, place: Place, node: str, piece: Piece) -> None:
         """Another node's piece."""
@@ -71,8 +88,17 @@ class Claims:
 
     def forget(self, before: int) -> None:
         """Windows that began before then are over."""
-        for place in [place for place in self._others if place.start < before]:
+        for place in [place for place in self._others if 0 < place.start < before]:
             del self._others[place]
+
+    def lately(self, place: Place, now: float) -> int:
+        """What the others have open, or asked for within a minute, as far as they have told lately."""
+        pieces = self._others.get(place)
+        if not pieces:
+            return 0
+        for node in [node for node, piece in pieces.items() if now - piece.heard > LATELY_SECONDS or not piece.used]:
+            del pieces[node]
+        return sum(piece.used for piece in pieces.values())
 
     def gone(self, place: Place) -> int:
         """What the others have used or reserved."""

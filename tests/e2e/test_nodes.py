@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,16 @@ class Nodes:
 
     async def turn(self, node: int) -> int:
         """The status of a turn of Claude's."""
+        return (await self.answered(node))[0]
+
+    async def answered(self, node: int) -> tuple[int, int]:
+        """The status of a turn of Claude's, and the tokens that it took."""
         url = f"{self.running[node].address}/claude/v1/messages"
         headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
         async with self.session.post(url, json=CLAUDE, headers=headers) as answer:
-            await answer.read()
-            return answer.status
+            body = await answer.json()
+            kinds = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+            return answer.status, sum(body.get("usage", {}).get(kind) or 0 for kind in kinds)
 
     async def api(self, node: int, method: str, path: str, **body: Any) -> Any:
         key = (self._folders[node] / "state" / "admin.key").read_text().strip()
@@ -65,13 +70,19 @@ async def nodes(sim: Simulator, tmp_path: Path, postgresql_url: str) -> AsyncIte
         account.token_lifetime = 8 * 3600
         account.script("slow-start:0.3")  # so that the others come while the first renewal is under way
     await database.close()
+    async with three(sim, tmp_path, postgresql_url, refresh_before_expiry="2h") as running:
+        yield running
+
+
+@asynccontextmanager
+async def three(sim: Simulator, tmp_path: Path, url: str, **settings: Any) -> AsyncIterator[Nodes]:
+    """Nodes with these settings."""
     folders = [tmp_path / f"node{number}" for number in range(3)]
     async with AsyncExitStack() as stack:
         configs = []
         for folder in folders:
             folder.mkdir()
-            setting = {"url": postgresql_url, "encryption_key": KEY.hex()}
-            configs.append(config_of(sim, folder, database=setting, refresh_before_expiry="2h"))
+            configs.append(config_of(sim, folder, database={"url": url, "encryption_key": KEY.hex()}, **settings))
         starting = [serving(folder, config) for folder, config in zip(folders, configs, strict=True)]
         running = await asyncio.gather(*(stack.enter_async_context(one) for one in starting))
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -176,3 +187,32 @@ async def test_while_the_database_is_away_they_serve_and_say_so(nodes: Nodes, po
         await nodes.eventually(node, 503)
     log = json.dumps([node.output for node in nodes.running])
     assert KEY.hex() not in log
+
+
+async def test_a_budget_is_overrun_by_one_request_of_each_node_at_most(
+    sim: Simulator, tmp_path: Path, postgresql_url: str
+) -> None:
+    """One person asks all three at once, three requests at a time each, until there is nothing left."""
+    amount, taken = 20_000, list[int]()
+    providers = {"claude": {"base_url": f"{sim.url}/anthropic", "api_key": sim.accounts["claude-key"].api_key}}
+    limits = {"users": {"ann": {"tokens_per_day": amount}}}
+    async with three(sim, tmp_path, postgresql_url, providers=providers, limits=limits) as nodes:
+
+        async def ask(node: int) -> None:
+            refused = 0
+            while refused < 12:  # a node that has used up its piece gets another one within a second
+                status, tokens = await nodes.answered(node)
+                if status == 429:
+                    refused += 1
+                    await asyncio.sleep(0.25)
+                    continue
+                assert status == 200
+                refused = 0
+                taken.append(tokens)
+
+        await asyncio.gather(*(ask(node) for node in range(3) for _ in range(3)))
+        shown = [(await nodes.api(node, "GET", "/limits"))["items"] for node in range(3)]
+    largest = max(taken)
+    assert largest < amount / 50, "so that it is a budget of many"
+    assert amount - 3 * largest <= sum(taken) <= amount + 3 * largest
+    assert {limit["used"] for items in shown for one in items for limit in one["usage"]} == {sum(taken)}

@@ -9,16 +9,19 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import select
 
 from aimux.config.limits import Limits as Section
-from aimux.limits import Limits, Policy, Refusal, Who
+from aimux.limits import Lease, Limits, Policy, Refusal, Who
+from aimux.limits.exchange import HEARTBEAT
 from aimux.limits.keeper import LimitKeeper
-from aimux.limits.shares import Claims
+from aimux.limits.shares import LATELY_SECONDS, Claims
 from aimux.metering.calendar import Calendar
 from aimux.metering.prices import Prices
 from aimux.metering.rows import Flattener
 from aimux.metering.store import LedgerStore
 from aimux.storage import Database
+from aimux.storage.schema.limits import limit_shares
 from tests.limits.test_keeper import record
 
 UTC = ZoneInfo("UTC")
@@ -34,10 +37,11 @@ async def node(postgresql_url: str, tmp_path: Path) -> AsyncIterator[Node]:
     """Starts a node. Its rounds are the test's."""
     opened: list[LimitKeeper] = []
 
-    async def start(amount: int = 60_000) -> LimitKeeper:
+    async def start(amount: int = 60_000, **others: int) -> LimitKeeper:
         database = await Database.open(postgresql_url, tmp_path / f"state{len(opened)}")
         limits = Limits(Policy(), UTC, claims=Claims())
-        keeper = LimitKeeper(database, limits, Section.model_validate({"default": {"tokens_per_month": amount}}))
+        section = Section.model_validate({"default": others or {"tokens_per_month": amount}})
+        keeper = LimitKeeper(database, limits, section)
         opened.append(keeper)
         await exchange(keeper)
         await keeper.refresh()
@@ -118,6 +122,65 @@ async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(no
     await exchange(first, later)
     [standing] = later.limits.standings(ALICE, time.time())
     assert standing.used == 7 * TOKENS
+
+
+async def test_what_is_open_on_one_node_counts_on_the_others(node: Node) -> None:
+    here, there = await node(concurrent_requests=3), await node(concurrent_requests=3)
+    leases = [here.limits.reserve(f"r-{next(IDS)}", ALICE, "claude", "m", SIZE, time.time()) for _ in range(2)]
+    await exchange(here, there)
+    one = there.limits.reserve(f"r-{next(IDS)}", ALICE, "claude", "m", SIZE, time.time())
+    assert isinstance(one, Lease)
+    assert not ask(there), "two are open here, and one there"
+    [standing] = there.limits.standings(ALICE, time.time())
+    assert standing.used == 3
+    for lease in leases:
+        assert isinstance(lease, Lease)
+        here.limits.settle(lease, 1, 1, 0)
+    await exchange(here, there)
+    assert ask(there)
+
+
+async def test_a_rate_is_one_for_all_nodes(node: Node) -> None:
+    nodes = [await node(requests_per_minute=12) for _ in range(3)]
+    served = 0
+    for _ in range(10):
+        for keeper in nodes:
+            served += ask(keeper)
+        await exchange(*nodes)
+    assert 12 <= served <= 12 + 2, "what the others do between two exchanges is not known"
+    assert not any(ask(keeper) for keeper in nodes)
+
+
+async def test_what_a_node_that_died_had_open_counts_for_half_a_minute(node: Node) -> None:
+    dead, stays = await node(concurrent_requests=1), await node(concurrent_requests=1)
+    assert isinstance(dead.limits.reserve("r", ALICE, "claude", "m", SIZE, time.time()), Lease)
+    await exchange(dead, stays)
+    assert not ask(stays)
+    assert stays.exchange is not None
+    later = time.time() + LATELY_SECONDS + 1
+    await stays.exchange.round(later)
+    assert not isinstance(stays.limits.reserve("s", ALICE, "claude", "m", SIZE, later), Refusal)
+
+
+async def test_what_stays_open_is_told_again(node: Node) -> None:
+    busy, other = await node(concurrent_requests=1), await node(concurrent_requests=1)
+    assert isinstance(busy.limits.reserve("r", ALICE, "claude", "m", SIZE, time.time()), Lease)
+    assert busy.exchange is not None
+    await busy.exchange.round(time.time())
+    before = await heard_at(busy)
+    await busy.exchange.round(time.time() + 1)
+    assert await heard_at(busy) == before
+    await busy.exchange.round(time.time() + HEARTBEAT + 1)
+    assert await heard_at(busy) > before
+    await busy.exchange.close()
+    await exchange(other)
+    assert ask(other), "a node that stops has nothing open"
+
+
+async def heard_at(keeper: LimitKeeper) -> int:
+    async with keeper.database.read() as connection:
+        found: int = (await connection.execute(select(limit_shares.c.heard_at))).scalar_one()
+        return found
 
 
 async def test_a_node_without_the_database_goes_on_with_what_it_has(node: Node) -> None:

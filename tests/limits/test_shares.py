@@ -19,12 +19,10 @@ ALICE = Who("alice")
 PLACE_START = int(bounds("month", NOW, UTC)[0] * 1000)
 IDS = itertools.count()
 NODES = 3
-LARGEST = 500 + 10_000 // 4
-"""Tokens of the largest request here."""
 
 
 class Nodes(RuleBasedStateMachine):
-    @initialize(whole=st.integers(0, 60_000))
+    @initialize(whole=st.integers(0, 100_000))
     def begin(self, whole: int) -> None:
         self.whole = whole
         policy = Policy((Rule(EVERYBODY, "tokens_per_month", whole),))
@@ -34,12 +32,16 @@ class Nodes(RuleBasedStateMachine):
         self.nodes = [Limits(policy, UTC, claims=claims) for claims in self.claims]
         self.open: list[tuple[Limits, Lease]] = []
         self.pieces: dict[int, tuple[Place, Piece]] = {}
+        self.largest = 0
+        """Tokens of a request."""
 
-    @rule(at=st.integers(0, NODES - 1), size=st.integers(0, 10_000))
-    def reserve(self, at: int, size: int) -> None:
-        answer = self.nodes[at].reserve(f"r-{next(IDS)}", ALICE, "p", "m", size, NOW)
-        if not isinstance(answer, Refusal):
-            self.open.append((self.nodes[at], answer))
+    @rule(at=st.integers(0, NODES - 1), size=st.integers(0, 2000), times=st.sampled_from([1, 1, 5, 50]))
+    def reserve(self, at: int, size: int, times: int) -> None:
+        for _ in range(times):
+            answer = self.nodes[at].reserve(f"r-{next(IDS)}", ALICE, "p", "m", size, NOW)
+            if not isinstance(answer, Refusal):
+                self.open.append((self.nodes[at], answer))
+                self.largest = max(self.largest, answer.amounts[1])
 
     @rule(data=st.data(), part=st.floats(0, 1))
     def settle(self, data: st.DataObject, part: float) -> None:
@@ -47,26 +49,28 @@ class Nodes(RuleBasedStateMachine):
             node, lease = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
             node.settle(lease, int(lease.size * part / 4), int((lease.amounts[1] - lease.size / 4) * part), 0)
 
-    @rule(order=st.permutations(range(NODES)), idle=st.booleans())
-    def exchange(self, order: list[int], idle: bool) -> None:
-        """A round: each node writes, and reads what those before it wrote now and those behind it a round ago."""
+    @rule(order=st.permutations(range(NODES)), idle=st.sets(st.integers(0, NODES - 1)))
+    def exchange(self, order: list[int], idle: set[int]) -> None:
+        """A round: one node after another hears of the others, and takes or returns a piece."""
         for at in order:
-            for budget in self.nodes[at].budgets():
-                if idle:
-                    budget.release()
-                else:
-                    budget.claim(NOW)
-                self.pieces[at] = budget.place, Piece(budget.ceiling, budget.used, budget.reserved, NOW)
             for other, (place, piece) in self.pieces.items():
                 if other != at:
                     self.claims[at].heard(place, str(other), piece)
+            for budget in self.nodes[at].budgets():
+                if at in idle:
+                    budget.release()
+                    self.pieces[at] = budget.place, Piece(budget.ceiling, budget.used, budget.reserved, NOW)
+                else:
+                    share = budget.offer(NOW)
+                    self.pieces[at] = budget.place, Piece(share, budget.used, budget.reserved, NOW)
+                    budget.take_piece(budget.place, share, NOW)
             self.claims[at].round += 1
 
     @invariant()
     def the_budget_holds(self) -> None:
         if hasattr(self, "nodes"):
             spent = sum(b.used + b.reserved for node in self.nodes for b in node.budgets())
-            assert spent <= self.whole + NODES * LARGEST
+            assert spent <= self.whole + NODES * self.largest
 
 
 TestNodes = Nodes.TestCase
