@@ -34,6 +34,8 @@ EVERY = 0.3
 """Seconds between two batches …"""
 WAIT = 0.2
 """… and how long a batch has the database for itself before it is put on the disk here."""
+AT_ONCE = 250
+"""Records of which rows are made on the event loop, in a millisecond: a thread may have to wait for an import."""
 RETRY = 1.0
 """Seconds between two attempts while the database is away."""
 FAILURES = 5
@@ -118,7 +120,8 @@ class Ledger:
         async with self._turn:
             batch, self._pending = self._pending, []
             if batch:
-                self._held += await asyncio.to_thread(self._rows, batch)
+                few = len(batch) <= AT_ONCE
+                self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
             free = self._warm and self._writing is None and not self._spill.size
             if self._held and free and await self._write(self._store.write(self._held, now())):
                 self._held = []
