@@ -47,7 +47,8 @@ def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) ->
         return False
     key, certificate = _make([*ALWAYS, *sorted(wanted - set(ALWAYS)), socket.gethostname()], now)
     try:
-        cert_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (cert_path.parent.parent, cert_path.parent):  # `parents` alone would make the outer one for all
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic.write(key_path, key)
         atomic.write(cert_path, certificate, 0o644)
         _open_way(cert_path)

@@ -245,7 +245,6 @@ class TestSelfSigned:
 
     def test_others_read_the_certificate_and_nothing_else(self, tmp_path: Path) -> None:
         state = tmp_path / "state"
-        state.mkdir(mode=0o700)
         files = TLSFiles.self_signed(state, "")
         for _ in range(2):  # also where systemd has closed the folder again
             ServerTLS(files)
