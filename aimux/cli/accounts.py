@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import ask, every, print_json
+from aimux.cli.asking import ask, every, print_json, tell
 from aimux.cli.options import AccountName, config_option, json_option, refuse_json
 from aimux.cli.words import say, warn
 
@@ -96,7 +96,8 @@ def rename_command(name: str, new: str, config: Path | None, as_json: bool) -> N
 @_name_argument
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @config_option
-def remove_command(name: str, yes: bool, config: Path | None) -> None:
+@json_option
+def remove_command(name: str, yes: bool, config: Path | None, as_json: bool) -> None:
     """Delete an account's credential. A login that is shared with the vendor's CLI stays that CLI's."""
 
     async def remove(backend: Backend) -> str:
@@ -109,7 +110,8 @@ def remove_command(name: str, yes: bool, config: Path | None) -> None:
         await backend.call("DELETE", _path(account))
         return full
 
-    say(f"{ask(config, remove)} is removed.")
+    full = ask(config, remove)
+    tell({"account": full, "removed": True}, as_json, f"{full} is removed.")
 
 
 @accounts_command.command("refresh")

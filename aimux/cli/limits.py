@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import ask, print_json
+from aimux.cli.asking import ask, print_json, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
@@ -168,10 +168,12 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
 @limits_command.command("remove")
 @click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners)
 @config_option
-def remove_command(owner: str, config: Path | None) -> None:
+@json_option
+def remove_command(owner: str, config: Path | None, as_json: bool) -> None:
     """Take an OWNER's own limits away: the default holds from then on."""
     ask(config, lambda backend: backend.call("DELETE", owner))
-    click.echo("They are removed.")
+    _, _, kind, name = owner.split("/")
+    tell({"kind": kind, "name": unquote(name), "removed": True}, as_json, "They are removed.")
 
 
 # --- what they share -------------------------------------------------------------------------------------------------

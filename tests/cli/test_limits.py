@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -52,7 +53,8 @@ def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
 def test_they_are_removed(aimux: Commands) -> None:
     aimux("limits", "set", "group:research", "cost_per_month=5", "overage=forbid", "weight=2")
     assert "weight 2" in aimux("limits", "show", "group:research").stdout
-    aimux("limits", "remove", "group:research")
+    removed = json.loads(aimux("limits", "remove", "group:research", "--json").stdout)
+    assert removed == {"kind": "group", "name": "research", "removed": True}
     assert aimux("limits", "show", "group:research").stdout == "It has no limits of its own.\n"
     assert "has no limits of its own" in aimux("limits", "remove", "group:research", expect=1).stderr
 

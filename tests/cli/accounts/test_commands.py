@@ -52,6 +52,8 @@ def test_changes_are_made_and_seen(aimux: Commands) -> None:
     assert "say --yes" in aimux("accounts", "remove", "ann", expect=2).stderr
     assert aimux("accounts", "remove", "ann", "--yes").stdout == "claude/ann is removed.\n"
     assert aimux.names() == ["chatgpt/default"]
+    removed = json.loads(aimux("accounts", "remove", "chatgpt/default", "--yes", "--json").stdout)
+    assert removed == {"account": "chatgpt/default", "removed": True}
 
 
 def test_a_test_tells_whether_it_works(aimux: Commands) -> None:
