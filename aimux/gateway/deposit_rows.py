@@ -30,6 +30,8 @@ LASTING_DAYS, PASSING_DAYS = 400, 40
 """How long files and the like are remembered, and what is made in passing: responses, which vendors keep for 30."""
 UNKNOWN_SECONDS = 10.0
 """How long an id that no node knows is not asked for again."""
+LOOK_SECONDS, REST_SECONDS = 1.0, 10.0
+"""How long a request waits for the database; and how long none is asked after one that waited in vain."""
 MOST_UNKNOWN = 10_000
 AT_ONCE = 200
 """Ids in one question."""
@@ -47,6 +49,7 @@ class DepositRows:
         self._shared = shared
         self._unknown: dict[Key, float] = {}
         self._read_until = 0
+        self._rests_until = 0.0
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -66,28 +69,33 @@ class DepositRows:
             log.warning("what users have stored could not be written down: %s", error)
 
     async def look_up(self, keys: Sequence[Key]) -> None:
-        """Have the memory hold what is written of these. A database that can't be read now knows nothing of them."""
+        """Have the memory hold what is written of these. A database that can't be read now, or not at once, knows
+        nothing of them: no request waits for it."""
         now = time.monotonic()
         asked = [key for key in keys if self._unknown.get(key, 0.0) <= now]
-        if not asked or not self._database.touched(TOPIC):
+        if not asked or now < self._rests_until or not self._database.touched(TOPIC):
             return
         from sqlalchemy import select, tuple_
 
         from aimux.storage.schema.deposits import deposits
 
         try:
-            for begin in range(0, len(asked), AT_ONCE):
-                some = tuple_(deposits.c.provider, deposits.c.id).in_(asked[begin : begin + AT_ONCE])
-                await self._read(select(deposits).where(some))
-        except StorageError as error:
-            log.warning("the owners of what users have stored can't be read now: %s", error)
+            async with asyncio.timeout(LOOK_SECONDS):
+                for begin in range(0, len(asked), AT_ONCE):
+                    some = tuple_(deposits.c.provider, deposits.c.id).in_(asked[begin : begin + AT_ONCE])
+                    await self._read(select(deposits).where(some))
+        except (StorageError, TimeoutError) as error:
+            self._rests_until = time.monotonic() + REST_SECONDS
+            log.warning(
+                "the owners of what users have stored can't be read now: %s", error or "the database takes too long"
+            )
             return
         if len(self._unknown) > MOST_UNKNOWN:
             self._unknown.clear()
         self._unknown |= {key: now + UNKNOWN_SECONDS for key in asked if not self.deposits.find(key[0], [key[1]])}
 
     async def _keep_up(self) -> None:
-        stale, pruned = asyncio.Event(), -DAY
+        stale, pruned, fails = asyncio.Event(), -DAY, False
         unsubscribe = self._database.subscribe(TOPIC, stale.set) if self._shared else None
         try:
             while True:
@@ -100,16 +108,18 @@ class DepositRows:
                     if self._database.touched(TOPIC) and time.monotonic() - pruned >= DAY:
                         pruned = time.monotonic()
                         await self.prune()
+                    fails = False
                 except StorageError as error:
-                    log.warning("what users have stored can't be written down or read now: %s", error)
+                    if not fails:
+                        log.warning("what users have stored can't be written down or read now: %s", error)
+                    fails = True
         finally:
             if unsubscribe is not None:
                 unsubscribe()
 
     async def flush(self) -> None:
         """Write what is new. Raises StorageError; then it is written the next time."""
-        fresh, self.deposits.fresh = self.deposits.fresh, {}
-        if not fresh:
+        if not self.deposits.fresh:
             return
         await asyncio.to_thread(_prepare)
         from sqlalchemy.dialects import postgresql, sqlite
@@ -118,6 +128,7 @@ class DepositRows:
         from aimux.storage.times import now
 
         at = now()
+        fresh, self.deposits.fresh = self.deposits.fresh, {}
         rows = [
             {
                 "provider": provider,

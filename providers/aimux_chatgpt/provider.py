@@ -156,6 +156,8 @@ class ChatGPT(Provider):
         target = request.target
         below = target[3:] if target.startswith("/v1/") and target[:7] != "/v1/v1/" else _below_version(target)
         changed = {"authorization": "Bearer " + credential.secret}
+        if request.method == "DELETE":
+            _refuse_what_is_everybodys(below)
         drop = _DROP
         if foreign := [name.lower() for name in request.headers if name[:10].lower() == "anthropic-"]:
             drop = drop.union(foreign)
@@ -246,6 +248,16 @@ def _below_version(target: str) -> str:
     while target.startswith("/v1/"):
         target = target[3:]
     return target
+
+
+def _refuse_what_is_everybodys(below: str) -> None:
+    """A fine-tuned model stands in everybody's list of models, and nobody gets it back."""
+    segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
+    if segments[:1] == ["models"]:
+        raise RequestRefused(
+            "aimux deletes no model, for everybody uses them: whoever has the account can do that at OpenAI's.",
+            kind=ErrorKind.FORBIDDEN,
+        )
 
 
 def _refuse_what_a_login_cannot(below: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -113,3 +113,26 @@ async def test_what_waits_to_be_written_is_bounded() -> None:
     for number in range(50):
         deposits.keep("plain", "default", [f"file-{number}"], f"user{number}")
     assert len(deposits.fresh) == 10
+
+
+async def test_no_request_waits_for_a_database_that_does_not_answer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deposit_rows, "LOOK_SECONDS", 0.05)
+    rows, asked = await node(), 0
+    rows.deposits.keep("plain", "default", ["file-1"], "ann")
+    await rows.flush()
+
+    @asynccontextmanager
+    async def silent(_self: Database) -> AsyncIterator[None]:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "read", silent)
+        async with asyncio.timeout(10):
+            await rows.look_up([("plain", "file-2")])
+            await rows.look_up([("plain", "file-3")])
+    assert asked == 1, "and the next ones don't even ask"

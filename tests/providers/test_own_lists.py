@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from aimux.plugin import Body, Provider, RequestHead, StoredAnswer, TooManyReferences, ids_in_path
+from aimux.plugin import (
+    Body,
+    Credential,
+    Provider,
+    RequestHead,
+    RequestRefused,
+    StoredAnswer,
+    TooManyReferences,
+    ids_in_path,
+)
 from aimux_chatgpt import ChatGPT
 from aimux_claude import Claude
 from aimux_compatible import Compatible
@@ -181,3 +190,13 @@ def test_what_a_responses_request_names() -> None:
 )
 def test_ids_in_a_path(path: str, ids: list[str]) -> None:
     assert [*ids_in_path(path)] == ids
+
+
+@pytest.mark.parametrize("path", ["/v1/models/ft:gpt-5:acme::1", "/models/x", "/v1/%6dodels/x", "//v1/models/x"])
+def test_nobody_deletes_a_model(path: str) -> None:
+    credential = Credential(kind="api_key", secret="sk-proj-x")
+    with pytest.raises(RequestRefused):
+        CHATGPT.prepare(RequestHead("DELETE", path, CIMultiDict()), credential)
+    assert CHATGPT.prepare(get(path), credential).target
+    kept = CHATGPT.prepare(RequestHead("DELETE", "/v1/files/file-1", CIMultiDict()), credential)
+    assert kept.target == "/v1/files/file-1"
