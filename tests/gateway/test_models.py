@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.gateway import model_list
+from aimux.gateway import whole_answers
 from aimux.gateway.models import rewrite_model
 from aimux.plugin.types import Body
 
@@ -201,7 +201,7 @@ async def test_what_cannot_be_read_whole_passes_as_it_came(
     raw = json.dumps({"data": [{"id": "x" * 300_000}]}).encode()
     listing(upstream, raw, *(["content-encoding: gzip"] if broken == "no gzip" else []))
     if broken == "too long":
-        monkeypatch.setattr(model_list, "MOST", 150_000)
+        monkeypatch.setattr(whole_answers, "MOST", 150_000)
     if broken == "cut":
         once(upstream, upstream.answer[:-10])
     aimux = await start(providers=providers(upstream), models={"mine": {"provider": "other", "model": "theirs"}})
