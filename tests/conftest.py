@@ -17,9 +17,6 @@ __all__ = ["database_url", "postgresql", "postgresql_url"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A build has no home, and nobody may write to one: `~` has a meaning all the same.
-os.environ.setdefault("HOME", "/nonexistent")
-
 ROOT = Path(__file__).parent
 IN_CI = ("packaging", "nix", "soak", "chaos", "clients", "e2e/test_kill.py", "e2e/test_restart.py")
 """They take minutes, or programs that few machines have: run where CI is set, and by name."""

@@ -168,6 +168,13 @@ class SQLite:
             raise self.explain(error) from None
 
 
+class _Connection(sqlite3.Connection):
+    """Closes itself: aiosqlite forgets one whose task is cancelled while it connects, which Python 3.13 warns of."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _make_engine(path: Path) -> AsyncEngine:
     from sqlalchemy import URL, event
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -175,7 +182,7 @@ def _make_engine(path: Path) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         hide_parameters=True,
-        connect_args={"timeout": sqlite_file.BUSY_TIMEOUT},
+        connect_args={"timeout": sqlite_file.BUSY_TIMEOUT, "factory": _Connection, "check_same_thread": False},
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import sqlite3
 import subprocess
@@ -201,3 +202,16 @@ async def test_a_copy_is_whole_while_it_is_written_to(written: Path) -> None:
         assert connection.execute("SELECT count(*) FROM meta WHERE key LIKE '0%'").fetchone() == (100,)
     assert target.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in target.parent.glob("copy*")) == ["copy"]
+
+
+async def test_who_is_cancelled_while_connecting_leaves_nothing_open(state_dir: Path) -> None:
+    """Python 3.13 and newer warn of a connection that is not closed."""
+    for turns in range(0, 40, 2):
+        database = await Database.open(None, state_dir)
+        task = asyncio.create_task(keys(database))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await database.close()
+    gc.collect()
