@@ -8,7 +8,7 @@ import math
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from aimux.accounts.quota import Cooldown, Quota
 from aimux.plugin.errors import RefreshRejected
@@ -18,7 +18,6 @@ from aimux.plugin.types import Action
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aimux.accounts.renewal import Renewer
     from aimux.plugin.types import Credential, LimitWindow, Verdict
 
 log = logging.getLogger(__name__)
@@ -37,6 +36,24 @@ class AccountState:
 
 
 HEALTHY = AccountState("healthy")
+
+
+class Renewal(Protocol):
+    """What keeps an account's credential fresh: see renewal.py."""
+
+    def due(self, now: float, within: float) -> bool: ...
+
+    async def renew(self, rejected: Credential | None = None) -> Credential: ...
+
+    async def keep(self, within: float) -> None: ...
+
+    def distrust(self, now: float) -> bool: ...
+
+    async def move(self, new: str) -> None: ...
+
+    async def reload(self) -> bool: ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +115,7 @@ class Account:
         self.hold: Cooldown | None = None
         """A cooldown of this account alone: its credential has run out and can't be renewed for now."""
         self.quota = Quota()
-        self.renewer: Renewer | None = None
+        self.renewer: Renewal | None = None
         """None: the credential is fixed in the configuration."""
         self.on_change: Callable[[], None] = _nothing
         """Called when the account's place in the choice may have changed."""

@@ -13,8 +13,8 @@ from aimux.plugin.errors import RefreshError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    from aimux.accounts.account import Renewal
     from aimux.accounts.pool import AccountPool
-    from aimux.accounts.renewal import Renewer
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Keeper:
         self._clock = clock
         self._sleep = sleep
         self._room = asyncio.Semaphore(parallel)
-        self._queued: set[Renewer] = set()
+        self._queued: set[Renewal] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
 
@@ -90,7 +90,7 @@ class Keeper:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _one(self, renewer: Renewer, within: float) -> None:
+    async def _one(self, renewer: Renewal, within: float) -> None:
         try:
             async with self._room:
                 await renewer.keep(within)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aimux.app.app import AFTER_RESTART, App
+from aimux.app.app import App
 from aimux.app.process import run, serve
+from aimux.app.setup import AFTER_RESTART
 
 __all__ = ["AFTER_RESTART", "App", "run", "serve"]

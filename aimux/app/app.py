@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
-from aimux.accounts.named import unknown_accounts
-from aimux.app.files import admin_key, adopt_keys, claim, tls_files, warn_of_owner
+from aimux.app.files import admin_key, adopt_keys, claim, tls_files
 from aimux.app.pools import Pools
-from aimux.app.setup import setup_of
+from aimux.app.setup import compatibility, setup_of, with_what_stays
+from aimux.app.warnings import warn_of_surroundings, warn_of_unknown
 from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, provider_instances, secrets_in
 from aimux.control.api.api import Api
@@ -44,7 +44,6 @@ from aimux.people.trust import Trust
 from aimux.people.upkeep import Uses, upkeep
 from aimux.redaction import holding
 from aimux.relay.pool import Pool
-from aimux.relay.proxy import unusable_proxies
 from aimux.storage import Database
 from aimux.systemd import Notifier, listen_sockets
 
@@ -63,8 +62,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux")
 
-AFTER_RESTART = ("listen", "state_dir", "database", "refresh_check_interval", "refresh_before_expiry")
-"""Settings that a reload leaves as they were."""
 OUTCOMES: dict[str, RefreshOutcome] = {"renewed": "ok", "rejected": "rejected", "unavailable": "failed"}
 
 
@@ -107,7 +104,8 @@ class App:
             lambda: self.gateway.running,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._configured: tuple[str, ...] = ()
+        self._configured: frozenset[str] = frozenset()
+        """Secrets of the configuration, or of two while one takes the other's place."""
         self._stack = contextlib.AsyncExitStack()
 
     # --- start ----------------------------------------------------------------------------------------------------
@@ -117,15 +115,9 @@ class App:
         nothing is left. Without `listen`, requests come by an aiohttp application with this `control`.
         """
         self.config = config = self.load()
-        self._configured = tuple(secrets_in(config))
+        self._configured = frozenset(secrets_in(config))
         self._adopt_logging(config)
-        warn_of_owner(config.state_dir)
-        for problem in unusable_proxies():
-            log.error("%s", problem)
-        for plugin in self.plugins.failed:
-            log.error(
-                "plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error
-            )
+        warn_of_surroundings(config, self.plugins)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(holding(self._secrets))
             pool = await self._open_stores(config, stack)
@@ -133,7 +125,7 @@ class App:
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
-            self._warn_of_unknown(config)
+            warn_of_unknown(config, self.pools)
             limits = await self._begin_metering(config, stack)
             written = DepositRows(self.database, shared=config.database.address is not None)
             stack.push_async_callback(written.close)
@@ -247,7 +239,7 @@ class App:
             Dashboard(sessions, self._running.links),
             self._admin_key(config),
             config.metrics_public,
-            self._compatibility(config),
+            compatibility(config, self.plugins),
         )
 
     async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
@@ -289,10 +281,6 @@ class App:
         for warning in config.warnings:
             log.warning("%s", warning)
 
-    def _warn_of_unknown(self, config: Config) -> None:
-        for unknown in unknown_accounts(config, {name: pool.accounts for name, pool in self.pools.items()}):
-            log.warning("%s: %s (%s)", *unknown)
-
     async def _setup(self, config: Config) -> Setup:
         """The gateway's view of one configuration. Live account state is carried over."""
         providers = provider_instances(config, self.plugins.providers)
@@ -323,13 +311,6 @@ class App:
     async def _outside(self, request: Request) -> Sent:
         assert self._control_server is not None
         return await self._control_server.serve(request)
-
-    def _compatibility(self, config: Config) -> frozenset[str]:
-        known = {routes.compatibility for routes in self.plugins.routes.values()} - {""}
-        for name in config.compatibility:
-            if name not in known:
-                log.warning("compatibility: no plugin knows %r; known are %s", name, ", ".join(sorted(known)))
-        return frozenset(config.compatibility)
 
     def _admin_key(self, config: Config) -> Key | None:
         key, self.made_key = admin_key(config)
@@ -362,7 +343,8 @@ class App:
 
     async def _take_again(self) -> Reload:
         config = await asyncio.to_thread(self.load)  # 10,000 users take a second
-        self._configured = (*self._configured, *secrets_in(config))
+        before, fresh = self._configured, await asyncio.to_thread(lambda: frozenset(secrets_in(config)))
+        self._configured = before | fresh
         await adopt_keys(self.trust, config)
         setup = await self._setup(config)
         for name, accounts in self.pools.items():
@@ -370,10 +352,8 @@ class App:
                 await accounts.load()
             except VaultError as error:  # a disk at fault must not end what serves from memory
                 log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
-        self._warn_of_unknown(config)
-        kept = {name: getattr(self.config, name) for name in AFTER_RESTART}
-        after_restart = [name for name, value in kept.items() if getattr(config, name) != value]
-        config = config.model_copy(update=kept)
+        warn_of_unknown(config, self.pools)
+        config, after_restart = with_what_stays(config, self.config)
         files = tls_files(config)
         if (files is None) != (self.tls is None):
             after_restart.append("tls.enabled")
@@ -389,14 +369,14 @@ class App:
         self._begin(setup)
         self.control.key = await asyncio.to_thread(self._admin_key, config)
         self.control.metrics_public = config.metrics_public
-        self.control.compatibility = self._compatibility(config)
+        self.control.compatibility = compatibility(config, self.plugins)
         self.gateway.use_lane(config.lane)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user
         self.metering.reconfigure(config, self.pools.providers)
         self.gateway.pool.idle_timeout = config.stream_idle_timeout
         self.config = config
-        self._configured = tuple(secrets_in(config))
+        self._configured = fresh | frozenset(secrets_in(config.database))
         log.info("the configuration was reloaded")
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
         return Reload([str(warning) for warning in config.warnings], after_restart)

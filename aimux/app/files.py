@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from aimux.accounts.files import Grip
@@ -35,20 +34,6 @@ def claim(state_dir: Path) -> Grip:
             state_dir,
         )
     return grip
-
-
-def warn_of_owner(state_dir: Path) -> None:
-    """Where root writes what the folder's owner could not read."""
-    try:
-        owner = state_dir.stat().st_uid
-    except OSError:
-        return
-    if owner and not os.geteuid():
-        log.warning(
-            "%s belongs to user id %d, who can't read what aimux writes there as root: run aimux as that user",
-            state_dir,
-            owner,
-        )
 
 
 def tls_files(config: Config) -> TLSFiles | None:

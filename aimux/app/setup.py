@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from aimux.config.instances import mounts_of
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from aimux.people import Directory
     from aimux.people.signed import Signed
     from aimux.plugin import Provider
+    from aimux.plugin.loader import Plugins
+
+
+log = logging.getLogger("aimux")
+
+AFTER_RESTART = ("listen", "state_dir", "database", "refresh_check_interval", "refresh_before_expiry")
+"""Settings that a reload leaves as they were."""
 
 
 def setup_of(
@@ -55,3 +63,19 @@ def setup_of(
         config.stream_start_timeout,
         config.shared_storage,
     )
+
+
+def compatibility(config: Config, plugins: Plugins) -> frozenset[str]:
+    """The other gateways whose paths are served. Those that no plugin knows are said."""
+    known = {routes.compatibility for routes in plugins.routes.values()} - {""}
+    for name in config.compatibility:
+        if name not in known:
+            log.warning("compatibility: no plugin knows %r; known are %s", name, ", ".join(sorted(known)))
+    return frozenset(config.compatibility)
+
+
+def with_what_stays(config: Config, before: Config) -> tuple[Config, list[str]]:
+    """A new configuration, but for what takes a restart; and which of that has changed."""
+    kept = {name: getattr(before, name) for name in AFTER_RESTART}
+    changed = [name for name, value in kept.items() if getattr(config, name) != value]
+    return config.model_copy(update=kept), changed

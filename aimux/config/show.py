@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, SecretStr
 from pydantic.json_schema import models_json_schema
 
-from aimux.config.database import EncryptionKey, password_of
+from aimux.config.database import Database, EncryptionKey, password_of
 from aimux.config.models import Config
 from aimux.config.problems import MASK
 
@@ -36,32 +36,30 @@ def _masked(value: Any) -> Any:
     return MASK if value == _PYDANTIC_MASK else value
 
 
-def secrets_in(config: Config) -> Iterator[str]:
-    """Every secret of the configuration, whichever plugin has asked for it."""
-    if config.database.address is not None:
-        yield password_of(config.database.address)
-    yield from _secrets_in(config)
-
-
-def _secrets_in(value: Any) -> Iterator[str]:
+def secrets_in(value: Any) -> Iterator[str]:
+    """Every secret of a configuration or of a part of one, whichever plugin has asked for it."""
     match value:
         case SecretStr():
             yield value.get_secret_value()
         case EncryptionKey():
             yield value.value.hex()
             yield base64.b64encode(value.value).decode()
+        case Database() if value.address is not None:
+            yield value.address
+            yield password_of(value.address)
+            yield from secrets_in((value.encryption_key, *value.old_encryption_keys))
         case BaseModel():
             for _, item in value:
-                yield from _secrets_in(item)
+                yield from secrets_in(item)
         case Mapping():
             for item in value.values():
-                yield from _secrets_in(item)
+                yield from secrets_in(item)
         case list() | tuple():
             for item in value:
-                yield from _secrets_in(item)
+                yield from secrets_in(item)
         case _ if is_dataclass(value):
             for field in fields(value):
-                yield from _secrets_in(getattr(value, field.name))
+                yield from secrets_in(getattr(value, field.name))
 
 
 def json_schema(providers: Mapping[str, type[Provider]]) -> dict[str, Any]:

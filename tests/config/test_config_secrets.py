@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.config import ConfigError, load_config, masked
+from aimux.config import ConfigError, load_config, masked, secrets_in
 from tests.config.conftest import PROVIDERS, SECRET, Load, Problems
 
 
@@ -81,3 +81,23 @@ def test_a_validator_that_quotes_all_settings_quotes_no_secret(problems: Problem
     )
     assert "one of them is enough" in str(problem)
     assert SECRET not in str(problem)
+
+
+def test_every_secret_of_a_configuration_is_known(load: Load) -> None:
+    key = "0123456789abcdef" * 4
+    config = load(
+        f"database: {{url: 'postgresql://u:pass%2Fword@h/n', encryption_key: '{key}'}}\n"
+        "auth: {jwt: {secret: 'a-secret-that-signs-tokens-0123456789'}}\n"
+        "notices: {webhooks: [{url: 'https://h/hook', secret: signs-what-is-sent}], apprise: ['slack://a/b/c']}\n"
+        f"providers: {{claude: {{api_key: {SECRET}, headers: {{x-h: header-secret}}}}}}\n"
+    )
+    assert {
+        "pass/word",
+        key,
+        "a-secret-that-signs-tokens-0123456789",
+        "https://h/hook",
+        "signs-what-is-sent",
+        "slack://a/b/c",
+        SECRET,
+        "header-secret",
+    } <= set(secrets_in(config))

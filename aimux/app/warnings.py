@@ -1,0 +1,48 @@
+"""What a start or a reload says of its surroundings, and of a configuration that is legal and probably not meant."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from aimux.accounts.named import unknown_accounts
+from aimux.relay.proxy import unusable_proxies
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aimux.app.pools import Pools
+    from aimux.config import Config
+    from aimux.plugin.loader import Plugins
+
+log = logging.getLogger("aimux")
+
+
+def warn_of_surroundings(config: Config, plugins: Plugins) -> None:
+    """The state folder's owner, proxies, and plugins that could not be loaded."""
+    _warn_of_owner(config.state_dir)
+    for problem in unusable_proxies():
+        log.error("%s", problem)
+    for plugin in plugins.failed:
+        log.error("plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error)
+
+
+def warn_of_unknown(config: Config, pools: Pools) -> None:
+    """Accounts that the configuration names and nobody knows."""
+    for unknown in unknown_accounts(config, {name: pool.accounts for name, pool in pools.items()}):
+        log.warning("%s: %s (%s)", *unknown)
+
+
+def _warn_of_owner(state_dir: Path) -> None:
+    """Where root writes what the folder's owner could not read."""
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        return
+    if owner and not os.geteuid():
+        log.warning(
+            "%s belongs to user id %d, who can't read what aimux writes there as root: run aimux as that user",
+            state_dir,
+            owner,
+        )
