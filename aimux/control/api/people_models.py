@@ -22,7 +22,8 @@ _ANY_NAME = r"^\.*[^./\\%\x00-\x1f\x7f][^/\\%\x00-\x1f\x7f]*$"
 UserName = Annotated[str, Field(pattern=_ANY_NAME, max_length=100, description="A user's name.")]
 GroupName = Annotated[str, Field(pattern=_ANY_NAME, max_length=100, description="A group's name.")]
 TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
-Email = Annotated[str, Field(pattern=r"^[^@\s]{1,64}@[^@\s]{1,189}$")]
+Email = Annotated[str, Field(pattern=r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$")]
+"""No `\\s` in it, which every engine of regular expressions reads in its own way."""
 Label = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
