@@ -64,6 +64,8 @@ def settings() -> dict[str, Any]:
     """The team in the configuration, with limits."""
     return {
         "users": [{"name": person.name, "token": TOKENS[person.name], "groups": [person.group]} for person in TEAM],
+        # A ChatGPT login serves Codex alone, not the SDKs' plain calls, which people try as well.
+        "groups": {name: {"reserved": True} for name in ("product", "automation")},
         "providers": {
             "claude": {"accounts": {"team": {"groups": ["platform"]}, "second": {"priority": 1}}},
             "chatgpt": {"accounts": {"codex": {"groups": ["product", "automation"]}}},
