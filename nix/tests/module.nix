@@ -15,6 +15,12 @@ let
         {
           nixpkgs.hostPlatform = stdenv.hostPlatform.system;
           system.stateVersion = "26.05";
+          # What NixOS asks of every machine.
+          fileSystems."/" = {
+            device = "/dev/vda1";
+            fsType = "ext4";
+          };
+          boot.loader.grub.device = "/dev/vda";
           services.aimux = aimux;
         }
       ];

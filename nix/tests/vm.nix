@@ -119,6 +119,20 @@ in
         assert "message_stop" in upstream.succeed(ask())
         assert access_token() != first
 
+    with subtest("people and a limit, by the command that knows the service"):
+        gateway.succeed("aimux users add bob")
+        token = gateway.succeed("aimux tokens issue --user bob 2>/dev/null").strip()
+        assert "message_stop" in upstream.succeed(ask(token))
+        gateway.succeed("aimux limits set user:bob tokens_per_day=1")
+        assert "rate_limit_error" in upstream.succeed(ask(token))
+        assert "message_stop" in upstream.succeed(ask())
+
+    with subtest("the dashboard lets in who has a link, once"):
+        link = gateway.succeed("aimux dashboard 2>/dev/null").strip()
+        visit = f"curl --silent --insecure --location --cookie /dev/null --output /dev/null --write-out '%{{http_code}}' '{link}'"
+        assert gateway.succeed(visit) == "200"
+        assert gateway.succeed(visit) != "200"
+
     with subtest("a reload keeps the process, a restart keeps the renewed login"):
         pid = gateway.succeed("systemctl show --property MainPID aimux.service")
         gateway.succeed("systemctl reload aimux.service")

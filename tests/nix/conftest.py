@@ -17,6 +17,8 @@ from tests.tools import ROOT, checkout, lacking, program
 # Out of the environment, for aimux takes every AIMUX_ variable for a setting.
 NIX_FOLDER = os.environ.pop("AIMUX_NIX", None) or str(ROOT / ".cache/nix")
 REAL_LIB = os.environ.pop("AIMUX_NIXPKGS_LIB", None)
+REAL_NIXOS = os.environ.pop("AIMUX_NIXOS", None)
+"""A folder with nixpkgs' lib/ and nixos/."""
 
 SETTINGS = {
     "experimental-features": "nix-command flakes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from aimux.app import AFTER_RESTART
 from aimux.cli.units import unit_settings
 from aimux.config.database import Database
-from tests.nix.conftest import Nix
+from tests.nix.conftest import REAL_NIXOS, Nix
 from tests.tools import program
 
 ALICE = {"users": {"alice": {"tokenFile": "/run/secrets/alice"}}}
@@ -318,3 +319,28 @@ def test_a_wrong_setting_fails_the_build(nix: Nix, flake: Path, stub: Path) -> N
     assert done.returncode != 0
     assert "listn" in done.stderr
     assert "did you mean" in done.stderr
+
+
+@pytest.mark.skipif(REAL_NIXOS is None, reason="AIMUX_NIXOS names no copy of nixpkgs' lib/ and nixos/")
+def test_among_all_of_nixos_own_modules(nix: Nix) -> None:
+    """Its types, its assertions, and the units that it writes."""
+    machine = """{
+      services.aimux = {
+        enable = true;
+        openFirewall = true;
+        socketActivation = true;
+        settings.listen = ":8080";
+        users.alice.tokenFile = "/run/secrets/alice";
+        database = { createLocally = true; encryptionKeyFile = "/run/secrets/key"; };
+      };
+    }"""
+    args = ["--read-write-mode", "--eval", "--strict", "--json", "nix/tests/nixos.nix"]
+    done = nix.run("nix-instantiate", *args, "--arg", "nixpkgs", str(REAL_NIXOS), "--arg", "machine", machine)
+    made = json.loads(done.stdout)
+    assert made["failed"] == []
+    assert made["ports"] == [8080]
+    assert made["postgresql"]["enable"] is True
+    assert "Requires=aimux.socket postgresql.target" in made["unit"]
+    assert "X-StopIfChanged=false" in made["unit"]
+    assert "LoadCredential=user-alice:/run/secrets/alice" in made["unit"]
+    assert "ListenStream=8080" in made["socket"]

@@ -6,7 +6,9 @@ in
 {
   options = {
     assertions = any [ ];
+    boot = any { };
     environment = any { };
+    fileSystems = any { };
     networking = any { };
     nixpkgs = any { };
     security = any { };
