@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-
-log = logging.getLogger("aimux")
 
 
 def open_closed_streams() -> None:
@@ -26,7 +23,9 @@ def open_closed_streams() -> None:
 
 def give_up_stdout(error: OSError) -> None:
     """It is full, or its reader has gone: what it still holds is lost, and so is what comes."""
-    log.warning("stdout can't be written: %s", error.strerror)
+    import logging  # which takes as long as the rest of a command's start
+
+    logging.getLogger("aimux").warning("stdout can't be written: %s", error.strerror)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

@@ -55,7 +55,7 @@ async def test_what_is_no_credential_file(vault: FileVault, state_dir: Path) -> 
     folder = state_dir / "demo"
     folder.mkdir(parents=True, mode=0o700)
     os.mkfifo(folder / FILE, 0o600)
-    with pytest.raises(VaultError, match="no credential file"):  # and does not wait for a writer
+    with pytest.raises(VaultError, match="not a credential file"):  # and does not wait for a writer
         await vault.read("demo", "default", FILE)
     (folder / FILE).unlink()
     (folder / FILE).mkdir()
@@ -63,7 +63,7 @@ async def test_what_is_no_credential_file(vault: FileVault, state_dir: Path) -> 
         await vault.read("demo", "default", FILE)
     (folder / FILE).rmdir()
     put(state_dir, b"x" * (1024 * 1024 + 1))
-    with pytest.raises(VaultError, match="no credential file"):
+    with pytest.raises(VaultError, match="not a credential file"):
         await vault.read("demo", "default", FILE)
 
 

@@ -126,7 +126,7 @@ def test_an_import_that_failed_can_be_done_again(run: Run, tmp_path: Path, postg
 def test_export_says_what_is_in_the_way(run: Run, tmp_path: Path) -> None:
     (tmp_path / "archive").touch()
     assert "is there already: choose another name" in run("export", str(tmp_path / "archive"), expect=1).output
-    assert "no archive" in run("import", str(__file__), expect=1).output
+    assert "archive of aimux db export" in run("import", str(__file__), expect=1).output
     assert "can't read" in run("import", str(tmp_path / "nowhere"), expect=1).output
 
 

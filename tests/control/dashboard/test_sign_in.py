@@ -98,7 +98,7 @@ def test_a_wrong_token_is_told(visitor: Visitor) -> None:
     page = visitor().go("sign-in")
     page.get_by_label("Your aimux token").fill("aimux_wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("no token that aimux knows")).to_be_visible()
+    expect(page.get_by_text("aimux does not know this token")).to_be_visible()
 
 
 def test_the_cookie_is_for_this_site_alone(visitor: Visitor) -> None:
