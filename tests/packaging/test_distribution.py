@@ -166,11 +166,19 @@ def test_the_sdists_tests_need_nothing_that_it_lacks(built: Path, environment: P
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("oldest", [False, True], ids=["newest", "oldest"])
+def test_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path, oldest: bool) -> None:
+    """With the newest dependencies, and with the oldest that it allows: they fit together, and it serves with them."""
+    if oldest and sys.version_info >= (3, 12):
+        pytest.skip("the oldest Python that aimux runs on has wheels of them all")
+    declared = tomllib.loads((checkout() / "pyproject.toml").read_text())["project"]["dependencies"]
+    floors = [one.replace(">=", "==") for one in declared] if oldest else []
     environment = tmp_path / "env"
     venv.create(environment, with_pip=True, symlinks=True)
     pip = [str(scripts(environment) / "python"), "-m", "pip", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "install", "--quiet", str(wheel)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [*pip, "install", "--quiet", str(wheel), *floors], capture_output=True, text=True, timeout=600
+    )
     if "Failed to establish a new connection" in done.stderr or "Temporary failure in name" in done.stderr:
         lacking("the package registry can't be reached")
     assert done.returncode == 0, done.stderr
