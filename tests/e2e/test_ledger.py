@@ -37,6 +37,8 @@ class Load:
     sent: int = 0
     over: bool = False
     answered: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
+    late: float = 0.0
+    """By how many seconds at most this process was woken too late: so busy is the machine."""
 
     async def client(self, session: aiohttp.ClientSession, aimux: Aimux, name: str) -> None:
         headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
@@ -55,6 +57,13 @@ class Load:
             self.answered[own] = (time.monotonic(), body["usage"])
             await asyncio.sleep(random.uniform(0, 0.05))
 
+    async def watch_the_machine(self) -> None:
+        self.late = 0.0
+        while not self.over:
+            due = time.monotonic() + 0.05
+            await asyncio.sleep(0.05)
+            self.late = max(self.late, time.monotonic() - due)
+
     def used(self) -> Counter[str]:
         """In sum."""
         total: Counter[str] = Counter(requests=len(self.answered))
@@ -68,6 +77,7 @@ async def under_load(aimux: Aimux, load: Load, clients: int = 4) -> AsyncIterato
     load.over = False
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(load.client(session, aimux, f"{time.time_ns()}-{n}")) for n in range(clients)]
+        tasks.append(asyncio.create_task(load.watch_the_machine()))
         try:
             yield
         finally:
@@ -108,7 +118,7 @@ async def test_a_kill_loses_the_last_second_at_most_and_doubles_nothing(sim: Sim
             await aimux.stop(signal.SIGKILL)
         fresh = load.answered.keys() - earlier
         before = {own: killed - load.answered[own][0] for own in fresh}
-        must |= {own: seconds for own, seconds in before.items() if seconds > LOST_AT_MOST}
+        must |= {own: seconds for own, seconds in before.items() if seconds > LOST_AT_MOST + load.late}
     async with serving(folder, config), asyncio.timeout(20):
         while list((folder / "state" / "ledger").glob("*.rows")):  # what a kill left there is taken over
             await asyncio.sleep(0.1)
