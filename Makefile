@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
 
-.PHONY: run check test clients chaos fuzz lint types format bench limits failover screenshots constraints release clean
+.PHONY: run check test compiled clients chaos fuzz lint types format bench limits failover screenshots constraints release clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -63,6 +63,16 @@ release: $(STAMP)
 # where they are above the table's.
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(ARGS)
+
+# The wheel with the hot path in machine code (CONTRIBUTING.md), and the hot path's tests on what it brings.
+COMPILED := build/compiled
+compiled: $(STAMP)
+	rm -rf $(COMPILED) && mkdir -p $(COMPILED)
+	AIMUX_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation --outdir $(COMPILED)/wheel
+	$(BIN)/python -m zipfile -e $(COMPILED)/wheel/*.whl $(COMPILED)
+	cp -r tests docs bench pyproject.toml flake.nix config.example.yaml $(COMPILED)
+	cd $(COMPILED) && AIMUX_COMPILED=1 PYTHONPATH=$$PWD $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PARALLEL) \
+	  tests/compiled tests/http tests/front tests/relay tests/gateway tests/fuzz
 
 # A month of a team under limits, simulated: whom they refuse wrongly, and by how much they are overrun. ARGS=--write keeps it.
 limits: $(STAMP)

@@ -1,8 +1,9 @@
-"""What a wheel has beside the code: the documents that messages send people to, and the manual page, made from the help
-of the commands in this tree."""
+"""What a wheel has beside the code: the documents that messages send people to, the manual page, and with AIMUX_COMPILE=1
+the hot path in machine code."""
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -10,25 +11,79 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+GROUP = "aimux"
+"""mypyc puts all of the code into one library, `aimux__mypyc`, and a small one for each module beside its source."""
 
-class BesideTheCode(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore] - hatchling is not there for mypy
+
+class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore] - hatchling is not there for mypy
     """Puts `share/man/man1/aimux.1` into the wheel, so that `man aimux` works wherever it is installed, and into
-    `share/doc/aimux` the documents that are there (aimux/documents.py)."""
+    `share/doc/aimux` the documents that are there (aimux/documents.py).
+
+    And it compiles the modules of `[tool.aimux]` with mypyc. Where that can't be done the wheel is pure, and the build
+    says why.
+    """
+
+    def dependencies(self) -> list[str]:
+        """mypyc reads the types of what the modules use."""
+        return ["mypy>=1.14", "setuptools>=65", *self.metadata.core.dependencies] if _wanted() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        sys.path.insert(0, self.root)
-        try:
-            from aimux.cli.man import man_page
-        finally:
-            sys.path.remove(self.root)
         self._made = tempfile.TemporaryDirectory()
         page = Path(self._made.name, "aimux.1")
-        page.write_text(man_page(self.metadata.version), encoding="utf-8")
+        page.write_text(self._man_page(), encoding="utf-8")
         build_data["shared_data"][str(page)] = "share/man/man1/aimux.1"
         root = Path(self.root)
         for document in (root / "config.example.yaml", *root.glob("docs/*.md")):
             if document.exists():
                 build_data["shared_data"][str(document)] = f"share/doc/aimux/{document.relative_to(root)}"
+        if version != "editable" and _wanted():
+            self._compile(build_data)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         self._made.cleanup()
+
+    def _man_page(self) -> str:
+        sys.path.insert(0, self.root)
+        try:
+            from aimux.cli.man import man_page
+        finally:
+            sys.path.remove(self.root)
+        return man_page(self.metadata.version)
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
+        modules = self.metadata.config["tool"]["aimux"]["compiled"]
+        try:
+            libraries = compiled(Path(self.root), modules, Path(self._made.name, "compiled"))
+        except (Exception, SystemExit) as error:  # whatever a compiler may raise; mypyc exits
+            self.app.display_warning(f"aimux stays pure Python: {type(error).__name__}: {error}")
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["force_include"].update(libraries)
+
+
+def _wanted() -> bool:
+    return os.environ.get("AIMUX_COMPILE", "") not in {"", "0"}
+
+
+def compiled(root: Path, modules: list[str], folder: Path) -> dict[str, str]:
+    """Compile modules (`aimux.http.head`): libraries in `folder`, by where each belongs in a wheel.
+
+    Raises whatever hinders it: no mypy, no compiler.
+    """
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+
+    before = Path.cwd()
+    os.chdir(root)  # where the modules and mypy's settings are
+    try:
+        files = [f"{name.replace('.', '/')}.py" for name in modules]
+        extensions = mypycify(files, opt_level="3", debug_level="0", group_name=GROUP, target_dir=str(folder))
+        build = Distribution({"name": GROUP, "ext_modules": extensions}).get_command_obj("build_ext")
+        build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "temp")
+        build.ensure_finalized()
+        build.run()
+    finally:
+        os.chdir(before)
+    found = (folder / "lib").rglob("*.*")
+    return {str(path): str(path.relative_to(folder / "lib")) for path in found if path.is_file()}

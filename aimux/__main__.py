@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from aimux import __version__
+from aimux.installed import version_line
 
 
 def main() -> None:
     """What asks for nothing but the version gets it without the libraries of a command line."""
     if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"aimux {__version__}\n")
+        sys.stdout.write(f"aimux {version_line()}\n")
         return
     from aimux.cli.main import main
 

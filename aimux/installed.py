@@ -28,6 +28,17 @@ def version() -> str:
         return "unknown"
 
 
+def compiled() -> bool:
+    """Whether its hot path runs as machine code (hatch_build.py): known without importing it."""
+    with os.scandir(os.path.join(os.path.dirname(__file__), "http")) as entries:  # noqa: PTH118, PTH120
+        return any(entry.name.startswith("head.") and entry.name.endswith((".so", ".pyd")) for entry in entries)
+
+
+def version_line() -> str:
+    """The version, and which build it is."""
+    return f"{version()} ({'compiled' if compiled() else 'pure Python'})"
+
+
 def others_in(group: str) -> bool:
     """Whether another distribution than aimux has an entry point in this group."""
     own = DISTRIBUTION.replace("-", "_") + "-"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import instructions, process, traffic
 from bench.certificate import make_certificate
+from bench.checked import wrong
 from bench.contenders import ALL_KINDS, CONTENDERS, Contender, Unavailable
 from bench.report import Results, table, write_readme
 
@@ -178,6 +179,10 @@ def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
                         say(f"skipped {contender.name}: {reason}")
                         continue
                     servers.callback(process.stop, server)
+                    if not number and (fault := wrong(port, contender.prefix, swaps=contender.swaps)):
+                        results.skipped[contender.name] = fault
+                        say(f"skipped {contender.name}: {fault}")
+                        continue
                     running[contender] = (server.pid, port)
                     results.values[contender.name]["start"].append(seconds)
                     results.versions[contender.name] = contender.version()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimux.installed import compiled
 from bench import traffic
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MODELS = (
     "models:\n  other-name: {provider: claude, model: some-other}\n  some-*: {provider: claude}\n"
     "  /no-.*-match/: {provider: claude}\n  default: {provider: claude}\n"
 )
-BUILD = "pure"
+BUILD = "compiled" if compiled() else "pure"
 PYTHON = f"Python {sys.version.split()[0]}"
 ALL_KINDS = ("small", "turn", "short", "latency", "hold")
 TURNS = ("small", "turn", "short")
@@ -44,6 +45,8 @@ class Contender:
     prefix: str = ""
     kinds: tuple[str, ...] = ALL_KINDS
     environ: tuple[tuple[str, str], ...] = ()
+    swaps: bool = False
+    """It knows its users by their tokens, and puts the account's credential in their place."""
     tls: bool = False
     """It reaches the upstream over TLS."""
 
@@ -95,7 +98,9 @@ def _go(folder: Path, port: int, upstream: str) -> list[str]:
     )
     if build.returncode:
         raise Unavailable(f"go build failed: {build.stderr.strip().splitlines()[-1]}")
-    return [str(program), str(port), upstream]
+    users = folder / "users"
+    users.write_text(f"{hashlib.sha256(traffic.USER_TOKEN.encode()).hexdigest()}\n")
+    return [str(program), str(port), upstream, str(users), traffic.ACCOUNT_TOKEN]
 
 
 def _go_version() -> str:
@@ -117,7 +122,7 @@ def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]
         if not program.exists():
             raise Unavailable(f"{program} is not installed")
         credential = {
-            "accessToken": "sk-ant-oat01-bench-only-not-a-secret",
+            "accessToken": traffic.ACCOUNT_TOKEN,
             "refreshToken": "sk-ant-ort01-bench-only-not-a-secret",
             "expiresAt": int((time.time() + 86400) * 1000),
             "scopes": ["user:inference", "user:profile"],
@@ -128,7 +133,7 @@ def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]
             account = state / "claude" / (f"account{number}" if number else "")
             account.mkdir(parents=True, mode=0o700, exist_ok=True)
             file = account / ".credentials.json"
-            login = {**credential, "accessToken": f"{credential['accessToken']}-{number}"}
+            login = {**credential, "accessToken": f"{traffic.ACCOUNT_TOKEN}{number or ''}"}
             file.write_text(json.dumps({"claudeAiOauth": login}))
             file.chmod(0o600)
         state.chmod(0o700)
@@ -148,7 +153,7 @@ def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]
 
 
 def _aimux_version() -> str:
-    return f"aimux {_output(str(Path(sys.executable).with_name('aimux')), '--version').split()[-1]} on {PYTHON}"
+    return f"{_output(str(Path(sys.executable).with_name('aimux')), '--version')} on {PYTHON}"
 
 
 def _python_version(package: str) -> Callable[[], str]:
@@ -159,11 +164,13 @@ def _python_version(package: str) -> Callable[[], str]:
 
 CONTENDERS = (
     Contender("nginx", _nginx, _nginx_version),
-    Contender("aimux", aimux(1), _aimux_version, prefix="/claude"),
-    Contender("aimux, 10,000 users", aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency")),
-    Contender("aimux, 20 accounts and models", aimux(1, 20), _aimux_version, prefix="/claude"),
+    Contender("aimux", aimux(1), _aimux_version, prefix="/claude", swaps=True),
+    Contender(
+        "aimux, 10,000 users", aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency"), swaps=True
+    ),
+    Contender("aimux, 20 accounts and models", aimux(1, 20), _aimux_version, prefix="/claude", swaps=True),
     Contender("nginx, TLS upstream", _nginx, _nginx_version, kinds=TURNS, tls=True),
-    Contender("aimux, TLS upstream", aimux(1), _aimux_version, prefix="/claude", kinds=TURNS, tls=True),
-    Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),)),
+    Contender("aimux, TLS upstream", aimux(1), _aimux_version, prefix="/claude", kinds=TURNS, swaps=True, tls=True),
+    Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),), swaps=True),
     Contender("aiohttp server + client", _aiohttp, _python_version("aiohttp")),
 )

@@ -19,6 +19,9 @@ TURN_IN = 60 * 1024
 KINDS = ("small", "turn", "short", "hold")
 
 USER_TOKEN = "bench-user-token-0123456789"
+ACCOUNT_TOKEN = "sk-ant-oat01-bench-only-not-a-secret-0"
+CREDENTIAL, SWAPPED = "x-bench-credential", "the account's credential"
+"""The upstream's answers to `check` tell in this header whose credential it got."""
 
 _HEAD = (
     "user-agent: claude-cli/2.1.0 (external, cli)\r\n"
@@ -38,8 +41,9 @@ _HEAD = (
 
 def request(kind: str, prefix: str, number: int = 0) -> bytes:
     """A whole request as Claude Code sends it. `number` makes it a conversation of its own."""
-    size = SMALL_IN if kind == "small" else TURN_IN
-    body = {"model": "claude-sonnet-4-5", "max_tokens": 4096, "stream": kind != "small"}
+    whole = kind in {"small", "check"}
+    size = SMALL_IN if whole else TURN_IN
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 4096, "stream": not whole}
     body["metadata"] = {"user_id": f"user_bench_session_{number}"}
     body["messages"] = [{"role": "user", "content": ""}]
     filler = "the quick brown fox jumps over the lazy dog; " * (size // 40)
@@ -70,13 +74,23 @@ _MIXED = 0x9E3779B97F4A7C15
 _NO_ID = "msg_011" + 21 * "0"
 
 
+def credential_line(request: bytes) -> bytes:
+    """The header line that tells whose credential a request's head has."""
+    got = request.lower()
+    if f"bearer {ACCOUNT_TOKEN}".encode() in got:
+        whose = SWAPPED if USER_TOKEN.encode() not in got else "both credentials"
+    else:
+        whose = "the user's token" if USER_TOKEN.encode() in got else ""
+    return f"{CREDENTIAL}: {whose}\r\n".encode()
+
+
 def answer_head(kind: str, number: int, now: int) -> bytes:
     """The head of the upstream's answer `number` at `now` (unix seconds): its ids, times and limits are its own.
 
     What repeats in real answers repeats here, and nothing else does: a proxy that remembers lines gains what it would.
     """
     content_type, framing = b"text/event-stream; charset=utf-8", b"Transfer-Encoding: chunked\r\n"
-    if kind == "small":
+    if kind in {"small", "check"}:
         content_type, framing = b"application/json", b"Content-Length: %d\r\n" % SMALL_OUT
     mixed = number * _MIXED & 0xFFFFFFFFFFFFFFFF
     five_hours, seven_days = now - now % 18000 + 18000, now - now % 604800 + 604800
@@ -124,8 +138,19 @@ def small_answer(number: int, now: int) -> bytes:
 _SMALL_BODY = json.dumps(_message("x" * (SMALL_OUT - len(json.dumps(_message("")))))).encode()
 
 
+def stream_payload(events: int) -> bytes:
+    """What a client gets of a stream."""
+    return b"".join(_events(events))
+
+
 def stream_chunks(events: int) -> list[bytes]:
     """The events, each in its own HTTP chunk; the last one brings the end of the body along."""
+    chunks = [b"%x\r\n%s\r\n" % (len(event), event) for event in _events(events)]
+    chunks[-1] += b"0\r\n\r\n"
+    return chunks
+
+
+def _events(events: int) -> list[bytes]:
     start = dict(_message(""), content=[], stop_reason=None)
     delta = {"type": "text_delta", "text": " of the words that"}
     data: list[dict[str, Any]] = [
@@ -136,9 +161,4 @@ def stream_chunks(events: int) -> list[bytes]:
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 290}},
         {"type": "message_stop"},
     ]
-    chunks = []
-    for event in data:
-        payload = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
-        chunks.append(b"%x\r\n%s\r\n" % (len(payload), payload))
-    chunks[-1] += b"0\r\n\r\n"
-    return chunks
+    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in data]

@@ -57,6 +57,7 @@ class Upstream(asyncio.Protocol):
             kind = KIND.search(head.split(b"\r\n", 1)[0])
             self._kind = kind[1].decode() if kind else "small"
             self._head = b""
+            self._whose = traffic.credential_line(head) if self._kind == "check" else b""
         if self._missing <= 0:
             self._missing = 0
             self._answer()
@@ -65,6 +66,8 @@ class Upstream(asyncio.Protocol):
         number, now = next(self.numbers), int(time.time())
         if self._kind == "small":
             self.transport.write(traffic.small_answer(number, now))
+        elif self._kind == "check":
+            self.transport.write(traffic.small_answer(number, now).replace(b"\r\n", b"\r\n" + self._whose, 1))
         else:
             self.transport.write(traffic.answer_head(self._kind, number, now))
             self._chunks = STREAMS[self._kind]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-import aimux
 from aimux.cli.lazy import LazyCommand, LazyGroup
 from aimux.cli.options import ConfigRefused, config_option, json_option, refuse_json
 from aimux.cli.streams import open_closed_streams
 from aimux.cli.words import fail
-from aimux.installed import others_in
+from aimux.installed import others_in, version_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +68,7 @@ def _commands_of_plugins() -> dict[str, LazyCommand]:
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """click's own option would have to know the version before anybody asks."""
     if wanted and not context.resilient_parsing:
-        click.echo(f"{context.info_name} {aimux.__version__}")
+        click.echo(f"{context.info_name} {version_line()}")
         context.exit()
 
 

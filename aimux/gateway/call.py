@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aimux.metering.record import Step
@@ -29,24 +28,49 @@ MAX_ID = 128
 """Characters of a vendor's id that are kept."""
 
 
-@dataclass(slots=True)
 class Call:
     """A client's request as the attempts need it. `targets` are tried in their order."""
 
-    admitted: Admitted
-    body: Body
-    record: RequestRecord
-    targets: Sequence[Target]
-    selection: Selection
-    upgrade: Handshake | None = None
-    turn: Turn[Any] | None = None
-    """What drives it; None: a task."""
-    restraint: Restraint | None = None
-    """Accounts that have to be left alone; None: there can be none."""
-    references: tuple[str, ...] = ()
-    """What it names of what is kept upstream."""
-    shared: bool = True
-    """It may name what others have stored."""
+    __slots__ = (
+        "admitted",
+        "body",
+        "record",
+        "references",
+        "restraint",
+        "selection",
+        "shared",
+        "targets",
+        "turn",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        admitted: Admitted,
+        body: Body,
+        record: RequestRecord,
+        targets: Sequence[Target],
+        selection: Selection,
+        upgrade: Handshake | None = None,
+        turn: Turn[Any] | None = None,
+        restraint: Restraint | None = None,
+        references: tuple[str, ...] = (),
+        shared: bool = True,
+    ) -> None:
+        """`turn` drives it; None: a task. `restraint`: accounts that have to be left alone; None: there can be none.
+
+        `references`: what it names of what is kept upstream. `shared`: it may name what others have stored.
+        """
+        self.admitted = admitted
+        self.body = body
+        self.record = record
+        self.targets = targets
+        self.selection = selection
+        self.upgrade = upgrade
+        self.turn = turn
+        self.restraint = restraint
+        self.references = references
+        self.shared = shared
 
     @property
     def head(self) -> RequestHead:
@@ -77,23 +101,46 @@ class Call:
         )
 
 
-@dataclass(slots=True)
 class Attempt:
     """One answer of an upstream, not yet sent to the client. Its account is in flight until `end`."""
 
-    route: Route
-    account: Account
-    credential: Credential
-    exchange: Exchange
-    head: ResponseHead
-    model: str
-    """The name it was asked for there, which `models` may have chosen."""
-    verdict: Verdict = RELAY
-    retry_after: float | None = None
-    """What to tell the client instead of the upstream's own: another account may be free sooner."""
-    own: bool = False
-    """The account is the caller's own, and none of aimux's."""
-    ended: bool = False
+    __slots__ = (
+        "account",
+        "credential",
+        "ended",
+        "exchange",
+        "head",
+        "model",
+        "own",
+        "retry_after",
+        "route",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        account: Account,
+        credential: Credential,
+        exchange: Exchange,
+        head: ResponseHead,
+        model: str,
+        *,
+        own: bool = False,
+    ) -> None:
+        """`model`: the name it was asked for there, which `models` may have chosen. `own`: the account is the caller's
+        own, and none of aimux's."""
+        self.route = route
+        self.account = account
+        self.credential = credential
+        self.exchange = exchange
+        self.head = head
+        self.model = model
+        self.own = own
+        self.verdict: Verdict = RELAY
+        self.retry_after: float | None = None
+        """What to tell the client instead of the upstream's own: another account may be free sooner."""
+        self.ended = False
 
     @property
     def shared(self) -> Account | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,32 +49,33 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux.gateway")
 
 
-@dataclass(slots=True)
 class Gateway:
     """Serves requests. `outside` serves everything outside the mounts (/health, /api, …)."""
 
-    first: InitVar[Setup]
-    pool: Pool
-    metrics: Metrics
-    finished: RecordSink
-    """Takes the record of each request below a mount that is over, whatever came of it."""
-    outside: Callable[[Request], Awaitable[Sent]]
-    """Serves what is below no mount, and sees to its record."""
-    limiting: Limiting
-    keeping: Keeping
-    epoch: Epoch = field(init=False)
-    server: FrontServer = field(init=False)
-    sockets: WebSockets = field(init=False)
-    routing: Routing = field(init=False)
-    open: OpenRequests = field(init=False, default_factory=OpenRequests)
-    _proofs: Proofs = field(init=False)
-
-    def __post_init__(self, first: Setup) -> None:
+    def __init__(
+        self,
+        first: Setup,
+        pool: Pool,
+        metrics: Metrics,
+        finished: RecordSink,
+        outside: Callable[[Request], Awaitable[Sent]],
+        limiting: Limiting,
+        keeping: Keeping,
+    ) -> None:
+        """`finished` takes the record of each request below a mount that is over, whatever came of it; `outside` serves
+        what is below no mount, and sees to its record."""
+        self.pool = pool
+        self.metrics = metrics
+        self.finished = finished
+        self.outside = outside
+        self.limiting = limiting
+        self.keeping = keeping
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(self.metrics, self.finished, self.limiting, self.keeping)
-        self.routing = Routing(self.limiting, self.keeping)
-        self._proofs = Proofs(self.pool)
+        self.sockets = WebSockets(metrics, finished, limiting, keeping)
+        self.routing = Routing(limiting, keeping)
+        self.open = OpenRequests()
+        self._proofs = Proofs(pool)
 
     @property
     def setup(self) -> Setup:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class WireError(Exception):
     """Base: the other side gave nothing usable. `phase` goes to logs and metrics."""
 
-    phase = "wire"
+    phase: ClassVar[str] = "wire"
 
 
 class ProtocolError(WireError):
     """It sent what is not HTTP/1.1."""
 
-    phase = "protocol"
+    phase: ClassVar[str] = "protocol"

@@ -127,10 +127,14 @@ class ResponseHead:
             self.chunked = True
         elif CONTENT_LENGTH in headers:
             self.length = _length(headers.getall(CONTENT_LENGTH))
+        self.keep_alive = minor > 0
         if CONNECTION in headers:
-            options = ",".join(headers.getall(CONNECTION)).lower().split(",")
-            self.connection = frozenset(option.strip() for option in options)
-        self.keep_alive = "close" not in self.connection if minor else "keep-alive" in self.connection
+            options = ",".join(headers.getall(CONNECTION)).lower()
+            if options == "keep-alive":  # on every answer of many; a header of that name never passes anyway
+                self.keep_alive = True
+            else:
+                self.connection = named = frozenset([option.strip() for option in options.split(",")])
+                self.keep_alive = "close" not in named if minor else "keep-alive" in named
 
     def get(self, name: str) -> str:
         """One header's value, or ""."""

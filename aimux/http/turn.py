@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -21,10 +20,17 @@ U = TypeVar("U")
 log = logging.getLogger("aimux.relay")
 
 
-@coroutine
-def pause() -> Generator[None, None, None]:
+class _Pause:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_PAUSE = _Pause()
+
+
+def pause() -> Awaitable[None]:
     """Wait for the turn's `resume`. It may come for another reason: look again whether there is what you want."""
-    yield
+    return _PAUSE
 
 
 class Turn(Generic[T]):
@@ -35,11 +41,11 @@ class Turn(Generic[T]):
     def __init__(self, ended: Callable[[T | None], None]) -> None:
         """`ended` is called once, with the coroutine's result; None where it was cancelled or failed."""
         self._ended = ended
-        self._coroutine: Coroutine[None, None, T] | None = None
+        self._coroutine: Coroutine[object, None, T] | None = None
         self._running = False
         self._thrown: BaseException | None = None
 
-    def start(self, work: Coroutine[None, None, T]) -> None:
+    def start(self, work: Coroutine[object, None, T]) -> None:
         """Run `work` to its first pause."""
         self._coroutine = work
         self.resume()
@@ -52,7 +58,7 @@ class Turn(Generic[T]):
         self._running = True
         result: T | None = None
         try:
-            awaited: object = work.throw(self._taken()) if self._thrown is not None else work.send(None)
+            awaited = work.throw(self._taken()) if self._thrown is not None else work.send(None)
         except StopIteration as end:
             result = end.value
         except asyncio.CancelledError:

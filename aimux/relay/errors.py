@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aimux.http.errors import WireError
 
@@ -13,37 +13,37 @@ if TYPE_CHECKING:
 class ConnectError(WireError):
     """No connection: DNS, refused, unreachable, TLS. Nothing was sent."""
 
-    phase = "connect"
+    phase: ClassVar[str] = "connect"
 
 
 class ConnectTimeout(ConnectError):
     """The connection did not stand within `connect_timeout`."""
 
-    phase = "connect_timeout"
+    phase: ClassVar[str] = "connect_timeout"
 
 
 class ReadError(WireError):
     """The connection broke before the answer's head was there."""
 
-    phase = "read"
+    phase: ClassVar[str] = "read"
 
 
 class StaleConnection(ReadError):
     """A reused connection broke before the first byte of an answer: the upstream had closed it while it was idle."""
 
-    phase = "stale"
+    phase: ClassVar[str] = "stale"
 
 
 class HeadTimeout(WireError):
     """The answer's head did not come within `request_timeout`."""
 
-    phase = "head_timeout"
+    phase: ClassVar[str] = "head_timeout"
 
 
 class Stopped(WireError):
     """aimux itself broke the answer off; `told` is what the client hears."""
 
-    phase = "stopped"
+    phase: ClassVar[str] = "stopped"
 
     def __init__(self, told: GatewayError) -> None:
         super().__init__(told.message)

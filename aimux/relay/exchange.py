@@ -7,7 +7,7 @@ reaches across: while the client can't take more, the upstream isn't read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aimux.http.errors import ProtocolError, WireError
 from aimux.http.framing import Chunked, Framer, UntilClose, framer_for
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aimux.relay.connection import Connection
     from aimux.relay.outlet import Sink
 
-HELD_BACK = 128 * 1024
+HELD_BACK: Final = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it, unless whoever peeks wants more; reading pauses above."""
 SWEPT_SECONDS = 5.0
 """A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for

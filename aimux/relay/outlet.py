@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aimux.http.framing import LAST_CHUNK, Chunked, Length, UntilClose, chunk
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aimux.http.framing import Framer
     from aimux.http.head import ResponseHead
 
-FLUSH_EVERY = 8 * 1024
+FLUSH_EVERY: Final = 8 * 1024
 """Bytes of a stream, some 60 events, between two looks of whoever observes it."""
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -50,14 +50,15 @@ class Outlet:
     flush_at = FLUSH_EVERY
     header = b""
     """The header line that says how the body is framed; none: by its end."""
-    # Payload re-framed (None: bytes as they came), how bytes of our own are framed behind those already sent, and what
-    # ends the body.
     _reframe: Callable[[Sequence[bytes]], bytes] | None = None
-    _frame: Callable[[bytes], bytes] = bytes
+    """Payload framed anew; None: bytes go as they came."""
     _end = b""
+    """What ends the body."""
 
     def __init__(self, framer: Framer, head: ResponseHead, *, http11: bool) -> None:
         self._framer = framer
+        self._frame: Callable[[bytes], bytes] = bytes
+        """How bytes of our own are framed behind those already sent."""
         if isinstance(framer, Length):
             self._frame = framer.wrap
         elif isinstance(framer, Chunked):

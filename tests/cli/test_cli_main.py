@@ -15,7 +15,10 @@ from aimux import __main__ as entry
 from aimux import __version__
 from aimux.cli import main as module
 from aimux.cli.main import COMMANDS, cli
+from aimux.installed import compiled
 from tests.cli.conftest import Aimux
+
+BUILD = "compiled" if compiled() else "pure Python"
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -28,7 +31,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_the_version(aimux: Aimux) -> None:
     done = aimux("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"aimux {__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"aimux {__version__} ({BUILD})\n", "")
 
 
 @pytest.mark.parametrize("arguments", ["'--version'", "'--help'", "'completion', 'fish'"])
@@ -196,7 +199,7 @@ def test_json_that_nobody_prints_is_refused(aimux: Aimux, arguments: tuple[str, 
 
 def test_python_m_aimux_is_aimux(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "aimux", "--version"], capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"aimux {__version__}\n")
+    assert (done.returncode, done.stdout) == (0, f"aimux {__version__} ({BUILD})\n")
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config", "accounts", "doctor"])

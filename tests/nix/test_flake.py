@@ -48,7 +48,7 @@ def test_outputs(nix: Nix, flake: Path, on_stub: list[str]) -> None:
 def test_it_runs(nix: Nix, flake: Path, on_stub: list[str], repository: Path) -> None:
     version = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"]
     done = nix.run("nix", "run", *on_stub, f"path:{flake}#aimux", "--", "--version")
-    assert done.stdout == f"aimux {version}\n"
+    assert done.stdout == f"aimux {version} (pure Python)\n"
 
 
 def test_the_package_has_completions_and_a_manual_page(

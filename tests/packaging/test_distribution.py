@@ -67,6 +67,18 @@ def test_the_page_needs_click_alone() -> None:
     assert done.stdout.split() == []
 
 
+def test_without_what_it_takes_to_compile_the_wheel_is_pure(tmp_path: Path) -> None:
+    (tmp_path / "mypyc").mkdir()
+    (tmp_path / "mypyc" / "__init__.py").write_text("raise ImportError('there is no mypyc')")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(checkout())]
+    environment = {**os.environ, "AIMUX_COMPILE": "1", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "aimux stays pure Python: ImportError: there is no mypyc" in done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
 def test_its_metadata_is_pyprojects(wheel: Path) -> None:
     project = tomllib.loads((checkout() / "pyproject.toml").read_text())["project"]
     with zipfile.ZipFile(wheel) as archive:

@@ -1,0 +1,101 @@
+"""The modules that `AIMUX_COMPILE=1` compiles: rules that keep them right, be they compiled in this run or not.
+
+mypyc trusts annotations, and represents some values otherwise than the interpreter does: CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aimux.installed import compiled
+from tests.tools import checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NO_TUPLES = frozenset(
+    {
+        "payload is not rest",
+        "sent[1] is credential",
+        "sent[0] is route",
+        "body is call.body",
+        "body is not call.body",
+        "account is only",
+        "admitted.epoch is not epoch",
+        "verdict.action is before.action is Action.COOL_DOWN",
+    }
+)
+"""Comparisons by identity of what is no tuple on either side: bytes, or objects of a class."""
+SINGLES = ("None", "True", "False", "NO_BODY")
+
+
+def modules() -> list[str]:
+    listed: list[str] = tomllib.loads((checkout() / "pyproject.toml").read_text())["tool"]["aimux"]["compiled"]
+    return listed
+
+
+def source(module: str) -> Path:
+    return checkout().joinpath(*module.split(".")).with_suffix(".py")
+
+
+def comparisons_by_identity(tree: ast.AST) -> Iterator[str]:
+    """Those with something else than a constant, a member of an enumeration or a type."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Compare) or not any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+            continue
+        sides = [node.left, *node.comparators]
+        if len(sides) == 2 and any(_single(side) for side in sides):
+            continue
+        yield ast.unparse(node)
+
+
+def _single(side: ast.expr) -> bool:
+    text = ast.unparse(side)
+    member = isinstance(side, ast.Attribute) and side.attr.isupper()
+    return text in SINGLES or text.startswith("type(") or member
+
+
+@pytest.mark.skipif("AIMUX_COMPILED" not in os.environ, reason="`make compiled` runs the tests on a compiled build")
+def test_this_build_is_compiled() -> None:
+    assert compiled()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_tuple_is_compared_by_identity(module: str) -> None:
+    """A tuple of a fixed length is taken apart where code is compiled, and `is` between two is silently false."""
+    found = {*comparisons_by_identity(ast.parse(source(module).read_text()))} - NO_TUPLES
+    assert not found, "if neither side is a tuple, add it to NO_TUPLES"
+
+
+def test_the_lint_sees_what_it_is_for() -> None:
+    seen = [*comparisons_by_identity(ast.parse("a is b\na.b is not c\nd is None\ne is Kind.X\ntype(f) is not G"))]
+    assert seen == ["a is b", "a.b is not c"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="one process for each module would take half a minute")
+def test_each_can_be_imported_first() -> None:
+    """Compiled modules are initialized in the order of their imports: none may need another one to be first. And what
+    exists for type checkers alone fails here where a compiled class wants it."""
+    script = (
+        "import importlib, os, sys\n"
+        "def first(name):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        try: where = importlib.import_module(name).__file__\n"
+        "        except BaseException as error: print(name, repr(error), flush=True); os._exit(1)\n"
+        "        print(name, where.endswith('.so'), flush=True); os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+        "for name in sys.argv[1:]: first(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *modules()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == [f"{module} {compiled()}" for module in modules()]
