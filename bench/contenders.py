@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
+COMPILED = HERE.parent / "build" / "compiled"
+"""What `make compiled` makes: it takes the place of the sources on the path."""
 MODELS = (
     "models:\n  other-name: {provider: claude, model: some-other}\n  some-*: {provider: claude}\n"
     "  /no-.*-match/: {provider: claude}\n  default: {provider: claude}\n"
@@ -152,6 +154,12 @@ def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]
     return command
 
 
+def _compiled(folder: Path, port: int, upstream: str) -> list[str]:
+    if not next(COMPILED.glob("aimux__mypyc.*"), None):
+        raise Unavailable("`make compiled` makes it")
+    return aimux(1)(folder, port, upstream)
+
+
 def _aimux_version() -> str:
     return f"{_output(str(Path(sys.executable).with_name('aimux')), '--version')} on {PYTHON}"
 
@@ -165,6 +173,14 @@ def _python_version(package: str) -> Callable[[], str]:
 CONTENDERS = (
     Contender("nginx", _nginx, _nginx_version),
     Contender("aimux", aimux(1), _aimux_version, prefix="/claude", swaps=True),
+    Contender(
+        "aimux, compiled",
+        _compiled,
+        lambda: f"mypyc, {PYTHON}",
+        prefix="/claude",
+        environ=(("PYTHONPATH", str(COMPILED)),),
+        swaps=True,
+    ),
     Contender(
         "aimux, 10,000 users", aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency"), swaps=True
     ),

@@ -92,6 +92,14 @@ def _ratios(results: Results) -> list[str]:
     for kind, what in (("turn", "a real turn"), ("small", "a small request")):
         if (ratio := results.ratio("aimux, TLS upstream", "nginx, TLS upstream", kind)) is not None:
             lines.append(f"With TLS to the upstream {what} costs aimux {ratio:.2f}× nginx.")
+    for kind, what in (("turn", "a real turn"), ("small", "a small request")):
+        parts = [
+            f"{ratio:.2f}× {peer}"
+            for peer in ("nginx", "Go ReverseProxy", "aimux")
+            if (ratio := results.ratio("aimux, compiled", peer, kind)) is not None
+        ]
+        if parts:
+            lines.append(f"Compiled, {what} costs {', '.join(parts)}.")
     if (ratio := results.ratio("aimux, 10,000 users", "aimux", "small")) is not None:
         lines.append(f"With 10,000 users a small request costs {ratio:.2f}× what it costs with one.")
     for kind, what in (("small", "a small request"), ("turn", "a real turn")):
