@@ -1,5 +1,5 @@
-"""What a wheel has beside the code: the documents that messages send people to, the manual page, and with AIMUX_COMPILE=1
-the hot path in machine code."""
+"""What a wheel has beside the code: the documents that messages send people to, the manual page, made from the help of
+the commands in this tree, and with AIMUX_COMPILE=1 the hot path in machine code."""
 
 from __future__ import annotations
 

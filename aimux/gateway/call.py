@@ -72,6 +72,21 @@ class Call:
         self.references = references
         self.shared = shared
 
+    def again(self, admitted: Admitted, selection: Selection) -> Call:
+        """The same for another head, and whom that leaves."""
+        return Call(
+            admitted,
+            self.body,
+            self.record,
+            self.targets,
+            selection,
+            self.upgrade,
+            self.turn,
+            self.restraint,
+            self.references,
+            self.shared,
+        )
+
     @property
     def head(self) -> RequestHead:
         return self.admitted.head
