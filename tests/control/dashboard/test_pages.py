@@ -11,6 +11,7 @@ from threading import Thread
 import pytest
 from playwright.sync_api import Page, expect
 
+from aimux.simulator.demo import credential_file
 from tests.control.dashboard.conftest import Site, Visit, Visitor
 
 pytestmark = pytest.mark.browser
@@ -248,12 +249,19 @@ def test_what_a_stranger_writes_is_text(visitor: Visitor, site: Site) -> None:
     site.api("POST", "/users", {"name": "mallory"})
     token = site.api("POST", "/tokens", {"user": "mallory", "label": NASTY})["token"]
     site.message(token, **{"user-agent": NASTY, "x-model": NASTY})
+    vendors = site.live.sim.add_account("nasty", "openai")
+    vendors.email = NASTY
+    file = credential_file(vendors).decode()
+    site.api("POST", "/accounts", {"provider": "chatgpt", "name": "nasty", "file": file})
     visit = visitor("admin")
     dialogs: list[str] = []
+    shown = ("", "people", "people/users/mallory", "requests?user=mallory", "usage?by=model", "usage?by=class")
     visit.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    for path in ("", "people", "people/users/mallory", "requests?user=mallory", "usage?by=model", "usage?by=class"):
+    for path in (*shown, "accounts", "accounts/chatgpt/nasty"):
         page = visit.go(path)
         assert page.locator("img").count() == 0
+    expect(visit.go("accounts").get_by_text(NASTY)).to_be_visible()
+    site.api("DELETE", "/accounts/chatgpt/nasty")
     expect(visit.go("people/users/mallory").get_by_text(NASTY)).to_be_visible()
     assert dialogs == []
 
