@@ -19,7 +19,7 @@ from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
 from aimux.gateway.exposure import WITHHELD, exposed
-from aimux.gateway.guesses import NotLookedAt
+from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states, text_size
 from aimux.gateway.meter_feed import MeterFeed
@@ -146,7 +146,10 @@ class Gateway:
                     except NotLookedAt as refused:
                         if not await request.turn.apart(setup.authentication.guesses.turn(refused.address)):
                             raise
-                        admitted = epoch.admit(request, route, mount, below)
+                        try:
+                            admitted = epoch.admit(request, route, mount, below)
+                        except GatewayError as wrong:
+                            raise slowed_down(wrong) from None
                     request.connection.admission = admitted
                 answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:

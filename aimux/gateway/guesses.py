@@ -38,6 +38,14 @@ class NotLookedAt(GatewayError):
         self.address = address
 
 
+def slowed_down(wrong: GatewayError) -> GatewayError:
+    """What whoever had to wait is told of a token that was wrong: a guesser is told to slow down, as others expect."""
+    if wrong.kind is not ErrorKind.UNAUTHORIZED:
+        return wrong
+    message = f"{wrong.message} Many wrong tokens came from your address: each takes its time."
+    return GatewayError(ErrorKind.RATE_LIMITED, message, retry=False, retry_after=1)
+
+
 class _Seen(NamedTuple):
     level: float
     since: float

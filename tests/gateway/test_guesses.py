@@ -112,8 +112,11 @@ async def test_a_burst_is_not_looked_at_and_the_right_one_passes(start: Start, w
 async def test_one_after_the_other_they_take_their_time(start: Start) -> None:
     aimux = await start()
     began = time.perf_counter()
-    for number in range(FREE + 6):
-        assert await guess(aimux, f"wrong-token-{number:08d}") == 401
+    statuses = [await guess(aimux, f"wrong-token-{number:08d}") for number in range(FREE + 6)]
+    assert statuses[:FREE] == [401] * FREE
+    assert statuses[-1] == 429, "it was looked at, and a guesser is told to slow down"
+    assert await guess(aimux, f"wrong-token-{FREE + 5:08d}") == 401, "the same one again is no guess"
+    assert await guess(aimux, TOKEN) == 200
     assert time.perf_counter() - began > 5 / EACH_SECOND
 
 
