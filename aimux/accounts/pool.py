@@ -261,6 +261,13 @@ class AccountPool:
         if (account := self.accounts.get(name)) is not None:
             adopt(account, entry, self.options.clock())
 
+    def secrets(self) -> Iterator[str]:
+        """Every secret of their credentials."""
+        for account in self.accounts.values():
+            if (credential := account.credential) is not None:
+                yield credential.secret
+                yield credential.refresh_token or ""
+
     def _own(self, name: str) -> Account:
         """An account whose credential lies in the vault. Raises VaultError for any other."""
         instance = self.provider.instance

@@ -53,7 +53,5 @@ class Pools(dict[str, AccountPool]):
 
     def secrets(self) -> Iterator[str]:
         """Every secret of their credentials."""
-        for account in self.accounts():
-            if (credential := account.credential) is not None:
-                yield credential.secret
-                yield credential.refresh_token or ""
+        for pool in self.values():
+            yield from pool.secrets()

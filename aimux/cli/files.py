@@ -7,6 +7,7 @@ import logging
 import os
 import pwd
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 from aimux.accounts import AccountPool, ControlHttp, PoolOptions, VaultError, stores_in
 from aimux.cli.calls import ApiRefused
-from aimux.config import provider_instances
+from aimux.config import provider_instances, secrets_in
 from aimux.control.api.api import OPERATIONS, Api
 from aimux.control.api.operations import find
 from aimux.control.api.parts import Parts
@@ -28,6 +29,7 @@ from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
 from aimux.people import People, from_config
 from aimux.people.upkeep import Uses
+from aimux.redaction import holding
 from aimux.relay.pool import Pool
 from aimux.storage import Database, StorageError
 
@@ -96,7 +98,8 @@ async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
                 await pool.load()
             limits = LimitKeeper(people.database, Limits(Policy(), ZoneInfo(config.limits.time_zone)), config.limits)
             metering = Metering(people.database, config, providers)
-            yield Parts(pools, vault, http, relay, Journal(), people, limits, metering, Uses(people.database))
+            with holding(lambda: chain(secrets_in(config), *(pool.secrets() for pool in pools.values()))):
+                yield Parts(pools, vault, http, relay, Journal(), people, limits, metering, Uses(people.database))
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:
