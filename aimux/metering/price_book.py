@@ -51,6 +51,7 @@ class PriceBook:
         """The same of models that have one now, but `found` has not done its work yet."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reload = True
         self.sources: dict[tuple[str, str], str] = {}
         """Which list each model was looked up in."""
@@ -64,6 +65,9 @@ class PriceBook:
             except StorageError as error:
                 log.warning("prices can't be read yet: %s", error)
         self._unsubscribe = self._database.subscribe(TOPIC, self._changed)
+        self._loop = asyncio.get_running_loop()
+        if self._wanted:
+            self._wake.set()
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -95,11 +99,15 @@ class PriceBook:
             return {(row.provider, row.model) for row in await connection.execute(charged.union(known))}
 
     def _unknown(self, provider: str, model: str, at: int) -> None:
-        """Nobody has looked for this model's prices yet."""
+        """Nobody has looked for this model's prices yet. Called in the ledger's threads, too."""
         wanted = self._wanted
-        if (provider, model) in wanted or len(wanted) < MOST_WANTED:
-            wanted[provider, model] = min(at, wanted.get((provider, model), at))
-            self._wake.set()
+        known = wanted.get((provider, model))
+        if known is None and len(wanted) < MOST_WANTED:
+            wanted[provider, model] = at
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._wake.set)
+        elif known is not None and at < known:
+            wanted[provider, model] = at
 
     def _changed(self) -> None:
         self._reload = True
