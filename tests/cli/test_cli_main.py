@@ -190,7 +190,7 @@ def test_json_may_stand_anywhere(aimux: Aimux, tmp_path: Path, arguments: tuple[
     assert (found if isinstance(found, dict) else found[0])["name"] == "x"
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ("--json", "check-config"), ("accounts", "--json", "remove", "x")])
+@pytest.mark.parametrize("arguments", [("--json",), ("--json", "check-config"), ("--json", "login", "claude")])
 def test_json_that_nobody_prints_is_refused(aimux: Aimux, arguments: tuple[str, ...]) -> None:
     done = aimux(*arguments)
     assert done.returncode == 2
