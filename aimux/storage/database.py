@@ -49,6 +49,8 @@ class Database:
         self._making = asyncio.Lock()
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
         self._failed: StorageError | None = None
+        self._refuses_writes = False
+        """On a full disk, say: that it can be read then is no recovery."""
         self._exists = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -155,13 +157,14 @@ class Database:
                 connection = await stack.enter_async_context(connecting)
                 await connection.begin()
             except Exception as error:  # drivers let through whatever a socket or a file raises
-                raise self._explained(error) from None
+                raise self._explained(error, write=write) from None
             try:
                 yield connection  # an exception rolls back, as the connection is given back
                 await connection.commit()
             except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
-                raise self._explained(error) from None
-        self._recovered()
+                raise self._explained(error, write=write) from None
+        if write or not self._refuses_writes:
+            self._recovered()
 
     async def _ready(self) -> AsyncEngine:
         async with self._making:
@@ -174,10 +177,11 @@ class Database:
                 self._exists = True
         return self._made
 
-    def _explained(self, error: Exception) -> StorageError:
+    def _explained(self, error: Exception, *, write: bool) -> StorageError:
         explained = self._engine.explain(error)
         if not isinstance(explained, Conflict):
             self._note(explained)
+            self._refuses_writes |= write
         return explained
 
     def _note(self, error: StorageError) -> None:
@@ -188,7 +192,7 @@ class Database:
     def _recovered(self) -> None:
         if self._failed is not None:
             log.info("%s works again", self.name)
-        self._failed = None
+        self._failed, self._refuses_writes = None, False
 
     def _heard(self, topics: Collection[str] | None) -> None:
         self._exists = True

@@ -164,8 +164,8 @@ async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
     fill(small_disk)
     with pytest.raises(Unusable, match="is full: free some space"):
         await put(database, "b", "x" * 100_000)
-    assert database.trouble is not None
     assert await keys(database) == ["a"]
+    assert database.trouble is not None, "that it can be read is no recovery"
 
     again = await Database.open(None, small_disk)
     assert "nobody can be added" in caplog.text
