@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.options import ConfigRefused, config_option, config_path
+from aimux.cli.options import ConfigRefused, config_option, config_path, json_option
 from aimux.cli.words import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from aimux.config import Config
+    from aimux.config import Config, Problem
 
 
 @click.command("check-config", short_help="Check the configuration.")
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Read no token file and no ${…} reference: for a machine that has none of them, such as a build's sandbox.",
 )
-def check_config_command(config: Path | None, show: bool, without_secrets: bool) -> None:
+@json_option
+@click.pass_context
+def check_config_command(
+    context: click.Context, config: Path | None, show: bool, without_secrets: bool, as_json: bool
+) -> None:
     """Check the configuration, environment variables included.
 
     Exits with 0, or with 1 and every problem: where it is, what is wrong, and what to do.
     """
-    from aimux.cli.problems import show_problems
+    from aimux.cli.problems import foreign_hint, show_problems
     from aimux.config import ConfigError, check_form, load_config, masked
     from aimux.plugin.loader import load_plugins
 
@@ -40,26 +45,80 @@ def check_config_command(config: Path | None, show: bool, without_secrets: bool)
     plugins = load_plugins()
     for plugin in plugins.failed:
         warn(f"the plugin {plugin.name} ({plugin.distribution}) is left out: {plugin.error}")
+    effective: Config | None = None
     try:
         if without_secrets:
             check_form(path, environ=os.environ, providers=plugins.providers)
         else:
             effective = load_config(path, environ=os.environ, providers=plugins.providers)
-            show_problems(effective.warnings, "warning")
     except ConfigError as error:
-        raise ConfigRefused(error) from None
-    if show:
+        if not as_json:
+            raise ConfigRefused(error) from None
+        _print({"ok": False, "problems": _told(error.problems), "hint": foreign_hint(error.problems) or None})
+        context.exit(1)
+    warnings = effective.warnings if effective is not None else ()
+    if as_json:
+        told: dict[str, Any] = {"ok": True, "problems": [], "warnings": _told(warnings)}
+        if effective is not None:
+            told["accounts"] = [_reached(one) for one in _who_reaches_what(effective)]
+            if show:
+                told["config"] = masked(effective)
+        _print(told)
+        return
+    show_problems(warnings, "warning")
+    if show and effective is not None:
         import yaml
 
         click.echo(yaml.safe_dump(masked(effective), sort_keys=False, allow_unicode=True), nl=False)
     else:
         click.echo(f"{path or 'the configuration (there is no file)'}: ok")
-        if not without_secrets:
-            for line in _who_reaches_what(effective):
-                click.echo(line)
+        if effective is not None:
+            for one in _who_reaches_what(effective):
+                click.echo(f"  {one.provider}: {one.account} serves {one.serves}: {one.some()}")
 
 
-def _who_reaches_what(config: Config) -> Iterator[str]:
+def _print(told: dict[str, Any]) -> None:
+    from aimux.cli.asking import print_json  # brings asyncio, which the rest of this command does without
+
+    print_json(told)
+
+
+def _told(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """`path`: the setting's place in the configuration. `file`: the file or the environment variable it stands in."""
+    return [
+        {
+            "path": problem.where,
+            "file": problem.source or None,
+            "line": problem.line,
+            "message": problem.message,
+            "remedy": problem.remedy or None,
+        }
+        for problem in problems
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """An account, or all of a provider's that the file does not name, and the users whom it serves."""
+
+    provider: str
+    name: str | None
+    account: str
+    serves: str
+    users: list[str]
+
+    def some(self) -> str:
+        """The first ten of the users."""
+        more = f" and {len(self.users) - 10} more" if len(self.users) > 10 else ""
+        return ", ".join(self.users[:10]) + more or "nobody of this file"
+
+
+def _reached(one: _Reached) -> dict[str, Any]:
+    """`name` is null for every account that the file does not name."""
+    return {"provider": one.provider, "name": one.name, "serves": one.serves, "users": one.users}
+
+
+def _who_reaches_what(config: Config) -> Iterator[_Reached]:
     """Where groups or scopes make a difference: the accounts that the configuration names, and the users in it."""
     bound = any(user.groups or user.scopes for user in config.users) or any(g.scopes for g in config.groups.values())
     different = {
@@ -76,7 +135,6 @@ def _who_reaches_what(config: Config) -> Iterator[str]:
     directory = Directory(from_config(config))
     for provider, named in different.items():
         rest = "every other account" if named else "every account"
-        for account, settings in [*named.items(), (rest, AccountSettings())]:
+        for account, settings in [*named.items(), (None, AccountSettings())]:
             names = users_of(directory, provider, settings)
-            some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-            yield f"  {provider}: {account} serves {serves(directory, settings)}: {some or 'nobody of this file'}"
+            yield _Reached(provider, account, account or rest, serves(directory, settings), list(names))

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli import suggest
-from aimux.cli.options import config_option
+from aimux.cli.asking import print_json
+from aimux.cli.options import config_option, json_option
 from aimux.cli.reach import Reach, people_of, reach, refuse_vendor_token, token_of_a_person
 from aimux.cli.words import say
-from aimux.control.client_files import MergeError, dump, write
-from aimux.control.clients import CLIENTS, TOKEN_VARIABLE, Client, Gateway, NotServed
+from aimux.control.client_files import Format, MergeError, dump, write
+from aimux.control.clients import CLIENTS, TOKEN_VARIABLE, Gateway, NotServed
 
 if TYPE_CHECKING:
     from aimux.people.directory import Directory
@@ -39,6 +40,7 @@ PROVIDERS = {"anthropic": "Claude", "openai": "ChatGPT or OpenAI"}
     help="The gateway's certificate, where nobody has signed it: /certificate.pem below its address, fetched before.",
 )
 @click.option("--write", "to_file", is_flag=True, help="Merge the settings into the client's own file, after a backup.")
+@json_option
 def connect_command(
     client: str,
     config: Path | None,
@@ -47,6 +49,7 @@ def connect_command(
     mount: str | None,
     certificate: Path | None,
     to_file: bool,
+    as_json: bool,
 ) -> None:
     """Show the settings with which CLIENT uses this gateway, or write them.
 
@@ -66,19 +69,35 @@ def connect_command(
         if about.settings is None or about.file is None:
             if to_file:
                 raise click.UsageError(f"{about.title} can't be set up by a file:\n{hints}")
-            say(hints)
+            if as_json:
+                print_json(_as_json(client, known, None, hints))
+            else:
+                say(hints)
             return
-        path = about.file(os.environ, Path.home())
+        path, shown = about.file(os.environ, Path.home()), about.settings(gateway, None)
         if to_file:
-            token = _token(known, people, owner)
-            _write(about, path, known.address, about.settings(gateway, token))
+            backup = _write(path, about.settings(gateway, _token(known, people, owner)), about.file_format)
+        if as_json:
+            about_file = {"path": str(path), "settings": shown, "written": to_file}
+            if to_file:
+                about_file["backup"] = str(backup) if backup else None
+            print_json(_as_json(client, known, about_file, "\n".join(needs) if to_file else hints))
+        elif to_file:
+            click.echo(f"{about.title} uses {known.address} from its next start on: {path}")
+            if backup is not None:
+                click.echo(f"What was there before is kept in {backup}")
             say("\n".join(needs))
         else:
-            click.echo(f"For {path}:\n\n{dump(about.settings(gateway, None), about.file_format)}")
+            click.echo(f"For {path}:\n\n{dump(shown, about.file_format)}")
             say(hints)
     except NotServed as error:
         what = PROVIDERS[str(error)]
         raise click.ClickException(f"{about.title} needs a mount of {what}, and this gateway has none.") from None
+
+
+def _as_json(client: str, known: Reach, file: dict[str, Any] | None, hints: str) -> dict[str, Any]:
+    """No token is in it, whatever was written."""
+    return {"client": client, "address": known.address, "file": file, "hints": hints.splitlines()}
 
 
 def _gateway(known: Reach, mount: str | None, certificate: Path | None) -> Gateway:
@@ -133,12 +152,10 @@ def _token(known: Reach, people: Directory | None, owner: User | None) -> str:
     return token
 
 
-def _write(client: Client, path: Path, address: str, settings: dict[str, Any]) -> None:
+def _write(path: Path, settings: dict[str, Any], file_format: Format) -> Path | None:
+    """Where a backup of what was there is."""
     try:
-        backup = write(path, settings, client.file_format)
+        return write(path, settings, file_format)
     except MergeError as error:
         message = f"{path} {error}. Without --write the settings are shown, to be put in by hand."
         raise click.ClickException(message) from None
-    click.echo(f"{client.title} uses {address} from its next start on: {path}")
-    if backup is not None:
-        click.echo(f"What was there before is kept in {backup}")

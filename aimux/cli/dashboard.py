@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.asking import print_json
+from aimux.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--user", metavar="NAME", help="Whom the link signs in; without it, an administrator.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
-def dashboard_command(config: Path | None, user: str | None, open_it: bool) -> None:
+@json_option
+def dashboard_command(config: Path | None, user: str | None, open_it: bool, as_json: bool) -> None:
     """Print a link that signs a browser in to the dashboard of the running server.
 
     It is good once, and for five minutes.
@@ -35,11 +37,14 @@ def dashboard_command(config: Path | None, user: str | None, open_it: bool) -> N
 
     setting = Setting(config)
     made = asyncio.run(link())
-    if made["address"].startswith("unix:"):
-        click.echo(f"The server listens on {made['address']}: behind the address of what stands in front of it, open")
+    address = made.pop("address")
+    url = None if address.startswith("unix:") else address.rstrip("/") + made["path"]
+    if as_json:
+        print_json({"url": url, **made})
+    elif url is None:
+        click.echo(f"The server listens on {address}: behind the address of what stands in front of it, open")
         click.echo(made["path"])
-        return
-    url = made["address"].rstrip("/") + made["path"]
-    click.echo(url)
-    if open_it:
+    else:
+        click.echo(url)
+    if open_it and url is not None:
         webbrowser.open(url)

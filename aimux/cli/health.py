@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.asking import tell
+from aimux.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 @click.command("health", short_help="Ask the running server whether it answers.")
 @config_option
-def health_command(config: Path | None) -> None:
+@json_option
+def health_command(config: Path | None, as_json: bool) -> None:
     """Ask the running server whether it answers: 0 if it does, 1 if not.
 
     The configuration tells where it is, with TLS or on a unix socket too, and no key is needed: for a container's
@@ -27,4 +29,4 @@ def health_command(config: Path | None) -> None:
     reach = Setting(config).reach
     if not asyncio.run(is_aimux(reach)):
         raise click.ClickException(f"no aimux answers at {reach.listen}")
-    click.echo("ok")
+    tell({"status": "ok"}, as_json, "ok")

@@ -6,13 +6,14 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aimux.cli import suggest
-from aimux.cli.options import AccountName, config_option
-from aimux.cli.words import say, sentence
+from aimux.cli.asking import print_json
+from aimux.cli.options import AccountName, config_option, json_option
+from aimux.cli.words import prose_on_stderr, say, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,8 +51,15 @@ class FoundLogin:
 @click.option("--link", is_flag=True, help="Share the login with the vendor's CLI instead of copying it.")
 @click.option("--force", is_flag=True, help="Replace an account of that name without asking.")
 @config_option
+@json_option
 def import_command(
-    path: Path | None, provider: str | None, account: str | None, link: bool, force: bool, config: Path | None
+    path: Path | None,
+    provider: str | None,
+    account: str | None,
+    link: bool,
+    force: bool,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """Take over logins that the vendors' own CLIs have on this machine, or the login in PATH (a file or folder).
 
@@ -73,31 +81,36 @@ def import_command(
     if account is not None and len(found) > 1:
         where = ", ".join(f"{login.path} ({login.provider.instance})" for login in found)
         raise click.UsageError(f"There are {len(found)} logins, and one name: {where}. Give one PATH, or --provider.")
-    asyncio.run(_import(setting, found, account, link=link, force=force))
+    with prose_on_stderr(as_json):
+        taken = asyncio.run(_import(setting, found, account, link=link, force=force))
+    if as_json:
+        print_json({"items": taken})
+    if left := len(found) - len(taken):
+        raise click.ClickException(f"{left} of {len(found)} logins were left where they are")
 
 
-async def _import(setting: Setting, found: list[FoundLogin], account: str | None, *, link: bool, force: bool) -> None:
+async def _import(
+    setting: Setting, found: list[FoundLogin], account: str | None, *, link: bool, force: bool
+) -> list[dict[str, Any]]:
+    """The accounts that came of them. A login that can't be taken ends the command where it is the only one."""
     from aimux.cli.backend import backend
 
-    left = 0
+    taken = []
     async with backend(setting) as opened:
         for login in found:
             try:
                 if link:
-                    await _link(opened, setting, login, account, force=force)
+                    taken.append(await _link(opened, setting, login, account, force=force))
                 else:
-                    await _copy(opened, login, account, force=force)
+                    taken.append(await _copy(opened, login, account, force=force))
             except click.Abort as abort:
                 if len(found) == 1 or isinstance(abort.__context__, KeyboardInterrupt | EOFError):
                     raise
-                left += 1
             except click.ClickException as error:
                 if len(found) == 1:
                     raise
                 say(f"Not taken: {sentence(error.message)}", err=True)
-                left += 1
-    if left:
-        raise click.ClickException(f"{left} of {len(found)} logins were left where they are")
+    return taken
 
 
 # --- finding logins --------------------------------------------------------------------------------------------------
@@ -210,7 +223,7 @@ def _read(path: Path, provider: Provider) -> FoundLogin:
 # --- taking them over ------------------------------------------------------------------------------------------------
 
 
-async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, force: bool) -> None:
+async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, force: bool) -> dict[str, Any]:
     from aimux.cli.login import save
     from aimux.plugin import credential_text
 
@@ -219,15 +232,18 @@ async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, for
         text = login.raw.decode()  # to the byte, where it is plain UTF-8
     body = {"provider": login.provider.instance, "file": text, "name": account, "replace": force}
     click.echo(f"{login.path}:")
-    await save(backend, body)
+    saved = await save(backend, body)
     if login.credential.renewable:
         say(
             "Only one program can keep renewing this login, and the other one gets logged out: stop using it there,"
             " or have both use the same file: aimux import --link"
         )
+    return saved
 
 
-async def _link(backend: Backend, setting: Setting, login: FoundLogin, account: str | None, *, force: bool) -> None:
+async def _link(
+    backend: Backend, setting: Setting, login: FoundLogin, account: str | None, *, force: bool
+) -> dict[str, Any]:
     """Made on the files in any case: a running server sees it at its next look, which the last call brings about."""
     from aimux.accounts import FileVault
     from aimux.cli.accounts import report
@@ -249,9 +265,11 @@ async def _link(backend: Backend, setting: Setting, login: FoundLogin, account: 
         if there:
             if (await vault.links(instance, file_name)).get(name) == os.path.realpath(login.path):  # noqa: ASYNC240
                 say(f"{instance}/{name} is linked to {login.path} already.")
-                return
+                return await backend.call("GET", f"/accounts/{instance}/{name}")
             if not force:
                 ask_to_replace(f"{instance}/{name}")
         await vault.link(instance, name, file_name, login.path, replace=there)
     click.echo(f"{login.path} is shared:")
-    report(await backend.call("GET", f"/accounts/{instance}/{name}"))
+    linked: dict[str, Any] = await backend.call("GET", f"/accounts/{instance}/{name}")
+    report(linked)
+    return linked

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from aimux.cli import suggest
-from aimux.cli.options import AccountName, config_option
-from aimux.cli.words import say, sentence, warn
+from aimux.cli.asking import print_json
+from aimux.cli.options import AccountName, config_option, json_option
+from aimux.cli.words import prose_on_stderr, say, sentence, warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ Flow = Literal["loopback", "paste", "device"]
 @click.option("--api-key", is_flag=True, help="Keep an API key.")
 @click.option("--force", is_flag=True, help="Replace an account of that name without asking.")
 @config_option
+@json_option
 def login_command(
     provider: str,
     secrets: tuple[str, ...],
@@ -48,6 +50,7 @@ def login_command(
     api_key: bool,
     force: bool,
     config: Path | None,
+    as_json: bool,
 ) -> None:
     """Log in to PROVIDER (claude, chatgpt, …), and keep the account.
 
@@ -62,7 +65,10 @@ def login_command(
         raise click.UsageError("--device, --no-browser, --setup-token and --api-key exclude each other.")
     wanted: Flow | None = "device" if device else "paste" if no_browser else None
     kind: Literal["setup_token", "api_key"] | None = "setup_token" if setup_token else "api_key" if api_key else None
-    asyncio.run(_login(provider, account, wanted, kind, config, force=force))
+    with prose_on_stderr(as_json):
+        saved = asyncio.run(_login(provider, account, wanted, kind, config, force=force))
+    if as_json:
+        print_json(saved)
 
 
 async def _login(
@@ -73,7 +79,7 @@ async def _login(
     config: Path | None,
     *,
     force: bool,
-) -> None:
+) -> dict[str, Any]:
     from aimux.accounts import ControlHttp
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
@@ -96,7 +102,8 @@ async def _login(
             else:
                 assert flow is not None
                 body = {"file": (await sign_in(provider, flow, http)).decode()}
-            await save(opened, {"provider": name, "name": account, "replace": force, **body}, fresh=flow is not None)
+            body |= {"provider": name, "name": account, "replace": force}
+            return await save(opened, body, fresh=flow is not None)
     except (LoginError, CredentialError) as error:
         raise click.ClickException(str(error)) from None
     finally:
@@ -174,8 +181,8 @@ def ask_to_replace(full: str) -> None:
     click.confirm(f"There is an account {full} already. Replace its login?", abort=True)
 
 
-async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -> None:
-    """Add the account, ask where it would take another's place, and say what came of it.
+async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -> dict[str, Any]:
+    """Add the account, ask where it would take another's place, and say what came of it. Gives the account.
 
     `fresh`: a person has just made this login. Nobody being there to ask, it takes the place of its older self.
     """
@@ -183,7 +190,7 @@ async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -
     from aimux.cli.calls import ApiRefused
 
     try:
-        account = await backend.call("POST", "/accounts", body)
+        account: dict[str, Any] = await backend.call("POST", "/accounts", body)
     except ApiRefused as refused:
         if refused.word != "account-exists" or refused.problem.account is None:
             raise
@@ -194,6 +201,7 @@ async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -
     report(account)
     if body.get("check"):
         await _try(backend, account)
+    return account
 
 
 async def _try(backend: Backend, account: dict[str, Any]) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli.asking import print_json
+from aimux.cli.options import json_option
 from aimux.cli.words import say
 
 NAMES = ("ai-mux", "claude-code-mux", "claude-proxy", "cli-proxy-api", "link-assistant-router", "maxmux", "sing-box")
@@ -46,6 +48,7 @@ _HEADER = """\
 )
 @click.option("--copy", is_flag=True, help="Copy the logins of the vendors' own CLIs instead of sharing them.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@json_option
 @click.pass_context
 def migrate_command(
     context: click.Context,
@@ -55,6 +58,7 @@ def migrate_command(
     state_dir: Path | None,
     copy: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Make an aimux configuration and accounts from another gateway's FILE or folder.
 
@@ -86,13 +90,20 @@ def migrate_command(
         asyncio.run(_revoke(config, plan.revoked))
         _keep_secret(plan, config)
         _write_config(plan, output)
+    if as_json:
+        print_json(_as_json(plan, output, written, dry_run=dry_run))
+    else:
+        _tell(plan, output, written, credentials, dry_run=dry_run)
+    if any(note.essential for note in plan.notes):
+        context.exit(1)
+
+
+def _tell(plan: Plan, output: Path, written: list[str], credentials: list[_Login], *, dry_run: bool) -> None:
     _report(plan, written)
     if dry_run:
         say(f"Nothing was written. Without --dry-run the configuration goes to {output}.")
     else:
         _next_steps(plan, output, credentials)
-    if any(note.essential for note in plan.notes):
-        context.exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +284,24 @@ def _write_config(plan: Plan, output: Path) -> None:
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _as_json(plan: Plan, output: Path, written: list[str], *, dry_run: bool) -> dict[str, Any]:
+    """`tokens`: new ones by their users, which are shown only now. `accounts` are said as they are to people."""
+    return {
+        "source": plan.source,
+        "output": None if dry_run else str(output),
+        "accounts": written,
+        "users": [user["name"] for user in plan.config.get("users", [])],
+        "tokens": {} if dry_run else dict(plan.issued),
+        "mounts": plan.config.get("mounts", {}),
+        "warnings": [_note(note) for note in plan.warnings],
+        "stayed_behind": [_note(note) for note in plan.notes],
+    }
+
+
+def _note(note: Note) -> dict[str, Any]:
+    return {"what": note.what, "why": note.why, "essential": note.essential}
 
 
 def _report(plan: Plan, written: list[str]) -> None:

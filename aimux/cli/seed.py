@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.options import config_option, read_config
+from aimux.cli.asking import print_json
+from aimux.cli.options import config_option, json_option, read_config
+from aimux.cli.words import prose_on_stderr
 
 if TYPE_CHECKING:
     from aimux.accounts import Vault
@@ -22,8 +24,9 @@ STDIN = Path("-")
 
 @click.command("seed", short_help="Put first credentials into the state folder.")
 @config_option
+@json_option
 @click.argument("accounts", nargs=-1, required=True, metavar="PROVIDER[/ACCOUNT]=FILE|-...")
-def seed_command(config: Path | None, accounts: tuple[str, ...]) -> None:
+def seed_command(config: Path | None, accounts: tuple[str, ...], as_json: bool) -> None:
     """Copy credential files into the state folder, each only where there is none yet.
 
     For whatever sets a machine up: a service's start, a container's init. aimux renews what lies in the state folder,
@@ -36,7 +39,10 @@ def seed_command(config: Path | None, accounts: tuple[str, ...]) -> None:
         raise click.UsageError("The standard input can be one account's credential only.")
     plugins = load_plugins()
     settings = read_config(config, plugins, fields=("state_dir", "database", "providers"))
-    asyncio.run(_seed(settings, plugins, wanted))
+    with prose_on_stderr(as_json):
+        seeded = asyncio.run(_seed(settings, plugins, wanted))
+    if as_json:
+        print_json({"items": seeded})
 
 
 def _parsed(written: str) -> tuple[str, str, Path]:
@@ -48,20 +54,24 @@ def _parsed(written: str) -> tuple[str, str, Path]:
     return instance, account or "default", Path(file)
 
 
-async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str, Path]]) -> None:
+async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str, Path]]) -> list[dict[str, Any]]:
+    """Of each: its provider and name, and whether it was `added` or there before."""
     from aimux.accounts import VaultError, stores
     from aimux.storage import StorageError
 
+    seeded = []
     try:
         async with stores(config) as (vault, _):
             for instance, account, file in accounts:
-                await _put(vault, _provider(config, plugins, instance), account, file)
+                added = await _put(vault, _provider(config, plugins, instance), account, file)
+                seeded.append({"provider": instance, "name": account, "added": added})
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
+    return seeded
 
 
-async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> None:
-    """One file into the vault, unless the account is there. Raises VaultError."""
+async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> bool:
+    """One file into the vault, unless the account is there: whether it was put. Raises VaultError."""
     from aimux.accounts import Missing
     from aimux.accounts.credentials import parse_credential
     from aimux.plugin import CredentialError
@@ -74,7 +84,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
         pass
     else:
         click.echo(f"{instance}/{account} is there already.")
-        return
+        return False
     try:
         # A command has nothing else to do meanwhile.
         raw = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()  # noqa: ASYNC240
@@ -85,6 +95,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> No
         raise click.ClickException(f"{source} {error}") from None
     await vault.write(instance, account, file_name, raw, expect=None)
     click.echo(f"{instance}/{account} comes from {source}.")
+    return True
 
 
 def _provider(config: Config, plugins: Plugins, instance: str) -> Provider:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aimux.cli.asking import print_json
+from aimux.cli.options import json_option
+from aimux.cli.words import prose_on_stderr
 from aimux.documents import document_path
 
 if TYPE_CHECKING:
@@ -30,7 +33,10 @@ _HOMES = ("/home", "/root", "/run/user")
 @click.option("--socket", is_flag=True, help="Let systemd hold the listening socket: a restart then refuses nobody.")
 @click.option("--print", "show", is_flag=True, help="Print what would be installed.")
 @click.option("--force", is_flag=True, help="Replace service files that are there and differ.")
-def install_service_command(user: bool, config: Path | None, socket: bool, show: bool, force: bool) -> None:
+@json_option
+def install_service_command(
+    user: bool, config: Path | None, socket: bool, show: bool, force: bool, as_json: bool
+) -> None:
     """Write a service file for systemd, or for launchd on macOS, and say how to start it.
 
     The system's service runs as a user of its own, in a sandbox, with its state in /var/lib/aimux.
@@ -42,13 +48,21 @@ def install_service_command(user: bool, config: Path | None, socket: bool, show:
     if not user:
         _outside_homes(Path(own_command()[0]), config)
     wanted, steps = _launchd(config) if macos else _systemd(config, user=user, socket=socket)
+    files = [{"path": str(path), "content": text} for path, text in wanted.items()]
+    if show and as_json:
+        print_json({"files": files, "written": False})
+        return
     if show:
         for path, text in wanted.items():
             click.echo(f"# {path}\n{text}")
         return
-    _install(wanted, force=force)
+    with prose_on_stderr(as_json):
+        _install(wanted, force=force)
     if config is not None and not config.exists():
         steps.insert(0, f"write {config}    ({document_path('config.example.yaml')} tells what may be in it)")
+    if as_json:
+        print_json({"files": files, "written": True, "next": steps})
+        return
     click.echo("Next:\n" + "\n".join(f"  {step}" for step in steps))
 
 

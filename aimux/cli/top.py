@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.options import config_option
+from aimux.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,26 +25,32 @@ ROWS = 30
 @click.command("top", short_help="Show what runs now. Ends by q.")
 @click.option("--once", is_flag=True, help="Show it once.")
 @config_option
-def top_command(once: bool, config: Path | None) -> None:
+@json_option
+def top_command(once: bool, config: Path | None, as_json: bool) -> None:
     """Show who is running what, on which account, tokens a second, and the vendors' windows filling.
 
-    Ends by q or Ctrl-C. It is of the node that answers.
+    Ends by q or Ctrl-C; with --json it is shown once. It is of the node that answers.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_top(config, once=once or not sys.stdout.isatty()))
+        asyncio.run(_top(config, once=once or not sys.stdout.isatty(), as_json=as_json))
 
 
-async def _top(config: Path | None, *, once: bool) -> None:
+async def _top(config: Path | None, *, once: bool, as_json: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from aimux.cli.asking import every
+    from aimux.cli.asking import every, print_json
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
 
     async with backend(Setting(config), changes=False) as opened:
         if not opened.live:
             raise click.ClickException("No server runs: there is nothing to show.")
+
+        if as_json:
+            live: dict[str, Any] = await opened.call("GET", "/live")
+            print_json(live | {"accounts": await every(opened, "/accounts")})
+            return
 
         async def look() -> RenderableType:
             return shown(await opened.call("GET", "/live"), await every(opened, "/accounts"))
@@ -54,11 +60,11 @@ async def _top(config: Path | None, *, once: bool) -> None:
             console.print(await look())
             return
         async with _keys() as ended:
-            with Live(await look(), console=console, screen=True, auto_refresh=False) as live:
+            with Live(await look(), console=console, screen=True, auto_refresh=False) as screen:
                 while not ended.is_set():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(ended.wait(), EVERY)
-                    live.update(await look(), refresh=True)
+                    screen.update(await look(), refresh=True)
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import shutil
@@ -21,6 +22,11 @@ def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
     """Print it to stdout, or stderr. Lines that begin with a space are commands and tables, which stay as they are,
     unless `hang` says how far in they go on."""
     click.echo(wrapped(text, sys.stderr if err else sys.stdout, hang), err=err)
+
+
+def prose_on_stderr(wanted: bool) -> contextlib.AbstractContextManager[object]:
+    """While it lasts, what is said and asked goes to stderr, if `wanted`: stdout is left to the JSON that follows."""
+    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
 
 
 def warn(text: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -190,11 +191,56 @@ def test_json_may_stand_anywhere(aimux: Aimux, tmp_path: Path, arguments: tuple[
     assert (found if isinstance(found, dict) else found[0])["name"] == "x"
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ("--json", "check-config"), ("--json", "login", "claude")])
+@pytest.mark.parametrize("arguments", [("--json",), ("--json", "config-schema"), ("--json", "completion", "bash")])
 def test_json_that_nobody_prints_is_refused(aimux: Aimux, arguments: tuple[str, ...]) -> None:
     done = aimux(*arguments)
     assert done.returncode == 2
     assert "prints no JSON" in done.stderr
+
+
+def commands_without_json(command: click.Command, name: str, outer: click.Context | None = None) -> Iterator[str]:
+    """Whatever can be run and does not take `--json`."""
+    context = click.Context(command, parent=outer, info_name=name)
+    takes_it = any(parameter.name == "as_json" for parameter in command.params)
+    if not isinstance(command, click.Group):
+        if not takes_it:
+            yield context.command_path
+        return
+    if command.invoke_without_command and not takes_it:
+        yield context.command_path
+    for inner in command.list_commands(context):
+        below = command.get_command(context, inner)
+        assert below is not None
+        yield from commands_without_json(below, inner, context)
+
+
+def test_every_command_that_shows_or_changes_something_takes_json() -> None:
+    run_until_they_are_ended = {"aimux serve", "aimux demo", "aimux simulator"}
+    print_a_document_of_its_own_format = {"aimux config-schema", "aimux completion"}
+    without = set(commands_without_json(cli, "aimux"))
+    assert without == run_until_they_are_ended | print_a_document_of_its_own_format
+
+
+def test_check_config_in_json(aimux: Aimux, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("listen: 127.0.0.1:1\nlog_levle: info\ngroups: {ci: {}}\nusers: [{name: ann, token: nowhere}]\n")
+    done = aimux("check-config", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, told["ok"]) == (1, "", False)
+    problem = next(one for one in told["problems"] if one["line"] == 2)
+    assert problem["path"] == "log_levle"
+    assert problem["file"] == str(file)
+    assert "log_level" in f"{problem['message']} {problem['remedy']}"
+    assert "nowhere" not in done.stdout  # a token, maybe
+    token = "a-token-of-more-than-thirty-two-characters"
+    settings = {"admin": {"token": token}, "groups": {"ci": {}}}
+    file.write_text(json.dumps(settings | {"providers": {"claude": {"accounts": {"ci": {"groups": ["ci"]}}}}}))
+    done = aimux("check-config", "--json", "--print")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"], told["problems"]) == (0, True, [])
+    assert [account["name"] for account in told["accounts"]] == ["ci", None]
+    assert told["config"]["providers"]
+    assert token not in done.stdout
 
 
 def test_python_m_aimux_is_aimux(tmp_path: Path) -> None:

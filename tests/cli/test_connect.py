@@ -50,6 +50,22 @@ def test_what_is_shown_holds_the_address_and_no_token(aimux: Aimux, client: str)
     assert TOKEN not in done.stdout
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("options", [(), ("--write", "--user", "ann")])
+def test_what_is_shown_or_written_in_json(aimux: Aimux, client: str, options: tuple[str, ...]) -> None:
+    done = aimux("connect", client, "--json", *options, AIMUX_TOKEN=TOKEN)
+    if options and CLIENTS[client].file is None:
+        assert done.returncode == 2
+        return
+    told = json.loads(done.stdout)
+    assert (told["client"], told["address"]) == (client, "http://127.0.0.1:8080")
+    assert TOKEN not in done.stdout + done.stderr
+    if (file := told["file"]) is not None:
+        assert file["written"] is bool(options)
+        assert Path(file["path"]).exists() is bool(options)
+        assert "http://127.0.0.1:8080/c" in json.dumps(file["settings"])
+
+
 def test_what_is_shown_is_a_whole_file(aimux: Aimux, tmp_path: Path) -> None:
     shown = aimux("connect", "claude-code").stdout
     assert f"{tmp_path}/.claude/settings.json" in shown

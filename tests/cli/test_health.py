@@ -29,6 +29,7 @@ def test_it_answers(tmp_path: Path, settings: dict[str, Any]) -> None:
     with running(tmp_path, **{**settings, "listen": listen}) as live:
         aimux = commands(live)
         assert aimux("health").stdout == "ok\n"
+        assert aimux.json("health") == {"status": "ok"}
     assert f"no aimux answers at {listen}" in aimux("health", expect=1).stderr
 
 

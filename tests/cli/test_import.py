@@ -243,6 +243,17 @@ def test_the_others_come_along_where_one_is_there_already(aimux: Commands, optio
     assert aimux.names() == ["chatgpt/default", "claude/default"]
 
 
+def test_what_was_taken_in_json(aimux: Commands) -> None:
+    vendors_logins(aimux)
+    told = aimux.json("import", "--provider", "chatgpt")
+    assert [(account["provider"], account["name"]) for account in told["items"]] == [("chatgpt", "default")]
+    said = aimux("import", "--link", "--json", expect=1)
+    assert [account["provider"] for account in json.loads(said.stdout)["items"]] == ["claude"]
+    assert "1 of 2 logins were left where they are" in said.stderr
+    again = aimux.json("import", "--link", "--provider", "claude")
+    assert [account["name"] for account in again["items"]] == ["default"]
+
+
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,20 @@ def test_in_a_pipe_it_is_shown_once(served: Commands) -> None:
     assert "claude/default" in text
 
 
+def test_json_is_one_snapshot(served: Commands) -> None:
+    told = served.json("top")
+    assert told["items"] == []
+    assert {f"{one['provider']}/{one['name']}" for one in told["accounts"]} == {"claude/default", "chatgpt/default"}
+    assert told["tokens_per_second"] == 0
+
+
+def test_a_link_to_the_dashboard_in_json(served: Commands) -> None:
+    told = served.json("dashboard")
+    assert told["url"] is None, "it listens on a unix socket"
+    assert told["path"].startswith("/dashboard/sign-in?code=")
+    assert told["expires_in"] == 300
+
+
 def test_without_a_server_there_is_nothing_to_show(tmp_path: Path) -> None:
     with running(tmp_path, serve=False) as live:
         aimux = Commands(live, {"HOME": str(live.folder), "AIMUX_CONFIG": str(live.config)})

@@ -45,6 +45,12 @@ def test_a_login_is_put_in_place_once(place: Path) -> None:
     assert "renewed" in stored.read_text()
 
 
+def test_what_was_put_in_place_in_json(place: Path) -> None:
+    item = {"provider": "claude", "name": "default"}
+    assert json.loads(seed("claude=login.json", "--json").stdout) == {"items": [item | {"added": True}]}
+    assert json.loads(seed("claude=login.json", "--json").stdout) == {"items": [item | {"added": False}]}
+
+
 def test_what_is_there_is_not_even_compared(place: Path) -> None:
     assert seed("claude=login.json").exit_code == 0
     assert seed("claude=no-such-file").exit_code == 0

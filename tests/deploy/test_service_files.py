@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import plistlib
 import subprocess
@@ -159,6 +160,17 @@ def test_print_writes_nothing(home: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.output.startswith("# /etc/systemd/system/aimux.service\n[Unit]\n")
     assert list(home.iterdir()) == []
+
+
+def test_what_is_written_and_what_comes_next_in_json(home: Path) -> None:
+    shown = json.loads(install("--user", "--print", "--json").stdout)
+    assert not shown["written"]
+    assert list(home.iterdir()) == []
+    told = json.loads(install("--user", "--json").stdout)
+    [file] = told["files"]
+    assert file == shown["files"][0]
+    assert Path(file["path"]).read_text() == file["content"]
+    assert "systemctl --user daemon-reload" in told["next"]
 
 
 def test_the_systems_service_sees_no_home_folder(home: Path) -> None:

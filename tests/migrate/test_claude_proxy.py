@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.migrate.support import Migration, new_tokens
@@ -37,6 +39,13 @@ def test_every_form_of_claude_proxys_accounts_comes_along(migrate: Migration, fi
     assert settings["redirect_url"] == "https://x.example/callback"
     assert settings["scopes"] == "user:profile user:inference"
     assert ("is in a newer file too" in said) is (len(files) == 2)
+
+
+def test_what_came_along_in_json(migrate: Migration) -> None:
+    migrate.file("data/accounts.json", {})
+    told = json.loads(migrate(migrate.file("config.yaml", PROXY), "--json", expect=1))
+    assert (told["source"], told["output"]) == ("claude-proxy", str(migrate.output))
+    assert any(note["what"] == "accounts" and note["essential"] for note in told["stayed_behind"])
 
 
 def test_a_data_folder_alone_is_read(migrate: Migration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 
@@ -18,6 +19,15 @@ def test_a_key_and_a_setup_token_come_from_stdin(aimux: Commands) -> None:
     assert "claude/ci: healthy" in said.stdout
     for name in ("default", "ci"):
         assert "works: 200" in aimux("accounts", "test", name).stdout
+
+
+def test_json_is_all_that_stdout_has(aimux: Commands) -> None:
+    key = aimux.live.sim.accounts["claude-key"].api_key
+    said = aimux("login", "claude", "--api-key", "--json", stdin=f"{key}\n")
+    account = json.loads(said.stdout)
+    assert (account["provider"], account["name"], account["status"]) == ("claude", "default", "healthy")
+    assert "It works: 200" in said.stderr
+    assert key not in said.stdout + said.stderr
 
 
 def test_a_secret_on_the_command_line_is_refused_and_not_repeated(aimux: Commands) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import json
+import subprocess
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -83,3 +85,18 @@ def test_who_has_nothing_more_to_paste_is_done(aimux: Commands) -> None:
     assert status == 1
     assert said.endswith("Aborted.\n")
     assert aimux.names() == []
+
+
+def test_what_a_person_reads_goes_to_stderr_where_json_is_wanted(aimux: Commands) -> None:
+    with aimux.process("login", "claude", "--no-browser", "--json", stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        shown = ""
+        while not shown.endswith("Code or address: "):
+            character = process.stderr.read(1)
+            assert character, shown
+            shown += character
+        out, err = process.communicate(shown_code(sign_in_address(shown)) + "\n", timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["name"] == "default"
+    assert "claude/default: healthy" in err
