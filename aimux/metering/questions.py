@@ -53,9 +53,12 @@ def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     return select(name).select_from(joined).group_by(name).order_by(func.sum(sums.c.cost).desc(), name)
 
 
-def at_once(by: By, piece: Piece, only: Filter, names: Sequence[str] | None = None) -> Select[Any]:
-    """The same as `usage` of one piece, and of these names alone."""
-    return _by_name(by, _part(piece, only, named=(by, names)).subquery("sums"))
+def at_once(
+    by: By, piece: Piece, only: Filter, names: Sequence[str] | None = None, *, models: bool = False
+) -> Select[Any]:
+    """The same as `usage` (with `models`: as `usage_of_models`) of one piece, and of these names alone."""
+    sums = _part(piece, only, named=(by, names)).subquery("sums")
+    return _by_name(by, sums, *((KEYS.c.provider, KEYS.c.model) if models else ()))
 
 
 def _by_name(by: By, sums: Subquery, *also: ColumnElement[Any]) -> Select[Any]:
@@ -67,29 +70,36 @@ def _by_name(by: By, sums: Subquery, *also: ColumnElement[Any]) -> Select[Any]:
 
 
 def over_time(
-    piece: Piece, only: Filter, by: By | None, names: Sequence[str] | None = None, *, whole: bool
+    piece: Piece,
+    only: Filter,
+    by: By | None,
+    names: Sequence[str] | None = None,
+    *,
+    whole: bool = False,
+    models: bool = False,
 ) -> Select[Any]:
     """Start, name ("" without `by`) and measures of a piece; `whole`: of everything, which has sums of its own.
-    `names`: of these alone."""
+    `names`: of these alone. `models`: provider and model stand behind the name."""
     keys = matching(only, (by, names))
     if by is not None and keys is None and piece.level in {"days", "months"}:
         # These tables are in the order of keys: to read them key by key takes SQLite half as long as by the index.
         keys = select(KEYS.c.id)
     name: Any = literal("") if by is None else cast(_column(by), Text)
+    also = [KEYS.c.provider.label("also_provider"), KEYS.c.model.label("also_model")] if models else []
     table: Any
     if piece.level == "requests":  # less than an hour of them
         table, start, measures = ledger.requests, literal(piece.since, BigInteger), of_requests()
     else:
         table = SUMS[piece.level]
         start, measures = table.c.start, measures_of(table)
-    statement: Select[Any] = select(start, name, *measures).where(*between(piece))
+    statement: Select[Any] = select(start, name, *also, *measures).where(*between(piece))
     if by is not None:
         statement = statement.select_from(table.join(KEYS, KEYS.c.id == table.c.key))
     if keys is not None:
         statement = statement.where(table.c.key.in_(keys))
     elif piece.level != "requests":
         statement = statement.where(table.c.key == TOTAL if whole else table.c.key != TOTAL)
-    groups = [*([] if piece.level == "requests" else [start]), *([] if by is None else [name])]
+    groups = [*([] if piece.level == "requests" else [start]), *([] if by is None else [name]), *also]
     return statement.group_by(*groups) if groups else statement.having(func.count() > 0)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 By = Literal["user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"]
 BY: tuple[By, ...] = get_args(By)
 Bucket = Literal["hour", "day", "month"]
+Points = dict[tuple[int, str], list[int]]
+"""Sums by the start of an hour, day or month, and by name."""
 
 
 class Filter(NamedTuple):
@@ -126,14 +128,19 @@ class Reports:
             parts = await self._pieces(connection, span, "months")
             statement = questions.usage_of_models(by, parts, only)
             rows = (await connection.execute(statement)).all() if parts else []
-        names: dict[str, list[int]] = {}
-        models: dict[tuple[str, str], list[int]] = {}
-        for name, provider, model, *sums in rows:
-            add_to(names, name, sums)
-            add_to(models, (provider, model), sums)
-        whole = [Item(name, *sums) for name, sums in names.items()]
-        items = _by_group(whole, only.group) if by == "group" else whole
-        return _answer(items, whole), {key: Item(key[1], *sums) for key, sums in models.items()}
+        return _with_models(rows, by, only)
+
+    async def usage_over_time(
+        self, by: By, span: Span, only: Filter, bucket: Bucket
+    ) -> tuple[Report, dict[tuple[str, str], Item], Points]:
+        """The same as `usage_of_models`, and the points of all names, from one look. For what has few names: of many,
+        `lines` reads less. Not by group."""
+        async with self._database.read() as connection:
+            rows = await self._rows(connection, bucket, span, only, by, models=True)
+        found: Points = {}
+        for start, name, _, _, *sums in rows:
+            add_to(found, (start, name), sums)
+        return *_with_models([row[1:] for row in rows], by, only), found
 
     async def conversations(
         self, span: Span, only: Filter, limit: int, after: Place | None = None
@@ -170,9 +177,7 @@ class Reports:
 
         if by is None or by == "group":  # groups are few, and what they share can't be taken from the whole
             found = await self._over_time(bucket, span, only, by)
-            named = _by_name(found, _ranked(found) if names is None else names)
-            shown, others = dict(list(named.items())[:most]), list(named.values())[most:]
-            return Lines(shown, _added(others))
+            return lines_of(found, _ranked(found) if names is None else names, most)
         async with self._database.read() as connection:
             pieces = await self._pieces(connection, span, "months")
             ranked = names
@@ -238,9 +243,7 @@ class Reports:
         folded = await questions.folded(connection)
         return list(pieces(span, folded, self.calendar, kept_since=kept_since, coarsest=coarsest))
 
-    async def _over_time(
-        self, bucket: Bucket, span: Span, only: Filter, by: By | None
-    ) -> dict[tuple[int, str], list[int]]:
+    async def _over_time(self, bucket: Bucket, span: Span, only: Filter, by: By | None) -> Points:
         async with self._database.read() as connection:
             return await self._points(connection, bucket, span, only, by)
 
@@ -252,8 +255,26 @@ class Reports:
         only: Filter,
         by: By | None,
         names: tuple[str, ...] | None = None,
-    ) -> dict[tuple[int, str], list[int]]:
+    ) -> Points:
         """Sums by start and name; of these `names` alone."""
+        found: Points = {}
+        for start, name, *sums in await self._rows(connection, bucket, span, only, by, names):
+            for one in _groups(name) if by == "group" else [name]:
+                add_to(found, (start, one), sums)
+        return found
+
+    async def _rows(
+        self,
+        connection: AsyncConnection,
+        bucket: Bucket,
+        span: Span,
+        only: Filter,
+        by: By | None,
+        names: tuple[str, ...] | None = None,
+        *,
+        models: bool = False,
+    ) -> list[Sequence[Any]]:
+        """Start, name and sums, a point in several rows; with `models`, provider and model stand behind the name."""
         from aimux.metering import questions
 
         calendar = self.calendar
@@ -263,22 +284,25 @@ class Reports:
             "month": ("months", calendar.month),
         }
         coarsest, start_of = levels[bucket]
-        found: dict[tuple[int, str], list[int]] = {}
+        found: list[Sequence[Any]] = []
+        starts: dict[int, int] = {}
         whole = by is None and only == EVERYTHING
         for piece in await self._pieces(connection, span, coarsest):
-            start = start_of(piece.since)
-            if by is not None and piece.until < FOREVER and start == start_of(piece.until - 1):
+            first = start_of(piece.since)
+            if by is not None and piece.until < FOREVER and first == start_of(piece.until - 1):
                 # All of one point: summed up by key first, there are few rows left to be named.
-                rows = [(start, *row) for row in await connection.execute(questions.at_once(by, piece, only, names))]
-            else:
-                rows = list(await connection.execute(questions.over_time(piece, only, by, names, whole=whole)))
-            for start, name, *sums in rows:
-                for one in _groups(name) if by == "group" else [name]:
-                    add_to(found, (start_of(start), one), sums)
+                statement = questions.at_once(by, piece, only, names, models=models)
+                found += [(first, *row) for row in await connection.execute(statement)]
+                continue
+            statement = questions.over_time(piece, only, by, names, whole=whole, models=models)
+            for start, *row in await connection.execute(statement):
+                if start not in starts:
+                    starts[start] = start_of(start)
+                found.append((starts[start], *row))
         return found
 
 
-def _ranked(found: dict[tuple[int, str], list[int]]) -> list[str]:
+def _ranked(found: Points) -> list[str]:
     """The names by cost."""
     costs: dict[str, int] = {}
     for (_, name), sums in found.items():
@@ -286,7 +310,14 @@ def _ranked(found: dict[tuple[int, str], list[int]]) -> list[str]:
     return sorted(costs, key=lambda name: (-costs[name], name))
 
 
-def _by_name(found: dict[tuple[int, str], list[int]], names: Sequence[str]) -> dict[str, dict[int, Item]]:
+def lines_of(points: Points, names: Sequence[str], most: int) -> Lines:
+    """The first of these names, and the others together."""
+    named = _by_name(points, names)
+    shown, others = dict(list(named.items())[:most]), list(named.values())[most:]
+    return Lines(shown, _added(others))
+
+
+def _by_name(found: Points, names: Sequence[str]) -> dict[str, dict[int, Item]]:
     named: dict[str, dict[int, Item]] = {name: {} for name in names}
     for (start, name), sums in found.items():
         named[name][start] = Item(name, *sums)
@@ -299,6 +330,18 @@ def _added(lines: Iterable[dict[int, Item]]) -> dict[int, Item]:
         for start, item in points.items():
             add_to(found, start, item[1:])
     return {start: Item("", *sums) for start, sums in found.items()}
+
+
+def _with_models(rows: Iterable[Sequence[Any]], by: By, only: Filter) -> tuple[Report, dict[tuple[str, str], Item]]:
+    """From rows of name, provider, model and sums."""
+    names: dict[str, list[int]] = {}
+    models: dict[tuple[str, str], list[int]] = {}
+    for name, provider, model, *sums in rows:
+        add_to(names, name, sums)
+        add_to(models, (provider, model), sums)
+    whole = [Item(name, *sums) for name, sums in names.items()]
+    items = _by_group(whole, only.group) if by == "group" else whole
+    return _answer(items, whole), {key: Item(key[1], *sums) for key, sums in models.items()}
 
 
 def _answer(items: Iterable[Item], whole: Sequence[Item]) -> Report:

@@ -119,6 +119,16 @@ async def test_the_largest_are_told_over_time_and_what_is_left_as_one(start: Sta
     assert [(line["name"], sum(line["requests"])) for line in few["series"]["series"]] == [("team", 24)]
 
 
+@pytest.mark.parametrize("by", ["user", "group", "model"])
+async def test_a_plot_is_the_same_beside_a_page_of_the_table_and_the_kinds(start: Start, by: str) -> None:
+    some = [record(NOON - n * 3600, user=f"u{n}", usage={"model": f"model-{n}"}) for n in range(9)]
+    aimux = await filled(start, some)
+    whole = await aimux.get(f"/usage?by={by}&{SPAN}&bucket=day")
+    kinds = await aimux.get(f"/usage?by={by}&{SPAN}&bucket=day&kinds=true&limit=1")
+    assert kinds["series"] == whole["series"]
+    assert kinds["items"] == whole["items"][:1]
+
+
 async def test_cost_by_kind_and_what_the_cache_saved(start: Start) -> None:
     """At 3 $ a million tokens of input and 0.30 $ out of the cache."""
     tokens = {"input_tokens": 10**6, "output_tokens": 10**6, "cache_read_tokens": 10**7}

@@ -208,6 +208,32 @@ async def test_a_plot_has_the_costliest_lines_and_what_is_left(
     await ledger.close()
 
 
+async def test_one_look_finds_the_sums_of_models_and_the_points(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    ledger = ledger_of(database, calendar, tmp_path / "l")
+    for one in some(random.Random(8), 120, 70):
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    reports = Reports(database, calendar, lambda: 1e9)
+    asked: list[tuple[Any, Filter]] = [
+        ("model", Filter()),
+        ("account", Filter()),
+        ("class", Filter(user="ann")),
+        ("provider", Filter(user="nobody")),
+    ]
+    for bucket in ("hour", "day", "month"):
+        for by, only in asked:
+            for span in (ALL, Span(AT - int(50 * DAY * 1000))):
+                answer, models, points = await reports.usage_over_time(by, span, only, bucket)  # type: ignore[arg-type]
+                assert (answer, models) == await reports.usage_of_models(by, span, only)
+                found = {(start, name): Item(name, *sums) for (start, name), sums in points.items()}
+                assert found == await reports.series(by, span, only, bucket)  # type: ignore[arg-type]
+    await ledger.close()
+
+
 async def test_conversations_come_page_by_page_the_last_active_first(
     database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
@@ -27,7 +27,7 @@ from aimux.control.api.usage_models import (
 from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import DAY, now
-from aimux.metering.reports import Bucket, By, Filter, Item, Lines, Report
+from aimux.metering.reports import Bucket, By, Filter, Item, Lines, Points, Report, lines_of
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
 
@@ -41,6 +41,8 @@ operation = Table()
 MOST_POINTS = 10_000
 REST = "other"
 PICO = 10**12
+FEW: frozenset[By] = frozenset({"model", "account", "provider", "class", "client"})
+"""What has so few names that the points of all of them are read together with the sums."""
 LARGEST = 7
 """Series that are told apart in a plot beside a table: with all others they are as many as colours that can be."""
 
@@ -49,26 +51,35 @@ LARGEST = 7
 async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
     """To the last request that is over. As CSV for who accepts `text/csv`."""
     metering, only, span = parts.metering, filter_of(query), span_of(parts.metering, query)
-    summed = query.by not in {"conversation", "day", "hour"}
-    if query.kinds and summed:
-        await metering.ledger.catch_up()
-        answer, models = await metering.reports.usage_of_models(query.by, span, only)
-        usage = _page(answer, query.by, query)
-        usage.kinds = _kinds(metering, models)
+    by, bucket, reports = query.by, query.bucket, metering.reports
+    if by in {"conversation", "day", "hour"}:
+        return await _usage(metering, by, query, only)
+    await metering.ledger.catch_up()
+    models: Mapping[tuple[str, str], Item] | None = None
+    points: Points | None = None
+    if query.kinds and bucket is not None and by in FEW:
+        answer, models, points = await reports.usage_over_time(by, span, only, bucket)
+    elif query.kinds:
+        answer, models = await reports.usage_of_models(by, span, only)
     else:
-        usage = await _usage(metering, query.by, query, only)
-    if query.bucket is not None and summed:
-        by, items = query.by, usage.items
-        names = [str(item[by]) for item in sorted(items, key=lambda item: (-_rank(item, query.rank), str(item[by])))]
-        lines = await metering.reports.lines(by, span, only, query.bucket, LARGEST, names)
-        usage.series = _series(metering, span, query.bucket, lines)
+        answer = await reports.usage(by, span, only)
+    usage = _page(answer, by, query)
+    if models is not None:
+        usage.kinds = _kinds(metering, models)
+    if bucket is not None:
+        names = [item.name for item in sorted(answer.items, key=lambda item: (-_rank(item, query.rank), item.name))]
+        if points is None:
+            lines = await reports.lines(by, span, only, bucket, LARGEST, names)
+        else:
+            lines = lines_of(points, names, LARGEST)
+        usage.series = _series(metering, span, bucket, lines)
     return usage
 
 
-def _rank(item: Mapping[str, Any], rank: str) -> float:
+def _rank(item: Item, rank: str) -> int:
     if rank == "tokens":
-        return float(sum(item[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write")))
-    return float(item["cost_usd" if rank == "cost" else "requests"])
+        return item.tokens
+    return item.cost if rank == "cost" else item.requests
 
 
 def _kinds(metering: Metering, models: Mapping[tuple[str, str], Item]) -> Kinds:
@@ -114,10 +125,11 @@ def _series(metering: Metering, span: Span, bucket: Bucket, lines: Lines) -> Usa
     named, rest = lines
     shown = [*named.items(), *([(REST, rest)] if rest else [])]
     times = _times(metering, span, bucket, min((start for _, points in shown for start in points), default=None))
+    nothing = Item("")
     return UsageSeries(
         bucket=bucket,
         times=[datetime.fromtimestamp(time / 1000, UTC) for time in times],
-        series=[_line(name, [points.get(time, Item(name)) for time in times]) for name, points in shown],
+        series=[_line(name, [points.get(time, nothing) for time in times]) for name, points in shown],
     )
 
 
@@ -240,13 +252,18 @@ def _sums(item: Item) -> Sums:
 
 
 def _line(name: str, points: list[Item]) -> Series:
-    values: dict[str, list[Any]] = {
-        field: [getattr(_sums(point), field) for point in points]
-        for field in Sums.model_fields
-        if field in Series.model_fields
-    }
-    errors, seconds = [point.errors for point in points], [point.duration / 1000 for point in points]
-    return Series(name=name, errors=errors, seconds=seconds, **values)
+    return Series(
+        name=name,
+        requests=[point.requests for point in points],
+        errors=[point.errors for point in points],
+        input_tokens=[point.input for point in points],
+        output_tokens=[point.output for point in points],
+        cache_read_tokens=[point.cache_read for point in points],
+        cache_write_tokens=[point.cache_write for point in points],
+        reasoning_tokens=[point.reasoning for point in points],
+        cost_usd=[point.cost / NANO for point in points],
+        seconds=[point.duration / 1000 for point in points],
+    )
 
 
 def _fitting(span: Span, *, split: bool) -> Bucket:
