@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
 from aimux.app.files import admin_key, adopt_keys, claim, tls_files
 from aimux.app.pools import Pools
-from aimux.app.setup import compatibility, setup_of, with_what_stays
+from aimux.app.setup import compatibility, health_text, setup_of, with_what_stays
 from aimux.app.warnings import warn_of_surroundings, warn_of_unknown
 from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, provider_instances, secrets_in
@@ -240,6 +240,7 @@ class App:
             self._admin_key(config),
             config.metrics_public,
             compatibility(config, self.plugins),
+            health_text(config, self.plugins),
         )
 
     async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
@@ -370,6 +371,7 @@ class App:
         self.control.key = await asyncio.to_thread(self._admin_key, config)
         self.control.metrics_public = config.metrics_public
         self.control.compatibility = compatibility(config, self.plugins)
+        self.control.health = health_text(config, self.plugins)
         self.gateway.use_lane(config.lane)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user

@@ -74,6 +74,12 @@ def compatibility(config: Config, plugins: Plugins) -> frozenset[str]:
     return frozenset(config.compatibility)
 
 
+def health_text(config: Config, plugins: Plugins) -> str:
+    """What `/health` says for the scripts of a gateway that `compatibility` names; "" where it is aimux's own JSON."""
+    found = (one.health for one in plugins.routes.values() if one.health and one.compatibility in config.compatibility)
+    return next(found, "")
+
+
 def with_what_stays(config: Config, before: Config) -> tuple[Config, list[str]]:
     """A new configuration, but for what takes a restart; and which of that has changed."""
     kept = {name: getattr(before, name) for name in AFTER_RESTART}

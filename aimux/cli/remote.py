@@ -131,7 +131,8 @@ async def is_aimux(config: Config) -> bool:
                 opened = asyncio.open_connection(_base(config).host, config.listen.port, ssl=context)
             reader, writer = await opened
             with contextlib.closing(writer):
-                writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                fields = b"host: localhost\r\naccept: application/json\r\nconnection: close\r\n"
+                writer.write(b"GET /health HTTP/1.1\r\n" + fields + b"\r\n")
                 head, _, body = (await reader.read(65536)).partition(b"\r\n\r\n")
                 body += await reader.read(65536)
     except (OSError, TimeoutError, click.ClickException):

@@ -25,7 +25,7 @@ __all__ = ["CONTROL", "Control", "RequestKey", "control_of", "ends"]
 
 @dataclass(slots=True)
 class Control:
-    """The running parts that it shows and changes. A reload replaces `key`, `metrics_public` and `compatibility`."""
+    """The running parts that it shows and changes. A reload replaces `key` and what stands below it."""
 
     gateway: Gateway
     api: Api
@@ -38,6 +38,8 @@ class Control:
     """`/ready` and `/metrics` are for others than this machine, too."""
     compatibility: frozenset[str] = frozenset()
     """Other gateways whose paths are answered."""
+    health: str = ""
+    """What `/health` says as text, where one of them did; else it is JSON for everybody."""
 
 
 CONTROL = web.AppKey("control", Control)

@@ -24,8 +24,11 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get(CERTIFICATE, certificate)
 
 
-async def health(_request: web.Request) -> web.StreamResponse:
+async def health(request: web.Request) -> web.StreamResponse:
     """For everybody: that it answers, and nothing more."""
+    text = control_of(request).health
+    if text and "application/json" not in request.headers.get("accept", ""):
+        return web.Response(text=text)
     return web.json_response({"status": "ok"})
 
 

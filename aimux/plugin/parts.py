@@ -108,12 +108,14 @@ class Api(Protocol):
 class Routes:
     """Pages or an API of the plugin's own: `application(api)` gives an aiohttp application that serves everything at
     `prefix` and below it. Unless `open`, only an admin's key or token gets that far. With `compatibility` it is there
-    only where that setting of the configuration holds this name."""
+    only where that setting of the configuration holds this name; `health` is what `/health` says then, as text, to
+    whoever does not ask for JSON."""
 
     prefix: str
     application: Callable[[Api], web.Application]
     open: bool = False
     compatibility: str = ""
+    health: str = ""
 
     def check(self) -> None:
         """Raises ValueError."""
@@ -121,6 +123,8 @@ class Routes:
             raise ValueError(f"{self.prefix!r} is not a usable path prefix")
         if is_own_path(self.prefix):
             raise ValueError(f"{self.prefix} belongs to aimux itself")
+        if self.health and not self.compatibility:
+            raise ValueError("`health` needs a `compatibility`: without one, /health is aimux's own")
 
 
 def is_own_path(path: str) -> bool:

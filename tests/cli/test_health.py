@@ -21,8 +21,9 @@ USERS = [{"name": "ann", "token": "a-users-own-token-1"}]
         {"listen": ":{port}", "users": USERS},
         {"listen": "127.0.0.1:{port}", "tls": {"enabled": True, "self_signed": True}},
         {"listen": "unix:{folder}/aimux.sock"},
+        {"listen": "127.0.0.1:{port}", "compatibility": ["link-assistant-router"]},
     ],
-    ids=["address", "every address", "TLS", "unix socket"],
+    ids=["address", "every address", "TLS", "unix socket", "another gateway's answer"],
 )
 def test_it_answers(tmp_path: Path, settings: dict[str, Any]) -> None:
     listen = settings["listen"].format(port=free_port(), folder=tmp_path)

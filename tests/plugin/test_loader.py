@@ -153,6 +153,7 @@ def test_a_plugin_brings_commands_and_routes_without_a_provider(monkeypatch: pyt
         (routes("/a/../b"), "not a usable path prefix"),
         (routes("/"), "not a usable path prefix"),
         (routes("/health"), "belongs to aimux itself"),
+        (Routes("/acme", lambda _api: web.Application(), health="ok"), "`health` needs a `compatibility`"),
         (routes("/api/v1/users"), "belongs to aimux itself"),
     ],
 )

@@ -101,6 +101,17 @@ async def test_without_a_secret_it_says_what_is_missing(start: Start) -> None:
     assert "auth.jwt.secret" in answer["error"]["message"]
 
 
+async def test_health_is_the_routers_word_and_json_for_who_asks_for_it(start: Start) -> None:
+    gateway = await start(compatibility=["link-assistant-router"])
+    assert await ask(gateway, "GET", "/health") == (200, "ok")
+    assert await ask(gateway, "GET", "/health", accept="application/json") == (200, {"status": "ok"})
+
+
+async def test_health_is_aimuxs_own_where_the_router_is_not_named(start: Start) -> None:
+    gateway = await start(compatibility=["claude-proxy", "claude-code-mux"])
+    assert await ask(gateway, "GET", "/health", accept="text/plain") == (200, {"status": "ok"})
+
+
 # --- claude-proxy ----------------------------------------------------------------------------------------------------
 
 
