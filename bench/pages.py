@@ -27,6 +27,7 @@ PAGES = (
     "usage",
     "usage?since=7d",
     "usage?since=90d",
+    "usage?since=90d&by=model",
     "usage?since=365d",
     "usage?since=365d&by=model",
     "usage?since=365d&by=model&user=u3",

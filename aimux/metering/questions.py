@@ -36,13 +36,19 @@ async def folded(connection: AsyncConnection) -> dict[str, int]:
 
 def usage(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     """Name and measures of all pieces together."""
-    return _by_name(by, union_all(*[_part(piece, only) for piece in pieces]).subquery("sums"))
+    return _by_name(by, _together(pieces, only))
 
 
 def usage_of_models(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
     """The same for each provider and model: name, provider, model and measures."""
-    sums = union_all(*[_part(piece, only) for piece in pieces]).subquery("sums")
-    return _by_name(by, sums, KEYS.c.provider, KEYS.c.model)
+    return _by_name(by, _together(pieces, only), KEYS.c.provider, KEYS.c.model)
+
+
+def _together(pieces: Iterable[Piece], only: Filter) -> Subquery:
+    """Key and measures of all pieces, a row each key: named and sorted by name are these few alone."""
+    every = union_all(*[_part(piece, only) for piece in pieces]).subquery("pieces")
+    sums = [func.sum(every.c[name]).label(name) for name in ledger.MEASURES]
+    return select(every.c.key, *sums).group_by(every.c.key).subquery("sums")
 
 
 def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
@@ -54,11 +60,13 @@ def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
 
 
 def at_once(
-    by: By, piece: Piece, only: Filter, names: Sequence[str] | None = None, *, models: bool = False
+    start: int, piece: Piece, only: Filter, by: By, names: Sequence[str] | None = None, *, models: bool = False
 ) -> Select[Any]:
-    """The same as `usage` (with `models`: as `usage_of_models`) of one piece, and of these names alone."""
+    """The same as `over_time` of a piece that is all of one point: summed up by key first, few rows are left to be
+    named."""
     sums = _part(piece, only, named=(by, names)).subquery("sums")
-    return _by_name(by, sums, *((KEYS.c.provider, KEYS.c.model) if models else ()))
+    named = _by_name(by, sums, *((KEYS.c.provider, KEYS.c.model) if models else ())).subquery("named")
+    return select(literal(start, BigInteger), *named.c)
 
 
 def _by_name(by: By, sums: Subquery, *also: ColumnElement[Any]) -> Select[Any]:

@@ -275,6 +275,8 @@ class Reports:
         models: bool = False,
     ) -> list[Sequence[Any]]:
         """Start, name and sums, a point in several rows; with `models`, provider and model stand behind the name."""
+        from sqlalchemy import union_all
+
         from aimux.metering import questions
 
         calendar = self.calendar
@@ -284,22 +286,19 @@ class Reports:
             "month": ("months", calendar.month),
         }
         coarsest, start_of = levels[bucket]
-        found: list[Sequence[Any]] = []
-        starts: dict[int, int] = {}
+        statements = []
         whole = by is None and only == EVERYTHING
         for piece in await self._pieces(connection, span, coarsest):
             first = start_of(piece.since)
             if by is not None and piece.until < FOREVER and first == start_of(piece.until - 1):
-                # All of one point: summed up by key first, there are few rows left to be named.
-                statement = questions.at_once(by, piece, only, names, models=models)
-                found += [(first, *row) for row in await connection.execute(statement)]
-                continue
-            statement = questions.over_time(piece, only, by, names, whole=whole, models=models)
-            for start, *row in await connection.execute(statement):
-                if start not in starts:
-                    starts[start] = start_of(start)
-                found.append((starts[start], *row))
-        return found
+                statements.append(questions.at_once(first, piece, only, by, names, models=models))
+            else:
+                statements.append(questions.over_time(piece, only, by, names, whole=whole, models=models))
+        if not statements:
+            return []
+        rows = (await connection.execute(union_all(*statements))).all()
+        starts = {start: start_of(start) for start in {row[0] for row in rows}}
+        return [(starts[start], *row) for start, *row in rows]
 
 
 def _ranked(found: Points) -> list[str]:
