@@ -71,7 +71,7 @@ compiled: $(STAMP)
 	AIMUX_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation --outdir $(COMPILED)/wheel
 	$(BIN)/python -m zipfile -e $(COMPILED)/wheel/*.whl $(COMPILED)
 	cp -r tests docs bench pyproject.toml flake.nix config.example.yaml $(COMPILED)
-	cd $(COMPILED) && AIMUX_COMPILED=1 PYTHONPATH=$$PWD $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PARALLEL) \
+	cd $(COMPILED) && COMPILED=1 PYTHONPATH=$$PWD $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PARALLEL) \
 	  tests/compiled tests/http tests/front tests/relay tests/gateway tests/fuzz
 
 # A month of a team under limits, simulated: whom they refuse wrongly, and by how much they are overrun. ARGS=--write keeps it.

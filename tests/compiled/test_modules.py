@@ -63,7 +63,7 @@ def _single(side: ast.expr) -> bool:
     return text in SINGLES or text.startswith("type(") or member
 
 
-@pytest.mark.skipif("AIMUX_COMPILED" not in os.environ, reason="`make compiled` runs the tests on a compiled build")
+@pytest.mark.skipif("COMPILED" not in os.environ, reason="`make compiled` runs the tests on a compiled build")
 def test_this_build_is_compiled() -> None:
     assert compiled()
 
