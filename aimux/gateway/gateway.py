@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Selection
     from aimux.gateway.keeping import Keeping
+    from aimux.gateway.mounts import Mount
+    from aimux.gateway.route import Route
     from aimux.gateway.setup import Setup
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
@@ -141,15 +143,7 @@ class Gateway:
                 provider = route.provider
                 admitted = request.connection.admission
                 if type(admitted) is not Admitted or admitted.epoch is not epoch:
-                    try:
-                        admitted = epoch.admit(request, route, mount, below)
-                    except NotLookedAt as refused:
-                        if not await request.turn.apart(setup.authentication.guesses.turn(refused.address)):
-                            raise
-                        try:
-                            admitted = epoch.admit(request, route, mount, below)
-                        except GatewayError as wrong:
-                            raise slowed_down(wrong) from None
+                    admitted = await _admitted(epoch, request, route, mount, below)
                     request.connection.admission = admitted
                 answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:
@@ -328,3 +322,16 @@ class Gateway:
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
             request.keep_alive = False
         return SENT
+
+
+async def _admitted(epoch: Epoch, request: Request, route: Route, mount: Mount, below: str) -> Admitted:
+    try:
+        return epoch.admit(request, route, mount, below)
+    except NotLookedAt as refused:
+        address = refused.address
+    if not await request.turn.apart(epoch.setup.authentication.guesses.turn(address)):
+        raise NotLookedAt(address)
+    try:
+        return epoch.admit(request, route, mount, below)
+    except GatewayError as wrong:
+        raise slowed_down(wrong) from None

@@ -113,8 +113,9 @@ class Pool:
         try:
             return exchange, await exchange.start(request, head_timeout)
         except StaleConnection:
-            exchange = self._begin(await self._connect(origin, turn), method, upgrade, turn)
-            return exchange, await exchange.start(request, head_timeout)
+            pass
+        exchange = self._begin(await self._connect(origin, turn), method, upgrade, turn)
+        return exchange, await exchange.start(request, head_timeout)
 
     def _begin(self, connection: Connection, method: str, upgrade: bool, turn: Turn[Any] | None) -> Exchange:
         exchange = Exchange(connection, method, self._loop, upgrade=upgrade, turn=turn)

@@ -80,6 +80,13 @@ def test_the_lint_sees_what_it_is_for() -> None:
     assert seen == ["a is b", "a.b is not c"]
 
 
+@pytest.mark.parametrize("module", modules())
+def test_nothing_is_awaited_while_an_exception_is_handled(module: str) -> None:
+    """Behind an `await` a compiled `raise` has lost what it is to raise again."""
+    handlers = [node for node in ast.walk(ast.parse(source(module).read_text())) if isinstance(node, ast.ExceptHandler)]
+    assert not [node for handler in handlers for node in ast.walk(handler) if isinstance(node, ast.Await)]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="one process for each module would take half a minute")
 def test_each_can_be_imported_first() -> None:
     """Compiled modules are initialized in the order of their imports: none may need another one to be first. And what
