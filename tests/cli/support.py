@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -88,6 +89,15 @@ def read_until(fd: int, wanted: str, seconds: float = 30.0) -> str:
         if select.select([fd], [], [], 1.0)[0]:
             shown += os.read(fd, 4096).decode()
     return shown
+
+
+def type_hidden(fd: int, text: str, seconds: float = 30.0) -> None:
+    """Answer a prompt that shows nothing, once it does: what was typed before that is thrown away."""
+    deadline = time.monotonic() + seconds
+    while termios.tcgetattr(fd)[3] & termios.ECHO:
+        assert time.monotonic() < deadline, "what is typed is shown"
+        time.sleep(0.01)
+    os.write(fd, f"{text}\n".encode())
 
 
 def on_terminal(home: Path, *arguments: str, columns: int) -> tuple[int, str]:

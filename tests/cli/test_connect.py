@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aimux.control.client_files import MergeError, dump, merged
 from aimux.control.clients import CLIENTS
 from tests.cli.conftest import Aimux
+from tests.cli.support import read_until, type_hidden
 from tests.running import free_port
 from tests.tools import child_environ
 
@@ -223,16 +224,14 @@ def test_a_terminal_is_asked_and_shows_nothing(tmp_path: Path) -> None:
             env=child_environ(tmp_path, TERM="dumb"),
             start_new_session=True,
         )
-        shown = b""
-        while b"Token of ann:" not in shown:
-            shown += os.read(outside, 1024)
-        os.write(outside, f"{TOKEN}\n".encode())
+        shown = read_until(outside, "Token of ann:")
+        type_hidden(outside, TOKEN)
         assert process.wait(60) == 0
-        shown += os.read(outside, 4096)
+        shown += os.read(outside, 4096).decode()
     finally:
         os.close(outside)
         os.close(inside)
-    assert TOKEN.encode() not in shown
+    assert TOKEN not in shown
     assert TOKEN in (tmp_path / ".claude" / "settings.json").read_text()
 
 

@@ -8,7 +8,7 @@ import pty
 
 import pytest
 
-from tests.cli.support import Commands, read_until
+from tests.cli.support import Commands, read_until, type_hidden
 
 
 def test_a_key_and_a_setup_token_come_from_stdin(aimux: Commands) -> None:
@@ -82,7 +82,7 @@ def test_a_hidden_prompt_does_not_show_the_key(aimux: Commands) -> None:
     with aimux.process("login", "claude", "--api-key", stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = read_until(ours, "API key:")
-        os.write(ours, f"{key}\n".encode())
+        type_hidden(ours, key)
         shown += read_until(ours, "It works: 200")
         assert process.wait(30) == 0
     os.close(ours)

@@ -8,7 +8,7 @@ import pty
 from pathlib import Path
 
 from tests.cli.login.conftest import FILES, desktop
-from tests.cli.support import Commands, read_until
+from tests.cli.support import Commands, read_until, type_hidden
 from tests.control.live import running
 
 
@@ -34,7 +34,7 @@ def test_a_person_is_asked_before_a_login_is_replaced(aimux: Commands) -> None:
             os.write(ours, f"{answer}\n".encode())
             if answer == "y":
                 read_until(ours, "API key:")
-                os.write(ours, f"{other}\n".encode())
+                type_hidden(ours, other)
                 read_until(ours, "healthy")
             assert process.wait(30) == status
         os.close(ours)
