@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sqlite3
@@ -170,6 +171,12 @@ class SQLite:
 
 class _Connection(sqlite3.Connection):
     """Closes itself: aiosqlite forgets one whose task is cancelled while it connects, which Python 3.13 warns of."""
+
+    def close(self) -> None:
+        # A statement that was cancelled keeps a closed connection's transaction, and with it the lock of whoever writes.
+        with contextlib.suppress(sqlite3.Error):  # it is closed already
+            self.rollback()
+        super().close()
 
     def __del__(self) -> None:
         self.close()

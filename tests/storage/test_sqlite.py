@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aimux.storage import Database, StorageError, Unusable, sqlite_file
-from tests.storage.conftest import keys, put
+from tests.storage.conftest import keys, meta, put
 
 
 @pytest.fixture
@@ -215,3 +215,27 @@ async def test_who_is_cancelled_while_connecting_leaves_nothing_open(state_dir: 
         await asyncio.gather(task, return_exceptions=True)
         await database.close()
     gc.collect()
+
+
+async def test_a_write_that_is_cancelled_keeps_nobody_out(written: Path) -> None:
+    """Wherever it was: a statement under way would keep the lock until the garbage with its cursor is collected."""
+    database = await Database.open(None, written.parent)
+
+    async def add_and_read(number: int) -> None:
+        async with database.write("topic") as connection:
+            for step in range(3):
+                await connection.execute(meta.insert().values(key=f"{number}-{step}", value="1"))
+                await connection.execute(meta.select())
+
+    gc.disable()
+    try:
+        for number in range(0, 800, 8):
+            task = asyncio.create_task(add_and_read(number))
+            for _ in range(number):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(sqlite_file.try_to_write, written)
+    finally:
+        gc.enable()
+    await database.close()
