@@ -173,7 +173,7 @@ class _Connection(sqlite3.Connection):
     """Closes itself: aiosqlite forgets one whose task is cancelled while it connects, which Python 3.13 warns of."""
 
     def close(self) -> None:
-        # A statement that was cancelled keeps a closed connection's transaction, and with it the lock of whoever writes.
+        # A statement that was cancelled keeps a closed connection's transaction, and with it the lock of who writes.
         with contextlib.suppress(sqlite3.Error):  # it is closed already
             self.rollback()
         super().close()
