@@ -179,7 +179,8 @@ class _Connection(sqlite3.Connection):
         super().close()
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(sqlite3.Error):  # it was never opened
+            self.close()
 
 
 def _make_engine(path: Path) -> AsyncEngine:
