@@ -149,7 +149,7 @@ class Database:
     @asynccontextmanager
     async def _connected(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
         engine = await self._ready()
-        from sqlalchemy.exc import SQLAlchemyError  # loaded by now
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # loaded by now
 
         async with AsyncExitStack() as stack:
             try:
@@ -157,12 +157,13 @@ class Database:
                 connection = await stack.enter_async_context(connecting)
                 await connection.begin()
             except Exception as error:  # drivers let through whatever a socket or a file raises
-                raise self._explained(error, write=write) from None
+                raise self._explained(error) from None
             try:
                 yield connection  # an exception rolls back, as the connection is given back
                 await connection.commit()
             except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
-                raise self._explained(error, write=write) from None
+                refused = write and isinstance(error, DBAPIError) and not error.connection_invalidated
+                raise self._explained(error, refused=refused) from None
         if write or not self._refuses_writes:
             self._recovered()
 
@@ -177,11 +178,11 @@ class Database:
                 self._exists = True
         return self._made
 
-    def _explained(self, error: Exception, *, write: bool) -> StorageError:
+    def _explained(self, error: Exception, *, refused: bool = False) -> StorageError:
         explained = self._engine.explain(error)
         if not isinstance(explained, Conflict):
             self._note(explained)
-            self._refuses_writes |= write
+            self._refuses_writes |= refused
         return explained
 
     def _note(self, error: StorageError) -> None:
