@@ -180,7 +180,7 @@ class _Connection(sqlite3.Connection):
 
     def __del__(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # it was never opened
-            self.close()
+            super().close()  # it has done nothing yet that would have to be rolled back
 
 
 def _make_engine(path: Path) -> AsyncEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 from tests.migrate.support import LOGIN, ROUTER, Migration, digest, environment
@@ -25,7 +26,7 @@ def test_signed_tokens_go_on_and_what_was_revoked_stays_revoked(migrate: Migrati
     assert "users" not in migrate.config
     assert migrate.config["admin"] == {"token_sha256": digest(key)}
     assert migrate.config["compatibility"] == ["link-assistant-router"]
-    with sqlite3.connect(migrate.state / "aimux.db") as database:
+    with contextlib.closing(sqlite3.connect(migrate.state / "aimux.db")) as database:
         assert database.execute("SELECT subject, reason FROM revoked_subjects").fetchall() == [("2", "bob")]
 
 
