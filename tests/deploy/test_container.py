@@ -67,7 +67,9 @@ def image(builder: Builder) -> str:
     """The image's name. Its base is a fresh Debian that trusts whatever this machine trusts, for pip."""
     tree = ROOT / ".cache/debian-trixie"
     if not (tree / "etc/os-release").exists():
-        run(program("debootstrap", "debootstrap"), "--variant=minbase", "trixie", tree)
+        # Its mounts end with it: one that is interrupted would leave /proc in the tree, for whoever removes that.
+        debootstrap = program("debootstrap", "debootstrap")
+        run("unshare", "--mount", "--propagation", "private", debootstrap, "--variant=minbase", "trixie", tree)
     base = builder("from", "scratch")
     builder("add", "--quiet", base, tree, "/")
     if trusted := ssl.get_default_verify_paths().cafile:
