@@ -98,11 +98,16 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
         app = App(lambda: parse_config(data, environ=environ, providers=plugins.providers), plugins, logs, os.environ)
         with _to_be_found(state_dir) as told, _background() as run:
 
+            async def greet(app: App) -> None:
+                try:
+                    await demo_data.look(app, TOKEN)
+                finally:  # after the log's lines of that, which would push it out of sight
+                    _announce(app.addresses[0], simulator.url, app.sign_in_link())
+
             def announce(app: App) -> None:
                 told(app.addresses[0].removeprefix("http://"))
                 print_banner(app)
-                _announce(app.addresses[0], simulator.url, app.sign_in_link())
-                run(demo_data.look(app, TOKEN))
+                run(greet(app))
                 run(demo_data.remember(app))
                 if not app.config.listen.unix_path:
                     run(demo_data.chatter(app))
