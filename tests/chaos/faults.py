@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +154,13 @@ class Faults:
 
     async def disk_full(self) -> None:
         """For what could not be saved nobody is asked: the accounts have to wait, and nothing is in memory alone."""
+        async with self._full_disk():
+            await asyncio.sleep(1)
+            await self.logins.settled()
+
+    @contextlib.asynccontextmanager
+    async def _full_disk(self) -> AsyncIterator[Account]:
+        """While it is full, and tokens have run out. The account could not be renewed; others neither."""
         await self.logins.anchored()
         account = await self.logins.well()
         self.world.disk.fill(self.world.pid)
@@ -160,28 +168,19 @@ class Faults:
             async with self.world.hearing(f"account {account.name} could not be renewed"):
                 for one in self.logins.weak:
                     self.logins.run_out(one)
-            await asyncio.sleep(1)
-            await self.logins.settled()
+            yield account
         finally:
             self.world.disk.empty(self.world.pid)
 
     async def full_disk_and_restart(self) -> None:
         """Who starts without room on the disk asks nobody either, until there is some."""
-        await self.logins.anchored()
-        account = await self.logins.well()
-        self.world.disk.fill(self.world.pid)
-        try:
-            async with self.world.hearing(f"account {account.name} could not be renewed"):
-                for one in self.logins.weak:
-                    self.logins.run_out(one)
+        async with self._full_disk() as account:
             await self._stop(self.world.aimux)
             self.world.disk.fill(self.world.pid)  # once more: the database has tidied up at its end
             await self._start()
             told = f"account {account.name} could not be renewed"
             await self.world.aimux.until(lambda: told in self.world.aimux.output, patience=PATIENCE)
             await self.logins.settled()
-        finally:
-            self.world.disk.empty(self.world.pid)
 
     async def read_only(self) -> None:
         """What can't be saved isn't renewed: the account has to wait."""

@@ -175,7 +175,7 @@ async def test_clients_are_told_apart_where_the_proxy_is_trusted(
 
         assert {*await asyncio.gather(*(status("127.0.0.5") for _ in range(40)))} == {401, 429}
         others = {*await asyncio.gather(*(status("127.0.0.6") for _ in range(8)))}
-        assert others == {401} if trusted else 429 in others
+        assert others == {401} if trusted else 429 in others <= {401, 429}
 
 
 def test_the_traefik_snippet_routes_the_mounts_alone() -> None:

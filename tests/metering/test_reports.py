@@ -171,16 +171,21 @@ async def test_a_series_is_the_same_in_time(
     await ledger.close()
 
 
-async def test_a_plot_has_the_costliest_lines_and_what_is_left(
-    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
-    ledger = ledger_of(database, calendar, tmp_path / "l")
+async def filled(database: Database, calendar: Calendar, folder: Path) -> tuple[Ledger, Reports]:
+    """Seventy days of requests, folded."""
+    ledger = ledger_of(database, calendar, folder / "l")
     for one in some(random.Random(8), 120, 70):
         ledger.record(one)
     await settled(ledger)
     await ledger.upkeep(AT)
-    reports = Reports(database, calendar, lambda: 1e9)
+    return ledger, Reports(database, calendar, lambda: 1e9)
+
+
+async def test_a_plot_has_the_costliest_lines_and_what_is_left(
+    database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    ledger, reports = await filled(database, calendar, tmp_path)
     asked: list[tuple[Any, Filter, int]] = [
         ("user", Filter(), 2),
         ("user", Filter(group="ops"), 1),
@@ -212,12 +217,7 @@ async def test_one_look_finds_the_sums_of_models_and_the_points(
     database: Database, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
-    ledger = ledger_of(database, calendar, tmp_path / "l")
-    for one in some(random.Random(8), 120, 70):
-        ledger.record(one)
-    await settled(ledger)
-    await ledger.upkeep(AT)
-    reports = Reports(database, calendar, lambda: 1e9)
+    ledger, reports = await filled(database, calendar, tmp_path)
     asked: list[tuple[Any, Filter]] = [
         ("model", Filter()),
         ("account", Filter()),
