@@ -198,7 +198,7 @@ def _make_engine(path: Path) -> AsyncEngine:
         connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
         # FULL: a commit is on the disk before it is answered, also when the power fails. (NORMAL loses the last ones.)
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for setting in ("synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {setting}")
         cursor.close()
 

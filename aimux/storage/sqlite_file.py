@@ -41,7 +41,7 @@ def connect(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
 
 
 def make(path: Path) -> None:
-    """Make the file (0600, in a folder with 0700) where it is not there. Raises StorageError."""
+    """Make the file (0600, in a folder with 0700) where it is not there; have it write ahead. Raises StorageError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite gives the files beside it the same mode.
@@ -50,6 +50,11 @@ def make(path: Path) -> None:
         raise StorageError(
             f"can't open {path} ({error.strerror})", remedy=_PERMISSION.get(error.errno or 0, "")
         ) from None
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            _write_ahead(connection)
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
 
 
 def inspect(path: Path) -> Found:
@@ -173,6 +178,20 @@ def explain(path: Path, error: BaseException) -> StorageError:
         case sqlite3.SQLITE_IOERR:
             return Unusable(f"{path} can't be read or written ({error})", remedy="look at the disk")
     return StorageError(f"{path}: {error}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Whoever meets another that does the same in a new file is refused by SQLite at once, without its busy timeout."""
+    end = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _tighten(path: Path) -> None:

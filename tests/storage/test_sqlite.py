@@ -131,6 +131,17 @@ async def test_an_empty_file_is_a_database_to_be_made(state_dir: Path) -> None:
     await database.close()
 
 
+async def test_who_meets_another_that_makes_the_file_waits_for_it(state_dir: Path) -> None:
+    state_dir.mkdir()
+    # As it is between two writes of another that has begun and doesn't write ahead yet: SQLite waits for nobody then.
+    with contextlib.closing(sqlite3.connect(state_dir / "aimux.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.2, other.execute, "ROLLBACK")
+        database = await Database.open(None, state_dir)
+        await put(database, "a")
+        await database.close()
+
+
 async def test_a_locked_database_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1})
     with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as other:
