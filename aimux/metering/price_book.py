@@ -155,22 +155,29 @@ class PriceBook:
     async def _look_up(self, models: list[tuple[str, str]]) -> None:
         wanted = [self._wanted_of(*model) for model in models]
         source, tariffs = await _in_a_process(wanted)
-        await store(self._database, zip(models, tariffs, strict=True), source)
-        for model, tariff in zip(models, tariffs, strict=True):
-            self._prices.tariffs[model] = None if tariff is None else Tariff.of_json(tariff)
-            if tariff is None:
-                log.warning("%s: the price of %s is not known (%s): `aimux prices update`", *model, source)
+        # Meanwhile another node, or an update of the list, may have found more than the packaged list has.
+        await store(self._database, zip(models, tariffs, strict=True), source, over=False)
+        await self.read()
+        for provider, model in models:
+            if self._prices.tariffs[provider, model] is None:
+                log.warning("%s: the price of %s is not known (%s): `aimux prices update`", provider, model, source)
 
 
-async def store(database: Database, found: Iterable[tuple[tuple[str, str], Any]], source: str) -> None:
-    """Keep tariffs by provider and model, None for "not in the list". Raises StorageError."""
-    from sqlalchemy import delete
+async def store(
+    database: Database, found: Iterable[tuple[tuple[str, str], Any]], source: str, *, over: bool = True
+) -> None:
+    """Keep tariffs by provider and model, None for "not in the list"; `over` what is there. Raises StorageError."""
+    from sqlalchemy import delete, exists
 
     from aimux.storage.schema.ledger import prices
 
     async with database.write(TOPIC) as connection:
         for (provider, model), tariff in sorted(found, key=lambda one: one[0]):
-            await connection.execute(delete(prices).where(prices.c.provider == provider, prices.c.model == model))
+            same = (prices.c.provider == provider) & (prices.c.model == model)
+            if over:
+                await connection.execute(delete(prices).where(same))
+            elif (await connection.execute(exists().where(same).select())).scalar():
+                continue
             row = {"provider": provider, "model": model, "tariff": tariff, "source": source, "at": now()}
             await connection.execute(prices.insert().values(row))
 

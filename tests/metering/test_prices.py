@@ -298,3 +298,32 @@ async def test_an_update_of_the_list_is_everybodys(database: Database) -> None:
             await asyncio.sleep(0.02)
     assert cost(one, input_tokens=1) == 7
     await book.close()
+
+
+async def test_a_look_at_the_packaged_list_writes_over_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, looking, updated = Prices(), asyncio.Event(), asyncio.Event()
+
+    async def look(_wanted: list[Wanted], _fetch: str | None = None) -> tuple[str, list[Any]]:
+        looking.set()
+        await updated.wait()
+        return "packaged", [None]
+
+    monkeypatch.setattr("aimux.metering.price_book._in_a_process", look)
+    heard = asyncio.Event()
+
+    async def found(_models: list[tuple[str, str]], _since: int) -> None:
+        heard.set()
+
+    book = PriceBook(database, one, wanted, found)
+    await book.start()
+    assert cost(one, input_tokens=1) is None
+    async with asyncio.timeout(10):
+        await looking.wait()
+        await store(database, [(("claude", "m"), [[0, {"": [[0, {"input": 7000}]]}]])], "of an update")
+        updated.set()
+        await heard.wait()
+    assert cost(one, input_tokens=1) == 7
+    assert book.sources == {("claude", "m"): "of an update"}
+    await book.close()
