@@ -81,6 +81,7 @@ class Account:
 
     __slots__ = (
         "_stale_at",
+        "assigned",
         "credential",
         "disabled",
         "fingerprint",
@@ -105,6 +106,9 @@ class Account:
         self.provider = provider
         self.margin = margin
         self.settings = AccountSettings()
+        """Those in force."""
+        self.assigned = AccountSettings()
+        """What was set while aimux runs; in force where the configuration says nothing of the account."""
         self.credential: Credential | None = None
         self.fingerprint: str | None = None
         self.served = False

@@ -21,7 +21,6 @@ from aimux.accounts.selection import NO_GROUPS, admits
 from aimux.accounts.state import adopt, restore, snapshot
 from aimux.accounts.vault import Missing, VaultError
 from aimux.plugin.errors import CredentialError
-from aimux.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from aimux.accounts.vault import Vault
     from aimux.plugin.http import Http
     from aimux.plugin.provider import Provider
+    from aimux.plugin.settings import AccountSettings
     from aimux.plugin.types import Credential
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ class AccountPool:
         """Take new settings; `load` is to follow. Live state, requests under way and conversations stay."""
         self._resources.provider = provider
         for account in self.accounts.values():
-            account.settings = self._settings(account.name)
+            self._settle(account)
         self._rearrange = True
 
     def reserve(self, groups: frozenset[str]) -> None:
@@ -229,6 +229,17 @@ class AccountPool:
         if groups != self._reserved:
             self._reserved = groups
             self._rearrange = True
+
+    def assign(self, name: str, settings: AccountSettings) -> None:
+        """Weight, priority and groups from now on, where the configuration says nothing of the account."""
+        account = self.accounts[name]
+        account.assigned = settings
+        self._settle(account)
+        self._changed()
+
+    def configured(self, name: str) -> bool:
+        """Whether the configuration says what the account's weight, priority and groups are."""
+        return name in self.provider.settings.accounts
 
     async def rename(self, name: str, new: str) -> None:
         """Another name for an account; requests, conversations and a renewal under way go on. Raises VaultError."""
@@ -240,7 +251,7 @@ class AccountPool:
             self.accounts[new] = account
             self._tags[new] = self._tags.pop(name, "")
             self._conversations.rename(name, new)
-            account.settings = self._settings(new)
+            self._settle(account)
             self._rearrange = True
             self._changed()
 
@@ -260,6 +271,7 @@ class AccountPool:
         """Take over what another node told of an account."""
         if (account := self.accounts.get(name)) is not None:
             adopt(account, entry, self.options.clock())
+            self._settle(account)
 
     def secrets(self) -> Iterator[str]:
         """Every secret of their credentials."""
@@ -320,12 +332,12 @@ class AccountPool:
             account.publish(credential, self.options.clock())
 
     def _add(self, account: Account) -> None:
-        account.settings = self._settings(account.name)
         self.accounts[account.name] = account
         if self.options.state is not None:
             saved = self.options.state.entry(account.provider, account.name)
             if saved is not None or not self._loaded:  # nothing can have been saved of one that came later
                 restore(account, saved, self.options.clock())
+        self._settle(account)
         self._rearrange = True
         self._changed()
 
@@ -351,8 +363,11 @@ class AccountPool:
         self._rearrange = False
         self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed, self._reserved)
 
-    def _settings(self, name: str) -> AccountSettings:
-        return self.provider.settings.accounts.get(name) or AccountSettings()
+    def _settle(self, account: Account) -> None:
+        """Have the settings in force that hold for it now."""
+        settings = self.provider.settings.accounts.get(account.name) or account.assigned
+        if settings != account.settings:
+            account.settings, self._rearrange = settings, True
 
     def _changed(self) -> None:
         if self.options.state is not None:

@@ -1,4 +1,4 @@
-"""What has to outlive a restart and is no secret: cooldowns, limit windows, parked and disabled accounts."""
+"""What has to outlive a restart and is no secret: cooldowns, limit windows, what is parked, disabled or assigned."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aimux.accounts import files
 from aimux.accounts.account import Parked  # noqa: TC001 - pydantic reads the annotations
 from aimux.accounts.quota import CEILING, Cooldown, Quota
+from aimux.plugin.settings import AccountSettings
 from aimux.plugin.types import LimitWindow  # noqa: TC001
 from aimux.storage import StorageError
 
@@ -38,13 +39,14 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     disabled: bool = False
+    settings: AccountSettings = AccountSettings()
     parked: Parked | None = None
     last_used: float | None = None
     cooldowns: dict[str, Cooldown] = {}
     limits: list[LimitWindow] = []
 
 
-CLOSED = ("disabled", "parked")
+CLOSED = ("disabled", "parked", "settings")
 """What a person decided, or has to: while it can't be read, the account does not serve."""
 
 
@@ -52,12 +54,13 @@ def snapshot(account: Account, now: float) -> dict[str, Any]:
     """What `restore` takes; what is over is left out."""
     entry = Entry(
         disabled=account.disabled,
+        settings=account.assigned,
         parked=account.parked,
         last_used=account.last_used,
         cooldowns={model: c for model, c in account.quota.cooldowns.items() if c.until > now},
         limits=[w for w in account.quota.windows.values() if w.resets_at is None or w.resets_at > now],
     )
-    return entry.model_dump(exclude_defaults=True)
+    return entry.model_dump(mode="json", exclude_defaults=True)  # so that it compares equal to what was read
 
 
 def restore(account: Account, saved: object, now: float) -> None:
@@ -69,6 +72,7 @@ def restore(account: Account, saved: object, now: float) -> None:
     if wrong:
         log.warning("%s account %s: can't read %s of its saved state", account.provider, account.name, sorted(wrong))
     account.disabled = entry.disabled
+    account.assigned = entry.settings
     account.last_used = entry.last_used
     # A credential that was replaced meanwhile deserves a fresh start; one that can't be read says so already.
     if entry.parked is not None and account.parked is None and entry.parked.fingerprint == account.fingerprint:
@@ -93,7 +97,7 @@ def _read(saved: dict[str, Any]) -> tuple[Entry, set[str]]:
 
 def _park(account: Account, why: str) -> None:
     if account.parked is None:
-        reason = f"{why}, and so not whether somebody switched it off"
+        reason = f"{why}, and so not whether somebody switched it off, or whom it serves"
         account.park(reason, f"aimux accounts enable {account.provider}/{account.name}")
 
 
@@ -105,7 +109,7 @@ def adopt(account: Account, saved: object, now: float) -> None:
         return
     if entry.disabled != account.disabled:
         log.info("%s account %s is %s", account.provider, account.name, "disabled" if entry.disabled else "enabled")
-    account.disabled, account.last_used = entry.disabled, entry.last_used
+    account.disabled, account.assigned, account.last_used = entry.disabled, entry.settings, entry.last_used
     if entry.parked is None:
         # One that can't be read here is nobody else's affair.
         if account.parked is not None and account.parked.fingerprint is not None:

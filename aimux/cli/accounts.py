@@ -82,6 +82,48 @@ def disable_command(name: str, config: Path | None, as_json: bool) -> None:
     _tell(ask(config, lambda backend: _act(backend, name, "disable")), as_json)
 
 
+@accounts_command.command("set")
+@_name_argument
+@click.option("--weight", type=float, help="Share of the load against the others: 2 takes twice as much.")
+@click.option("--priority", type=int, help="Lower is tried first, whatever the strategy.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Whom it serves, in place of all; repeated.")
+@click.option("--no-groups", is_flag=True, help="It serves everybody.")
+@config_option
+@json_option
+def set_command(
+    name: str,
+    weight: float | None,
+    priority: int | None,
+    groups: tuple[str, ...],
+    no_groups: bool,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Change an account's weight, priority and groups; what is not named stays.
+
+    One that the configuration has settings for is changed there.
+    """
+    if groups and no_groups:
+        raise click.UsageError("--group excludes --no-groups.")
+    body: dict[str, Any] = {
+        **({"weight": weight} if weight is not None else {}),
+        **({"priority": priority} if priority is not None else {}),
+        **({"groups": list(groups)} if groups or no_groups else {}),
+    }
+    if not body:
+        raise click.UsageError("Nothing is to be changed: see aimux accounts set --help.")
+
+    async def change(backend: Backend) -> dict[str, Any]:
+        return await backend.call("PATCH", _path(await find(backend, name)), body)
+
+    account = ask(config, change)
+    if as_json:
+        print_json(account)
+    else:
+        about = f"weight {account['weight']:g}, priority {account['priority']}, serves {account['serves']}"
+        say(f"{_full(account)}: {about}.")
+
+
 @accounts_command.command("rename")
 @_name_argument
 @click.argument("new", type=AccountName(full=True))

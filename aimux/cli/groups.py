@@ -24,7 +24,8 @@ _name = click.argument("name", metavar="NAME")
 @json_option
 @click.pass_context
 def groups_command(context: click.Context, config: Path | None, as_json: bool) -> None:
-    """Show the groups. Accounts are put into them by `providers.NAME.accounts` of the configuration."""
+    """Show the groups. Accounts are put into them by `aimux accounts set`, or by `providers.NAME.accounts` of the
+    configuration."""
     if as_json:
         refuse_json(context, groups_command)
     if context.invoked_subcommand is None:

@@ -166,7 +166,8 @@ def account_lines(account: Mapping[str, Any], users: Sequence[str]) -> None:
         "limits": "\n".join(limit(window, now).replace("(", "(resets in ") for window in account["limits"]),
         "last used": ago(account["last_used"], now),
         "in flight": str(account["in_flight"]),
-        "weight": f"{account['weight']:g}, priority {account['priority']}",
+        "weight": f"{account['weight']:g}, priority {account['priority']}"
+        + (" (by the configuration)" if account["settings_configured"] else ""),
         "groups": ", ".join(account["groups"]),
         "serves": account["serves"],
         "reached by": _some(users),

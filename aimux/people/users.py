@@ -25,7 +25,7 @@ async def add(people: People, actor: Actor, user: User) -> User:
     from aimux.storage.times import now
 
     refuse_configured("user", user.name, people.directory.configured.users)
-    _check_groups(people, user.groups)
+    check_groups(people, user.groups)
     user = replace(user, created_at=now())
     async with change(people) as connection:
         there = users.select().where(users.c.name == user.name, users.c.removed_at.is_(None))
@@ -43,7 +43,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
     from aimux.storage.schema.people import users
 
     refuse_configured("user", name, people.directory.configured.users)
-    _check_groups(people, values.get("groups", ()))
+    check_groups(people, values.get("groups", ()))
     return await amend(people, actor, "user", users, known, name, values)
 
 
@@ -64,7 +64,8 @@ async def remove(people: People, actor: Actor, name: str) -> None:
         await connection.execute(sessions.delete().where(sessions.c.user == name))
 
 
-def _check_groups(people: People, groups: Iterable[str]) -> None:
+def check_groups(people: People, groups: Iterable[str]) -> None:
+    """Raises Unknown for one that is not there."""
     known = people.directory.known_groups()
     for group in groups:
         if group not in known:

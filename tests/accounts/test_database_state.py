@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aimux.accounts import Account, AccountPool, FileVault, PoolOptions, Selection
 from aimux.accounts.database_state import DatabaseState, merged
 from aimux.accounts.database_vault import DatabaseVault
-from aimux.plugin import Action, LimitWindow, Verdict
+from aimux.plugin import AccountSettings, Action, LimitWindow, Verdict
 from aimux.storage import Database
 from tests.accounts.support import FILE, HOUR, START, Clock, TokenServer, credential_file, provider, put
 from tests.postgresql import Server
@@ -118,6 +118,27 @@ async def test_a_cooldown_that_one_proves_wrong_ends_for_all(start: Start, clock
             await one.state.flush()
             await asyncio.sleep(0.02)
     assert one.a.limits["5h"].used == 0.1
+
+
+async def test_settings_count_on_every_node_beside_what_others_change(start: Start, clock: Clock) -> None:
+    one, other = await start(), await start()
+    one.pool.assign("a", AccountSettings(weight=3, groups=("ci",)))
+    other.pool.accounts["b"].disable()
+    await one.state.flush()
+    await other.told()
+    assert other.a.settings == AccountSettings(weight=3, groups=("ci",))
+    assert other.pool.select(Selection(groups=frozenset({"dev"})), START) is None
+    await other.state.flush()
+    third = await start()
+    assert third.a.settings == one.a.settings
+    assert third.pool.accounts["b"].disabled
+    third.pool.assign("a", AccountSettings())
+    await third.state.flush(now=True)
+    async with asyncio.timeout(5):
+        while one.a.settings != AccountSettings():
+            await one.state.flush()
+            await asyncio.sleep(0.02)
+    assert one.pool.select(Selection(groups=frozenset({"dev"})), START) is one.a
 
 
 async def test_changes_at_the_same_time_are_merged(start: Start, clock: Clock) -> None:

@@ -151,6 +151,8 @@ BROKEN: list[tuple[Any, str]] = [
     ({"cooldowns": {"": {"until": math.inf, "since": 0, "reason": ""}}}, "healthy"),
     ({"cooldowns": {"": {"until": 1e18, "since": 0, "reason": ""}}}, "healthy"),
     ({"limits": [{"used": 1}]}, "healthy"),
+    ({"settings": {"groups": "ci"}}, "parked"),
+    ({"settings": {"groups": ["ci"], "from_a_newer_version": True}}, "parked"),
 ]
 
 

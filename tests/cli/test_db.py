@@ -39,12 +39,15 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+ACCOUNTS = {"claude": {"second": {"disabled": True, "settings": {"weight": 2.0, "groups": ["ci"]}}}}
+
+
 def in_postgresql(url: str, key: str = KEY) -> dict[str, str]:
     return {"AIMUX_DATABASE__URL": url, "AIMUX_DATABASE__ENCRYPTION_KEY": key}
 
 
 def furnish(state_dir: Path) -> None:
-    """Three rows in every table, three credentials and a disabled account."""
+    """Three rows in every table, three credentials and an account that is disabled and has settings."""
 
     async def run() -> None:
         database = await Database.open(None, state_dir)
@@ -57,7 +60,7 @@ def furnish(state_dir: Path) -> None:
         await vault.write("claude", "second", CLAUDE + ".spare", b"kept", expect=None)
 
     asyncio.run(run())
-    state = {"version": 1, "accounts": {"claude": {"second": {"disabled": True}}}}
+    state = {"version": 1, "accounts": ACCOUNTS}
     (state_dir / "accounts.json").write_text(json.dumps(state))
 
 
@@ -93,9 +96,7 @@ def test_an_installation_moves_to_postgresql_and_back(run: Run, tmp_path: Path, 
     run("import", str(back), **elsewhere)
     assert credential_files(tmp_path / "new") == credential_files(tmp_path / "state")
     assert len(credential_files(tmp_path / "new")) == 4
-    assert json.loads((tmp_path / "new" / "accounts.json").read_bytes())["accounts"] == {
-        "claude": {"second": {"disabled": True}}
-    }
+    assert json.loads((tmp_path / "new" / "accounts.json").read_bytes())["accounts"] == ACCOUNTS
     assert rows_in(tmp_path / "state") == rows_in(tmp_path / "new")
 
 

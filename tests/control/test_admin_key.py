@@ -219,7 +219,7 @@ async def test_a_query_that_does_not_fit_is_refused(aimux: Aimux, query: str) ->
     [
         ("PUT", "/accounts", "GET, POST"),
         ("OPTIONS", "/accounts", "GET, POST"),
-        ("PATCH", "/accounts/claude/default", "DELETE, GET"),
+        ("PUT", "/accounts/claude/default", "DELETE, GET, PATCH"),
         ("GET", "/accounts/claude/default/test", "POST"),
     ],
 )

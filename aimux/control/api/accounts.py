@@ -11,6 +11,7 @@ import time
 from aimux.accounts.twins import twins
 from aimux.control.api.models import (
     Account,
+    AccountChange,
     AccountPage,
     AccountQuery,
     AccountUsers,
@@ -28,6 +29,7 @@ from aimux.control.api.saving import Wanted, refuse_configured, save
 from aimux.control.api.views import shown
 from aimux.control.principal import Principal, Role
 from aimux.people.reach import serves, users_of
+from aimux.people.users import check_groups
 from aimux.plugin import Action
 
 log = logging.getLogger("aimux.admin")
@@ -44,7 +46,7 @@ async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
         links = await parts.vault.links(pool.provider.instance, pool.provider.credential_file)
         same = twins(pool.accounts)
         found += [
-            ((account.provider, name), account, links.get(name), same.get(name, []))
+            ((account.provider, name), account, links.get(name), same.get(name, []), pool.configured(name))
             for name, account in pool.accounts.items()
         ]
     found.sort(key=lambda entry: entry[0])
@@ -53,7 +55,10 @@ async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
         found = [entry for entry in found if entry[0] > (provider, name)]
     page, rest = found[: query.limit], found[query.limit :]
     people = parts.people.directory
-    items = [shown(account, link, same, serves(people, account.settings)) for _, account, link, same in page]
+    items = [
+        shown(account, link, same, serves(people, account.settings), settings_configured=configured)
+        for _, account, link, same, configured in page
+    ]
     return AccountPage(items=items, next="/".join(page[-1][0]) if rest else None)
 
 
@@ -89,6 +94,29 @@ async def list_account_users(parts: Parts, provider: Instance, name: Name) -> Ac
     return AccountUsers(items=users_of(parts.people.directory, provider, account.settings))
 
 
+@operation("PATCH", "/accounts/{provider}/{name}", "Change an account's weight, priority and groups", errors=(409,))
+async def change_account(
+    parts: Parts, provider: Instance, name: Name, body: AccountChange, caller: Principal
+) -> Account:
+    """At once, and on every node within two seconds. Refused where the configuration has settings for it."""
+    pool, account = await parts.account(provider, name)
+    full = f"{provider}/{name}"
+    if pool.configured(name):
+        where = f"providers.{provider}.accounts.{name}"
+        detail = f"The configuration says what weight, priority and groups {full} has."
+        raise Refused(409, "configured", detail, remedy=f"change {where} there, and reload", account=full)
+    refuse_configured(account)
+    changes = body.model_dump(exclude_unset=True)
+    if "groups" in changes:
+        changes["groups"] = tuple(dict.fromkeys(changes["groups"]))
+        check_groups(parts.people, (group for group in changes["groups"] if group not in account.settings.groups))
+    before = {field: getattr(account.settings, field) for field in changes}
+    pool.assign(name, account.settings.model_copy(update=changes))
+    log.info("admin: %s was changed", full)
+    await parts.note(caller, "account.change", f"account:{full}", before=before, after=changes)
+    return await parts.show(pool, account)
+
+
 @operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")
 async def enable_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> Account:
     """Whether a person or an upstream's answer took it out. A cooldown ends, too: the next request finds out."""
@@ -116,8 +144,7 @@ async def rename_account(parts: Parts, provider: Instance, name: Name, body: Ren
     Otherwise it would lose its groups, and with them the bounds of who may use it.
     """
     pool, account = await parts.account(provider, name)
-    configured = pool.provider.settings.accounts
-    if name in configured and body.name not in configured:
+    if pool.configured(name) and not pool.configured(body.name):
         raise Refused(
             409,
             "configured",

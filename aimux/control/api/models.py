@@ -40,6 +40,9 @@ Name = Annotated[
 RequestId = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="An answer's `x-request-id`, or the vendor's own id.")
 ]
+# The configuration's users may be called almost anything; what no path may hold, a name in a path can't.
+ANY_NAME = r"^\.*[^./\\%\x00-\x1f\x7f][^/\\%\x00-\x1f\x7f]*$"
+GroupName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A group's name.")]
 FlowId = Annotated[str, Field(min_length=1, max_length=128, description="As the flow's start gave it.")]
 
 MAX_SECRET = 256 * 1024
@@ -82,6 +85,9 @@ class Account(Body):
     weight: float
     priority: int
     groups: list[str]
+    settings_configured: bool = Field(
+        description="Weight, priority and groups stand in the configuration, and can't be changed here."
+    )
     serves: str = Field(description="Whom it serves, as far as groups tell: `everybody`, `ci alone`, …")
     shared_with: str | None = Field(description="The file of another program whose login this is, if it is one.")
     same_as: list[str] = Field(
@@ -148,6 +154,14 @@ class NewAccount(Given):
         if sum(getattr(self, name) is not None for name in _SOURCES) != 1:
             raise ValueError(f"give exactly one of {', '.join(_SOURCES)}")
         return self
+
+
+class AccountChange(Given):
+    """What is to be different; what is not there stays."""
+
+    weight: float = Field(default=1.0, gt=0, le=1000, description="Share of the load against the others.")
+    priority: int = Field(default=0, ge=-1000, le=1000, description="Lower is tried first, whatever the strategy.")
+    groups: list[GroupName] = Field(default=[], max_length=100, description="Whom it serves; none: everybody.")
 
 
 class Rename(Given):

@@ -99,7 +99,13 @@ class Parts:
         """What the API says of it."""
         links = await self.vault.links(pool.provider.instance, pool.provider.credential_file)
         same_as = twins(pool.accounts).get(account.name, [])
-        return shown(account, links.get(account.name), same_as, serves(self.people.directory, account.settings))
+        return shown(
+            account,
+            links.get(account.name),
+            same_as,
+            serves(self.people.directory, account.settings),
+            settings_configured=pool.configured(account.name),
+        )
 
     async def note(
         self,

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.config.scopes import ScopeError, parse_scope
 from aimux.control.api import people_views as views
-from aimux.control.api.models import PageQuery
+from aimux.control.api.models import GroupName, PageQuery
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.people_models import (
     Group,
     GroupChange,
-    GroupName,
     GroupPage,
     NewGroup,
     NewUser,

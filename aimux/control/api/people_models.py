@@ -12,15 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from aimux.config.scopes import SCOPE_PATTERN, parse_scope
 from aimux.control.api.body import Body
-from aimux.control.api.models import Given, PageQuery
+from aimux.control.api.models import ANY_NAME, Given, GroupName, PageQuery
 from aimux.people import Role
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$"
 NewName = Annotated[str, Field(pattern=_NAME)]
-# The configuration's users may be called almost anything; what no path may hold, a name in a path can't.
-_ANY_NAME = r"^\.*[^./\\%\x00-\x1f\x7f][^/\\%\x00-\x1f\x7f]*$"
-UserName = Annotated[str, Field(pattern=_ANY_NAME, max_length=100, description="A user's name.")]
-GroupName = Annotated[str, Field(pattern=_ANY_NAME, max_length=100, description="A group's name.")]
+UserName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A user's name.")]
 TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
 Email = Annotated[str, Field(pattern=r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$")]
 """No `\\s` in it, which every engine of regular expressions reads in its own way."""

@@ -96,7 +96,10 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
         zone=str(metering.calendar.zone),
         keep=metering.ledger.keep,
         since=time_of(metering, "since", query.since),
-        accounts={name: dict(settings.accounts) for name, settings in providers.items()},
+        accounts={
+            name: dict(pool.provider.settings.accounts) | {a.name: a.settings for a in pool.accounts.values()}
+            for name, pool in parts.pools.items()
+        },
         strategies={name: query.strategy or settings.strategy for name, settings in providers.items()},
         counts=counts,
         windows={name: float(dollars) for name, dollars in _pairs(query.window)},

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from aimux.accounts import Account
 
 
-def shown(account: Account, shared_with: str | None, same_as: list[str], serves: str) -> models.Account:
+def shown(
+    account: Account, shared_with: str | None, same_as: list[str], serves: str, *, settings_configured: bool
+) -> models.Account:
     """An account as the API shows it. Nothing of its credential but whose it is and when it ends."""
     now = time.time()
     state, credential = account.state(now), account.credential
@@ -38,6 +40,7 @@ def shown(account: Account, shared_with: str | None, same_as: list[str], serves:
         weight=account.settings.weight,
         priority=account.settings.priority,
         groups=list(account.settings.groups),
+        settings_configured=settings_configured,
         serves=serves,
         shared_with=shared_with,
         same_as=same_as,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -126,8 +127,11 @@ async def device(request: web.Request) -> web.StreamResponse:
 @routes.get("/accounts/{provider}/{name}")
 async def account(request: web.Request) -> web.StreamResponse:
     (row,) = account_views.rows([await ask(request, "GET", _path(request.match_info))])
-    usage = await ask(request, "GET", "/usage", by="day", since="14d", account=row["id"])
-    return render(request, "account.html", title=row["id"], account=row, usage=usage)
+    usage, groups = await asyncio.gather(
+        ask(request, "GET", "/usage", by="day", since="14d", account=row["id"]), every(request, "/groups")
+    )
+    names = sorted({group["name"] for group in groups} | {*row["groups"]})
+    return render(request, "account.html", title=row["id"], account=row, usage=usage, groups=names)
 
 
 @routes.post("/accounts/{provider}/{name}/{action}")
@@ -139,6 +143,9 @@ async def act(request: web.Request) -> web.StreamResponse:
         if action in ACTIONS:
             await ask(request, "POST", f"{path}/{action}")
             return go(request, back, ACTIONS[action].format(name))
+        if action == "change":
+            changed = await ask(request, "PATCH", path, _change(given))
+            return go(request, back, f"{name} was changed: it serves {changed['serves']}.")
         if action == "rename":
             renamed = await ask(request, "POST", f"{path}/rename", {"name": given.get("name", "").strip()})
             new = f"accounts/{segment(renamed['provider'])}/{segment(renamed['name'])}"
@@ -152,6 +159,18 @@ async def act(request: web.Request) -> web.StreamResponse:
     except Refused as refused:
         return go(request, back, told(refused), "bad")
     raise web.HTTPNotFound
+
+
+def _change(given: Mapping[str, str]) -> dict[str, Any]:
+    """What was typed; the API says what is wrong with a number that is none."""
+    body: dict[str, Any] = {"groups": [name.removeprefix("group:") for name in given if name.startswith("group:")]}
+    for field, read in (("weight", float), ("priority", int)):
+        text = given.get(field, "").strip()
+        try:
+            body[field] = read(text)
+        except ValueError:
+            body[field] = text
+    return body
 
 
 def _logged_in(account: Mapping[str, Any]) -> str:

@@ -56,6 +56,20 @@ def test_changes_are_made_and_seen(aimux: Commands) -> None:
     assert removed == {"account": "chatgpt/default", "removed": True}
 
 
+def test_weight_priority_and_groups_are_set(aimux: Commands) -> None:
+    aimux("groups", "add", "ci", "--reserved")
+    said = aimux("accounts", "set", "claude/default", "--weight", "2", "--priority", "1", "--group", "ci").stdout
+    assert said == "claude/default: weight 2, priority 1, serves ci alone.\n"
+    assert aimux.account("claude/default")["groups"] == ["ci"]
+    assert "claude/default" in aimux("groups", "show", "ci").stdout
+    freed = aimux.json("accounts", "set", "claude/default", "--no-groups")
+    assert (freed["weight"], freed["serves"]) == (2, "everybody")
+    assert (
+        "aimux groups add nobodys" in aimux("accounts", "set", "claude/default", "--group", "nobodys", expect=1).stderr
+    )
+    assert "Nothing is to be changed" in aimux("accounts", "set", "claude/default", expect=2).stderr
+
+
 def test_a_test_tells_whether_it_works(aimux: Commands) -> None:
     assert "claude/default works: 200 after" in aimux("accounts", "test", "claude/default").stdout
     aimux.live.sim.accounts["claude"].script("429:600")

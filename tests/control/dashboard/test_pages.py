@@ -126,6 +126,35 @@ def test_an_account_is_taken_out_and_put_back(visitor: Visitor, site: Site) -> N
     assert site.api("GET", "/accounts/chatgpt/default")["status"] == "healthy"
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["with-script", "without-script"])
+def test_an_account_is_given_to_a_group(visitor: Visitor, site: Site, script: bool) -> None:
+    group, name = f"team-{script}", f"of-the-team-{script}"
+    key = site.live.sim.accounts["claude-key"].api_key
+    site.api("POST", "/groups", {"name": group, "reserved": True})
+    site.api("POST", "/accounts", {"provider": "claude", "name": name, "api_key": key})
+    viewer = visitor("viewer", java_script_enabled=script).go(f"accounts/claude/{name}")
+    expect(viewer.get_by_text("everybody")).to_be_visible()
+    expect(viewer.get_by_text("Change it")).to_have_count(0)
+    visit = visitor("admin", java_script_enabled=script)
+    page = visit.go(f"accounts/claude/{name}")
+    page.get_by_text("Change it").click()
+    page.get_by_label("Weight").fill("much")
+    page.get_by_label(group).check()
+    send(page, "Save")
+    assert "weight" in page.locator(".note.bad").inner_text()
+    assert site.api("GET", f"/accounts/claude/{name}")["groups"] == []
+    page.get_by_text("Change it").click()
+    page.get_by_label("Weight").fill("2")
+    page.get_by_label(group).check()
+    send(page, "Save")
+    assert f"serves {group} alone" in visit.notice
+    assert site.api("GET", f"/accounts/claude/{name}")["weight"] == 2
+    page.get_by_role("link", name=group).click()
+    page.get_by_role("link", name=f"claude/{name}").click()
+    site.api("DELETE", f"/accounts/claude/{name}")
+    site.api("DELETE", f"/groups/{group}")
+
+
 def test_an_account_is_tested_renewed_and_renamed(visitor: Visitor, site: Site) -> None:
     key = site.live.sim.accounts["claude-key"].api_key
     site.api("POST", "/accounts", {"provider": "claude", "name": "spare", "api_key": key})
