@@ -176,7 +176,6 @@ class App:
         )
         self.journal = Journal()
         self.metering = Metering(self.database, config, self.pools.providers, self.accounts)
-        await self.metering.start()
         stack.push_async_callback(self.metering.close)
         self.notices = Teller(config.notices)
         stack.push_async_callback(self.notices.close)
@@ -186,7 +185,9 @@ class App:
         self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
         stack.push_async_callback(self.limits.close)
         self.fair = FairShare(on=config.limits.fair_share)
+        self.metering.ledger.on_left = self.limits.left
         await self.limits.start()
+        await self.metering.start()  # by then the limits hold that what was left counts for
         return limits
 
     def _build_gateway(

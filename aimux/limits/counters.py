@@ -289,6 +289,14 @@ class Budget(Counter):
         self.full(0, now, number)
         return self.used + self.reserved + self.elsewhere, self.end
 
+    def add(self, amount: int, at: float, now: float, number: int) -> None:
+        """Count what was used without a lease, by a request that began `at`."""
+        self.full(0, now, number)
+        if self.start <= at < self.end:
+            self.used += amount
+            if self._claims is not None:
+                self._claims.touched.add(self)
+
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
         whole = self.whole(now)

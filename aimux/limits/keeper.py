@@ -12,15 +12,17 @@ from aimux.limits import history, stored
 from aimux.limits.configured import policy
 from aimux.limits.exchange import Exchange
 from aimux.limits.history import History
+from aimux.limits.rules import Who
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aimux.config.limits import Limits as Section
     from aimux.limits.leases import Limits
     from aimux.limits.rules import Policy
     from aimux.limits.stored import Stored
+    from aimux.metering.rows import Row
     from aimux.storage import Database
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,14 @@ class LimitKeeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.exchange is not None:
             await self.exchange.close()
+
+    def left(self, rows: Sequence[Row]) -> None:
+        """Requests of an earlier process that the ledger gets only now: in open windows they count as its others do."""
+        now = time.time()
+        for row in rows:
+            key = row.key
+            who = Who(key.user, key.token, key.groups)
+            self.limits.add(who, key.provider, key.model, row.at / 1000, row.tokens, row.cost or 0, now)
 
     async def reconfigure(self, section: Section) -> None:
         """Take another configuration's limits. What the ledger has seen is missing where it can't be read now."""

@@ -195,6 +195,13 @@ class Limits:
             if self._on_mark is not None and isinstance(one, Budget):
                 self._tell(one, lease.time)
 
+    def add(self, who: Who, provider: str, model: str, at: float, tokens: int, cost: int, now: float) -> None:
+        """Count a request that began `at` and had no lease here: its process has ended before the ledger had it."""
+        counters, _ = self._plans.get((who, provider, model)) or self._plan(who, provider, model, now)
+        for one in counters:
+            if isinstance(one, Budget):
+                one.add((1, tokens, cost)[one.unit], at, now, self._number + 1)
+
     # --- epochs ---------------------------------------------------------------------------------------------------
 
     def adopt(self, policy: Policy, zone: tzinfo, now: float, past: History | None = None) -> None:

@@ -20,7 +20,7 @@ from aimux.metering.store import LedgerStore, prepare
 from aimux.storage import StorageError, Unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from aimux.metering.calendar import Calendar
@@ -70,6 +70,8 @@ class Ledger:
         self.keep = keep
         self._store = LedgerStore(database, calendar)
         self._spill = Spill(folder, spill_limit)
+        self.on_left: Callable[[Sequence[Row]], None] = lambda _rows: None
+        """Told, once, of rows that an earlier process left on the disk and that are not in the database yet."""
         self._pending: list[RequestRecord] = []
         self._held: list[Row] = []
         """Neither in the database nor on the disk."""
@@ -100,9 +102,12 @@ class Ledger:
         if record.provider and (record.user or record.attempts):
             self._pending.append(record)
 
-    def start(self) -> None:
-        """Write batches, and keep what is there in order, until `close`."""
+    async def start(self) -> None:
+        """Write what an earlier process left, for PATIENCE at most. From then on until `close`: write batches, and keep
+        what is there in order."""
+        await self.adopt()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._maintain())]
+        await self.catch_up()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -229,6 +234,10 @@ class Ledger:
     async def _take(self) -> None:
         """Some of what waits, from the disk to the database."""
         if rows := await asyncio.to_thread(self._waiting):
+            if self._spill.untold():
+                left = await self._store.missing(rows)
+                self._spill.told()
+                self.on_left(left)
             await (self._sift(rows) if self._failures >= FAILURES else self._store.write(rows, now()))
             await asyncio.to_thread(self._spill.written)
 
@@ -290,16 +299,18 @@ class Ledger:
             await asyncio.sleep(0.05)  # others want to write, too
 
     async def _maintain(self) -> None:
-        started = False  # a start has other things to do, and nothing to fold or prune that can't wait a minute
         while True:
+            await asyncio.sleep(MAINTAIN_EVERY)
+            await self.adopt()
             try:
-                async with self._turn:
-                    await asyncio.to_thread(self._spill.adopt)
-                if started:
-                    await self.upkeep(now())
+                await self.upkeep(now())
             except StorageError as error:
                 log.debug("the ledger's upkeep waits: %s", error)
-            except OSError as error:
-                self._complain("what waits on the disk can't be looked for: %s", error.strerror)
-            started = True
-            await asyncio.sleep(MAINTAIN_EVERY)
+
+    async def adopt(self) -> None:
+        """Take over what other processes left."""
+        try:
+            async with self._turn:
+                await asyncio.to_thread(self._spill.adopt)
+        except OSError as error:
+            self._complain("what waits on the disk can't be looked for: %s", error.strerror)

@@ -64,7 +64,7 @@ class Metering:
 
     async def start(self) -> None:
         await self.book.start()
-        self.ledger.start()
+        await self.ledger.start()
         self._sampling = asyncio.create_task(self._sample())
 
     def reconfigure(self, config: Config, providers: Mapping[str, Provider]) -> None:

@@ -66,6 +66,17 @@ class Row(NamedTuple):
     def at(self) -> int:
         return int(self.values[2])
 
+    @property
+    def tokens(self) -> int:
+        """Of every kind, each once."""
+        return sum(self.values[13:17])
+
+    @property
+    def cost(self) -> int | None:
+        """Nanodollars; None where no price is known."""
+        cost: int | None = self.values[COST]
+        return cost
+
 
 class Flattener:
     """Makes rows of records: 4 µs each, off the hot path."""

@@ -29,12 +29,14 @@ class SpillFull(Exception):
 
 
 class _File:
-    """One file, locked. `start`: where the rows begin that are not in the database."""
+    """One file, locked. `start`: where the rows begin that are not in the database. `told`: where those end of another
+    process's that `Ledger.on_left` knows."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
         self.start = 0
+        self.told = 0
         self.end = os.fstat(fd).st_size
 
     def read(self, most: int) -> tuple[list[Row], int]:
@@ -106,6 +108,17 @@ class Spill:
                     return rows
                 self._written()
             return []
+
+    def untold(self) -> bool:
+        """Whether what was read last was left by another process, and `told` was not called for it."""
+        with self._lock:
+            file = self._files[0]
+            return file is not self._own and file.told < self._read_to
+
+    def told(self) -> None:
+        """Whoever counts what is used knows what was read last."""
+        with self._lock:
+            self._files[0].told = self._read_to
 
     def written(self) -> None:
         """What was read last is in the database."""

@@ -93,7 +93,7 @@ class LedgerStore:
         try:
             await self._write(rows, now)
         except Conflict:  # some are there: they were written, and nobody told us
-            await self._write(await self._missing(rows), now)
+            await self._write(await self.missing(rows), now)
 
     async def _write(self, rows: Sequence[Row], now: int) -> None:
         if not rows:
@@ -124,7 +124,8 @@ class LedgerStore:
                 found[row.values[1]] = row.key
         return {number: (number, *key[:2], json.dumps(key.groups), *key[3:]) for number, key in sorted(found.items())}
 
-    async def _missing(self, rows: Sequence[Row]) -> list[Row]:
+    async def missing(self, rows: Sequence[Row]) -> list[Row]:
+        """Those that are not there yet. Raises StorageError."""
         from sqlalchemy import select
 
         from aimux.storage.schema.ledger import requests

@@ -9,8 +9,8 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ AWAY = 60.0 if os.environ.get("CI") else 3.0
 """Seconds for which the database is gone."""
 LOST_AT_MOST = 1.0
 """What was answered so many seconds before a kill is there."""
+Gone = Callable[[], AbstractContextManager[None]]
 KINDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
@@ -63,6 +64,13 @@ class Load:
             due = time.monotonic() + 0.05
             await asyncio.sleep(0.05)
             self.late = max(self.late, time.monotonic() - due)
+
+    async def answers(self, count: int) -> None:
+        """Until so many more came."""
+        count += len(self.answered)
+        async with asyncio.timeout(30):
+            while len(self.answered) < count:
+                await asyncio.sleep(0.02)
 
     def used(self) -> Counter[str]:
         """In sum."""
@@ -131,6 +139,70 @@ async def test_a_kill_loses_the_last_second_at_most_and_doubles_nothing(sim: Sim
         (counted,) = connection.execute("SELECT sum(requests) FROM usage_hours WHERE key = 0").fetchone()
         (single,) = connection.execute("SELECT count(*) FROM requests").fetchone()
     assert counted == single, "a sum is of rows that are there"
+
+
+@pytest.fixture
+def gone(folder: Path, database_url: str | None, request: pytest.FixtureRequest) -> Gone:
+    """A database of either engine that is away for as long as the block lasts."""
+
+    @contextmanager
+    def locked() -> Iterator[None]:
+        with closing(sqlite3.connect(folder / "state" / "aimux.db", isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        server: Server = request.getfixturevalue("postgresql")
+        server.stop()
+        try:
+            yield
+        finally:
+            server.start()
+
+    return locked if database_url is None else stopped
+
+
+async def test_a_kill_while_the_database_is_gone_takes_nothing_off_what_was_used(
+    sim: Simulator, folder: Path, database_url: str | None, gone: Gone
+) -> None:
+    """What waited on the disk counts for limits, too, as soon as the next process serves, and once for ever."""
+    settings: dict[str, Any] = {"limits": {"default": {"tokens_per_month": 10**9}}}
+    if database_url is not None:
+        settings["database"] = {"url": database_url, "encryption_key": "11" * 32}
+    config = config_of(sim, folder, **settings)
+    config["providers"]["claude"]["api_key"] = sim.accounts["claude-key"].api_key
+    spill = folder / "state" / "ledger"
+
+    def waiting() -> int:
+        return sum(len(file.read_bytes().splitlines()) for file in spill.glob("*.rows"))
+
+    async def used(aimux: Aimux, session: aiohttp.ClientSession) -> int:
+        url, headers = f"{aimux.address}/api/v1/me/limits", {"authorization": f"Bearer {TOKEN}"}
+        async with session.get(url, headers=headers) as answer:
+            [standing] = (await answer.json())["items"]
+            return int(standing["used"])
+
+    load = Load()
+    async with aiohttp.ClientSession() as session:
+        async with serving(folder, config) as aimux:
+            await usage(session, aimux, folder)  # the database is there then
+            with gone():
+                async with under_load(aimux, load):
+                    await load.answers(10)
+                async with asyncio.timeout(30):
+                    while waiting() < len(load.answered):
+                        await asyncio.sleep(0.1)
+                await aimux.stop(signal.SIGKILL)
+        assert waiting() == len(load.answered)
+        own = load.used()
+        tokens = sum(own[kind] for kind in KINDS)
+        for _ in range(2):
+            async with serving(folder, config) as aimux:
+                assert await used(aimux, session) == tokens
+                assert (await usage(session, aimux, folder))["requests"] == own["requests"]
+                assert await used(aimux, session) == tokens
+                await aimux.stop(signal.SIGKILL)
 
 
 async def test_a_stop_loses_nothing(sim: Simulator, folder: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Limits, Policy, Refusal, Settlement, Who
@@ -29,7 +32,7 @@ from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.metering.rows import Flattener
 from aimux.plugin import Usage
-from aimux.storage import Database
+from aimux.storage import Database, StorageError
 from tests.metering.support import Cheap
 
 UTC = ZoneInfo("UTC")
@@ -47,6 +50,22 @@ class Entry:
     written: bool = False
 
 
+class Away:
+    """A database that takes nothing more."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.away = False
+        self.read = database.read
+
+    @asynccontextmanager
+    async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+        if self.away:
+            raise StorageError("it is away")
+        async with self._database.write(*topics) as connection:
+            yield connection
+
+
 class Books(RuleBasedStateMachine):
     runner: ClassVar[asyncio.Runner]
     database: ClassVar[Database]
@@ -60,14 +79,19 @@ class Books(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        """What a process has in memory, with what the database knows."""
+        """What a process has in memory, with what the database knows and the one before has left on the disk."""
         prices = Cheap()
         flattener, folder = Flattener("node", prices), self.folder / "ledger"
-        self.ledger = Ledger(self.database, flattener, Calendar(UTC), folder, spill_limit=1 << 24, keep=1e9)
+        self.way = Away(self.database)
+        way = cast("Database", self.way)
+        self.ledger = Ledger(way, flattener, Calendar(UTC), folder, spill_limit=1 << 24, keep=1e9)
         self.limits = Limits(Policy(), UTC)
         self.settlement = Settlement(self.limits, prices.of_record)
         self.keeper = LimitKeeper(self.database, self.limits, self.section, flush=self.ledger.catch_up)
+        self.ledger.on_left = self.keeper.left
         self.runner.run(self.keeper.refresh())
+        self.runner.run(self.ledger.adopt())
+        self.runner.run(self.ledger.catch_up(30))
 
     @rule(size=st.integers(0, 20_000))
     def reserve(self, size: int) -> None:
@@ -110,6 +134,16 @@ class Books(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.entries = [entry for entry in self.entries if entry.written]
+        self.start()
+
+    @rule()
+    def end_without_a_database(self) -> None:
+        """What is over lies on the disk then."""
+        self.way.away = True
+        self.runner.run(self.ledger.close())
+        self.entries = [entry for entry in self.entries if entry.written or not entry.open]
+        for entry in self.entries:
+            entry.written = True
         self.start()
 
     @invariant()

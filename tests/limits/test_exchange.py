@@ -124,6 +124,22 @@ async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(no
     assert standing.used == 7 * TOKENS
 
 
+async def test_what_a_killed_node_left_on_the_disk_counts_on_all_nodes_and_once(node: Node) -> None:
+    rows = [Flattener("node", Prices()).row(record(time.time(), 175)) for _ in range(7)]
+    finds, knows, stranger = await node(), await node(), await node()
+    assert ask(finds)
+    assert ask(knows)
+    await exchange(finds, knows)
+    finds.left(rows)
+    await LedgerStore(finds.database, Calendar(UTC)).write(rows, int(time.time() * 1000))
+    await exchange(finds, knows, stranger)
+    await stranger.refresh()
+    later = await node()
+    for keeper in (finds, knows, stranger, later):
+        [standing] = keeper.limits.standings(ALICE, time.time())
+        assert standing.used == 9 * TOKENS
+
+
 async def test_what_is_open_on_one_node_counts_on_the_others(node: Node) -> None:
     here, there = await node(concurrent_requests=3), await node(concurrent_requests=3)
     leases = [here.limits.reserve(f"r-{next(IDS)}", ALICE, "claude", "m", SIZE, time.time()) for _ in range(2)]

@@ -173,7 +173,7 @@ async def test_a_stop_without_a_database_leaves_all_to_the_next_start(
             await first.flush()
     await first.close()
     second = make()
-    second.start()
+    await second.start()
     async with asyncio.timeout(10):
         while await total(database) != times(4):
             await asyncio.sleep(0.05)
@@ -193,7 +193,7 @@ async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
     (file,) = (tmp_path / "ledger").iterdir()
     file.write_bytes(file.read_bytes()[:-40])
     second = make()
-    second.start()
+    await second.start()
     async with asyncio.timeout(10):
         while list((tmp_path / "ledger").iterdir()):
             await asyncio.sleep(0.05)
@@ -208,7 +208,7 @@ async def test_nobody_takes_over_a_file_that_is_in_use(database: Database, make:
     first.record(record())
     await first.flush()
     second = make()
-    second.start()
+    await second.start()
     await asyncio.sleep(0.1)
     assert list((tmp_path / "ledger").iterdir())
     await second.close()
