@@ -59,6 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skipped)
 
 
+def pytest_collection_finish() -> None:
+    """What someone has set for their own aimux, or for the tests, which have read it, is not for those under test."""
+    for name in [name for name in os.environ if name.startswith("AIMUX_")]:
+        del os.environ[name]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What a test printed travels between processes, as UTF-8; some tests print what is none on purpose."""

@@ -14,10 +14,9 @@ import pytest
 
 from tests.tools import ROOT, checkout, lacking, program
 
-# Out of the environment, for aimux takes every AIMUX_ variable for a setting.
-NIX_FOLDER = os.environ.pop("AIMUX_NIX", None) or str(ROOT / ".cache/nix")
-REAL_LIB = os.environ.pop("AIMUX_NIXPKGS_LIB", None)
-REAL_NIXOS = os.environ.pop("AIMUX_NIXOS", None)
+NIX_FOLDER = os.environ.get("AIMUX_NIX") or str(ROOT / ".cache/nix")
+REAL_LIB = os.environ.get("AIMUX_NIXPKGS_LIB")
+REAL_NIXOS = os.environ.get("AIMUX_NIXOS")
 """A folder with nixpkgs' lib/ and nixos/."""
 
 SETTINGS = {

@@ -19,12 +19,14 @@ import pytest
 from tests.running import ask, demo
 from tests.tools import checkout, lacking
 
+NAMED = os.environ.get("AIMUX_DIST")
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one sdist and the wheel that was built from it. `make release` names its own."""
-    if named := os.environ.get("AIMUX_DIST"):
-        return Path(named)
+    if NAMED:
+        return Path(NAMED)
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
