@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from aimux.limits.leases import Lease, Limits, Refusal
+from aimux.limits.counters import Lease
+from aimux.limits.leases import Limits, Refusal
 from aimux.limits.rules import EVERYBODY, Owner, Policy, Rule, Who
 
 if TYPE_CHECKING:

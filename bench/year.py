@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from aimux.metering.calendar import DAY, HOUR, Calendar
-from aimux.metering.reports import BY, Filter, Picked, Reports
+from aimux.metering.reports import Reports
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import TOTAL, Key
 from aimux.metering.spans import Span
 from aimux.metering.store import FOLDED, Statements
+from aimux.metering.usage import BY, Filter, Picked
 from aimux.storage import Database
 from aimux.storage.schema import ledger as schema
 

@@ -98,7 +98,7 @@ def migrate_command(
         context.exit(1)
 
 
-def _tell(plan: Plan, output: Path, written: list[str], credentials: list[_Login], *, dry_run: bool) -> None:
+def _tell(plan: Plan, output: Path, written: list[str], credentials: list[_Credential], *, dry_run: bool) -> None:
     _report(plan, written)
     if dry_run:
         say(f"Nothing was written. Without --dry-run the configuration goes to {output}.")
@@ -107,7 +107,7 @@ def _tell(plan: Plan, output: Path, written: list[str], credentials: list[_Login
 
 
 @dataclass(frozen=True, slots=True)
-class _Login:
+class _Credential:
     """An account's credential file, or with `target` the file elsewhere that it shares."""
 
     account: FoundAccount
@@ -138,7 +138,7 @@ def _referenced(plan: Plan) -> dict[str, str]:
     return dict.fromkeys(names, "stands-in-for-a-secret")
 
 
-def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) -> list[_Login]:
+def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) -> list[_Credential]:
     """Every account's file, in the form of its provider. An account that its provider can't read becomes a note."""
     from aimux.config import provider_instances
     from aimux.plugin import CredentialError, LoginError
@@ -154,7 +154,7 @@ def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) ->
             plan.drop(account, str(error))
             continue
         shared = renewable and not copy and (account.vendors or _of_vendors_cli(account.file, provider))
-        made.append(_Login(account, provider, raw, renewable, account.file if shared else None))
+        made.append(_Credential(account, provider, raw, renewable, account.file if shared else None))
     if not made:
         plan.loss("accounts", "none came along: aimux login PROVIDER, or aimux import")
     return made
@@ -169,7 +169,7 @@ def _of_vendors_cli(file: Path | None, provider: Provider) -> bool:
     return (file.parent.name, file.name) in places or file in provider.vendor_logins(os.environ, home)
 
 
-async def _store(config: Config, plugins: Plugins, logins: list[_Login], *, dry_run: bool) -> list[str]:
+async def _store(config: Config, plugins: Plugins, credentials: list[_Credential], *, dry_run: bool) -> list[str]:
     """Put every credential into the state folder, or none. One that lies there already, byte for byte, is left."""
     from aimux.accounts.stores import file_vault
     from aimux.accounts.vault import VaultError
@@ -177,38 +177,40 @@ async def _store(config: Config, plugins: Plugins, logins: list[_Login], *, dry_
     vault = file_vault(config)
     lines, fresh = [], []
     try:
-        for login in logins:
-            there = await _is_there(vault, login, config.state_dir)
-            if login.target is not None and login.target.stat().st_mode & 0o077:
+        for credential in credentials:
+            account, target = credential.account, credential.target
+            there = await _is_there(vault, credential, config.state_dir)
+            if target is not None and target.stat().st_mode & 0o077:
                 raise click.ClickException(
-                    f"{login.target} can be read by others and is not shared like that: chmod 600 it, or say --copy"
+                    f"{target} can be read by others and is not shared like that: chmod 600 it, or say --copy"
                 )
-            how = f", shared with {login.target}" if login.target else ", disabled" if login.account.disabled else ""
-            lines.append(login.account.full_name + (" (there already)" if there else how))
+            how = f", shared with {target}" if target else ", disabled" if account.disabled else ""
+            lines.append(account.full_name + (" (there already)" if there else how))
             if not there:
-                fresh.append(login)
+                fresh.append(credential)
         if not dry_run:
-            for login in sorted(fresh, key=lambda login: login.target is None):  # what may be refused comes first
-                account, file_name = login.account, login.provider.credential_file
-                if login.target is not None:
-                    await vault.link(account.instance, account.name, file_name, login.target)
+            fresh.sort(key=lambda credential: credential.target is None)  # what may be refused comes first
+            for credential in fresh:
+                account, file_name = credential.account, credential.provider.credential_file
+                if credential.target is not None:
+                    await vault.link(account.instance, account.name, file_name, credential.target)
                 else:
-                    await vault.write(account.instance, account.name, file_name, login.raw, expect=None)
-            await _switch_off(config, vault, [login for login in fresh if login.account.disabled])
+                    await vault.write(account.instance, account.name, file_name, credential.raw, expect=None)
+            await _switch_off(config, vault, [credential for credential in fresh if credential.account.disabled])
     except VaultError as error:
         raise click.ClickException(str(error)) from None
     return lines
 
 
-async def _is_there(vault: FileVault, login: _Login, state_dir: Path) -> bool:
+async def _is_there(vault: FileVault, credential: _Credential, state_dir: Path) -> bool:
     from aimux.accounts.vault import Missing
 
-    account, file_name = login.account, login.provider.credential_file
+    account, file_name = credential.account, credential.provider.credential_file
     try:
         there = await vault.read(account.instance, account.name, file_name)
     except Missing:
         return False
-    if there != login.raw:
+    if there != credential.raw:
         raise click.ClickException(
             f"{state_dir} has a different account {account.full_name} already, and nothing is"
             " overwritten: choose another --state-dir, or move that account away"
@@ -216,13 +218,13 @@ async def _is_there(vault: FileVault, login: _Login, state_dir: Path) -> bool:
     return True
 
 
-async def _switch_off(config: Config, vault: FileVault, logins: Iterable[_Login]) -> None:
+async def _switch_off(config: Config, vault: FileVault, credentials: Iterable[_Credential]) -> None:
     """Accounts that are disabled there serve nobody here either."""
     from aimux.accounts import AccountPool, ControlHttp, PoolOptions, StateFile
 
     by_provider: dict[Provider, list[str]] = {}
-    for login in logins:
-        by_provider.setdefault(login.provider, []).append(login.account.name)
+    for credential in credentials:
+        by_provider.setdefault(credential.provider, []).append(credential.account.name)
     state, http = StateFile(config.state_dir / "accounts.json"), ControlHttp()
     try:
         for provider, names in by_provider.items():
@@ -327,12 +329,12 @@ def _list(title: str, notes: list[Note]) -> None:
         say(f"{'!' if note.essential else ' ':>3} {note.what}: {note.why}", hang=4)
 
 
-def _next_steps(plan: Plan, output: Path, logins: list[_Login]) -> None:
+def _next_steps(plan: Plan, output: Path, credentials: list[_Credential]) -> None:
     if plan.issued:
         say("New tokens, which are shown only now. Give each to its owner:")
         for name, token in plan.issued.items():
             click.echo(f"  {name}  {token}")
     say(f"The configuration is in {output}. Next:")
-    if any(login.renewable and login.target is None for login in logins):
+    if any(credential.renewable and credential.target is None for credential in credentials):
         say("  Stop the old gateway for good: of two that renew the same login, one loses it.", hang=2)
     click.echo(f"  aimux serve --config {output}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 
+from aimux.http.request import RequestError
+
 KEEP_ALIVE_SECONDS = 75.0
 """A connection without a whole request on it: idle, or with a head that comes slowly."""
 HANDSHAKE_SECONDS = 10.0
@@ -58,3 +60,25 @@ def connection_limit() -> int:
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
     return max(1, min(MAX_CONNECTIONS, (soft - KEPT_DESCRIPTORS) // 2))
+
+
+def check_part(data: bytes, seen: int) -> None:
+    """Half a head, of which so many bytes were looked at before: what can't become one any more is told so at once.
+    Raises RequestError.
+    """
+    if len(data) > MAX_HEAD:
+        raise RequestError(HEAD_TOO_LARGE, 431)
+    # No line feed may stand alone; and a request begins with its method (a TLS handshake does not).
+    alone = data.count(b"\n", seen) != data.count(b"\r\n", max(0, seen - 1))
+    if alone or not (b"A" <= data[:1] <= b"Z" or data in {b"", b"\r"}):
+        raise RequestError("it does not begin like one")
+
+
+def check_head(block: bytes) -> None:
+    """A whole one. Raises RequestError (431)."""
+    if (
+        len(block) > MAX_HEAD
+        or block.count(b"\r\n") > MAX_FIELDS
+        or (len(block) > MAX_FIELD and max(map(len, block.split(b"\r\n"))) > MAX_FIELD)
+    ):
+        raise RequestError(HEAD_TOO_LARGE, 431)

@@ -117,8 +117,7 @@ class Handover(TransportBefore):
     def resume_reading(self) -> None:
         request = self._request
         if request.reader is not None:
-            request.limit = 0  # each packet resumes the turn
-            request.asked_at = self._connection.body_wanted(request.reader, continues=False)
+            request.want(request.reader, 0, continues=False)  # with 0, each packet resumes the turn
         else:
             self._connection.read(True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from aimux.front import bounds
 from aimux.http.turn import Turn, pause
 from aimux.plugin.errors import ErrorKind, GatewayError
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from aimux.front.answer import Answer, Sent
-    from aimux.front.connection import ClientConnection
     from aimux.http.request import BodyReader, RequestHead
 
 
@@ -44,16 +44,28 @@ class Connection(Protocol):
     """The answer, or the WebSocket, that is streaming to it."""
     full: bool
     """The client takes less than it is sent: an answer that starts now starts paused."""
-    lost: bool
-    """The client has gone."""
     admission: object
     """What whoever serves has found out from the last head alone, for the next request with the same one."""
+
+    @property
+    def lost(self) -> bool:
+        """The client has gone."""
 
     def turn_ended(self, answer: Answer | Sent | None) -> None:
         """The request was served: with `answer`, which is to be sent, or one that was. None: it could not be."""
 
     def upgrade(self, tunnel: asyncio.Protocol) -> None:
         """Everything that comes from here on, and what came behind the handshake, is `tunnel`'s."""
+
+
+class ReadConnection(Connection, Protocol):
+    """One that the front reads itself."""
+
+    def body_wanted(self, reader: BodyReader, *, continues: bool) -> float:
+        """Somebody waits for the body; the client may wait to be told. Returns the time on the loop's clock."""
+
+    def read(self, on: bool) -> None:
+        """Take more of what the client sends, or not for now."""
 
 
 class Request:
@@ -87,11 +99,15 @@ class Request:
 class ReceivedRequest(Request):
     """One that the front has read."""
 
-    __slots__ = ("answered", "asked_at", "body_error", "limit", "raw", "reader")
+    __slots__ = ("asked_at", "body_error", "limit", "raw", "reader", "seen", "seen_at")
 
-    connection: ClientConnection
+    connection: ReadConnection
+    asked_at: float
+    seen: int
+    """Bytes of the body that had come when the sweep last saw more of them, at `seen_at`."""
+    seen_at: float
 
-    def __init__(self, connection: ClientConnection, head: RequestHead) -> None:
+    def __init__(self, connection: ReadConnection, head: RequestHead) -> None:
         self.connection = connection  # not by `super`: 0.2 µs
         self.head = head
         self.keep_alive = head.keep_alive
@@ -103,9 +119,6 @@ class ReceivedRequest(Request):
         self.body_error: BodyError | None = None
         self.limit: int | None = None
         """Bytes that somebody wants of the body, since `asked_at`."""
-        self.asked_at = 0.0
-        self.answered = False
-        """Its answer was there before its body, of which the rest is dropped."""
 
     def whole(self, limit: int) -> bytes | None:
         length = self.head.length
@@ -119,8 +132,7 @@ class ReceivedRequest(Request):
     async def read(self, limit: int) -> bytes:
         reader = self.reader
         if reader is not None:
-            self.limit = limit
-            self.asked_at = self.connection.body_wanted(reader, continues=self.head.expects and not reader.received)
+            self.want(reader, limit, continues=self.head.expects and not reader.received)
             while self.reader is not None and self.body_error is None and reader.size <= limit:
                 await pause()
             self.limit = None
@@ -131,6 +143,24 @@ class ReceivedRequest(Request):
         raw = self.whole(limit)
         assert raw is not None
         return raw
+
+    def want(self, reader: BodyReader, limit: int, *, continues: bool) -> None:
+        """Somebody waits for the body from now on; the client may wait to be told."""
+        self.limit = limit
+        self.seen = -1
+        self.asked_at = self.seen_at = self.connection.body_wanted(reader, continues=continues)
+
+    def sweep(self, now: float) -> None:
+        """Let go of a client that sends nothing of the body, or too little, for too long."""
+        if self.reader is None or self.limit is None:
+            return
+        received, waited = self.reader.received, now - self.asked_at
+        if received != self.seen:
+            self.seen, self.seen_at = received, now
+        if now - self.seen_at >= bounds.BODY_SECONDS:
+            self.fail(408, f"The request's body did not arrive: nothing came for {bounds.BODY_SECONDS:g} s.")
+        elif received < bounds.BODY_RATE * (waited - bounds.BODY_GRACE):
+            self.fail(408, f"The request's body did not arrive: less than {bounds.BODY_RATE} bytes a second came.")
 
     def fail(self, status: int, message: str) -> None:
         """The rest of the body can't be read."""

@@ -39,9 +39,9 @@ class FrontServer:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.limit = bounds.connection_limit()
-        self.open = 0
-        """Connections, without those that are being evicted."""
         self.connections: set[ClientConnection] = set()
+        self._evicted: set[ClientConnection] = set()
+        """Those of them that are being closed to make room, and no longer count."""
         self._full = False
         self._exhausted = False
         self._sweeper: asyncio.TimerHandle | None = None
@@ -49,9 +49,13 @@ class FrontServer:
     def __call__(self) -> ClientConnection:
         return ClientConnection(self)
 
+    @property
+    def open(self) -> int:
+        """Connections that count."""
+        return len(self.connections) - len(self._evicted)
+
     def opened(self, connection: ClientConnection) -> None:
         self.connections.add(connection)
-        self.open += 1
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(bounds.SWEEP_SECONDS, self._sweep)
         if self.open > self.limit:
@@ -59,8 +63,7 @@ class FrontServer:
 
     def closed(self, connection: ClientConnection) -> None:
         self.connections.discard(connection)
-        if not connection.evicted:
-            self.open -= 1
+        self._evicted.discard(connection)
 
     def _make_room(self, newcomer: ClientConnection) -> None:
         if not self._full:
@@ -70,7 +73,7 @@ class FrontServer:
                 "closed, and new ones refused while there are none (raise LimitNOFILE= or `ulimit -n`)",
                 self.open - 1,
             )
-        others = [each for each in self.connections if not each.evicted and each is not newcomer]
+        others = self.connections - self._evicted - {newcomer}
         spent = [(each.idle_since, id(each), each) for each in others if each.spent]
         idle = spent or [(each.idle_since, id(each), each) for each in others if each.idle]
         # Several at a time: looking through them all costs a millisecond, which a flood must not cause each time.
@@ -81,8 +84,7 @@ class FrontServer:
             self._evict(newcomer)
 
     def _evict(self, connection: ClientConnection) -> None:
-        connection.evicted = True
-        self.open -= 1
+        self._evicted.add(connection)
         if connection.spent:
             connection.transport.abort()
         else:

@@ -1,8 +1,11 @@
-"""Transports that stand before another one."""
+"""Transports that stand before another one, and what a transport has left to send."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,3 +66,15 @@ class TransportBefore(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.below.get_extra_info(name, default)
+
+
+def left_to_send(transport: asyncio.Transport) -> int:
+    """Bytes that a client has not taken: ours, and the kernel's, which may hold megabytes and take from us in gulps."""
+    left = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if left and sock is not None:
+        try:
+            left += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            pass  # not every system can tell; then ours have to do
+    return left

@@ -1,7 +1,8 @@
 """What people may use: budgets, rates and fair shares, in memory. See docs/limits.md."""
 
 from aimux.limits.configured import policy
-from aimux.limits.leases import Lease, Limits, Refusal, Standing
+from aimux.limits.counters import Lease
+from aimux.limits.leases import Limits, Refusal, Standing
 from aimux.limits.rules import ANYBODY, Policy, Who
 from aimux.limits.settlement import FairMeter, Settlement
 from aimux.limits.sharing import FairShare

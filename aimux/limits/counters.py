@@ -19,8 +19,7 @@ from aimux.limits.windows import bounds
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from aimux.limits.leases import Lease
-    from aimux.limits.rules import Grant, Key
+    from aimux.limits.rules import Grant, Key, Who
     from aimux.limits.shares import Claims
 
 MINUTE = 60.0
@@ -31,6 +30,35 @@ MARKS = (0.8, 0.95)
 def place_of(key: Key, start: float) -> Place:
     """Where nodes tell each other of a counter: of its window that began then (unix seconds), 0 where it has none."""
     return Place(json.dumps([*key.owner, key.limit, *key.scope]), int(start * 1000))
+
+
+class Lease:
+    """What one request holds. `amounts`: requests, tokens and cost (1e-9 $), as reserved and then as spent."""
+
+    __slots__ = ("amounts", "counters", "estimated", "model", "number", "request_id", "settled", "size", "time", "who")
+
+    def __init__(
+        self,
+        number: int,
+        request_id: str,
+        who: Who,
+        model: str,
+        size: int,
+        time: float,
+        amounts: tuple[int, int, int],
+        counters: tuple[Counter, ...],
+    ) -> None:
+        self.number = number
+        self.request_id = request_id
+        self.who = who
+        self.model = model
+        self.size = size
+        self.time = time
+        self.amounts = amounts
+        self.counters = counters
+        self.settled = False
+        self.estimated = False
+        """Settled with what was reserved or seen, because nobody told what it took."""
 
 
 class Counter:

@@ -15,8 +15,7 @@ from aimux.storage import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aimux.limits.counters import Budget, Rolling
-    from aimux.limits.shares import Claims
+    from aimux.limits.shares import Claims, Shared, Told
     from aimux.storage import Database
 
 log = logging.getLogger(__name__)
@@ -47,11 +46,11 @@ class Exchange:
         self._claims = claims
         self._node = secrets.token_hex(8)
         """Names this process, and no other one ever."""
-        self._held: dict[Budget, float] = {}
+        self._held: dict[Shared, float] = {}
         """Budgets of which this node has a piece, and when each was last asked for."""
         self._low = asyncio.Event()
         claims.on_low = self._low.set
-        self._told: dict[Rolling, tuple[int, float]] = {}
+        self._told: dict[Told, tuple[int, float]] = {}
         """What was last told of what has no window, and when."""
         self._seen = 0
         self._failed = False
@@ -92,7 +91,7 @@ class Exchange:
             del self._held[budget]
         self._claims.round += 1
 
-    def _changed(self, now: float) -> dict[Rolling, int]:
+    def _changed(self, now: float) -> dict[Told, int]:
         """What is to be told of what has no window."""
         found = {}
         for one in self._claims.rolling:
@@ -101,7 +100,7 @@ class Exchange:
                 found[one] = value
         return found
 
-    def _note(self, told: dict[Rolling, int], now: float) -> None:
+    def _note(self, told: dict[Told, int], now: float) -> None:
         self._told |= {one: (value, now) for one, value in told.items()}
         for one in [one for one in self._claims.rolling if not one.own(now) and not self._told.get(one, (0, 0.0))[0]]:
             self._told.pop(one, None)
@@ -120,8 +119,8 @@ class Exchange:
             )
 
     async def _take(
-        self, wanting: Iterable[Budget], leaving: Iterable[Budget], rolling: Mapping[Rolling, int], now: float
-    ) -> dict[Budget, tuple[Place, int]]:
+        self, wanting: Iterable[Shared], leaving: Iterable[Shared], rolling: Mapping[Told, int], now: float
+    ) -> dict[Shared, tuple[Place, int]]:
         """Hear what the others have, and take pieces of what they leave. One node at a time."""
         from sqlalchemy import and_, delete, func, or_, select, text
         from sqlalchemy.dialects.postgresql import insert

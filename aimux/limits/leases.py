@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aimux.limits.counters import Budget, Counter, counter
+from aimux.limits.counters import Budget, Counter, Lease, counter
 from aimux.limits.habits import Habits
 from aimux.limits.rules import value_of
 
@@ -25,35 +25,6 @@ MAX_PLANS = 10_000
 LONGEST = 6 * 3600.0
 """Seconds after which a lease that nobody has settled counts as one whose end was missed."""
 NOTHING = (0, 0, 0)
-
-
-class Lease:
-    """What one request holds. `amounts`: requests, tokens and cost (1e-9 $), as reserved and then as spent."""
-
-    __slots__ = ("amounts", "counters", "estimated", "model", "number", "request_id", "settled", "size", "time", "who")
-
-    def __init__(
-        self,
-        number: int,
-        request_id: str,
-        who: Who,
-        model: str,
-        size: int,
-        time: float,
-        amounts: tuple[int, int, int],
-        counters: tuple[Counter, ...],
-    ) -> None:
-        self.number = number
-        self.request_id = request_id
-        self.who = who
-        self.model = model
-        self.size = size
-        self.time = time
-        self.amounts = amounts
-        self.counters = counters
-        self.settled = False
-        self.estimated = False
-        """Settled with what was reserved or seen, because nobody told what it took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,10 @@ counts its own and what the others had a second ago.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from aimux.limits.counters import Budget, Rolling
 
 LATELY_SECONDS = 30.0
 """What a node that has not been heard of for so long had open, or asked for, counts no more."""
@@ -63,21 +61,51 @@ def next_share(whole: int, gone: int, others: Iterable[Piece], now: float, *, no
     return max(0, min(gone + ahead, free))
 
 
+class Shared(Protocol):
+    """A budget of which this node has a piece (`counters.Budget`)."""
+
+    ceiling: int
+    """What it may use."""
+    used: int
+    reserved: int
+
+    @property
+    def place(self) -> Place: ...
+
+    def offer(self, now: float) -> int:
+        """What this node's next piece would be. If that is less than the one it has, the rest is returned now."""
+
+    def take_piece(self, place: Place, piece: int, now: float) -> None:
+        """It is this node's, for everybody to see."""
+
+    def release(self) -> None:
+        """Return what is not gone."""
+
+
+class Told(Protocol):
+    """What has no window, and is told to the other nodes (`counters.Rolling`)."""
+
+    place: Place
+
+    def own(self, now: float) -> int:
+        """What counts of this node."""
+
+
 class Claims:
     """What one node knows of everybody's pieces. `round` counts the exchanges with the database."""
 
     def __init__(self) -> None:
         self.nodes = 1
         self.round = 0
-        self.touched: set[Budget] = set()
+        self.touched: set[Shared] = set()
         """What was asked for since the last round."""
         self.on_low: Callable[[], None] = lambda: None
         """Told that a budget's next piece is needed soon."""
-        self.rolling: set[Rolling] = set()
+        self.rolling: set[Told] = set()
         """What is open here, or was asked for within a minute."""
         self._others: dict[Place, dict[str, Piece]] = {}
 
-    def ask(self, budget: Budget) -> None:
+    def ask(self, budget: Shared) -> None:
         """Have the exchange bring another piece, soon."""
         self.touched.add(budget)
         self.on_low()

@@ -8,8 +8,8 @@ from sqlalchemy import and_, exists, func, or_, select, tuple_
 
 from aimux.metering.columns import of_requests
 from aimux.metering.questions import between, matching, measures_of
-from aimux.metering.reports import Filter, Item, add_to
 from aimux.metering.spans import Piece, Span
+from aimux.metering.usage import Filter, Item, add_to
 from aimux.storage.schema.ledger import requests, usage_conversations, usage_keys
 
 if TYPE_CHECKING:

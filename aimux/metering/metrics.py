@@ -20,7 +20,6 @@ from aimux.metering.record import TURN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from aimux.metering.exposition import Exposition
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Credential, LimitWindow, Usage
 
@@ -104,7 +103,7 @@ class Tokens:
 
 
 class Metrics:
-    """Counts on the event loop's thread; `render` may run on another one."""
+    """Counts on the event loop's thread. What makes a page of it may run on another one."""
 
     def __init__(
         self,
@@ -117,7 +116,6 @@ class Metrics:
         self.per_user = per_user
         self.accounts = accounts
         self.certificate_not_after = certificate_not_after
-        self._exposition: Exposition | None = None
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self.control: defaultdict[tuple[str, int], int] = defaultdict(int)
         """Requests outside the mounts, by method and status."""
@@ -170,14 +168,6 @@ class Metrics:
     def refresh(self, provider: str, account: str, outcome: RefreshOutcome) -> None:
         """Count one renewal of a credential."""
         self.refreshes[provider, account, outcome] += 1
-
-    def render(self) -> tuple[bytes, str]:
-        """The page for `/metrics` and its content type. 20 ms with MAX_USERS users: worth a thread."""
-        if self._exposition is None:
-            from aimux.metering.exposition import Exposition
-
-            self._exposition = Exposition(self)
-        return self._exposition.render()
 
     def _new_user_model(self, user: str, model: str) -> Tokens:
         return self.user_models.setdefault(

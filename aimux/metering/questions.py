@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select, Subquery, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from aimux.metering.reports import By, Filter, Picked
+    from aimux.metering.usage import By, Filter, Picked
 
 KEYS = ledger.usage_keys
 Named = tuple["By | None", "Sequence[str] | None"]

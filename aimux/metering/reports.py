@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from operator import add, sub
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from operator import sub
+from typing import TYPE_CHECKING, Any
 
 from aimux.metering.calendar import now
 from aimux.metering.spans import FOREVER, Level, Piece, Span, pieces
+from aimux.metering.usage import EVERYTHING, Filter, Item, Lines, Points, Report, add_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -18,81 +19,11 @@ if TYPE_CHECKING:
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.conversations import Place
+    from aimux.metering.usage import Bucket, By, Picked
     from aimux.storage import Database
 
-By = Literal["user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"]
-BY: tuple[By, ...] = get_args(By)
-Bucket = Literal["hour", "day", "month"]
-Points = dict[tuple[int, str], list[int]]
-"""Sums by the start of an hour, day or month, and by name."""
-
-
-class Filter(NamedTuple):
-    """Which requests count; "" is none of them, None all."""
-
-    user: str | None = None
-    group: str | None = None
-    token: str | None = None
-    provider: str | None = None
-    account: str | None = None
-    """`provider/name`."""
-    model: str | None = None
-    request_class: str | None = None
-    client: str | None = None
-
-
-EVERYTHING = Filter()
 CHUNK = 20_000
 """Requests that are read at a time to be replayed."""
-
-
-class Picked(NamedTuple):
-    """Which single requests, besides a filter. `before`: the id that they come before, in the order of time."""
-
-    span: Span
-    before: str | None = None
-    conversation: str | None = None
-    status: int | None = None
-    failed: bool | None = None
-
-
-class Item(NamedTuple):
-    """A sum under a name. Tokens as in `plugin.types.Usage`; `cost` in nanodollars, `duration` in milliseconds."""
-
-    name: str
-    requests: int = 0
-    errors: int = 0
-    unpriced: int = 0
-    estimated: int = 0
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    cache_write_1h: int = 0
-    reasoning: int = 0
-    server_tools: int = 0
-    cost: int = 0
-    duration: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """All of them."""
-        return self.input + self.output + self.cache_read + self.cache_write
-
-
-class Report(NamedTuple):
-    """`items` by cost, those of days and hours by time. `total` has each request once, also where groups share it."""
-
-    items: list[Item]
-    total: Item
-
-
-class Lines(NamedTuple):
-    """A plot. `named`: points by their start, of the names that cost the most in that order; `rest`: of all others
-    together."""
-
-    named: dict[str, dict[int, Item]]
-    rest: dict[int, Item]
 
 
 class Reports:
@@ -362,15 +293,6 @@ def _by_group(rows: Iterable[Any], wanted: str | None) -> list[Item]:
 
 def _groups(text: str) -> list[str]:
     return json.loads(text) or [""]
-
-
-def add_to(found: dict[Any, list[int]], where: Any, sums: Sequence[int]) -> None:
-    """Add sums to those that are there."""
-    known = found.get(where)
-    if known is None:
-        found[where] = [*sums]
-    else:
-        known[:] = map(add, known, sums)
 
 
 def _sum(items: Sequence[Item]) -> Item:

@@ -10,14 +10,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.metering.calendar import HOUR, Calendar, now
-from aimux.metering.reports import EVERYTHING, Filter
+from aimux.metering.usage import EVERYTHING, Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aimux.metering.metrics import AccountView
-    from aimux.metering.reports import Item, Reports
+    from aimux.metering.reports import Reports
     from aimux.metering.spans import Span
+    from aimux.metering.usage import Item
     from aimux.plugin.types import LimitWindow
     from aimux.storage import Database
 

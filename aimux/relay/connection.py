@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aimux.http.framing import chunk_lengths
 
@@ -11,18 +11,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aimux.http.framing import Chunked
-    from aimux.relay.exchange import Exchange
     from aimux.relay.outlet import Outlet
-    from aimux.relay.pool import Pool
+
+
+class Receiver(Protocol):
+    """Who gets what comes: an exchange."""
+
+    def received(self, data: bytes) -> None:
+        """A packet."""
+
+    def lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+
+
+class Keeper(Protocol):
+    """Whose connections they are: a pool's."""
+
+    def give_back(self, connection: Connection) -> None:
+        """The connection is ready for another exchange."""
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closed or about to be."""
 
 
 class Connection(asyncio.Protocol):
     """One connection to an origin, used by one exchange at a time."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
-        self.exchange: Exchange | None = None
+        self.exchange: Receiver | None = None
         self.chunks: tuple[Outlet, Chunked, Callable[[bytes], None], Callable[[bytes], None]] | None = None
         """Where the exchange's answer streams chunk by chunk: its outlet and framer, and who writes and observes."""
         self.tunnel: asyncio.Protocol | None = None
@@ -66,7 +84,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self.pool.forget(self)
+        self.keeper.forget(self)
         if self.exchange is not None:
             self.exchange.lost(exc)
         elif self.tunnel is not None:
@@ -87,6 +105,6 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, unsent bytes dropped."""
         self.closed = True
-        self.pool.forget(self)
+        self.keeper.forget(self)
         if self.transport is not None:
             self.transport.abort()

@@ -118,7 +118,7 @@ class Pool:
         return exchange, await exchange.start(request, head_timeout)
 
     def _begin(self, connection: Connection, method: str, upgrade: bool, turn: Turn[Any] | None) -> Exchange:
-        exchange = Exchange(connection, method, self._loop, upgrade=upgrade, turn=turn)
+        exchange = Exchange(connection, method, self._loop, self._active.discard, upgrade=upgrade, turn=turn)
         self._active.add(exchange)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -133,7 +133,6 @@ class Pool:
         return None
 
     def give_back(self, connection: Connection) -> None:
-        """The connection is ready for another exchange."""
         connection.served += 1
         connection.idle_since = self._loop.time()
         connection.transport.resume_reading()
@@ -142,11 +141,7 @@ class Pool:
         else:
             self._idle.setdefault(self._origins[connection], deque()).append(connection)
 
-    def ended(self, exchange: Exchange) -> None:
-        self._active.discard(exchange)
-
     def forget(self, connection: Connection) -> None:
-        """The connection is closed or about to be."""
         origin = self._origins.pop(connection, None)
         if origin is not None and connection.exchange is None and (idle := self._idle.get(origin)):
             try:

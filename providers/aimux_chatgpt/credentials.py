@@ -33,7 +33,7 @@ _OWN_TYPES = ("codex", "openai", "chatgpt", "oauth")
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class ChatGPTTokens:
     """A document, and the object within that holds the tokens: `tokens`, an entry of a map, or the document itself."""
 
     document: dict[str, Any]
@@ -55,10 +55,10 @@ def parse(raw: bytes) -> Credential:
         return _of_key(text)
     document = load_object(raw)
     key = document.get("OPENAI_API_KEY") or document.get("api_key")
-    login = _find(document)
-    if isinstance(key, str) and (login is None or document.get("auth_mode") not in _TOKEN_MODES):
+    tokens = _find(document)
+    if isinstance(key, str) and (tokens is None or document.get("auth_mode") not in _TOKEN_MODES):
         return _of_key(key)
-    if login is None:
+    if tokens is None:
         for field, what in _NOT_OURS.items():
             if document.get(field):
                 raise CredentialError(f"holds {what}, which aimux can't use; log in with `codex login`")
@@ -66,19 +66,19 @@ def parse(raw: bytes) -> Credential:
             'holds no ChatGPT credential; known are Codex\'s auth.json ({"tokens": {"access_token": …}} or '
             '{"OPENAI_API_KEY": …}), {"access_token": …} and {"api_key": …}'
         )
-    access = _not_anthropics(header_safe(login.holder["access_token"]))
-    who = _identity(login, access)
-    account_id = login.text("account_id") or _text(who, "chatgpt_account_id")
+    access = _not_anthropics(header_safe(tokens.holder["access_token"]))
+    who = _identity(tokens, access)
+    account_id = tokens.text("account_id") or _text(who, "chatgpt_account_id")
     user_id = _text(who, "chatgpt_user_id") or _text(who, "user_id")
     return Credential(
         kind="oauth",
         secret=access,
-        refresh_token=login.text("refresh_token"),
-        expires_at=_expiry(login, access),
+        refresh_token=tokens.text("refresh_token"),
+        expires_at=_expiry(tokens, access),
         account_id=header_safe(account_id) if account_id else None,
         # Members of a workspace share its account id, but have limits of their own.
         organization=f"{account_id}/{user_id}" if account_id and user_id else account_id,
-        email=login.text("email") or _text(jwt_claims(login.text("id_token") or ""), "email"),
+        email=tokens.text("email") or _text(jwt_claims(tokens.text("id_token") or ""), "email"),
         plan=_text(who, "chatgpt_plan_type"),
     )
 
@@ -86,25 +86,25 @@ def parse(raw: bytes) -> Credential:
 def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     """The file with the token endpoint's answer merged in. Each field of that is optional; it has no account id."""
     document = load_object(raw)
-    login = _find(document)
-    if login is None:
+    tokens = _find(document)
+    if tokens is None:
         raise CredentialError("holds no login that can be renewed")
     for key in ("access_token", "refresh_token", "id_token"):
         if isinstance(value := answer.get(key), str) and value:
-            login.holder[key] = value
-    if login.codex or "last_refresh" in document:
+            tokens.holder[key] = value
+    if tokens.codex or "last_refresh" in document:
         document["last_refresh"] = _now_as_codex_writes()
-    if not login.codex:
-        ends = _jwt_expiry(login.holder["access_token"]) or time.time() + lifetime(answer, _ASSUMED_LIFETIME)
-        login.holder["expires_at"] = write_time(ends, login.holder.get("expires_at"))
+    if not tokens.codex:
+        ends = _jwt_expiry(tokens.holder["access_token"]) or time.time() + lifetime(answer, _ASSUMED_LIFETIME)
+        tokens.holder["expires_at"] = write_time(ends, tokens.holder.get("expires_at"))
     return dump_like(document, raw)
 
 
 def from_login(answer: dict[str, Any]) -> bytes:
     """A new file in Codex's own format, from the answer to a code's exchange."""
     tokens = {key: answer.get(key) for key in ("id_token", "access_token", "refresh_token")}
-    login = Login({}, tokens)
-    tokens["account_id"] = _text(_identity(login, answer["access_token"]), "chatgpt_account_id")
+    who = _identity(ChatGPTTokens({}, tokens), answer["access_token"])
+    tokens["account_id"] = _text(who, "chatgpt_account_id")
     document = {"OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": _now_as_codex_writes()}
     return json.dumps(document, indent=2).encode()
 
@@ -131,12 +131,12 @@ def _not_anthropics(token: str) -> str:
     return token
 
 
-def _find(document: dict[str, Any]) -> Login | None:
+def _find(document: dict[str, Any]) -> ChatGPTTokens | None:
     if "claudeAiOauth" in document or document.get("type", "codex") not in _OWN_TYPES:
         raise CredentialError("holds another vendor's login, in a form of its own")
     for holder in (document.get("tokens"), document):
         if isinstance(holder, dict) and _token(holder):
-            return Login(document, holder)
+            return ChatGPTTokens(document, holder)
     several = {name: value for name, value in document.items() if isinstance(value, dict) and _token(value)}
     if len(several) > 1:
         raise CredentialError(f"holds {len(several)} logins; put each into a file of its own (`aimux migrate` does)")
@@ -144,7 +144,7 @@ def _find(document: dict[str, Any]) -> Login | None:
         told = any(word in name.lower() for word in ("openai", "chatgpt", "codex"))
         if not (told or is_openai_jwt(_token(holder))):
             raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be ChatGPT's")
-        return Login(document, holder)
+        return ChatGPTTokens(document, holder)
     return None
 
 
@@ -153,20 +153,20 @@ def _token(holder: dict[str, Any]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _identity(login: Login, access: str) -> dict[str, Any]:
+def _identity(tokens: ChatGPTTokens, access: str) -> dict[str, Any]:
     """The claims about account and user, from the id token or else the access token."""
-    for token in (login.text("id_token"), access):
+    for token in (tokens.text("id_token"), access):
         who = jwt_claims(token or "").get(CLAIMS)
         if isinstance(who, dict):
             return who
     return {}
 
 
-def _expiry(login: Login, access: str) -> float | None:
-    told = _jwt_expiry(access) or read_time(login.holder.get("expires_at"))
+def _expiry(tokens: ChatGPTTokens, access: str) -> float | None:
+    told = _jwt_expiry(access) or read_time(tokens.holder.get("expires_at"))
     if told is not None:
         return told
-    renewed_at = read_time(login.document.get("last_refresh"))
+    renewed_at = read_time(tokens.document.get("last_refresh"))
     return None if renewed_at is None else renewed_at + _STALE
 
 

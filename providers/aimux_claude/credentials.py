@@ -30,7 +30,7 @@ _ASSUMED_LIFETIME = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class ClaudeTokens:
     """A document, and the object within that holds the tokens (often the document itself)."""
 
     document: dict[str, Any]
@@ -58,8 +58,8 @@ def parse(raw: bytes) -> Credential:
     if text.startswith("sk-"):
         return _of_token(text)
     document = load_object(raw)
-    login = _find(document)
-    if login is None:
+    tokens = _find(document)
+    if tokens is None:
         key = document.get("api_key")
         if not isinstance(key, str):
             if "mcpOAuth" in document:
@@ -69,35 +69,35 @@ def parse(raw: bytes) -> Credential:
                 '{"access_token": …} and {"api_key": …}'
             )
         return _of_token(key)
-    token = header_safe(login.holder[login.access])
+    token = header_safe(tokens.holder[tokens.access])
     if token.startswith(API_KEY):
         return _of_token(token)
     if not _says_claude(document) and (claims := jwt_claims(token)) and not _by_anthropic(claims):
         raise CredentialError("holds a JWT that Anthropic has not issued: it is another vendor's login")
-    refresh_token = login.text(*_REFRESH)
+    refresh_token = tokens.text(*_REFRESH)
     return Credential(
         kind="oauth",
         secret=token,
         refresh_token=refresh_token,
-        expires_at=read_time(login.holder.get(login.key(_EXPIRES))),
-        account_id=login.text("accountUuid", "account_uuid", "account_id"),
-        organization=_limits_owner(login),
-        email=login.text("emailAddress", "email"),
-        plan=login.text("subscriptionType", "subscription_type"),
-        scopes=_scopes(login),
+        expires_at=read_time(tokens.holder.get(tokens.key(_EXPIRES))),
+        account_id=tokens.text("accountUuid", "account_uuid", "account_id"),
+        organization=_limits_owner(tokens),
+        email=tokens.text("emailAddress", "email"),
+        plan=tokens.text("subscriptionType", "subscription_type"),
+        scopes=_scopes(tokens),
     )
 
 
 def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     """The file with the token endpoint's answer merged in: what the answer doesn't name stays."""
     document = load_object(raw)
-    login = _find(document)
-    if login is None:
+    tokens = _find(document)
+    if tokens is None:
         raise CredentialError("holds no login that can be renewed")
-    holder = login.holder
-    _store(holder, login.access, answer.get("access_token"))
-    _store(holder, login.key(_REFRESH), answer.get("refresh_token"))
-    expires = login.key(_EXPIRES)
+    holder = tokens.holder
+    _store(holder, tokens.access, answer.get("access_token"))
+    _store(holder, tokens.key(_REFRESH), answer.get("refresh_token"))
+    expires = tokens.key(_EXPIRES)
     notation = holder.get(expires) if read_time(holder.get(expires)) is not None else _notation(expires)
     holder[expires] = write_time(time.time() + lifetime(answer, _ASSUMED_LIFETIME), notation)
     if "refreshTokenExpiresAt" in holder and "refresh_token_expires_in" in answer:
@@ -105,7 +105,7 @@ def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
         holder["refreshTokenExpiresAt"] = write_time(time.time() + left, holder["refreshTokenExpiresAt"])
     if isinstance(answer.get("scope"), str) and isinstance(holder.get("scopes"), list):
         holder["scopes"] = answer["scope"].split()
-    _owner(login, answer)
+    _owner(tokens, answer)
     fresh = dump_like(document, raw)
     try:
         parse(fresh)
@@ -124,7 +124,7 @@ def from_login(answer: dict[str, Any], scopes: tuple[str, ...]) -> bytes:
         "scopes": granted.split() if isinstance(granted, str) else list(scopes),
     }
     document = {"claudeAiOauth": holder}
-    _owner(Login(document, holder, "accessToken"), answer)
+    _owner(ClaudeTokens(document, holder, "accessToken"), answer)
     return json.dumps(document, indent=2).encode()
 
 
@@ -149,17 +149,17 @@ def _of_token(token: str) -> Credential:
     return Credential(kind="api_key", secret=token)
 
 
-def _find(document: dict[str, Any]) -> Login | None:
+def _find(document: dict[str, Any]) -> ClaudeTokens | None:
     """Where the login is. Raises CredentialError where there are several and none is Claude Code's own."""
     own = document.get("claudeAiOauth")
     if isinstance(own, dict):
         if access := _access(own):
-            return Login(document, own, access)
+            return ClaudeTokens(document, own, access)
         raise CredentialError("`claudeAiOauth` holds no access token; log in again")
     if _CODEX_FIELDS & document.keys() or document.get("type", "claude") not in _OWN_TYPES:
         raise CredentialError("holds another vendor's login, in a form of its own")
     if access := _access(document):
-        return Login(document, document, access)
+        return ClaudeTokens(document, document, access)
     several = {name: value for name, value in document.items() if isinstance(value, dict) and _access(value)}
     if len(several) > 1:
         raise CredentialError(f"holds {len(several)} logins; put each into a file of its own (`aimux migrate` does)")
@@ -168,7 +168,7 @@ def _find(document: dict[str, Any]) -> Login | None:
         known = "claude" in name.lower() or "anthropic" in name.lower() or holder[access].startswith("sk-ant-")
         if not known and not _says_claude(document):
             raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be Claude's")
-        return Login(document, holder, access)
+        return ClaudeTokens(document, holder, access)
     return None
 
 
@@ -192,16 +192,16 @@ def _access(holder: dict[str, Any]) -> str | None:
     return None
 
 
-def _limits_owner(login: Login) -> str | None:
+def _limits_owner(tokens: ClaudeTokens) -> str | None:
     """Whoever has the limits: the organization, or on a plan with seats a member of it."""
-    organization = login.text("organizationUuid", "organization_uuid")
-    member = login.text("accountUuid", "account_uuid", "account_id")
-    seats = login.text("subscriptionType", "subscription_type") in {"team", "enterprise"}
+    organization = tokens.text("organizationUuid", "organization_uuid")
+    member = tokens.text("accountUuid", "account_uuid", "account_id")
+    seats = tokens.text("subscriptionType", "subscription_type") in {"team", "enterprise"}
     return f"{organization}/{member}" if organization and member and seats else organization
 
 
-def _scopes(login: Login) -> tuple[str, ...]:
-    scopes = login.holder.get("scopes", login.holder.get("scope"))
+def _scopes(tokens: ClaudeTokens) -> tuple[str, ...]:
+    scopes = tokens.holder.get("scopes", tokens.holder.get("scope"))
     if isinstance(scopes, str):
         return tuple(scopes.split())
     return tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else ()
@@ -217,11 +217,11 @@ def _store(holder: dict[str, Any], key: str, value: object) -> None:
         holder[key] = value
 
 
-def _owner(login: Login, answer: dict[str, Any]) -> None:
+def _owner(tokens: ClaudeTokens, answer: dict[str, Any]) -> None:
     """Who the login belongs to."""
     account, organization = answer.get("account"), answer.get("organization")
     if isinstance(account, dict):
-        _store(login.holder, login.key(("accountUuid", "account_uuid")), account.get("uuid"))
-        _store(login.holder, login.key(("emailAddress", "email")), account.get("email_address"))
+        _store(tokens.holder, tokens.key(("accountUuid", "account_uuid")), account.get("uuid"))
+        _store(tokens.holder, tokens.key(("emailAddress", "email")), account.get("email_address"))
     if isinstance(organization, dict):
-        _store(login.holder, login.key(("organizationUuid", "organization_uuid")), organization.get("uuid"))
+        _store(tokens.holder, tokens.key(("organizationUuid", "organization_uuid")), organization.get("uuid"))

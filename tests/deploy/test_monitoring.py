@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from aimux.metering.exposition import render
 from aimux.metering.metrics import Metrics
 from aimux.metering.record import RequestRecord
 from aimux.plugin import Credential, LimitWindow, Usage
@@ -50,7 +51,7 @@ def exported() -> set[str]:
     )
     metrics.refresh("claude", "one", "ok")
     names = set()
-    for line in metrics.render()[0].decode().splitlines():
+    for line in render(metrics)[0].decode().splitlines():
         if match := re.match(r"([a-z_]+)(?:\{(.*)\})? ", line):
             labels = re.findall(r'(\w+)="', match[2] or "")
             names |= {match[1], *(f"{match[1]}.{label}" for label in labels)}

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from aimux.limits.counters import Lease
 from aimux.limits.habits import MAX_HABITS, Habits
-from aimux.limits.leases import Lease, Limits, Mark, Refusal
+from aimux.limits.leases import Limits, Mark, Refusal
 from aimux.limits.rules import (
     EVERYBODY,
     NANO,

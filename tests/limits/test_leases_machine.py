@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimux.limits.leases import LONGEST, Lease, Limits, Refusal
+from aimux.limits.counters import Lease
+from aimux.limits.leases import LONGEST, Limits, Refusal
 from aimux.limits.rules import (
     LIMITS,
     Grant,

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from aimux.limits.leases import Lease, Limits, Refusal
+from aimux.limits.counters import Lease
+from aimux.limits.leases import Limits, Refusal
 from aimux.limits.rules import EVERYBODY, Key, Policy, Rule, Who
 from aimux.limits.shares import LOST_SECONDS, Claims, Piece, Place, next_share
 from aimux.limits.windows import bounds

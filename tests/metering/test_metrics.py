@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aimux.metering import metrics as metrics_module
+from aimux.metering.exposition import render
 from aimux.metering.metrics import SECONDS, Metrics
 from aimux.metering.record import RequestRecord
 from aimux.plugin.types import Credential, LimitWindow, Usage
@@ -46,7 +47,7 @@ def record(**changes: Any) -> RequestRecord:
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    page, content_type = metrics.render()
+    page, content_type = render(metrics)
     assert content_type.startswith("text/plain")
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -164,7 +165,7 @@ def test_accounts_are_read_at_the_scrape() -> None:
     assert value(metrics, "aimux_account_credential_expires_seconds", **common) == 1.8e9
     account.status = "healthy"
     assert value(metrics, "aimux_account_state", state="cooling", **common) == 0
-    assert b"secret" not in metrics.render()[0]
+    assert b"secret" not in render(metrics)[0]
 
 
 def test_refreshes_and_the_certificate() -> None:
@@ -181,4 +182,4 @@ def test_label_values_are_escaped() -> None:
     name = 'x"} 1\naimux_forged{a="\\'
     metrics.record(record(user=name))
     assert value(metrics, "aimux_user_requests_total", user=name) == 1
-    assert b"\naimux_forged" not in metrics.render()[0]
+    assert b"\naimux_forged" not in render(metrics)[0]

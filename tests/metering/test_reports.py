@@ -13,9 +13,10 @@ import pytest
 from aimux.metering.calendar import Calendar
 from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord
-from aimux.metering.reports import By, Filter, Item, Reports
+from aimux.metering.reports import Reports
 from aimux.metering.rows import Flattener, part_of
 from aimux.metering.spans import FOREVER, Span, moment, pieces
+from aimux.metering.usage import By, Filter, Item
 from aimux.storage import Database
 
 from .support import DAY, HOUR, NOON, Cheap, record, settled

@@ -14,7 +14,7 @@ from aimux.control.api.request_views import of_record, of_row
 from aimux.control.api.usage import filter_of, span_of
 from aimux.control.api.usage_models import RequestPage, RequestQuery
 from aimux.control.principal import Role
-from aimux.metering.reports import Picked
+from aimux.metering.usage import Picked
 
 operation = Table()
 

@@ -27,9 +27,10 @@ from aimux.control.api.usage_models import (
 from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import DAY, now
-from aimux.metering.reports import Bucket, By, Filter, Item, Lines, Points, Report, lines_of
+from aimux.metering.reports import lines_of
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
+from aimux.metering.usage import Bucket, By, Filter, Item, Lines, Points, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
