@@ -60,7 +60,7 @@ def login_command(
     """
     if secrets:
         # Not repeated: it may well be a secret.
-        raise click.UsageError("One PROVIDER, please. A token or key is asked for, or read from stdin.")
+        raise click.UsageError("Give one PROVIDER. A token or key is asked for, or read from stdin.")
     if device + no_browser + setup_token + api_key > 1:
         raise click.UsageError("--device, --no-browser, --setup-token and --api-key exclude each other.")
     wanted: Flow | None = "device" if device else "paste" if no_browser else None

@@ -71,9 +71,7 @@ class AccountName(_TextType):
         chosen = str(value).rpartition("/")[2] if self._full else str(value)
         if not ACCOUNT_NAME.fullmatch(chosen):
             told = f"{chosen!r} can't be an account's name"
-            self.fail(
-                f"{told}: letters, digits and . _ @ + - make one, at most 64, a letter or digit first.", param, ctx
-            )
+            self.fail(f"{told}: use letters, digits and . _ @ + -, at most 64, a letter or digit first.", param, ctx)
         return chosen
 
 

@@ -25,7 +25,7 @@ STRATEGIES = ("least_used", "round_robin", "priority")
 @click.option("--since", default="30d", show_default=True, metavar="WHEN", help="7d, 2026-11-01, or RFC 3339.")
 @click.option("--accounts", multiple=True, metavar="PROVIDER=COUNT", help="So many accounts, not those there are.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Another choice of accounts.")
-@click.option("--fair-share/--no-fair-share", default=None, help="Divide windows among who is active, or not.")
+@click.option("--fair-share/--no-fair-share", default=None, help="Divide windows among those who are active, or not.")
 @click.option("--window", "given", multiple=True, metavar="NAME=DOLLARS", help="What a window of an account holds.")
 @config_option
 @json_option
@@ -71,7 +71,7 @@ def plan_command(
             raise click.ClickException(text)
         say(text, err=True)
     if not plans:
-        raise click.ClickException("There is no request in the ledger that took something since then.")
+        raise click.ClickException("The ledger has no request since then that used any tokens.")
     if as_json:
         click.echo(json.dumps(plans, indent=2))
         return

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("reload", short_help="Have the running server take its configuration again.")
-@click.option("--pid", type=click.IntRange(2), help="The server's process, signalled where its key can't be had here.")
+@click.option(
+    "--pid", type=click.IntRange(2), help="The server's process: it is signalled where its key can't be read."
+)
 @config_option
 @json_option
 def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:

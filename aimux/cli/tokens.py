@@ -81,7 +81,7 @@ def rotate_command(name: str, overlap: str | None, ttl: str | None, config: Path
 
 @tokens_command.command("revoke")
 @click.argument("name", metavar="ID", required=False)
-@click.option("--subject", metavar="SUB", help="Of tokens signed elsewhere (auth.jwt): whose are taken no more.")
+@click.option("--subject", metavar="SUB", help="Whose tokens, signed elsewhere (auth.jwt), are no longer accepted.")
 @config_option
 @json_option
 def revoke_command(name: str | None, subject: str | None, config: Path | None, as_json: bool) -> None:
@@ -93,7 +93,7 @@ def revoke_command(name: str | None, subject: str | None, config: Path | None, a
         raise click.UsageError("Give an ID, - or --subject.")
     if subject is not None:
         revoked = ask(config, lambda backend: backend.call("POST", "/revocations", {"subject": subject}))
-        tell(revoked, as_json, f"Tokens of the subject {subject} are taken no more.")
+        tell(revoked, as_json, f"Tokens of the subject {subject} are no longer accepted.")
         return
     assert name is not None
     secret = sys.stdin.readline().strip() if name == "-" else None
@@ -108,13 +108,13 @@ def revoke_command(name: str | None, subject: str | None, config: Path | None, a
 
 
 @tokens_command.command("restore")
-@click.option("--subject", required=True, metavar="SUB", help="Whose tokens, signed elsewhere, are taken again.")
+@click.option("--subject", required=True, metavar="SUB", help="Whose tokens, signed elsewhere, are accepted again.")
 @config_option
 @json_option
 def restore_command(subject: str, config: Path | None, as_json: bool) -> None:
     """Take a subject's tokens again (auth.jwt). A token of aimux's own stays revoked."""
     ask(config, lambda backend: backend.call("DELETE", "/revocations", query={"subject": subject}))
-    tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are taken again.")
+    tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are accepted again.")
 
 
 @tokens_command.command("import")

@@ -22,14 +22,14 @@ BAR = 20
 ROWS = 30
 
 
-@click.command("top", short_help="Show what runs now. Ends by q.")
+@click.command("top", short_help="Show what runs now. Press q to end it.")
 @click.option("--once", is_flag=True, help="Show it once.")
 @config_option
 @json_option
 def top_command(once: bool, config: Path | None, as_json: bool) -> None:
     """Show who is running what, on which account, tokens a second, and the vendors' windows filling.
 
-    Ends by q or Ctrl-C; with --json it is shown once. It is of the node that answers.
+    Press q or Ctrl-C to end it; with --json it is shown once. It is of the node that answers.
     """
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_top(config, once=once or not sys.stdout.isatty(), as_json=as_json))

@@ -71,7 +71,7 @@ def check_part(data: bytes, seen: int) -> None:
     # No line feed may stand alone; and a request begins with its method (a TLS handshake does not).
     alone = data.count(b"\n", seen) != data.count(b"\r\n", max(0, seen - 1))
     if alone or not (b"A" <= data[:1] <= b"Z" or data in {b"", b"\r"}):
-        raise RequestError("it does not begin like one")
+        raise RequestError("it does not begin like an HTTP request")
 
 
 def check_head(block: bytes) -> None:

@@ -116,7 +116,7 @@ def redirected(name: str, head: ResponseHead) -> GatewayError:
     where = head.get("location").partition("?")[0]
     return GatewayError(
         ErrorKind.BAD_GATEWAY,
-        f"{name} redirects ({head.status}) to {where!r}, and aimux passes no redirects on; "
+        f"{name} redirects ({head.status}) to {where!r}, and aimux does not pass redirects on; "
         "if it has moved, set the provider's base_url to where it is now.",
         retry=False,
     )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from aimux.accounts.explain import at_home, explain
 from aimux.gateway.call import Attempt, Call
@@ -19,15 +19,11 @@ from aimux.plugin.errors import GatewayError, LimitReached, RefreshError, Refres
 from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from aimux.accounts import Account, Selection
     from aimux.gateway.models import Target
     from aimux.gateway.proofs import Proofs
     from aimux.plugin.types import Credential, Verdict
     from aimux.relay.pool import Pool
-
-T = TypeVar("T")
 
 log = logging.getLogger("aimux.gateway")
 
@@ -111,17 +107,13 @@ class Attempts:
                     account = self._route.accounts.last_resort(self._excluding(), time.time())  # a limit hides nothing
                 if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
                     wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
-                    await self._apart(asyncio.sleep(wait))
+                    await call.turn.apart(asyncio.sleep(wait))
             if self._last is not None:
                 return self._settle(self._last)
             raise unserved(self._route, self._selection, time.time()) if self._resorted else self._failure()
         except BaseException:
             self._keep(None)
             raise
-
-    async def _apart(self, work: Coroutine[None, None, T]) -> T:
-        turn = self._call.turn
-        return await (work if turn is None else turn.apart(work))
 
     def _keep(self, attempt: Attempt | None) -> None:
         """Remember the last real answer; it goes to the client if nothing better comes."""
@@ -183,7 +175,7 @@ class Attempts:
         try:
             credential = account.usable(time.time())
             if credential is None:
-                credential = await self._apart(self._renewal(account))
+                credential = await call.turn.apart(self._renewal(account))
         except RefreshError as error:
             self._cause = error
             call.note(account.name, 0, "skipped", error.reason)
@@ -202,7 +194,7 @@ class Attempts:
         account.load(1)
         try:
             exchange, head = await self._pool.request(
-                origin, call.head.method, request, remaining, upgrade=call.upgrade is not None, turn=call.turn
+                call.turn, origin, call.head.method, request, remaining, upgrade=call.upgrade is not None
             )
         except WireError as error:
             account.load(-1)

@@ -46,28 +46,28 @@ class Call:
 
     def __init__(
         self,
+        turn: Turn[Any],
         admitted: Admitted,
         body: Body,
         record: RequestRecord,
         targets: Sequence[Target],
         selection: Selection,
         upgrade: Handshake | None = None,
-        turn: Turn[Any] | None = None,
         restraint: Restraint | None = None,
         references: tuple[str, ...] = (),
         shared: bool = True,
     ) -> None:
-        """`turn` drives it; None: a task. `restraint`: accounts that have to be left alone; None: there can be none.
+        """`turn` serves it. `restraint`: accounts that have to be left alone; None: there can be none.
 
         `references`: what it names of what is kept upstream. `shared`: it may name what others have stored.
         """
+        self.turn = turn
         self.admitted = admitted
         self.body = body
         self.record = record
         self.targets = targets
         self.selection = selection
         self.upgrade = upgrade
-        self.turn = turn
         self.restraint = restraint
         self.references = references
         self.shared = shared
@@ -75,13 +75,13 @@ class Call:
     def again(self, admitted: Admitted, selection: Selection) -> Call:
         """The same for another head, and whom that leaves."""
         return Call(
+            self.turn,
             admitted,
             self.body,
             self.record,
             self.targets,
             selection,
             self.upgrade,
-            self.turn,
             self.restraint,
             self.references,
             self.shared,

@@ -214,7 +214,7 @@ class Gateway:
             restraint = self.limiting.admit(record, admitted.who, text_size(raw))
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
-        call = Call(admitted, body, record, targets, selection, upgrade, request.turn, restraint, references, shared)
+        call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
         if upgrade is None and self.keeping.lists(admitted, shared=shared):
             found = await self.keeping.own_list(

@@ -30,7 +30,7 @@ _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _KEY = re.compile(rb'[\s,]*+("(?:[^"\\]++|\\.){0,256}+")\s*+:\s*+(?=\S)', re.DOTALL)
 _SCALAR = re.compile(rb'[^\s,\]}"\[{]*+')
 _SPACE = re.compile(rb"[\s,]*+")
-_OPENING, _CLOSING, _QUOTE = frozenset(b"[{"), frozenset(b"]}"), ord('"')
+_OPENING, _QUOTE = frozenset(b"[{"), ord('"')
 _LONGEST_KEY = 2048
 _decoder = json.JSONDecoder()
 

@@ -29,7 +29,7 @@ async def send(call: Call, pool: Pool, credential: Credential, patience: float) 
     record.attempts += 1
     try:
         exchange, head = await pool.request(
-            origin, call.head.method, request, patience, upgrade=call.upgrade is not None, turn=call.turn
+            call.turn, origin, call.head.method, request, patience, upgrade=call.upgrade is not None
         )
     except WireError as error:
         call.note(NAME, 0, error.phase, str(error))

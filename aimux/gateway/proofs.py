@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aimux.accounts import Selection
 from aimux.gateway.auth import Caller
@@ -16,6 +16,7 @@ from aimux.gateway.preview import Preview
 from aimux.gateway.upstream_request import build_request
 from aimux.http.errors import WireError
 from aimux.http.request import parse_request_head
+from aimux.http.turn import in_turn
 from aimux.metering.record import RequestRecord
 from aimux.plugin.errors import GatewayError
 from aimux.plugin.types import RELAY, Action, Body, Verdict
@@ -24,6 +25,7 @@ from aimux.redaction import mask
 if TYPE_CHECKING:
     from aimux.accounts import Account
     from aimux.gateway.route import Route
+    from aimux.http.turn import Turn
     from aimux.plugin.types import Credential
     from aimux.relay.pool import Pool
 
@@ -40,16 +42,22 @@ async def ask_cheapest(
     route: Route, account: Account, credential: Credential, relay: Pool, seconds: float
 ) -> tuple[int, Verdict]:
     """The upstream's status and what it means; what it says of limits counts. Raises WireError, RequestRefused."""
+    return await in_turn(lambda turn: _ask_cheapest(turn, route, account, credential, relay, seconds))
+
+
+async def _ask_cheapest(
+    turn: Turn[Any], route: Route, account: Account, credential: Credential, relay: Pool, seconds: float
+) -> tuple[int, Verdict]:
     provider = route.provider
     head, raw = provider.cheapest_request(credential)
     lines = "".join(f"\r\n{name}: {value}" for name, value in head.headers.items())
     received = parse_request_head(f"{head.method} {head.target} HTTP/1.1\r\nhost: aimux{lines}".encode())
     record = RequestRecord("", time.time(), head.method, head.path)
-    call = Call(Admitted(None, route, Caller(None, b""), head, received), Body(raw), record, (), Selection())
+    call = Call(turn, Admitted(None, route, Caller(None, b""), head, received), Body(raw), record, (), Selection())
     request, origin = build_request(call, call.body, route, credential)
     account.load(1)
     try:
-        exchange, answer = await relay.request(origin, head.method, request, seconds)
+        exchange, answer = await relay.request(turn, origin, head.method, request, seconds)
     finally:
         account.load(-1)
     try:

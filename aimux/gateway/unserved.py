@@ -32,7 +32,7 @@ def unserved(route: Route, selection: Selection, now: float) -> GatewayError:
     if not route.accounts.accounts:
         return _for_good(f"aimux has no {name} account yet; whoever runs it adds one with `aimux login {name}`.")
     if not accounts:
-        return _for_good(f"No {name} account is there for you or your groups; ask whoever runs aimux.")
+        return _for_good(f"There is no {name} account for you or your groups; ask whoever runs aimux.")
     free_at = min(account.free_at(selection.model) for account in accounts)
     each = f"The {name} account that this request needs" if pinned else f"Every {name} account that you may use"
     if free_at == math.inf:

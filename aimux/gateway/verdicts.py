@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from aimux.gateway.answers import redirected
 from aimux.gateway.preview import Preview
@@ -14,14 +14,10 @@ from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.exchange import HELD_BACK
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from aimux.accounts import Account
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.proofs import Proofs
     from aimux.plugin.types import Body
-
-T = TypeVar("T")
 
 PROOF_SECONDS = 10.0
 """How long a request that was refused waits to hear whether its account's credential is."""
@@ -95,7 +91,7 @@ class Judge:
         if len(route.accounts.accounts) == 1:
             return False
         if is_large(asked):
-            ids = (await self._apart(skim(asked, self._call.head, route.provider))).references
+            ids = (await self._call.turn.apart(skim(asked, self._call.head, route.provider))).references
         else:
             ids = references_of(route.provider, self._call.head, asked)
         if attempt.head.status == 400:
@@ -117,14 +113,14 @@ class Judge:
         if first and held is not None and held.secret != used.secret:
             return verdict  # somebody has renewed it meanwhile
         seconds = min(PROOF_SECONDS, max(0.0, self._deadline - time.monotonic()))
-        if await self._apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
+        if await self._call.turn.apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
             return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")
         if not (first and used.renewable) and account.served:
             return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")
         if not first:
             return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
         try:
-            await self._apart(account.renew(rejected=used))
+            await self._call.turn.apart(account.renew(rejected=used))
         except RefreshRejected as error:
             self.cause = error
             return Verdict(Action.PARK, error.reason, remedy=error.remedy)
@@ -132,7 +128,3 @@ class Judge:
             self.cause = error
             return Verdict(Action.BACK_OFF, error.reason)
         return verdict
-
-    async def _apart(self, work: Coroutine[None, None, T]) -> T:
-        turn = self._call.turn
-        return await (work if turn is None else turn.apart(work))

@@ -110,3 +110,32 @@ class Turn(Generic[T]):
         if not task.cancelled():
             task.exception()  # the turn may be over, and nobody there to hear of it
         self.resume()
+
+
+async def in_turn(work: Callable[[Turn[None]], Coroutine[object, None, U]]) -> U:
+    """What `work` gives, run as a turn: for a task that has something to do of what turns alone can wait for.
+
+    Raises what it raises. Cancelled, it ends the turn.
+    """
+    outcome: asyncio.Future[U] = asyncio.get_running_loop().create_future()
+
+    def ended(_: None) -> None:
+        outcome.cancel()  # unless it is done by then
+
+    turn: Turn[None] = Turn(ended)
+    turn.start(_tell(work(turn), outcome))
+    try:
+        return await outcome
+    finally:
+        turn.cancel()
+
+
+async def _tell(work: Coroutine[object, None, U], outcome: asyncio.Future[U]) -> None:
+    try:
+        result = await work
+    except Exception as error:
+        if not outcome.done():
+            outcome.set_exception(error)
+    else:
+        if not outcome.done():
+            outcome.set_result(result)

@@ -49,7 +49,7 @@ def fetch(url: str = "") -> None:
         snapshot = updater.fetch()
     except Exception as error:  # its HTTP client's, or what the list does not stand up to
         reason = str(error).partition("\n")[0]
-        raise OSError(f"the list of prices can't be had from {updater.url}: {reason}") from error
+        raise OSError(f"the list of prices can't be fetched from {updater.url}: {reason}") from error
     set_custom_snapshot(snapshot)
 
 

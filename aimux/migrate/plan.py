@@ -69,7 +69,7 @@ class Plan:
     warnings: list[Note] = field(default_factory=list)
     """What came along and is still not as it should be."""
     revoked: dict[str, str] = field(default_factory=dict)
-    """Subjects of signed tokens that are taken no more, with their labels."""
+    """Subjects of signed tokens that are no longer accepted, with their labels."""
     issued: dict[str, str] = field(default_factory=dict, repr=False)
     """New tokens by their users' names, in the place of those that could not be carried over."""
     closed: bool = False

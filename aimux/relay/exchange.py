@@ -20,7 +20,7 @@ from aimux.relay.outlet import Outlet
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from aimux.http.turn import Turn
     from aimux.plugin.errors import GatewayError
@@ -57,7 +57,6 @@ class Exchange:
     """The upstream isn't read for now: that nothing comes is not its fault."""
     _state = AWAITED
     _error: WireError | None = None
-    _waiter: asyncio.Future[None] | None = None
 
     # Until the head is there.
     deadline: float | None = None
@@ -80,17 +79,16 @@ class Exchange:
     def __init__(
         self,
         connection: Connection,
+        turn: Turn[Any],
         method: str,
         loop: asyncio.AbstractEventLoop,
         over: Callable[[Exchange], None],
         *,
         upgrade: bool = False,
-        turn: Turn[Any] | None = None,
     ) -> None:
-        """`over` is told of its end, once.
+        """`turn` awaits the answer; `over` is told of the exchange's end, once.
 
         `upgrade`: the request asks for another protocol, so that 101 is an answer, and `switch` follows it.
-        `turn`: who awaits the answer, where that is a turn and no task.
         """
         self.connection = connection
         self.method = method
@@ -116,7 +114,7 @@ class Exchange:
             self.deadline = self._loop.time() + head_timeout
         try:
             while self._state is AWAITED:
-                await self._wait()
+                await pause()
         except BaseException:
             self.discard()
             raise
@@ -128,22 +126,6 @@ class Exchange:
             raise self._error
         assert self._head is not None
         return self._head
-
-    def _wait(self) -> Awaitable[None]:
-        return self._future() if self._turn is None else pause()
-
-    async def _future(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._turn is not None:
-            self._turn.resume()
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def received(self, data: bytes) -> None:
         """Called by the connection with each packet."""
@@ -171,7 +153,7 @@ class Exchange:
         if rest or self._framer.done:
             self._read_body(rest)  # which wakes
         else:
-            self._wake()
+            self._turn.resume()
 
     # --- the answer's body ----------------------------------------------------------------------------------------
 
@@ -189,7 +171,7 @@ class Exchange:
         if framer.done:
             self._finish(outlet, forward, payload)
             self._release()
-            self._wake()
+            self._turn.resume()
         elif forward:
             outlet.send(forward, payload)
 
@@ -208,7 +190,7 @@ class Exchange:
             self._release()
         elif self._held_size > self._most_held:
             self._read(False)
-        self._wake()
+        self._turn.resume()
 
     def _finish(self, outlet: Outlet, forward: bytes, payload: Sequence[bytes]) -> None:
         if not outlet.finish(forward, payload):
@@ -234,7 +216,7 @@ class Exchange:
         if self._outlet is not None:
             self._finish(self._outlet, b"", ())
         self._release()
-        self._wake()
+        self._turn.resume()
 
     def _fail(self, error: WireError) -> None:
         if self._state is ENDED:
@@ -243,7 +225,7 @@ class Exchange:
         if self._outlet is not None and self._outlet.farewell(error):
             self._error = None
         self._close()
-        self._wake()
+        self._turn.resume()
 
     def head_timeout(self) -> None:
         """The head did not come in time."""
@@ -286,8 +268,8 @@ class Exchange:
                 ):
                     return payload
                 if timer is None:
-                    timer = self._loop.call_at(deadline, self._wake)
-                await self._wait()
+                    timer = self._loop.call_at(deadline, self._turn.resume)
+                await pause()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -341,7 +323,7 @@ class Exchange:
         """Wait until all was sent, as it comes, or could not be. Cancelled (the client left), it stops the upstream."""
         try:
             while self._state is not ENDED:
-                await self._wait()
+                await pause()
         finally:
             self.discard()
 

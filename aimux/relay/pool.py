@@ -95,30 +95,29 @@ class Pool:
 
     async def request(
         self,
+        turn: Turn[Any],
         origin: Origin,
         method: str,
         request: list[bytes],
         head_timeout: float,
         *,
         upgrade: bool = False,
-        turn: Turn[Any] | None = None,
     ) -> tuple[Exchange, ResponseHead]:
-        """Send a request whose bytes are ready and wait for the answer's head. Raises WireError by phase.
+        """Send a request whose bytes are ready and wait, in `turn`, for the answer's head. Raises WireError by phase.
 
         A reused connection that turns out to be closed is replaced by a new one, once: nothing of an answer had come.
-        `turn` is given where a turn awaits this instead of a task.
         """
-        connection = self._take(origin) or await self._connect(origin, turn)
-        exchange = self._begin(connection, method, upgrade, turn)
+        connection = self._take(origin) or await self._connect(turn, origin)
+        exchange = self._begin(turn, connection, method, upgrade)
         try:
             return exchange, await exchange.start(request, head_timeout)
         except StaleConnection:
             pass
-        exchange = self._begin(await self._connect(origin, turn), method, upgrade, turn)
+        exchange = self._begin(turn, await self._connect(turn, origin), method, upgrade)
         return exchange, await exchange.start(request, head_timeout)
 
-    def _begin(self, connection: Connection, method: str, upgrade: bool, turn: Turn[Any] | None) -> Exchange:
-        exchange = Exchange(connection, method, self._loop, self._active.discard, upgrade=upgrade, turn=turn)
+    def _begin(self, turn: Turn[Any], connection: Connection, method: str, upgrade: bool) -> Exchange:
+        exchange = Exchange(connection, turn, method, self._loop, self._active.discard, upgrade=upgrade)
         self._active.add(exchange)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -149,8 +148,8 @@ class Pool:
             except ValueError:
                 pass
 
-    async def _connect(self, origin: Origin, turn: Turn[Any] | None) -> Connection:
-        connection = await (self._new(origin) if turn is None else turn.apart(self._new(origin)))
+    async def _connect(self, turn: Turn[Any], origin: Origin) -> Connection:
+        connection = await turn.apart(self._new(origin))
         if connection.closed or connection.transport.is_closing():
             raise ReadError("the upstream closed the connection, or spoke, before it was asked anything")
         return connection

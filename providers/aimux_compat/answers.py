@@ -48,12 +48,12 @@ async def given(request: web.Request) -> dict[str, Any]:
 
 
 def text(body: dict[str, Any], name: str, *, default: str | None = None) -> str:
-    """A field of it. Raises Failed where it is missing, or no text."""
+    """A field of it. Raises Failed where it is missing or not text."""
     value = body.get(name)
     if value is None and default is not None:
         return default
     if not isinstance(value, str) or not value:
-        raise Failed(400, "invalid_request_error", f"`{name}` is missing, or no text.")
+        raise Failed(400, "invalid_request_error", f"`{name}` is missing or not text.")
     return value
 
 

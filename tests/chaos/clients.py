@@ -11,7 +11,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from .door import Answer, Connection, Door, NotWhole, Unconnected, prompt, request
+from .endpoint import Answer, Connection, Endpoint, NotWhole, Unconnected, prompt, request
 from .judge import judge, said, text_of
 from .ledger import Entry
 
@@ -21,7 +21,7 @@ LARGE = 300_000
 
 
 async def ask(
-    door: Door,
+    endpoint: Endpoint,
     connection: Connection,
     entry: Entry,
     token: str,
@@ -38,39 +38,39 @@ async def ask(
             await connection.send(sent)
             answer = await connection.answer(progress)
     except NotWhole as error:
-        judge(door.ledger, entry, error.args[0], whole=False, stream=stream)
+        judge(endpoint.ledger, entry, error.args[0], whole=False, stream=stream)
         return None
     except TimeoutError:
-        door.ledger.violations.append(f"{entry.kind} {entry.tag} got no end within {LIMIT:g} s ({simulator})")
+        endpoint.ledger.violations.append(f"{entry.kind} {entry.tag} got no end within {LIMIT:g} s ({simulator})")
         entry.end = "broken"
         return None
-    judge(door.ledger, entry, answer, whole=True, stream=stream)
+    judge(endpoint.ledger, entry, answer, whole=True, stream=stream)
     return answer
 
 
 # --- the kinds --------------------------------------------------------------------------------------------------------
 
 
-async def plain(door: Door, dice: random.Random, provider: str, kind: str) -> None:
+async def plain(endpoint: Endpoint, dice: random.Random, provider: str, kind: str) -> None:
     """Some requests on one connection, streamed or not (Codex's backend only streams)."""
     provider = provider if kind == "stream" else "claude"
-    connection = await door.connect()
+    connection = await endpoint.connect()
     try:
         for number in range(dice.randint(1, 4)):
-            with door.ledger.request(provider, kind) as entry:
-                answer = await ask(door, connection, entry, dice.choice(door.tokens), stream=kind == "stream")
+            with endpoint.ledger.request(provider, kind) as entry:
+                answer = await ask(endpoint, connection, entry, dice.choice(endpoint.tokens), stream=kind == "stream")
                 if answer is None and not entry.status and number:
                     entry.end = "unanswered"
-            if answer is None or answer.headers.get("connection") == "close" or door.over:
+            if answer is None or answer.headers.get("connection") == "close" or endpoint.over:
                 return
             await asyncio.sleep(dice.uniform(0, 1.0))
     finally:
         connection.close()
 
 
-async def abort(door: Door, dice: random.Random, provider: str, kind: str) -> None:
+async def abort(endpoint: Endpoint, dice: random.Random, provider: str, kind: str) -> None:
     """Goes away in the middle of a stream, politely or not, at whatever byte."""
-    connection = await door.connect()
+    connection = await endpoint.connect()
     patience = dice.randint(1, 900)
     waits = dice.random() > 0.2
     size = 0
@@ -85,25 +85,25 @@ async def abort(door: Door, dice: random.Random, provider: str, kind: str) -> No
             raise Enough
 
     try:
-        with door.ledger.request(provider, kind) as entry:
+        with endpoint.ledger.request(provider, kind) as entry:
             try:
                 if waits:
-                    await ask(door, connection, entry, dice.choice(door.tokens), stream=True, progress=progress)
+                    await ask(endpoint, connection, entry, dice.choice(endpoint.tokens), stream=True, progress=progress)
                 else:
-                    await connection.send(request(provider, entry.tag, dice.choice(door.tokens), stream=True))
+                    await connection.send(request(provider, entry.tag, dice.choice(endpoint.tokens), stream=True))
                     entry.end = "left"
             except NotWhole:
                 entry.end = "broken"
             except Enough:
-                judge(door.ledger, entry, connection.last, whole=False, stream=True)
+                judge(endpoint.ledger, entry, connection.last, whole=False, stream=True)
                 entry.end = "left"
     finally:
         connection.reset() if dice.random() < 0.5 else connection.close()
 
 
-async def slow(door: Door, dice: random.Random, provider: str, kind: str) -> None:
+async def slow(endpoint: Endpoint, dice: random.Random, provider: str, kind: str) -> None:
     """Reads a large answer in small sips."""
-    connection = await door.connect(receive_buffer=8192)
+    connection = await endpoint.connect(receive_buffer=8192)
     size = 0
 
     async def sip(piece: bytes) -> None:
@@ -112,24 +112,26 @@ async def slow(door: Door, dice: random.Random, provider: str, kind: str) -> Non
         await asyncio.sleep(0.02)
 
     try:
-        with door.ledger.request(provider, kind) as entry:
+        with endpoint.ledger.request(provider, kind) as entry:
             scenario = f"size:{LARGE},events:60"
-            await ask(door, connection, entry, dice.choice(door.tokens), stream=True, simulator=scenario, progress=sip)
+            await ask(
+                endpoint, connection, entry, dice.choice(endpoint.tokens), stream=True, simulator=scenario, progress=sip
+            )
             if entry.end == "whole" and size < LARGE:
-                door.ledger.violations.append(f"{kind} {entry.tag} got {size} bytes")
+                endpoint.ledger.violations.append(f"{kind} {entry.tag} got {size} bytes")
     finally:
         connection.close()
 
 
-async def stranger(door: Door, dice: random.Random, provider: str, kind: str) -> None:
+async def stranger(endpoint: Endpoint, dice: random.Random, provider: str, kind: str) -> None:
     """Has no token, or one that is somebody's, but not of this gateway: a secret all the same."""
-    connection = await door.connect()
+    connection = await endpoint.connect()
     try:
-        with door.ledger.request(provider, kind) as entry:
+        with endpoint.ledger.request(provider, kind) as entry:
             token = "" if dice.random() < 0.3 else f"sk-ant-oat01-stranger-{dice.getrandbits(128):032x}"
             if token:
-                door.strangers.append(token)
-            answer = await ask(door, connection, entry, token, stream=True)
+                endpoint.strangers.append(token)
+            answer = await ask(endpoint, connection, entry, token, stream=True)
             if answer is not None and answer.status in {401, 429} and answer.headers.get("x-should-retry") == "false":
                 entry.end = "as asked"
     finally:
@@ -180,18 +182,18 @@ UPGRADED = {"claude": ("", "426"), "chatgpt": ("426", "426")}
 """Claude's API has no WebSocket; where ChatGPT's has none today, Codex goes on over HTTP."""
 
 
-async def asker(door: Door, dice: random.Random, provider: str, kind: str) -> None:
+async def asker(endpoint: Endpoint, dice: random.Random, provider: str, kind: str) -> None:
     """Asks for a failure, and for exactly that one."""
-    connection = await door.connect()
+    connection = await endpoint.connect()
     upgrade = False
     scenario = dice.choice([*ASKED, "307", "upgrade"])
     wanted = ASKED.get(scenario, REDIRECTED[provider])
     if scenario == "upgrade":
         (scenario, wanted), upgrade = UPGRADED[provider], True
     try:
-        with door.ledger.request(provider, kind) as entry:
-            token = dice.choice(door.tokens)
-            await ask(door, connection, entry, token, stream=True, simulator=scenario, upgrade=upgrade)
+        with endpoint.ledger.request(provider, kind) as entry:
+            token = dice.choice(endpoint.tokens)
+            await ask(endpoint, connection, entry, token, stream=True, simulator=scenario, upgrade=upgrade)
             got = str(entry.status) if entry.status not in {0, 200} else entry.end
             if got == wanted:
                 entry.end = "as asked"
@@ -201,32 +203,32 @@ async def asker(door: Door, dice: random.Random, provider: str, kind: str) -> No
         connection.close()
 
 
-async def talker(door: Door, dice: random.Random, provider: str, kind: str) -> None:
+async def talker(endpoint: Endpoint, dice: random.Random, provider: str, kind: str) -> None:
     """A WebSocket with a few turns, which ends as Codex ends it, or with a close frame, or in the middle of a turn."""
-    host, port = door.address
-    url = f"ws{'s' if door.context else ''}://{host}:{port}/chatgpt/v1/responses"
-    with door.ledger.request("socket", kind) as entry:
+    host, port = endpoint.address
+    url = f"ws{'s' if endpoint.context else ''}://{host}:{port}/chatgpt/v1/responses"
+    with endpoint.ledger.request("socket", kind) as entry:
         headers = {
-            "authorization": f"Bearer {dice.choice(door.tokens)}",
+            "authorization": f"Bearer {dice.choice(endpoint.tokens)}",
             "openai-beta": "responses_websockets=2026-02-06",
             "x-request-id": entry.tag,
         }
-        # While aimux restarts they wait at the door, as all the others do.
+        # While aimux restarts they wait at the endpoint, as all the others do.
         options: dict[str, Any] = {"user_agent_header": None, "proxy": None, "open_timeout": None}
-        if door.context:
-            options |= {"ssl": door.context, "server_hostname": "localhost"}
+        if endpoint.context:
+            options |= {"ssl": endpoint.context, "server_hostname": "localhost"}
         try:
             async with (
                 asyncio.timeout(LIMIT),
                 connect(url, additional_headers=headers, **options) as ws,
             ):
                 assert ws.response is not None
-                door.ledger.received(entry, str(ws.response.headers).encode())
+                endpoint.ledger.received(entry, str(ws.response.headers).encode())
                 turns = dice.randint(1, 3)
                 for _ in range(turns):
                     # One in twenty turns ends early.
                     patience = dice.randint(1, 8) if dice.random() < 0.05 else None
-                    await turn(door, entry, ws, patience)
+                    await turn(endpoint, entry, ws, patience)
                     if entry.end:
                         break
                     await asyncio.sleep(dice.uniform(0, 0.3))
@@ -237,7 +239,7 @@ async def talker(door: Door, dice: random.Random, provider: str, kind: str) -> N
         except websockets.InvalidStatus as refused:
             entry.end, entry.status = "failed", refused.response.status_code
             entry.detail = (refused.response.body or b"").decode()[:300]
-            door.ledger.received(entry, refused.response.body or b"")
+            endpoint.ledger.received(entry, refused.response.body or b"")
         except websockets.ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd is not None else 1006
             entry.end, entry.detail = ("closed" if code in {1001, 1012} else "broken"), str(closed)
@@ -245,10 +247,10 @@ async def talker(door: Door, dice: random.Random, provider: str, kind: str) -> N
             entry.end, entry.detail = "broken", repr(error)
         except TimeoutError:
             entry.end = "broken"
-            door.ledger.violations.append(f"{kind} {entry.tag} got no end within {LIMIT:g} s")
+            endpoint.ledger.violations.append(f"{kind} {entry.tag} got no end within {LIMIT:g} s")
 
 
-async def turn(door: Door, entry: Entry, ws: ClientConnection, patience: int | None) -> None:
+async def turn(endpoint: Endpoint, entry: Entry, ws: ClientConnection, patience: int | None) -> None:
     """One turn; `patience`: so many messages are enough. It sets `entry.end` only if the socket ends with it."""
     message = {"role": "user", "content": prompt(entry.tag)}
     await ws.send(json.dumps({"type": "response.create", "model": "gpt-5.5", "store": False, "input": [message]}))
@@ -256,7 +258,7 @@ async def turn(door: Door, entry: Entry, ws: ClientConnection, patience: int | N
     try:
         while kind != "response.completed":
             raw = await ws.recv(decode=False)
-            door.ledger.received(entry, raw)
+            endpoint.ledger.received(entry, raw)
             text += text_of(raw)
             kind = json.loads(raw)["type"]
             count += 1
@@ -267,10 +269,10 @@ async def turn(door: Door, entry: Entry, ws: ClientConnection, patience: int | N
                 entry.end = "left"
                 return
     finally:
-        said(door.ledger, entry, text, whole=kind == "response.completed")
+        said(endpoint.ledger, entry, text, whole=kind == "response.completed")
 
 
-Kind = Callable[[Door, random.Random, str, str], Awaitable[None]]
+Kind = Callable[[Endpoint, random.Random, str, str], Awaitable[None]]
 KINDS: dict[str, tuple[int, Kind]] = {
     "stream": (70, plain),
     "message": (30, plain),
@@ -284,12 +286,12 @@ KINDS: dict[str, tuple[int, Kind]] = {
 CLIENTS = sum(count for count, _ in KINDS.values())
 
 
-async def client(door: Door, dice: random.Random, kind: str, run: Kind) -> None:
+async def client(endpoint: Endpoint, dice: random.Random, kind: str, run: Kind) -> None:
     """One client, until it is over."""
     await asyncio.sleep(dice.uniform(0, 2))
-    while not door.over:
+    while not endpoint.over:
         try:
-            await run(door, dice, dice.choice(["claude", "chatgpt"]), kind)
+            await run(endpoint, dice, dice.choice(["claude", "chatgpt"]), kind)
         except Unconnected:
             pass  # the ledger has it
         await asyncio.sleep(dice.uniform(0.5, 2.5))

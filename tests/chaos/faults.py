@@ -17,7 +17,7 @@ from aimux.simulator import Account
 from tests.e2e.process import Aimux
 
 from .clients import CLIENTS, REDIRECTED
-from .door import request
+from .endpoint import request
 from .failures import MASKED, REFUSED, SEEN, Turns
 from .ledger import Ledger
 from .logins import Logins, provider_of

@@ -7,7 +7,7 @@ import re
 
 from aimux.simulator.replies import FILLER, spoken
 
-from .door import Answer, prompt
+from .endpoint import Answer, prompt
 from .ledger import Entry, Ledger
 
 VENDORS = {"claude": "Claude", "chatgpt": "ChatGPT", "socket": "ChatGPT"}

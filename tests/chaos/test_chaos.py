@@ -23,7 +23,7 @@ from aimux.simulator import Simulator
 from tests.certificates.certificates import Issued
 
 from .clients import KINDS, LIMIT, client
-from .door import Door
+from .endpoint import Endpoint
 from .faults import MISPLACED, Faults
 from .held import Held, at_rest, peaks
 from .ledger import Ledger, leaks
@@ -64,17 +64,17 @@ async def world(folder: Path, dice: random.Random) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def crowd(door: Door, dice: random.Random) -> AsyncIterator[None]:
+async def crowd(endpoint: Endpoint, dice: random.Random) -> AsyncIterator[None]:
     """The clients, who finish what they began."""
-    door.over = False
+    endpoint.over = False
     tasks = [
-        asyncio.create_task(client(door, random.Random(dice.random()), kind, run))
+        asyncio.create_task(client(endpoint, random.Random(dice.random()), kind, run))
         for kind, (count, run) in KINDS.items()
         for _ in range(count)
     ]
     try:
         yield
-        door.over = True
+        endpoint.over = True
         done, _ = await asyncio.wait(tasks, timeout=2 * LIMIT)
         assert len(done) == len(tasks), f"{len(tasks) - len(done)} clients never end"
         for task in done:
@@ -160,19 +160,19 @@ async def run(folder: Path) -> Outcome:
     dice = random.Random(SEED)
     ledger = Ledger(folder / "spool", random.Random(dice.random()))
     async with world(folder, dice) as made:
-        door = Door(made.listener.getsockname(), made.context, list(made.users.values()), ledger)
+        endpoint = Endpoint(made.listener.getsockname(), made.context, list(made.users.values()), ledger)
         faults = Faults(made, ledger, random.Random(dice.random()))
         scheduler = Scheduler(faults, ledger, random.Random(dice.random()))
         async with peaks(made) as most:
-            async with crowd(door, dice):
+            async with crowd(endpoint, dice):
                 await asyncio.sleep(SECONDS / 10)
             before = await at_rest(made)
-            async with crowd(door, dice):
+            async with crowd(endpoint, dice):
                 await scheduler.run(SECONDS / 2)
             await faults.logins.log_in_again()
             await ready(made)
             await faults.logins.settled()
-            async with crowd(door, dice):
+            async with crowd(endpoint, dice):
                 await asyncio.sleep(SECONDS / 10)
             after = await at_rest(made)
         outputs = await told(made, ledger)
@@ -184,7 +184,7 @@ async def run(folder: Path) -> Outcome:
         outputs["accounts.json"] = (made.disk.folder / "accounts.json").read_bytes()
         outputs["what clients received"] = ledger.spool.read_bytes()
         ledger.spool.unlink()
-        secrets = made.secrets() | {*door.strangers, MISPLACED}
+        secrets = made.secrets() | {*endpoint.strangers, MISPLACED}
     return Outcome(made, ledger, before, after, most, outputs, secrets)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from aimux.simulator.replies import FILLER, spoken
 
-from .door import Answer
+from .endpoint import Answer
 from .judge import judge, words
 from .ledger import Entry, Ledger, leaks
 

@@ -108,7 +108,7 @@ def test_prices_are_shown_and_applied(aimux: Commands) -> None:
     assert "0 requests have a price now" in aimux("prices", "apply").stdout
     assert aimux.json("prices") == []
     assert (
-        "can't be had from http://127.0.0.1:9/"
+        "can't be fetched from http://127.0.0.1:9/"
         in aimux("prices", "update", "--url", "http://127.0.0.1:9/", expect=1).stderr
     )
 

@@ -92,7 +92,7 @@ CLAUDE = {
     "an error before its content": Row(("overload",), 2),
     "errors in streams for good": for_good("overload:3", 3, "Repeated 529 Overloaded"),
     # It would follow one, with its token in x-api-key, wherever that leads.
-    "a redirect": for_good("307", 1, "aimux passes no redirects on", upstream=1),
+    "a redirect": for_good("307", 1, "aimux does not pass redirects on", upstream=1),
 }
 OLDER_CLAUDE = {
     "401": for_good("401", 1, "API Error: 401", upstream=4),

@@ -23,7 +23,7 @@ from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving
 
 
 @dataclass
-class Door:
+class Endpoint:
     """`url` is what a client is told; `context` and `socket` are how it gets there."""
 
     sim: Simulator
@@ -73,7 +73,7 @@ def _library(client: type) -> ModuleType:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["tcp", "tls", "unix"])
-async def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+async def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Endpoint]:
     """Accounts: a Claude login, and an OpenAI key, which serves the SDKs' calls that a ChatGPT login does not."""
     folder = tmp_path_factory.mktemp(request.param)
     async with Simulator() as sim:
@@ -85,15 +85,15 @@ async def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
                 settings["listen"] = f"unix:{short}/aimux.sock"
             async with serving(folder, config_of(sim, folder, **settings)) as aimux:
                 if request.param == "unix":
-                    yield Door(sim, aimux, "http://localhost", socket=f"{short}/aimux.sock")
+                    yield Endpoint(sim, aimux, "http://localhost", socket=f"{short}/aimux.sock")
                 elif request.param == "tls":
                     certificate = str(folder / "state" / "tls" / "cert.pem")
                     context = ssl.create_default_context(cafile=certificate)
                     printed = next(line for line in aimux.stdout if "SHA-256" in line).split()[-1]
                     fingerprint = bytes.fromhex(printed.replace(":", ""))
-                    yield Door(sim, aimux, aimux.address, context, fingerprint, certificate)
+                    yield Endpoint(sim, aimux, aimux.address, context, fingerprint, certificate)
                 else:
-                    yield Door(sim, aimux, aimux.address)
+                    yield Endpoint(sim, aimux, aimux.address)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ async def test_there_is_none_for_this_user(start: Start, upstream: Upstream) -> 
     users = [{"name": "ann", "token": "test-token-0123456789abcdef", "groups": ["others"]}]
     aimux = await start(providers={"plain": provider}, users=users)
     status, message, _ = await told(aimux)
-    assert (status, message) == (503, "No plain account is there for you or your groups; ask whoever runs aimux.")
+    assert (status, message) == (503, "There is no plain account for you or your groups; ask whoever runs aimux.")
 
 
 @pytest.mark.parametrize("waits", [(300, 20), (20, 300)])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from aimux.http.turn import Turn, pause
+from aimux.http.turn import Turn, in_turn, pause
 
 
 def turn(work: Callable[[Turn[str]], Coroutine[None, None, str]]) -> tuple[Turn[str], list[str | None]]:
@@ -146,3 +146,40 @@ async def test_a_cancelled_turn_holds_nothing() -> None:
         assert seen[0]() is None
     finally:
         gc.enable()
+
+
+async def test_a_task_has_what_its_turn_gives_or_raises() -> None:
+    async def gives(turn: Turn[None]) -> str:
+        asyncio.get_running_loop().call_soon(turn.resume)
+        await pause()
+        return await turn.apart(asyncio.sleep(0, "it"))
+
+    async def raises(_: Turn[None]) -> None:
+        raise ValueError("no")
+
+    async def is_cancelled(turn: Turn[None]) -> None:
+        turn.cancel()
+        await pause()
+
+    assert await in_turn(gives) == "it"
+    with pytest.raises(ValueError, match="no"):
+        await in_turn(raises)
+    with pytest.raises(asyncio.CancelledError):
+        await in_turn(is_cancelled)
+
+
+async def test_a_task_that_is_cancelled_ends_its_turn() -> None:
+    ended = asyncio.Event()
+
+    async def work(_: Turn[None]) -> None:
+        try:
+            await pause()
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(in_turn(work))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()

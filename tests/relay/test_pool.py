@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from aimux.certificates import ServerTLS, TLSFiles
+from aimux.http.turn import Turn, in_turn
 from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
 from aimux.relay.pool import Origin, Pool
 from aimux.relay.proxy import unusable_proxies
@@ -112,9 +113,13 @@ async def pool(**options: Any) -> AsyncIterator[Pool]:
 
 async def fetch(pool: Pool, where: str | Origin) -> int:
     origin = Origin.parse(where) if isinstance(where, str) else where
-    exchange, head = await pool.request(origin, "GET", GET, 5)
-    assert await exchange.peek(lambda payload: len(payload) == 2, 5) == b"ok"
-    return head.status
+
+    async def work(turn: Turn[None]) -> int:
+        exchange, head = await pool.request(turn, origin, "GET", GET, 5)
+        assert await exchange.peek(lambda payload: len(payload) == 2, 5) == b"ok"
+        return head.status
+
+    return await in_turn(work)
 
 
 @pytest.fixture
@@ -176,8 +181,8 @@ def test_a_proxy_tunnels_tls_and_sees_nothing_of_it(
     proxy = Proxy()
 
     async def work() -> None:
-        async with listening(serve, server) as port, listening(proxy) as door, pool(ssl_context=trusting) as made:
-            monkeypatch.setenv("HTTPS_PROXY", f"http://{written}@127.0.0.1:{door}")
+        async with listening(serve, server) as port, listening(proxy) as proxy_port, pool(ssl_context=trusting) as made:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{written}@127.0.0.1:{proxy_port}")
             origin = Origin.parse(f"https://localhost:{port}")
             for _ in range(2):
                 assert await fetch(made, origin) == 200
@@ -195,9 +200,11 @@ def test_a_proxy_tunnels_tls_and_sees_nothing_of_it(
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"502 Bad Gateway"])
 def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, status: bytes) -> None:
     async def work() -> None:
-        async with listening(Proxy(status)) as door, pool() as made:
-            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{door}")
-            with pytest.raises(ConnectError, match=rf"the proxy 127\.0\.0\.1:{door} answered .*{status[:3].decode()}"):
+        async with listening(Proxy(status)) as proxy_port, pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy_port}")
+            with pytest.raises(
+                ConnectError, match=rf"the proxy 127\.0\.0\.1:{proxy_port} answered .*{status[:3].decode()}"
+            ):
                 await fetch(made, "http://example.invalid")
 
     run(work())
@@ -243,14 +250,14 @@ def test_a_proxy_that_cannot_be_reached_is_named_and_not_the_origin(run: Run, mo
 def silent(address: str) -> Iterator[int]:
     """A port on which nobody answers a connection: its backlog is full."""
     with contextlib.ExitStack() as stack:
-        door = stack.enter_context(socket.socket())
-        door.bind((address, 0))
-        door.listen(0)
+        listener = stack.enter_context(socket.socket())
+        listener.bind((address, 0))
+        listener.listen(0)
         for _ in range(4):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
-            filler.connect_ex(door.getsockname())
-        yield door.getsockname()[1]
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -288,8 +295,8 @@ def test_a_proxy_that_hangs_up_is_named(run: Run, monkeypatch: pytest.MonkeyPatc
         await reader.readuntil(b"\r\n\r\n")
 
     async def work() -> None:
-        async with listening(hang_up) as door, pool() as made:
-            monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{door}")
+        async with listening(hang_up) as proxy_port, pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy_port}")
             with pytest.raises(ConnectError, match="gave no answer"):
                 await fetch(made, "http://example.invalid")
 
@@ -304,8 +311,9 @@ def test_connecting_has_a_deadline(run: Run) -> None:
         async with listening(silent) as port, pool(connect_timeout=0.1) as made:
             with pytest.raises(ConnectTimeout, match=r"within 0\.1 s"):  # TCP stands, TLS never does
                 await fetch(made, f"https://localhost:{port}")
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
             with pytest.raises(HeadTimeout):
-                await made.request(Origin.parse(f"http://127.0.0.1:{port}"), "GET", GET, 0.1)
+                await in_turn(lambda turn: made.request(turn, origin, "GET", GET, 0.1))
             assert made.active_exchanges == 0
 
     run(work())
@@ -342,9 +350,13 @@ def test_a_silent_answer_ends_after_the_idle_timeout(run: Run, monkeypatch: pyte
 
     async def work() -> None:
         async with listening(stalls) as port, pool(idle_timeout=0.05) as made:
-            exchange, _ = await made.request(Origin.parse(f"http://127.0.0.1:{port}"), "GET", GET, 5)
-            assert await exchange.peek(lambda _: False, 10) == b"some"
-            assert "no data from the upstream" in str(exchange.error)
+
+            async def asked(turn: Turn[None]) -> None:
+                exchange, _ = await made.request(turn, Origin.parse(f"http://127.0.0.1:{port}"), "GET", GET, 5)
+                assert await exchange.peek(lambda _: False, 10) == b"some"
+                assert "no data from the upstream" in str(exchange.error)
+
+            await in_turn(asked)
 
     run(work())
 

@@ -246,7 +246,7 @@ Issuer = Annotated[str, Field(max_length=255, description="The claim `iss`; empt
 
 
 class NewRevocation(Given):
-    """Whose tokens, signed elsewhere, are taken no more."""
+    """Whose tokens, signed elsewhere, are no longer accepted."""
 
     subject: Subject
     issuer: Issuer = ""
@@ -254,14 +254,14 @@ class NewRevocation(Given):
 
 
 class RevocationQuery(Given):
-    """Whose tokens, signed elsewhere, are taken again."""
+    """Whose tokens, signed elsewhere, are accepted again."""
 
     subject: Subject
     issuer: Issuer = ""
 
 
 class Revocation(Body):
-    """Whose tokens, signed elsewhere, are taken no more."""
+    """Whose tokens, signed elsewhere, are no longer accepted."""
 
     subject: str
     issuer: str

@@ -41,7 +41,7 @@ class PlanQuery(Given):
     strategy: Literal["least_used", "round_robin", "priority"] | None = Field(
         default=None, description="Another choice of accounts."
     )
-    fair_share: bool | None = Field(default=None, description="Whether windows are divided among who is active.")
+    fair_share: bool | None = Field(default=None, description="Whether windows are divided among those who are active.")
     window: str | None = Field(
         default=None,
         max_length=1000,

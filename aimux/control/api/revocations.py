@@ -25,7 +25,7 @@ from aimux.people import issuing
 operation = Table()
 
 
-@operation("GET", "/revocations", "List the subjects whose signed tokens are taken no more", role=Role.VIEWER)
+@operation("GET", "/revocations", "List the subjects whose signed tokens are no longer accepted", role=Role.VIEWER)
 async def list_revocations(parts: Parts) -> RevocationPage:
     from aimux.storage.schema.people import revoked_subjects as table
 
@@ -41,7 +41,7 @@ async def list_revocations(parts: Parts) -> RevocationPage:
     return RevocationPage(items=items, next=None)
 
 
-@operation("POST", "/revocations", "Take a subject's signed tokens no more", status=201)
+@operation("POST", "/revocations", "Stop accepting a subject's signed tokens", status=201)
 async def revoke_subject(parts: Parts, body: NewRevocation, caller: Principal) -> Revocation:
     """They get a 403 from then on, and what they have open ends."""
     await issuing.revoke_subject(parts.people, caller.actor, body.subject, issuer=body.issuer, reason=body.reason)
@@ -53,7 +53,7 @@ async def revoke_subject(parts: Parts, body: NewRevocation, caller: Principal) -
     )
 
 
-@operation("DELETE", "/revocations", "Take a subject's signed tokens again", status=204, errors=(404,))
+@operation("DELETE", "/revocations", "Accept a subject's signed tokens again", status=204, errors=(404,))
 async def restore_subject(parts: Parts, query: RevocationQuery, caller: Principal) -> None:
     await issuing.restore_subject(parts.people, caller.actor, query.subject, issuer=query.issuer)
 

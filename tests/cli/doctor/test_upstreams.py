@@ -1,4 +1,4 @@
-"""The network: names, doors, proxies, and the clock."""
+"""The network: names, ports, proxies, and the clock."""
 
 from __future__ import annotations
 

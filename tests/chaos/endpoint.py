@@ -30,7 +30,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Door:
+class Endpoint:
     """Where aimux is, and whom it lets in. `over`: begin nothing new."""
 
     address: tuple[str, int]

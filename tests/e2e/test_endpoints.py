@@ -1,4 +1,4 @@
-"""What people run against a gateway, through each of its doors: the vendors' SDKs, HTTP libraries, bare sockets."""
+"""What people run against a gateway, through each of its endpoints: the vendors' SDKs, HTTP libraries, bare sockets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.conftest import Door
+from tests.e2e.conftest import Endpoint
 from tests.e2e.process import TOKEN
 from tests.tools import program
 
@@ -29,9 +29,9 @@ VERSION = {"anthropic-version": "2023-06-01"}
 # --- the vendors' SDKs -----------------------------------------------------------------------------------------------
 
 
-async def test_anthropic_answers_and_calls_a_tool(door: Door) -> None:
+async def test_anthropic_answers_and_calls_a_tool(endpoint: Endpoint) -> None:
     tools: list[Any] = [{"name": "Bash", "input_schema": SCHEMA}]
-    async with door.anthropic() as client:
+    async with endpoint.anthropic() as client:
         message = await client.messages.create(**MESSAGE)
         assert message.content[0].type == "text"
         assert "Grüß Gott" in message.content[0].text
@@ -43,13 +43,13 @@ async def test_anthropic_answers_and_calls_a_tool(door: Door) -> None:
         change: dict[str, Any] = MESSAGE | {"messages": turns}
         answer = await client.messages.create(**change, tools=tools, extra_headers={"x-simulator": "tool:Bash"})
         assert answer.content[0].type == "text"
-    seen = door.sim.requests[-1]
+    seen = endpoint.sim.requests[-1]
     assert seen.account == "claude"
     assert not any(TOKEN.encode() in value for _, value in seen.headers)
 
 
-async def test_anthropic_streams(door: Door) -> None:
-    async with door.anthropic() as client, client.messages.stream(**MESSAGE) as stream:
+async def test_anthropic_streams(endpoint: Endpoint) -> None:
+    async with endpoint.anthropic() as client, client.messages.stream(**MESSAGE) as stream:
         text = "".join([part async for part in stream.text_stream])
         final = await stream.get_final_message()
     assert "Grüß Gott" in text
@@ -58,8 +58,8 @@ async def test_anthropic_streams(door: Door) -> None:
     assert final.usage.output_tokens > 0
 
 
-async def test_anthropic_counts_and_lists(door: Door) -> None:
-    async with door.anthropic() as client:
+async def test_anthropic_counts_and_lists(endpoint: Endpoint) -> None:
+    async with endpoint.anthropic() as client:
         counts = await asyncio.gather(
             *(client.messages.count_tokens(model=MESSAGE["model"], messages=HELLO) for _ in range(26))
         )
@@ -67,15 +67,15 @@ async def test_anthropic_counts_and_lists(door: Door) -> None:
         assert "claude-sonnet-5" in [model.id async for model in client.models.list()]
 
 
-async def test_anthropic_is_told_what_is_wrong(door: Door) -> None:
+async def test_anthropic_is_told_what_is_wrong(endpoint: Endpoint) -> None:
     """Retries stay on: what aimux refuses is refused once."""
-    asked = door.sim.count()
-    async with door.anthropic(auth_token="wrong-wrong-wrong-wrong", max_retries=2) as client:
+    asked = endpoint.sim.count()
+    async with endpoint.anthropic(auth_token="wrong-wrong-wrong-wrong", max_retries=2) as client:
         with pytest.raises(anthropic.AuthenticationError, match="not known to aimux") as refused:
             await client.messages.create(**MESSAGE)
         assert refused.value.response.headers["x-should-retry"] == "false"
-    assert door.sim.count() == asked, "the vendor hears nothing of it"
-    async with door.anthropic() as client:
+    assert endpoint.sim.count() == asked, "the vendor hears nothing of it"
+    async with endpoint.anthropic() as client:
         with pytest.raises(anthropic.NotFoundError, match="model: gpt"):
             await client.messages.create(**MESSAGE | {"model": "gpt"})
         async with client.messages.stream(**MESSAGE, extra_headers={"x-simulator": "overload:2"}) as stream:
@@ -83,9 +83,9 @@ async def test_anthropic_is_told_what_is_wrong(door: Door) -> None:
                 await stream.get_final_message()
 
 
-async def test_openai_answers_and_calls_a_tool(door: Door) -> None:
+async def test_openai_answers_and_calls_a_tool(endpoint: Endpoint) -> None:
     tools: list[Any] = [{"type": "function", "name": "shell", "parameters": SCHEMA, "strict": False}]
-    async with door.openai() as client:
+    async with endpoint.openai() as client:
         answer = await client.responses.create(**RESPONSE)
         assert "Grüß Gott" in answer.output_text
         assert answer.usage
@@ -100,11 +100,11 @@ async def test_openai_answers_and_calls_a_tool(door: Door) -> None:
         chat = await client.chat.completions.create(model="gpt-5.5", messages=HELLO)
         assert "Grüß Gott" in (chat.choices[0].message.content or "")
         assert "gpt-5.5" in [model.id async for model in client.models.list()]
-    assert door.sim.requests[-1].account == "openai-key"
+    assert endpoint.sim.requests[-1].account == "openai-key"
 
 
-async def test_openai_streams(door: Door) -> None:
-    async with door.openai() as client:
+async def test_openai_streams(endpoint: Endpoint) -> None:
+    async with endpoint.openai() as client:
         events = [event async for event in await client.responses.create(**RESPONSE, stream=True)]
         assert [events[0].type, events[-1].type] == ["response.created", "response.completed"]
         chunks = [
@@ -113,13 +113,13 @@ async def test_openai_streams(door: Door) -> None:
     assert "Grüß Gott" in "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
-async def test_openai_is_told_what_is_wrong(door: Door) -> None:
-    asked = door.sim.count()
-    async with door.openai(api_key="wrong-wrong-wrong-wrong", max_retries=2) as client:
+async def test_openai_is_told_what_is_wrong(endpoint: Endpoint) -> None:
+    asked = endpoint.sim.count()
+    async with endpoint.openai(api_key="wrong-wrong-wrong-wrong", max_retries=2) as client:
         with pytest.raises(openai.AuthenticationError, match="not known to aimux"):
             await client.responses.create(**RESPONSE)
-    assert door.sim.count() == asked
-    async with door.openai() as client:
+    assert endpoint.sim.count() == asked
+    async with endpoint.openai() as client:
         with pytest.raises(openai.NotFoundError, match="does not exist"):
             await client.responses.create(**RESPONSE | {"model": "claude"})
         with pytest.raises(openai.APIError, match="overloaded"):
@@ -133,9 +133,9 @@ async def test_openai_is_told_what_is_wrong(door: Door) -> None:
 # --- HTTP libraries --------------------------------------------------------------------------------------------------
 
 
-async def test_httpx(door: Door) -> None:
-    transport = door.transport(httpx)
-    async with httpx.AsyncClient(transport=transport, base_url=door.url, headers=BEARER | VERSION) as client:
+async def test_httpx(endpoint: Endpoint) -> None:
+    transport = endpoint.transport(httpx)
+    async with httpx.AsyncClient(transport=transport, base_url=endpoint.url, headers=BEARER | VERSION) as client:
         for coding in ("gzip", "br", "zstd"):
             answer = await client.post(
                 "/claude/v1/messages",
@@ -151,37 +151,43 @@ async def test_httpx(door: Door) -> None:
         assert (await client.get("/nowhere")).status_code == 404
 
 
-async def test_aiohttp_sees_each_event_as_it_is_sent(door: Door) -> None:
+async def test_aiohttp_sees_each_event_as_it_is_sent(endpoint: Endpoint) -> None:
     """The upstream sends nothing more until the client has read what there is: nothing waits in between."""
     headers = BEARER | VERSION | {"x-simulator": "hold:4"}
     async with (
-        aiohttp.ClientSession(connector=door.connector(), headers=headers) as session,
-        session.post(f"{door.url}/claude/v1/messages", json=MESSAGE | {"stream": True}) as answer,
+        aiohttp.ClientSession(connector=endpoint.connector(), headers=headers) as session,
+        session.post(f"{endpoint.url}/claude/v1/messages", json=MESSAGE | {"stream": True}) as answer,
     ):
         seen = b""
         async with asyncio.timeout(10):
             while seen.count(b"\n\n") < 4:
                 seen += await answer.content.readany()
-            await door.sim.wait_for_held()
-            door.sim.release()
+            await endpoint.sim.wait_for_held()
+            endpoint.sim.release()
             seen += await answer.read()
     assert seen.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
 
 
-async def test_a_client_that_leaves_ends_the_work_upstream(door: Door) -> None:
-    aborted = door.sim.aborted
+async def test_a_client_that_leaves_ends_the_work_upstream(endpoint: Endpoint) -> None:
+    aborted = endpoint.sim.aborted
     headers = BEARER | VERSION | {"x-simulator": "stall:2"}
-    async with aiohttp.ClientSession(connector=door.connector(), headers=headers) as session:
-        answer = await session.post(f"{door.url}/claude/v1/messages", json=MESSAGE | {"stream": True})
+    async with aiohttp.ClientSession(connector=endpoint.connector(), headers=headers) as session:
+        answer = await session.post(f"{endpoint.url}/claude/v1/messages", json=MESSAGE | {"stream": True})
         await answer.content.readany()
         answer.close()
         async with asyncio.timeout(10):
-            await door.sim.wait_for_aborted(aborted + 1)
+            await endpoint.sim.wait_for_aborted(aborted + 1)
 
 
-async def curl(door: Door, *arguments: str) -> str:
+async def curl(endpoint: Endpoint, *arguments: str) -> str:
     """Its output; one that fails ends the test."""
-    way = ["--unix-socket", door.socket] if door.socket else ["--cacert", door.certificate] if door.certificate else []
+    way = (
+        ["--unix-socket", endpoint.socket]
+        if endpoint.socket
+        else ["--cacert", endpoint.certificate]
+        if endpoint.certificate
+        else []
+    )
     process = await asyncio.create_subprocess_exec(
         program("curl", "curl"), "-sS", *way, *arguments, stdout=asyncio.subprocess.PIPE, env={}
     )
@@ -190,8 +196,8 @@ async def curl(door: Door, *arguments: str) -> str:
     return out.decode()
 
 
-async def test_curl(door: Door) -> None:
-    url, body = f"{door.url}/claude/v1/messages", json.dumps(MESSAGE)
+async def test_curl(endpoint: Endpoint) -> None:
+    url, body = f"{endpoint.url}/claude/v1/messages", json.dumps(MESSAGE)
     usual = ["-H", "anthropic-version: 2023-06-01", "-H", "content-type: application/json"]
     for auth in (
         [f"authorization: Bearer {TOKEN}"],
@@ -199,13 +205,13 @@ async def test_curl(door: Door) -> None:
         [f"x-api-key: {TOKEN}", f"authorization: Bearer {TOKEN}"],
     ):
         fields = [part for field in auth for part in ("-H", field)]
-        assert "Grüß Gott" in json.loads(await curl(door, url, *usual, *fields, "-d", body))["content"][0]["text"]
+        assert "Grüß Gott" in json.loads(await curl(endpoint, url, *usual, *fields, "-d", body))["content"][0]["text"]
     key = ["-H", f"x-api-key: {TOKEN}"]
-    streamed = await curl(door, "-N", url, *usual, *key, "-d", json.dumps(MESSAGE | {"stream": True}))
+    streamed = await curl(endpoint, "-N", url, *usual, *key, "-d", json.dumps(MESSAGE | {"stream": True}))
     assert "event: message_stop" in streamed
-    assert (await curl(door, "-I", f"{door.url}/claude/v1/models", *key)).startswith("HTTP/1.1 200")
-    assert (await curl(door, "-I", f"{door.url}/claude")).startswith("HTTP/1.1 401")
-    assert "aimux needs a token" in await curl(door, url, *usual, "-d", body)
+    assert (await curl(endpoint, "-I", f"{endpoint.url}/claude/v1/models", *key)).startswith("HTTP/1.1 200")
+    assert (await curl(endpoint, "-I", f"{endpoint.url}/claude")).startswith("HTTP/1.1 401")
+    assert "aimux needs a token" in await curl(endpoint, url, *usual, "-d", body)
 
 
 # --- sockets ---------------------------------------------------------------------------------------------------------
@@ -223,11 +229,11 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(raw.split()[1]), await reader.readexactly(int(length or 0))
 
 
-async def test_sockets_reuse_and_pipeline(door: Door) -> None:
+async def test_sockets_reuse_and_pipeline(endpoint: Endpoint) -> None:
     body = json.dumps(MESSAGE).encode()
     fields = ("anthropic-version: 2023-06-01", "content-type: application/json")
     chunked = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
-    reader, writer = await door.connect()
+    reader, writer = await endpoint.connect()
     async with asyncio.timeout(20):
         writer.write(head("POST", "/claude/v1/messages", *fields, f"content-length: {len(body)}") + body)
         status, first = await read_answer(reader)
