@@ -31,6 +31,10 @@ NO_TUPLES = frozenset(
         "account is only",
         "admitted.epoch is not epoch",
         "verdict.action is before.action is Action.COOL_DOWN",
+        "self._state is AWAITED",
+        "self._state is STREAMING",
+        "self._state is ENDED",
+        "self._state is not ENDED",
     }
 )
 """Comparisons by identity of what is no tuple on either side: bytes, or objects of a class."""
