@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from aimux.control.middlewares.bodies import BodyTimeout, collect, in_time
 from aimux.control.state import RequestKey, ends
-from aimux.front.answer import Answer, Sent
+from aimux.front.answer import Answer, Sent, not_accepted
 from aimux.front.request import BodyError, Request, too_large
 from aimux.front.transports import TransportBefore
 from aimux.gateway.answers import error_answer
@@ -47,9 +47,7 @@ async def relay(gateway: Gateway, received: web.Request, target: str) -> web.Str
     try:
         head = _head(received, target)
     except RequestError as error:
-        refused = GatewayError(
-            ErrorKind.BAD_REQUEST, f"This HTTP request can't be accepted: {error}.", status=error.status
-        )
+        refused = GatewayError(ErrorKind.BAD_REQUEST, not_accepted(error), status=error.status)
         return _response(received, error_answer(refused, None, ""))
     connection = _Connection(received)
     request = _Request(connection, head, received)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aimux.http.request import RequestHead
+    from aimux.http.request import RequestError, RequestHead
 
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -52,6 +52,11 @@ class Sent:
 
 
 SENT = Sent()
+
+
+def not_accepted(error: RequestError) -> str:
+    """What the client is told of a request that breaks the rules. No line is quoted: it may hold a token."""
+    return f"This HTTP request can't be accepted: {error}."
 
 
 def plain_answer(status: int, detail: str, fields: bytes = b"") -> bytes:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from aimux.front import bounds
-from aimux.front.answer import Answer, plain_answer
+from aimux.front.answer import Answer, not_accepted, plain_answer
 from aimux.front.request import ReceivedRequest
 from aimux.front.transports import left_to_send
 from aimux.http.request import BodyReader, LastHead, RequestError, parse_request_head
@@ -25,8 +25,6 @@ log = logging.getLogger("aimux.gateway")
 
 READ_AHEAD = 64 * 1024
 """Bytes that are kept of a body nobody has asked for, or of requests behind the one that is served."""
-
-_REFUSED = "This HTTP request can't be accepted"
 
 
 class Server(Protocol):
@@ -193,9 +191,9 @@ class ClientConnection(asyncio.Protocol):
         request.turn.start(self._server.handler(request))
 
     def _refuse(self, error: RequestError) -> None:
-        """The answer to what is no request. It quotes nothing: a malformed line may hold a token."""
+        """The answer to what is no request."""
         log.info("a request from %s is refused: %s", self.peer or "a local socket", error)
-        self.transport.write(plain_answer(error.status, f"{_REFUSED}: {error}."))
+        self.transport.write(plain_answer(error.status, not_accepted(error)))
         self._linger()
 
     def _read_body(self, request: ReceivedRequest, reader: BodyReader, data: bytes) -> None:

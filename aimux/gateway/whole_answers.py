@@ -29,5 +29,4 @@ async def read_beside(call: Call, size: int, read: Callable[[], T]) -> T:
     """What `read` makes of so many bytes."""
     if size <= AT_ONCE:
         return read()
-    work = asyncio.to_thread(read)
-    return await (work if call.turn is None else call.turn.apart(work))
+    return await call.turn.apart(asyncio.to_thread(read))
