@@ -22,7 +22,7 @@ from aimux.metering.reports import Reports
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import TOTAL, Key
 from aimux.metering.spans import Span
-from aimux.metering.store import FOLDED, Statements
+from aimux.metering.store import FOLDED, Statements, values_of
 from aimux.metering.usage import BY, Filter, Picked
 from aimux.storage import Database
 from aimux.storage.schema import ledger as schema
@@ -112,18 +112,18 @@ async def year(database: Database) -> Reports:
                 tokens = (900, 500, 9000, 300, 0, 0, 0, 7)
                 yield (
                     f"{id_of(at)}{number:012x}", rng.choice(numbers), at, "node", f"talk-{number % 500}", "POST", "/m",
-                    200, "", 900, 300, 9, 9, *tokens, False, None, None,
+                    200, "", 900, 300, 9, 9, *tokens, False, None, f"req_011{number:021x}", None,
                 )  # fmt: skip
 
     async with database.write() as connection:
         sql = Statements(connection)
-        named = (
-            (number, *key[:2], f'["{key.groups[0]}"]', *key[3:]) for number, key in zip(numbers, team, strict=True)
-        )
-        await insert(connection, sql.keys, named)
+        served = {key.served() for key in team}
+        await insert(connection, sql.keys, (values_of(key.hash(), key) for key in (*team, *served)))
         await insert(connection, sql.requests, requests())
         await insert(connection, sql.add(schema.usage_hours), hours())
         await insert(connection, sql.add(schema.usage_days), folded(days, 3))
+        each = ((day, key.hash(), *measures(100)) for day in days for key in served)
+        await insert(connection, sql.add(schema.usage_days_served), each)
         months = sorted({calendar.month(day) for day in days} - {calendar.month(AT)})
         await insert(connection, sql.add(schema.usage_months), folded(months, 1))
         await insert(connection, sql.add(schema.usage_conversations), talks())
@@ -172,6 +172,10 @@ async def measure(reports: Reports) -> dict[str, float]:
     whole = Span(AT - 365 * DAY)
     found["a plot of a year by user and month"] = await best_of_4(
         lambda: reports.lines("user", whole, Filter(), "month", 10)
+    )
+    quarter = Span(AT - 90 * DAY)
+    found["sums and a plot of 90 days by model and day"] = await best_of_4(
+        lambda: reports.usage_over_time("model", quarter, Filter(), "day")
     )
     quarter = Span(AT - 100 * DAY)
     found["a plot of 100 days by user and day"] = await best_of_4(

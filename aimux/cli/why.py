@@ -47,6 +47,14 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
         reason = f" ({step['reason']})" if step["reason"] else ""
         vendors = f", there {step['upstream_id']}" if step["upstream_id"] else ""
         say(f"  +{step['seconds']:.3f} s  {what}{reason}{vendors}", hang=11)
+    if (limit := found["limit"]) is not None:
+        scope = f" for {limit['scope']}" if limit["scope"] else ""
+        used = f"{limit['used']:,.10g} of {limit['amount']:,.10g} used"
+        say(
+            f"  {limit['limit']} of {limit['owner']}{scope}, set by {limit['set_by']}: {used}; "
+            f"there is room again at {limit['free_at']}",
+            hang=2,
+        )
     result = found["status"] or "nothing, it had left"
     error = f", {found['error']}" if found["error"] else ""
     say(f"  +{found['seconds']:.3f} s  the client got {result}{error}; {_size(found)}", hang=11)

@@ -11,6 +11,7 @@ from aimux.gateway.restraint import Restraint
 from aimux.gateway.unserved import when
 from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who
+from aimux.metering.record import LimitHit
 from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached
 from aimux.plugin.types import LimitState, LimitWindow
 
@@ -78,6 +79,7 @@ class Limiting:
             self._refuse_long(record, who, size)
         answer = limits.reserve(record.id, who, record.provider, record.model, size, record.time)
         if isinstance(answer, Refusal):
+            record.limit = self._hit(answer, who)
             raise refused(answer, record.time, limits.zone)
         no_overage = limits.policy.forbids("overage", who, record.provider, record.model)
         if not (self.fair.on or no_overage):
@@ -133,6 +135,11 @@ class Limiting:
             for whole in (share.used + share.room,)
         )
         return together(own, now)
+
+    def _hit(self, refusal: Refusal, who: Who) -> LimitHit:
+        one = refusal.standing
+        set_by = self.limits.policy.set_by(who, one.owner, one.limit, one.scope)
+        return LimitHit(one.limit, str(one.owner), str(set_by), one.scope, one.amount, one.used, refusal.free_at)
 
     def _refuse_long(self, record: RequestRecord, who: Who, size: int) -> None:
         """A request that is probably so long that a token of it costs more is refused in words that begin as the

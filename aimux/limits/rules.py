@@ -193,6 +193,17 @@ class Policy:
         found += [Holding(Key(rule.owner, rule.limit, rule.scope), rule.amount) for rule in self._of(*others)]
         return tuple(holding for holding in found if covers(holding.key.scope))
 
+    def set_by(self, who: Who, owner: Owner, limit: str, scope: str) -> Owner:
+        """Whose rule the amount of a limit that holds for `who` comes from: as `holdings` chose it."""
+
+        def rules(*owners: Owner) -> list[Rule]:
+            return [rule for rule in self._of(*owners) if rule.limit == limit and str(rule.scope) == scope]
+
+        if owner.kind != "user" or rules(owner):
+            return owner
+        shared = rules(*(Owner("member", group) for group in who.groups))
+        return min(shared, key=lambda rule: rule.amount).owner if shared else EVERYBODY
+
     @property
     def has_budgets(self) -> bool:
         """Whether any of it is for a calendar window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
+from sqlalchemy import BigInteger, Text, case, cast, func, literal, or_, select, union_all
 
 from aimux.metering.columns import failed, of_requests
 from aimux.metering.rollups import id_of
@@ -25,7 +25,12 @@ KEYS = ledger.usage_keys
 Named = tuple["By | None", "Sequence[str] | None"]
 """Names of users, models, …; None: all of them."""
 NO_NAMES: Named = (None, None)
-SUMS: dict[Level, Table] = {"hours": ledger.usage_hours, "days": ledger.usage_days, "months": ledger.usage_months}
+SUMS: dict[Level, Table] = {
+    "hours": ledger.usage_hours,
+    "days": ledger.usage_days,
+    "served": ledger.usage_days_served,
+    "months": ledger.usage_months,
+}
 
 
 async def folded(connection: AsyncConnection) -> dict[str, int]:
@@ -129,9 +134,9 @@ def requests(only: Filter, picked: Picked, limit: int) -> Select[Any]:
 
 
 def request(request_id: str) -> Select[Any]:
-    """The latest request that is known by this id: aimux's own, or the client's."""
+    """The latest request that is known by this id: aimux's own, the client's, or the vendor's."""
     columns = ledger.requests.c
-    known = (columns.id == request_id) | (columns.request_id == request_id)
+    known = or_(*[column == request_id for column in (columns.id, columns.request_id, columns.upstream_id)])
     return _with_keys().where(known).order_by(columns.id.desc()).limit(1)
 
 

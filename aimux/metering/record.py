@@ -63,6 +63,22 @@ class Step(NamedTuple):
     """What the vendor calls this request."""
 
 
+class LimitHit(NamedTuple):
+    """A limit of aimux's own that was used up. Amounts are requests, tokens or dollars; `free_at`: unix seconds."""
+
+    limit: str
+    """Such as `tokens_per_day`."""
+    owner: str
+    """Whose use counts under it: `user:NAME`, `group:NAME`, `token:ID`."""
+    set_by: str
+    """Where its amount comes from: the same, `member:GROUP` (each of its members has it) or `default`."""
+    scope: str
+    """Provider and model that it holds for; "": everything."""
+    amount: float
+    used: float
+    free_at: float
+
+
 TURN = "TURN"
 """The method of a WebSocket's turn."""
 
@@ -108,6 +124,8 @@ class RequestRecord:
     """Requests sent upstream; 0 where aimux answered by itself."""
     error: str = ""
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
+    limit: LimitHit | None = None
+    """What refused it, where that was a limit of aimux's own."""
     steps: list[Step] = field(default_factory=list)
     """How it was routed."""
     choices: tuple[Choice, ...] = ()

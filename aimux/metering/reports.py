@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.metering.calendar import now
 from aimux.metering.spans import FOREVER, Level, Piece, Span, pieces
-from aimux.metering.usage import EVERYTHING, Filter, Item, Lines, Points, Report, add_to
+from aimux.metering.usage import EVERYTHING, SERVED, Filter, Item, Lines, Points, Report, add_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -44,7 +44,7 @@ class Reports:
         from aimux.metering import questions
 
         async with self._database.read() as connection:
-            parts = await self._pieces(connection, span, "months")
+            parts = await self._pieces(connection, span, "months", by, only)
             rows = (await connection.execute(questions.usage(by, parts, only))).all() if parts else []
         whole = [Item(*row) for row in rows]
         return _answer(_by_group(rows, only.group) if by == "group" else whole, whole)
@@ -56,7 +56,7 @@ class Reports:
         from aimux.metering import questions
 
         async with self._database.read() as connection:
-            parts = await self._pieces(connection, span, "months")
+            parts = await self._pieces(connection, span, "months", by, only)
             statement = questions.usage_of_models(by, parts, only)
             rows = (await connection.execute(statement)).all() if parts else []
         return _with_models(rows, by, only)
@@ -110,7 +110,7 @@ class Reports:
             found = await self._over_time(bucket, span, only, by)
             return lines_of(found, _ranked(found) if names is None else names, most)
         async with self._database.read() as connection:
-            pieces = await self._pieces(connection, span, "months")
+            pieces = await self._pieces(connection, span, "months", by, only)
             ranked = names
             if ranked is None:
                 statement = questions.ranked(by, pieces, only)
@@ -134,7 +134,7 @@ class Reports:
             return list((await connection.execute(questions.requests(only, picked, limit))).mappings())
 
     async def request(self, request_id: str) -> RowMapping | None:
-        """The latest that is known by this id: aimux's own, or the client's."""
+        """The latest that is known by this id: aimux's own, the client's, or the vendor's."""
         from aimux.metering import questions
 
         async with self._database.read() as connection:
@@ -164,7 +164,9 @@ class Reports:
         date = self.calendar.date(start)
         return date if bucket == "day" else date[:7]
 
-    async def _pieces(self, connection: AsyncConnection, span: Span, coarsest: Level) -> list[Piece]:
+    async def _pieces(
+        self, connection: AsyncConnection, span: Span, coarsest: Level, by: By | None, only: Filter
+    ) -> list[Piece]:
         from aimux.metering import questions
 
         at = now()
@@ -172,7 +174,11 @@ class Reports:
             span = span._replace(until=FOREVER)
         kept_since = at - int(self._keep() * 1000)
         folded = await questions.folded(connection)
-        return list(pieces(span, folded, self.calendar, kept_since=kept_since, coarsest=coarsest))
+        impersonal = _impersonal(by, only)
+        if impersonal and coarsest == "months":
+            coarsest = "days"  # of everybody together they are fewer rows than months of each
+        found = pieces(span, folded, self.calendar, kept_since=kept_since, coarsest=coarsest)
+        return [piece._replace(level="served") if impersonal and piece.level == "days" else piece for piece in found]
 
     async def _over_time(self, bucket: Bucket, span: Span, only: Filter, by: By | None) -> Points:
         async with self._database.read() as connection:
@@ -219,7 +225,7 @@ class Reports:
         coarsest, start_of = levels[bucket]
         statements = []
         whole = by is None and only == EVERYTHING
-        for piece in await self._pieces(connection, span, coarsest):
+        for piece in await self._pieces(connection, span, coarsest, by, only):
             first = start_of(piece.since)
             if by is not None and piece.until < FOREVER and first == start_of(piece.until - 1):
                 statements.append(questions.at_once(first, piece, only, by, names, models=models))
@@ -230,6 +236,11 @@ class Reports:
         rows = (await connection.execute(union_all(*statements))).all()
         starts = {start: start_of(start) for start in {row[0] for row in rows}}
         return [(starts[start], *row) for start, *row in rows]
+
+
+def _impersonal(by: By | None, only: Filter) -> bool:
+    """Whether sums of everybody together can answer, though not the one sum of everything."""
+    return (by in SERVED or (by is None and only != EVERYTHING)) and (only.user, only.group, only.token) == 3 * (None,)
 
 
 def _ranked(found: Points) -> list[str]:

@@ -39,8 +39,9 @@ async def _step(database: Database, calendar: Calendar, prices: Prices, after: s
     from aimux.storage.schema.ledger import requests, usage_keys
 
     columns = requests.c
+    keys = usage_keys.c
     unpriced = (
-        select(requests, usage_keys.c.user, usage_keys.c.provider, usage_keys.c.account, usage_keys.c.model)
+        select(requests, keys.served, keys.user, keys.provider, keys.account, keys.model)
         .join(usage_keys, usage_keys.c.id == columns.key)
         .where(columns.id > after, columns.cost.is_(None))
         .order_by(columns.id)
@@ -78,8 +79,9 @@ async def _add(connection: AsyncConnection, calendar: Calendar, found: list[tupl
 
     none = dict.fromkeys(MEASURES, 0)
     parts = [
-        Part(row.at, row.key, row.conversation, row.user, tuple((none | {"unpriced": -1, "cost": cost}).values()))
+        Part(row.at, row.key, row.served, row.conversation, row.user, tuple((none | changed).values()))
         for row, cost in found
+        for changed in ({"unpriced": -1, "cost": cost},)
     ]
     sql = Statements(connection)
     await connection.exec_driver_sql(sql.add(usage_hours), sums_of_parts(parts, calendar))

@@ -11,6 +11,7 @@ from aimux.metering.calendar import DAY, HOUR
 from aimux.metering.store import FOLDED, Statements
 
 if TYPE_CHECKING:
+    from sqlalchemy import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
@@ -142,3 +143,23 @@ async def _sum_up(connection: AsyncConnection, name: str, start: int, end: int) 
         )
         columns = ["key", "start"]
     await connection.execute(table.insert().from_select([*columns, *ledger.MEASURES], found))
+    if name == "days":
+        await connection.execute(_served(start, end))
+
+
+def _served(start: int, end: int) -> Insert:
+    """A day of `usage_days_served`, which is folded with the day."""
+    from sqlalchemy import BigInteger, cast, func, literal, select
+
+    from aimux.storage.schema import ledger
+
+    table, source, keys = ledger.usage_days_served, ledger.usage_hours, ledger.usage_keys
+    at = literal(start, BigInteger)
+    sums = [cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES]
+    found = (
+        select(at, keys.c.served, *sums)
+        .join(keys, keys.c.id == source.c.key)
+        .where(source.c.start >= start, source.c.start < end)
+        .group_by(keys.c.served)
+    )
+    return table.insert().from_select(["start", "key", *ledger.MEASURES], found)

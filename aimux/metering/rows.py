@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.prices import Prices
-    from aimux.metering.record import RequestRecord, Sender
+    from aimux.metering.record import RequestRecord, Sender, Step
 
 MAX_TEXT = 256
 """Characters of a foreign text (a model's name, a conversation's) that the ledger keeps."""
@@ -34,7 +34,7 @@ _NO_USAGE = Usage()
 
 
 class Key(NamedTuple):
-    """What a request is counted under; the columns of `usage_keys`, in their order."""
+    """What a request is counted under; the columns of `usage_keys`, in their order, between `id` and `served`."""
 
     user: str
     token: str
@@ -50,6 +50,10 @@ class Key(NamedTuple):
         """63 bits, the same on every node; never TOTAL."""
         digest = blake2b(json.dumps(self).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1 or 1
+
+    def served(self) -> Key:
+        """The same without who sent it: of these there are few, however many people there are."""
+        return self._replace(user="", token="", groups=(), mount="")
 
 
 class Row(NamedTuple):
@@ -120,6 +124,7 @@ class Flattener:
             self._prices.of_record(record),
             usage.estimated,
             None if record.request_id in {record.id, ""} else record.request_id,
+            _upstream_id(record.steps),
             _detail(record, key.model),
         )
         return Row(values, key)
@@ -169,6 +174,13 @@ def _text(value: str) -> str:
     return value[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def _upstream_id(steps: Sequence[Step]) -> str | None:
+    for step in reversed(steps):
+        if step.upstream_id:
+            return _text(step.upstream_id)
+    return None
+
+
 def _detail(record: RequestRecord, model: str) -> str | None:
     """What is worth keeping where it is not as usual."""
     sender, usage = record.sender, record.usage
@@ -187,6 +199,8 @@ def _detail(record: RequestRecord, model: str) -> str | None:
             )
             for step in record.steps
         ]
+    if record.limit is not None:
+        detail["limit"] = record.limit
     if usage is not None and usage.tier:
         detail["tier"] = usage.tier
     if sender.agent:
@@ -201,6 +215,8 @@ class Part(NamedTuple):
 
     at: int
     key: int
+    served: int
+    """The key's `served`."""
     conversation: str | None
     user: str
     measures: tuple[int, ...]
@@ -209,7 +225,7 @@ class Part(NamedTuple):
 
 def part_of(row: Row) -> Part:
     values = row.values
-    return Part(values[2], values[1], values[4], row.key.user, _measured([values]))
+    return Part(values[2], values[1], row.key.served().hash(), values[4], row.key.user, _measured([values]))
 
 
 def _measured(rows: Sequence[tuple[Any, ...]]) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from aimux.metering.calendar import Calendar
 
-Level = Literal["requests", "hours", "days", "months"]
+Level = Literal["requests", "hours", "days", "served", "months"]
+"""`served`: days, of everybody together."""
 FOREVER = 1 << 62
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": 60_000, "h": HOUR, "d": DAY, "w": 7 * DAY}

@@ -122,7 +122,8 @@ class LedgerStore:
         for row in rows:
             if row.values[1] not in self._known:
                 found[row.values[1]] = row.key
-        return {number: (number, *key[:2], json.dumps(key.groups), *key[3:]) for number, key in sorted(found.items())}
+                found[row.key.served().hash()] = row.key.served()
+        return {number: values_of(number, key) for number, key in sorted(found.items())}
 
     async def missing(self, rows: Sequence[Row]) -> list[Row]:
         """Those that are not there yet. Raises StorageError."""
@@ -136,6 +137,11 @@ class LedgerStore:
                 ids = [row.id for row in rows[start : start + 500]]
                 there.update((await connection.execute(select(requests.c.id).where(requests.c.id.in_(ids)))).scalars())
         return [row for row in rows if row.id not in there]
+
+
+def values_of(number: int, key: Key) -> tuple[Any, ...]:
+    """A row of `usage_keys`."""
+    return (number, *key[:2], json.dumps(key.groups), *key[3:], key.served().hash())
 
 
 async def add_to_folded(
@@ -154,6 +160,11 @@ async def add_to_folded(
     folded = {
         ledger.usage_days: add_up(
             ((key, calendar.day(hour)), added) for hour, key, *added in hours if hour < until["days"]
+        ),
+        ledger.usage_days_served: add_up(
+            ((calendar.day(part.at), part.served), part.measures)
+            for part in parts
+            if calendar.hour(part.at) < until["days"]
         ),
         ledger.usage_months: add_up(
             ((key, calendar.month(hour)), added) for hour, key, *added in hours if hour < until["months"]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 By = Literal["user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"]
 BY: tuple[By, ...] = get_args(By)
+SERVED: frozenset[By] = frozenset({"model", "account", "provider", "class", "client"})
+"""What says nothing of who sent a request: it has few names, and sums of its own for each day."""
 Bucket = Literal["hour", "day", "month"]
 Points = dict[tuple[int, str], list[int]]
 """Sums by the start of an hour, day or month, and by name."""

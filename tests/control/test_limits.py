@@ -119,6 +119,51 @@ async def test_what_does_not_fit_changes_nothing(aimux: Aimux, path: str, body: 
     assert len((await aimux.get("/limits"))["items"]) == 2
 
 
+async def test_a_refused_request_says_which_limit_it_was_and_who_set_it(start: Start, aimux: Aimux) -> None:
+    sent = {"authorization": f"Bearer {TOKEN}"}
+    for kind, name, limits, owner, set_by in (
+        ("group", "research", {"each": {"tokens_per_day": 0}}, "user:alice", "member:research"),
+        ("user", "alice", {"tokens_per_day": 0}, "user:alice", "user:alice"),
+        ("group", "research", {"cost_per_day": 0}, "group:research", "group:research"),
+    ):
+        await put(aimux, f"/limits/{kind}/{name}", limits)
+        status, headers = await aimux.message(**sent)
+        assert status == 429
+        told = await aimux.get(f"/requests/{headers['x-request-id']}")
+        limit = told["limit"]
+        assert (limit["owner"], limit["set_by"]) == (owner, set_by)
+        assert (limit["used"], limit["amount"], limit["scope"]) == (0, 0, "")
+        assert datetime.fromisoformat(limit["free_at"]) > datetime.now(UTC)
+        await aimux.send("DELETE", f"/limits/{kind}/{name}")
+    await aimux.get("/requests")  # which waits for the ledger
+    again = await start(users=USERS, limits={"default": {"tokens_per_day": 0}})
+    assert (await again.get(f"/requests/{told['id']}"))["limit"] == limit
+    status, headers = await again.message(**sent)
+    limit = (await again.get(f"/requests/{headers['x-request-id']}"))["limit"]
+    assert (status, limit["limit"], limit["set_by"], limit["amount"]) == (429, "tokens_per_day", "default", 0)
+    own = (await again.send("GET", "/me/limits", headers=sent))[2]["items"]
+    assert [(one["owner"], one["set_by"]) for one in own] == [("user:alice", "default")]
+
+
+async def test_a_member_sees_the_own_requests_alone_and_no_accounts(aimux: Aimux) -> None:
+    await put(aimux, "/limits/user/alice", {"tokens_per_day": 0})
+    alices, bobs = ({"authorization": f"Bearer {token}"} for token in (TOKEN, TOKEN + "b"))
+    refused = (await aimux.message(**alices))[1]["x-request-id"]
+    served = (await aimux.message(**bobs))[1]["x-request-id"]
+    status, _, told = await aimux.send("GET", f"/me/requests/{refused}", headers=alices)
+    assert (status, told["status"], told["limit"]["set_by"]) == (200, 429, "user:alice")
+    assert (await aimux.send("GET", f"/me/requests/{served}", headers=alices))[0] == 404
+    assert (await aimux.send("GET", f"/me/requests/{served}"))[0] == 404, "the key of the installation is nobody's"
+    assert (await aimux.send("GET", f"/requests/{refused}", headers=alices))[0] == 403
+    for found in (
+        (await aimux.send("GET", "/me/requests", headers=bobs))[2]["items"][0],
+        (await aimux.send("GET", f"/me/requests/{served}", headers=bobs))[2],
+    ):
+        assert (found["id"], found["status"], found["limit"]) == (served, 200, None)
+        assert (found["account"], found["steps"], found["choices"]) == ("", [], [])
+    assert (await aimux.get("/me/requests"))["items"] == []
+
+
 async def test_a_tokens_limits_are_its_own(aimux: Aimux) -> None:
     assert await asks(aimux) == 200
     token = next(iter(aimux.app.people.directory.configured.hashes.values())).id

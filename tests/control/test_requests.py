@@ -57,6 +57,17 @@ async def test_an_id_of_the_vendors_finds_it(aimux: Aimux) -> None:
     assert (await aimux.get(f"/requests/{told['steps'][0]['upstream_id']}"))["id"] == told["id"]
 
 
+async def test_the_ledger_finds_it_by_the_vendors_id_as_well(start: Start) -> None:
+    aimux = await start()
+    _, headers = await aimux.message()
+    told = await aimux.get(f"/requests/{headers['x-request-id']}")
+    vendors = told["steps"][0]["upstream_id"]
+    await aimux.get("/requests")  # which waits for the ledger
+    again = await start()  # whose memory knows of no request
+    found = await again.get(f"/requests/{vendors}")
+    assert (found["id"], found["steps"][0]["upstream_id"], found["choices"]) == (told["id"], vendors, [])
+
+
 async def test_an_id_of_the_clients_own_finds_it(aimux: Aimux) -> None:
     await aimux.message(**{"x-request-id": "build-42:3"})
     assert (await aimux.get("/requests/build-42:3"))["id"] == "build-42:3"

@@ -77,7 +77,8 @@ async def test_a_request_is_a_row_and_a_part_of_its_hour(database: Database, mak
     await settled(ledger)
     async with database.read() as connection:
         (row,) = (await connection.execute(select(schema.requests))).mappings()
-        (key,) = (await connection.execute(select(schema.usage_keys))).mappings()
+        keys = {key["id"]: key for key in (await connection.execute(select(schema.usage_keys))).mappings()}
+    key = keys[row["key"]]
     assert (row["id"], row["request_id"], row["at"], row["node"]) == (one.id, "clients-own", NOON * 1000, "node")
     assert (row["status"], row["duration"], row["ttfb"], row["conversation"]) == (200, 1500, 250, "talk")
     assert (row["input"], row["cache_read"], row["cache_write"], row["cache_write_1h"]) == (10, 3, 4, 1)
@@ -89,7 +90,9 @@ async def test_a_request_is_a_row_and_a_part_of_its_hour(database: Database, mak
         "tier": "priority",
         "agent": "a7",
     }
-    assert row["key"] == key["id"]
+    served = keys[key["served"]]
+    assert (served["user"], served["token"], served["groups"], served["mount"]) == ("", "", [], "")
+    assert [served[name] for name in ("model", "class", "served")] == ["sonnet", "subagent", key["served"]]
     assert (key["user"], key["groups"], key["model"]) == ("ann", ["team"], "sonnet")
     assert (key["class"], key["client"], key["mount"]) == ("subagent", "claude-cli/2", "/claude")
     hours = {"cache_read": 3, "cache_write": 4, "cache_write_1h": 1, "cost": 22}
@@ -350,6 +353,6 @@ async def test_clients_can_not_fill_the_keys(database: Database, make: Make) -> 
     await settled(ledger)
     async with database.read() as connection:
         keys = (await connection.execute(select(schema.usage_keys.c.client, schema.usage_keys.c.model))).all()
-    assert len(keys) < 210
+    assert len(keys) < 420, "and the key of each without its sender"
     assert ("other", "sonnet") in [tuple(key) for key in keys]
     await ledger.close()

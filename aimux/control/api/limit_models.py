@@ -85,6 +85,11 @@ class Used(Body):
     """How much of a limit is used."""
 
     limit: LimitName
+    owner: str = Field(description="Whose use counts under it: `user:NAME`, `group:NAME` or `token:ID`.")
+    set_by: str = Field(
+        description="Where its amount comes from: its owner, `member:GROUP` (each of a group's members has it) or "
+        "`default`."
+    )
     scope: str = Field(description="The provider and the models that it holds for; empty: everything.")
     amount: float = Field(description="With what is granted now. Costs in US dollars.")
     used: float = Field(description="What requests under way will probably take is in it.")

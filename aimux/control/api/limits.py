@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from aimux.limits.keeper import LimitKeeper
     from aimux.limits.leases import Standing
+    from aimux.limits.rules import Policy
 
 operation = Table()
 LONGEST = 10 * 366 * 86400.0
@@ -116,7 +117,8 @@ async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
     if user is None:
         return OwnLimits(items=[])
     who = Who(user.name, "", tuple(user.groups))
-    return OwnLimits(items=[_used(standing) for standing in parts.limits.limits.standings(who, time.time())])
+    limits = parts.limits.limits
+    return OwnLimits(items=[_used(standing, limits.policy, who) for standing in limits.standings(who, time.time())])
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -137,14 +139,15 @@ def _owners(keeper: LimitKeeper) -> Iterator[tuple[Owner, Allowances, bool]]:
 
 
 def _owner(parts: Parts, owner: Owner, allowances: Allowances, configured: bool) -> LimitOwner:
-    standings = parts.limits.limits.standings(_as_caller(parts, owner), time.time())
+    limits, who = parts.limits.limits, _as_caller(parts, owner)
+    standings = limits.standings(who, time.time())
     usage = [standing for standing in standings if standing.owner == owner]
     return LimitOwner(
         kind=cast("Any", owner.kind),
         name=owner.name,
         configured=configured,
         limits=_told(allowances),
-        usage=[_used(standing) for standing in usage],
+        usage=[_used(standing, limits.policy, who) for standing in usage],
     )
 
 
@@ -211,9 +214,11 @@ def _grant(grant: Any, by: str) -> Grant:
     )
 
 
-def _used(standing: Standing) -> Used:
+def _used(standing: Standing, policy: Policy, who: Who) -> Used:
     return Used(
         limit=cast("Any", standing.limit),
+        owner=str(standing.owner),
+        set_by=str(policy.set_by(who, standing.owner, standing.limit, standing.scope)),
         scope=standing.scope,
         amount=standing.amount,
         used=standing.used,

@@ -278,6 +278,21 @@ class Choice(Body):
     considered: list[Considered] = Field(description="Empty for a conversation that stays: nothing was weighed.")
 
 
+class LimitHit(Body):
+    """A limit that a request found used up."""
+
+    limit: str = Field(description="Such as `tokens_per_day`.")
+    owner: str = Field(description="Whose use counts under it: `user:NAME`, `group:NAME` or `token:ID`.")
+    set_by: str = Field(
+        description="Where its amount comes from: its owner, `member:GROUP` (each of a group's members has it) or "
+        "`default`."
+    )
+    scope: str = Field(description="The provider and the models that it holds for; empty: everything.")
+    amount: float = Field(description="Requests, tokens or US dollars.")
+    used: float = Field(description="When the request came, with what was under way.")
+    free_at: datetime | None = Field(description="When there is room again.")
+
+
 class Request(Body):
     """A request that is over, or a turn of a WebSocket: who sent it, what served it, what it took."""
 
@@ -305,6 +320,7 @@ class Request(Body):
     tokens: Tokens | None
     cost_usd: float | None = Field(description="Null: no price is known.")
     estimated: bool = Field(description="The upstream did not tell all that was used: a part is an estimate.")
+    limit: LimitHit | None = Field(description="The limit of aimux's own that refused it, if one did.")
     steps: list[Step]
     choices: list[Choice] = Field(
         description="Of the last 10,000 requests at each node, where there was a choice; the ledger does not keep them."

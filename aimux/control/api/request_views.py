@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aimux.control.api.models import Choice, Considered, Request, Step, Tokens
+from aimux.control.api.models import Choice, Considered, LimitHit, Request, Step, Tokens
 from aimux.control.api.views import moment
+from aimux.metering.record import LimitHit as Hit
 from aimux.metering.record import Step as Taken
 from aimux.metering.rows import NANO
 
@@ -54,6 +55,7 @@ def of_record(record: RequestRecord, node: str, cost: int | None) -> Request:
         tokens=tokens,
         cost_usd=None if cost is None else cost / NANO,
         estimated=bool(usage and usage.estimated),
+        limit=_limit(record.limit),
         steps=_steps(record.steps),
         choices=[_choice(one, record.time) for one in record.choices],
     )
@@ -66,7 +68,7 @@ def of_row(row: Mapping[Any, Any]) -> Request:
     assert when is not None  # it is a clock's
     attempts = detail.get("attempts", 1)
     seconds = (row["ttfb"] or row["duration"]) / 1000
-    usual = [Taken(row["provider"], row["account"], row["status"], "relay", "", seconds)]
+    usual = [Taken(row["provider"], row["account"], row["status"], "relay", "", seconds, "", row["upstream_id"] or "")]
     tokens = Tokens(
         input=row["input"],
         output=row["output"],
@@ -101,9 +103,17 @@ def of_row(row: Mapping[Any, Any]) -> Request:
         tokens=tokens if used else None,
         cost_usd=None if row["cost"] is None else row["cost"] / NANO,
         estimated=row["estimated"],
+        limit=_limit(Hit(*detail["limit"]) if "limit" in detail else None),
         steps=_steps([Taken(*step) for step in detail["steps"]] if "steps" in detail else usual if attempts else []),
         choices=[],
     )
+
+
+def _limit(hit: Hit | None) -> LimitHit | None:
+    if hit is None:
+        return None
+    *told, free_at = hit
+    return LimitHit(**dict(zip(Hit._fields, told, strict=False)), free_at=moment(free_at))
 
 
 def _choice(one: Chosen, at: float) -> Choice:

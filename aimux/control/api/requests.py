@@ -12,9 +12,10 @@ from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.api.request_views import of_record, of_row
 from aimux.control.api.usage import filter_of, span_of
-from aimux.control.api.usage_models import RequestPage, RequestQuery
-from aimux.control.principal import Role
-from aimux.metering.usage import Picked
+from aimux.control.api.usage_models import OwnRequestQuery, RequestPage, RequestQuery
+from aimux.control.principal import Principal, Role
+from aimux.metering.metering import Metering
+from aimux.metering.usage import Filter, Picked
 
 operation = Table()
 
@@ -32,14 +33,47 @@ async def list_requests(parts: Parts, query: RequestQuery) -> RequestPage:
 
 @operation("GET", "/requests/{id}", "Explain how a request was routed", role=Role.VIEWER)
 async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002 - the path's name for it
-    """By the `x-request-id` of its answer, or the id that the vendor gave it: from memory, or from the ledger."""
+    """By the `x-request-id` of its answer, or the vendor's id (the ledger has that of the last attempt)."""
     metering = parts.metering
     record = parts.journal.get(id)
     if record is not None:
         return of_record(record, socket.gethostname(), metering.prices.of_record(record))
     row = await metering.reports.request(id)
     if row is None:
-        days = metering.ledger.keep / 86400
-        detail = f"Request {id!r} is not in the ledger, which keeps requests for {days:g} days."
-        raise Refused(404, "not-found", detail)
+        raise _not_found(metering, id)
     return of_row(row)
+
+
+@operation("GET", "/me/requests", "List one's own requests that are over, the latest first", role=Role.MEMBER)
+async def list_own_requests(parts: Parts, query: OwnRequestQuery, caller: Principal) -> RequestPage:
+    """With whichever token. What served them is not told."""
+    if caller.user is None:
+        return RequestPage(items=[], next=None)
+    metering = parts.metering
+    await metering.ledger.catch_up()
+    only = Filter(user=caller.user.name, provider=query.provider, model=query.model)
+    picked = Picked(span_of(metering, query), query.after, failed=query.failed)
+    rows = await metering.reports.requests(only, picked, query.limit + 1)
+    page = rows[: query.limit]
+    following = page[-1]["id"] if len(rows) > len(page) else None
+    return RequestPage(items=[_own(of_row(row)) for row in page], next=following)
+
+
+@operation("GET", "/me/requests/{id}", "Explain a request of one's own", role=Role.MEMBER)
+async def explain_own_request(parts: Parts, id: RequestId, caller: Principal) -> Request:  # noqa: A002
+    """What it took, and which limit refused it. What served it is not told."""
+    found = await explain_request(parts, id)
+    if caller.user is None or found.user != caller.user.name:
+        raise _not_found(parts.metering, id)
+    return _own(found)
+
+
+def _own(request: Request) -> Request:
+    """Without what is the admins': accounts, and how they stood."""
+    return request.model_copy(update={"node": "", "account": "", "steps": [], "choices": []})
+
+
+def _not_found(metering: Metering, request_id: str) -> Refused:
+    days = metering.ledger.keep / 86400
+    detail = f"Request {request_id!r} is not in the ledger, which keeps requests for {days:g} days."
+    return Refused(404, "not-found", detail)

@@ -14,6 +14,7 @@ from aimux.control.api.usage_models import (
     AccountWindow,
     AccountWindows,
     Kinds,
+    OwnRequestQuery,
     OwnUsageQuery,
     RequestQuery,
     Series,
@@ -30,7 +31,7 @@ from aimux.metering.calendar import DAY, now
 from aimux.metering.reports import lines_of
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
-from aimux.metering.usage import Bucket, By, Filter, Item, Lines, Points, Report
+from aimux.metering.usage import SERVED, Bucket, By, Filter, Item, Lines, Points, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,6 @@ operation = Table()
 MOST_POINTS = 10_000
 REST = "other"
 PICO = 10**12
-FEW: frozenset[By] = frozenset({"model", "account", "provider", "class", "client"})
-"""What has so few names that the points of all of them are read together with the sums."""
 LARGEST = 7
 """Series that are told apart in a plot beside a table: with all others they are as many as colours that can be."""
 
@@ -58,7 +57,7 @@ async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
     await metering.ledger.catch_up()
     models: Mapping[tuple[str, str], Item] | None = None
     points: Points | None = None
-    if query.kinds and bucket is not None and by in FEW:
+    if query.kinds and bucket is not None and by in SERVED:
         answer, models, points = await reports.usage_over_time(by, span, only, bucket)
     elif query.kinds:
         answer, models = await reports.usage_of_models(by, span, only)
@@ -193,7 +192,9 @@ async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, 
     )
 
 
-def span_of(metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery | SpanQuery) -> Span:
+def span_of(
+    metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery | OwnRequestQuery | SpanQuery
+) -> Span:
     """The span that a query means. Refused 422."""
     since = time_of(metering, "since", query.since)
     until = FOREVER if query.until is None else time_of(metering, "until", query.until)

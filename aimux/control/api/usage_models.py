@@ -215,6 +215,15 @@ class RequestQuery(_Span):
     after: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
 
 
+class OwnRequestQuery(_Span):
+    """Which of one's own requests."""
+
+    provider: str | None = Field(default=None, max_length=256)
+    model: str | None = Field(default=None, max_length=256, description="That was served.")
+    failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
+    after: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
+
+
 class RequestPage(Tabular):
     """Requests that are over, the latest first."""
 
@@ -222,7 +231,7 @@ class RequestPage(Tabular):
     next: str | None = Field(description="`after` of the next page.")
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
-        names = [name for name in Request.model_fields if name not in {"steps", "choices", "tokens"}]
+        names = [name for name in Request.model_fields if name not in {"limit", "steps", "choices", "tokens"}]
         kinds = ["input", "output", "cache_read", "cache_write", "reasoning"]
         return [*names, *[f"{kind}_tokens" for kind in kinds]], [
             [

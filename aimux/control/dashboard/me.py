@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 routes = web.RouteTableDef()
+LAST = 10
+"""Requests that the page lists."""
 
 
 @routes.get("/me")
@@ -25,11 +27,13 @@ async def page(request: web.Request) -> web.StreamResponse:
     limits: Any = {"items": []}
     usage: Any = None
     chart = None
+    requests: Any = {"items": []}
     if me["user"] is not None:
-        limits, usage, days = await asyncio.gather(
+        limits, usage, days, requests = await asyncio.gather(
             ask(request, "GET", "/me/limits"),
             ask(request, "GET", "/me/usage", by="model", since="30d"),
             ask(request, "GET", "/me/usage", by="day", since="30d"),
+            ask(request, "GET", "/me/requests", since="7d", limit=LAST),
         )
         chart = plot(_series(days["items"]), "tokens")
     return render(
@@ -41,6 +45,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         waiting=[one for one in serving["items"] if one["status"] != "serving"],
         usage=usage,
         chart=chart,
+        requests=requests["items"],
         amounts=AMOUNTS,
         settings=clients.settings(request, None),
     )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jinja2 import Environment
 
 HERE = Path(__file__).parent
@@ -52,6 +54,7 @@ def environment() -> Environment:
         "percent": percent,
         "seconds": duration,
         "until": until,
+        "whose": whose,
     }
     for name in made.list_templates():
         made.get_template(name)
@@ -174,6 +177,20 @@ def until(value: Any) -> Markup:
         return Markup("–")
     left = when.timestamp() - time.time()
     return _time(when, "now" if left < 1 else f"in {_told(_rounded(left))}")
+
+
+def whose(limit: Mapping[str, str]) -> str:
+    """Whose a limit is, and where its amount comes from."""
+    kind, _, name = limit["set_by"].partition(":")
+    match kind:
+        case "default":
+            return "set for everybody"
+        case "member":
+            return f"set for each member of {name}"
+        case "group":
+            return f"shared by the members of {name}"
+        case _:
+            return f"set for the {kind} {name}"
 
 
 def _rounded(seconds: float) -> float:

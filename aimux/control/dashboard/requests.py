@@ -48,7 +48,16 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/requests/{id}")
 async def why(request: web.Request) -> web.StreamResponse:
-    found: dict[str, Any] = await ask(request, "GET", f"/requests/{segment(request.match_info['id'])}")
+    return await explained(request, "/requests")
+
+
+@routes.get("/me/requests/{id}")
+async def why_own(request: web.Request) -> web.StreamResponse:
+    return await explained(request, "/me/requests")
+
+
+async def explained(request: web.Request, where: str) -> web.StreamResponse:
+    found: dict[str, Any] = await ask(request, "GET", f"{where}/{segment(request.match_info['id'])}")
     vendors = [step["upstream_id"] for step in found["steps"] if step["upstream_id"]]
     return render(
         request,
@@ -58,6 +67,7 @@ async def why(request: web.Request) -> web.StreamResponse:
         timings=_timings(found),
         vendors=vendors,
         actions=ACTIONS,
+        own=where == "/me/requests",
     )
 
 

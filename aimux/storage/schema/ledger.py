@@ -62,9 +62,11 @@ requests = Table(
     Column("cost", BigInteger),
     Column("estimated", Boolean, nullable=False),
     Column("request_id", Text),
+    Column("upstream_id", Text),
     Column("detail", JSON(none_as_null=True)),
     sqlite_with_rowid=False,
-    comment="Ids are in the order of time. `cost` null: no price is known. `request_id`: where it is the client's own.",
+    comment="Ids are in the order of time. `cost` null: no price is known. `request_id`: where it is the client's own. "
+    "`upstream_id`: the vendor's, of the last attempt that had one.",
 )
 
 Index(
@@ -72,6 +74,13 @@ Index(
     requests.c.request_id,
     sqlite_where=text("request_id IS NOT NULL"),
     postgresql_where=text("request_id IS NOT NULL"),
+)
+
+Index(
+    "ix_requests_upstream_id",
+    requests.c.upstream_id,
+    sqlite_where=text("upstream_id IS NOT NULL"),
+    postgresql_where=text("upstream_id IS NOT NULL"),
 )
 
 Index(
@@ -94,7 +103,9 @@ usage_keys = Table(
     Column("model", Text, nullable=False),
     Column("class", Text, nullable=False),
     Column("client", Text, nullable=False),
-    comment="What requests are counted under. `id` is a hash of the rest, so that every node gives it the same.",
+    Column("served", BigInteger, nullable=False),
+    comment="What requests are counted under. `id` is a hash of the rest, so that every node gives it the same. "
+    "`served`: the key that has no user, token, groups and mount, and the rest of this one.",
 )
 
 usage_hours = Table(
@@ -125,6 +136,16 @@ usage_days = Table(
 )
 
 Index("ix_usage_days_start", usage_days.c.start)
+
+usage_days_served = Table(
+    "usage_days_served",
+    METADATA,
+    moment("start", primary_key=True),
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    *_measures(),
+    sqlite_with_rowid=False,
+    comment="The days of `usage_days` by `usage_keys.served`: for questions that nobody's name is in.",
+)
 
 usage_months = Table(
     "usage_months",

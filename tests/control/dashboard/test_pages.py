@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from aimux.simulator.demo import credential_file
-from tests.control.dashboard.conftest import Site, Visit, Visitor
+from tests.control.dashboard.conftest import TOKENS, Site, Visit, Visitor
 
 pytestmark = pytest.mark.browser
 PAGES = ("", "accounts", "people", "usage", "requests", "settings", "me", "people/users/max", "accounts/claude/default")
@@ -254,6 +254,24 @@ def test_a_request_is_found_and_explained(visitor: Visitor, site: Site) -> None:
     page.get_by_role("link", name="Why").first.click()
     expect(page.get_by_role("heading", name="How it was routed")).to_be_visible()
     expect(page.locator("main")).to_contain_text("claude/default")
+
+
+def test_who_is_refused_sees_which_limit_it_was(visitor: Visitor, site: Site) -> None:
+    site.api("PUT", "/limits/user/max", {"tokens_per_day": 0})
+    try:
+        assert site.message(TOKENS["member"]) == 429
+    finally:
+        site.api("DELETE", "/limits/user/max")
+    visit = visitor("member")
+    card = visit.page.locator("section", has_text="My last requests")
+    expect(card).to_contain_text("tokens per day")
+    card.get_by_role("link", name="Why").first.click()
+    page = visit.page
+    expect(page.locator("section", has_text="The limit that refused it")).to_contain_text("set for the user max")
+    expect(page.locator("main")).not_to_contain_text("How it was routed")
+    admins = visitor("admin").go(page.url.partition("/me/")[2])
+    admins.get_by_role("link", name="Change it").click()
+    expect(admins).to_have_url(re.compile("people/users/max$"))
 
 
 def test_usage_is_shown_and_can_be_had_as_a_file(visitor: Visitor, site: Site) -> None:
