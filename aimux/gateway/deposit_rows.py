@@ -122,8 +122,7 @@ class DepositRows:
         if not self.deposits.fresh:
             return
         await asyncio.to_thread(_prepare)
-        from sqlalchemy.dialects import postgresql, sqlite
-
+        from aimux.storage.schema.base import insert
         from aimux.storage.schema.deposits import deposits
         from aimux.storage.times import now
 
@@ -142,12 +141,11 @@ class DepositRows:
         ]
         try:
             async with self._database.write(TOPIC) as connection:
-                dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-                insert = dialect.insert(deposits)
+                added = insert(connection.dialect, deposits)
                 # Of two nodes that learn of one thing, the first says whose it is.
-                moved = {name: insert.excluded[name] for name in ("account", "at", "until")}
+                moved = {name: added.excluded[name] for name in ("account", "at", "until")}
                 await connection.execute(
-                    insert.on_conflict_do_update(index_elements=["provider", "id"], set_=moved), rows
+                    added.on_conflict_do_update(index_elements=["provider", "id"], set_=moved), rows
                 )
         except BaseException:
             self.deposits.fresh = fresh | self.deposits.fresh
@@ -185,7 +183,4 @@ class DepositRows:
 
 def _prepare() -> None:
     """Import what writing needs: half a second that no event loop should wait."""
-    import sqlalchemy.dialects.postgresql
-    import sqlalchemy.dialects.sqlite  # noqa: F401
-
     import aimux.storage.schema  # noqa: F401

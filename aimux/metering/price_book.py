@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class PriceBook:
         """Read what is there, and look up the rest as it comes, until `close`."""
         if self._database.touched(TOPIC):
             try:
-                await self.read()
+                await self._read_first()
             except StorageError as error:
                 log.warning("prices can't be read yet: %s", error)
         self._unsubscribe = self._database.subscribe(TOPIC, self._changed)
@@ -147,10 +148,25 @@ class PriceBook:
 
         async with self._database.read() as connection:
             rows = (await connection.execute(select(prices))).all()
-        self._prices.tariffs = {
-            (row.provider, row.model): None if row.tariff is None else Tariff.of_json(row.tariff) for row in rows
-        }
-        self.sources = {(row.provider, row.model): row.source for row in rows}
+        self._take((row.provider, row.model, row.tariff, row.source) for row in rows)
+
+    async def _read_first(self) -> None:
+        """The same at a start, where it can be without SQLAlchemy."""
+        if (found := await self._database.quick(["SELECT provider, model, tariff, source FROM prices"])) is None:
+            await self.read()
+            return
+        self._take(
+            (row["provider"], row["model"], row["tariff"] and json.loads(row["tariff"]), row["source"])
+            for row in found[0]
+        )
+
+    def _take(self, rows: Iterable[tuple[str, str, Any, str]]) -> None:
+        tariffs: dict[tuple[str, str], Tariff | None] = {}
+        sources = {}
+        for provider, model, tariff, source in rows:
+            tariffs[provider, model] = None if tariff is None else Tariff.of_json(tariff)
+            sources[provider, model] = source
+        self._prices.tariffs, self.sources = tariffs, sources
 
     async def _look_up(self, models: list[tuple[str, str]]) -> None:
         wanted = [self._wanted_of(*model) for model in models]

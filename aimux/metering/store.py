@@ -7,7 +7,7 @@ they are sums of.
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from aimux.metering.rows import add_up, part_of, sums, sums_of_parts
@@ -39,10 +39,10 @@ class Statements:
     """The statements as the driver takes them: SQLAlchemy takes longer to pass a row on than SQLite to write it."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        from sqlalchemy.dialects import postgresql, sqlite
+        from aimux.storage.schema.base import insert
 
         self._dialect = connection.dialect
-        self._insert = (postgresql if self._dialect.name == "postgresql" else sqlite).insert
+        self._insert = partial(insert, self._dialect)
         self._added: dict[str, str] = {}
 
     @cached_property

@@ -16,7 +16,7 @@ from aimux import __version__
 from aimux.config.database import without_password
 from aimux.storage.errors import Conflict, StorageError, Unusable
 from aimux.storage.locks import FAILURES, Locks
-from aimux.storage.migrations import behind, schema_of, upgrade
+from aimux.storage.migrations import behind, create, schema_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -214,8 +214,12 @@ class PostgreSQL:
             async with engine.begin() as connection:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 found = await connection.run_sync(schema_of)
-                if behind(found, self.name):
-                    if found.version is not None and (others := await nodes(await _driver(connection))):
+                if not behind(found, self.name):
+                    return
+                if found.version is None:
+                    await connection.run_sync(create)
+                else:
+                    if others := await nodes(await _driver(connection)):
                         log.warning("%s is migrated while nodes use it: restart %s", self.name, ", ".join(others))
                     await connection.run_sync(upgrade, self.name)
         except (DBAPIError, *FAILURES) as error:

@@ -9,8 +9,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import JSON, BigInteger, DateTime
+from sqlalchemy import JSON, BigInteger, Connection, DateTime
 
+from aimux import __version__
 from aimux.storage import Database, StorageError, migrations
 from aimux.storage.schema import METADATA
 from tests.storage.conftest import Open, keys, put
@@ -44,11 +45,23 @@ async def test_the_migrations_lead_to_the_metadata(opened: Open) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    async with (await opened()).read() as connection:
-        differences = await connection.run_sync(
-            lambda c: compare_metadata(MigrationContext.configure(c, opts={"compare_server_default": True}), METADATA)
-        )
-    assert differences == []
+    def empty(connection: Connection) -> None:
+        METADATA.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+
+    database = await opened()
+    for way in ("made at once", "migrated"):
+        async with database.write() as connection:
+            if way == "migrated":
+                await connection.run_sync(empty)
+                await connection.run_sync(migrations.upgrade, database.name)
+            found = await connection.run_sync(migrations.schema_of)
+            differences = await connection.run_sync(
+                lambda c: compare_metadata(
+                    MigrationContext.configure(c, opts={"compare_server_default": True}), METADATA
+                )
+            )
+        assert (found, differences) == ((migrations.HEAD, __version__), []), way
 
 
 def test_columns_are_of_the_common_kinds() -> None:

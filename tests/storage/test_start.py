@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aimux.metering.price_book import store
 from aimux.people import Actor, Configured, People, User, users
 from aimux.storage import Database
 
@@ -30,7 +31,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("holds", [None, "tables", "ledger", "people"])
+@pytest.mark.parametrize("holds", [None, "tables", "ledger", "people", "prices"])
 async def test_a_start_loads_nothing_heavy(tmp_path: Path, holds: str | None) -> None:
     if holds is not None:
         database = await Database.open(None, tmp_path / "state")
@@ -38,6 +39,8 @@ async def test_a_start_loads_nothing_heavy(tmp_path: Path, holds: str | None) ->
             pass
         if holds == "people":
             await users.add(People(database, Configured()), Actor("admin"), User("ann"))
+        if holds == "prices":
+            await store(database, [(("claude", "claude-x"), None)], "a list")
         await database.close()
     done = subprocess.run(
         [sys.executable, "-c", START, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60

@@ -51,8 +51,27 @@ def schema_of(connection: Connection) -> Schema:
     return Schema(version, by)
 
 
+def create(connection: Connection) -> None:
+    """Make the schema of HEAD where there is none, within the connection's open transaction.
+
+    It is what all migrations lead to (a test holds that), made without Alembic: its import takes 0.1 s, and 9 MB that a
+    server would keep.
+    """
+    from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table
+
+    from aimux.storage.schema import METADATA
+    from aimux.storage.schema.base import migrations
+
+    METADATA.create_all(connection, checkfirst=False)
+    number = Column("version_num", String(32), nullable=False)
+    alembics = Table("alembic_version", MetaData(), number, PrimaryKeyConstraint(number, name="alembic_version_pkc"))
+    alembics.create(connection)
+    connection.execute(alembics.insert().values(version_num=HEAD))
+    connection.execute(migrations.insert().values(version=HEAD, aimux=__version__))
+
+
 def upgrade(connection: Connection, where: str) -> None:
-    """Bring the schema to HEAD within the connection's open transaction. Imports Alembic. Raises StorageError."""
+    """Bring an older schema to HEAD within the connection's open transaction. Imports Alembic. Raises StorageError."""
     from alembic import command
     from alembic.config import Config
     from alembic.util.exc import CommandError
