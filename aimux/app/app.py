@@ -11,20 +11,13 @@ from zoneinfo import ZoneInfo
 
 from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultError, stores_in
 from aimux.app.files import admin_key, adopt_keys, claim, tls_files
+from aimux.app.outside import Outside
 from aimux.app.pools import Pools
 from aimux.app.setup import compatibility, health_text, setup_of, with_what_stays
 from aimux.app.warnings import warn_of_surroundings, warn_of_unknown
 from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, provider_instances, secrets_in
-from aimux.control.api.api import Api
-from aimux.control.api.parts import Parts, Reload
-from aimux.control.application import control_application
-from aimux.control.dashboard.page import ROOT
-from aimux.control.dashboard.sessions import Dashboard, Sessions
-from aimux.control.principal import Principal, Role
-from aimux.control.running import Running
-from aimux.control.server import ControlServer
-from aimux.control.state import Control
+from aimux.control.running import Reload, Running
 from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Gateway
 from aimux.gateway.deposit_rows import DepositRows
@@ -39,9 +32,10 @@ from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
 from aimux.metering.record import RecordSinks
 from aimux.notices import Teller, Watch
-from aimux.people import People, from_config
+from aimux.people import Actor, People, audit, from_config
 from aimux.people.trust import Trust
 from aimux.people.upkeep import Uses, upkeep
+from aimux.plugin.parts import DASHBOARD
 from aimux.redaction import holding
 from aimux.relay.pool import Pool
 from aimux.storage import Database
@@ -53,8 +47,7 @@ if TYPE_CHECKING:
     from aimux.accounts import Account
     from aimux.config import Config
     from aimux.control.key import Key
-    from aimux.front.answer import Sent
-    from aimux.front.request import Request
+    from aimux.control.state import Control
     from aimux.gateway import Setup
     from aimux.logs import HostLogs, Logs
     from aimux.metering.record import RequestRecord
@@ -82,7 +75,8 @@ class App:
         self.trust: Trust
         self.uses: Uses
         self.gateway: Gateway
-        self.control: Control
+        self.outside: Outside
+        self.key: Key | None = None
         self.made_key: str | None = None
         """An admin key that this start has made, until it was announced."""
         self.tls: ServerTLS | None = None
@@ -94,7 +88,6 @@ class App:
         self._guesses = Guesses()
         self._reloading = asyncio.Lock()
         self._servers: list[asyncio.Server] = []
-        self._control_server: ControlServer | None = None
         self._running = Running(
             lambda: self.config,
             plugins.plugins,
@@ -133,7 +126,7 @@ class App:
             self._build_gateway(config, setup, pool, limits, Keeping(written.deposits, written.look_up), stack)
             self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
-                await self._listen(config, stack)
+                await self._listen(config)
             self._stack = stack.pop_all()
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
         regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people), self.watch.run()]
@@ -211,43 +204,50 @@ class App:
             *self.plugins.sinks,
         )
         limiting = Limiting(limits, self.fair, self.metering.prices)
-        self.gateway = Gateway(setup, pool, self.metrics, self.records, self._outside, limiting, keeping)
+        self.outside = Outside(self._make_control, [*self.plugins.routes.values()])
+        stack.push_async_callback(self.outside.close)
+        self.gateway = Gateway(setup, pool, self.metrics, self.records, self.outside.serve, limiting, keeping)
         self.people.on_change = lambda: self._begin(self.gateway.setup)
-        api = Api(
-            Parts(
-                self.pools,
-                self._vault,
-                self._http,
-                pool,
-                self.journal,
-                self.people,
-                self.limits,
-                self.metering,
-                self.uses,
-                self.notices.recent,
-                trust=self.trust,
-                reload=self.take_again,
-                process=self._running,
-            )
+        self.key = self._admin_key(config)
+
+    def _make_control(self) -> Control:
+        from aimux.control.api.api import Api
+        from aimux.control.api.parts import Parts
+        from aimux.control.dashboard.sessions import Dashboard, Sessions
+        from aimux.control.state import Control
+
+        parts = Parts(
+            self.pools,
+            self._vault,
+            self._http,
+            self.gateway.pool,
+            self.journal,
+            self.people,
+            self.limits,
+            self.metering,
+            self.uses,
+            self.notices.recent,
+            trust=self.trust,
+            reload=self.take_again,
+            process=self._running,
         )
-        stack.push_async_callback(api.close)
-        sessions = Sessions(self.database, lambda: self.people.directory, lambda: self.control.key)
-        self.control = Control(
+        sessions = Sessions(self.database, lambda: self.people.directory, lambda: self.key)
+        return Control(
             self.gateway,
-            api,
+            Api(parts),
             self.metering,
             self.database,
             Dashboard(sessions, self._running.links),
-            self._admin_key(config),
-            config.metrics_public,
-            compatibility(config, self.plugins),
-            health_text(config, self.plugins),
+            self.key,
+            self.config.metrics_public,
+            compatibility(self.config, self.plugins),
+            health_text(self.config, self.plugins),
         )
 
-    async def _listen(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
-        self._control_server = ControlServer(control_application(self.control, self.plugins.routes.values()))
-        await self._control_server.start()
-        stack.push_async_callback(self._control_server.close)
+    async def _listen(self, config: Config) -> None:
+        served = compatibility(config, self.plugins)
+        if any(not one.compatibility or one.compatibility in served for one in self.plugins.routes.values()):
+            await self.outside.open()  # a plugin's application may have work of its own, from the start on
         inherited = [sock for _, sock in listen_sockets(self._environ)]
         context = self.tls.context if self.tls else None
         self.gateway.use_lane(config.lane)
@@ -257,14 +257,18 @@ class App:
 
     def sign_in_link(self) -> str:
         """A URL that signs a browser in as an administrator, once and within five minutes."""
-        key = self.control.key
-        code = self._running.links.make("", key.id if key is not None else "")
-        return f"{self.addresses[0]}{ROOT}/sign-in?code={code}"
+        code = self._running.links.make("", self.key.id if self.key is not None else "")
+        return f"{self.addresses[0]}{DASHBOARD}/sign-in?code={code}"
+
+    @property
+    def control(self) -> Control:
+        """What is outside the mounts shows and changes."""
+        return self.outside.control
 
     @property
     def watched(self) -> bool:
         """Somebody looks at live values."""
-        return self.control.dashboard.watching > 0
+        return self.outside.made is not None and self.outside.made.dashboard.watching > 0
 
     def accounts(self) -> Iterator[Account]:
         """Every account of every provider."""
@@ -310,10 +314,6 @@ class App:
         if outcome in OUTCOMES:
             self.metrics.refresh(account.provider, account.name, OUTCOMES[outcome])
 
-    async def _outside(self, request: Request) -> Sent:
-        assert self._control_server is not None
-        return await self._control_server.serve(request)
-
     def _admin_key(self, config: Config) -> Key | None:
         key, self.made_key = admin_key(config)
         return key
@@ -326,7 +326,7 @@ class App:
             await self.take_again()
         except ConfigError:
             return False
-        await self.control.api.parts.note(Principal("SIGHUP", Role.ADMIN), "config.reload", "config")
+        await audit.note(self.database, Actor("SIGHUP"), "config.reload", "config")
         return True
 
     async def take_again(self) -> Reload:
@@ -369,10 +369,12 @@ class App:
         self.notices.settings = config.notices
         self.people.reconfigure(from_config(config))
         self._begin(setup)
-        self.control.key = await asyncio.to_thread(self._admin_key, config)
-        self.control.metrics_public = config.metrics_public
-        self.control.compatibility = compatibility(config, self.plugins)
-        self.control.health = health_text(config, self.plugins)
+        self.key = await asyncio.to_thread(self._admin_key, config)
+        if (control := self.outside.made) is not None:
+            control.key = self.key
+            control.metrics_public = config.metrics_public
+            control.compatibility = compatibility(config, self.plugins)
+            control.health = health_text(config, self.plugins)
         self.gateway.use_lane(config.lane)
         self.gateway.pool.connect_timeout = config.connect_timeout
         self.metrics.per_user = config.metrics.per_user
@@ -392,8 +394,7 @@ class App:
             server.close()
         self.gateway.open.draining = True
         self.gateway.server.pre_shutdown()
-        if self._control_server is not None:
-            await self._control_server.shutdown()
+        await self.outside.shutdown()
         await self.gateway.drained(self.config.drain_timeout)
         await self.gateway.server.shutdown(1.0)
         self._logs.access.soon = None

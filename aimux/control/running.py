@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,6 +45,13 @@ class Links:
         """Whom it signs in, once, and the id of the token that asked for it."""
         user, known = self.user_of(code), self._codes.pop(_hashed(code), None)
         return (user, known[1]) if user is not None and known is not None else None
+
+
+class Reload(NamedTuple):
+    """What a reload has to say."""
+
+    warnings: list[str]
+    after_restart: list[str]
 
 
 @dataclass(frozen=True, slots=True)

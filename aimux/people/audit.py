@@ -7,9 +7,12 @@ of the installation, whichever node made them.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.storage import Database
+
+log = logging.getLogger(__name__)
 
 FIRST = bytes(32)
 """The hash before the first entry."""
@@ -88,6 +93,23 @@ async def append(
     )
     await connection.execute(meta.update().where(meta.c.key == HEAD).values(value=f"{unsealed.id} {seal.hex()}"))
     return unsealed.id
+
+
+async def note(
+    database: Database,
+    actor: Actor,
+    action: str,
+    target: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    """An entry for a change elsewhere than in the database, which stands also where that can't be written."""
+    try:
+        async with database.write() as connection:
+            await append(connection, actor, action, target, before=before, after=after)
+    except StorageError as error:
+        log.error("%s of %s by %s is not in the audit log: %s", action, target, actor.name, error)
 
 
 async def lock(connection: AsyncConnection) -> tuple[int, bytes]:

@@ -55,6 +55,26 @@ async def test_sigterm_lets_open_streams_end_and_takes_nothing_new(sim: Simulato
         assert aimux.requests[-1]["error"] == "-"
 
 
+async def test_until_the_first_answer_it_imports_what_the_mounts_take(sim: Simulator, folder: Path) -> None:
+    """They are counted, not seconds. What is outside the mounts comes when asked for, and so does the database."""
+    environ = {"PYTHONPROFILEIMPORTTIME": "1"}
+    async with serving(folder, config_of(sim, folder), environ=environ) as aimux, aiohttp.ClientSession() as session:
+        streamed = await post(session, aimux, stream=True, simulator="hold:3")
+        await sim.wait_for_held()
+        assert streamed.status == 200
+        lines = [line for line in aimux.stderr if line.startswith("import time:")]
+        loaded = {line.rpartition("|")[2].strip() for line in lines}
+        assert len(loaded) <= 640, sorted(loaded)
+        late = {"aiohttp", "cryptography", "genai_prices", "jinja2", "prometheus_client", "rich", "sqlalchemy"}
+        assert not late & loaded
+        assert not {name for name in loaded if name.startswith(("aimux.control.api", "aimux.control.dashboard"))}
+        async with session.get(f"{aimux.address}/health") as answer:
+            assert answer.status == 200
+        await aimux.said(" aimux.control.plugin_routes")
+        sim.release()
+        await streamed.read()
+
+
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stream_that_does_not_end_is_cut_after_the_drain_timeout(
     sim: Simulator, folder: Path, sig: signal.Signals

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.login import Logins
 from aimux.accounts.twins import twins
@@ -13,7 +12,6 @@ from aimux.control.api.problems import Refused
 from aimux.control.api.views import shown
 from aimux.people import Actor, audit
 from aimux.people.reach import serves
-from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from aimux.control.api import models
     from aimux.control.api.saving import Wanted
     from aimux.control.principal import Principal
-    from aimux.control.running import Running
+    from aimux.control.running import Reload, Running
     from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
     from aimux.metering.metering import Metering
@@ -32,15 +30,6 @@ if TYPE_CHECKING:
     from aimux.people.upkeep import Uses
     from aimux.plugin import Http
     from aimux.relay.pool import Pool
-
-log = logging.getLogger("aimux.admin")
-
-
-class Reload(NamedTuple):
-    """What a reload has to say."""
-
-    warnings: list[str]
-    after_restart: list[str]
 
 
 @dataclass(slots=True)
@@ -118,11 +107,7 @@ class Parts:
     ) -> None:
         """Have a change that was made in the audit log. It stands also where that can't be written now."""
         actor = caller.actor if caller is not None else Actor("callback")
-        try:
-            async with self.people.database.write() as connection:
-                await audit.append(connection, actor, action, target, before=before, after=after)
-        except StorageError as error:
-            log.error("%s of %s by %s is not in the audit log: %s", action, target, actor.name, error)
+        await audit.note(self.people.database, actor, action, target, before=before, after=after)
 
     async def keep(self) -> None:
         """Have what changed about accounts on disk."""
