@@ -8,6 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgresql import database_url, postgresql, postgresql_url
 
@@ -16,6 +17,10 @@ __all__ = ["database_url", "postgresql", "postgresql_url"]
 # A shell that starts the suite in the background has Ctrl-C ignored, and so would have the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example has no time limit: on a busy machine that would be chance.
+settings.register_profile("patient", settings(deadline=None))
+settings.load_profile("patient")
 
 ROOT = Path(__file__).parent
 IN_CI = ("packaging", "nix", "soak", "chaos", "clients", "e2e/test_kill.py", "e2e/test_restart.py")

@@ -112,7 +112,6 @@ def test_what_a_role_may_not_do_is_refused_whatever_is_sent(live: Live, operatio
     @settings(
         max_examples=5,
         derandomize=True,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -145,7 +144,6 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(
     @settings(
         max_examples=15,
         derandomize=True,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -37,7 +37,7 @@ def long_run() -> tuple[float, int] | None:
 
 LONG = long_run()
 
-common = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+common = settings(database=None, suppress_health_check=list(HealthCheck))
 
 
 def seeds(name: str) -> list[bytes]:

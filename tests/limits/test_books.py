@@ -162,7 +162,6 @@ def test_what_is_used_is_what_was_used(database_url: str | None, tmp_path: Path)
         few = settings(
             max_examples=15,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
         try:

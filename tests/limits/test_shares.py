@@ -75,7 +75,7 @@ class Nodes(RuleBasedStateMachine):
 
 
 TestNodes = Nodes.TestCase
-TestNodes.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestNodes.settings = settings(max_examples=100, stateful_step_count=60)
 
 
 def test_a_single_node_gets_to_the_last_token() -> None:

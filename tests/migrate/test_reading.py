@@ -115,7 +115,7 @@ def places(data: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path] * bool(path) + [place for key, value in steps for place in places(value, (*path, key))]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("name", NAMES)
 def test_any_value_anywhere_gives_a_plan_or_a_refusal(name: str, tmp_path: Path, data: st.DataObject) -> None:

@@ -156,6 +156,4 @@ class Tokens(RuleBasedStateMachine):
 
 
 TestTokens = Tokens.TestCase
-TestTokens.settings = settings(
-    max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestTokens.settings = settings(max_examples=12, stateful_step_count=15, suppress_health_check=list(HealthCheck))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.relay.intake import FRAMES, PIECE, Intake, frame_size
@@ -14,7 +14,6 @@ from tests.relay.sockets import BINARY, CONT, PING, TEXT, raw
 sizes = st.lists(st.sampled_from([0, 1, 125, 126, 3000, PIECE, 65535, 65536]), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(sizes, st.booleans(), st.integers(0, 1 << 30))
 def test_what_comes_out_is_what_went_in(lengths: list[int], masked: bool, seed: int) -> None:
     frames = [raw(BINARY, bytes(length), masked=masked) for length in lengths]
