@@ -112,7 +112,8 @@ async def write(batches: int, users: int) -> None:
 
 def lease(batches: int, users: int) -> None:
     """Reserve and settle so many batches of requests, each under four limits."""
-    limits, now = Limits(Policy(tuple(Rule(EVERYBODY, name, 10**15) for name in NAMES)), UTC), time.time()
+    policy = Policy(tuple(Rule(EVERYBODY, name, 10**15) for name in NAMES))
+    limits, now = Limits(policy, UTC, on_mark=lambda _mark: None), time.time()
     people = [Who(f"user{number}", f"token-{number}", ("team",)) for number in range(users)]
     for who in people:
         _lease(limits, f"first-{who.user}", who, now)

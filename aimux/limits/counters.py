@@ -19,6 +19,7 @@ from aimux.limits.windows import bounds
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from aimux.limits.habits import Habit
     from aimux.limits.rules import Grant, Key, Who
     from aimux.limits.shares import Claims
 
@@ -35,14 +36,14 @@ def place_of(key: Key, start: float) -> Place:
 class Lease:
     """What one request holds. `amounts`: requests, tokens and cost (1e-9 $), as reserved and then as spent."""
 
-    __slots__ = ("amounts", "counters", "estimated", "model", "number", "request_id", "settled", "size", "time", "who")
+    __slots__ = ("amounts", "counters", "estimated", "habit", "number", "request_id", "settled", "size", "time", "who")
 
     def __init__(
         self,
         number: int,
         request_id: str,
         who: Who,
-        model: str,
+        habit: Habit,
         size: int,
         time: float,
         amounts: tuple[int, int, int],
@@ -51,7 +52,7 @@ class Lease:
         self.number = number
         self.request_id = request_id
         self.who = who
-        self.model = model
+        self.habit = habit
         self.size = size
         self.time = time
         self.amounts = amounts
@@ -184,9 +185,11 @@ class Rate(Rolling):
         return free if left <= 0 or not self._elsewhere else now + MINUTE
 
     def take(self, lease: Lease) -> None:
-        super().take(lease)
+        self.open += 1
         self._recent.append(lease)
         self.used += lease.amounts[self.unit]
+        if self._claims is not None:
+            self._claims.rolling.add(self)
 
     def settle(self, lease: Lease, reserved: int, spent: int) -> None:
         self.open -= 1
@@ -291,6 +294,8 @@ class Budget(Counter):
 
     def whole(self, now: float) -> int:
         """The amount with what is granted now."""
+        if not self._grants:
+            return self.amount
         return self.amount + sum(grant.amount for grant in self._grants if grant.since <= now < grant.until)
 
     def free_at(self, need: int, now: float) -> float:
@@ -327,13 +332,13 @@ class Budget(Counter):
 
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
-        whole = self.whole(now)
-        used = self.used + self.elsewhere
-        reached = sum(used >= mark * whole for mark in MARKS) if whole else len(MARKS)
-        if reached <= self.marked:
+        if self.marked == len(MARKS):
             return None
-        self.marked = reached
-        return MARKS[reached - 1]
+        whole, used = self.whole(now), self.used + self.elsewhere
+        if used < MARKS[self.marked] * whole:
+            return None
+        self.marked = sum(used >= mark * whole for mark in MARKS)
+        return MARKS[self.marked - 1]
 
 
 def counter(key: Key, amount: int, zone: tzinfo, claims: Claims | None) -> Counter:

@@ -22,16 +22,17 @@ class Habit:
     up the whole conversation before it.
     """
 
-    __slots__ = ("_both", "_size", "_square", "_tokens", "answer", "base", "cost", "per_byte", "seen")
+    __slots__ = ("_both", "_everybody", "_size", "_square", "_tokens", "answer", "base", "cost", "per_byte", "seen")
 
-    def __init__(self, like: Habit | None = None) -> None:
-        """`like`: what to assume until something is known."""
+    def __init__(self, everybody: Habit | None = None) -> None:
+        """`everybody`: what to assume until something is known."""
+        self._everybody = everybody
         self.seen = 0
         self._size = self._tokens = self._square = self._both = 0.0
-        self.base: float = like.base if like else 0.0
-        self.per_byte: float = like.per_byte if like else FIRST_TOKENS_PER_BYTE
-        self.answer: float = like.answer if like else FIRST_ANSWER
-        self.cost: float = like.cost if like else FIRST_COST
+        self.base: float = everybody.base if everybody else 0.0
+        self.per_byte: float = everybody.per_byte if everybody else FIRST_TOKENS_PER_BYTE
+        self.answer: float = everybody.answer if everybody else FIRST_ANSWER
+        self.cost: float = everybody.cost if everybody else FIRST_COST
 
     def expect_input(self, size: int) -> int:
         """Tokens that a request with `size` bytes of text will bring in."""
@@ -60,6 +61,9 @@ class Habit:
         self.base = self._tokens - self.per_byte * self._size
         if self.base < 0:
             self.base, self.per_byte = 0.0, self._tokens / self._size
+        # What newcomers are thought to do is told by those who are new.
+        if self.seen <= ENOUGH and self._everybody is not None:
+            self._everybody.learn(size, tokens_in, tokens_out, cost)
 
 
 class Habits:
@@ -75,15 +79,10 @@ class Habits:
         found = self._known.get((user, model))
         return self._new(user, model) if found is None else found
 
-    def learn(self, user: str, model: str, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
-        own = self.of(user, model)
-        own.learn(size, tokens_in, tokens_out, cost)
-        if own.seen <= ENOUGH:  # what newcomers are thought to do is told by those who are new
-            self.of("", model).learn(size, tokens_in, tokens_out, cost)
-
     def _new(self, user: str, model: str) -> Habit:
+        everybody = self.of("", model) if user else None
         # The name of a model is the client's choice, and none may fill the memory: the oldest goes.
         while len(self._known) >= MAX_HABITS:
             del self._known[next(iter(self._known))]
-        habit = self._known[user, model] = Habit(self._known.get(("", model)))
+        habit = self._known[user, model] = Habit(everybody)
         return habit

@@ -113,7 +113,7 @@ class Limits:
             if one.full(amounts[one.unit], now, number):
                 return self._refusal(counters, amounts, now)
         self._number = number
-        lease = Lease(number, request_id, who, model, size, now, amounts, counters)
+        lease = Lease(number, request_id, who, habit, size, now, amounts, counters)
         for one in counters:
             one.take(lease)
         self._open[request_id] = lease
@@ -129,7 +129,7 @@ class Limits:
         lease.estimated = estimated
         self._close(lease, (1, tokens_in + tokens_out, cost))
         if not estimated and tokens_in + tokens_out:
-            self.habits.learn(lease.who.user, lease.model, lease.size, tokens_in, tokens_out, cost)
+            lease.habit.learn(lease.size, tokens_in, tokens_out, cost)
         return True
 
     def estimate(self, lease: Lease) -> bool:

@@ -82,11 +82,14 @@ class Prices:
 
     def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
         """Nanodollars for a request of that time (milliseconds); None where no price is known."""
-        rates = self.rates(provider, model, at, usage.tier, usage.total_input)
-        if rates is None:
+        tariff = self.tariffs.get((provider, model))
+        if tariff is not None and not self._overrides:  # the usual case, for each request
+            cost = tariff.cost(usage, at)
+        elif (rates := self.rates(provider, model, at, usage.tier, usage.total_input)) is not None:
+            cost = rates.cost(usage)
+        else:
             return None
-        cost = rates.cost(usage)
-        factor = self._factors.get((provider, account))
+        factor = self._factors.get((provider, account)) if self._factors else None
         return cost if factor is None else round(cost * factor)
 
     def long_context(self, provider: str, model: str, at: float) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from hashlib import blake2b
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +32,8 @@ TOTAL = 0
 COST = 20
 """Where the cost stands among a row's values."""
 _NO_USAGE = Usage()
+_json = json.JSONEncoder(separators=(",", ":")).encode
+"""As `json.dumps`, which makes an encoder for each text that is not in its own way."""
 
 
 class Key(NamedTuple):
@@ -125,7 +128,7 @@ class Flattener:
             usage.estimated,
             None if record.request_id in {record.id, ""} else record.request_id,
             _upstream_id(record.steps),
-            _detail(record, key.model),
+            _detail(record, key.model, usage.tier),
         )
         return Row(values, key)
 
@@ -181,33 +184,41 @@ def _upstream_id(steps: Sequence[Step]) -> str | None:
     return None
 
 
-def _detail(record: RequestRecord, model: str) -> str | None:
+def _told(steps: Sequence[Step]) -> list[Step]:
+    return [
+        step._replace(
+            reason=_text(step.reason),
+            seconds=round(step.seconds, 3),
+            model=_text(step.model),
+            upstream_id=_text(step.upstream_id),
+        )
+        for step in steps
+    ]
+
+
+@lru_cache(MAX_VALUES)
+def _usual(asked: str, tier: str, agent: str, parent_agent: str) -> str | None:
+    """The detail of a request that was served at once: made once for all that say the same."""
+    detail = {"asked": _text(asked), "tier": tier, "agent": agent, "parent_agent": parent_agent}
+    found = {name: value for name, value in detail.items() if value}
+    return _json(found) if found else None
+
+
+def _detail(record: RequestRecord, model: str, tier: str) -> str | None:
     """What is worth keeping where it is not as usual."""
-    sender, usage = record.sender, record.usage
-    detail: dict[str, Any] = {}
-    if record.model and record.model != model:
-        detail["asked"] = _text(record.model)
+    sender, steps, asked = record.sender, record.steps, record.model
+    usual = _usual("" if asked == model else asked[:MAX_TEXT], tier, sender.agent, sender.parent_agent)
+    several = len(steps) > 1 or (len(steps) == 1 and steps[0].action != "relay")
+    if record.attempts == 1 and not several and record.limit is None:
+        return usual
+    detail = json.loads(usual) if usual else {}
     if record.attempts != 1:
         detail["attempts"] = record.attempts
-    if len(record.steps) > 1 or (record.steps and record.steps[0].action != "relay"):
-        detail["steps"] = [
-            step._replace(
-                reason=_text(step.reason),
-                seconds=round(step.seconds, 3),
-                model=_text(step.model),
-                upstream_id=_text(step.upstream_id),
-            )
-            for step in record.steps
-        ]
+    if several:
+        detail["steps"] = _told(steps)
     if record.limit is not None:
         detail["limit"] = record.limit
-    if usage is not None and usage.tier:
-        detail["tier"] = usage.tier
-    if sender.agent:
-        detail["agent"] = sender.agent
-    if sender.parent_agent:
-        detail["parent_agent"] = sender.parent_agent
-    return json.dumps(detail, separators=(",", ":")) if detail else None
+    return _json(detail)
 
 
 class Part(NamedTuple):
@@ -278,7 +289,7 @@ def add_up(parts: Iterable[tuple[tuple[Any, ...], Iterable[int]]]) -> list[tuple
 
 def encode(row: Row) -> bytes:
     """One line."""
-    return json.dumps((row.values, row.key), separators=(",", ":")).encode() + b"\n"
+    return _json((row.values, row.key)).encode() + b"\n"
 
 
 def decode(line: bytes) -> Row | None:

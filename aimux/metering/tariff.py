@@ -33,17 +33,19 @@ class Rates(NamedTuple):
 
     def cost(self, usage: Usage) -> int:
         """In nanodollars."""
-        written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
-        reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+        input_, output, read, written, written_1h, reasoning, tools = self
         pico = (
-            usage.input_tokens * self.input
-            + (usage.output_tokens - reasoning) * self.output
-            + usage.cache_read_tokens * self.cache_read
-            + (usage.cache_write_tokens - written_1h) * self.cache_write
-            + written_1h * self.cache_write_1h
-            + reasoning * self.reasoning
-            + usage.server_tools * self.server_tools
+            usage.input_tokens * input_
+            + usage.output_tokens * output
+            + usage.cache_read_tokens * read
+            + usage.cache_write_tokens * written
         )
+        if usage.cache_write_1h_tokens:
+            pico += min(usage.cache_write_1h_tokens, usage.cache_write_tokens) * (written_1h - written)
+        if usage.reasoning_tokens:
+            pico += min(usage.reasoning_tokens, usage.output_tokens) * (reasoning - output)
+        if usage.server_tools:
+            pico += usage.server_tools * tools
         return (pico + 500) // 1000
 
 
@@ -61,7 +63,7 @@ class Tariff:
 
     def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
         """What holds for a request of that time. Before the first step, the first one holds."""
-        tiers = self._tiers[max(0, bisect_right(self._from, at) - 1)]
+        tiers = self._tiers[bisect_right(self._from, at, 1) - 1]
         found = tiers.get(tier) or tiers[STANDARD]
         for above, rates in found:
             if total_input > above:
@@ -70,7 +72,7 @@ class Tariff:
 
     def long_context(self, at: int) -> int | None:
         """Above how many tokens of input a token costs more; None: it never does."""
-        tiers = self._tiers[max(0, bisect_right(self._from, at) - 1)]
+        tiers = self._tiers[bisect_right(self._from, at, 1) - 1]
         return min((above for above, _ in tiers[STANDARD] if above), default=None)
 
     def cost(self, usage: Usage, at: int) -> int:
