@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import platform
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -69,6 +70,7 @@ class System(Body):
     started: datetime
     database: str = Field(description="A path, or an address, fit to be shown.")
     certificate_ends: datetime | None
+    node: str = Field(description="This one, as in `nodes`.")
     nodes: list[str] = Field(description="All that use this database now, as `HOST VERSION`.")
 
 
@@ -128,6 +130,7 @@ async def show_system(parts: Parts) -> System:
         started=datetime.fromtimestamp(running.started, UTC),
         database=parts.people.database.name,
         certificate_ends=datetime.fromtimestamp(ends, UTC) if ends is not None else None,
+        node=f"{socket.gethostname()} {__version__}",
         nodes=await parts.people.database.nodes(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ class Running(Body):
 class Live(Body):
     """At this node."""
 
+    node: str = Field(description="Its host.")
+    shared: bool = Field(description="Other nodes may share its database; what runs at them, they tell.")
     items: list[Running] = Field(description="The longest first.")
     tokens_per_second: float = Field(description="Output of the requests that ended in the last 30 s.")
     requests_per_minute: float = Field(description="That ended in the last 30 s.")
@@ -52,6 +55,8 @@ async def show_live(parts: Parts) -> Live:
     ended = list(takewhile(lambda record: _end(record) > now - RECENT, parts.journal.latest()))
     tokens = sum(record.usage.output_tokens for record in ended if record.usage is not None)
     return Live(
+        node=socket.gethostname(),
+        shared=parts.running.config().database.url is not None,
         items=_items(parts.running.requests(), now),
         tokens_per_second=round(tokens / RECENT, 1),
         requests_per_minute=round(len(ended) * 60 / RECENT, 1),

@@ -21,6 +21,9 @@ async def page(request: web.Request) -> web.StreamResponse:
         ask(request, "GET", "/system"),
         ask(request, "GET", "/audit", limit=50),
     )
+    nodes = system["nodes"]
+    # PostgreSQL keeps 63 bytes of a name.
+    answers = next((at for at, node in enumerate(nodes) if len(nodes) > 1 and system["node"].startswith(node)), None)
     return render(
         request,
         "settings.html",
@@ -28,6 +31,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         config=config,
         plugins=plugins["items"],
         system=system,
+        answers=answers,
         audit=audit["items"],
         all=bool(request.query.get("all")),
         most=MOST,
