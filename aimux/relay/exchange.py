@@ -55,7 +55,7 @@ class Exchange:
     """Bytes received, but for the chunks that its connection passed on by itself: the outlet counts those."""
     paused = False
     """The upstream isn't read for now: that nothing comes is not its fault."""
-    _state = AWAITED
+    _state: State
     _error: WireError | None = None
 
     # Until the head is there.
@@ -92,6 +92,7 @@ class Exchange:
         """
         self.connection = connection
         self.method = method
+        self._state = AWAITED
         self._loop = loop
         self._over = over
         self._upgrade = upgrade
