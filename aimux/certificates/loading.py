@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -144,7 +144,7 @@ def _public_key(path: Path) -> tuple[PublicKeyTypes, int]:
         return load_pem_private_key(block[0] + b"\n", password=None).public_key(), mode
     except UnsupportedAlgorithm as error:
         raise TLSError(f"{field}: {path} is a kind of key that can't be used", _UNSUPPORTED) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, InternalError) as error:  # the last for what OpenSSL has no words for
         raise TLSError(f"{field}: {path} holds a damaged key", "copy it again, whole, as PEM") from error
 
 
