@@ -297,7 +297,9 @@ class Gateway:
         self.metrics.opened(served_by)
         try:
             connection.flow = exchange
-            if not exchange.begin(outlet, sink, head, paused=connection.full):
+            whole = exchange.begin(outlet, sink, head, paused=connection.full)
+            head, lines = b"", []  # an open stream would keep them: 2 kB
+            if not whole:
                 await exchange.rest()
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.

@@ -277,6 +277,7 @@ async def test_idle_sockets_are_cheap(tmp_path: Path) -> None:
 
 
 async def test_idle_sockets_with_tls_on_both_sides_are_cheap(tmp_path: Path) -> None:
-    """Most of it is OpenSSL's own, 2 × 15 kB: docs/deployment.md says how much to plan for."""
+    """Most of it is OpenSSL's own: docs/deployment.md says how much to plan for."""
+    most = 120_000_000 if ssl.OPENSSL_VERSION_INFO >= (3, 2) else 100_000_000
     async with running_with_tls(tmp_path) as (aimux, trust):
-        assert await grown(aimux, tmp_path / "state", 200, ssl=trust) * 1000 / 200 < 100_000_000
+        assert await grown(aimux, tmp_path / "state", 200, ssl=trust) * 1000 / 200 < most
