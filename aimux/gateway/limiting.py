@@ -111,17 +111,30 @@ class Limiting:
     def told_first(self, who: Who, provider: Provider, account: Account | None) -> list[bytes] | None:
         """The same for a socket's handshake, at which nothing is reserved yet."""
         now = time.time()
-        own = states(self.limits.standings(who, now, provider=provider.instance)) if self.limits.hold_for(who) else []
-        return self._lines(provider, own, account if self.fair.on else None, who, now)
+        return self._lines(provider, self._states(who, provider, now), account if self.fair.on else None, who, now)
+
+    def told_as_event(self, who: Who, provider: Provider, account: Account | None) -> bytes:
+        """The same as a message on a socket; empty where there is nothing of the caller's own to tell."""
+        now = time.time()
+        own = self._states(who, provider, now)
+        windows = self._shares(own, account if self.fair.on else None, who, now)
+        return provider.limit_event(own, windows) if own or windows else b""
+
+    def _states(self, who: Who, provider: Provider, now: float) -> list[LimitState]:
+        limits = self.limits
+        return states(limits.standings(who, now, provider=provider.instance)) if limits.hold_for(who) else []
 
     def _lines(
         self, provider: Provider, own: Sequence[LimitState], shared: Account | None, who: Who, now: float
     ) -> list[bytes] | None:
-        windows = [] if own or shared is None else self.windows([shared], who, now)
+        windows = self._shares(own, shared, who, now)
         if not (own or windows):
             return None
         fields = provider.limit_headers(own, windows).items()
         return [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in fields]
+
+    def _shares(self, own: Sequence[LimitState], shared: Account | None, who: Who, now: float) -> list[LimitWindow]:
+        return [] if own or shared is None else self.windows([shared], who, now)
 
     def windows(self, accounts: Iterable[Account], who: Who, now: float) -> list[LimitWindow]:
         """How much is used of the accounts' windows taken together; where they are shared, of the caller's shares."""

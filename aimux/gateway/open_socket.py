@@ -105,11 +105,12 @@ class OpenSocket:
         except Exception as error:  # a meter's fault must not reach the socket
             self._drop(error)
 
-    def answered(self, message: bytes) -> None:
-        """Called before the message goes on: a socket that is closed here does not send it."""
-        meter, turn = self._meter, self._turn
+    def answered(self, message: bytes) -> bytes | None:
+        """Called before the message goes on: a socket that is closed here does not send it. One that tells the
+        account's limits is the caller's own instead, where he has any: that is returned."""
+        meter, turn, own = self._meter, self._turn, None
         if meter is None:
-            return
+            return None
         if turn is not None:
             turn.bytes_out += len(message)
             if turn.ttfb is None:
@@ -118,7 +119,7 @@ class OpenSocket:
             meter.feed(message)
         except Exception as error:  # as above
             self._drop(error)
-            return
+            return None
         verdict, meter.verdict = meter.verdict, None
         if meter.complete:
             self._over(meter, str(verdict.action) if verdict is not None else "")
@@ -127,10 +128,13 @@ class OpenSocket:
         if meter.limits:
             self._account.observe(meter.limits, time.time())
             meter.limits = ()
+            who, provider = self._call.admitted.who, self._route.provider
+            own = self._limiting.told_as_event(who, provider, self._attempt.shared) or None
         else:
             self._answering = True
         if self._draining and meter.complete:
             asyncio.get_running_loop().call_soon(self.drain)  # behind the message
+        return own
 
     def ended(self, error: str) -> None:
         """The socket is closed; `error` says what ended a turn that was under way."""

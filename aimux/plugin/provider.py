@@ -324,6 +324,11 @@ class Provider:
         each of its windows. There is at least one of either; names are in lower case."""
         return {}
 
+    def limit_event(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        """The same as the message of a WebSocket by which the vendor tells its limits: it stands in place of one in
+        which `websocket_meter` has found any. Empty: there is none, and that one goes on."""
+        return b""
+
     def asks_usage(self, request: RequestHead) -> bool:
         """Whether a request is the client's question how much of its limits is used. Asked once for equal heads."""
         return False

@@ -17,9 +17,10 @@ FRAME = 250
 class Messages:
     """Of one direction. The codec bounds what a message may hold."""
 
-    def __init__(self, observe: Callable[[bytes], None], judge: Callable[[bytes], bool] | None) -> None:
-        """`observe` sees each whole message before its end goes on; `judge`, before that, before any of it goes on, and
-        one that it answers False does not.
+    def __init__(self, observe: Callable[[bytes], bytes | None], judge: Callable[[bytes], bool] | None) -> None:
+        """`observe` sees each whole message before its end goes on, and gives what goes on in its place, None for the
+        message itself (so it does where it came in fragments, which have gone on); `judge`, before that, before any of
+        it goes on, and one that it answers False does not.
         """
         self.size = 0
         """Bytes that are held of one that has not ended."""
@@ -50,7 +51,8 @@ class Messages:
             self._begun += frame.data
             self.size += len(frame.data)
         elif not self._begun:
-            self._observe(bytes(frame.data))
+            if (other := self._observe(bytes(frame.data))) is not None:
+                frame.data = other
         else:
             message = bytes(self._begun + frame.data)
             self.clear()

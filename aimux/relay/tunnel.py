@@ -37,11 +37,12 @@ class Pipe:
         upstream: tuple[UpstreamSide, asyncio.Transport],
         *,
         asked: Callable[[bytes], None],
-        answered: Callable[[bytes], None],
+        answered: Callable[[bytes], bytes | None],
         unfinished: Unfinished,
         judge: Callable[[bytes], bool] | None = None,
     ) -> None:
         """`asked` and `answered` see each whole message of the client and of the upstream; they must not raise.
+        `answered` may give another message for the client in its place.
 
         They are called before the message's end goes on. If they close the pipe, it does not. `judge` sees each whole
         message of the client before that, and before any of it goes on: one that it answers False does not.

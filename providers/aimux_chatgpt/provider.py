@@ -224,6 +224,9 @@ class ChatGPT(Provider):
     def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
         return openai_limits.headers(limits, windows)
 
+    def limit_event(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        return openai_limits.event(limits, windows)
+
     def asks_usage(self, request: RequestHead) -> bool:
         return openai_limits.asks_usage(request)
 

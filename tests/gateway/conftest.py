@@ -117,6 +117,10 @@ class Plain(Provider):
         own = {f"x-limit-{limit.period}": f"{limit.part:.2f}" for limit in limits}
         return own or {f"x-limit-{window.name}": f"{window.used:.2f}" for window in windows}
 
+    def limit_event(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+        told = self.limit_headers(limits, windows).items()
+        return json.dumps({name.removeprefix("x-limit-"): value for name, value in told}).encode()
+
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return b"event: error\ndata: " + json.dumps({"message": error.message}).encode() + b"\n\n"
 

@@ -177,6 +177,24 @@ def test_codex_has_two_windows_the_shorter_first() -> None:
     }
 
 
+def test_codex_is_told_on_a_socket_what_headers_tell() -> None:
+    told = json.loads(openai_limits.event([], [LimitWindow("5h", 0.1, RESET), LimitWindow("7d", 1.0)]))
+    assert told == {
+        "type": "codex.rate_limits",
+        "plan_type": "enterprise",
+        "rate_limits": {
+            "allowed": False,
+            "limit_reached": True,
+            "primary": {"used_percent": 10, "window_minutes": 300, "reset_at": int(RESET)},
+            "secondary": {"used_percent": 100, "window_minutes": 10080, "reset_at": None},
+        },
+        "credits": None,
+    }
+    own = json.loads(openai_limits.event([state(5)], [LimitWindow("5h", 0.1, RESET)]))
+    assert own["rate_limits"]["primary"]["used_percent"] == 50
+    assert "secondary" not in own["rate_limits"]
+
+
 def test_codex_asks_for_its_status() -> None:
     for path in ("/api/codex/usage", "/backend-api/wham/usage", "/v1/api/codex/usage"):
         assert openai_limits.asks_usage(RequestHead("GET", path, CIMultiDict()))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from aimux.plugin.types import LimitState, LimitWindow, RequestHead
 
 PREFIX = "x-codex-"
+PLAN = "enterprise"
+"""One there has to be, and what people have through a gateway is most like their employer's."""
 _MINUTES = {"day": 1440, "week": 10080, "month": 43200}
 _FREE = frozenset({"files", "uploads", "input_tokens", "moderations", "vector_stores", "conversations", "cancel"})
 _LENGTHS = {"h": 60, "d": 1440}
@@ -61,8 +63,22 @@ def usage(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes
             "reset_after_seconds": max(0, window.resets_at - now),
             "reset_at": window.resets_at,
         }
-    # A plan there has to be, and what people have through a gateway is most like their employer's.
-    return json.dumps({"plan_type": "enterprise", "rate_limit": rate_limit, "credits": None}).encode()
+    return json.dumps({"plan_type": PLAN, "rate_limit": rate_limit, "credits": None}).encode()
+
+
+def event(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
+    """What the headers tell, on a WebSocket."""
+    told = _told(limits, windows)
+    full = any(window.percent >= 100 for window in told)
+    rate_limits: dict[str, Any] = {"allowed": not full, "limit_reached": full}
+    for place, window in zip(_PLACES, told, strict=False):
+        rate_limits[place] = {
+            "used_percent": window.percent,
+            "window_minutes": window.minutes,
+            "reset_at": window.resets_at or None,
+        }
+    told_event = {"type": "codex.rate_limits", "plan_type": PLAN, "rate_limits": rate_limits, "credits": None}
+    return json.dumps(told_event).encode()
 
 
 def counts(request: RequestHead) -> bool:

@@ -82,6 +82,26 @@ async def test_a_fragmented_turn_is_judged_before_any_of_it_goes_on(begin: Begin
             assert "requests a minute" in told
 
 
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({}, "used"),
+        ({"default": {"tokens_per_day": 10**6, "requests_per_minute": 9}}, "day"),
+        ({"fair_share": True}, "5h"),
+    ],
+)
+async def test_a_message_that_tells_limits_is_of_the_callers_own(
+    begin: Begin, far: Far, limits: dict[str, Any], told: str
+) -> None:
+    far.serve = turns
+    aimux = await begin(limits=limits)
+    async with socket(aimux) as client:
+        assert await turn(client, "hi") == DONE
+        assert json.loads(await turn(client, '{"used": 0.5}')).keys() == {told}
+        assert await turn(client, "hi") == DONE
+        assert next(aimux.app.accounts()).limits["5h"].used == 0.5, "aimux takes notice all the same"
+
+
 async def test_a_reload_holds_for_the_next_turn(begin: Begin, far: Far) -> None:
     far.serve = turns
     aimux = await begin()
