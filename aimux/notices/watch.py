@@ -95,7 +95,7 @@ class Watch:
         if ends is not None:
             found += _ending("certificate", "certificate", "aimux's certificate", ends, now)
         for (provider, model), tariff in list(self._prices.tariffs.items()):
-            if tariff is None and self._prices.rates(provider, model, int(now * 1000)) is None:
+            if model and tariff is None and self._prices.rates(provider, model, int(now * 1000)) is None:
                 message = f"The price of {model} ({provider}) is not known: set it under `prices`, or update the list."
                 found.append(Notice("unknown_price", f"{provider}/{model}", message, now))
         return found

@@ -141,6 +141,9 @@ async def test_a_refused_request_says_which_limit_it_was_and_who_set_it(start: S
     status, headers = await again.message(**sent)
     limit = (await again.get(f"/requests/{headers['x-request-id']}"))["limit"]
     assert (status, limit["limit"], limit["set_by"], limit["amount"]) == (429, "tokens_per_day", "default", 0)
+    assert (await again.get("/limits/group/research/usage"))["items"] == []
+    (holds,) = (await again.get("/limits/user/alice/usage"))["items"]
+    assert (holds["limit"], holds["owner"], holds["set_by"]) == ("tokens_per_day", "user:alice", "default")
     own = (await again.send("GET", "/me/limits", headers=sent))[2]["items"]
     assert [(one["owner"], one["set_by"]) for one in own] == [("user:alice", "default")]
 

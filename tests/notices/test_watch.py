@@ -76,6 +76,7 @@ async def test_a_login_that_can_not_be_renewed_is_told_before_its_end(start: Sta
 async def test_a_price_that_nobody_knows_is_told(start: Start) -> None:
     aimux = await start()
     aimux.app.metering.prices.tariffs["plain", "odd"] = None
+    aimux.app.metering.prices.tariffs["plain", ""] = None  # a request that named no model
     assert look(aimux) == [("unknown_price", "plain/odd")]
     assert look(aimux) == []
 

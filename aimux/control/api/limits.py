@@ -56,6 +56,18 @@ async def show_limits(parts: Parts, kind: OwnerKind, name: OwnerName) -> LimitSe
     return _told(found.get((kind, name), Allowances()))
 
 
+@operation("GET", "/limits/{kind}/{name}/usage", "Show what a user, group or token may use", role=Role.VIEWER)
+async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> OwnLimits:
+    """Every limit that holds, whoever set it, and what is used of it. Of a group, what its members share."""
+    await parts.limits.refresh()
+    _known(parts, kind, name)
+    limits, who = parts.limits.limits, _as_caller(parts, Owner(kind, name))
+    found = limits.standings(who, time.time())
+    return OwnLimits(
+        items=[_used(one, limits.policy, who) for one in found if kind == "user" or one.owner.name == name]
+    )
+
+
 @operation("PUT", "/limits/{kind}/{name}", "Set the limits of a user, group or token", errors=(404, 409))
 async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: LimitSet, caller: Principal) -> LimitSet:
     """All of them: what is not named has no limit any more. They hold from the next request on."""

@@ -236,14 +236,10 @@ def _about(given: Mapping[str, str], groups: list[str]) -> dict[str, Any]:
 
 
 async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
-    """What was set, and what is used of it."""
-    own, everybody = await asyncio.gather(
-        ask(request, "GET", f"/limits/{kind}/{segment(name)}"), ask(request, "GET", "/limits")
-    )
-    usage: list[Any] = next(
-        (one["usage"] for one in everybody["items"] if (one["kind"], one["name"]) == (kind, name)), []
-    )
-    return {"own": own, "usage": usage}
+    """What was set, and what holds with what is used of it."""
+    path = f"/limits/{kind}/{segment(name)}"
+    own, holding = await asyncio.gather(ask(request, "GET", path), ask(request, "GET", f"{path}/usage"))
+    return {"own": own, "usage": holding["items"], "of": f"{kind}:{name}"}
 
 
 async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:

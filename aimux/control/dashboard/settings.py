@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from aimux.control.dashboard.page import ask, go, render
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 routes = web.RouteTableDef()
 MOST = 60
 """Settings that are shown until somebody asks for all."""
+LONGEST = 200
+"""Characters of a change."""
 
 
 @routes.get("/settings")
@@ -32,10 +39,30 @@ async def page(request: web.Request) -> web.StreamResponse:
         plugins=plugins["items"],
         system=system,
         answers=answers,
-        audit=audit["items"],
+        audit=[entry | {"change": _change(entry)} for entry in audit["items"]],
         all=bool(request.query.get("all")),
         most=MOST,
     )
+
+
+def _change(entry: Mapping[str, Any]) -> str:
+    """What became of what: `weight 1 → 2`."""
+    before, after = entry["before"] or {}, entry["after"] or {}
+    told = []
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            told.append(
+                f"{name} {_value(old)} → {_value(new)}"
+                if entry["before"] and entry["after"]
+                else f"{name} {_value(old or new)}"
+            )
+    text = ", ".join(told)
+    return text if len(text) <= LONGEST else text[:LONGEST] + " …"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 @routes.post("/settings/reload")

@@ -151,6 +151,9 @@ def test_an_account_is_given_to_a_group(visitor: Visitor, site: Site, script: bo
     assert site.api("GET", f"/accounts/claude/{name}")["weight"] == 2
     page.get_by_role("link", name=group).click()
     page.get_by_role("link", name=f"claude/{name}").click()
+    expect(visit.go("settings").locator("tr", has_text=f"account:claude/{name}").first).to_contain_text(
+        "weight 1.0 → 2.0"
+    )
     site.api("DELETE", f"/accounts/claude/{name}")
     site.api("DELETE", f"/groups/{group}")
 
@@ -324,6 +327,7 @@ def test_every_page_works_alone(visitor: Visitor, site: Site, path: str, script:
     assert answer is not None
     assert answer.status == 200
     expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+    expect(visit.page.locator("[hidden]:visible")).to_have_count(0)
     assert visit.strangers == []
     assert visit.faults == []
     assert sum(sizes) < 100_000
