@@ -15,7 +15,7 @@ from aimux.storage.errors import StorageError, Unusable
 from aimux.storage.migrations import Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,13 @@ BUSY_TIMEOUT = 10.0
 """How long to wait for another writer, in seconds."""
 CHECK_FOR = 0.05
 """How long to look for damage at a start, in seconds: enough for ten thousand users, and a tenth of a start."""
+_NO_ROOM = {
+    sqlite3.SQLITE_FULL,
+    # The index beside the file, which the processes share, can't be made.
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+}
 _PERMISSION = {errno.EACCES: "give the user that runs aimux access to it", errno.EROFS: "mount it read-write"}
 
 
@@ -57,11 +64,29 @@ def make(path: Path) -> None:
         raise explain(path, error) from None
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to read with; it needs no room on the disk where nobody has the file open. Raises sqlite3.Error."""
+    connection = connect(path)
+    try:
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            ahead = path.with_name(f"{path.name}-wal")
+            if error.sqlite_errorcode not in _NO_ROOM or (ahead.exists() and ahead.stat().st_size):
+                raise
+            connection.close()
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+        yield connection
+    finally:
+        connection.close()
+
+
 def inspect(path: Path) -> Found:
     """Look whether the file is a whole database of ours. Raises StorageError."""
     _tighten(path)
     try:
-        with contextlib.closing(connect(path)) as connection:
+        with _reading(path) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
                 if 0 < path.stat().st_size < 512:  # which SQLite would write over
@@ -93,7 +118,7 @@ def try_to_write(path: Path) -> None:
     except sqlite3.Error as error:
         explained = explain(path, error)
         # On a full disk everybody can still be served.
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+        if error.sqlite_errorcode not in _NO_ROOM:
             raise explained from None
         log.error("%s; until then nobody can be added or changed, and no usage is recorded", explained)
 
@@ -101,7 +126,7 @@ def try_to_write(path: Path) -> None:
 def rows(path: Path, queries: Sequence[str]) -> list[list[Mapping[str, Any]]]:
     """The rows of each query, by their columns' names, all of one state. Raises StorageError."""
     try:
-        with contextlib.closing(connect(path)) as connection:
+        with _reading(path) as connection:
             connection.row_factory = _by_name
             connection.execute("BEGIN")
             return [connection.execute(query).fetchall() for query in queries]
@@ -165,7 +190,8 @@ def damaged(path: Path, how: str) -> StorageError:
 
 def explain(path: Path, error: BaseException) -> StorageError:
     """One of SQLite's errors in words."""
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest is detail
+    code = getattr(error, "sqlite_errorcode", 0)
+    match sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF:  # the rest is detail
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return damaged(path, str(error))
         case sqlite3.SQLITE_FULL:

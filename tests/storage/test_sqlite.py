@@ -189,6 +189,23 @@ async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
     await database.close()
 
 
+async def test_a_start_without_one_page_of_room_reads_it(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    database = await Database.open(None, small_disk)
+    await put(database, "a")
+    await database.close()
+    assert not (small_disk / "aimux.db-shm").exists(), "what SQLite makes anew for each reader"
+    fill(small_disk)
+    again = await Database.open(None, small_disk)
+    assert "is full: free some space" in caplog.text
+    assert await again.quick(["SELECT key FROM meta"]) == [[{"key": "a"}]]
+    with pytest.raises(Unusable, match="is full: free some space"):
+        await put(again, "b")
+    (small_disk / "filler").unlink()
+    await put(again, "b")
+    assert (await keys(again), again.trouble) == (["a", "b"], None)
+    await again.close()
+
+
 async def test_one_that_is_removed_under_it_is_noticed(written: Path) -> None:
     database = await Database.open(None, written.parent)
     await put(database, "a")
