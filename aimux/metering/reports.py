@@ -57,8 +57,7 @@ class Reports:
 
         async with self._database.read() as connection:
             parts = await self._pieces(connection, span, "months", by, only)
-            statement = questions.usage_of_models(by, parts, only)
-            rows = (await connection.execute(statement)).all() if parts else []
+            rows = (await connection.execute(questions.usage_of_models(by, parts, only))).all() if parts else []
         return _with_models(rows, by, only)
 
     async def usage_over_time(
@@ -113,8 +112,9 @@ class Reports:
             pieces = await self._pieces(connection, span, "months", by, only)
             ranked = names
             if ranked is None:
-                statement = questions.ranked(by, pieces, only)
-                ranked = list((await connection.execute(statement)).scalars()) if pieces else []
+                ranked = (
+                    list((await connection.execute(questions.ranked(by, pieces, only))).scalars()) if pieces else []
+                )
             those = tuple(ranked[:most]) if len(ranked) > most else None
             found = await self._points(connection, bucket, span, only, by, those)
             shown = _by_name(found, ranked[:most])

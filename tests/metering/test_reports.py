@@ -301,6 +301,15 @@ async def test_what_single_requests_are_deleted_of_stays_in_the_sums(
     await ledger.close()
 
 
+async def test_of_no_time_there_is_nothing(database: Database, calendar: Calendar) -> None:
+    reports = Reports(database, calendar, lambda: 1e9)
+    never = Span(0, 0)
+    for by in ("user", "model", "group"):
+        assert await reports.usage(by, never) == ([], Item(""))  # type: ignore[arg-type]
+        assert await reports.usage_of_models(by, never) == (([], Item("")), {})  # type: ignore[arg-type]
+        assert await reports.lines(by, never, Filter(), "day", 3) == ({}, {})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

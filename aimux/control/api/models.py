@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from aimux.accounts.vault import ACCOUNT_NAME
@@ -162,6 +162,11 @@ class AccountChange(Given):
     weight: float = Field(default=1.0, gt=0, le=1000, description="Share of the load against the others.")
     priority: int = Field(default=0, ge=-1000, le=1000, description="Lower is tried first, whatever the strategy.")
     groups: list[GroupName] = Field(default=[], max_length=100, description="Whom it serves; none: everybody.")
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        return int(value) if isinstance(value, float) and value.is_integer() else value  # 5.0 is an integer in JSON
 
 
 class Rename(Given):
