@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimux.cli.calls import Backend
 
 _NUMBER = re.compile(r"(\d+(?:[._]\d+)*)([kMG]?)")
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NONE = {"", "none"}
 _WORDS = ("overage", "long_context")
@@ -54,9 +55,13 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _until(text: str) -> datetime:
-    """RFC 3339, a date (until its end, here), or a duration from now."""
+    """RFC 3339, a date or the next day of that name (until its end, here), or a duration from now."""
     from aimux.config import parse_duration
 
+    today = datetime.now().astimezone().date()
+    if text.lower() in _WEEKDAYS:
+        ahead = (_WEEKDAYS.index(text.lower()) - today.weekday()) % 7
+        text = f"{today + timedelta(days=ahead)}"
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return (datetime.fromisoformat(text) + timedelta(days=1)).astimezone()
@@ -65,7 +70,7 @@ def _until(text: str) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
     except ValueError:
         raise click.BadParameter(
-            f"{text!r}: write 3d, 12h, 2026-11-27 (until the end of it) or 2026-11-27T18:00"
+            f"{text!r}: write 3d, 12h, friday or 2026-11-27 (until the end of it) or 2026-11-27T18:00"
         ) from None
 
 
@@ -145,7 +150,7 @@ def set_command(
     type=_until,
     required=True,
     metavar="WHEN",
-    help="3d, 12h, 2026-11-27 (until its end) or 2026-11-27T18:00.",
+    help="3d, 12h, friday or 2026-11-27 (until its end) or 2026-11-27T18:00.",
 )
 @config_option
 @json_option
@@ -153,7 +158,7 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
     """Give an OWNER more of a limit for a while. A grant is never changed, and ends by itself.
 
     \b
-    aimux limits grant user:alice cost_per_week=20 --until 2026-11-27
+    aimux limits grant user:alice cost_per_week=20 --until friday
     """
     name, amount = setting
     body = {"limit": name, "amount": amount, "until": until.isoformat()}

@@ -44,6 +44,8 @@ def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     day = (datetime.now().astimezone() + timedelta(days=3)).date()
     said = aimux("limits", "grant", "user:alice", "tokens_per_day=1M", "--until", f"{day}").stdout
     assert said == f"user:alice has 1,000,000 more until {day + timedelta(days=1)} 00:00.\n"
+    said = aimux("limits", "grant", "user:alice", "tokens_per_day=5", "--until", f"{day:%A}").stdout
+    assert said == f"user:alice has 5 more until {day + timedelta(days=1)} 00:00.\n"
     aimux("limits", "set", "group:research", "cost_per_month=1.5k")
     grant = aimux.json("limits", "grant", "group:research", "cost_per_month=20", "--until", "12h")
     assert grant["amount"] == 20

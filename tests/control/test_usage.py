@@ -16,13 +16,16 @@ from tests.metering.support import NOON, record
 
 ANN, BOB = "a-users-own-token-123", "another-users-token-45"
 USERS = [{"name": "ann", "token": ANN, "groups": ["red"]}, {"name": "bob", "token": BOB}]
-SPAN = "since=2026-11-20&until=2026-11-28"
+SPAN = "since=2026-11-20&until=2026-11-27"
 
 
 async def filled(start: Start, records: Sequence[RequestRecord], **settings: Any) -> Aimux:
     aimux = await start(users=USERS, prices={"sonnet": {"input": 3, "output": 15, "cache_read": 0.3}}, **settings)
     for one in records:
         aimux.app.metering.ledger.record(one)
+    await aimux.app.metering.ledger.catch_up(
+        30
+    )  # opening the database the first time can take longer than a reader waits
     return aimux
 
 
