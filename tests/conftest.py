@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -29,8 +30,13 @@ SLOW = (
     *IN_CI,
     "accounts/test_machine.py",
     "accounts/test_processes.py",
+    "attacks",
     "certificates/test_pair.py",
+    "cli/accounts/test_commands.py",
+    "cli/accounts/test_people.py",
     "cli/login",
+    "cli/test_cli_config.py",
+    "cli/test_cli_main.py",
     "cli/test_cli_serve.py",
     "contracts/test_plugin_document.py",
     "control/test_openapi.py",
@@ -44,6 +50,12 @@ SLOW = (
     "test_bench.py",
 )
 """More than a few seconds a file: `make check` leaves them to `make test`."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What `make check` leaves out is not imported either: some of it takes seconds."""
+    left_out = config.option.markexpr.startswith("not slow")
+    return True if left_out and any(collection_path.is_relative_to(ROOT / place) for place in SLOW) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,6 +80,9 @@ def pytest_collection_finish() -> None:
     """What someone has set for their own aimux, or for the tests, which have read it, is not for those under test."""
     for name in [name for name in os.environ if name.startswith("AIMUX_")]:
         del os.environ[name]
+    # All tests stay until the end: whenever the garbage is collected they would be looked through, a fifth of the time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
