@@ -23,9 +23,7 @@ async def filled(start: Start, records: Sequence[RequestRecord], **settings: Any
     aimux = await start(users=USERS, prices={"sonnet": {"input": 3, "output": 15, "cache_read": 0.3}}, **settings)
     for one in records:
         aimux.app.metering.ledger.record(one)
-    await aimux.app.metering.ledger.catch_up(
-        30
-    )  # opening the database the first time can take longer than a reader waits
+    await aimux.app.metering.ledger.catch_up(30)  # a reader waits 3 s, and opening the database may take longer
     return aimux
 
 
