@@ -98,6 +98,8 @@ class SQLite:
                 try:
                     info = self._path.stat()
                     if connection is None:
+                        if not info.st_size:  # it is being made
+                            continue
                         connection = sqlite_file.connect(self._path, timeout=0)
                         file = (info.st_dev, info.st_ino)
                     elif file != (info.st_dev, info.st_ino):

@@ -51,8 +51,11 @@ def make(path: Path) -> None:
     """Make the file (0600, in a folder with 0700) where it is not there; have it write ahead. Raises StorageError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives the files beside it the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only where there is none: to close a file takes away all locks that this process has on it, and without them
+        # the next program that closes the database takes itself for the last, and removes what was written ahead.
+        with contextlib.suppress(FileExistsError):
+            # SQLite gives the files beside it the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StorageError(
             f"can't open {path} ({error.strerror})", remedy=_PERMISSION.get(error.errno or 0, "")

@@ -142,6 +142,23 @@ async def test_who_meets_another_that_makes_the_file_waits_for_it(state_dir: Pat
         await database.close()
 
 
+async def test_another_program_that_closes_it_takes_nothing_away(written: Path) -> None:
+    read = f"import sqlite3; c = sqlite3.connect({str(written)!r}); print(*c.execute('SELECT max(key) FROM meta'))"
+
+    async def other() -> str:
+        command = [sys.executable, "-c", read]
+        return (await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)).stdout
+
+    database = await Database.open(None, written.parent)
+    await asyncio.sleep(0.6)  # two looks
+    await put(database, "x")
+    assert "x" in await other()
+    assert written.with_name("aimux.db-wal").exists(), "who has it open still writes there"
+    await put(database, "y")
+    assert "y" in await other()
+    await database.close()
+
+
 async def test_a_locked_database_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1})
     with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as other:
