@@ -42,13 +42,14 @@ def main(folder: Path) -> None:
         with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as demo:
             assert demo.stdout is not None
             link = next(found[0] for line in demo.stdout if (found := re.search(r"http\S+sign-in\?code=\S+", line)))
+            token = next(found[1] for line in demo.stdout if (found := re.search(r"AUTH_TOKEN=(\S+)", line)))
             try:
-                _take(link, folder)
+                _take(link, token, folder)
             finally:
                 demo.terminate()
 
 
-def _take(link: str, folder: Path) -> None:
+def _take(link: str, token: str, folder: Path) -> None:
     root = link.partition("sign-in")[0]
     with sync_playwright() as playwright:
         path = program("chromium", "chromium")
@@ -60,12 +61,22 @@ def _take(link: str, folder: Path) -> None:
         page.wait_for_url(root)
         time.sleep(SETTLED)
         state = context.storage_state()
+        own = browser.new_context()
+        page = own.new_page()
+        page.goto(root + "sign-in")
+        page.get_by_label("Your aimux token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(root + "me")
+        own_state = own.storage_state()
         for look, (scheme, width) in LOOKS.items():
             viewport = {"width": width, "height": HEIGHT}
             looking = browser.new_context(color_scheme=scheme, viewport=viewport, storage_state=state)  # type: ignore[arg-type]
             for name, place in PAGES.items():
                 _shoot(looking, root + place, folder / f"{name}-{look}.png")
             looking.close()
+            member = browser.new_context(color_scheme=scheme, viewport=viewport, storage_state=own_state)  # type: ignore[arg-type]
+            _shoot(member, root + "me", folder / f"me-{look}.png")
+            member.close()
         browser.close()
 
 
