@@ -77,7 +77,7 @@ def test_a_login_that_gets_renewed_is_not_to_be_there_twice(aimux: Commands, bro
 def test_a_name_that_can_be_none_is_refused_before_anybody_logs_in(aimux: Commands, browser: list[str]) -> None:
     for name in ("", "a b", ".hidden", "x" * 65, "a/b"):
         refused = desktop(aimux)("login", "claude", "--account", name, expect=2).stderr
-        assert "can't be an account's name: letters, digits and" in " ".join(refused.split())
+        assert "can't be an account's name: use letters, digits and" in " ".join(refused.split())
     assert not browser
 
 
