@@ -25,7 +25,12 @@ class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-igno
 
     def dependencies(self) -> list[str]:
         """mypyc reads the types of what the modules use."""
-        return ["mypy>=1.14", "setuptools>=65", *self.metadata.core.dependencies] if _wanted() else []
+        return [*self._settings["compiler"], *self.metadata.core.dependencies] if _wanted() else []
+
+    @property
+    def _settings(self) -> dict[str, list[str]]:
+        settings: dict[str, list[str]] = self.metadata.config["tool"]["aimux"]
+        return settings
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         self._made = tempfile.TemporaryDirectory()
@@ -51,7 +56,7 @@ class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-igno
         return man_page(self.metadata.version)
 
     def _compile(self, build_data: dict[str, Any]) -> None:
-        modules = self.metadata.config["tool"]["aimux"]["compiled"]
+        modules = self._settings["compiled"]
         try:
             libraries = compiled(Path(self.root), modules, Path(self._made.name, "compiled"))
         except (Exception, SystemExit) as error:  # whatever a compiler may raise; mypyc exits

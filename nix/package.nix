@@ -3,6 +3,8 @@
   stdenv,
   python3,
   installShellFiles,
+  # Whether the hot path is compiled to machine code. Not by default: mypyc of nixpkgs's own mypy was not tried.
+  compiled ? false,
   # Whether the build runs all of its tests, which takes minutes: `checks.suite` does.
   wholeSuite ? false,
 }:
@@ -33,10 +35,17 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
   };
 
   # click makes the manual page that the wheel brings along.
-  build-system = with python3.pkgs; [
-    hatchling
-    click
-  ];
+  build-system =
+    with python3.pkgs;
+    [
+      hatchling
+      click
+    ]
+    ++ lib.optionals compiled [
+      mypy
+      setuptools
+    ];
+  env.AIMUX_COMPILE = if compiled then "1" else "0";
 
   dependencies = with python3.pkgs; [
     aiohappyeyeballs

@@ -90,6 +90,7 @@ def package(nix: Nix) -> dict[str, list[str]]:
       in
       {
         dependencies = map (p: p.pname) package.dependencies;
+        buildSystem = map (p: p.pname) package.build-system;
         quickInputs = map (p: p.pname) package.nativeCheckInputs;
         flags = package.pytestFlags;
         quickPaths = package.enabledTestPaths;
@@ -110,6 +111,41 @@ def project(repository: Path) -> dict[str, Any]:
 
 def test_the_package_depends_on_what_pyproject_says(package: dict[str, list[str]], project: dict[str, Any]) -> None:
     assert set(package["dependencies"]) == _names(project["dependencies"])
+
+
+def test_it_is_compiled_where_that_is_wanted(nix: Nix, package: dict[str, list[str]], repository: Path) -> None:
+    pyproject = tomllib.loads((repository / "pyproject.toml").read_text())
+    compiler = _names(pyproject["tool"]["aimux"]["compiler"])
+    assert set(package["buildSystem"]) == _names(pyproject["build-system"]["requires"])
+    expression = """
+      let
+        pkgs = import ./nix/tests/stub/pkgs.nix { system = "x86_64-linux"; };
+        of = compiled: pkgs.callPackage ./nix/package.nix { inherit compiled; };
+      in
+      map (p: [ p.env.AIMUX_COMPILE ] ++ map (tool: tool.pname) p.build-system) [ (of true) (of false) ]
+    """
+    done = nix.run("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
+    (wanted, *tools), pure = json.loads(done.stdout)
+    assert wanted == "1"
+    assert compiler < set(tools)
+    assert pure == ["0", *(tool for tool in tools if tool not in compiler)]
+
+
+def test_with_plugins_takes_the_package_as_it_was_overridden(nix: Nix) -> None:
+    expression = """
+      let
+        pkgs = import ./nix/tests/stub/pkgs.nix { system = "x86_64-linux"; };
+        package = pkgs.callPackage ./nix/package.nix { };
+        changed = package.overrideAttrs (before: { version = "${before.version}-of-ours"; });
+        told = p: [ p.version ] ++ map (one: "${one.pname} ${one.version or ""}") p.selected;
+        some = ps: [ ps.rich ];
+      in
+      map told [ (package.withPlugins some) (changed.withPlugins some) ]
+    """
+    done = nix.run("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
+    [version, own, rich], changed = json.loads(done.stdout)
+    assert (own, rich) == (f"aimux-gateway {version}", "rich ")
+    assert changed == [f"{version}-of-ours", f"{own}-of-ours", rich]
 
 
 def test_a_users_build_runs_what_is_quick_and_has_all_for_it(

@@ -53,6 +53,7 @@ let
       "jsonschema"
       "markupsafe"
       "multidict"
+      "mypy"
       "openai"
       "pluggy"
       "prometheus-client"
@@ -63,6 +64,7 @@ let
       "pytestCheckHook"
       "pyyaml"
       "rich"
+      "setuptools"
       "sqlalchemy"
       "tomlkit"
       "tzdata"
@@ -77,7 +79,17 @@ let
         given:
         let
           attrs = given { inherit finalPackage; };
-          finalPackage = application attrs;
+          finalPackage = application attrs // {
+            overrideAttrs =
+              change:
+              python3Packages.buildPythonApplication (
+                final:
+                let
+                  before = given final;
+                in
+                before // change before
+              );
+          };
         in
         finalPackage;
     };
@@ -101,6 +113,8 @@ let
         pname
         version
         meta
+        build-system
+        env
         dependencies
         nativeCheckInputs
         enabledTestPaths
@@ -142,10 +156,16 @@ let
         pkgs = python3Packages;
         withPackages =
           select:
-          build "python3-env" { packages = map (p: "${p}") (select python3Packages); } ''
+          let
+            selected = select python3Packages;
+          in
+          build "python3-env" { packages = map (p: "${p}") selected; } ''
             mkdir -p $out/bin
             for package in $packages; do ln -s $package/bin/* $out/bin/; done
-          '';
+          ''
+          // {
+            inherit selected;
+          };
       };
       formats.json =
         { }:
