@@ -96,6 +96,10 @@ class Spill:
         except OSError:
             with suppress(OSError):
                 os.ftruncate(file.fd, file.end)
+            if not file.end:  # nobody would come to read it, and remove it
+                self._files.remove(file)
+                self._own = None
+                file.remove()
             raise
         file.end += len(data)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -244,6 +246,28 @@ async def test_at_its_limit_the_spill_takes_no_more_and_says_so_before(
         while await total(database) != times(60 - lost):
             await asyncio.sleep(0.05)
             await ledger.flush()
+    await ledger.close()
+
+
+async def test_a_disk_that_takes_nothing_leaves_no_empty_file_open(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    flaky.away = True
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", full)
+        ledger.record(record())
+        await ledger.flush()
+    assert not list(tmp_path.rglob("*.rows"))
+    await ledger.flush()
+    assert list(tmp_path.rglob("*.rows"))
+    flaky.away = False
+    await settled(ledger)
+    assert await total(database) == times(1)
     await ledger.close()
 
 
