@@ -33,9 +33,11 @@ chaos: $(STAMP)
 	AIMUX_CHAOS=$(SECONDS) AIMUX_CHAOS_SEED=$(SEED) $(BIN)/pytest tests/chaos/test_chaos.py
 
 # Everything that parses foreign bytes, SECONDS for each target (of about thirty). The seed is printed, and SEED= takes it
-# again; what fails is kept in tests/fuzz/corpus, for every later `make test` too. ARGS='-k config' for some of them.
+# again; what fails is kept in tests/fuzz/corpus, for every later `make test` too. ARGS='-k config' for some of them. Then
+# new examples for the tests that `make test` gives the same each time.
 fuzz: $(STAMP)
 	AIMUX_FUZZ=$(SECONDS) AIMUX_FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz $(ARGS)
+	$(BIN)/pytest $(PARALLEL) --hypothesis-profile=new -m hypothesis
 
 lint: $(STAMP)
 	$(RUFF) check .
