@@ -48,6 +48,8 @@ class Attempts:
         self._replaced: Account | None = None
         """An account to ask again where no other one can serve: it has another login by now."""
         self._cause: Exception | None = None
+        self._unreached: WireError | None = None
+        """Why an upstream gave no answer."""
         self._waiting = list(call.targets)
         self._enter(self._waiting.pop(0))
 
@@ -108,7 +110,7 @@ class Attempts:
                 if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
                     wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
                     await call.turn.apart(asyncio.sleep(wait))
-            if self._last is not None:
+            if self._last is not None and not self._doubtful(self._last):
                 return self._settle(self._last)
             raise unserved(self._route, self._selection, time.time()) if self._resorted else self._failure()
         except BaseException:
@@ -198,7 +200,7 @@ class Attempts:
             )
         except WireError as error:
             account.load(-1)
-            self._cause = error
+            self._cause = self._unreached = error
             call.note(account.name, 0, error.phase, str(error))
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, account.name, error)
             return None
@@ -254,6 +256,11 @@ class Attempts:
 
     # --- when nothing worked --------------------------------------------------------------------------------------
 
+    def _doubtful(self, attempt: Attempt) -> bool:
+        """A client that is told 401 gives up, and asks its user to sign in: only where no account was out of reach, so
+        that another attempt might go well."""
+        return attempt.head.status == 401 and self._unreached is not None
+
     def _settle(self, attempt: Attempt) -> Attempt:
         """The last real answer, with the time at which some account is free again.
 
@@ -272,8 +279,10 @@ class Attempts:
         return attempt
 
     def _failure(self) -> GatewayError:
-        late = time.monotonic() >= self._deadline
-        return failure(self._route, self._cause, late=late) or unserved(self._route, self._selection, time.time())
+        late, cause = time.monotonic() >= self._deadline, self._cause
+        if self._last is not None:
+            cause = self._unreached
+        return failure(self._route, cause, late=late) or unserved(self._route, self._selection, time.time())
 
 
 def _says_less(attempt: Attempt, last: Attempt) -> bool:

@@ -85,9 +85,8 @@ class Spill:
             raise SpillFull
         file = self._own
         if file is None:
-            path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
-            file = _open(path, create=True)
-            assert file is not None
+            while (file := _open(self._folder / f"{uuid.uuid4().hex}{SUFFIX}", create=True)) is None:
+                pass  # another process saw it before it was locked, and took it for one that was left
             self._own = file
             self._files.append(file)
         try:
@@ -143,8 +142,12 @@ class Spill:
         with self._lock:
             mine = {file.path for file in self._files}
             for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-                if path not in mine and (file := _open(path)) is not None:
+                if path in mine or (file := _open(path)) is None:
+                    continue
+                if file.end:
                     self._files.append(file)
+                else:  # its process ended before it wrote: nobody would come to read it, and remove it
+                    file.remove()
 
     def close(self) -> None:
         """What waits stays in the files."""

@@ -60,6 +60,17 @@ async def test_a_sole_account_keeps_its_own_error(start: Start, upstream: Upstre
     assert asked == ["default"] * 2
 
 
+@pytest.mark.parametrize("answers", [(b"", error(401)), (error(401), b"")], ids=["last", "first"])
+async def test_a_refusal_is_not_the_answer_where_another_account_gave_none(
+    start: Start, upstream: Upstream, answers: tuple[bytes, bytes]
+) -> None:
+    script(upstream, dict(zip(("default", "two"), answers, strict=True)))
+    aimux = await start(accounts=("default", "two"))
+    answer = await aimux.send(request(body=b"{}"))
+    assert status_of(answer) == 502
+    assert aimux.app.gateway.pool.active_exchanges == 0
+
+
 @pytest.mark.parametrize("answers", [(503, 401), (401, 503)])
 async def test_a_credential_that_was_refused_does_not_hide_another_accounts_error(
     start: Start, upstream: Upstream, answers: tuple[int, int]

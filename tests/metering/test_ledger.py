@@ -271,6 +271,20 @@ async def test_a_disk_that_takes_nothing_leaves_no_empty_file_open(
     await ledger.close()
 
 
+async def test_an_empty_file_of_a_killed_process_is_removed(database: Database, make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    left = folder / "0123456789abcdef0123456789abcdef.rows"
+    left.touch()
+    ledger = make()
+    await ledger.adopt()
+    assert not left.exists()
+    ledger.record(record())
+    await settled(ledger)
+    assert await total(database) == ONE
+    await ledger.close()
+
+
 async def test_nothing_waits_for_the_disk_while_the_database_is_opened(
     database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
