@@ -49,7 +49,8 @@ class _File:
         return rows, self.start + len(whole)
 
     def remove(self) -> None:
-        with suppress(FileNotFoundError):
+        """On a file system that is read-only now it stays, and `Spill.adopt` comes across it again."""
+        with suppress(OSError):
             self.path.unlink()
         os.close(self.fd)
 

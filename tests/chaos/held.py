@@ -31,10 +31,10 @@ TASK = "_asyncio.Task"
 TIMERS = re.compile(r"uvloop\.loop\.(TimerHandle|UVTimer|Handle)$")
 FEW = 4
 """So many timers of the process's own may run, or not."""
-MORE_NATIVE, MORE_BLOCKS, MORE_MEMORY = 2 << 20, 3000, 8 << 20
+MORE_NATIVE, MORE_BLOCKS, MORE_MEMORY = 2 << 20, 8000, 16 << 20
 """By so much may differ what is in use: bytes of libraries (a connection to the database alone keeps up to 2 MB of its
-pages), blocks of Python's (some 100 bytes each). The rest of what is resident is free, between what is in use, and
-can't be given back."""
+pages), blocks of Python's (some 100 bytes each; a statement that is made for the first time leaves hundreds of them).
+The rest of what is resident is free, between what is in use, and can't be given back."""
 
 
 @dataclass

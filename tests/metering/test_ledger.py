@@ -271,6 +271,35 @@ async def test_a_disk_that_takes_nothing_leaves_no_empty_file_open(
     await ledger.close()
 
 
+async def test_a_file_that_can_not_be_removed_takes_nothing_along(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(_path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    flaky = Flaky(database)
+    ledger = make(flaky)
+
+    async def spilt() -> None:
+        flaky.away = True
+        ledger.record(record())
+        await ledger.flush()
+        flaky.away = False
+        await settled(ledger)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", read_only)
+        await spilt()
+    assert len(list(tmp_path.rglob("*.rows"))) == 1
+    await spilt()
+    assert await total(database) == times(2), "what comes later is not put into it"
+    await ledger.adopt()
+    await settled(ledger)
+    assert not list(tmp_path.rglob("*.rows"))
+    assert await total(database) == times(2)
+    await ledger.close()
+
+
 async def test_an_empty_file_of_a_killed_process_is_removed(database: Database, make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "ledger"
     folder.mkdir()
