@@ -4,7 +4,10 @@ the commands in this tree, and with AIMUX_COMPILE=1 the hot path in machine code
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 GROUP = "aimux"
 """mypyc puts all of the code into one library, `aimux__mypyc`, and a small one for each module beside its source."""
+
+REMEDY = (
+    "To compile it takes a C compiler and Python's headers (Debian: gcc and python3-dev; CC names another compiler), "
+    "mypy and setuptools; without AIMUX_COMPILE=1 pure Python is what is meant"
+)
 
 
 class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore] - hatchling is not there for mypy
@@ -60,7 +68,7 @@ class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-igno
         try:
             libraries = compiled(Path(self.root), modules, Path(self._made.name, "compiled"))
         except (Exception, SystemExit) as error:  # whatever a compiler may raise; mypyc exits
-            self.app.display_warning(f"aimux stays pure Python: {type(error).__name__}: {error}")
+            self.app.display_warning(f"aimux stays pure Python: {type(error).__name__}: {error}. {REMEDY}")
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -79,6 +87,10 @@ def compiled(root: Path, modules: list[str], folder: Path) -> dict[str, str]:
     from mypyc.build import mypycify
     from setuptools import Distribution
 
+    # mypyc takes half a minute before a compiler is asked for.
+    program = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(program) is None:
+        raise FileNotFoundError(f"there is no C compiler {program}")
     before = Path.cwd()
     os.chdir(root)  # where the modules and mypy's settings are
     try:

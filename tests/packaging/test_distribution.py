@@ -69,14 +69,24 @@ def test_the_page_needs_click_alone() -> None:
     assert done.stdout.split() == []
 
 
-def test_without_what_it_takes_to_compile_the_wheel_is_pure(tmp_path: Path) -> None:
-    (tmp_path / "mypyc").mkdir()
-    (tmp_path / "mypyc" / "__init__.py").write_text("raise ImportError('there is no mypyc')")
+@pytest.mark.parametrize(
+    ("without", "reason"),
+    [("mypyc", "ImportError: there is no mypyc"), ("a compiler", "FileNotFoundError: there is no C compiler ")],
+)
+def test_without_what_it_takes_to_compile_the_wheel_is_pure(tmp_path: Path, without: str, reason: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CC"} | {"AIMUX_COMPILE": "1"}
+    if without == "mypyc":
+        (tmp_path / "mypyc").mkdir()
+        (tmp_path / "mypyc" / "__init__.py").write_text("raise ImportError('there is no mypyc')")
+        environment["PYTHONPATH"] = str(tmp_path)
+    else:
+        environment["PATH"] = str(tmp_path)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(checkout())]
-    environment = {**os.environ, "AIMUX_COMPILE": "1", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "aimux stays pure Python: ImportError: there is no mypyc" in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert f"aimux stays pure Python: {reason}" in said
+    assert "To compile it takes a C compiler and Python's headers" in said
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
 
