@@ -27,6 +27,7 @@ from aimux.gateway.limiting import Limiting
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
+from aimux.metering.activity import Activity
 from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
@@ -94,7 +95,7 @@ class App:
             lambda: self.addresses,
             lambda: self.tls.not_after if self.tls else None,
             lambda: self.tls.own_certificate if self.tls else None,
-            lambda: self.gateway.running,
+            lambda: self.activity,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._configured: frozenset[str] = frozenset()
@@ -130,7 +131,8 @@ class App:
             self._stack = stack.pop_all()
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
         regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people), self.watch.run()]
-        background = [*regular, *([self.tls.watch()] if self.tls else [])]
+        telling = [self.activity.run()] if config.database.address is not None else []
+        background = [*regular, *telling, *([self.tls.watch()] if self.tls else [])]
         self._tasks = [asyncio.create_task(work) for work in background]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
@@ -208,6 +210,7 @@ class App:
         stack.push_async_callback(self.outside.close)
         self.gateway = Gateway(setup, pool, self.metrics, self.records, self.outside.serve, limiting, keeping)
         self.people.on_change = lambda: self._begin(self.gateway.setup)
+        self.activity = Activity(self.database, self.journal, lambda: self.gateway.running)
         self.key = self._admin_key(config)
 
     def _make_control(self) -> Control:

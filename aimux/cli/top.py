@@ -29,7 +29,7 @@ ROWS = 30
 def top_command(once: bool, config: Path | None, as_json: bool) -> None:
     """Show who is running what, on which account, tokens a second, and the vendors' windows filling.
 
-    Press q or Ctrl-C to end it; with --json it is shown once. It is of the node that answers.
+    Press q or Ctrl-C to end it; with --json it is shown once. Nodes that share a database are shown together.
     """
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_top(config, once=once or not sys.stdout.isatty(), as_json=as_json))
@@ -101,9 +101,8 @@ def shown(live: Mapping[str, Any], accounts: list[Any]) -> RenderableType:
     from rich.text import Text
 
     items = live["items"]
-    head = Text(
-        f"{len(items)} running · {live['tokens_per_second']:g} tokens/s · {live['requests_per_minute']:g} requests/min"
-    )
+    rates = f"{live['tokens_per_second']:g} tokens/s · {live['requests_per_minute']:g} requests/min"
+    head = Text(f"{live['running']} running · {rates}")
     running = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     for name in ("user", "model", "account", "client", "for", ""):
         running.add_column(name, justify="right" if name == "for" else "left")
@@ -111,8 +110,8 @@ def shown(live: Mapping[str, Any], accounts: list[Any]) -> RenderableType:
         account = f"{item['provider']}/{item['account']}" if item["account"] else item["provider"]
         cells = [Text(text or "–") for text in (item["user"], item["model"], account, item["client"])]
         running.add_row(*cells, f"{item['seconds']:.1f} s", "streams" if item["streaming"] else "waits")
-    if len(items) > ROWS:
-        running.add_row(f"{len(items) - ROWS} more")
+    if live["running"] > ROWS:
+        running.add_row(f"{live['running'] - len(items[:ROWS])} more")
     windows = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("account", "state", "in flight", "window", "", "used"):
         windows.add_column(name, justify="right" if name in {"in flight", "used"} else "left")

@@ -9,10 +9,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from aimux.config import Config
-    from aimux.metering.record import RequestRecord
+    from aimux.metering.activity import Activity
     from aimux.plugin.loader import Plugin
 
 
@@ -64,8 +64,8 @@ class Running:
     certificate_ends: Callable[[], float | None]
     certificate: Callable[[], bytes | None]
     """The self-signed one, as PEM."""
-    requests: Callable[[], Iterable[RequestRecord]]
-    """Those under way."""
+    activity: Callable[[], Activity]
+    """What runs at this moment."""
     started: float = field(default_factory=time.time)
     links: Links = field(default_factory=Links)
 

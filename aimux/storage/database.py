@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Engine
+    from aimux.storage.engine import Engine, Told
 
 log = logging.getLogger(__name__)
 
 FILE = "aimux.db"
+MOST_TOLD = 7_900
+"""Bytes that `Database.tell` takes: PostgreSQL's notices hold 8,000."""
 FULL_LOOK = 30.0
 """Seconds after which everybody looks again, whether or not a notice came: a lost one costs no more than this."""
 
@@ -138,6 +140,18 @@ class Database:
         """
         self._subscribers.setdefault(topic, []).append(callback)
         return lambda: self._subscribers[topic].remove(callback)
+
+    async def tell(self, text: str) -> None:
+        """Tell the other nodes something that is kept nowhere: at most MOST_TOLD bytes. Raises StorageError.
+
+        With SQLite there is nobody to hear it.
+        """
+        async with self._connected(write=True) as connection:
+            await self._engine.tell(connection, text)
+
+    def hear(self, callback: Told) -> None:
+        """Have `callback` called on this loop with what other nodes tell, and what names the process that does."""
+        self._engine.on_told = callback
 
     async def close(self) -> None:
         """Stop listening and close every connection."""

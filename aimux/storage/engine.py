@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Heard = Callable[[Collection[str] | None], None]
     """Takes the topics that somebody wrote to; None: nobody knows which, it may be all."""
+    Told = Callable[[str, str], None]
+    """Takes what names another node's process, and what it tells."""
 
 
 class Engine(Protocol):
@@ -23,6 +25,8 @@ class Engine(Protocol):
     """Where it is, fit to be shown: a path, or an address without the password."""
     trouble: StorageError | None
     """Why nothing is heard of what others write, while that is so."""
+    on_told: Told
+    """See Database.hear."""
 
     @property
     def writing(self) -> AbstractAsyncContextManager[Any]:
@@ -65,6 +69,10 @@ class Engine(Protocol):
 
     async def nodes(self, connection: AsyncConnection) -> list[str]:
         """Who uses the database now, as "HOST VERSION": see Database.nodes."""
+        ...
+
+    async def tell(self, connection: AsyncConnection, text: str) -> None:
+        """See Database.tell."""
         ...
 
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Heard
+    from aimux.storage.engine import Heard, Told
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "aimux"
+TOLD_CHANNEL = "aimux_told"
+"""The channel of what nodes tell each other and is kept nowhere."""
 NODE = "aimux node "
 """How the name of a node's listening connection begins; its host and version follow. `nodes` reads it."""
 CONNECT_TIMEOUT = 10.0
@@ -48,6 +50,7 @@ class PostgreSQL:
     def __init__(self, url: str) -> None:
         self.name = without_password(url)
         self.trouble: StorageError | None = None
+        self.on_told: Told = lambda _node, _text: None
         self.writing = contextlib.nullcontext()
         self._url = url
         self._made: AsyncEngine | None = None
@@ -123,6 +126,12 @@ class PostgreSQL:
     async def nodes(self, connection: AsyncConnection) -> list[str]:
         return await nodes(await _driver(connection))
 
+    async def tell(self, connection: AsyncConnection, text: str) -> None:
+        from sqlalchemy import text as statement
+
+        values = {"channel": TOLD_CHANNEL, "payload": f"{self._node} {text}"}
+        await connection.execute(statement("SELECT pg_notify(:channel, :payload)"), values)
+
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
         return self._locks.hold(name, patience, self.explain)
 
@@ -152,6 +161,9 @@ class PostgreSQL:
             await connection.add_listener(
                 CHANNEL, lambda _connection, _pid, _channel, payload: notices.put_nowait(str(payload))
             )
+            await connection.add_listener(
+                TOLD_CHANNEL, lambda _connection, _pid, _channel, payload: self._was_told(str(payload))
+            )
         except BaseException:
             connection.terminate()
             raise
@@ -172,6 +184,11 @@ class PostgreSQL:
             # What this node wrote it knows already, but where it could not tell whether it was committed.
             if not receipt.startswith(f"{self._node}.") or receipt in self._unsettled:
                 heard([topic])
+
+    def _was_told(self, payload: str) -> None:
+        node, _, text = payload.partition(" ")
+        if node != self._node:
+            self.on_told(node, text)
 
     def _stop_listening(self) -> None:
         if self._listening is not None:

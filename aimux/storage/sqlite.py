@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Heard
+    from aimux.storage.engine import Heard, Told
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class SQLite:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self.trouble: StorageError | None = None
+        self.on_told: Told = lambda _node, _text: None
         self.writing = asyncio.Lock()  # SQLite has one writer; waiting here is fair, and blocks no thread
         self._path = path
         self._made: AsyncEngine | None = None
@@ -126,6 +127,9 @@ class SQLite:
 
     async def nodes(self, _connection: AsyncConnection) -> list[str]:
         return [f"{socket.gethostname()} {__version__}"]
+
+    async def tell(self, _connection: AsyncConnection, _text: str) -> None:
+        return None
 
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
         raise StorageError(f"{self.name} has no locks between nodes")

@@ -30,6 +30,7 @@ def served(tmp_path: Path) -> Iterator[Commands]:
 def test_what_runs_and_how_full_windows_are_is_on_the_screen() -> None:
     item = {"user": "[red]ann", "model": "opus", "provider": "claude", "account": "two", "client": "claude-cli/2"}
     live = {
+        "running": 2,
         "items": [
             {**item, "seconds": 3.25, "streaming": True},
             {**item, "account": "", "seconds": 1, "streaming": False},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimux import __version__
-from aimux.storage import Database, StorageError
+from aimux.storage import MOST_TOLD, Database, StorageError
 from aimux.storage import postgresql as module
 from aimux.storage.status import status
 from tests.postgresql import Server
@@ -103,5 +103,20 @@ async def test_the_nodes_that_use_it_are_known(postgresql_url: str, tmp_path: Pa
     assert (await status(postgresql_url, tmp_path)).nodes == []
     nodes = [await Database.open(postgresql_url, tmp_path) for _ in range(2)]
     assert (await status(postgresql_url, tmp_path)).nodes == [f"{socket.gethostname()[:30]} {__version__}"] * 2
+    for node in nodes:
+        await node.close()
+
+
+async def test_what_a_node_tells_the_others_hear_and_it_does_not(postgresql_url: str, tmp_path: Path) -> None:
+    nodes = [await Database.open(postgresql_url, tmp_path) for _ in range(3)]
+    heard: list[list[tuple[str, str]]] = [[], [], []]
+    for node, own in zip(nodes, heard, strict=True):
+        node.hear(lambda name, text, own=own: own.append((name, text)))
+    await nodes[0].tell("x" * MOST_TOLD)
+    await nodes[1].tell("two words")
+    await eventually(lambda: [len(own) for own in heard] == [1, 1, 2])
+    assert heard[0][0][1] == "two words"
+    assert heard[1] == heard[2][:1]
+    assert heard[1][0][1] == "x" * MOST_TOLD
     for node in nodes:
         await node.close()

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from itertools import takewhile
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from aimux.control.api.body import Body
@@ -14,15 +9,7 @@ from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.principal import Role
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from aimux.metering.record import RequestRecord
-
 operation = Table()
-
-RECENT = 30.0
-"""Seconds over which tokens are counted."""
 
 
 class Running(Body):
@@ -36,48 +23,53 @@ class Running(Body):
     client: str = Field(description="The first word of its user agent.")
     seconds: float = Field(description="Since its head was in.")
     streaming: bool = Field(description="Its answer has begun.")
+    node: str = Field(description="The host of the node that it runs at.")
+
+
+class NodeSums(Body):
+    """What a node does."""
+
+    node: str = Field(description="Its host.")
+    running: int = Field(description="Requests under way.")
+    tokens_per_second: float
+    requests_per_minute: float
 
 
 class Live(Body):
-    """At this node."""
+    """At all nodes together."""
 
-    node: str = Field(description="Its host.")
-    shared: bool = Field(description="Other nodes may share its database; what runs at them, they tell.")
-    items: list[Running] = Field(description="The longest first.")
+    nodes: list[NodeSums] = Field(
+        description="First the one that answers, then those of the others that have something to do: as they told "
+        "within the last seconds, and none while the database is away."
+    )
+    shared: bool = Field(description="Other nodes may share its database.")
+    running: int = Field(description="Requests under way.")
+    items: list[Running] = Field(
+        description="Those under way, the longest first; where another node has more than some thirty, its longest."
+    )
     tokens_per_second: float = Field(description="Output of the requests that ended in the last 30 s.")
     requests_per_minute: float = Field(description="That ended in the last 30 s.")
 
 
 @operation("GET", "/live", "Show what runs now", role=Role.VIEWER)
 async def show_live(parts: Parts) -> Live:
-    """On the node that answers."""
-    now = time.time()
-    ended = list(takewhile(lambda record: _end(record) > now - RECENT, parts.journal.latest()))
-    tokens = sum(record.usage.output_tokens for record in ended if record.usage is not None)
+    """At all nodes that share the database; what the others do is a second old."""
+    activity = parts.running.activity()
+    nodes = [activity.own(), *activity.others()]
+    items = [Running(**one._asdict(), node=node.node) for node in nodes for one in node.items]
     return Live(
-        node=socket.gethostname(),
-        shared=parts.running.config().database.url is not None,
-        items=_items(parts.running.requests(), now),
-        tokens_per_second=round(tokens / RECENT, 1),
-        requests_per_minute=round(len(ended) * 60 / RECENT, 1),
+        nodes=[
+            NodeSums(
+                node=node.node,
+                running=node.running,
+                tokens_per_second=node.tokens_per_second,
+                requests_per_minute=node.requests_per_minute,
+            )
+            for node in nodes
+        ],
+        shared=parts.running.config().database.address is not None,
+        running=sum(node.running for node in nodes),
+        items=sorted(items, key=lambda one: -one.seconds),
+        tokens_per_second=round(sum(node.tokens_per_second for node in nodes), 1),
+        requests_per_minute=round(sum(node.requests_per_minute for node in nodes), 1),
     )
-
-
-def _end(record: RequestRecord) -> float:
-    return record.time + record.duration
-
-
-def _items(records: Iterable[RequestRecord], now: float) -> list[Running]:
-    return [
-        Running(
-            id=record.request_id,
-            user=record.user,
-            model=record.model,
-            provider=record.provider,
-            account=record.account,
-            client=record.sender.client,
-            seconds=round(max(0.0, now - record.time), 3),
-            streaming=record.ttfb is not None,
-        )
-        for record in sorted(records, key=lambda record: record.time)
-    ]

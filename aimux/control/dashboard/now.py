@@ -47,7 +47,9 @@ async def _values(request: web.Request) -> dict[str, Any]:
     for one in running["items"]:
         on.setdefault(f"{one['provider']}/{one['account']}", []).append(one["user"] or "somebody")
     for account in accounts:
-        account["people"] = sorted(set(on.get(account["id"], ())))
+        there = on.get(account["id"], ())
+        account["people"] = sorted(set(there))
+        account["in_flight"] = max(account["in_flight"], len(there))  # that of this node, those of all
     return {
         "accounts": accounts,
         "running": running,

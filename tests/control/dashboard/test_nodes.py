@@ -82,6 +82,16 @@ def test_two_nodes_are_one_aimux(chromium: Browser, two: Two, tmp_path: Path) ->
     with urllib.request.urlopen(with_token, timeout=30) as answer:
         assert answer.status == 200
         request_id = answer.headers["x-request-id"]
+
+    # What runs at one is seen at the other, and that it is over.
+    one.goto(f"{two.first}/dashboard/")
+    expect(one.locator("#running")).to_contain_text("Nothing runs")
+    with urllib.request.urlopen(request(two.second, TOKENS["member"], stream=True, simulator="stall:2"), timeout=30):
+        expect(one.locator("#running tbody tr")).to_contain_text("max", timeout=PATIENCE)
+        expect(one.locator("#running")).to_contain_text("0 at this node")
+        expect(one.locator("#accounts .on")).to_contain_text("1 running max")
+    expect(one.locator("#running")).to_contain_text("Nothing runs", timeout=PATIENCE)
+
     other.goto(f"{two.second}/dashboard/accounts/claude/default")
     other.get_by_text("Change it").click()
     other.get_by_label("Weight").fill("2.5")
@@ -92,13 +102,13 @@ def test_two_nodes_are_one_aimux(chromium: Browser, two: Two, tmp_path: Path) ->
     reloaded(one, "disabled")
     expect(one.locator("dl", has_text="Weight")).to_contain_text("2.5")
 
-    # What one served, the other explains; what runs is the node's own, and says so.
+    # What one served, the other explains, and counts.
     one.goto(f"{two.first}/dashboard/requests")
     reloaded(one, "max")
     one.goto(f"{two.first}/dashboard/requests/{request_id}")
     expect(one.get_by_role("heading", name="How it was routed")).to_be_visible()
     one.goto(f"{two.first}/dashboard/")
-    expect(one.locator("#running")).to_contain_text("at this node")
+    expect(one.locator("#running")).to_contain_text("The sums above are those of all nodes")
 
     # One that ends is not listed any more, and who signs out is signed out.
     two.stop.close()

@@ -1,0 +1,155 @@
+"""What runs at this moment and what ended lately: here, and at the other nodes, which tell each other once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aimux.storage import MOST_TOLD, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from aimux.metering.journal import Journal
+    from aimux.metering.record import RequestRecord
+    from aimux.storage import Database
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+RECENT = 30.0
+"""Seconds over which what ended is counted."""
+BELIEVED = 5.0
+"""Seconds after which nobody knows any more what a node told: it was killed, or has lost the database."""
+NAME = 100
+"""Characters of a name that are told: a client chooses some of them."""
+
+
+class Open(NamedTuple):
+    """A request under way."""
+
+    id: str
+    user: str
+    model: str
+    provider: str
+    account: str
+    client: str
+    seconds: float
+    streaming: bool
+
+
+class NodeActivity(NamedTuple):
+    """What a node does."""
+
+    node: str
+    """Its host."""
+    running: int
+    tokens_per_second: float
+    """Output of the requests that ended in the last 30 s."""
+    requests_per_minute: float
+    items: list[Open]
+    """The longest first; of another node those that fit into a notice, some thirty."""
+
+
+class Activity:
+    """Of one node: what it does, and what the others say that they do."""
+
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        running: Callable[[], Iterable[RequestRecord]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`running` gives the requests under way."""
+        self._database = database
+        self._journal = journal
+        self._running = running
+        self._clock = clock
+        self._others: dict[str, tuple[float, NodeActivity]] = {}
+        self._told_some = False
+        database.hear(self._heard)
+
+    def own(self) -> NodeActivity:
+        now = time.time()
+        items = [_open(record, now) for record in sorted(self._running(), key=lambda record: record.time)]
+        ended = list(takewhile(lambda r: r.time + r.duration > now - RECENT, self._journal.latest()))
+        tokens = sum(record.usage.output_tokens for record in ended if record.usage is not None)
+        rates = (round(tokens / RECENT, 1), round(len(ended) * 60 / RECENT, 1))
+        return NodeActivity(socket.gethostname(), len(items), *rates, items)
+
+    def others(self) -> list[NodeActivity]:
+        """Of the nodes at which there is something. Empty while the database is away."""
+        since = self._clock() - BELIEVED
+        self._others = {node: told for node, told in self._others.items() if told[0] > since}
+        return sorted((told for _, told in self._others.values()), key=lambda told: told.node)
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tell the others what there is, and once that nothing is left."""
+        own = self.own()
+        busy = _busy(own)
+        if busy or self._told_some:
+            try:
+                await self._database.tell(_notice(own, MOST_TOLD))
+                self._told_some = busy
+            except StorageError as error:
+                log.debug("the other nodes are not told what runs here: %s", error)
+
+    def _heard(self, node: str, text: str) -> None:
+        try:
+            *sums, items = json.loads(text)
+            activity = NodeActivity._make([*sums, [Open._make(item) for item in items]])
+        except (ValueError, TypeError) as error:
+            log.debug("a node of another version tells what this one does not understand: %s", error)
+            return
+        self._others.pop(node, None)
+        if _busy(activity):
+            self._others[node] = (self._clock(), activity)
+
+
+def _busy(activity: NodeActivity) -> bool:
+    return activity.running > 0 or activity.requests_per_minute > 0
+
+
+def _open(record: RequestRecord, now: float) -> Open:
+    return Open(
+        record.request_id,
+        record.user,
+        record.model,
+        record.provider,
+        record.account,
+        record.sender.client,
+        round(max(0.0, now - record.time), 3),
+        record.ttfb is not None,
+    )
+
+
+def _notice(activity: NodeActivity, most: int) -> str:
+    """At most so many bytes: the sums are all there, and as many requests as fit."""
+    sums = json.dumps(activity[:-1])[:-1] + ", ["
+    items = [json.dumps([_cut(value) for value in item]) for item in activity.items]
+    return sums + ", ".join(_fitting(items, most - len(sums) - 2)) + "]]"
+
+
+def _fitting(items: Iterable[str], most: int) -> Iterator[str]:
+    for item in items:
+        most -= len(item) + 2
+        if most < 0:
+            return
+        yield item
+
+
+def _cut(value: Any) -> Any:
+    return value[:NAME] if isinstance(value, str) else value
