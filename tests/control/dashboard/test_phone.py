@@ -1,0 +1,40 @@
+"""On a phone: nothing has to be moved sideways to be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.control.dashboard.conftest import TOKENS, Site, Visitor
+
+pytestmark = pytest.mark.browser
+PHONE = {"viewport": {"width": 390, "height": 800}}
+WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scroll:has(table.stack)')]
+  .filter(box => box.scrollWidth > box.clientWidth).map(box => box.innerText)"""
+
+
+@pytest.mark.parametrize(
+    "path", ["", "accounts", "accounts/claude/default", "people", "people/users/max", "usage", "requests", "me"]
+)
+def test_no_table_is_wider_than_the_page(visitor: Visitor, site: Site, path: str) -> None:
+    site.message(TOKENS["admin"])
+    page = visitor("admin", **PHONE).go(path)
+    assert page.evaluate(WIDER) == []
+
+
+def test_each_value_has_its_heading(visitor: Visitor, site: Site) -> None:
+    site.message(TOKENS["member"])
+    page = visitor("member", **PHONE).go("me")
+    table = page.locator("table.stack", has_text="Took")
+    headings = table.locator("thead th").all_inner_texts()
+    row = table.locator("tbody tr").first.locator("td")
+    labels = [cell.get_attribute("data-label") for cell in row.all()]
+    assert labels == [None, *headings[1:-1], None]
+    assert row.last.get_by_role("link", name="Why").is_visible()
+
+
+def test_tables_can_still_be_sorted(visitor: Visitor, site: Site) -> None:
+    page = visitor("admin", **PHONE).go("people")
+    names = page.locator("#users tbody th a")
+    page.locator("#users").get_by_role("button", name="Name").click()
+    assert names.all_inner_texts() == sorted(names.all_inner_texts(), reverse=True)
+    assert page.locator("#users").get_by_role("columnheader", name="Role").is_visible()
