@@ -21,6 +21,7 @@ from bench import instructions, process, traffic
 from bench.certificate import make_certificate
 from bench.checked import wrong
 from bench.contenders import ALL_KINDS, CONTENDERS, Contender, Unavailable
+from bench.peers.litellm import LITELLM
 from bench.report import Results, table, write_readme
 
 if TYPE_CHECKING:
@@ -37,17 +38,18 @@ class Plan:
     latency: int
     streams: int
 
-    def order(self, kind: str) -> dict[str, int]:
+    def order(self, kind: str, share: float) -> dict[str, int]:
         """Connections and requests of one measurement."""
         return {
-            "small": {"connections": 16, "requests": self.small, "warm_up": 500},
+            "small": {"connections": 16, "requests": int(self.small * share), "warm_up": int(500 * share)},
             "turn": {"connections": 64, "requests": self.turns, "warm_up": 64},
             "short": {"connections": 64, "requests": self.turns * 4, "warm_up": 64},
-            "latency": {"connections": 1, "requests": self.latency, "warm_up": 100},
+            "latency": {"connections": 1, "requests": int(self.latency * share), "warm_up": int(100 * share)},
             "hold": {"connections": self.streams, "requests": 0, "warm_up": 0},
         }[kind]
 
 
+START_SECONDS = 120
 FULL = Plan(rounds=9, small=4000, turns=128, latency=1500, streams=1000)
 QUICK = Plan(rounds=1, small=2000, turns=64, latency=400, streams=1000)
 
@@ -62,7 +64,7 @@ def free_port() -> int:
 def first_answer(port: int, prefix: str, server: subprocess.Popen[bytes]) -> None:
     """Until the server has answered one small request with 200."""
     request = traffic.request("small", prefix)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_SECONDS
     answer = b""
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -76,7 +78,7 @@ def first_answer(port: int, prefix: str, server: subprocess.Popen[bytes]) -> Non
         except OSError:
             pass
         time.sleep(0.002)
-    raise Unavailable(f"did not serve within 30 s, last answer {answer[:300]!r}")
+    raise Unavailable(f"did not serve within {START_SECONDS} s, last answer {answer[:300]!r}")
 
 
 def start(
@@ -132,9 +134,9 @@ def load(kind: str, port: int, prefix: str, order: dict[str, int]) -> Iterator[A
             generator.kill()
 
 
-def measure(kind: str, pid: int | None, port: int, prefix: str, plan: Plan) -> dict[str, float]:
+def measure(kind: str, pid: int | None, port: int, prefix: str, plan: Plan, *, share: float = 1) -> dict[str, float]:
     """One measurement of one contender (pid None: the upstream itself)."""
-    with load(kind, port, prefix, plan.order(kind)) as go:
+    with load(kind, port, prefix, plan.order(kind, share)) as go:
         if kind == "hold":
             assert pid is not None
             return {"rss": process.rss_bytes(pid)}
@@ -194,7 +196,7 @@ def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
                         if kind not in contender.kinds:
                             continue
                         try:
-                            found = measure(kind, pid, port, contender.prefix, plan)
+                            found = measure(kind, pid, port, contender.prefix, plan, share=contender.share)
                         except Unavailable as reason:
                             results.skipped[f"{contender.name}, {kind}"] = str(reason)
                             continue
@@ -229,6 +231,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, half a minute: noisy")
     parser.add_argument("--rounds", type=int, help="rounds, in each of which every contender has its turn")
     parser.add_argument("--only", action="append", metavar="NAME", help="contenders whose name begins so; repeatable")
+    parser.add_argument(
+        "--peers", action="store_true", help="with those that a registry has, which are installed first"
+    )
     parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep configurations and logs there")
     parser.add_argument(
@@ -238,9 +243,10 @@ def main() -> None:
     plan = QUICK if options.quick else FULL
     if options.rounds:
         plan = dataclasses.replace(plan, rounds=options.rounds)
-    chosen = [one for one in CONTENDERS if not options.only or one.name.lower().startswith(tuple(options.only))]
+    contenders = [*CONTENDERS, *([LITELLM] if options.peers else [])]
+    chosen = [one for one in contenders if not options.only or one.name.lower().startswith(tuple(options.only))]
     if not chosen:
-        parser.error(f"nobody is called so; there are {', '.join(one.name for one in CONTENDERS)}")
+        parser.error(f"nobody is called so; there are {', '.join(one.name for one in contenders)}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(16384, hard)), hard))
     if os.getloadavg()[0] > 0.5:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
+CACHE = HERE.parent / ".cache" / "peers"
+"""Where peers from registries are installed, each with its own libraries."""
 COMPILED = HERE.parent / "build" / "compiled"
 """What `make compiled` makes: it takes the place of the sources on the path."""
 MODELS = (
@@ -51,6 +53,8 @@ class Contender:
     """It knows its users by their tokens, and puts the account's credential in their place."""
     tls: bool = False
     """It reaches the upstream over TLS."""
+    share: float = 1
+    """Of the others' small requests: who takes a hundred times as long would be measured for an hour."""
 
 
 def _output(*command: str) -> str:

@@ -89,6 +89,8 @@ def _ratios(results: Results) -> list[str]:
         ]
         if parts:
             lines.append(f"{what} costs aimux {', '.join(parts)}.")
+        if (ratio := results.ratio("LiteLLM", "aimux", measure)) is not None:
+            lines.append(f"{what} costs LiteLLM {ratio:.1f}× aimux.")
     for kind, what in (("turn", "a real turn"), ("small", "a small request")):
         if (ratio := results.ratio("aimux, TLS upstream", "nginx, TLS upstream", kind)) is not None:
             lines.append(f"With TLS to the upstream {what} costs aimux {ratio:.2f}× nginx.")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import instructions, limits, report, traffic
+from bench.contenders import Unavailable
+from bench.peers import litellm
 from bench.report import Results
 
 if TYPE_CHECKING:
@@ -130,6 +132,7 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
         "aimux": {"small": [80e-6, 90e-6, 2997e-6], "turn": [3e-3]},
         "aimux, 10,000 users": {"small": [88e-6, 99e-6, 9999e-6]},
         "aimux, 20 accounts and models": {"small": [1e-6]},
+        "LiteLLM": {"small": [8e-3, 9e-3, 0.6]},
     }
     text = report.table(Results(values, {"nginx": "nginx/1"}, {"Go ReverseProxy": "go is not installed"}), 3, 1000)
     assert "| nginx | 30 | 2.00 | 6.0 | – | – | 50 | 10 |" in text
@@ -137,6 +140,7 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
     assert "A real turn costs aimux 1.50× nginx." in text
     assert "A small request costs aimux 3.00× nginx." in text, "the median of 4, 3 and 3: one slow minute slows both"
     assert "With 10,000 users a small request costs 1.10×" in text
+    assert "A small request costs LiteLLM 100.0× aimux." in text
     assert "20 accounts and models routed" not in text, "a round of it is missing"
     assert "Left out: Go ReverseProxy: go is not installed." in text
     readme = tmp_path / "README.md"
@@ -144,6 +148,13 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(report, "README", readme)
     report.write_readme(text)
     assert readme.read_text() == f"before\n{report.BEGIN}\n{text}{report.END}\nafter\n"
+
+
+def test_a_peer_that_cant_be_installed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litellm, "HOME", tmp_path / "peer")
+    monkeypatch.setattr(litellm, "WANTED", str(tmp_path / "litellm.whl"))
+    with pytest.raises(Unavailable, match="could not be installed"):
+        litellm.LITELLM.command(tmp_path, 1, "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("shared", [False, True])
