@@ -12,7 +12,7 @@ import click
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -62,8 +62,8 @@ def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
         say(text)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned; on a terminal that is too narrow for that, a paragraph for each row."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
+    """Aligned, `numbers` (names of columns) to the right; on a terminal too narrow for that, a paragraph a row."""
     if sys.stdout.isatty():
         from rich.console import Console, Group
         from rich.padding import Padding
@@ -73,23 +73,30 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console = Console(highlight=False, markup=False)
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
-            table.add_column(column, no_wrap=True)
+            table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         if fits(table, console):
             console.print(table)
             return
         for row in rows:
-            told = Text("  ").join(
-                Text.assemble((column, "dim"), f" {cell}")
-                for column, cell in zip(columns[1:], row[1:], strict=True)
-                if cell not in {"", "-"}
-            )
-            console.print(Group(Text(row[0], "bold"), Padding(told, (0, 0, 0, 2))))
+            lines: list[Text] = []
+            for column, cell in zip(columns[1:], row[1:], strict=True):
+                if cell not in {"", "-", "–"}:
+                    pair = Text.assemble((column, "dim"), f" {cell}")
+                    if lines and len(lines[-1]) + len(pair) + 4 <= console.width:
+                        lines[-1].append("  ").append_text(pair)
+                    else:
+                        lines.append(pair)
+            console.print(Group(Text(row[0], "bold"), *[Padding(line, (0, 0, 0, 2)) for line in lines]))
         return
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        cells = [
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, cell, width in zip(columns, row, widths, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
 
 
 def fits(table: Table, console: Console) -> bool:

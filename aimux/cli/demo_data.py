@@ -9,6 +9,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aimux.limits.rules import Who
 from aimux.metering.record import RequestRecord, Sender, Step, new_id
 from aimux.plugin.types import Usage
 
@@ -170,7 +171,7 @@ def _record(rng: random.Random, person: Person, at: float) -> RequestRecord:
 
 
 async def remember(app: App) -> None:
-    """Have the ledger hold the history, a piece at a time: the gateway serves meanwhile."""
+    """Have ledger and limits hold the history, a piece at a time: the gateway serves meanwhile."""
     models = {record.usage.model: record for record in history(time.time()) if record.usage and record.usage.model}
     for _ in range(100):  # prices are looked up when a model is first seen
         if all(app.metering.prices.of_record(record) is not None for record in models.values()):
@@ -179,8 +180,11 @@ async def remember(app: App) -> None:
     spent: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for count, record in enumerate(history(time.time())):
         app.metering.ledger.record(record)
-        cost = (app.metering.prices.of_record(record) or 0) / 1e9
-        spent.setdefault((record.provider, record.account), []).append((record.time, cost))
+        cost = app.metering.prices.of_record(record) or 0
+        spent.setdefault((record.provider, record.account), []).append((record.time, cost / 1e9))
+        tokens = record.usage.total_input + record.usage.output_tokens if record.usage else 0
+        who = Who(record.user, groups=record.sender.groups)
+        app.limits.limits.add(who, record.provider, record.model, record.time, tokens, cost, time.time())
         if count % 200 == 0:
             await asyncio.sleep(0)
     await _remember_windows(app, spent)

@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"(\d+(?:[._]\d+)*)([kMG]?)")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NONE = {"", "none"}
-_WORDS = ("overage", "long_context")
+_WORDS = {"overage": ("allow", "forbid"), "long_context": ("allow", "forbid")}
 
 
 def _owner(text: str) -> str:
@@ -37,7 +37,7 @@ def _owner(text: str) -> str:
 
 def _setting(text: str) -> tuple[str, Any]:
     """`NAME=AMOUNT`; the amount None takes the limit away."""
-    from aimux.limits.rules import LIMITS
+    from aimux.limits.rules import LIMITS, Unit
 
     name, equals, value = text.partition("=")
     names = (*LIMITS, *_WORDS, "weight")
@@ -46,11 +46,15 @@ def _setting(text: str) -> tuple[str, Any]:
     if value.lower() in _NONE:
         return name, None
     if name in _WORDS:
+        if value not in _WORDS[name]:
+            raise click.BadParameter(f"{name} is {' or '.join(_WORDS[name])}, or none to take it away")
         return name, value
     match = _NUMBER.fullmatch(value)
     if match is None:
         raise click.BadParameter(f"{value!r} is not an amount: write it like 1000000, 1.5M, 20, or none")
     amount = float(match[1].replace("_", "")) * _FACTORS[match[2]]
+    if not amount.is_integer() and name in LIMITS and LIMITS[name].unit is not Unit.COST:
+        raise click.BadParameter(f"{name} is a whole number, and not {value}")
     return name, int(amount) if amount.is_integer() else amount
 
 
@@ -161,13 +165,15 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
     aimux limits grant user:alice cost_per_week=20 --until friday
     """
     name, amount = setting
+    if not isinstance(amount, int | float):
+        raise click.UsageError("A grant is of a number: write it like cost_per_week=20.")
     body = {"limit": name, "amount": amount, "until": until.isoformat()}
     grant = ask(config, lambda backend: backend.call("POST", f"{owner}/grants", body))
     if as_json:
         print_json(grant)
     else:
         more = _amount(name, grant["amount"])
-        say(f"{grant['kind']}:{grant['name']} has {more} more until {_time(grant['until'])}.")
+        say(f"{grant['kind']}:{grant['name']} has {more} more of {name} until {_time(grant['until'])}.")
 
 
 @limits_command.command("remove")
@@ -223,7 +229,7 @@ def _lines(limits: Mapping[str, Any], usage: Iterable[Mapping[str, Any]] = (), p
         elif name == "each":
             lines += _lines(value, (), "each member: ")
         elif isinstance(value, str) or name == "weight":
-            lines.append(f"{prefix}{name} {value}")
+            lines.append(f"{prefix}{name} {value if isinstance(value, str) else f'{value:g}'}")
         else:
             told = used.get((prefix.removesuffix(": "), name))
             lines.append(f"{prefix}{name} {_amount(name, value)}{_used(name, told) if told else ''}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli.asking import print_table
 from aimux.cli.options import config_option, json_option
 from aimux.cli.words import say
 
@@ -102,24 +103,22 @@ def _check_window(name: str, amount: str) -> None:
 
 
 def _show(plan: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     part = 100 * (plan["waited"] + plan["refused"]) / plan["requests"]
     shared = f", {plan['not_their_share']:,} of them for others' share" if plan["not_their_share"] else ""
     mean = f" ({plan['waited_seconds'] / plan['waited']:.0f} s each)" if plan["waited"] else ""
-    click.echo(
+    say(
         f"{plan['provider']}: of {plan['requests']:,} requests {plan['waited']:,} would have waited{mean} and "
         f"{plan['refused']:,} been refused, {part:.2f} %{shared}."
     )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("account", "requests", "idle hours", "times full", "fullest"):
-        table.add_column(name, justify="left" if name in {"account", "fullest"} else "right")
-    for one in plan["accounts"]:
-        fullest = ", ".join(f"{name} {used * 100:.0f} %" for name, used in one["fullest"].items())
-        idle = f"{one['idle_hours']:,} of {one['hours']:,}"
-        table.add_row(one["account"], f"{one['requests']:,}", idle, str(one["times_full"]), fullest or "–")
-    console.print(table)
+    rows = [
+        (
+            one["account"],
+            f"{one['requests']:,}",
+            f"{one['idle_hours']:,} of {one['hours']:,}",
+            str(one["times_full"]),
+            ", ".join(f"{name} {used * 100:.0f} %" for name, used in one["fullest"].items()) or "–",
+        )
+        for one in plan["accounts"]
+    ]
+    numbers = ("requests", "idle hours", "times full")
+    print_table(("account", *numbers, "fullest"), rows, numbers=numbers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli.asking import print_table
 from aimux.cli.options import config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def prices_command(context: click.Context, config: Path | None, as_json: bool) -
 @json_option
 def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
     """Take the newest list from the internet. What was priced before stays as it is."""
+    if url is not None and not url.startswith(("https://", "http://")):
+        raise click.UsageError("--url begins with https:// or http://.")
     found = _call(config, "POST", "/prices/update", {"url": url} if url else {})
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -76,20 +79,16 @@ def _call(
 
 
 def _table(items: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("model", *[kind.replace("_", " ") for kind in KINDS], "list"):
-        table.add_column(name, justify="left" if name in {"model", "list"} else "right")
-    for item in items:
-        cells = [_price(item, kind) for kind in KINDS]
-        table.add_row(Text(f"{item['provider']}: {item['model']}"), *cells, item["source"] or "in none")
-    console.print(table)
+    kinds = [kind.replace("_", " ") for kind in KINDS]
+    rows = [
+        (
+            f"{item['provider']}: {item['model']}",
+            *[_price(item, kind) for kind in KINDS],
+            item["source"] or "in none",
+        )
+        for item in items
+    ]
+    print_table(("model", *kinds, "list"), rows, numbers=kinds)
 
 
 def _price(item: dict[str, Any], kind: str) -> str:

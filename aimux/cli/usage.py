@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli.asking import fits, print_table
 from aimux.cli.options import config_option
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.table import Table
@@ -46,6 +48,8 @@ def usage_command(
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
+    if (account := only["account"]) is not None and "/" not in account:
+        raise click.UsageError("--account is written PROVIDER/ACCOUNT, like claude/default.")
     query = {name: value for name, value in only.items() if value is not None}
     if windows:
         if query.keys() - {"since", "until"} or as_csv:
@@ -60,12 +64,10 @@ def usage_command(
 
         click.echo(Usage.model_validate(found).csv(), nl=False)
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 200  # whoever reads a pipe needs whole names
-        console.print(_table(by, found, None if everything else SHOWN, bars=console.is_terminal))
+        if not found["items"]:
+            say("There was no such request in that time.")
+            return
+        _print(by, found, None if everything else SHOWN)
         if unpriced := found["total"]["unpriced_requests"]:
             say(f"{unpriced:,} requests have no price: see `aimux prices`.", err=True)
 
@@ -100,56 +102,68 @@ def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
     if not items:
         click.echo("No window was sampled yet: a vendor tells them with its answers.")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("account", "window", "used", "moved", "outside aimux", "tokens", "tokens/%", "cost"):
-        table.add_column(name, justify="left" if name in {"account", "window"} else "right")
-    for one in items:
-        outside = f"{one['unexplained'] * 100:.0f} %" if one["unexplained"] >= 0.005 else "–"
-        rate = one["tokens_per_percent"]
-        table.add_row(
+    rows = [
+        (
             one["account"],
             one["window"],
             f"{one['used'] * 100:.0f} %",
             f"{one['moved'] * 100:.0f} %",
-            outside,
+            f"{one['unexplained'] * 100:.0f} %" if one["unexplained"] >= 0.005 else "–",
             short(one["tokens"]),
-            "–" if rate is None else short(round(rate)),
+            "–" if one["tokens_per_percent"] is None else short(round(one["tokens_per_percent"])),
             f"${one['cost_usd']:,.2f}",
         )
+        for one in items
+    ]
+    numbers = ("used", "moved", "outside aimux", "tokens", "tokens/%", "cost")
+    print_table(("account", "window", *numbers), rows, numbers=numbers)
+
+
+def _print(by: str, found: dict[str, Any], most: int | None) -> None:
+    """As much of it as the terminal has room for: without the bars, then without telling kinds of tokens apart."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # whoever reads a pipe needs whole names
+        console.print(_table(by, found, most, COLUMNS, bars=False))
+        return
+    for columns in (COLUMNS, FEW_COLUMNS):
+        for bars in (True, False):
+            table = _table(by, found, most, columns, bars=bars)
+            if fits(table, console):
+                console.print(table)
+                return
     console.print(table)
 
 
-def _table(by: str, found: dict[str, Any], most: int | None, *, bars: bool) -> Table:
+def _table(
+    by: str, found: dict[str, Any], most: int | None, columns: Sequence[tuple[str, str]], *, bars: bool
+) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     items, total = found["items"], found["total"]
     measure = "cost_usd" if total["cost_usd"] else "tokens" if _tokens(total) else "requests"
     largest = max((_value(item, measure) for item in items), default=0) or 1
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=bool(items))
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
     table.add_column(by, footer="total", overflow="fold")
     if by == "conversation":
         table.add_column("user")
     if bars:
         table.add_column("", width=BAR)
-    for name, key in COLUMNS:
+    for name, key in columns:
         table.add_column(name, footer=_shown(key, total), justify="right", no_wrap=True)
     shown, rest = (items, []) if most is None else (items[:most], items[most:])
     for item in shown:
         bar = "█" * max(1 if _value(item, measure) else 0, round(BAR * _value(item, measure) / largest))
         named = [item[by], *([item["user"]] if by == "conversation" else [])]
         cells = [Text(name or "–") for name in named] + ([Text(bar, "cyan")] if bars else [])
-        table.add_row(*cells, *[_shown(key, item) for _, key in COLUMNS])
+        table.add_row(*cells, *[_shown(key, item) for _, key in columns])
     if rest:
         summed = {key: sum(item[key] for item in rest) for key in total}
         blank = [""] * ((by == "conversation") + bars)
-        table.add_row(f"{len(rest):,} more (--all)", *blank, *[_shown(key, summed) for _, key in COLUMNS])
+        table.add_row(f"{len(rest):,} more (--all)", *blank, *[_shown(key, summed) for _, key in columns])
     return table
 
 
@@ -162,6 +176,8 @@ COLUMNS = (
     ("reasoning", "reasoning_tokens"),
     ("cost", "cost_usd"),
 )
+FEW_COLUMNS = (("requests", "requests"), ("tokens", "tokens"), ("cost", "cost_usd"))
+"""`tokens`: of all kinds."""
 
 
 def _tokens(item: dict[str, Any]) -> int:
@@ -173,9 +189,9 @@ def _value(item: dict[str, Any], measure: str) -> float:
 
 
 def _shown(key: str, item: dict[str, Any]) -> str:
-    value = item[key]
+    value = _value(item, key)
     if key != "cost_usd":
-        return short(value)
+        return short(int(value))
     unsure = "+?" if item["unpriced_requests"] else ""
     return f"${value:,.2f}{unsure}" if value >= 0.005 or not value else f"${value:.4f}{unsure}"
 

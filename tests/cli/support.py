@@ -100,12 +100,12 @@ def type_hidden(fd: int, text: str, seconds: float = 30.0) -> None:
     os.write(fd, f"{text}\n".encode())
 
 
-def on_terminal(home: Path, *arguments: str, columns: int) -> tuple[int, str]:
+def on_terminal(home: Path, *arguments: str, columns: int, **environ: str) -> tuple[int, str]:
     """Exit code of a command, and what a terminal got to see of it."""
     program, terminal = pty.fork()
     if program == 0:
         os.chdir(home)
-        environ = child_environ(home, TERM="xterm-256color", COLUMNS=str(columns))
+        environ = child_environ(home, TERM="xterm-256color", COLUMNS=str(columns), **environ)
         os.execve(sys.executable, [sys.executable, "-m", "aimux.cli.main", *arguments], environ)
     shown = b""
     try:

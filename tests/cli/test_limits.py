@@ -43,9 +43,9 @@ def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     day = (datetime.now().astimezone() + timedelta(days=3)).date()
     said = aimux("limits", "grant", "user:alice", "tokens_per_day=1M", "--until", f"{day}").stdout
-    assert said == f"user:alice has 1,000,000 more until {day + timedelta(days=1)} 00:00.\n"
+    assert said == f"user:alice has 1,000,000 more of tokens_per_day until {day + timedelta(days=1)} 00:00.\n"
     said = aimux("limits", "grant", "user:alice", "tokens_per_day=5", "--until", f"{day:%A}").stdout
-    assert said == f"user:alice has 5 more until {day + timedelta(days=1)} 00:00.\n"
+    assert said == f"user:alice has 5 more of tokens_per_day until {day + timedelta(days=1)} 00:00.\n"
     aimux("limits", "set", "group:research", "cost_per_month=1.5k")
     grant = aimux.json("limits", "grant", "group:research", "cost_per_month=20", "--until", "12h")
     assert grant["amount"] == 20
@@ -54,7 +54,7 @@ def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
 
 def test_they_are_removed(aimux: Commands) -> None:
     aimux("limits", "set", "group:research", "cost_per_month=5", "overage=forbid", "weight=2")
-    assert "weight 2" in aimux("limits", "show", "group:research").stdout
+    assert "  weight 2\n" in aimux("limits", "show", "group:research").stdout
     removed = json.loads(aimux("limits", "remove", "group:research", "--json").stdout)
     assert removed == {"kind": "group", "name": "research", "removed": True}
     assert aimux("limits", "show", "group:research").stdout == "It has no limits of its own.\n"
@@ -68,6 +68,10 @@ def test_they_are_removed(aimux: Commands) -> None:
         (["set", "alice", "tokens_per_day=1"], 2, "write user:NAME, group:NAME or token:ID"),
         (["set", "user:alice", "tokens=1"], 2, "with one of concurrent_requests"),
         (["set", "user:alice", "tokens_per_day=lots"], 2, "is not an amount"),
+        (["set", "user:alice", "tokens_per_day=1.5"], 2, "tokens_per_day is a whole number, and not 1.5"),
+        (["set", "user:alice", "overage=no"], 2, "overage is allow or forbid"),
+        (["grant", "user:alice", "overage=forbid", "--until", "3d"], 2, "A grant is of a number"),
+        (["grant", "user:alice", "tokens_per_day=none", "--until", "3d"], 2, "A grant is of a number"),
         (["grant", "user:alice", "tokens_per_day=1", "--until", "soon"], 2, "write 3d, 12h"),
         (["grant", "user:alice", "cost_per_day=1", "--until", "3d"], 1, "aimux limits set user:alice cost_per_day="),
     ],

@@ -184,9 +184,21 @@ def test_rows_that_do_not_fit_side_by_side_become_paragraphs(
     else:
         assert [line.rstrip() for line in shown.splitlines()] == [
             "alice",
-            "  ROLE admin  GROUPS research,",
-            "  operations",
+            "  ROLE admin",
+            "  GROUPS research, operations",
             "bob",
-            "  ROLE member  MAY USE [red] team of",
-            "  bob's own",
+            "  ROLE member",
+            "  MAY USE [red] team of bob's own",
         ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_numbers_stand_below_each_other(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    print_table(("name", "used", "left"), [("a", "5 %", "x"), ("b", "100 %", "y")], numbers=("used",))
+    lines = [line.rstrip() for line in plain(capsys.readouterr().out).splitlines()]
+    assert lines == ["name   used  left", "a       5 %  x", "b     100 %  y"]

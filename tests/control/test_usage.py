@@ -31,6 +31,7 @@ async def test_the_form_is_fixed(start: Start) -> None:
     usage = {"cache_read_tokens": 1000, "cache_write_tokens": 7, "reasoning_tokens": 2}
     aimux = await filled(start, [record(usage=usage), record(usage={"model": "no-such-model"}), record(user="bob")])
     assert await aimux.get(f"/usage?by=user&{SPAN}") == {
+        "by": "user",
         "items": [
             {
                 "user": "ann",

@@ -169,6 +169,7 @@ def _page(answer: Report, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
     items = answer.items[start : start + query.limit]
     following = start + query.limit
     return Usage(
+        by=by,
         items=[{by: item.name, **_sums(item).model_dump()} for item in items],
         total=_sums(answer.total),
         next=str(following) if following < len(answer.items) else None,
@@ -186,6 +187,7 @@ async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, 
     found, total = await metering.reports.conversations(span, only, query.limit + 1, after)
     page = found[: query.limit]
     return Usage(
+        by="conversation",
         items=[{"conversation": item.name, "user": place[2], **_sums(item).model_dump()} for place, item in page],
         total=_sums(total),
         next=urlsafe_b64encode(json.dumps(page[-1][0]).encode()).decode() if len(found) > len(page) else None,

@@ -150,6 +150,7 @@ class Kinds(Body):
 class Usage(Tabular):
     """Sums by name."""
 
+    by: str = Field(description="What the sums are of.")
     items: list[dict[str, str | int | float]] = Field(
         description="Each has its name under what was asked for by `by` (a conversation its user, too), and the fields "
         "of `total`. By cost, days and hours by time, conversations by when they were last active."
@@ -162,8 +163,8 @@ class Usage(Tabular):
     next: str | None = Field(description="`after` of the next page.")
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
-        names = list(self.items[0]) if self.items else list(Sums.model_fields)
-        return names, [list(item.values()) for item in self.items]
+        named = ["conversation", "user"] if self.by == "conversation" else [self.by]
+        return [*named, *Sums.model_fields], [list(item.values()) for item in self.items]
 
 
 class SpanQuery(Given):
