@@ -34,6 +34,9 @@ WAYS = {
 }
 """How an account can be added → what that is called."""
 
+UNSET = {"weight": "1", "priority": "0"}
+"""What an account has that nobody said anything about."""
+
 
 @routes.get("/accounts")
 async def page(request: web.Request) -> web.StreamResponse:
@@ -58,6 +61,7 @@ async def ways(request: web.Request) -> web.StreamResponse:
         words=provider.login_words,
         account=request.query.get("account", "default"),
         replace=request.query.get("replace") == "1",
+        groups=sorted(group["name"] for group in await every(request, "/groups")),
     )
 
 
@@ -71,7 +75,7 @@ async def add(request: web.Request) -> web.StreamResponse:
         raise Refused(422, "nothing", "There is no key, no token and no file.", remedy="give one of them")
     body |= {name: True for name in ("replace", "check") if given.get(name)}
     account = await ask(request, "POST", "/accounts", body)
-    return go(request, "accounts", f"{account['provider']}/{account['name']} was added and is {account['status']}.")
+    return await _added(request, account, given, "was added")
 
 
 @routes.post("/accounts/login/{provider}")
@@ -89,6 +93,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         flow=flow,
         words=_provider(request, provider).login_words,
         started=started,
+        settings=_settings(given),
         **body,
     )
 
@@ -99,7 +104,7 @@ async def exchange(request: web.Request) -> web.StreamResponse:
     given, provider = await form(request), request.match_info["provider"]
     body = {"code": given.get("code", "").strip(), "state": given.get("state", "")}
     account = await ask(request, "POST", f"/oauth/{segment(provider)}/exchange", body)
-    return go(request, "accounts", _logged_in(account))
+    return await _added(request, account, given, "is logged in")
 
 
 @routes.post("/accounts/device/{provider}")
@@ -108,7 +113,7 @@ async def device(request: web.Request) -> web.StreamResponse:
     given, provider = await form(request), request.match_info["provider"]
     state = await ask(request, "POST", f"/oauth/{segment(provider)}/device/poll", {"id": given.get("id", "")})
     if state["account"]:
-        return go(request, "accounts", _logged_in(state["account"]))
+        return await _added(request, state["account"], given, "is logged in")
     started = {name: given.get(name, "") for name in ("id", "user_code", "verification_url", "interval")}
     return render(
         request,
@@ -118,6 +123,7 @@ async def device(request: web.Request) -> web.StreamResponse:
         flow="device",
         words=_provider(request, provider).login_words,
         started=started,
+        settings=_settings(given),
         account=given.get("account", ""),
         replace=bool(given.get("replace")),
         notices=[{"level": "", "text": "Nobody has confirmed yet. Confirm on the vendor's page, then look again."}],
@@ -173,8 +179,24 @@ def _change(given: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
-def _logged_in(account: Mapping[str, Any]) -> str:
-    return f"{account['provider']}/{account['name']} is logged in and is {account['status']}."
+def _settings(given: Mapping[str, str]) -> dict[str, str]:
+    """The fields that say whom an account serves, and when."""
+    return {name: value for name, value in given.items() if name in UNSET or name.startswith("group:")}
+
+
+async def _added(
+    request: web.Request, account: Mapping[str, Any], given: Mapping[str, str], done: str
+) -> web.StreamResponse:
+    """Have it serve whom it is for, and say what became of it."""
+    name, settings = f"{account['provider']}/{account['name']}", _settings(given)
+    text = f"{name} {done} and is {account['status']}."
+    if settings and settings != UNSET:
+        try:
+            await ask(request, "PATCH", _path(account), _change(settings))
+        except Refused as refused:
+            back = f"accounts/{segment(account['provider'])}/{segment(account['name'])}"
+            return go(request, back, f"{text} Whom it serves, and when, was not changed: {told(refused)}", "warn")
+    return go(request, "accounts", text)
 
 
 def _tested(name: str, tested: Mapping[str, Any]) -> str:
@@ -184,7 +206,7 @@ def _tested(name: str, tested: Mapping[str, Any]) -> str:
     return f"{name} does not serve: {tested['reason'] or 'the upstream gave no answer'}.{remedy}"
 
 
-def _path(info: Mapping[str, str]) -> str:
+def _path(info: Mapping[str, Any]) -> str:
     return f"/accounts/{segment(info['provider'])}/{segment(info['name'])}"
 
 

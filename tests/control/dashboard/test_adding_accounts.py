@@ -15,9 +15,9 @@ pytestmark = pytest.mark.browser
 
 def way(page: Page, title: str) -> Locator:
     """One of the ways that the page offers, opened."""
-    found = page.locator("details", has=page.locator("summary", has_text=title))
+    found = page.locator(".ways > details", has=page.locator("summary", has_text=title))
     if found.get_attribute("open") is None:
-        found.locator("summary").click()
+        found.locator("summary").first.click()
     return found
 
 
@@ -34,6 +34,8 @@ def test_a_device_code_is_confirmed_elsewhere(
     form = way(page, "Log in with a device code")
     expect(form).to_contain_text("Enable device code authorization")
     form.get_by_label("Name of the account").fill(name)
+    form.locator("summary", has_text="Whom it serves").click()
+    form.get_by_label("Priority").fill("7")
     form.get_by_role("button", name="Begin").click()
     code = page.locator("#code").inner_text()
     if not script:
@@ -48,6 +50,7 @@ def test_a_device_code_is_confirmed_elsewhere(
     while not script and not done.count():  # the vendor is asked once a second at most
         page.get_by_role("button", name="I have confirmed").click()
     expect(done).to_contain_text(f"chatgpt/{name} is logged in and is healthy")
+    assert site.api("GET", f"/accounts/chatgpt/{name}")["priority"] == 7
     site.api("DELETE", f"/accounts/chatgpt/{name}")
 
 
@@ -59,6 +62,39 @@ def test_a_setup_token_becomes_an_account(visitor: Visitor, site: Site) -> None:
     form.get_by_label("Token").fill(site.live.sim.accounts["claude-setup"].access_token)
     form.get_by_role("button", name="Add").click()
     expect(visit.page.locator(".note.ok")).to_contain_text("claude/by-token was added and is healthy")
+    site.api("DELETE", "/accounts/claude/by-token")
+
+
+def test_whom_an_account_serves_is_said_when_it_is_added(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/groups", {"name": "night-shift"})
+    page = visitor("admin").go("accounts/add/claude")
+    form = way(page, "Setup token")
+    form.get_by_label("Name of the account").fill("by-token")
+    form.get_by_label("Token").fill(site.live.sim.accounts["claude-setup"].access_token)
+    form.locator("summary", has_text="Whom it serves").click()
+    form.get_by_label("Weight").fill("2.5")
+    form.get_by_label("Priority").fill("-1")
+    form.get_by_label("night-shift").check()
+    form.get_by_role("button", name="Add").click()
+    expect(page.locator(".note.ok")).to_contain_text("claude/by-token was added and is healthy")
+    account = site.api("GET", "/accounts/claude/by-token")
+    assert (account["weight"], account["priority"], account["groups"]) == (2.5, -1, ["night-shift"])
+    site.api("DELETE", "/accounts/claude/by-token")
+    site.api("DELETE", "/groups/night-shift")
+
+
+def test_a_weight_that_is_none_is_told_and_the_account_is_there(visitor: Visitor, site: Site) -> None:
+    page = visitor("admin").go("accounts/add/claude")
+    form = way(page, "Setup token")
+    form.get_by_label("Name of the account").fill("by-token")
+    form.get_by_label("Token").fill(site.live.sim.accounts["claude-setup"].access_token)
+    form.locator("summary", has_text="Whom it serves").click()
+    form.get_by_label("Weight").fill("much")
+    form.get_by_role("button", name="Add").click()
+    expect(page.locator(".note.warn")).to_contain_text("claude/by-token was added")
+    expect(page.locator(".note.warn")).to_contain_text("was not changed: ")
+    expect(page.locator(".note.warn")).to_contain_text("weight")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("claude/by-token")
     site.api("DELETE", "/accounts/claude/by-token")
 
 
@@ -81,7 +117,7 @@ def test_a_key_that_the_vendor_refuses_is_not_kept(visitor: Visitor, site: Site)
     form.get_by_label("Key").fill("sk-ant-api03-nobody-knows-this-key")
     form.get_by_role("button", name="Add").click()
     expect(visit.page.locator(".note.bad")).to_be_visible()
-    expect(visit.page.locator("details[open] summary")).to_have_text("API key")
+    expect(visit.page.locator("details[open] > summary")).to_have_text("API key")
     assert "wrong" not in [account["name"] for account in site.api("GET", "/accounts")["items"]]
 
 
