@@ -110,10 +110,11 @@ class Logins:
         self._half_refused(account, 401)
 
     def _half_refused(self, account: Account, status: int) -> None:
-        """The refusal of an asker's request is broken off as it asked: its words, which count, are not complete."""
-        provider = provider_of(account)
+        """The refusal of an asker's request ends early, or is broken off, as it asked: its words, which count, are not
+        complete."""
+        ends, provider = ("told", "broken", "failed"), provider_of(account)
         self.ledger.excuse(
-            "told", "broken", why="half a refusal", provider=provider, kind="asker", status=status, count=3, seconds=2
+            *ends, why="half a refusal", provider=provider, kind="asker", status=status, count=3, seconds=2
         )
 
     def quiet(self, vendor: str) -> bool:
