@@ -92,9 +92,13 @@ class Logins:
         else:
             account.script.clear()
             account.script.always = kind
-        async with asyncio.timeout(PATIENCE):
-            while (await self._told(account))["status"] != "parked":
-                await asyncio.sleep(0.05)
+        told: dict[str, object] = {}
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (told := await self._told(account))["status"] != "parked":
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{kind}: {account.name} is not parked: {told}") from None
         async with self.world.hearing(f"account {account.name} is back"):
             self._log_in(account)
 
