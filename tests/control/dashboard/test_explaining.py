@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
@@ -80,7 +81,8 @@ def test_what_wants_attention_is_on_the_first_page_and_told_to_members(visitor: 
     admin, member = visitor("admin"), visitor("member")
     window = account.windows["5h"]
     before = window.used, window.resets_at
-    account.exhaust("5h", time.time() + 3000)
+    free_at = time.time() + 3000
+    account.exhaust("5h", free_at)
     try:
         assert site.message(TOKENS["member"]) == 429
         expect(admin.page.locator("#alerts")).to_contain_text("claude/default is cooling down")
@@ -89,6 +91,9 @@ def test_what_wants_attention_is_on_the_first_page_and_told_to_members(visitor: 
         member.go("me")
         expect(member.page.locator(".note")).to_contain_text("All accounts of claude have reached their limits")
         expect(member.page.locator(".note")).to_contain_text("in 49 min")
+        expect(member.page.locator(".note")).to_contain_text(
+            f"{datetime.fromtimestamp(free_at, UTC):%Y-%m-%d %H:%M} UTC"
+        )
     finally:
         window.used, window.resets_at = before
         site.api("POST", "/accounts/claude/default/enable")
