@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
 
     The address, accounts and what is missing go to stdout, logs to stderr.
     """
+    gc.set_threshold(50_000)  # what a start makes stays: looking for cycles in it took 4 to 9 % of the time
     from aimux.accounts import VaultError
     from aimux.app import run
     from aimux.certificates import TLSError
