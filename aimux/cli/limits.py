@@ -243,7 +243,9 @@ def _used(name: str, told: Mapping[str, Any]) -> str:
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{value:,.2f} $" if name.startswith("cost") else f"{value:,g}" if value < 1e6 else f"{value:,.0f}"
+    from aimux.limits.rules import dollars
+
+    return dollars(value) if name.startswith("cost") else f"{value:,g}" if value < 1e6 else f"{value:,.0f}"
 
 
 def _time(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aimux.gateway.restraint import Restraint
 from aimux.gateway.unserved import when
 from aimux.limits.leases import Refusal, Standing
-from aimux.limits.rules import LIMITS, Unit, Who
+from aimux.limits.rules import LIMITS, Unit, Who, dollars
 from aimux.metering.record import LimitHit
 from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached
 from aimux.plugin.types import LimitState, LimitWindow
@@ -185,7 +185,7 @@ def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:
         message = f"{whose} may use {standing.amount:,.0f} {what}{scope} a minute; try again in {wait} s."
         return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=wait)
     message = (
-        f"{whose} {verb} used {_amount(standing, standing.used)} of {_amount(standing, standing.amount)}{scope} "
+        f"{whose} {verb} used {_used(standing)}{scope} "
         f"{_PERIODS[limit.period]}; there is room again {when(refusal.free_at, now, zone)}. {_MORE}"
     )
     return LimitReached(message, until=refusal.free_at, limit=state(standing))
@@ -240,8 +240,10 @@ def _whose(standing: Standing) -> tuple[str, str]:
     return ("Your token", "has") if standing.owner.kind == "token" else ("You", "have")
 
 
-def _amount(standing: Standing, value: float) -> str:
-    return f"{value:,.2f} $" if LIMITS[standing.limit].unit is Unit.COST else f"{value:,.0f} tokens"
+def _used(standing: Standing) -> str:
+    if LIMITS[standing.limit].unit is Unit.COST:
+        return f"{dollars(standing.used)} of {dollars(standing.amount)}"
+    return f"{standing.used:,.0f} of {standing.amount:,.0f} tokens"
 
 
 def _seconds(name: str) -> float:

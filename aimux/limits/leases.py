@@ -261,6 +261,9 @@ class Limits:
             (one.free_at(amounts[one.unit], now), one) for one in counters if one.full(amounts[one.unit], now, number)
         ]
         free_at, last = max(free, key=lambda found: found[0])
+        for _, one in free:
+            if isinstance(one, Budget):  # of what was used up when the limit was set, nothing is settled any more
+                self._tell(one, now)
         return Refusal(self._standing(last, now), free_at)
 
     def _tell(self, budget: Budget, now: float) -> None:

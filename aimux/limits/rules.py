@@ -59,6 +59,11 @@ def value_of(limit: str, amount: int) -> float | int:
     return amount / NANO if LIMITS[limit].unit is Unit.COST else amount
 
 
+def dollars(value: float) -> str:
+    """`1,234.50 $`; as many digits as it takes to tell less than a cent from nothing."""
+    return f"{value:,.2f} $" if value >= 0.01 or not value else f"{value:.2g} $"
+
+
 class Owner(NamedTuple):
     """Whose a limit is. `kind` is `user`, `group` (its members use it together), `member` (each of a group by himself),
     `token`, or `default` (each user by himself)."""

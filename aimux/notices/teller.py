@@ -85,18 +85,18 @@ class Teller:
     async def _post(self, webhook: Webhook, notice: Notice) -> None:
         body = json.dumps(told(notice)).encode()
         url = webhook.url.get_secret_value()
-        where = urlsplit(url).hostname  # the rest of it may be a secret
+        where = urlsplit(url).netloc.rpartition("@")[2]  # the rest of it may be a secret
         for pause in (*PAUSES, None):
-            why = await self._attempt(url, webhook, body)
+            why, again = await self._attempt(url, webhook, body)
             if why == "":
                 return
-            if pause is None or why is None:
-                log.error("a notice could not be sent to %s: %s", where, why or "it is refused")
+            if pause is None or not again:
+                log.error("a notice could not be sent to %s: %s", where, why)
                 return
             await asyncio.sleep(pause)
 
-    async def _attempt(self, url: str, webhook: Webhook, body: bytes) -> str | None:
-        """ "" where it has arrived, None where it never will, else why not."""
+    async def _attempt(self, url: str, webhook: Webhook, body: bytes) -> tuple[str, bool]:
+        """Why it has not arrived, "" where it has; and whether another attempt may help."""
         if self._session is None:
             await asyncio.to_thread(import_module, "aiohttp")  # 0.1 s and 14 MB, which a start does without
         import aiohttp
@@ -109,11 +109,12 @@ class Teller:
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 if answer.status < 300:
-                    return ""
+                    return "", False
                 # Too many, and what is wrong with the receiver, passes; what is wrong with us does not.
-                return f"status {answer.status}" if answer.status in {408, 425, 429} or answer.status >= 500 else None
+                passes = answer.status in {408, 425, 429} or answer.status >= 500
+                return f"it answers with status {answer.status}", passes
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return type(error).__name__
+            return type(error).__name__, True
 
     # --- mail and chats ----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aimux.limits.rules import LIMITS, Unit
+from aimux.limits.rules import LIMITS, Unit, dollars
 from aimux.notices.notice import Notice
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Watch:
         """So much of a limit is used."""
         standing = mark.standing
         cost = LIMITS[standing.limit].unit is Unit.COST
-        amount = f"{standing.amount:,.2f} $" if cost else f"{standing.amount:,.0f}"
+        amount = dollars(standing.amount) if cost else f"{standing.amount:,.0f}"
         scope = f" for {standing.scope}" if standing.scope else ""
         self._teller.tell(
             Notice(

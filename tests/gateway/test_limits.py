@@ -42,7 +42,7 @@ async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: St
     refused = await aimux.send(request())
     assert status(refused) == 429
     assert re.fullmatch(
-        r"You have used 1,800 tokens of 1,000 tokens today; there is room again (on \w+, \d+ \w+, )?at 00:00 UTC, "
+        r"You have used 1,800 of 1,000 tokens today; there is room again (on \w+, \d+ \w+, )?at 00:00 UTC, "
         r"in \d+ \w+\. Ask whoever runs aimux if you need more\.",
         body(refused)["plain"],
     )
@@ -154,7 +154,7 @@ async def test_a_reload_changes_limits_and_keeps_what_is_used(start: Start, upst
     writer.write(request())
     refused = await reader.read()
     assert status(refused) == 429
-    assert "900 tokens of 800 tokens" in body(refused)["plain"]
+    assert "900 of 800 tokens" in body(refused)["plain"]
 
 
 async def test_limits_of_a_model_hold_for_the_model_that_the_upstream_reads(start: Start, upstream: Upstream) -> None:

@@ -287,6 +287,16 @@ def test_each_mark_is_told_once_a_window() -> None:
     assert [mark.part for mark in marks[2:]] == [0.95]
 
 
+def test_a_limit_that_is_set_below_what_was_used_is_told_with_the_first_refusal() -> None:
+    marks: list[Mark] = []
+    book = Limits(Policy((default("tokens_per_day", 1000),)), BERLIN, on_mark=marks.append)
+    use(book, 500)
+    book.adopt(Policy((default("tokens_per_day", 400),)), BERLIN, NOON)
+    for _ in range(2):
+        refusal(book)
+    assert [(mark.part, mark.standing.used, mark.standing.amount) for mark in marks] == [(0.95, 500, 400)]
+
+
 def test_a_lease_knows_the_budgets_that_it_counts_against() -> None:
     book = limits(default("tokens_per_day", 10_000), default("cost_per_day", NANO), default("concurrent_requests", 1))
     book.settle(lease(book), 1000, 0, NANO // 2)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimux.limits.rules import dollars
 from aimux.limits.windows import bounds
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -59,3 +60,11 @@ def test_windows_follow_each_other_without_a_gap(period: str, zone: str, now: fl
     assert bounds(period, start, where) == (start, end)
     assert bounds(period, end, where)[0] == end
     assert end - start <= timedelta(days=32).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.00 $"), (0.001, "0.001 $"), (0.0012345, "0.0012 $"), (0.01, "0.01 $"), (1234.5, "1,234.50 $")],
+)
+def test_less_than_a_cent_is_not_nothing(value: float, text: str) -> None:
+    assert dollars(value) == text

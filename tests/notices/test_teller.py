@@ -98,6 +98,17 @@ async def test_what_is_over_may_be_told_again(receiver: Receiver, make: Callable
     assert "x-aimux-signature" not in receiver.got[0][0]
 
 
+async def test_the_log_says_which_receiver_refuses_and_how(
+    receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answers = [404]
+    make(receiver.url).tell(notice())
+    where = receiver.url.removeprefix("http://").removesuffix("/hook")
+    async with asyncio.timeout(5):
+        while f"a notice could not be sent to {where}: it answers with status 404" not in caplog.text:
+            await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize(("answers", "attempts"), [([503, 429, 200], 3), ([500, 500, 500], 3), ([404], 1), ([302], 1)])
 async def test_it_is_sent_again_where_that_may_help(
     receiver: Receiver, make: Callable[..., Teller], answers: list[int], attempts: int
@@ -112,7 +123,7 @@ async def test_it_is_sent_again_where_that_may_help(
 async def test_no_part_of_an_address_is_in_the_log(
     make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
 ) -> None:
-    make("http://127.0.0.1:1/a-secret-path?token=secret").tell(notice())
+    make("http://user:secret@127.0.0.1:1/a-secret-path?token=secret").tell(notice())
     async with asyncio.timeout(5):
         while "could not be sent to 127.0.0.1" not in caplog.text:
             await asyncio.sleep(0.01)
