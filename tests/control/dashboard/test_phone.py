@@ -13,11 +13,31 @@ WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scrol
 
 
 @pytest.mark.parametrize(
-    "path", ["", "accounts", "accounts/claude/default", "people", "people/users/max", "usage", "requests", "me"]
+    "path",
+    [
+        "",
+        "accounts",
+        "accounts/claude/default",
+        "people",
+        "people/users/max",
+        "usage",
+        "usage/plan?accounts.claude=4",
+        "requests",
+        "settings?all=1",
+        "me",
+    ],
 )
 def test_no_table_is_wider_than_the_page(visitor: Visitor, site: Site, path: str) -> None:
     site.message(TOKENS["admin"])
     page = visitor("admin", **PHONE).go(path)
+    assert page.evaluate(WIDER) == []
+
+
+def test_nor_is_why_a_request_went_its_way(visitor: Visitor, site: Site) -> None:
+    site.message(TOKENS["admin"])
+    page = visitor("admin", **PHONE).go("requests")
+    page.get_by_role("link", name="Why").first.click()
+    page.get_by_role("heading", name="How it was routed").wait_for()
     assert page.evaluate(WIDER) == []
 
 
