@@ -40,6 +40,13 @@ def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
     assert "  claude-opus-*: cost_per_day 5.00 $: 0.00 $" in shown
 
 
+def test_a_limit_of_a_provider_that_is_not_there_can_only_be_taken_away(aimux: Commands) -> None:
+    aimux("limits", "set", "user:alice", "cost_per_day=5")
+    aimux("limits", "set", "user:alice", "--provider", "cloud", "cost_per_day=5", expect=2)
+    said = aimux("limits", "set", "user:alice", "--provider", "cloud", "cost_per_day=none").stdout
+    assert said == "cost_per_day 5.00 $\n"
+
+
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     day = (datetime.now().astimezone() + timedelta(days=3)).date()
     said = aimux("limits", "grant", "user:alice", "tokens_per_day=1M", "--until", f"{day}").stdout
@@ -68,6 +75,7 @@ def test_they_are_removed(aimux: Commands) -> None:
         (["set", "alice", "tokens_per_day=1"], 2, "write user:NAME, group:NAME or token:ID"),
         (["set", "user:alice", "tokens=1"], 2, "with one of concurrent_requests"),
         (["set", "user:alice", "tokens_per_day=lots"], 2, "is not an amount"),
+        (["set", "user:alice", "--provider", "cloud", "tokens_per_day=1"], 2, "There is no provider cloud"),
         (["set", "user:alice", "tokens_per_day=1.5"], 2, "tokens_per_day is a whole number, and not 1.5"),
         (["set", "user:alice", "overage=no"], 2, "overage is allow or forbid"),
         (["grant", "user:alice", "overage=forbid", "--until", "3d"], 2, "A grant is of a number"),
