@@ -111,7 +111,7 @@ def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
             f"{one['unexplained'] * 100:.0f} %" if one["unexplained"] >= 0.005 else "–",
             short(one["tokens"]),
             "–" if one["tokens_per_percent"] is None else short(round(one["tokens_per_percent"])),
-            f"${one['cost_usd']:,.2f}",
+            dollars(one["cost_usd"]),
         )
         for one in items
     ]
@@ -192,8 +192,12 @@ def _shown(key: str, item: dict[str, Any]) -> str:
     value = _value(item, key)
     if key != "cost_usd":
         return short(int(value))
-    unsure = "+?" if item["unpriced_requests"] else ""
-    return f"${value:,.2f}{unsure}" if value >= 0.005 or not value else f"${value:.4f}{unsure}"
+    return dollars(value) + ("+?" if item["unpriced_requests"] else "")
+
+
+def dollars(value: float) -> str:
+    """`$1,234.50`; less than half a cent with four digits."""
+    return f"${value:,.2f}" if value >= 0.005 or not value else f"${value:.4f}"
 
 
 def short(count: int) -> str:
