@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Loading:
     """What validators need to know, and what they leave for those of later fields: pydantic's validation context.
 
-    `folder`: where relative paths begin. `read`: whether token files are read. `warn(path, message, remedy)` takes
+    `folder`: where relative paths begin; without one they stay relative, as a running server's working folder may be
+    gone. `read`: whether token files are read. `warn(path, message, remedy)` takes
     what does not stop the start. `taken`: what may be there once only (user names, token hashes, mounts), with its
     owner. `instances`: the names under `providers`, once that field was read. `lenient`: tokens that can't be read are
     unknown, and no fault.
@@ -33,7 +34,7 @@ class Loading:
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     providers: Mapping[str, type[Provider]] = field(default_factory=dict)
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=Path)
     read: bool = True
     warn: Callable[[Where, str, str], None] = lambda _path, _message, _remedy: None
     taken: dict[tuple[str, str | bytes], str] = field(default_factory=dict)

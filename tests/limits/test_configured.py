@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aimux.config import Config, ConfigError, parse_config
+from aimux.config.limits import UserAllowances
 from aimux.limits.configured import policy
 from aimux.limits.rules import EVERYBODY, LIMITS, Owner, Rule, Scope, Who
 from aimux.plugin.loader import load_plugins
@@ -62,6 +63,15 @@ def test_what_anybody_forbids_is_forbidden() -> None:
     assert limits.forbids("overage", researcher, "chatgpt", "m")
     assert limits.forbids("long_context", intern, "chatgpt", "m")
     assert not limits.forbids("long_context", other, "chatgpt", "m")
+
+
+def test_limits_that_the_api_is_given_need_no_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    given = UserAllowances.model_validate({"providers": {"claude": {"requests_per_minute": 3}}})
+    assert given.providers["claude"].requests_per_minute == 3
 
 
 def test_a_weight_is_the_users_or_the_largest_of_the_groups() -> None:
