@@ -11,9 +11,9 @@ RUFF   ?= $(BIN)/ruff
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
 
-# Before each commit: what a minute and a half can tell.
+# Before each commit: what two minutes can tell.
 check: lint types
-	$(BIN)/pytest $(PARALLEL) -q -m 'not slow'
+	$(BIN)/pytest $(PARALLEL) -q -m 'not slow and not long'
 
 # Everything, in parallel; what takes a special program or minutes runs in CI (`.ci/run`), or by its name:
 # make test TESTS=tests/soak

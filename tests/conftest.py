@@ -51,13 +51,46 @@ SLOW = (
     "simulator/test_demo.py",
     "test_bench.py",
 )
-"""More than a few seconds a file: `make check` leaves them to `make test`."""
+"""Programs that are started, or half a minute a file: `make check` leaves them to `make test`."""
+LONG = (
+    "accounts/test_database_state.py",
+    "accounts/test_keeper.py",
+    "cli/test_connect.py",
+    "cli/test_import.py",
+    "cli/test_usage.py",
+    "cli/test_words.py",
+    "contracts",
+    "control/dashboard",
+    "front/test_heads.py",
+    "front/test_hostile_heads.py",
+    "front/test_slow.py",
+    "front/test_smuggling.py",
+    "gateway/test_attempts.py",
+    "gateway/test_guesses.py",
+    "gateway/test_large_bodies.py",
+    "gateway/test_outline.py",
+    "gateway/test_streaming.py",
+    "limits/test_exchange.py",
+    "metering/test_ledger.py",
+    "metering/test_prices.py",
+    "metering/test_reports.py",
+    "migrate/test_who_gets_in.py",
+    "people/test_changes.py",
+    "people/test_machine.py",
+    "relay/test_websocket_frames.py",
+    "simulator/test_sdks.py",
+    "storage/test_database.py",
+    "storage/test_sqlite.py",
+    "storage/test_start.py",
+)
+"""More than a few seconds a file: `make check` leaves them, too. Other Pythons get them (`.ci/run`)."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What `make check` leaves out is not imported either: some of it takes seconds."""
-    left_out = config.option.markexpr.startswith("not slow")
-    return True if left_out and any(collection_path.is_relative_to(ROOT / place) for place in SLOW) else None
+    expression = config.option.markexpr
+    left_out = (*(SLOW if "not slow" in expression else ()), *(LONG if "not long" in expression else ()))
+    return True if any(collection_path.is_relative_to(ROOT / place) for place in left_out) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +99,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.path.is_relative_to(ROOT / place) for place in SLOW):
             item.add_marker(pytest.mark.slow)
+        if any(item.path.is_relative_to(ROOT / place) for place in LONG):
+            item.add_marker(pytest.mark.long)
     if os.environ.get("CI"):
         return
     places = [ROOT / place for place in IN_CI]
