@@ -74,6 +74,7 @@ LONG = (
     "metering/test_ledger.py",
     "metering/test_prices.py",
     "metering/test_reports.py",
+    "metering/test_spill.py",
     "migrate/test_who_gets_in.py",
     "people/test_changes.py",
     "people/test_machine.py",

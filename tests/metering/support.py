@@ -1,17 +1,20 @@
-"""Records as the gateway makes them, and what the database holds of them."""
+"""Records as the gateway makes them, what the database holds of them, and a database that fails."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.metering.ledger import Ledger
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin.types import Usage
-from aimux.storage import Database
+from aimux.storage import Database, StorageError, Unusable
 from aimux.storage.schema import ledger
 
 NOON = 1_795_694_400.0
@@ -73,3 +76,44 @@ async def settled(ledger: Ledger) -> None:
         while ledger.status() is not None:
             await asyncio.sleep(0.02)
             await ledger.flush()
+
+
+ONE = {"requests": 1, "input": 10, "output": 5, "cost": 15, "duration": 1500}
+
+
+def times(count: int) -> dict[str, int]:
+    return {name: value * count for name, value in ONE.items()}
+
+
+class Flaky:
+    """A database that can be away or full (writes fail), or hang."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.away = False
+        self.full = False
+        self.commits_and_fails = False
+        self.writes = 0
+        """How often something was committed."""
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    @asynccontextmanager
+    async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+        await self.go_on.wait()
+        if self.away:
+            raise StorageError("it is away")
+        if self.full:
+            raise Unusable("its disk is full")
+        async with self._database.write(*topics) as connection:
+            yield connection
+        self.writes += 1
+        if self.commits_and_fails:
+            raise StorageError("the connection was lost")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        if self.away:
+            raise StorageError("it is away")
+        async with self._database.read() as connection:
+            yield connection

@@ -1,0 +1,175 @@
+"""What waits on the disk for the database."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aimux.storage import Database
+
+from .conftest import Make
+from .support import ONE, Flaky, record, settled, times, total
+
+
+def failing(number: int) -> Callable[[object], None]:
+    """A call that the disk refuses with this errno."""
+
+    def fail(_what: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
+    database: Database, make: Make, tmp_path: Path
+) -> None:
+    flaky = Flaky(database)
+    first = make(flaky)
+    flaky.away = True
+    for _ in range(3):
+        first.record(record())
+    await first.close()
+    (file,) = (tmp_path / "ledger").iterdir()
+    file.write_bytes(file.read_bytes()[:-40])
+    second = make()
+    await second.start()
+    async with asyncio.timeout(10):
+        while list((tmp_path / "ledger").iterdir()):
+            await asyncio.sleep(0.05)
+    await second.close()
+    assert await total(database) == times(2)
+
+
+async def test_nobody_takes_over_a_file_that_is_in_use(database: Database, make: Make, tmp_path: Path) -> None:
+    flaky = Flaky(database)
+    first = make(flaky)
+    flaky.away = True
+    first.record(record())
+    await first.flush()
+    second = make()
+    await second.start()
+    await asyncio.sleep(0.1)
+    assert list((tmp_path / "ledger").iterdir())
+    await second.close()
+    flaky.away = False
+    await settled(first)
+    assert await total(database) == ONE
+    await first.close()
+
+
+async def test_at_its_limit_the_spill_takes_no_more_and_says_so_before(
+    database: Database, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky = Flaky(database)
+    ledger = make(flaky, spill_limit=8000)
+    flaky.away = True
+    filled = []
+    for _ in range(60):
+        ledger.record(record())
+        await ledger.flush()
+        status = ledger.status()
+        assert status is not None
+        filled.append((status["filled"], status["lost_requests"]))
+        assert status["waiting_bytes"] <= 8000
+    assert any(0.8 < part <= 1 and not lost for part, lost in filled)
+    lost = filled[-1][1]
+    assert 0 < lost < 50
+    assert "`ledger.spill_limit` is used" in caplog.text
+    flaky.away = False
+    async with asyncio.timeout(10):
+        while await total(database) != times(60 - lost):
+            await asyncio.sleep(0.05)
+            await ledger.flush()
+    await ledger.close()
+
+
+async def test_a_disk_that_takes_nothing_leaves_no_empty_file_open(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    flaky.away = True
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", failing(errno.ENOSPC))
+        ledger.record(record())
+        await ledger.flush()
+    assert not list(tmp_path.rglob("*.rows"))
+    await ledger.flush()
+    assert list(tmp_path.rglob("*.rows"))
+    flaky.away = False
+    await settled(ledger)
+    assert await total(database) == times(1)
+    await ledger.close()
+
+
+async def test_a_file_that_can_not_be_removed_takes_nothing_along(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaky = Flaky(database)
+    ledger = make(flaky)
+
+    async def spilt() -> None:
+        flaky.away = True
+        ledger.record(record())
+        await ledger.flush()
+        flaky.away = False
+        await settled(ledger)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", failing(errno.EROFS))
+        await spilt()
+    assert len(list(tmp_path.rglob("*.rows"))) == 1
+    await spilt()
+    assert await total(database) == times(2), "what comes later is not put into it"
+    await ledger.adopt()
+    await settled(ledger)
+    assert not list(tmp_path.rglob("*.rows"))
+    assert await total(database) == times(2)
+    await ledger.close()
+
+
+async def test_an_empty_file_of_a_killed_process_is_removed(database: Database, make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    left = folder / "0123456789abcdef0123456789abcdef.rows"
+    left.touch()
+    ledger = make()
+    await ledger.adopt()
+    assert not left.exists()
+    ledger.record(record())
+    await settled(ledger)
+    assert await total(database) == ONE
+    await ledger.close()
+
+
+async def test_nothing_waits_for_the_disk_while_the_database_is_opened(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing what that needs takes half a second, and several on a busy machine."""
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        opening.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr("aimux.metering.ledger.prepare", slowly)
+    ledger = make()
+    try:
+        for count in (1, 2, 3):
+            ledger.record(record())
+            async with asyncio.timeout(5):
+                await ledger.flush()
+            assert opening.is_set()
+            (file,) = (tmp_path / "ledger").iterdir()
+            assert len(file.read_bytes().splitlines()) == count
+    finally:
+        go_on.set()
+    await settled(ledger)
+    assert await total(database) == times(3)
+    await ledger.close()
