@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +37,7 @@ def run_demo(listen: str) -> None:
     """Until SIGTERM or Ctrl-C."""
     import uvloop
 
+    from aimux.cli.demo_folder import demo_folder
     from aimux.cli.options import ConfigRefused
     from aimux.config import ConfigError
     from aimux.front.listening import ListenError
@@ -45,8 +45,8 @@ def run_demo(listen: str) -> None:
 
     logs = Logs()
     try:
-        with tempfile.TemporaryDirectory(prefix="aimux-demo-") as folder:
-            uvloop.run(_demo(listen, Path(folder), logs))
+        with demo_folder() as folder:
+            uvloop.run(_demo(listen, folder, logs))
     except ConfigError as error:
         raise ConfigRefused(error) from None
     except ListenError as error:

@@ -154,6 +154,39 @@ def test_the_demo_has_nothing_of_the_real_gateway(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_a_demo_leaves_no_folder_behind(tmp_path: Path) -> None:
+    """A killed one's goes with the next, which leaves those alone that run."""
+
+    def folders() -> set[Path]:
+        return set((tmp_path / "tmp").iterdir())
+
+    def started(process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("aimux ")
+
+    (tmp_path / "tmp").mkdir()
+    environ = {"TMPDIR": str(tmp_path / "tmp")}
+    with serving(tmp_path, "demo", **environ) as killed:
+        started(killed)
+        killed.kill()
+        killed.wait()
+    left = folders()
+    assert len(left) == 1
+    with serving(tmp_path, "demo", **environ) as first:
+        started(first)
+        [held] = folders() - left
+        assert folders() == {held}
+        with serving(tmp_path, "demo", **environ) as second:
+            started(second)
+            assert held in folders()
+            second.send_signal(signal.SIGINT)
+            second.communicate(timeout=60)
+        assert folders() == {held}
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=60)
+    assert not folders()
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_leaves_no_traceback(tmp_path: Path, name: str) -> None:
     with serving(tmp_path) as process:
