@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # NixOS can't run pip's; its development shell brings one.
 RUFF   ?= $(BIN)/ruff
+# What is compiled is kept, also where a container says otherwise: each of two hundred starts, and each run, would do it anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run check test compiled clients chaos fuzz lint types format bench limits failover screenshots constraints release clean
 

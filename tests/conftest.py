@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -87,31 +88,35 @@ LONG = (
 """More than a few seconds a file: `make check` leaves them, too. Other Pythons get them (`.ci/run`)."""
 
 
+def _within(path: Path, places: tuple[str, ...]) -> bool:
+    return any(path.is_relative_to(ROOT / place) for place in places)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What `make check` leaves out is not imported either: some of it takes seconds."""
     expression = config.option.markexpr
     left_out = (*(SLOW if "not slow" in expression else ()), *(LONG if "not long" in expression else ()))
-    return True if any(collection_path.is_relative_to(ROOT / place) for place in left_out) else None
+    return True if _within(collection_path, left_out) else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
-    for item in items:
-        if any(item.path.is_relative_to(ROOT / place) for place in SLOW):
-            item.add_marker(pytest.mark.slow)
-        if any(item.path.is_relative_to(ROOT / place) for place in LONG):
-            item.add_marker(pytest.mark.long)
-    if os.environ.get("CI"):
-        return
-    places = [ROOT / place for place in IN_CI]
     skipped = pytest.mark.skip(reason="it takes long: CI runs it, and `make test TESTS=` with its name")
+
+    # The same for each test of a file, of which there are thousands.
+    @functools.cache
+    def marks(path: Path) -> list[pytest.MarkDecorator]:
+        found = [mark for mark, places in ((pytest.mark.slow, SLOW), (pytest.mark.long, LONG)) if _within(path, places)]
+        for place in () if os.environ.get("CI") else IN_CI:
+            by_name = any(name == path or (name != ROOT and name.is_relative_to(ROOT / place)) for name in named)
+            if path.is_relative_to(ROOT / place) and not by_name:
+                found.append(skipped)
+        return found
+
     for item in items:
-        for place in places:
-            if item.path.is_relative_to(place) and not any(
-                name == item.path or (name != ROOT and name.is_relative_to(place)) for name in named
-            ):
-                item.add_marker(skipped)
+        for mark in marks(item.path):
+            item.add_marker(mark)
 
 
 def pytest_collection_finish() -> None:
