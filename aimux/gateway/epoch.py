@@ -34,18 +34,23 @@ MAX_WORD = 64
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _STREAM_KEY = b'"stream"'
 _LOOKED_AT = 64 * 1024
+_END = 256
 
 
 def asks_for_stream(body: Body) -> bool:
     """Whether the answer is to be a stream, as both vendors' bodies say it. One that can't be read may be for a whole
     answer, which takes longer.
 
-    The CLIs write it near the end. Inside of strings, its quotes are escaped.
+    The CLIs write it at the end, others near the start: 60 kB between them need not be looked through. Inside of
+    strings, its quotes are escaped.
     """
     raw = body.raw
-    at = raw.rfind(_STREAM_KEY, max(0, len(raw) - _LOOKED_AT))
+    size = len(raw)
+    at = raw.rfind(_STREAM_KEY, max(0, size - _END))
     if at < 0:
         at = raw.find(_STREAM_KEY, 0, _LOOKED_AT)
+    if at < 0 and size > _LOOKED_AT:
+        at = raw.find(_STREAM_KEY, max(_LOOKED_AT, size - _LOOKED_AT))
     return at >= 0 and _STREAM.match(raw, at) is not None
 
 

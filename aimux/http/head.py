@@ -68,10 +68,12 @@ class FieldLines(dict[bytes, Field]):
         raw, colon, value = line.partition(b":")
         named = self._names.get(raw) or self._name(raw)
         value = value.strip(b" \t")
-        if not colon or len(value.translate(None, _CONTROLS)) != len(value):
+        text = value.decode(self._encoding, self._errors)
+        # To be printable is more than to have no control characters, and told sooner.
+        if not colon or (not text.isprintable() and len(value.translate(None, _CONTROLS)) != len(value)):
             raise ProtocolError("a malformed header line")
         lower, name = named
-        field = (lower, (name, value.decode(self._encoding, self._errors)), b"%b: %b\r\n" % (raw, value))
+        field = (lower, (name, text), b"%b: %b\r\n" % (raw, value))
         if len(line) <= _SHORT and lower not in _SECRET:
             if len(self) >= _REMEMBERED:
                 self.clear()

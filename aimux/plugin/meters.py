@@ -16,7 +16,9 @@ MAX_LINE = 8 * 1024 * 1024
 EDGE = 64 * 1024
 """Bytes at either end of such a line that are."""
 MAX_JSON = 32 * 1024 * 1024
-_decode = json.JSONDecoder().decode
+MOST_TOKENS = 1 << 53
+_SPACE = " \t\r\n"
+_decode = json.JSONDecoder().raw_decode
 
 
 class Meter:
@@ -249,12 +251,14 @@ def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
 
 def count(value: object) -> int:
     """A token count out of foreign JSON: 0 for whatever is none (or would not fit a ledger's column)."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 53 else 0
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0  # nor a bool, which is an int as well
 
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        value = _decode(data.decode())  # `json.loads` would look for UTF-16 first, which takes as long again
+        # `json.loads` would look for UTF-16 first, which takes as long again, and for white space by expressions.
+        text = data.decode().strip(_SPACE)
+        value, end = _decode(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and end == len(text) else None
