@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aimux import __version__
 from aimux.storage import migrations, sqlite_file
 from aimux.storage.errors import Conflict, StorageError
-from aimux.storage.migrations import behind, create, schema_of, upgrade
+from aimux.storage.migrations import behind, schema_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -164,15 +164,12 @@ class SQLite:
                 found = await connection.run_sync(schema_of)
                 if not behind(found, self.name):
                     return
-                if (version := found.version) is None:
-                    await connection.run_sync(create)
-                else:
-                    head = migrations.HEAD
-                    target = self._path.with_name(f"{self._path.name}.before-{head}")
-                    log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, version, head, target)
-                    await asyncio.to_thread(sqlite_file.copy, self._path, target)
-                    await asyncio.to_thread(import_module, "alembic.command")  # 0.2 s, which requests need not wait for
-                    await connection.run_sync(upgrade, self.name)
+                old, head = found.version, migrations.HEAD
+                target = self._path.with_name(f"{self._path.name}.before-{head}")
+                log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, old, head, target)
+                await asyncio.to_thread(sqlite_file.copy, self._path, target)
+                await asyncio.to_thread(import_module, "alembic.command")  # 0.2 s, which requests need not wait for
+                await connection.run_sync(upgrade, self.name)
         except DBAPIError as error:
             raise self.explain(error) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,8 @@ from aimux import __version__
 from aimux.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ClauseElement, Connection
+    from sqlalchemy.engine.mock import MockConnection
 
 HEAD = "0001"
 """The schema's version that this program reads and writes: the last revision in versions/. They count up."""
@@ -51,7 +53,7 @@ def schema_of(connection: Connection) -> Schema:
     return Schema(version, by)
 
 
-def create(connection: Connection) -> None:
+def create(connection: Connection | MockConnection) -> None:
     """Make the schema of HEAD where there is none, within the connection's open transaction.
 
     It is what all migrations lead to (a test holds that), made without Alembic: its import takes 0.1 s, and 9 MB that a
@@ -65,9 +67,24 @@ def create(connection: Connection) -> None:
     METADATA.create_all(connection, checkfirst=False)
     number = Column("version_num", String(32), nullable=False)
     alembics = Table("alembic_version", MetaData(), number, PrimaryKeyConstraint(number, name="alembic_version_pkc"))
-    alembics.create(connection)
+    alembics.create(connection, checkfirst=False)
     connection.execute(alembics.insert().values(version_num=HEAD))
     connection.execute(migrations.insert().values(version=HEAD, aimux=__version__))
+
+
+@functools.cache
+def sqlite_statements() -> tuple[str, ...]:
+    """What `create` does, in SQLite's words."""
+    from sqlalchemy import create_mock_engine
+
+    statements: list[str] = []
+
+    def write(statement: ClauseElement, *_: object, **_options: object) -> None:
+        statements.append(str(statement.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})))
+
+    engine = create_mock_engine("sqlite://", write)
+    create(engine)
+    return tuple(statements)
 
 
 def upgrade(connection: Connection, where: str) -> None:
