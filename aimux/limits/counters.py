@@ -65,18 +65,20 @@ class Lease:
 class Counter:
     """`used` is settled, `reserved` is held by `open` leases. A lease older than `since` is none of the window's."""
 
-    __slots__ = ("_claims", "amount", "key", "open", "reserved", "since", "unit", "used")
+    __slots__ = ("_claims", "amount", "key", "next_mark", "open", "reserved", "since", "unit", "used")
 
     def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
         """`claims`: what other nodes say; None: this one is alone."""
         self._claims = claims
         self.key = key
-        self.unit = LIMITS[key.limit].unit
+        self.unit = int(LIMITS[key.limit].unit)  # a plain index: with an IntEnum's member it takes three times as long
         self.amount = amount
         self.used = 0
         self.reserved = 0
         self.open = 0
         self.since = 0
+        self.next_mark = math.inf
+        """As long as less than this is used, `Budget.passed` would say nothing."""
 
     def full(self, need: int, now: float, number: int) -> bool:
         """Whether there is no room for `need`. `number` is the next lease's."""
@@ -205,7 +207,19 @@ class Budget(Counter):
     `base` was used of it before any node counted it in the way that it is counted now.
     """
 
-    __slots__ = ("_grants", "_low", "_zone", "base", "ceiling", "changes_at", "end", "holds", "marked", "start")
+    __slots__ = (
+        "_grants",
+        "_low",
+        "_turned",
+        "_zone",
+        "base",
+        "ceiling",
+        "changes_at",
+        "end",
+        "holds",
+        "marked",
+        "start",
+    )
 
     def __init__(self, key: Key, amount: int, zone: tzinfo, claims: Claims | None = None) -> None:
         super().__init__(key, amount, claims)
@@ -214,7 +228,8 @@ class Budget(Counter):
         """From how much on that is gone the next piece is asked for at once."""
         self.holds = False
         self._grants: tuple[Grant, ...] = ()
-        self.start = self.end = self.changes_at = -math.inf
+        self.start = self.end = self.changes_at = self._turned = -math.inf
+        self.next_mark = 0.0
         self.base = 0
         self.ceiling = 0
         self.marked = 0
@@ -224,6 +239,7 @@ class Budget(Counter):
         """Another epoch's amount and grants. What is used stays used."""
         self.amount, self._grants = amount, grants
         self.changes_at = -math.inf
+        self.next_mark = 0.0
 
     def full(self, need: int, now: float, number: int) -> bool:
         if not self.start <= now < self.changes_at:
@@ -245,6 +261,8 @@ class Budget(Counter):
             self.since = number
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
         self.changes_at = min([self.end, *moments])
+        self._turned = now
+        self.next_mark = 0.0
         if fresh or self._claims is None:
             self.claim(now)
         else:
@@ -333,9 +351,14 @@ class Budget(Counter):
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
         if self.marked == len(MARKS):
+            self.next_mark = math.inf
             return None
         whole, used = self.whole(now), self.used + self.elsewhere
-        if used < MARKS[self.marked] * whole:
+        mark = MARKS[self.marked] * whole
+        if used < mark:
+            # What others use may come near the mark at any time, and `now` may be before the latest grant.
+            if self._claims is None and self._turned <= now < self.changes_at:
+                self.next_mark = mark
             return None
         self.marked = sum(used >= mark * whole for mark in MARKS)
         return MARKS[self.marked - 1]

@@ -163,7 +163,7 @@ class Limits:
         reserved, lease.amounts = lease.amounts, spent
         for one in lease.counters:
             one.settle(lease, reserved[one.unit], spent[one.unit])
-            if self._on_mark is not None and isinstance(one, Budget):
+            if one.used >= one.next_mark and self._on_mark is not None and isinstance(one, Budget):
                 self._tell(one, lease.time)
 
     def add(self, who: Who, provider: str, model: str, at: float, tokens: int, cost: int, now: float) -> None:

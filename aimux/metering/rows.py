@@ -125,8 +125,8 @@ class Flattener:
             usage.reasoning_tokens,
             usage.server_tools,
             self._prices.of_record(record),
-            usage.estimated,
-            None if record.request_id in {record.id, ""} else record.request_id,
+            int(usage.estimated),  # sqlite3 looks for an adapter of each bool: as long as for a tenth of the row
+            record.request_id if record.request_id and record.request_id != record.id else None,
             _upstream_id(record.steps),
             _detail(record, key.model, usage.tier),
         )
@@ -245,7 +245,7 @@ def _measured(rows: Sequence[tuple[Any, ...]]) -> tuple[int, ...]:
         values = rows[0]
         cost = values[COST]
         failed = values[7] >= 400 or values[8] not in NOT_FAILED
-        return (1, int(failed), int(cost is None), int(values[21]), *values[13:20], cost or 0, values[9])
+        return (1, int(failed), int(cost is None), values[21], *values[13:20], cost or 0, values[9])
     columns = [*zip(*rows, strict=True)]
     statuses, errors, durations, costs, estimated = (columns[place] for place in (7, 8, 9, COST, 21))
     broken = sum(status >= 400 or error not in NOT_FAILED for status, error in zip(statuses, errors, strict=True))

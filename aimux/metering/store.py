@@ -47,9 +47,14 @@ class Statements:
 
     @cached_property
     def requests(self) -> str:
+        from sqlalchemy import Boolean, Integer, bindparam, cast
+
         from aimux.storage.schema.ledger import requests
 
-        return self._sql(self._insert(requests))
+        # A row says `estimated` as a number, which PostgreSQL takes for no boolean by itself.
+        values: dict[str, Any] = {column.name: bindparam(column.name, type_=column.type) for column in requests.c}
+        values["estimated"] = cast(bindparam("estimated", type_=Integer), Boolean)
+        return self._sql(self._insert(requests).values(values))
 
     @cached_property
     def keys(self) -> str:
