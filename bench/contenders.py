@@ -28,6 +28,11 @@ MODELS = (
     "models:\n  other-name: {provider: claude, model: some-other}\n  some-*: {provider: claude}\n"
     "  /no-.*-match/: {provider: claude}\n  default: {provider: claude}\n"
 )
+LIMITS = (
+    "limits:\n  default: {concurrent_requests: 100000, requests_per_minute: 100000000, tokens_per_day: 1000000000000,"
+    " cost_per_month: 1000000000}\n"
+)
+"""Four for each user, which nobody comes near."""
 BUILD = "compiled" if compiled() else "pure"
 PYTHON = f"Python {sys.version.split()[0]}"
 ALL_KINDS = ("small", "turn", "short", "latency", "hold")
@@ -117,7 +122,7 @@ def _aiohttp(folder: Path, port: int, upstream: str) -> list[str]:
     return [sys.executable, "-m", "bench.peers.aiohttp_proxy", str(port), upstream]
 
 
-def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]]:
+def aimux(users: int, accounts: int = 1, limits: str = "") -> Callable[[Path, int, str], list[str]]:
     """The real program: users, OAuth accounts, metering, metrics, access log into a file.
 
     With several accounts models are routed too: `models:` has an exact name, a prefix, an expression and a default.
@@ -151,11 +156,16 @@ def aimux(users: int, accounts: int = 1) -> Callable[[Path, int, str], list[str]
         )
         (folder / "config.yaml").write_text(
             f"listen: 127.0.0.1:{port}\nstate_dir: {folder}/state\n"
-            f"providers:\n  claude:\n    base_url: {upstream}\n{models}users:\n{listed}"
+            f"providers:\n  claude:\n    base_url: {upstream}\n{models}{limits}users:\n{listed}"
         )
         return [str(program), "serve", "--config", str(folder / "config.yaml")]
 
     return command
+
+
+def _without_ledger(folder: Path, port: int, upstream: str) -> list[str]:
+    _, *arguments = aimux(1)(folder, port, upstream)
+    return [sys.executable, "-m", "bench.without_ledger", *arguments]
 
 
 def _compiled(folder: Path, port: int, upstream: str) -> list[str]:
@@ -187,6 +197,15 @@ CONTENDERS = (
     ),
     Contender(
         "aimux, 10,000 users", aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency"), swaps=True
+    ),
+    Contender("aimux, no ledger", _without_ledger, _aimux_version, prefix="/claude", kinds=TURNS, swaps=True),
+    Contender(
+        "aimux, limits, ledger and 10,000 users",
+        aimux(10_000, limits=LIMITS),
+        _aimux_version,
+        prefix="/claude",
+        kinds=TURNS,
+        swaps=True,
     ),
     Contender("aimux, 20 accounts and models", aimux(1, 20), _aimux_version, prefix="/claude", swaps=True),
     Contender("nginx, TLS upstream", _nginx, _nginx_version, kinds=TURNS, tls=True),

@@ -105,6 +105,8 @@ def _ratios(results: Results) -> list[str]:
     if (ratio := results.ratio("aimux, 10,000 users", "aimux", "small")) is not None:
         lines.append(f"With 10,000 users a small request costs {ratio:.2f}× what it costs with one.")
     for kind, what in (("small", "a small request"), ("turn", "a real turn")):
+        if (ratio := results.ratio("aimux, limits, ledger and 10,000 users", "aimux, no ledger", kind)) is not None:
+            lines.append(f"Limits, ledger and 10,000 users together make {what} cost {ratio:.3f}× as much.")
         if (ratio := results.ratio("aimux, 20 accounts and models", "aimux", kind)) is not None:
             lines.append(f"With 20 accounts and models routed {what} costs {ratio:.2f}× the single-account path.")
     return lines

@@ -131,6 +131,8 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
         "nginx": {"small": [20e-6, 30e-6, 999e-6], "turn": [2e-3], "short": [0.26e-3], "rss": [50e6], "start": [0.01]},
         "aimux": {"small": [80e-6, 90e-6, 2997e-6], "turn": [3e-3]},
         "aimux, 10,000 users": {"small": [88e-6, 99e-6, 9999e-6]},
+        "aimux, no ledger": {"small": [80e-6, 80e-6, 80e-6]},
+        "aimux, limits, ledger and 10,000 users": {"small": [88e-6, 99e-6, 84e-6]},
         "aimux, 20 accounts and models": {"small": [1e-6]},
         "LiteLLM": {"small": [8e-3, 9e-3, 0.6]},
     }
@@ -140,6 +142,7 @@ def test_the_table_has_medians_ratios_and_reasons(tmp_path: Path, monkeypatch: p
     assert "A real turn costs aimux 1.50× nginx." in text
     assert "A small request costs aimux 3.00× nginx." in text, "the median of 4, 3 and 3: one slow minute slows both"
     assert "With 10,000 users a small request costs 1.10×" in text
+    assert "Limits, ledger and 10,000 users together make a small request cost 1.100× as much." in text
     assert "A small request costs LiteLLM 100.0× aimux." in text
     assert "20 accounts and models routed" not in text, "a round of it is missing"
     assert "Left out: Go ReverseProxy: go is not installed." in text
