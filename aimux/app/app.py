@@ -240,7 +240,7 @@ class App:
             Api(parts),
             self.metering,
             self.database,
-            Dashboard(sessions, self._running.links),
+            Dashboard(sessions, self.database),
             self.key,
             self.config.metrics_public,
             compatibility(self.config, self.plugins),
@@ -258,9 +258,11 @@ class App:
         scheme = "https" if self.tls else "http"
         self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
 
-    def sign_in_link(self) -> str:
-        """A URL that signs a browser in as an administrator, once and within five minutes."""
-        code = self._running.links.make("", self.key.id if self.key is not None else "")
+    async def sign_in_link(self) -> str:
+        """A URL that signs a browser in as an administrator, once and within five minutes. Raises StorageError."""
+        from aimux.people import links
+
+        code = await links.make(self.database, "", self.key.id if self.key is not None else "")
         return f"{self.addresses[0]}{DASHBOARD}/sign-in?code={code}"
 
     @property

@@ -20,7 +20,7 @@ from aimux.logs import Logs
 from aimux.plugin.loader import Plugins, load_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from aimux.config import Config
 
@@ -29,7 +29,7 @@ log = logging.getLogger("aimux")
 M_MMAP_THRESHOLD = -3
 
 
-async def serve(app: App, announce: Callable[[App], None]) -> bool:
+async def serve(app: App, announce: Callable[[App], Awaitable[None]]) -> bool:
     """Run until SIGTERM, SIGINT or the end of its terminal; SIGHUP reloads. A second signal waits for no request.
 
     True: open requests were waited for as long as it was to be. False: a second signal cut them off.
@@ -68,7 +68,7 @@ async def serve(app: App, announce: Callable[[App], None]) -> bool:
     # request 3 % of its instructions.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    announce(app)
+    await announce(app)
     app.made_key = None
     try:
         while True:
@@ -108,7 +108,7 @@ def _return_large_blocks() -> None:
         pass  # not every system's library has it
 
 
-def run(load: Callable[[Plugins], Config], announce: Callable[[App], None]) -> None:
+def run(load: Callable[[Plugins], Config], announce: Callable[[App], Awaitable[None]]) -> None:
     """Serve until a signal ends it. `announce` is called once it listens. Raises what `start` does."""
     raise_descriptor_limit()
     _return_large_blocks()

@@ -10,6 +10,7 @@ from aimux import __version__
 from aimux.cli.streams import give_up_stdout
 from aimux.cli.words import say
 from aimux.control.key import KEY_FILE
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,19 +18,21 @@ if TYPE_CHECKING:
     from aimux.app import App
 
 
-def print_banner(app: App) -> None:
+async def print_banner(app: App) -> None:
     """Print it to stdout, at once, if that can be. With JSON logs it stays away, because collectors read both streams
     as one."""
     if app.config.log_format == "text":
+        # A link that signs in is for the person at the terminal alone, too.
+        link = await _link(app) if sys.stdout.isatty() and not app.addresses[0].startswith("unix:") else None
         try:
-            say("\n".join(banner_lines(app, time.time())), hang=12)
+            say("\n".join(banner_lines(app, time.time(), link)), hang=12)
             sys.stdout.flush()
         except OSError as error:
             give_up_stdout(error)
 
 
-def banner_lines(app: App, now: float) -> Iterator[str]:
-    """The lines, for an app that runs. `now`: unix seconds."""
+def banner_lines(app: App, now: float, link: str | None = None) -> Iterator[str]:
+    """The lines, for an app that runs. `now`: unix seconds; `link` signs in to the dashboard."""
     yield f"aimux {__version__} listens on {', '.join(app.addresses)}"
     mounts = app.gateway.setup.mounts.mounts
     yield from _block("mounts", [f"{mount.prefix or '/'} → {mount.provider}" for mount in mounts])
@@ -39,7 +42,7 @@ def banner_lines(app: App, now: float) -> Iterator[str]:
     yield from _block("users", [_users(app)])
     yield from _block("missing", list(_missing(app)))
     yield from _block("admin key", list(_admin_key(app)))
-    yield from _block("dashboard", list(_dashboard(app)))
+    yield from _block("dashboard", list(_dashboard(app, link)))
 
 
 def _block(title: str, lines: list[str]) -> Iterator[str]:
@@ -73,12 +76,18 @@ def _admin_key(app: App) -> Iterator[str]:
         yield f"{app.made_key} (kept in {path}, not shown again)" if sys.stdout.isatty() else f"in {path}"
 
 
-def _dashboard(app: App) -> Iterator[str]:
-    """A link that signs in is for the person at the terminal alone, too."""
+async def _link(app: App) -> str | None:
+    try:
+        return await app.sign_in_link()
+    except StorageError:
+        return None  # a full disk, say, keeps nobody from being served
+
+
+def _dashboard(app: App, link: str | None) -> Iterator[str]:
     if app.addresses[0].startswith("unix:"):
         yield "at /dashboard; `aimux dashboard` prints a link that signs you in"
-    elif sys.stdout.isatty():
-        yield f"{app.sign_in_link()} (once, within five minutes)"
+    elif link is not None:
+        yield f"{link} (once, within five minutes)"
     else:
         yield f"{app.addresses[0]}/dashboard; `aimux dashboard` prints a link that signs you in"
 

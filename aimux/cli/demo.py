@@ -102,11 +102,11 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
                 try:
                     await demo_data.look(app, TOKEN)
                 finally:  # after the log's lines of that, which would push it out of sight
-                    _announce(app.addresses[0], simulator.url, app.sign_in_link())
+                    _announce(app.addresses[0], simulator.url, await app.sign_in_link())
 
-            def announce(app: App) -> None:
+            async def announce(app: App) -> None:
                 told(app.addresses[0].removeprefix("http://"))
-                print_banner(app)
+                await print_banner(app)
                 run(greet(app))
                 run(demo_data.remember(app))
                 if not app.config.listen.unix_path:

@@ -49,7 +49,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 
 async def remove(people: People, actor: Actor, name: str) -> None:
     """With all tokens, which end everywhere."""
-    from aimux.storage.schema.people import sessions, tokens, users
+    from aimux.storage.schema.people import sessions, sign_in_links, tokens, users
     from aimux.storage.times import now
 
     refuse_configured("user", name, people.directory.configured.users)
@@ -62,6 +62,7 @@ async def remove(people: People, actor: Actor, name: str) -> None:
         live = tokens.update().where(tokens.c.user == name, tokens.c.revoked_at.is_(None))
         await connection.execute(live.values(revoked_at=at, revision=revision))
         await connection.execute(sessions.delete().where(sessions.c.user == name))
+        await connection.execute(sign_in_links.delete().where(sign_in_links.c.user == name))
 
 
 def check_groups(people: People, groups: Iterable[str]) -> None:

@@ -327,3 +327,21 @@ async def test_signed_tokens_are_issued_and_revoked_by_their_subject(start: Star
     assert (await aimux.send("DELETE", gone))[0] == 404
     assert (await aimux.get("/revocations"))["items"] == []
     assert (await aimux.message(**bearer(signed["token"])))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/users", {"name": "Jürgen Müller"}, "body.name: A name has at most 100 letters"),
+        ("/users", {"name": "a/b"}, "begins with a letter or digit"),
+        ("/users", {"name": "x" * 101}, "at most 100"),
+        ("/groups", {"name": ".."}, "begins with a letter or digit"),
+        ("/tokens", {"user": "ann", "ttl": "0d"}, "body.ttl: Write it like 30d"),
+        ("/tokens", {"user": "ann", "ttl": "soon"}, "body.ttl: Write it like 30d"),
+    ],
+)
+async def test_what_is_written_wrongly_is_told_in_words(aimux: Aimux, path: str, body: object, words: str) -> None:
+    status, _, problem = await aimux.send("POST", path, json=body)
+    assert status == 422
+    assert words in problem["detail"]
+    assert "pattern" not in problem["detail"]

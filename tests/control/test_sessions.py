@@ -111,6 +111,15 @@ def test_a_link_for_somebody_else_is_in_the_audit_log(site: Site) -> None:
     assert (latest["actor"], latest["action"], latest["target"]) == ("ada", "sign-in-link.make", "user:max")
 
 
+def test_a_link_ends_with_its_user(site: Site) -> None:
+    """One of the same name that is made later is somebody else."""
+    assert site.api("POST", "/users", {"name": "vic"})[0] == 201
+    code = site.api("POST", "/sign-in-links", {"user": "vic"})[1]["path"].partition("code=")[2]
+    assert site.api("DELETE", "/users/vic")[0] == 204
+    assert site.api("POST", "/users", {"name": "vic"})[0] == 201
+    assert site.sign_in(code=code) == (410, "")
+
+
 def test_live_values_end_with_the_role_that_may_see_them(site: Site) -> None:
     assert site.api("POST", "/users", {"name": "vic", "role": "viewer"})[0] == 201
     token = site.api("POST", "/tokens", {"user": "vic"})[1]["token"]

@@ -16,7 +16,17 @@ from aimux.control.api.models import ANY_NAME, Given, GroupName, PageQuery
 from aimux.people import Role
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$"
-NewName = Annotated[str, Field(pattern=_NAME)]
+
+
+def _new_name(name: str) -> str:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(
+            "A name has at most 100 letters (A to Z, a to z), digits and . _ @ + -, and begins with a letter or digit"
+        )
+    return name
+
+
+NewName = Annotated[str, AfterValidator(_new_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
 UserName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A user's name.")]
 TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
 Email = Annotated[str, Field(pattern=r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$")]
@@ -43,8 +53,9 @@ _SPAN = re.compile(r"[1-9][0-9]{0,4}[smhd]|[1-9][0-9]{5}[smh]")
 def _seconds(value: Any) -> Any:
     if isinstance(value, str) and _SPAN.fullmatch(value):
         return int(value[:-1]) * _UNITS[value[-1]]
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    return int(value) if whole else "neither"
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        return int(value)
+    raise ValueError("Write it like 30d, 12h, 90m or a whole number of seconds, and more than nothing")
 
 
 Span = Annotated[

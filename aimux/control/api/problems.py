@@ -80,5 +80,6 @@ def invalid(error: ValidationError, where: str) -> Refused:
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         if detail["type"] == "json_invalid":
             return Refused(400, "not-json", "The body is not valid JSON.")
-        faults.append(Fault(where=".".join([where, *map(str, detail["loc"])]), message=detail["msg"]))
+        message = detail["msg"].removeprefix("Value error, ")
+        faults.append(Fault(where=".".join([where, *map(str, detail["loc"])]), message=message))
     return Refused(422, "invalid", "; ".join(f"{f.where}: {f.message}" for f in faults), errors=faults)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from aimux.control.key import Key
-    from aimux.control.running import Links
     from aimux.people import Directory
     from aimux.storage import Database
 
@@ -135,7 +134,7 @@ class Dashboard:
     """What the pages need besides the API."""
 
     sessions: Sessions
-    links: Links
+    database: Database
     watching: int = 0
     """Pages that are open and show live values."""
 

@@ -13,7 +13,7 @@ from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE
 from aimux.control.middlewares.callers import look
 from aimux.control.principal import refuse_signed
 from aimux.control.state import control_of, ends
-from aimux.people import Access
+from aimux.people import Access, links
 from aimux.people.tokens import digest
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     if code is None:
         return render(request, "sign_in.html", title="Sign in", user=None, code=None, unsafe=_unsafe(request))
     # The link itself signs nobody in: whoever previews it in a chat must not use it up.
-    user = dashboard_of(request).links.user_of(code)
+    user = await links.user_of(dashboard_of(request).database, code)
     if user is None:
         raise Refused(
             410,
@@ -45,7 +45,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def sign_in(request: web.Request) -> web.StreamResponse:
     given = await form(request)
     if code := given.get("code"):
-        found = dashboard_of(request).links.use(code)
+        found = await links.use(dashboard_of(request).database, code)
         if found is None:
             raise Refused(
                 410,

@@ -1,4 +1,4 @@
-"""Who may call: users, groups, tokens, browsers' sessions, invitations. What is written here is the topic `people`.
+"""Who may call: users, groups, tokens, browsers' sessions and links to one, invitations. Their topic is `people`.
 
 A user is known by name: the configuration's users have no row, and their tokens, sessions and usage name them all the
 same. `revision` is the id of the audit entry of a row's last change, so that whoever keeps a copy reads only what is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
 
-from aimux.storage.schema.base import METADATA
+from aimux.storage.schema.base import LOCAL, METADATA
 from aimux.storage.schema.columns import Json, moment
 
 
@@ -102,6 +102,18 @@ invitations = Table(
     moment("created_at"),
     moment("expires_at"),
     comment="Links that are open, by the digest of their code: one that was used is deleted.",
+)
+
+sign_in_links = Table(
+    "sign_in_links",
+    METADATA,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("token_id", Text, nullable=False),
+    moment("expires_at"),
+    comment="Links that sign a browser in, by the digest of their code: one that was used is deleted. `user` and "
+    "`token_id` become the session's.",
+    info=LOCAL,
 )
 
 Index("ix_sessions_expires_at", sessions.c.expires_at)
