@@ -183,9 +183,6 @@ async def test_csv_is_for_who_accepts_it(start: Start) -> None:
     ("query", "words"),
     [
         ("since=yesterday", "write it like 7d"),
-        ("since=2026-11-26&until=2026-11-20", "not after `since` (2026-11-26)"),
-        ("since=1d&until=2d", "not after `since` (1d)"),
-        ("since=2026-11-26&until=2026-11-26", "a date is the day's beginning"),
         ("by=shoe", "by"),
         ("limit=0", "limit"),
         ("sinse=7d", "sinse"),
@@ -201,6 +198,7 @@ async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
     for query in ("after=x", "by=conversation&after=x", "by=conversation&after=WzFd"):
         assert (await aimux.send("GET", f"/usage?{query}"))[0] == 404
     assert (await aimux.get("/usage?after=1000"))["items"] == []
+    assert (await aimux.get("/usage?since=2026-11-26&until=2026-11-20"))["items"] == []
 
 
 async def test_a_plot_has_no_gaps(start: Start) -> None:
