@@ -55,23 +55,36 @@ SLOW = (
 """Programs that are started, or half a minute a file: `make check` leaves them to `make test`."""
 LONG = (
     "accounts/test_database_state.py",
+    "accounts/test_database_vault.py",
     "accounts/test_keeper.py",
     "cli/test_connect.py",
+    "cli/test_db.py",
     "cli/test_import.py",
+    "cli/test_top.py",
     "cli/test_usage.py",
     "cli/test_words.py",
+    "compiled",
     "contracts",
     "control/dashboard",
+    "control/test_demo.py",
+    "control/test_plan.py",
+    "control/test_prices.py",
     "front/test_heads.py",
     "front/test_hostile_heads.py",
     "front/test_slow.py",
     "front/test_smuggling.py",
     "gateway/test_attempts.py",
+    "gateway/test_deposit_rows.py",
+    "gateway/test_draining.py",
     "gateway/test_guesses.py",
     "gateway/test_large_bodies.py",
     "gateway/test_outline.py",
     "gateway/test_streaming.py",
+    "gateway/websockets/test_messages.py",
+    "limits/test_books.py",
     "limits/test_exchange.py",
+    "limits/test_leases_machine.py",
+    "limits/test_shares.py",
     "metering/test_ledger.py",
     "metering/test_prices.py",
     "metering/test_reports.py",
@@ -79,17 +92,29 @@ LONG = (
     "migrate/test_who_gets_in.py",
     "people/test_changes.py",
     "people/test_machine.py",
+    "plugin/test_codings.py",
     "relay/test_websocket_frames.py",
     "simulator/test_sdks.py",
+    "storage/test_archive.py",
     "storage/test_database.py",
+    "storage/test_migrations.py",
+    "storage/test_postgresql.py",
     "storage/test_sqlite.py",
     "storage/test_start.py",
 )
-"""More than a few seconds a file: `make check` leaves them, too. Other Pythons get them (`.ci/run`)."""
+"""More than a few seconds a file: `make check` leaves them, too, and what is on PostgreSQL, since that starts a server.
+Other Pythons get them (`.ci/run`)."""
 
 
 def _within(path: Path, places: tuple[str, ...]) -> bool:
     return any(path.is_relative_to(ROOT / place) for place in places)
+
+
+def _on_postgresql(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    asked = "postgresql" in item.fixturenames
+    return asked or (hasattr(item, "callspec") and item.callspec.params.get("database_url") == "postgresql")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -117,6 +142,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for mark in marks(item.path):
             item.add_marker(mark)
+        if _on_postgresql(item):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish() -> None:
