@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
 
-# Before each commit: what two minutes can tell.
+# Before each commit: what a minute and a half can tell.
 check: lint types
 	$(BIN)/pytest $(PARALLEL) -q -m 'not slow and not long'
 
