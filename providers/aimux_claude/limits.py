@@ -100,7 +100,6 @@ def _told(headers: Headers) -> list[LimitWindow]:
     ]
 
 
-@lru_cache(maxsize=1024)
 def _window(window: str, status: str, reset: str | None, utilization: str | None, *, paid: bool) -> LimitWindow:
     status = _STATUS.get(status, "allowed")
     return LimitWindow(
