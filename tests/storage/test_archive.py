@@ -169,8 +169,8 @@ def test_plain_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_version_s_schema_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "HEAD", "0002")
-    with pytest.raises(StorageError, match=r"whose schema is 0001; this is .* with 0002: import it with that version"):
+    monkeypatch.setattr(migrations, "HEAD", "9998")
+    with pytest.raises(StorageError, match=r"whose schema is \d+; this is .* with 9998: import it with that version"):
         list(archive.read(file))
 
 
