@@ -254,5 +254,5 @@ def _amount(name: str, value: float) -> str:
 
 
 def _time(text: str) -> str:
-    """In the time of this machine."""
-    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}"
+    """In the time of this machine, with its zone: days of limits begin in the zone of `limits.time_zone`."""
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M %Z}"

@@ -89,7 +89,7 @@ async def _ask(setting: Setting, query: dict[str, str | int]) -> dict[str, Any]:
 
 def _count(name: str, count: str) -> int:
     if not name or not count.isdecimal() or not 0 < int(count) <= 1000:
-        raise click.UsageError("--accounts is written like claude=3.")
+        raise click.UsageError("--accounts is written like claude=3, with 1 to 1000 of them.")
     return int(count)
 
 
