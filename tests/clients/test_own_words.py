@@ -19,12 +19,15 @@ from tests.e2e.process import config_of, put_account, serving
 
 LIMITED: dict[str, Any] = {"cooldowns": {"": {"until": 0.0, "since": 0.0, "reason": "a window is full"}}}
 PARKED: dict[str, Any] = {"disabled": True}
+FULL: dict[str, Any] = {"limits": [{"name": "5h", "used": 1.0, "resets_at": 0.0, "status": "warning"}]}
 
 
 @asynccontextmanager
-async def seated(folder: Path, state: dict[str, Any]) -> AsyncIterator[Seat]:
-    """At an aimux whose accounts are in this state, and whose upstreams nobody reaches."""
+async def seated(folder: Path, state: dict[str, Any], **limits: Any) -> AsyncIterator[Seat]:
+    """At an aimux with these limits whose accounts are in this state, and whose upstreams nobody reaches."""
     now = time.time()
+    for window in state.get("limits", []):
+        window.update(resets_at=now + 7260)
     for cooldown in state.get("cooldowns", {}).values():
         cooldown.update(until=now + 7260, since=now - 5)
     with socket.socket() as nobody:
@@ -33,6 +36,7 @@ async def seated(folder: Path, state: dict[str, Any]) -> AsyncIterator[Seat]:
         async with Simulator() as sim, Trap().listening() as trap:
             config = config_of(sim, folder)
             config["users"] = [{"name": "seat0", "token": token_of("seat0")}]
+            config["limits"] = {"default": limits}
             for provider, settings in config["providers"].items():
                 settings["base_url"] = nowhere
                 put_account(folder / "state", sim.accounts[provider])
@@ -92,3 +96,25 @@ async def test_a_wrong_base_url(tmp_path: Path) -> None:
             ran = await codex(seat, base=base, patient=True)
             assert f"to {address}/chatgpt/v1" in show(ran, f"Codex at {base}")
             assert ran.code == 1
+
+
+async def test_paid_extra_usage_is_forbidden(tmp_path: Path) -> None:
+    async with seated(tmp_path, FULL, overage="forbid") as seat:
+        before = len(seat.world.aimux.requests)
+        ran = await claude_code(seat)
+        assert "you may not go on with paid extra usage" in show(ran, "Claude Code")
+        assert (ran.code, tries(seat, before)) == (1, ["429"])
+        before = len(seat.world.aimux.requests)
+        ran = await codex(seat, patient=True)
+        assert "hit your usage limit. Try again at" in show(ran, "Codex")  # its own words for each 429 of this kind
+        assert (ran.code, len(tries(seat, before))) == (1, 1)
+
+
+async def test_long_context_is_forbidden(tmp_path: Path) -> None:
+    long = b"many words of a long file " * 40_000
+    async with seated(tmp_path, {}, long_context="forbid") as seat:
+        before = len(seat.world.aimux.requests)
+        ran = await claude_code(seat, stdin=long)
+        assert "rompt is too long" in show(ran, "Claude Code")
+        assert ran.code == 1
+        assert set(tries(seat, before)) == {"400"}
