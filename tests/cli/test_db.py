@@ -17,6 +17,7 @@ from aimux.accounts import FileVault
 from aimux.cli.db import ELSEWHERE
 from aimux.cli.main import cli
 from aimux.storage import Database, archive
+from aimux.storage.migrations import HEAD
 from tests.storage.samples import fill
 
 KEY, OTHER = "11" * 32, "22" * 32
@@ -144,7 +145,7 @@ def test_status_of_none_and_of_one(run: Run, tmp_path: Path) -> None:
     assert "damage   none" in said
     assert "users" in said
     shown: dict[str, Any] = json.loads(run("status", "--json").output)
-    assert (shown["engine"], shown["schema"], shown["wanted"], shown["damage"]) == ("sqlite", "0001", "0001", "")
+    assert (shown["engine"], shown["schema"], shown["wanted"], shown["damage"]) == ("sqlite", HEAD, HEAD, "")
     assert (shown["tables"]["users"], shown["tables"]["tokens"]) == (3, 3)
     assert shown["size"] > 0
 
@@ -185,9 +186,9 @@ def test_what_can_t_be_used_exits_with_1(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_migrate_makes_it_and_says_so(run: Run, request: pytest.FixtureRequest, engine: str) -> None:
     environ = in_postgresql(request.getfixturevalue("postgresql_url")) if engine == "postgresql" else {}
-    assert "schema none → 0001" in run("migrate", **environ).output
-    assert "has schema 0001 already" in run("migrate", **environ).output
-    assert json.loads(run("migrate", "--json", **environ).output)["to"] == "0001"
+    assert f"schema none → {HEAD}" in run("migrate", **environ).output
+    assert f"has schema {HEAD} already" in run("migrate", **environ).output
+    assert json.loads(run("migrate", "--json", **environ).output)["to"] == HEAD
 
 
 def test_a_backup_is_a_database_that_can_be_put_in_place(run: Run, tmp_path: Path) -> None:

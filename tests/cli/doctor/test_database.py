@@ -15,6 +15,7 @@ from aimux.cli.doctor.database import of_database
 from aimux.cli.doctor.finding import Finding
 from aimux.plugin import loader
 from aimux.storage import Database
+from aimux.storage.migrations import HEAD
 from tests.cli.doctor.support import PLUGINS, by_subject, config_of
 
 KEY, OTHER = "11" * 32, "22" * 32
@@ -44,7 +45,7 @@ async def test_one_that_is_not_there_yet_and_one_that_is_whole(state_dir: Path) 
     await database.close()
     found, usable = await looked(state_dir)
     assert (found.status, usable) == ("ok", True)
-    assert "SQLite, is whole and has schema 0001" in found.message
+    assert f"SQLite, is whole and has schema {HEAD}" in found.message
 
 
 async def test_what_keeps_it_from_being_used(file: Path) -> None:
