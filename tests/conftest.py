@@ -27,7 +27,7 @@ settings.register_profile("new", settings(deadline=None))
 settings.load_profile("same")
 
 ROOT = Path(__file__).parent
-IN_CI = ("packaging", "nix", "soak", "chaos", "clients", "e2e/test_kill.py", "e2e/test_restart.py")
+IN_CI = ("packaging", "nix", "soak", "chaos", "clients", "e2e", "control/dashboard", "control/test_openapi.py")
 """They take minutes, or programs that few machines have: run where CI is set, and by name."""
 SLOW = (
     *IN_CI,
@@ -42,9 +42,7 @@ SLOW = (
     "cli/test_cli_main.py",
     "cli/test_cli_serve.py",
     "contracts/test_plugin_document.py",
-    "control/test_openapi.py",
     "deploy",
-    "e2e",
     "front/test_bombs.py",
     "front/test_descriptors.py",
     "fuzz",
