@@ -63,7 +63,6 @@ LONG = (
     "cli/test_words.py",
     "compiled",
     "contracts",
-    "control/dashboard",
     "control/test_demo.py",
     "control/test_plan.py",
     "control/test_prices.py",

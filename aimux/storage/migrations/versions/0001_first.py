@@ -75,7 +75,8 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("until", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("provider", "id", name=op.f("pk_deposits")),
-        comment="Files, batches, stored responses, by the vendor's id. `owner`: a user's name, empty where there were no users. Forgotten after `until`.",
+        comment="Files, batches, stored responses, by the vendor's id. `owner`: a user's name, empty where there"
+        " were no users. Forgotten after `until`.",
         sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_deposits_at"), "deposits", ["at"], unique=False)
@@ -194,7 +195,8 @@ def upgrade() -> None:
         sa.Column("upstream_id", sa.Text(), nullable=True),
         sa.Column("detail", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_requests")),
-        comment="Ids are in the order of time. `cost` null: no price is known. `request_id`: where it is the client's own. `upstream_id`: the vendor's, of the last attempt that had one.",
+        comment="Ids are in the order of time. `cost` null: no price is known. `request_id`: where it is the "
+        "client's own. `upstream_id`: the vendor's, of the last attempt that had one.",
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -229,7 +231,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("issuer", "subject", name=op.f("pk_revoked_subjects")),
-        comment="Whose tokens, signed elsewhere, are taken no more. `issuer` is empty where tokens name none; without `revoked_at` they are taken again.",
+        comment="Whose tokens, signed elsewhere, are taken no more. `issuer` is empty where tokens name none; "
+        "without `revoked_at` they are taken again.",
     )
     op.create_index(op.f("ix_revoked_subjects_revision"), "revoked_subjects", ["revision"], unique=False)
     op.create_table(
@@ -243,7 +246,8 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_sessions")),
-        comment="Browsers that are signed in, by the digest of their cookie. `user` is empty for the machine's own key, `token_id` names the token that opened the session and ends it.",
+        comment="Browsers that are signed in, by the digest of their cookie. `user` is empty for the machine's "
+        "own key, `token_id` names the token that opened the session and ends it.",
     )
     op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_sessions_user"), "sessions", ["user"], unique=False)
@@ -385,7 +389,8 @@ def upgrade() -> None:
         sa.Column("client", sa.Text(), nullable=False),
         sa.Column("served", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_keys")),
-        comment="What requests are counted under. `id` is a hash of the rest, so that every node gives it the same. `served`: the key that has no user, token, groups and mount, and the rest of this one.",
+        comment="What requests are counted under. `id` is a hash of the rest, so that every node gives it the "
+        "same. `served`: the key that has no user, token, groups and mount, and the rest of this one.",
     )
     op.create_index(op.f("ix_usage_keys_user"), "usage_keys", ["user"], unique=False)
     op.create_table(
