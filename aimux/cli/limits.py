@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aimux.cli.calls import Backend
 
-_NUMBER = re.compile(r"(\d+(?:[._]\d+)*)([kMG]?)")
+_NUMBER = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)([kMG]?)")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NONE = {"", "none"}
@@ -58,6 +58,13 @@ def _setting(text: str) -> tuple[str, Any]:
     return name, int(amount) if amount.is_integer() else amount
 
 
+def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A variable of a shell that is not set must not have a part's limit become the whole's."""
+    if value == "":
+        raise click.BadParameter("is empty")
+    return value
+
+
 def _until(text: str) -> datetime:
     """RFC 3339, a date or the next day of that name (until its end, here), or a duration from now."""
     from aimux.config import parse_duration
@@ -72,7 +79,7 @@ def _until(text: str) -> datetime:
         if re.match(r"\d{4}-", text):
             return datetime.fromisoformat(text).astimezone()
         return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{text!r}: write 3d, 12h, friday or 2026-11-27 (until the end of it) or 2026-11-27T18:00"
         ) from None
@@ -105,8 +112,12 @@ def show_command(owner: str | None, config: Path | None, as_json: bool) -> None:
 @limits_command.command("set")
 @click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners)
 @click.argument("settings", metavar="NAME=AMOUNT...", type=_setting, nargs=-1, required=True)
-@click.option("--provider", shell_complete=suggest.providers, help="What may be used of one provider.")
-@click.option("--model", help="What may be used of models: a name, prefix* or /regular expression/.")
+@click.option(
+    "--provider", callback=_not_empty, shell_complete=suggest.providers, help="What may be used of one provider."
+)
+@click.option(
+    "--model", callback=_not_empty, help="What may be used of models: a name, prefix* or /regular expression/."
+)
 @config_option
 @json_option
 def set_command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,11 @@ def main() -> None:
         if isinstance(abort.__cause__ or abort.__context__, KeyboardInterrupt):
             sys.exit(130)
         click.echo("Aborted.", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO} or error.filename is not None:
+            raise
+        fail(click.ClickException(f"the output can't be written: {error.strerror}"))
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

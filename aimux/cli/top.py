@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli.options import config_option, json_option
+from aimux.cli.words import visible
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -108,7 +109,7 @@ def shown(live: Mapping[str, Any], accounts: list[Any]) -> RenderableType:
         running.add_column(name, justify="right" if name == "for" else "left")
     for item in items[:ROWS]:
         account = f"{item['provider']}/{item['account']}" if item["account"] else item["provider"]
-        cells = [Text(text or "–") for text in (item["user"], item["model"], account, item["client"])]
+        cells = [Text(visible(text) or "–") for text in (item["user"], item["model"], account, item["client"])]
         running.add_row(*cells, f"{item['seconds']:.1f} s", "streams" if item["streaming"] else "waits")
     if live["running"] > ROWS:
         running.add_row(f"{live['running'] - len(items[:ROWS])} more")

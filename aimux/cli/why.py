@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from aimux.cli.options import config_option, json_option
-from aimux.cli.words import say
+from aimux.cli.words import say, visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     who = f" for {found['user']}" if found["user"] else ""
-    model = f", model {found['model']}" if found["model"] else ""
+    model = f", model {visible(found['model'])}" if found["model"] else ""
     say(f"{found['time']}  {found['method']} {found['path']}{who}{model}", hang=2)
     for step in found["steps"]:
         model = f" as {step['model']}" if step["model"] else ""

@@ -52,6 +52,11 @@ def sentence(text: str) -> str:
     return text if not text or "→" in text or "\n" in text or text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
+def visible(text: str) -> str:
+    """A stranger's text, with whatever a terminal would obey written out: no model is named so that it does."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 def wrapped(text: str, stream: TextIO, hang: int | None = None) -> str:
     """In a pipe, lines stay whole: programs read them."""
     return "\n".join(_lines(text, hang)) if stream.isatty() else text

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BeforeValidator
+
+from aimux.config.scalars import format_duration, format_size, parse_duration, parse_size
 from aimux.config.sections import nearest, section_at
 from aimux.documents import document_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
@@ -45,10 +50,24 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str
         return path, "must be true or false", ""
     if kind in {"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"}:
         return path, f"must be a {'whole ' if kind.startswith('int') else ''}number", ""
-    if kind == "string_too_short":
-        return path, "is empty" if context["min_length"] == 1 else f"is shorter than {context['min_length']}", ""
+    if kind in {"string_too_short", "too_short"}:
+        least = context["min_length"]
+        return path, "is empty" if least == 1 else f"has fewer than {least} characters", ""
     message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        message = f"{message.rpartition(' ')[0]} {_as_written(context.get('ge', context.get('le')), path, model)}"
     return path, message.replace("Input should be", "must be"), ""
+
+
+def _as_written(bound: Any, path: Path, model: type[BaseModel]) -> str:
+    """A field's bound the way its values are written: 86400 seconds are `1d`."""
+    section = section_at(model, path[:-1])
+    field = section.model_fields.get(str(path[-1])) if section else None
+    forms: dict[Any, Callable[[Any], str]] = {parse_duration: format_duration, parse_size: format_size}
+    for one in field.metadata if field else ():
+        if isinstance(one, BeforeValidator) and (form := forms.get(one.func)):
+            return form(bound)
+    return str(bound)
 
 
 def _known(name: str, section: type[BaseModel] | None) -> str:

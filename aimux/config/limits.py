@@ -5,17 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from aimux.config.problems import wrong
 from aimux.config.routes import Instance, Pattern
 from aimux.config.sections import Section, nearest
 
-Count = Annotated[int, Field(ge=0, le=10**15)]
-Dollars = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # which pydantic takes for 1 and 0
+        raise wrong("must be a number, not true or false")
+    return value
+
+
+Count = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(_number)]
+Dollars = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False), BeforeValidator(_number)]
 
 
 class Allowance(Section):

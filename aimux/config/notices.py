@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from aimux.config.problems import wrong
 from aimux.config.sections import Section
+
+_HOST = re.compile(r"[^\s.]+(\.[^\s.]+)*\.?")
 
 
 class Webhook(Section):
@@ -23,7 +26,7 @@ class Webhook(Section):
     def _http(cls, url: SecretStr) -> SecretStr:
         try:
             parts = urlsplit(url.get_secret_value())
-            good = parts.scheme in {"http", "https"} and bool(parts.hostname)
+            good = parts.scheme in {"http", "https"} and bool(_HOST.fullmatch(parts.hostname or "")) and parts.port != 0
         except ValueError:
             good = False
         if not good:

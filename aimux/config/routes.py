@@ -71,6 +71,8 @@ def _model_pattern(pattern: str) -> str:
             re.compile(pattern[1:-1])
         except re.error as error:
             raise wrong(f"is not a regular expression: {error}") from None
+    elif not pattern:
+        raise wrong("is the name of no model", "write a name, prefix*, or /a regular expression/")
     elif "*" in pattern[:-1]:
         raise wrong("has a `*` before its end", "write a regular expression between slashes: /…/")
     return pattern

@@ -56,7 +56,7 @@ SENT = Sent()
 
 def not_accepted(error: RequestError) -> str:
     """What the client is told of a request that breaks the rules. No line is quoted: it may hold a token."""
-    return f"This HTTP request can't be accepted: {error}."
+    return f"This HTTP request can't be accepted: {str(error).removesuffix('.')}."
 
 
 def plain_answer(status: int, detail: str, fields: bytes = b"") -> bytes:

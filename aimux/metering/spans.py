@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 Level = Literal["requests", "hours", "days", "served", "months"]
 """`served`: days, of everybody together."""
 FOREVER = 1 << 62
+LATEST = 32_503_680_000_000
+"""The year 3000: nothing is later, and calendars still have room behind it."""
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
+_BARE_PLUS = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
+"""What a `+` of a time zone has become in a URL in which it was not encoded."""
 _UNITS = {"m": 60_000, "h": HOUR, "d": DAY, "w": 7 * DAY}
 
 
@@ -43,12 +47,15 @@ def moment(text: str, at: int, calendar: Calendar) -> int:
     if match := _AGO.fullmatch(text):
         return max(0, at - int(match[1]) * _UNITS[match[2]])
     try:
-        when = datetime.fromisoformat(text)
+        when = datetime.fromisoformat(_BARE_PLUS.sub("+", text) if "T" in text else text)
     except ValueError:
         raise ValueError(f"{text!r} is not a time: write it like 7d, 2026-11-26 or 2026-11-26T08:00:00Z") from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=calendar.zone)
-    return max(0, int(when.timestamp() * 1000))
+    try:
+        return min(max(0, int(when.timestamp() * 1000)), LATEST)
+    except OverflowError:  # the first or last day of all, without a zone
+        return 0 if when.year == 1 else LATEST
 
 
 def pieces(

@@ -197,6 +197,16 @@ def test_a_signal_leaves_no_traceback(tmp_path: Path, name: str) -> None:
     assert "Traceback" not in errors
 
 
+def test_an_output_that_is_full_is_told_in_words(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = [sys.executable, "-m", "aimux.cli.main", "config-schema"]
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, env=environ, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "Error: The output can't be written: No space left on device.\n")
+
+
 @pytest.mark.parametrize("streams", [">&-", ">/dev/full", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
 def test_a_closed_or_full_stdout_keeps_nobody_from_serving(tmp_path: Path, streams: str) -> None:
     if "full" in streams and not Path("/dev/full").exists():

@@ -29,11 +29,13 @@ def served(tmp_path: Path) -> Iterator[Commands]:
 
 def test_what_runs_and_how_full_windows_are_is_on_the_screen() -> None:
     item = {"user": "[red]ann", "model": "opus", "provider": "claude", "account": "two", "client": "claude-cli/2"}
+    evil = "op\x1b]0;us\x07\n\u202e\x9b1m"
     live = {
         "running": 2,
         "items": [
             {**item, "seconds": 3.25, "streaming": True},
             {**item, "account": "", "seconds": 1, "streaming": False},
+            {**item, "model": evil, "client": "x", "seconds": 1, "streaming": False},
         ],
         "tokens_per_second": 12.5,
         "requests_per_minute": 4,
@@ -51,6 +53,7 @@ def test_what_runs_and_how_full_windows_are_is_on_the_screen() -> None:
         ["[red]ann", "opus", "claude/two", "claude-cli/2", "3.2", "s", "streams"],
         ["[red]ann", "opus", "claude", "claude-cli/2", "1.0", "s", "waits"],
     ]
+    assert r"op\x1b]0;us\x07\n\u202e\x9b1m" in text, "no terminal obeys a model's name"
     assert "97 %" in text
     assert "untold" not in text
     assert "chatgpt/idle" in text

@@ -112,6 +112,8 @@ async def test_what_stands_in_the_configuration_is_changed_there(aimux: Aimux) -
         ("/limits/user/alice", {"tokens_per_day": 1.5}, 422),
         ("/limits/user/alice", {"each": {"tokens_per_day": 1}}, 422),
         ("/limits/user/alice", {"models": {"/(/": {}}}, 422),
+        ("/limits/user/alice", {"models": {"": {"tokens_per_day": 1}}}, 422),
+        ("/limits/user/alice", {"requests_per_minute": True}, 422),
     ],
 )
 async def test_what_does_not_fit_changes_nothing(aimux: Aimux, path: str, body: object, status: int) -> None:

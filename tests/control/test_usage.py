@@ -172,8 +172,15 @@ async def test_csv_is_for_who_accepts_it(start: Start) -> None:
     _, _, text = await aimux.send("GET", f"/usage?by=conversation&{SPAN}", headers={"accept": "text/csv"})
     cells = [row[0] for row in csv.reader(io.StringIO(text))]
     assert "'=cmd|' /C calc'!A0" in cells, "no spreadsheet runs it"
-    _, headers, _ = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": "application/json, text/csv"})
-    assert headers["content-type"] == "application/json"
+    for accept, kind in (
+        ("application/json, text/csv", "application/json"),
+        ("text/csv;q=0.1, application/json", "application/json"),
+        ("text/csv; q=0", "application/json"),
+        ("*/*", "application/json"),
+        ("application/json;q=0.5, Text/CSV; charset=utf-8", "text/csv; charset=utf-8"),
+    ):
+        _, headers, _ = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": accept})
+        assert headers["content-type"] == kind, accept
     for path in (f"/requests?{SPAN}", f"/usage/series?{SPAN}"):
         _, headers, text = await aimux.send("GET", path, headers={"accept": "text/csv"})
         assert len(list(csv.reader(io.StringIO(text)))) > 1
@@ -192,6 +199,18 @@ async def test_what_is_asked_wrongly_is_refused(aimux: Aimux, query: str, words:
     status, _, problem = await aimux.send("GET", f"/usage?{query}")
     assert status == 422
     assert words in str(problem)
+
+
+async def test_times_that_lie_far_away_are_times(aimux: Aimux) -> None:
+    for since in ("0001-01-01", "9999-12-31", "9999-12-31T23:59:59-23:59"):
+        assert (await aimux.get(f"/usage?since={since}"))["items"] == []
+        assert (await aimux.get(f"/usage/series?bucket=month&since={since}"))["times"] == []
+
+
+async def test_head_is_answered_like_get_without_a_body(aimux: Aimux) -> None:
+    status, headers, body = await aimux.send("HEAD", "/usage")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert not body
 
 
 async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:

@@ -15,7 +15,7 @@ from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord
 from aimux.metering.reports import Reports
 from aimux.metering.rows import Flattener, part_of
-from aimux.metering.spans import FOREVER, Span, moment, pieces
+from aimux.metering.spans import FOREVER, LATEST, Span, moment, pieces
 from aimux.metering.usage import By, Filter, Item
 from aimux.storage import Database
 
@@ -321,6 +321,10 @@ async def test_of_no_time_there_is_nothing(database: Database, calendar: Calenda
         ("2026-11-26T13:00:00", AT),
         ("2026-11-01", AT - int(25 * DAY * 1000) - 13 * 3_600_000),
         ("99999w", 0),
+        ("2026-11-26T13:00:00 01:00", AT),  # a `+` that was not encoded in a URL
+        ("0001-01-01", 0),
+        ("9999-12-31", LATEST),
+        ("9999-12-31T23:59:59-23:59", LATEST),
     ],
 )
 def test_how_a_time_is_written(text: str, expected: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from aimux.control.api.operations import Operation
 
 MAX_BODY = 1024 * 1024
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 
 
 def api_application() -> web.Application:
@@ -30,7 +32,8 @@ def api_application() -> web.Application:
     app = web.Application(middlewares=[identified, _with_known_paths])
     app.router.add_get("/openapi.json", _openapi)
     for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, _handler(operation), expect_handler=not_yet)
+        for method in ("GET", "HEAD") if operation.method == "GET" else (operation.method,):
+            app.router.add_route(method, operation.path, _handler(operation), expect_handler=not_yet)
     return app
 
 
@@ -63,9 +66,14 @@ def _handler(operation: Operation) -> Handler:
 
 
 def _prefers_csv(request: web.Request) -> bool:
-    """Whether `text/csv` stands before JSON in what the caller accepts."""
-    accepted = [one.partition(";")[0].strip() for one in request.headers.get("accept", "").lower().split(",")]
-    return CSV in accepted and "application/json" not in accepted[: accepted.index(CSV)]
+    """Whether the caller accepts `text/csv` rather than JSON: by weight, and by order where that is the same."""
+    weights: dict[str, float] = {}
+    for one in request.headers.get("accept", "").lower().split(","):
+        kind, *parameters = [part.strip() for part in one.split(";")]
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        weights.setdefault(kind, float(weight) if _WEIGHT.fullmatch(weight) else 1.0)
+    wanted = {kind: weight for kind, weight in weights.items() if kind in {CSV, "application/json"} and weight}
+    return max(wanted, key=lambda kind: wanted[kind], default="") == CSV
 
 
 def _json(text: str, status: int = 200) -> web.Response:
