@@ -6,16 +6,20 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 CORES = sorted(os.sched_getaffinity(0))
 CONTENDER_CORE = {CORES[0]}
 UPSTREAM_CORE = {CORES[min(1, len(CORES) - 1)]}
 LOAD_CORE = {CORES[min(2, len(CORES) - 1)]}
+
+SETTLE = 60.0
+"""Seconds after which contenders are measured although they are not quiet."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -79,6 +83,16 @@ def cpu_seconds(pid: int) -> float:
             own = 0.0
         total += (own or (utime + stime) / _TICKS) + (cutime + cstime) / _TICKS
     return total
+
+
+def settle(pids: Collection[int]) -> None:
+    """Wait until they have done what a start leaves for later, which is when none takes 2 % of a core; or for SETTLE."""
+    deadline = time.monotonic() + SETTLE
+    while time.monotonic() < deadline:
+        before = {pid: cpu_seconds(pid) for pid in pids}
+        time.sleep(2)
+        if all(cpu_seconds(pid) - spent < 0.04 for pid, spent in before.items()):
+            return
 
 
 def rss_bytes(pid: int) -> int:
