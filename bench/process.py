@@ -86,7 +86,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def settle(pids: Collection[int]) -> None:
-    """Wait until they have done what a start leaves for later, which is when none takes 2 % of a core; or for SETTLE."""
+    """Wait until they have done what a start leaves for later, when none takes 2 % of a core; at most SETTLE."""
     deadline = time.monotonic() + SETTLE
     while time.monotonic() < deadline:
         before = {pid: cpu_seconds(pid) for pid in pids}

@@ -27,13 +27,25 @@ settings.register_profile("new", settings(deadline=None))
 settings.load_profile("same")
 
 ROOT = Path(__file__).parent
-IN_CI = ("packaging", "nix", "soak", "chaos", "clients", "e2e", "control/dashboard", "control/test_openapi.py")
+IN_CI = (
+    "accounts/test_processes.py",
+    "attacks",
+    "chaos",
+    "clients",
+    "contracts/test_plugin_document.py",
+    "control/dashboard",
+    "control/test_openapi.py",
+    "e2e",
+    "front/test_descriptors.py",
+    "nix",
+    "packaging",
+    "soak",
+    "test_bench.py",
+)
 """They take minutes, or programs that few machines have: run where CI is set, and by name."""
 SLOW = (
     *IN_CI,
     "accounts/test_machine.py",
-    "accounts/test_processes.py",
-    "attacks",
     "certificates/test_pair.py",
     "cli/accounts/test_commands.py",
     "cli/accounts/test_people.py",
@@ -41,14 +53,11 @@ SLOW = (
     "cli/test_cli_config.py",
     "cli/test_cli_main.py",
     "cli/test_cli_serve.py",
-    "contracts/test_plugin_document.py",
     "deploy",
     "front/test_bombs.py",
-    "front/test_descriptors.py",
     "fuzz",
     "migrate/test_sources.py",
     "simulator/test_demo.py",
-    "test_bench.py",
 )
 """Programs that are started, or half a minute a file: `make check` leaves them to `make test`."""
 LONG = (
@@ -101,6 +110,11 @@ LONG = (
 )
 """More than a few seconds a file: `make check` leaves them, too, and what is on PostgreSQL, since that starts a server.
 Other Pythons get them (`.ci/run`)."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: tests wait for a third of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 def _within(path: Path, places: tuple[str, ...]) -> bool:

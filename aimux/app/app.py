@@ -43,7 +43,7 @@ from aimux.storage import Database
 from aimux.systemd import Notifier, listen_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, MutableMapping
+    from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 
     from aimux.accounts import Account
     from aimux.config import Config
@@ -132,8 +132,8 @@ class App:
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
         regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people), self.watch.run()]
         telling = [self.activity.run()] if config.database.address is not None else []
-        background = [*regular, *telling, *([self.tls.watch()] if self.tls else [])]
-        self._tasks = [asyncio.create_task(work) for work in background]
+        for work in (*regular, *telling, *([self.tls.watch()] if self.tls else [])):
+            self.run(work)
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
     async def _open_stores(self, config: Config, stack: contextlib.AsyncExitStack) -> Pool:
@@ -257,6 +257,10 @@ class App:
         self._servers = await listen_on(self.gateway.server, config.listen, context, inherited)
         scheme = "https" if self.tls else "http"
         self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Have it done beside all else, and ended before what it may use is closed."""
+        self._tasks.append(asyncio.create_task(work))
 
     async def sign_in_link(self) -> str:
         """A URL that signs a browser in as an administrator, once and within five minutes. Raises StorageError."""

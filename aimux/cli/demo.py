@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -16,7 +15,7 @@ import click
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
 
     from aimux.app import App
 
@@ -96,7 +95,7 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
         # The environment may configure the real gateway: its state and keys have no place here.
         environ = {name: value for name, value in os.environ.items() if re.match("(?!AIMUX_)|AIMUX_LOG_", name)}
         app = App(lambda: parse_config(data, environ=environ, providers=plugins.providers), plugins, logs, os.environ)
-        with _to_be_found(state_dir) as told, _background() as run:
+        with _to_be_found(state_dir) as told:
 
             async def greet(app: App) -> None:
                 try:
@@ -107,23 +106,12 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
             async def announce(app: App) -> None:
                 told(app.addresses[0].removeprefix("http://"))
                 await print_banner(app)
-                run(greet(app))
-                run(demo_data.remember(app))
+                app.run(greet(app))
+                app.run(demo_data.remember(app))
                 if not app.config.listen.unix_path:
-                    run(demo_data.chatter(app))
+                    app.run(demo_data.chatter(app))
 
             await serve(app, announce)
-
-
-@contextmanager
-def _background() -> Iterator[Callable[[Coroutine[None, None, None]], None]]:
-    """Runs what it is given until the block is left."""
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        yield lambda work: tasks.append(asyncio.get_running_loop().create_task(work))
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 # --- for the commands in another terminal ----------------------------------------------------------------------------

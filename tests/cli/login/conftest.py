@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -34,10 +35,11 @@ def aimux(nobody: Live, tmp_path: Path) -> Iterator[Commands]:
 
 
 @pytest.fixture
-def browser(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A browser on this machine that does what it is told; the pages that it ended at."""
-    pages: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: pages.append(follow(url)))
+def browser(monkeypatch: pytest.MonkeyPatch) -> SimpleQueue[str]:
+    """A browser on this machine that does what it is told; the pages that it ended at, which may be there later than
+    the command's end."""
+    pages: SimpleQueue[str] = SimpleQueue()
+    monkeypatch.setattr("webbrowser.open", lambda url: pages.put(follow(url)))
     monkeypatch.setattr(ChatGPT, "loopback_ports", (0,))  # another test run may have the real one
     return pages
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.error
 from pathlib import Path
+from queue import SimpleQueue
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,11 +16,13 @@ from tests.cli.support import Commands, follow
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_browser_comes_back_and_the_account_is_there(aimux: Commands, browser: list[str], provider: str) -> None:
+def test_a_browser_comes_back_and_the_account_is_there(
+    aimux: Commands, browser: SimpleQueue[str], provider: str
+) -> None:
     said = desktop(aimux)("login", provider)
     assert f"{provider}/default: healthy" in said.stdout
     assert "No server listens on unix:" in said.stderr
-    assert "goes on there" in browser[0]
+    assert "goes on there" in browser.get(timeout=30)
     assert aimux.account("default")["email"] == f"{provider}@simulator.example"
     assert (Path(aimux.home) / "state" / provider / FILES[provider]).stat().st_mode & 0o777 == 0o600
     assert "works: 200" in aimux("accounts", "test", "default").stdout
@@ -45,11 +48,11 @@ def test_a_stranger_with_another_state_gets_nothing_and_stops_nothing(
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_who_declines_is_told_so(aimux: Commands, browser: list[str], provider: str) -> None:
+def test_who_declines_is_told_so(aimux: Commands, browser: SimpleQueue[str], provider: str) -> None:
     getattr(aimux.live.sim, f"oauth_{VENDOR[provider]}").consent.mode = "deny"
     said = desktop(aimux)("login", provider, expect=1)
     assert said.stderr.splitlines()[-1] == "Error: the sign-in was declined"
-    assert "Not logged in" in browser[0]
+    assert "Not logged in" in browser.get(timeout=30)
     assert aimux.names() == []
 
 
@@ -59,7 +62,7 @@ def test_nobody_comes_in_time(aimux: Commands, monkeypatch: pytest.MonkeyPatch) 
     assert "nobody signed in" in desktop(aimux)("login", "claude", expect=1).stderr
 
 
-def test_a_token_endpoint_that_fails_leaves_nothing_behind(aimux: Commands, browser: list[str]) -> None:
+def test_a_token_endpoint_that_fails_leaves_nothing_behind(aimux: Commands, browser: SimpleQueue[str]) -> None:
     aimux.live.sim.oauth_anthropic.script("500")
     assert "answered 500" in desktop(aimux)("login", "claude", expect=1).stderr
     assert aimux.names() == []

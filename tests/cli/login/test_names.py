@@ -6,18 +6,19 @@ import json
 import os
 import pty
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.cli.login.conftest import FILES, desktop
 from tests.cli.support import Commands, read_until, type_hidden
 from tests.control.live import running
 
 
-def test_an_account_of_that_name_is_not_replaced_unasked(aimux: Commands, browser: list[str]) -> None:
+def test_an_account_of_that_name_is_not_replaced_unasked(aimux: Commands, browser: SimpleQueue[str]) -> None:
     key = aimux.live.sim.accounts["claude-key"].api_key
     aimux("login", "claude", "--api-key", "--account", "team", stdin=key)
     refused = desktop(aimux)("login", "claude", "--account", "team", expect=1)
     assert "--force" in refused.stderr
-    assert not browser  # nobody was sent away to log in for nothing
+    assert browser.empty()  # nobody was sent away to log in for nothing
     aimux("login", "claude", "--account", "team", "--force")
     assert aimux.account("team")["kind"] == "oauth"
 
@@ -41,7 +42,7 @@ def test_a_person_is_asked_before_a_login_is_replaced(aimux: Commands) -> None:
         assert kept in (Path(aimux.home) / "state" / "claude" / FILES["claude"]).read_text()
 
 
-def test_logging_in_again_cures_the_same_account(aimux: Commands, browser: list[str]) -> None:
+def test_logging_in_again_cures_the_same_account(aimux: Commands, browser: SimpleQueue[str]) -> None:
     desktop(aimux)("login", "claude")
     aimux.live.sim.accounts["claude"].revoke()
     aimux("accounts", "test", "default", expect=1)
@@ -66,7 +67,7 @@ def test_the_same_login_under_a_second_name_is_noticed(aimux: Commands) -> None:
     assert aimux.account("default")["same_as"] == []
 
 
-def test_a_login_that_gets_renewed_is_not_to_be_there_twice(aimux: Commands, browser: list[str]) -> None:
+def test_a_login_that_gets_renewed_is_not_to_be_there_twice(aimux: Commands, browser: SimpleQueue[str]) -> None:
     desktop(aimux)("login", "claude")
     assert (
         "of two copies the one that is renewed second is logged out"
@@ -74,14 +75,14 @@ def test_a_login_that_gets_renewed_is_not_to_be_there_twice(aimux: Commands, bro
     )
 
 
-def test_a_name_that_can_be_none_is_refused_before_anybody_logs_in(aimux: Commands, browser: list[str]) -> None:
+def test_a_name_that_can_be_none_is_refused_before_anybody_logs_in(aimux: Commands, browser: SimpleQueue[str]) -> None:
     for name in ("", "a b", ".hidden", "x" * 65, "a/b"):
         refused = desktop(aimux)("login", "claude", "--account", name, expect=2).stderr
         assert "can't be an account's name: use letters, digits and" in " ".join(refused.split())
-    assert not browser
+    assert browser.empty()
 
 
-def test_a_second_person_gets_a_name(aimux: Commands, browser: list[str]) -> None:
+def test_a_second_person_gets_a_name(aimux: Commands, browser: SimpleQueue[str]) -> None:
     sim = aimux.live.sim
     desktop(aimux)("login", "chatgpt")
     sim.add_account("grace", "openai")
@@ -90,7 +91,7 @@ def test_a_second_person_gets_a_name(aimux: Commands, browser: list[str]) -> Non
     assert aimux.names() == ["chatgpt/default", "chatgpt/grace"]
 
 
-def test_a_login_reaches_the_running_server_at_once(tmp_path: Path, browser: list[str]) -> None:
+def test_a_login_reaches_the_running_server_at_once(tmp_path: Path, browser: SimpleQueue[str]) -> None:
     with running(tmp_path) as live:
         aimux = desktop(Commands(live, {"HOME": str(tmp_path), "AIMUX_CONFIG": str(live.config)}))
         live.sim.add_account("grace", "anthropic")
