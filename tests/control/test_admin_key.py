@@ -217,9 +217,9 @@ async def test_a_query_that_does_not_fit_is_refused(aimux: Aimux, query: str) ->
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/accounts", "GET, POST"),
-        ("OPTIONS", "/accounts", "GET, POST"),
-        ("PUT", "/accounts/claude/default", "DELETE, GET, PATCH"),
+        ("PUT", "/accounts", "GET, HEAD, POST"),
+        ("OPTIONS", "/accounts", "GET, HEAD, POST"),
+        ("PUT", "/accounts/claude/default", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/accounts/claude/default/test", "POST"),
     ],
 )
