@@ -21,7 +21,7 @@ from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
 from aimux.gateway.exposure import WITHHELD, exposed
 from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
-from aimux.gateway.limiting import Limiting, states, text_size
+from aimux.gateway.limiting import Limiting, states
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
 from aimux.gateway.open_requests import OpenRequests
@@ -211,7 +211,7 @@ class Gateway:
             return self._usage(admitted, selection, record, started)
         restraint = None
         if admitted.counted and self.limiting.concerns(admitted.who):
-            restraint = self.limiting.admit(record, admitted.who, text_size(raw))
+            restraint = self.limiting.admit(record, admitted.who, raw)
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)

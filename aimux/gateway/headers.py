@@ -132,8 +132,8 @@ def _upstream(dropped: frozenset[str], prefixes: tuple[str, ...], replaced: tupl
 
 
 @lru_cache(maxsize=64)
-def _client(blocked: frozenset[str]) -> _Passes:
-    return _Passes(blocked, NEVER_TO_CLIENT_PREFIXES)
+def _client(blocked: frozenset[str], prefix: str) -> _Passes:
+    return _Passes(blocked, (*NEVER_TO_CLIENT_PREFIXES, *([prefix] if prefix else ())))
 
 
 def from_stand_in(headers: Headers) -> bool:
@@ -184,9 +184,10 @@ def to_upstream(
     return lines
 
 
-def to_client(head: ResponseHead, blocked: frozenset[str]) -> list[bytes]:
-    """The upstream's header lines that reach the client. `blocked` is NEVER_TO_CLIENT and what the provider hides."""
-    passes = _client(blocked)
+def to_client(head: ResponseHead, blocked: frozenset[str], prefix: str = "") -> list[bytes]:
+    """The upstream's header lines that reach the client. `blocked` is NEVER_TO_CLIENT and what the provider hides;
+    names that begin with `prefix` (lower case; "": none) are hidden as well."""
+    passes = _client(blocked, prefix)
     if head.connection:
         fields = zip(head.names, head.lines, strict=True)
         lines = [line for name, line in fields if passes[name] and name not in head.connection]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aimux.accounts import Account
     from aimux.gateway.auth import Caller
     from aimux.limits import FairShare, Limits
+    from aimux.limits.counters import Plan
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
     from aimux.plugin.provider import Provider
@@ -63,48 +64,50 @@ class Limiting:
         self.limits = limits
         self.fair = fair
         self._prices = prices
-        self._told: dict[object, tuple[float, list[bytes] | None]] = {}
+        self._told: dict[Plan | tuple[Plan, str], tuple[float, list[bytes] | None]] = {}
 
     def concerns(self, who: Who) -> bool:
         """Whether anything is limited, forbidden or shared for somebody."""
         return self.fair.on or self.limits.hold_for(who)
 
-    def admit(self, record: RequestRecord, who: Who, size: int) -> Restraint | None:
-        """Find room for a request with `size` bytes of text: which accounts it has to leave alone (None: not any).
+    def admit(self, record: RequestRecord, who: Who, body: bytes) -> Restraint | None:
+        """Find room for a request: which accounts it has to leave alone (None: not any).
 
         Raises LimitReached, GatewayError 429 where it is a matter of seconds, and 400 for one that is too long.
         """
-        limits = self.limits
-        if limits.policy.forbids("long_context", who, record.provider, record.model):
+        limits, policy, size = self.limits, self.limits.policy, text_size(body)
+        if policy.forbidden and policy.forbids("long_context", who, record.provider, record.model):
             self._refuse_long(record, who, size)
         answer = limits.reserve(record.id, who, record.provider, record.model, size, record.time)
         if isinstance(answer, Refusal):
             record.limit = self._hit(answer, who)
             raise refused(answer, record.time, limits.zone)
-        no_overage = limits.policy.forbids("overage", who, record.provider, record.model)
+        no_overage = bool(policy.forbidden) and policy.forbids("overage", who, record.provider, record.model)
         if not (self.fair.on or no_overage):
             return None
         fair = self.fair if self.fair.on else None
-        return Restraint(who, limits.policy.weight(who), fair, limits.zone, no_overage=no_overage)
+        return Restraint(who, policy.weight(who), fair, limits.zone, no_overage=no_overage)
 
     def told(self, record: RequestRecord, provider: Provider, account: Account | None) -> list[bytes] | None:
         """The header lines that tell a caller of their own limits, or of their share of the account that answered
         (None: it is one of their own); None where they have neither.
 
-        Worked out once a second for requests that count against the same: it takes 12 µs.
+        Worked out once a second for each caller and model: it takes 12 µs.
         """
-        lease = self.limits.open(record.id)
-        shared = account if self.fair.on else None
-        if lease is None or not (lease.counters or shared):
+        lease = self.limits.open.get(record.id)
+        if lease is None:
+            return None
+        plan, shared = lease.plan, account if self.fair.on else None
+        if not (plan.counters or shared):
             return None
         now = time.monotonic()
-        place = lease.counters, provider.instance, shared and (lease.who.user, shared.name)
+        place = plan if shared is None else (plan, shared.name)
         until, lines = self._told.get(place, (0.0, None))
         if now >= until:
             if len(self._told) >= MOST_TOLD:
                 self._told.clear()
             at = time.time()
-            lines = self._lines(provider, states(self.limits.budgets_of(lease, at)), shared, lease.who, at)
+            lines = self._lines(provider, states(self.limits.budgets_of(lease, at)), shared, plan.who, at)
             self._told[place] = now + TOLD_SECONDS, lines
         return lines
 
@@ -208,15 +211,6 @@ def state(standing: Standing) -> LimitState:
 def states(standings: Iterable[Standing]) -> list[LimitState]:
     """Those of calendar windows."""
     return [state(standing) for standing in standings if standing.resets_at is not None]
-
-
-def with_own_limits(lines: list[bytes], provider: Provider, own: list[bytes] | None) -> list[bytes]:
-    """An answer's header lines with the caller's own limits in place of the account's."""
-    if own is None:
-        return lines
-    if prefix := provider.limit_header_prefix.encode():
-        lines = [line for line in lines if not line.lower().startswith(prefix)]
-    return lines + own
 
 
 def together(each: Iterable[LimitWindow], now: float) -> list[LimitWindow]:

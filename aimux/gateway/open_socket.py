@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from websockets.frames import CloseCode
 
 from aimux.gateway.handshakes import RESTARTING
-from aimux.gateway.limiting import text_size
 from aimux.gateway.skimming import start_of
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
@@ -79,7 +78,7 @@ class OpenSocket:
                 self._keeping.refuse_others(call, message)
             if turn is not None and limiting.concerns(call.admitted.who):
                 turn.model = start_of(message).routed_model
-                restraint = limiting.admit(turn, call.admitted.who, text_size(message))
+                restraint = limiting.admit(turn, call.admitted.who, message)
                 if restraint is not None and restraint.objects(self._account, turn.time):
                     raise restraint.refusal(turn.provider, turn.time)
         except GatewayError as error:

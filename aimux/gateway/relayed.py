@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from aimux.gateway.answers import own_lines
 from aimux.gateway.headers import to_client, under_name
-from aimux.gateway.limiting import with_own_limits
 from aimux.gateway.preview import Preview
 from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
 
@@ -19,12 +18,13 @@ _STATUSES = frozenset(HTTPStatus)
 
 
 def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: Cors) -> list[bytes]:
-    """The header lines; `limits` are those of the caller's own limits."""
-    record, answer, provider = call.record, attempt.head, attempt.route.provider
-    lines = to_client(answer, attempt.route.blocked)
+    """The header lines; `limits` are those of the caller's own limits, in place of the account's."""
+    record, answer, route = call.record, attempt.head, attempt.route
+    lines = to_client(answer, route.blocked, "" if limits is None else route.provider.limit_header_prefix)
     if attempt.model != record.model:
         lines = under_name(lines, attempt.model, record.model)
-    lines = with_own_limits(lines, provider, limits)
+    if limits is not None:
+        lines += limits
     own: dict[bytes, bytes] = {}
     if attempt.retry_after is not None:
         own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))

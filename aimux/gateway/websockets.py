@@ -17,7 +17,6 @@ from aimux.front.answer import SENT, Sent
 from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.headers import to_client
-from aimux.gateway.limiting import with_own_limits
 from aimux.gateway.open_socket import OpenSocket
 from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS
@@ -134,10 +133,11 @@ class _ToClient:
 
 
 def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limiting: Limiting) -> bytes:
-    lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS)
     provider = attempt.route.provider
-    lines = with_own_limits(lines, provider, limiting.told_first(call.admitted.who, provider, attempt.shared))
-    lines += own_lines(call, attempt)
+    limits = limiting.told_first(call.admitted.who, provider, attempt.shared)
+    prefix = "" if limits is None else provider.limit_header_prefix
+    lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS, prefix)
+    lines += (limits or []) + own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
         lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())
     fields = [b"%b: %b\r\n" % field for field in upgrade.fields]

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from aimux.limits.shares import Claims
 
 MINUTE = 60.0
+FRESH = 1.0
+"""Seconds for which what is over a minute old may still count in a rate that has room for it."""
+OPEN = 3
+"""What is open at once: a lease's last amount, beside those of `rules.Unit`."""
 MARKS = (0.8, 0.95)
 """Of a limit: whoever is interested is told once a window when so much is used."""
 
@@ -34,51 +38,89 @@ def place_of(key: Key, start: float) -> Place:
 
 
 class Lease:
-    """What one request holds. `amounts`: requests, tokens and cost (1e-9 $), as reserved and then as spent."""
+    """What one request holds of its plan's counters.
 
-    __slots__ = ("amounts", "counters", "estimated", "habit", "number", "request_id", "settled", "size", "time", "who")
+    `amounts`: requests, tokens, cost (1e-9 $) and what is open, as reserved and then as spent.
+    """
+
+    __slots__ = ("amounts", "estimated", "number", "plan", "request_id", "settled", "size", "time")
 
     def __init__(
         self,
         number: int,
         request_id: str,
-        who: Who,
-        habit: Habit,
+        plan: Plan,
         size: int,
         time: float,
-        amounts: tuple[int, int, int],
-        counters: tuple[Counter, ...],
+        amounts: tuple[int, ...],
     ) -> None:
         self.number = number
         self.request_id = request_id
-        self.who = who
-        self.habit = habit
+        self.plan = plan
         self.size = size
         self.time = time
         self.amounts = amounts
-        self.counters = counters
         self.settled = False
         self.estimated = False
         """Settled with what was reserved or seen, because nobody told what it took."""
 
 
-class Counter:
-    """`used` is settled, `reserved` is held by `open` leases. A lease older than `since` is none of the window's."""
+class Plan:
+    """What a caller's requests to one model count against, in one epoch. Compared by identity."""
 
-    __slots__ = ("_claims", "amount", "key", "next_mark", "open", "reserved", "since", "unit", "used")
+    __slots__ = ("counters", "habit", "noting", "tallies", "who")
+
+    def __init__(self, who: Who, counters: tuple[Counter, ...], habit: Habit) -> None:
+        self.who = who
+        self.counters = counters
+        self.tallies = tuple(one.tally for one in counters)
+        self.noting = tuple(one for one in counters if one.notes)
+        """Those that are told of each lease."""
+        self.habit = habit
+
+
+class Tally:
+    """What a counter has counted. `used` is settled; `gone` is that and what `open` leases hold. A lease older than
+    `since` is none of the window's.
+
+    `Limits` does for all of them what each request needs, in one pass: without a call for each, and on one class, for
+    the interpreter takes long where an attribute is now one class's and now another's. From `start` until
+    `changes_at` there is room as long as `gone` is not above `ceiling`; otherwise `counter.full` is asked.
+    """
+
+    __slots__ = ("ceiling", "changes_at", "counter", "gone", "next_mark", "open", "since", "start", "unit", "used")
+
+    def __init__(self, counter: Counter, unit: int) -> None:
+        self.counter = counter
+        self.unit = unit
+        """An index into a lease's amounts; a plain one: with an IntEnum's member it takes three times as long."""
+        self.ceiling = self.used = self.gone = self.open = self.since = 0
+        self.start = self.changes_at = -math.inf
+        self.next_mark = math.inf
+        """As long as less than this is used, `Budget.passed` would say nothing."""
+
+
+class Counter:
+    """One kind of limit: when there is room, and what of it rolls or ends."""
+
+    __slots__ = ("_claims", "amount", "key", "notes", "tally")
 
     def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
         """`claims`: what other nodes say; None: this one is alone."""
         self._claims = claims
         self.key = key
-        self.unit = int(LIMITS[key.limit].unit)  # a plain index: with an IntEnum's member it takes three times as long
         self.amount = amount
-        self.used = 0
-        self.reserved = 0
-        self.open = 0
-        self.since = 0
-        self.next_mark = math.inf
-        """As long as less than this is used, `Budget.passed` would say nothing."""
+        self.tally = Tally(self, int(LIMITS[key.limit].unit))
+        self.notes = claims is not None
+        """`took` and `settled` have to be called."""
+
+    @property
+    def used(self) -> int:
+        return self.tally.used
+
+    @property
+    def reserved(self) -> int:
+        return self.tally.gone - self.tally.used
 
     def full(self, need: int, now: float, number: int) -> bool:
         """Whether there is no room for `need`. `number` is the next lease's."""
@@ -88,12 +130,15 @@ class Counter:
         """When there will be, in unix seconds, if nothing else is asked for."""
         raise NotImplementedError
 
-    def take(self, lease: Lease) -> None:
+    def took(self, lease: Lease) -> None:
+        """It counts here from now on."""
         raise NotImplementedError
 
-    def settle(self, lease: Lease, reserved: int, spent: int) -> None:
-        """`lease` held `reserved` and has spent `spent`."""
-        raise NotImplementedError
+    def settled(self) -> None:
+        """One of the window's is over."""
+
+    def outlived(self) -> None:
+        """One is over that is older than `since`."""
 
     def look(self, now: float, number: int) -> tuple[int, float | None]:
         """What is used and reserved now, and when the window ends (None: it rolls)."""
@@ -112,6 +157,11 @@ class Rolling(Counter):
         """The round in which the others were last asked about."""
         self._elsewhere = 0
 
+    def set(self, amount: int) -> None:
+        """Another epoch's amount."""
+        self.amount = amount
+        self.tally.changes_at = -math.inf
+
     def own(self, now: float) -> int:
         """What counts of this node."""
         raise NotImplementedError
@@ -124,8 +174,7 @@ class Rolling(Counter):
             self._elsewhere = claims.lately(self.place, now)
         return self._elsewhere
 
-    def take(self, lease: Lease) -> None:
-        self.open += 1
+    def took(self, lease: Lease) -> None:
         if self._claims is not None:
             self._claims.rolling.add(self)
 
@@ -138,66 +187,72 @@ class Slots(Rolling):
 
     __slots__ = ()
 
+    def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
+        super().__init__(key, amount, claims)
+        self.tally.unit = OPEN
+
     def full(self, need: int, now: float, number: int) -> bool:
-        return self.open + (self.elsewhere(now) if self._claims is not None else 0) >= self.amount
+        if self._claims is None:
+            self.tally.ceiling, self.tally.changes_at = self.amount, math.inf
+        return self.tally.open + self.elsewhere(now) >= self.amount
 
     def free_at(self, need: int, now: float) -> float:
         return now + 1.0  # nobody knows when the first of them ends
 
-    def settle(self, lease: Lease, reserved: int, spent: int) -> None:
-        self.open -= 1
-
     def own(self, now: float) -> int:
-        return self.open
+        return self.tally.open
 
 
 class Rate(Rolling):
-    """A rolling minute: exactly what was asked for in the last 60 seconds, with what it turned out to take."""
+    """A rolling minute: exactly what was asked for in the last 60 seconds, with what it turned out to take.
+
+    What is older is looked for once in FRESH, and before anybody is refused.
+    """
 
     __slots__ = ("_recent",)
 
     def __init__(self, key: Key, amount: int, claims: Claims | None = None) -> None:
         super().__init__(key, amount, claims)
         self._recent: deque[Lease] = deque()
+        self.notes = True
 
     def own(self, now: float) -> int:
-        recent = self._recent
+        recent, tally = self._recent, self.tally
         # What lies ahead of the clock was put there by a clock that was wrong.
         while recent and not now - MINUTE < recent[0].time <= now:
-            self.used -= recent.popleft().amounts[self.unit]
-        return self.used
+            lease = recent.popleft()
+            amount = lease.amounts[tally.unit]
+            tally.since = lease.number + 1
+            tally.gone -= amount
+            if lease.settled:
+                tally.used -= amount
+        return tally.gone
 
     def full(self, need: int, now: float, number: int) -> bool:
-        used = self.own(now)
-        if self._claims is not None:
-            used += self.elsewhere(now)
-        return used + need > self.amount and (self.open > 0 or used >= self.amount)
+        used, tally = self.own(now) + self.elsewhere(now), self.tally
+        if self._claims is None:
+            tally.ceiling, tally.start, tally.changes_at = self.amount, now, now + FRESH
+        return used + need > self.amount and (tally.open > 0 or used >= self.amount)
 
     def free_at(self, need: int, now: float) -> float:
         if not self.amount:
             return now + MINUTE
-        left = self.used + self.elsewhere(now) + need - self.amount
+        left = self.tally.gone + self.elsewhere(now) + need - self.amount
         free = now + 1.0  # where only a request that is under way is in the way
         for lease in self._recent:
             if left <= 0:
                 break
-            left -= lease.amounts[self.unit]
+            left -= lease.amounts[self.tally.unit]
             free = max(free, lease.time + MINUTE)
         # When something elsewhere was asked for is not known here: within a minute it is over.
         return free if left <= 0 or not self._elsewhere else now + MINUTE
 
-    def take(self, lease: Lease) -> None:
-        self.open += 1
+    def took(self, lease: Lease) -> None:
         self._recent.append(lease)
-        self.used += lease.amounts[self.unit]
-        if self._claims is not None:
-            self._claims.rolling.add(self)
+        super().took(lease)
 
-    def settle(self, lease: Lease, reserved: int, spent: int) -> None:
-        self.open -= 1
-        recent = self._recent
-        if recent and lease.number >= recent[0].number:
-            self.used += spent - reserved
+    def outlived(self) -> None:
+        self.tally.open -= 1
 
 
 class Budget(Counter):
@@ -213,12 +268,9 @@ class Budget(Counter):
         "_turned",
         "_zone",
         "base",
-        "ceiling",
-        "changes_at",
         "end",
         "holds",
         "marked",
-        "start",
     )
 
     def __init__(self, key: Key, amount: int, zone: tzinfo, claims: Claims | None = None) -> None:
@@ -228,41 +280,45 @@ class Budget(Counter):
         """From how much on that is gone the next piece is asked for at once."""
         self.holds = False
         self._grants: tuple[Grant, ...] = ()
-        self.start = self.end = self.changes_at = self._turned = -math.inf
-        self.next_mark = 0.0
+        self.end = self._turned = -math.inf
+        self.tally.next_mark = 0.0
         self.base = 0
-        self.ceiling = 0
         self.marked = 0
         """How many of MARKS were told."""
 
     def set(self, amount: int, grants: tuple[Grant, ...]) -> None:
         """Another epoch's amount and grants. What is used stays used."""
         self.amount, self._grants = amount, grants
-        self.changes_at = -math.inf
-        self.next_mark = 0.0
+        self.tally.changes_at = -math.inf
+        self.tally.next_mark = 0.0
+
+    @property
+    def ceiling(self) -> int:
+        return self.tally.ceiling
 
     def full(self, need: int, now: float, number: int) -> bool:
-        if not self.start <= now < self.changes_at:
+        tally = self.tally
+        if not tally.start <= now < tally.changes_at:
             self.turn(now, number)
-        total = self.used + self.reserved + need
-        if total > self.ceiling and self._claims is not None:
+        total = tally.gone + need
+        if total > tally.ceiling and self._claims is not None:
             if not self.holds:
                 self.claim(now)
             self._claims.ask(self)
-        ceiling = self.ceiling
-        return total > ceiling and (self.open > 0 or self.used >= ceiling)
+        return total > tally.ceiling and (tally.open > 0 or tally.used >= tally.ceiling)
 
     def turn(self, now: float, number: int) -> None:
         """Begin the window that holds `now`, and take the grants that hold now."""
-        fresh = not self.start <= now < self.end
+        tally = self.tally
+        fresh = not tally.start <= now < self.end
         if fresh:
-            self.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
-            self.used = self.reserved = self.open = self.base = self.marked = 0
-            self.since = number
+            tally.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
+            tally.used = tally.gone = tally.open = self.base = self.marked = 0
+            tally.since = number
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
-        self.changes_at = min([self.end, *moments])
+        tally.changes_at = min([self.end, *moments])
         self._turned = now
-        self.next_mark = 0.0
+        tally.next_mark = 0.0
         if fresh or self._claims is None:
             self.claim(now)
         else:
@@ -289,21 +345,21 @@ class Budget(Counter):
     def release(self) -> None:
         """Return what is not gone: nobody asks for it."""
         self.holds = False
-        self._hold(min(self.ceiling, self.used + self.reserved))
+        self._hold(min(self.ceiling, self.tally.gone))
 
     def _piece(self, now: float) -> int:
         whole = self.whole(now) - self.base
         if self._claims is None:
             return whole
-        return self._claims.share(self.place, whole, self.used + self.reserved, now)
+        return self._claims.share(self.place, whole, self.tally.gone, now)
 
     def _hold(self, ceiling: int) -> None:
-        self.ceiling = ceiling
-        self._low = (self.used + self.reserved + ceiling) // 2
+        self.tally.ceiling = ceiling
+        self._low = (self.tally.gone + ceiling) // 2
 
     @property
     def place(self) -> Place:
-        return place_of(self.key, self.start)
+        return place_of(self.key, self.tally.start)
 
     @property
     def elsewhere(self) -> int:
@@ -319,46 +375,44 @@ class Budget(Counter):
     def free_at(self, need: int, now: float) -> float:
         return self.end
 
-    def take(self, lease: Lease) -> None:
-        self.reserved += lease.amounts[self.unit]
-        self.open += 1
-        if self._claims is not None:
-            self._claims.touched.add(self)
-            if self.used + self.reserved > self._low:
-                self._claims.ask(self)
+    def took(self, lease: Lease) -> None:
+        assert self._claims is not None
+        self._claims.touched.add(self)
+        if self.tally.gone > self._low:
+            self._claims.ask(self)
 
-    def settle(self, lease: Lease, reserved: int, spent: int) -> None:
-        # A request belongs to the window in which it began, as it does in the ledger.
-        if lease.number >= self.since:
-            self.open -= 1
-            self.reserved -= reserved
-            self.used += spent
-            if self._claims is not None:
-                self._claims.touched.add(self)
+    def settled(self) -> None:
+        assert self._claims is not None
+        self._claims.touched.add(self)
 
     def look(self, now: float, number: int) -> tuple[int, float | None]:
         self.full(0, now, number)
-        return self.used + self.reserved + self.elsewhere, self.end
+        return self.tally.gone + self.elsewhere, self.end
 
     def add(self, amount: int, at: float, now: float, number: int) -> None:
         """Count what was used without a lease, by a request that began `at`."""
         self.full(0, now, number)
-        if self.start <= at < self.end:
-            self.used += amount
+        if self.tally.start <= at < self.end:
+            self.found(amount)
             if self._claims is not None:
                 self._claims.touched.add(self)
+
+    def found(self, amount: int) -> None:
+        """So much was used without a lease."""
+        self.tally.used += amount
+        self.tally.gone += amount
 
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
         if self.marked == len(MARKS):
-            self.next_mark = math.inf
+            self.tally.next_mark = math.inf
             return None
-        whole, used = self.whole(now), self.used + self.elsewhere
+        whole, used = self.whole(now), self.tally.used + self.elsewhere
         mark = MARKS[self.marked] * whole
         if used < mark:
             # What others use may come near the mark at any time, and `now` may be before the latest grant.
-            if self._claims is None and self._turned <= now < self.changes_at:
-                self.next_mark = mark
+            if self._claims is None and self._turned <= now < self.tally.changes_at:
+                self.tally.next_mark = mark
             return None
         self.marked = sum(used >= mark * whole for mark in MARKS)
         return MARKS[self.marked - 1]

@@ -46,21 +46,22 @@ class Habit:
     def learn(self, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
         """Take in one request's real usage."""
         self.seen += 1
-        share = max(SHARE, 1 / self.seen)
+        share = SHARE if self.seen > 10 else 1 / self.seen
         self.answer += share * (tokens_out - self.answer)
         if cost and (tokens := tokens_in + tokens_out):
             self.cost += share * (cost / tokens - self.cost)
-        self._size += share * (size - self._size)
-        self._tokens += share * (tokens_in - self._tokens)
-        self._square += share * (size * size - self._square)
-        self._both += share * (size * tokens_in - self._both)
-        spread = self._square - self._size * self._size
-        if spread > 0.01 * self._square:  # requests of one size tell nothing about another
-            slope = (self._both - self._size * self._tokens) / spread
-            self.per_byte = min(MOST_TOKENS_PER_BYTE, max(0.0, slope))
-        self.base = self._tokens - self.per_byte * self._size
-        if self.base < 0:
-            self.base, self.per_byte = 0.0, self._tokens / self._size
+        self._size = mean_size = self._size + share * (size - self._size)
+        self._tokens = mean_tokens = self._tokens + share * (tokens_in - self._tokens)
+        self._square = square = self._square + share * (size * size - self._square)
+        self._both = both = self._both + share * (size * tokens_in - self._both)
+        spread = square - mean_size * mean_size
+        per_byte = self.per_byte
+        if spread > 0.01 * square:  # requests of one size tell nothing about another
+            slope = (both - mean_size * mean_tokens) / spread
+            self.per_byte = per_byte = min(MOST_TOKENS_PER_BYTE, max(0.0, slope))
+        self.base = base = mean_tokens - per_byte * mean_size
+        if base < 0:
+            self.base, self.per_byte = 0.0, mean_tokens / mean_size
         # What newcomers are thought to do is told by those who are new.
         if self.seen <= ENOUGH and self._everybody is not None:
             self._everybody.learn(size, tokens_in, tokens_out, cost)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aimux.limits.counters import Budget, Counter, Lease, counter
+from aimux.limits.counters import OPEN, Budget, Counter, Lease, Plan, Rolling, counter
 from aimux.limits.habits import Habits
 from aimux.limits.rules import value_of
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import tzinfo
 
-    from aimux.limits.habits import Habit
     from aimux.limits.history import History
     from aimux.limits.rules import Holding, Key, Owner, Policy, Who
     from aimux.limits.shares import Claims
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 MAX_PLANS = 10_000
 LONGEST = 6 * 3600.0
 """Seconds after which a lease that nobody has settled counts as one whose end was missed."""
-NOTHING = (0, 0, 0)
+NOTHING = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +84,15 @@ class Limits:
         self._on_mark = on_mark
         self._past: History | None = None
         self._counters: dict[Key, Counter] = {}
-        self._plans: dict[tuple[Who, str, str], tuple[tuple[Counter, ...], Habit]] = {}
+        self._plans: dict[tuple[Who, str, str], Plan] = {}
         self._held: dict[Who, bool] = {}
-        self._open: dict[str, Lease] = {}
+        self.open: dict[str, Lease] = {}
+        """Leases that are not settled yet, by the request's id."""
         self._number = 0
 
     def __len__(self) -> int:
         """Leases that are open."""
-        return len(self._open)
-
-    def open(self, request_id: str) -> Lease | None:
-        """The lease of a request that is not settled yet."""
-        return self._open.get(request_id)
+        return len(self.open)
 
     # --- one request ----------------------------------------------------------------------------------------------
 
@@ -105,18 +101,27 @@ class Limits:
 
         `request_id` is aimux's own: no other open lease has it.
         """
-        found = self._plans.get((who, provider, model))
-        counters, habit = found if found is not None else self._plan(who, provider, model, now)
-        number = self._number + 1
-        amounts = (1, *habit.expect(size)) if counters else NOTHING
-        for one in counters:
-            if one.full(amounts[one.unit], now, number):
-                return self._refusal(counters, amounts, now)
+        plan = self._plans.get((who, provider, model))
+        if plan is None:
+            plan = self._plan(who, provider, model, now)
+        number, tallies = self._number + 1, plan.tallies
+        amounts: tuple[int, ...] = NOTHING
+        if tallies:
+            tokens, cost = plan.habit.expect(size)
+            amounts = (1, tokens, cost, 1)
+        for one in tallies:
+            need = amounts[one.unit]
+            usual = one.gone + need <= one.ceiling and one.start <= now < one.changes_at
+            if not usual and one.counter.full(need, now, number):
+                return self._refusal(plan.counters, amounts, now)
         self._number = number
-        lease = Lease(number, request_id, who, habit, size, now, amounts, counters)
-        for one in counters:
-            one.take(lease)
-        self._open[request_id] = lease
+        lease = Lease(number, request_id, plan, size, now, amounts)
+        for one in tallies:
+            one.open += 1
+            one.gone += amounts[one.unit]
+        for noting in plan.noting:
+            noting.took(lease)
+        self.open[request_id] = lease
         return lease
 
     def settle(self, lease: Lease, tokens_in: int, tokens_out: int, cost: int, *, estimated: bool = False) -> bool:
@@ -127,9 +132,9 @@ class Limits:
         if lease.settled:
             return False
         lease.estimated = estimated
-        self._close(lease, (1, tokens_in + tokens_out, cost))
+        self._close(lease, (1, tokens_in + tokens_out, cost, 0))
         if not estimated and tokens_in + tokens_out:
-            lease.habit.learn(lease.size, tokens_in, tokens_out, cost)
+            lease.plan.habit.learn(lease.size, tokens_in, tokens_out, cost)
         return True
 
     def estimate(self, lease: Lease) -> bool:
@@ -137,7 +142,7 @@ class Limits:
         if lease.settled:
             return False
         lease.estimated = True
-        self._close(lease, lease.amounts)
+        self._close(lease, (*lease.amounts[:OPEN], 0))
         return True
 
     def cancel(self, lease: Lease) -> bool:
@@ -150,28 +155,39 @@ class Limits:
     def expire(self, now: float) -> int:
         """Settle what has been open for LONGEST with an estimate. Returns how many there were: each is a bug."""
         count = 0
-        while self._open:
-            lease = next(iter(self._open.values()))
+        while self.open:
+            lease = next(iter(self.open.values()))
             if now - lease.time < LONGEST:
                 break
             count += self.estimate(lease)
         return count
 
-    def _close(self, lease: Lease, spent: tuple[int, int, int]) -> None:
+    def _close(self, lease: Lease, spent: tuple[int, ...]) -> None:
         lease.settled = True
-        self._open.pop(lease.request_id, None)
+        self.open.pop(lease.request_id, None)
         reserved, lease.amounts = lease.amounts, spent
-        for one in lease.counters:
-            one.settle(lease, reserved[one.unit], spent[one.unit])
-            if one.used >= one.next_mark and self._on_mark is not None and isinstance(one, Budget):
-                self._tell(one, lease.time)
+        number, plan = lease.number, lease.plan
+        for one in plan.tallies:
+            if number < one.since:  # a request belongs to the window in which it began, as it does in the ledger
+                one.counter.outlived()
+                continue
+            used = spent[one.unit]
+            one.open -= 1
+            one.gone += used - reserved[one.unit]
+            one.used += used
+            if one.used >= one.next_mark:
+                self._tell(one.counter, lease.time)
+        if self.claims is not None:
+            for counter in plan.counters:
+                if number >= counter.tally.since:
+                    counter.settled()
 
     def add(self, who: Who, provider: str, model: str, at: float, tokens: int, cost: int, now: float) -> None:
         """Count a request that began `at` and had no lease here: its process has ended before the ledger had it."""
-        counters, _ = self._plans.get((who, provider, model)) or self._plan(who, provider, model, now)
-        for one in counters:
+        plan = self._plans.get((who, provider, model)) or self._plan(who, provider, model, now)
+        for one in plan.counters:
             if isinstance(one, Budget):
-                one.add((1, tokens, cost)[one.unit], at, now, self._number + 1)
+                one.add((1, tokens, cost)[one.tally.unit], at, now, self._number + 1)
 
     # --- epochs ---------------------------------------------------------------------------------------------------
 
@@ -186,12 +202,12 @@ class Limits:
         self._plans.clear()
         self._held.clear()
         for key, one in list(self._counters.items()):
-            if not one.open and not one.look(now, self._number + 1)[0]:
+            if not one.tally.open and not one.look(now, self._number + 1)[0]:
                 del self._counters[key]
 
-    def _plan(self, who: Who, provider: str, model: str, now: float) -> tuple[tuple[Counter, ...], Habit]:
+    def _plan(self, who: Who, provider: str, model: str, now: float) -> Plan:
         holdings = self.policy.holdings(who, lambda scope: scope.covers(provider, model))
-        plan = tuple(self._counter(holding, now) for holding in holdings), self.habits.of(who.user, model)
+        plan = Plan(who, tuple(self._counter(holding, now) for holding in holdings), self.habits.of(who.user, model))
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
         self._plans[who, provider, model] = plan
@@ -207,14 +223,14 @@ class Limits:
             found.set(amount, self.policy.grants_for(key))
             if new and self._past is not None:
                 found.look(now, self._number + 1)
-                past = self._past.used(key, found.start)
+                past = self._past.used(key, found.tally.start)
                 if self.claims is None:
-                    found.used += past
+                    found.found(past)
                 else:
                     found.base = max(0, past - self._past.counted(found.place))
                     found.claim(now)
-        else:
-            found.amount = amount
+        elif isinstance(found, Rolling):
+            found.set(amount)
         return found
 
     # --- what is used ---------------------------------------------------------------------------------------------
@@ -232,7 +248,7 @@ class Limits:
 
     def budgets_of(self, lease: Lease, now: float) -> list[Standing]:
         """The calendar windows that a lease counts against."""
-        return [self._standing(one, now) for one in lease.counters if isinstance(one, Budget)]
+        return [self._standing(one, now) for one in lease.plan.counters if isinstance(one, Budget)]
 
     @property
     def by_model(self) -> bool:
@@ -255,18 +271,18 @@ class Limits:
         scope = str(one.key.scope)
         return Standing(limit, one.key.owner, scope, value_of(limit, amount), value_of(limit, used), resets_at)
 
-    def _refusal(self, counters: Iterable[Counter], amounts: tuple[int, int, int], now: float) -> Refusal:
+    def _refusal(self, counters: Iterable[Counter], amounts: tuple[int, ...], now: float) -> Refusal:
         number = self._number + 1
         free = [
-            (one.free_at(amounts[one.unit], now), one) for one in counters if one.full(amounts[one.unit], now, number)
+            (one.free_at(amounts[one.tally.unit], now), one)
+            for one in counters
+            if one.full(amounts[one.tally.unit], now, number)
         ]
         free_at, last = max(free, key=lambda found: found[0])
-        for _, one in free:
-            if isinstance(one, Budget):  # of what was used up when the limit was set, nothing is settled any more
-                self._tell(one, now)
+        for _, one in free:  # of what was used up when the limit was set, nothing is settled any more
+            self._tell(one, now)
         return Refusal(self._standing(last, now), free_at)
 
-    def _tell(self, budget: Budget, now: float) -> None:
-        part = budget.passed(now)
-        if part is not None and self._on_mark is not None:
-            self._on_mark(Mark(self._standing(budget, now), part))
+    def _tell(self, one: Counter, now: float) -> None:
+        if self._on_mark is not None and isinstance(one, Budget) and (part := one.passed(now)) is not None:
+            self._on_mark(Mark(self._standing(one, now), part))

@@ -28,15 +28,17 @@ class Settlement:
 
     def __call__(self, record: RequestRecord) -> None:
         limits, usage = self._limits, record.usage
-        lease = limits.open(record.id)
+        lease = limits.open.get(record.id)
         if lease is None:
             return
         if not record.attempts:
             limits.cancel(lease)
-        elif usage is not None and (usage.total_input or usage.output_tokens or record.status >= 400):
-            tokens_in, tokens_out = usage.total_input, usage.output_tokens
-            cost = _cost(record, usage, self._cost)
-            limits.settle(lease, tokens_in, tokens_out, cost, estimated=usage.estimated or bool(record.error))
+        elif usage is not None and ((tokens_in := usage.total_input) or usage.output_tokens or record.status >= 400):
+            cost = self._cost(record)
+            if cost is None:
+                cost = _by_unknown_prices(usage)
+            estimated = usage.estimated or bool(record.error)
+            limits.settle(lease, tokens_in, usage.output_tokens, cost, estimated=estimated)
         elif record.status >= 400:
             limits.settle(lease, 0, 0, 0)
         else:
@@ -57,13 +59,11 @@ class FairMeter:
         if not self._fair.on or usage is None or not record.account:
             return
         quota = self._quota(record.provider, record.account)
-        units = _cost(record, usage, self._cost)
+        cost = self._cost(record)
+        units = _by_unknown_prices(usage) if cost is None else cost
         if quota is not None and units:
             self._fair.metered(quota, record.user, units, record.time + record.duration)
 
 
-def _cost(record: RequestRecord, usage: Usage, known: Cost) -> int:
-    cost = known(record)
-    if cost is None:
-        return usage.total_input * UNKNOWN_PRICES[0] + usage.output_tokens * UNKNOWN_PRICES[1]
-    return cost
+def _by_unknown_prices(usage: Usage) -> int:
+    return usage.total_input * UNKNOWN_PRICES[0] + usage.output_tokens * UNKNOWN_PRICES[1]

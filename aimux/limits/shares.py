@@ -64,10 +64,15 @@ def next_share(whole: int, gone: int, others: Iterable[Piece], now: float, *, no
 class Shared(Protocol):
     """A budget of which this node has a piece (`counters.Budget`)."""
 
-    ceiling: int
-    """What it may use."""
-    used: int
-    reserved: int
+    @property
+    def ceiling(self) -> int:
+        """What it may use."""
+
+    @property
+    def used(self) -> int: ...
+
+    @property
+    def reserved(self) -> int: ...
 
     @property
     def place(self) -> Place: ...

@@ -145,8 +145,8 @@ def test_answers_are_reserved_as_they_usually_are() -> None:
     book = limits(default("tokens_per_day", 10**9))
     for _ in range(20):
         book.settle(lease(book), 1000, 100, amount_of("cost_per_day", 0.011))
-    requests, tokens, cost = lease(book).amounts
-    assert requests == 1
+    requests, tokens, cost, held = lease(book).amounts
+    assert (requests, held) == (1, 1)
     assert tokens == pytest.approx(1100, abs=2)
     assert cost == pytest.approx(0.011 * NANO, rel=0.01)
     assert lease(book, Who("bob"), size=8000).amounts[1] == pytest.approx(2100, abs=2), "as the model's others do"
