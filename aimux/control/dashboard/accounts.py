@@ -9,7 +9,7 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard import account_views
-from aimux.control.dashboard.page import ask, every, form, go, render, segment, told
+from aimux.control.dashboard.page import ask, edited, every, form, go, render, segment, told
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ async def act(request: web.Request) -> web.StreamResponse:
             await ask(request, "POST", f"{path}/{action}")
             return go(request, back, ACTIONS[action].format(name))
         if action == "change":
-            changed = await ask(request, "PATCH", path, _change(given))
+            changed = await ask(request, "PATCH", path, await edited(request, path, given, _change(given)))
             return go(request, back, f"{name} was changed: it serves {changed['serves']}.")
         if action == "rename":
             renamed = await ask(request, "POST", f"{path}/rename", {"name": given.get("name", "").strip()})

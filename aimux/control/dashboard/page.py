@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,31 @@ def told(refused: Refused) -> str:
     if problem.remedy:
         text += f" {problem.remedy[:1].upper()}{problem.remedy[1:].rstrip('.')}."
     return text
+
+
+def shown(given: Mapping[str, str]) -> Mapping[str, Any]:
+    """What a form showed when its page was made; nothing, where it does not say."""
+    try:
+        values = json.loads(given.get("shown", ""))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+async def edited(
+    request: web.Request, path: str, given: Mapping[str, str], wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What of a form was changed, for a PATCH of `path`. The rest, and the rest of a list, stays as somebody else may
+    have set it since the form was shown. Refused."""
+    before = shown(given)
+    changes = {name: value for name, value in wanted.items() if name not in before or before[name] != value}
+    lists = [name for name, value in changes.items() if isinstance(value, list) and isinstance(before.get(name), list)]
+    if lists:
+        now = await ask(request, "GET", path)
+        for name in lists:
+            kept = [one for one in now[name] if one in changes[name] or one not in before[name]]
+            changes[name] = kept + [one for one in changes[name] if one not in before[name] and one not in kept]
+    return changes
 
 
 async def form(request: web.Request) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard import clients
-from aimux.control.dashboard.page import ask, every, form, go, render, segment, told
+from aimux.control.dashboard.page import ask, edited, every, form, go, render, segment, shown, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,12 +110,9 @@ async def user(request: web.Request) -> web.StreamResponse:
 @routes.post("/people/users/{name}")
 async def change(request: web.Request) -> web.StreamResponse:
     given, name = await form(request), request.match_info["name"]
-    return await _back(
-        request,
-        f"people/users/{segment(name)}",
-        f"{name} was changed.",
-        ("PATCH", f"/users/{segment(name)}", _about(given, await _groups(request))),
-    )
+    path, about = f"/users/{segment(name)}", _about(given, await _groups(request))
+    changes = await edited(request, path, given, about)
+    return await _back(request, f"people/users/{segment(name)}", f"{name} was changed.", ("PATCH", path, changes))
 
 
 @routes.post("/people/users/{name}/{action}")
@@ -191,8 +188,9 @@ async def group(request: web.Request) -> web.StreamResponse:
 async def change_group(request: web.Request) -> web.StreamResponse:
     given, name = await form(request), request.match_info["name"]
     body = {"reserved": bool(given.get("reserved")), "scopes": given.get("scopes", "").split()}
-    back = f"people/groups/{segment(name)}"
-    return await _back(request, back, f"{name} was changed.", ("PATCH", f"/groups/{segment(name)}", body))
+    path, back = f"/groups/{segment(name)}", f"people/groups/{segment(name)}"
+    changes = await edited(request, path, given, body)
+    return await _back(request, back, f"{name} was changed.", ("PATCH", path, changes))
 
 
 @routes.post("/people/groups/{name}/{action}")
@@ -243,15 +241,16 @@ async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
 
 
 async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:
-    """The form shows the simple amounts; what is set per provider or model besides stays as it is."""
+    """The amounts that were changed in the form; whatever else is set, by somebody else meanwhile too, stays."""
     path = f"/limits/{kind}/{segment(name)}"
     try:
+        before = shown(given)
         body = {key: value for key, value in (await ask(request, "GET", path)).items() if value is not None}
         for amount in AMOUNTS:
             text = given.get(amount, "").strip()
-            body.pop(amount, None)
-            if text:
-                body[amount] = _number(text)
+            value = _number(text) if text else None
+            if value != before.get(amount):
+                body[amount] = value
     except Refused as refused:
         return go(request, back, told(refused), "bad")
     return await _back(request, back, f"The limits of {name} hold from the next request on.", ("PUT", path, body))

@@ -84,6 +84,45 @@ def test_limits_are_set_and_granted(visitor: Visitor, site: Site) -> None:
     assert site.api("GET", "/limits/user/edsger/grants")["items"][0]["amount"] == 500_000
 
 
+def test_what_another_administrator_changed_meanwhile_stays(visitor: Visitor, site: Site) -> None:
+    for group in ("ops", "qa", "web"):
+        site.api("POST", "/groups", {"name": group})
+    site.api("POST", "/users", {"name": "niklaus", "role": "admin", "groups": ["ops", "qa"]})
+    site.api("PUT", "/limits/user/niklaus", {"tokens_per_day": 1000})
+    visit = visitor("admin")
+    page = visit.go("people/users/niklaus")
+    page.get_by_text("Change the limits").click()
+    page.get_by_role("textbox", name="Tokens a day").fill("2000")
+    site.api("PUT", "/limits/user/niklaus", {"tokens_per_day": 1000, "cost_per_day": 5})
+    send(page, "Set")
+    assert site.api("GET", "/limits/user/niklaus") == {"tokens_per_day": 2000, "cost_per_day": 5}
+
+    page = visit.go("people/users/niklaus")
+    page.get_by_label("E-mail address").fill("n@example.com")
+    page.get_by_label("web").check()
+    site.api("PATCH", "/users/niklaus", {"role": "member", "groups": ["qa"]})
+    send(page, "Save")
+    user = site.api("GET", "/users/niklaus")
+    assert (user["email"], user["role"], sorted(user["groups"])) == ("n@example.com", "member", ["qa", "web"])
+
+    page = visit.go("people/groups/ops")
+    page.get_by_label("May use").fill("model:claude-*")
+    site.api("PATCH", "/groups/ops", {"reserved": True})
+    send(page, "Save")
+    group = site.api("GET", "/groups/ops")
+    assert (group["reserved"], group["scopes"]) == (True, ["model:claude-*"])
+    site.api("PATCH", "/groups/ops", {"reserved": False})
+
+    page = visit.go("accounts/chatgpt/default")
+    page.get_by_text("Change").first.click()
+    page.get_by_label("Weight").fill("2")
+    site.api("PATCH", "/accounts/chatgpt/default", {"priority": 3, "groups": ["ops"]})
+    send(page, "Save")
+    account = site.api("GET", "/accounts/chatgpt/default")
+    assert (account["weight"], account["priority"], account["groups"]) == (2, 3, ["ops"])
+    site.api("PATCH", "/accounts/chatgpt/default", {"weight": 1, "priority": 0, "groups": []})
+
+
 def test_a_wrong_amount_is_told_and_nothing_is_lost(visitor: Visitor, site: Site) -> None:
     site.api("POST", "/users", {"name": "barbara"})
     site.api("PUT", "/limits/user/barbara", {"requests_per_minute": 7})
