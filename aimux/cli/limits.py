@@ -144,16 +144,12 @@ def set_command(
         raise click.UsageError(f"There is no provider {provider}.")
 
     async def change(backend: Backend) -> dict[str, Any]:
-        limits = await backend.call("GET", owner)
-        place = limits
+        # What holds where nothing is said of a word is that it is allowed.
+        changes = {name: "allow" if name in _WORDS and amount is None else amount for name, amount in settings}
         for part, name in (("providers", provider), ("models", model)):
             if name:
-                place = limits.setdefault(part, {}).setdefault(name, {})
-        place |= {name: amount for name, amount in settings if amount is not None}
-        for name, amount in settings:
-            if amount is None:
-                place.pop(name, None)
-        return await backend.call("PUT", owner, limits)
+                changes = {part: {name: changes}}
+        return await backend.call("PATCH", owner, changes)
 
     told = ask(config, change)
     if as_json:

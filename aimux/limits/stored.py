@@ -11,7 +11,7 @@ from aimux.limits.rules import Grant, Owner, value_of
 from aimux.people import audit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aimux.people.audit import Actor
     from aimux.storage import Database
@@ -67,27 +67,31 @@ async def read(database: Database, now: float) -> Stored:
 
 async def put(database: Database, actor: Actor, owner: Owner, allowances: Allowances) -> None:
     """Have these be an owner's limits, all of them. Raises StorageError."""
+    await change(database, actor, owner, lambda _held: allowances)
+
+
+async def change(
+    database: Database, actor: Actor, owner: Owner, decide: Callable[[Mapping[str, Any]], Allowances]
+) -> Allowances:
+    """Have an owner's limits be what `decide` makes of those that lie here, with no other change in between. Raises
+    StorageError, and what `decide` does."""
     from aimux.storage.schema.limits import limits
     from aimux.storage.times import now
 
-    told = allowances.model_dump(mode="json", exclude_defaults=True)
     mine = (limits.c.kind == owner.kind) & (limits.c.name == owner.name)
     async with database.write(TOPIC) as connection:
         await audit.lock(connection)
         before = (await connection.execute(limits.select().where(mine))).first()
-        await audit.append(
-            connection,
-            actor,
-            "limits.set",
-            str(owner),
-            before=before.allowances if before is not None else None,
-            after=told,
-        )
+        held = before.allowances if before is not None else None
+        allowances = decide(held or {})
+        told = allowances.model_dump(mode="json", exclude_defaults=True)
+        await audit.append(connection, actor, "limits.set", str(owner), before=held, after=told)
         values = {"allowances": told, "updated_at": now()}
         if before is None:
             await connection.execute(limits.insert().values(kind=owner.kind, name=owner.name, **values))
         else:
             await connection.execute(limits.update().where(mine).values(values))
+    return allowances
 
 
 async def remove(database: Database, actor: Actor, owner: Owner) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,6 +44,31 @@ async def test_what_is_set_is_what_is_shown_and_holds_at_once(aimux: Aimux) -> N
     assert (await aimux.send("DELETE", "/limits/user/alice"))[0] == 404
     assert await aimux.get("/limits/user/alice") == {}
     assert await asks(aimux) == 200
+
+
+async def test_changes_at_the_same_time_are_all_kept(aimux: Aimux) -> None:
+    held = {"models": {"claude-*": {"cost_per_day": 5}}, "weight": 3, "overage": "forbid", "tokens_per_day": 9}
+    await put(aimux, "/limits/user/alice", held)
+    changes: list[dict[str, Any]] = [
+        {"tokens_per_day": None, "overage": "allow"},
+        {"cost_per_week": 20},
+        {"requests_per_minute": 7},
+        {"models": {"claude-*": {"cost_per_day": None}, "gpt-*": {"tokens_per_day": 3}}},
+        {"providers": {"claude": {"cost_per_day": 4}}},
+        {"providers": {"chatgpt": None}},
+    ]
+    answers = await asyncio.gather(*[aimux.send("PATCH", "/limits/user/alice", json=one) for one in changes])
+    assert {status for status, _, _ in answers} == {200}
+    assert await aimux.get("/limits/user/alice") == {
+        "cost_per_week": 20,
+        "requests_per_minute": 7,
+        "models": {"gpt-*": {"tokens_per_day": 3}},
+        "providers": {"claude": {"cost_per_day": 4}},
+        "weight": 3,
+    }
+    for body, status in (({"each": {"tokens_per_day": 1}}, 422), ({"overage": None}, 422), ({"tokens": 1}, 422)):
+        assert (await aimux.send("PATCH", "/limits/user/alice", json=body))[0] == status
+    assert (await aimux.send("PATCH", "/limits/user/bob", json={"cost_per_day": 1}))[0] == 409
 
 
 async def test_it_outlives_a_restart(start: Start, aimux: Aimux) -> None:

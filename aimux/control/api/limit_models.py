@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     field_validator,
+    model_validator,
 )
 
 from aimux.config.limits import Allowance
@@ -79,6 +80,46 @@ class LimitSet(_Brief, Amounts):
     weight: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         default=None, description="Of a user or group: how large a fair share is beside that of others, who have 1."
     )
+
+
+class SomeAmounts(Amounts):
+    """Some limits by name; null takes one away."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tidy(cls, data: Any) -> Any:
+        return data  # null says something here
+
+
+class LimitChanges(SomeAmounts):
+    """Some limits of a user, a group or a token: a JSON merge patch (RFC 7396)."""
+
+    providers: Mapping[Instance, SomeAmounts | None] = Field(
+        default_factory=dict, description="For single providers, by name.", json_schema_extra=_NO_OTHERS
+    )
+    models: Mapping[Pattern, SomeAmounts | None] = Field(
+        default_factory=dict, description="For models: an exact name, `prefix*` or `/regular expression/`."
+    )
+    each: SomeAmounts | None = Field(default=None, description="Of a group: what each of its members may use.")
+    weight: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        default=None, description="Of a user or group: how large a fair share is beside that of others, who have 1."
+    )
+
+    def of(self, held: Mapping[str, Any]) -> LimitSet:
+        """What they make of the limits that there are."""
+        return LimitSet.model_validate(_merged(held, self.model_dump(exclude_unset=True)))
+
+
+def _merged(held: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is empty in the end is not there."""
+    result = dict(held)
+    for name, change in changes.items():
+        value = _merged(result.get(name, {}), change) if isinstance(change, Mapping) else change
+        if value is None or value == {}:
+            result.pop(name, None)
+        else:
+            result[name] = value
+    return result
 
 
 class Used(Body):

@@ -10,6 +10,7 @@ from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
 from aimux.control.api.limit_models import (
     Grant,
     GrantList,
+    LimitChanges,
     LimitList,
     LimitOwner,
     LimitSet,
@@ -76,6 +77,20 @@ async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: Limit
     _changeable(keeper, kind, name)
     allowances = _allowances(kind, body)
     await stored.put(keeper.database, Actor(caller.name, caller.address), Owner(kind, name), allowances)
+    await keeper.refresh()
+    return _told(allowances)
+
+
+@operation("PATCH", "/limits/{kind}/{name}", "Change some limits of a user, group or token", errors=(404, 409))
+async def change_limits(
+    parts: Parts, kind: OwnerKind, name: OwnerName, body: LimitChanges, caller: Principal
+) -> LimitSet:
+    """Those that are named; null takes one away, and the others stay. They hold from the next request on."""
+    keeper = parts.limits
+    _known(parts, kind, name)
+    _changeable(keeper, kind, name)
+    actor, owner = Actor(caller.name, caller.address), Owner(kind, name)
+    allowances = await stored.change(keeper.database, actor, owner, lambda held: _allowances(kind, body.of(held)))
     await keeper.refresh()
     return _told(allowances)
 

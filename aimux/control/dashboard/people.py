@@ -244,16 +244,12 @@ async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping
     """The amounts that were changed in the form; whatever else is set, by somebody else meanwhile too, stays."""
     path = f"/limits/{kind}/{segment(name)}"
     try:
-        before = shown(given)
-        body = {key: value for key, value in (await ask(request, "GET", path)).items() if value is not None}
-        for amount in AMOUNTS:
-            text = given.get(amount, "").strip()
-            value = _number(text) if text else None
-            if value != before.get(amount):
-                body[amount] = value
+        wanted = {name: _number(text) if (text := given.get(name, "").strip()) else None for name in AMOUNTS}
     except Refused as refused:
         return go(request, back, told(refused), "bad")
-    return await _back(request, back, f"The limits of {name} hold from the next request on.", ("PUT", path, body))
+    before = shown(given)
+    changes = {name: amount for name, amount in wanted.items() if amount != before.get(name)}
+    return await _back(request, back, f"The limits of {name} hold from the next request on.", ("PATCH", path, changes))
 
 
 def _number(text: str) -> float | int:
