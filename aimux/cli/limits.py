@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from aimux.cli.calls import Backend
 
 _NUMBER = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)([kMG]?)")
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NONE = {"", "none"}
 _WORDS = {"overage": ("allow", "forbid"), "long_context": ("allow", "forbid")}
@@ -65,24 +65,15 @@ def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-def _until(text: str) -> datetime:
-    """RFC 3339, a date or the next day of that name (until its end, here), or a duration from now."""
-    from aimux.config import parse_duration
+def _until(text: str) -> str:
+    """A moment as it is written: what names no zone is in the server's `limits.time_zone`."""
+    from aimux.limits.windows import moment
 
-    today = datetime.now().astimezone().date()
-    if text.lower() in _WEEKDAYS:
-        ahead = (_WEEKDAYS.index(text.lower()) - today.weekday()) % 7
-        text = f"{today + timedelta(days=ahead)}"
     try:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            return (datetime.fromisoformat(text) + timedelta(days=1)).astimezone()
-        if re.match(r"\d{4}-", text):
-            return datetime.fromisoformat(text).astimezone()
-        return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{text!r}: write 3d, 12h, friday or 2026-11-27 (until the end of it) or 2026-11-27T18:00"
-        ) from None
+        moment(text, time.time(), UTC)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
 
 
 @click.group("limits", invoke_without_command=True, short_help="Show and set what people may use.")
@@ -166,11 +157,11 @@ def set_command(
     type=_until,
     required=True,
     metavar="WHEN",
-    help="3d, 12h, friday or 2026-11-27 (until its end) or 2026-11-27T18:00.",
+    help="3d, 12h, friday or 2026-11-27 (until its end) or 2026-11-27T18:00, in limits.time_zone.",
 )
 @config_option
 @json_option
-def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config: Path | None, as_json: bool) -> None:
+def grant_command(owner: str, setting: tuple[str, Any], until: str, config: Path | None, as_json: bool) -> None:
     """Give an OWNER more of a limit for a while. A grant is never changed, and ends by itself.
 
     \b
@@ -179,13 +170,13 @@ def grant_command(owner: str, setting: tuple[str, Any], until: datetime, config:
     name, amount = setting
     if not isinstance(amount, int | float):
         raise click.UsageError("A grant is of a number: write it like cost_per_week=20.")
-    body = {"limit": name, "amount": amount, "until": until.isoformat()}
+    body = {"limit": name, "amount": amount, "until": until}
     grant = ask(config, lambda backend: backend.call("POST", f"{owner}/grants", body))
     if as_json:
         print_json(grant)
     else:
         more = _amount(name, grant["amount"])
-        say(f"{grant['kind']}:{grant['name']} has {more} more of {name} until {_time(grant['until'])}.")
+        say(f"{grant['kind']}:{grant['name']} has {more} more of {name} until {_end(grant['until'])}.")
 
 
 @limits_command.command("remove")
@@ -227,7 +218,7 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
             say(f"  {line}", hang=4)
         for grant in item["grants"]:
             more = _amount(grant["limit"], grant["amount"])
-            say(f"  granted: {grant['limit']} +{more} until {_time(grant['until'])}, by {grant['given_by']}", hang=4)
+            say(f"  granted: {grant['limit']} +{more} until {_end(grant['until'])}, by {grant['given_by']}", hang=4)
 
 
 def _lines(limits: Mapping[str, Any], usage: Iterable[Mapping[str, Any]] = (), prefix: str = "") -> list[str]:
@@ -258,6 +249,11 @@ def _amount(name: str, value: float) -> str:
     from aimux.limits.rules import dollars
 
     return dollars(value) if name.startswith("cost") else f"{value:,g}" if value < 1e6 else f"{value:,.0f}"
+
+
+def _end(text: str) -> str:
+    """Of a grant, in `limits.time_zone` as it is told."""
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M %Z}"
 
 
 def _time(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from aimux.config.problems import wrong
 from aimux.config.routes import Instance, Pattern
@@ -22,7 +22,17 @@ def _number(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(_number)]
-Dollars = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False), BeforeValidator(_number)]
+
+
+def _countable(value: float) -> float:
+    if 0 < value < 1e-9:  # it would be rounded to nothing, or stand for more than it is
+        raise wrong("must be 0, or at least 0.000000001: costs are counted in billionths of a dollar")
+    return value
+
+
+Dollars = Annotated[
+    float, Field(ge=0, le=10**9, allow_inf_nan=False), BeforeValidator(_number), AfterValidator(_countable)
+]
 
 
 class Allowance(Section):

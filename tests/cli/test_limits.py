@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -48,12 +48,12 @@ def test_a_limit_of_a_provider_that_is_not_there_can_only_be_taken_away(aimux: C
 
 
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
-    day = (datetime.now().astimezone() + timedelta(days=3)).date()
-    end = datetime.combine(day + timedelta(days=1), time()).astimezone()
+    day = (datetime.now(UTC) + timedelta(days=3)).date()
+    end = day + timedelta(days=1)
     said = aimux("limits", "grant", "user:alice", "tokens_per_day=1M", "--until", f"{day}").stdout
-    assert said == f"user:alice has 1,000,000 more of tokens_per_day until {end:%Y-%m-%d %H:%M %Z}.\n"
+    assert said == f"user:alice has 1,000,000 more of tokens_per_day until {end} 00:00 UTC.\n"
     said = aimux("limits", "grant", "user:alice", "tokens_per_day=5", "--until", f"{day:%A}").stdout
-    assert said == f"user:alice has 5 more of tokens_per_day until {end:%Y-%m-%d %H:%M %Z}.\n"
+    assert said == f"user:alice has 5 more of tokens_per_day until {end} 00:00 UTC.\n"
     aimux("limits", "set", "group:research", "cost_per_month=1.5k")
     grant = aimux.json("limits", "grant", "group:research", "cost_per_month=20", "--until", "12h")
     assert grant["amount"] == 20

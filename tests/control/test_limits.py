@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -100,6 +101,28 @@ async def test_a_grant_is_on_top_of_a_limit(aimux: Aimux) -> None:
     assert refused["type"] == "urn:aimux:no-limit"
     await aimux.post(path, {"limit": "tokens_per_day", "amount": 1, "until": "2020-01-01T00:00:00Z"}, expect=422)
     await aimux.post(path, {"limit": "tokens_per_day", "amount": 0, "until": SOON}, expect=422)
+    await aimux.post(path, {"limit": "tokens_per_day", "amount": 0.5, "until": SOON}, expect=422)
+    refused = await aimux.post(path, {"limit": "tokens_per_day", "amount": 1, "until": "soon"}, expect=422)
+    assert "write 3d, 12h, friday" in refused["detail"]
+
+
+async def test_a_grant_until_a_day_ends_with_it_in_the_zone_of_the_limits(start: Start) -> None:
+    zone = ZoneInfo("Pacific/Kiritimati")
+    aimux = await start(users=USERS, limits={"default": {"tokens_per_day": 10**9}, "time_zone": zone.key})
+    day = (datetime.now(zone) + timedelta(days=3)).date()
+    grant = {"limit": "tokens_per_day", "amount": 5, "until": f"{day}"}
+    told = await aimux.post("/limits/user/alice/grants", grant, expect=201)
+    assert told["until"] == f"{day + timedelta(days=1)}T00:00:00+14:00"
+    by_name = await aimux.post("/limits/user/alice/grants", grant | {"until": f"{day:%A}"}, expect=201)
+    assert by_name["until"] == told["until"]
+
+
+async def test_less_than_is_counted_is_refused_with_words(aimux: Aimux) -> None:
+    refused = await put(aimux, "/limits/user/alice", {"cost_per_week": 1e-10}, 422)
+    assert "billionths of a dollar" in str(refused)
+    grant = {"limit": "cost_per_day", "amount": 1e-10, "until": SOON}
+    told = await aimux.post("/limits/user/bob/grants", grant, expect=422)
+    assert told["detail"] == "A grant of cost_per_day is a billionth of a dollar (0.000000001) at least."
 
 
 async def test_a_list_tells_who_has_which_and_what_is_used(aimux: Aimux) -> None:

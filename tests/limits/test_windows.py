@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.limits.rules import dollars
-from aimux.limits.windows import bounds
+from aimux.limits.windows import bounds, moment
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -64,7 +64,38 @@ def test_windows_follow_each_other_without_a_gap(period: str, zone: str, now: fl
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0.00 $"), (0.001, "0.001 $"), (0.0012345, "0.0012 $"), (0.01, "0.01 $"), (1234.5, "1,234.50 $")],
+    [
+        (0, "0.00 $"),
+        (1e-9, "0.000000001 $"),
+        (0.00000123, "0.0000012 $"),
+        (0.001, "0.001 $"),
+        (0.0012345, "0.0012 $"),
+        (0.0099999, "0.01 $"),
+        (0.01, "0.01 $"),
+        (1234.5, "1,234.50 $"),
+    ],
 )
 def test_less_than_a_cent_is_not_nothing(value: float, text: str) -> None:
     assert dollars(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("friday", "2026-11-28T00:00:00+01:00"),
+        ("Monday", "2026-12-01T00:00:00+01:00"),
+        ("2027-03-28", "2027-03-29T00:00:00+02:00"),
+        ("2026-12-01T18:00", "2026-12-01T18:00:00+01:00"),
+        ("2026-12-01T18:00:00Z", "2026-12-01T19:00:00+01:00"),
+        ("36h", "2026-11-28T12:30:00+01:00"),
+    ],
+)
+def test_a_day_ends_in_the_zone_of_the_limits(text: str, told: str) -> None:
+    now = datetime(2026, 11, 27, 0, 30, tzinfo=BERLIN).timestamp()  # in UTC it is Thursday
+    assert datetime.fromtimestamp(moment(text, now, BERLIN), BERLIN).isoformat() == told
+
+
+@pytest.mark.parametrize("text", ["", "soon", "9999-12-31", "2026-13-01", "2026-11-27T25:00", "99999999d", "friday 5"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="write 3d, 12h, friday"):
+        moment(text, 1_792_000_000.0, BERLIN)

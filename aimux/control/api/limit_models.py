@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AwareDatetime,
     ConfigDict,
     Field,
     field_validator,
@@ -164,7 +163,12 @@ class NewGrant(Given):
 
     limit: LimitName
     amount: float = Field(gt=0, le=1e15, description="How much more: requests, tokens or US dollars.")
-    until: AwareDatetime = Field(strict=False, description="When it ends (RFC 3339).")
+    until: str = Field(
+        min_length=1,
+        max_length=40,
+        description="When it ends: RFC 3339; a date or a day's name, until its end, or a time, each in "
+        "`limits.time_zone` where it names no zone; or a duration like 3d.",
+    )
 
 
 class Grant(Body):
@@ -176,7 +180,7 @@ class Grant(Body):
     limit: LimitName
     amount: float
     since: datetime
-    until: datetime
+    until: datetime = Field(description="In `limits.time_zone`.")
     given_by: str
 
 

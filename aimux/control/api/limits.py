@@ -26,10 +26,12 @@ from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
 from aimux.limits import stored
 from aimux.limits.rules import Owner, Who, amount_of, value_of
+from aimux.limits.windows import moment
 from aimux.people.audit import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import tzinfo
 
     from aimux.limits.keeper import LimitKeeper
     from aimux.limits.leases import Standing
@@ -111,7 +113,7 @@ async def list_grants(parts: Parts, kind: OwnerKind, name: OwnerName) -> GrantLi
     await keeper.refresh()
     _known(parts, kind, name)
     mine = [given for given in keeper.stored.given if given.grant.owner == Owner(kind, name)]
-    return GrantList(items=[_grant(given.grant, given.by) for given in mine])
+    return GrantList(items=[_grant(given.grant, given.by, keeper.limits.zone) for given in mine])
 
 
 @operation("POST", "/limits/{kind}/{name}/grants", "Grant more of a limit for a while", status=201, errors=(404, 409))
@@ -120,7 +122,10 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
     keeper = parts.limits
     await keeper.refresh()
     _known(parts, kind, name)
-    until = body.until.timestamp()
+    try:
+        until = moment(body.until, time.time(), keeper.limits.zone)
+    except ValueError as error:
+        raise Refused(422, "invalid", f"until: {error}.") from None
     if not time.time() < until < time.time() + LONGEST:
         raise Refused(422, "invalid", "A grant ends in the future, within ten years.")
     if not _has_limit(parts, kind, name, body.limit):
@@ -131,10 +136,13 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
             remedy=f"aimux limits set {kind}:{name} {body.limit}=AMOUNT",
         )
     amount = amount_of(body.limit, body.amount)
+    if not amount:
+        least = "a billionth of a dollar (0.000000001)" if body.limit.startswith("cost") else "1"
+        raise Refused(422, "invalid", f"A grant of {body.limit} is {least} at least.")
     actor = Actor(caller.name, caller.address)
     grant = await stored.give(keeper.database, actor, Owner(kind, name), body.limit, amount, until)
     await keeper.refresh()
-    return _grant(grant, caller.name)
+    return _grant(grant, caller.name, keeper.limits.zone)
 
 
 @operation("GET", "/me/limits", "Show what I may use, and have used", role=Role.MEMBER)
@@ -228,7 +236,7 @@ def _as_caller(parts: Parts, owner: Owner) -> Who:
     return Who("", owner.name) if owner.kind == "token" else Who("", "", (owner.name,))
 
 
-def _grant(grant: Any, by: str) -> Grant:
+def _grant(grant: Any, by: str, zone: tzinfo) -> Grant:
     return Grant(
         id=grant.id,
         kind=grant.owner.kind,
@@ -236,7 +244,7 @@ def _grant(grant: Any, by: str) -> Grant:
         limit=grant.limit,
         amount=value_of(grant.limit, grant.amount),
         since=datetime.fromtimestamp(grant.since, UTC),
-        until=datetime.fromtimestamp(grant.until, UTC),
+        until=datetime.fromtimestamp(grant.until, zone),
         given_by=by,
     )
 

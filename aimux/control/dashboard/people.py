@@ -141,7 +141,7 @@ async def act(request: web.Request) -> web.StreamResponse:
             grant = {
                 "limit": given.get("limit"),
                 "amount": _number(given.get("amount", "")),
-                "until": _day(given.get("until", "")),
+                "until": given.get("until", "").strip(),
             }
             return await _back(request, back, "Granted.", ("POST", f"/limits/user/{segment(name)}/grants", grant))
     raise web.HTTPNotFound
@@ -263,11 +263,6 @@ def _number(text: str) -> float | int:
             422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M"
         ) from None
     return int(value) if value.is_integer() else value
-
-
-def _day(text: str) -> str:
-    """The end of a day, or a time as it is."""
-    return f"{text}T23:59:59Z" if len(text) == 10 else text
 
 
 async def _issued(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
