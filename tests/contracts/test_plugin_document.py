@@ -83,6 +83,10 @@ def test_the_meter_by_hand_is_one() -> None:
         meter.feed(stream[cut:])
         meter.end()
         assert (meter.complete, meter.torn, meter.usage.output_tokens) == (True, False, 2)
+    for line in (b'"done" \xc4\n', b'["done"]\n', b'{"done": true, "tokens": "x"}\n'):
+        meter = module["JSONLines"]()
+        meter.feed(line)
+        assert meter.usage.output_tokens == 0, "the contract lets no bytes break a meter"
 
 
 def test_the_smallest_provider_is_one() -> None:
