@@ -12,8 +12,10 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"aimux {version_line()}\n")
         return
-    from aimux.cli.main import main
-
+    try:
+        from aimux.cli.main import main
+    except KeyboardInterrupt:  # while libraries are read; later click takes it
+        sys.exit(130)
     main()
 
 

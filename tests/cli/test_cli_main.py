@@ -68,6 +68,21 @@ def test_the_version_alone_imports_next_to_nothing() -> None:
     assert len(loaded) <= 8, sorted(loaded)
 
 
+def test_an_interrupt_while_libraries_are_read_ends_it_without_a_traceback() -> None:
+    code = """if True:
+        import sys
+        from aimux.__main__ import main
+        class Interrupted:
+            def find_spec(self, name, path, target=None):
+                if name == "aimux.cli.main":
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Interrupted())
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", code, "limits"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_checking_the_configuration_imports_what_that_takes(tmp_path: Path) -> None:
     """Nearly all of it is click, PyYAML, pydantic, the models and the providers: not what a server needs."""
     (tmp_path / "config.yaml").write_text("listen: 127.0.0.1:1\nproviders: {claude: {}, chatgpt: {}}\n")

@@ -48,6 +48,12 @@ async def test_what_is_wrong_is_told(aimux: Aimux, query: str, status: int) -> N
     assert (await aimux.send("GET", f"/plan?{query}"))[0] == status
 
 
+async def test_how_accounts_and_windows_are_written_is_told(aimux: Aimux) -> None:
+    for query, example in (("accounts=claude", "claude=4,chatgpt=2"), ("window=week=5", "5h=12.50,7d=90")):
+        _, _, problem = await aimux.send("GET", f"/plan?{query}")
+        assert f"is not understood: write it like {example}" in problem["detail"]
+
+
 async def test_a_member_may_not_plan(start: Start) -> None:
     aimux = await filled(start, [])
     assert (await aimux.send("GET", "/plan", headers={"authorization": f"Bearer {ANN}"}))[0] == 403

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from aimux.control.api.body import Body
 from aimux.control.api.models import Given
@@ -28,25 +29,42 @@ def _list(name: str, value: str) -> str:
     return f"^{name}={value}(,{name}={value})*$"
 
 
+ACCOUNTS, WINDOWS = _list(_NAME, _COUNT), _list(_WINDOW, _DOLLARS)
+
+
+def _accounts(text: str) -> str:
+    if re.fullmatch(ACCOUNTS, text) is None:
+        raise ValueError("is not understood: write it like claude=4,chatgpt=2, each 1 to 1000")
+    return text
+
+
+def _windows(text: str) -> str:
+    if re.fullmatch(WINDOWS, text) is None:
+        raise ValueError("is not understood: write it like 5h=12.50,7d=90")
+    return text
+
+
 class PlanQuery(Given):
     """What is imagined; without anything, things as they are."""
 
     since: When = Field(default="30d", description="Whose requests: since RFC 3339, a date, or `7d` (m, h, d, w).")
-    accounts: str | None = Field(
+    accounts: (
+        Annotated[str, AfterValidator(_accounts), WithJsonSchema({"type": "string", "pattern": ACCOUNTS})] | None
+    ) = Field(
         default=None,
         max_length=1000,
-        pattern=_list(_NAME, _COUNT),
         description="So many accounts, not those there are: `claude=4,chatgpt=2`.",
     )
     strategy: Literal["least_used", "round_robin", "priority"] | None = Field(
         default=None, description="Another choice of accounts."
     )
     fair_share: bool | None = Field(default=None, description="Whether windows are divided among those who are active.")
-    window: str | None = Field(
-        default=None,
-        max_length=1000,
-        pattern=_list(_WINDOW, _DOLLARS),
-        description="What a window of an account holds, in dollars: `5h=12.50,7d=90`.",
+    window: Annotated[str, AfterValidator(_windows), WithJsonSchema({"type": "string", "pattern": WINDOWS})] | None = (
+        Field(
+            default=None,
+            max_length=1000,
+            description="What a window of an account holds, in dollars: `5h=12.50,7d=90`.",
+        )
     )
 
 
