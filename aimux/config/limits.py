@@ -30,8 +30,12 @@ def _countable(value: float) -> float:
     return value
 
 
+_NOT_COUNTABLE: dict[str, Any] = {"not": {"exclusiveMinimum": 0, "exclusiveMaximum": 1e-9}}
 Dollars = Annotated[
-    float, Field(ge=0, le=10**9, allow_inf_nan=False), BeforeValidator(_number), AfterValidator(_countable)
+    float,
+    Field(ge=0, le=10**9, allow_inf_nan=False, json_schema_extra=_NOT_COUNTABLE),
+    BeforeValidator(_number),
+    AfterValidator(_countable),
 ]
 
 
