@@ -84,5 +84,5 @@ async def _add(connection: AsyncConnection, calendar: Calendar, found: list[tupl
         for changed in ({"unpriced": -1, "cost": cost},)
     ]
     sql = Statements(connection)
-    await connection.exec_driver_sql(sql.add(usage_hours), sums_of_parts(parts, calendar))
+    await sql.add(connection, usage_hours, sums_of_parts(parts, calendar))
     await add_to_folded(connection, sql, calendar, parts)

@@ -10,6 +10,7 @@ import json
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from aimux.metering.inserts import insert_many, insert_requests
 from aimux.metering.rows import add_up, part_of, sums, sums_of_parts
 from aimux.storage import Conflict
 
@@ -45,8 +46,24 @@ class Statements:
         self._insert = partial(insert, self._dialect)
         self._added: dict[str, str] = {}
 
+    async def insert(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+        """Insert all into `requests`. Raises IntegrityError where one is there."""
+        if self._dialect.name == "sqlite":
+            await insert_requests(connection, rows)
+        else:
+            await connection.exec_driver_sql(self._requests, [row.values for row in rows])
+
+    async def add(self, connection: AsyncConnection, table: Table, sums: Sequence[tuple[Any, ...]]) -> None:
+        """Add measures to rows, or begin these with them."""
+        if not sums:
+            return
+        if self._dialect.name == "sqlite":
+            await insert_many(connection, self._add(table), sums)
+        else:
+            await connection.exec_driver_sql(self._add(table), sums)
+
     @cached_property
-    def requests(self) -> str:
+    def _requests(self) -> str:
         from sqlalchemy import Boolean, Integer, bindparam, cast
 
         from aimux.storage.schema.ledger import requests
@@ -68,8 +85,7 @@ class Statements:
 
         return self._sql(self._insert(folded).on_conflict_do_nothing())
 
-    def add(self, table: Table) -> str:
-        """Add measures to a row, or begin it with them."""
+    def _add(self, table: Table) -> str:
         from aimux.storage.schema.ledger import MEASURES
 
         if table.name not in self._added:
@@ -94,7 +110,9 @@ class LedgerStore:
 
     async def write(self, rows: Sequence[Row], now: int) -> None:
         """Write those that are not there yet. `now`: milliseconds. Raises StorageError."""
-        rows = sorted(rows, key=lambda row: row.values[0])  # its id
+        ids = [row[0][0] for row in rows]
+        if ids != sorted(ids):
+            rows = sorted(rows, key=lambda row: row.id)
         try:
             await self._write(rows, now)
         except Conflict:  # some are there: they were written, and nobody told us
@@ -109,13 +127,14 @@ class LedgerStore:
             if self._statements is None:
                 self._statements = Statements(connection)
             sql = self._statements
-            await connection.exec_driver_sql(sql.requests, [row.values for row in rows])
+            await sql.insert(connection, rows)
             if fresh:
                 await connection.exec_driver_sql(sql.keys, list(fresh.values()))
             from aimux.storage.schema.ledger import usage_hours
 
-            await connection.exec_driver_sql(sql.add(usage_hours), added)
-            if late := [part_of(row) for row in rows if row.at < now - LATE]:
+            await sql.add(connection, usage_hours, added)
+            latest = now - LATE
+            if late := [part_of(row) for row in rows if row[0][2] < latest]:
                 await add_to_folded(connection, sql, self.calendar, late)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
@@ -123,9 +142,12 @@ class LedgerStore:
 
     def _unknown(self, rows: Iterable[Row]) -> dict[int, tuple[Any, ...]]:
         """Keys that the database may not have yet."""
+        fresh = {row[0][1] for row in rows} - self._known
+        if not fresh:
+            return {}
         found: dict[int, Key] = {}
         for row in rows:
-            if row.values[1] not in self._known:
+            if row.values[1] in fresh:
                 found[row.values[1]] = row.key
                 found[row.key.served().hash()] = row.key.served()
         return {number: values_of(number, key) for number, key in sorted(found.items())}
@@ -181,5 +203,4 @@ async def add_to_folded(
         ),
     }
     for table, added in folded.items():
-        if added:
-            await connection.exec_driver_sql(sql.add(table), added)
+        await sql.add(connection, table, added)

@@ -77,6 +77,10 @@ class Tariff:
 
     def cost(self, usage: Usage, at: int) -> int:
         """In nanodollars."""
+        if len(self._tiers) == 1:  # as nearly all models have it
+            found = self._tiers[0].get(usage.tier) or self._tiers[0][STANDARD]
+            if len(found) == 1:
+                return found[0][1].cost(usage)
         return self.rates(at, usage.tier, usage.total_input).cost(usage)
 
     @classmethod

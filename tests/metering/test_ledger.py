@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from aimux.metering.ledger import FAILURES
 from aimux.metering.record import Step
+from aimux.metering.rows import Flattener
 from aimux.storage import Database
 from aimux.storage.schema import ledger as schema
 
 from .conftest import Make
-from .support import NOON, ONE, Flaky, record, rows, settled, times, total
+from .support import NOON, ONE, Cheap, Flaky, record, rows, settled, times, total
 
 
 async def test_a_request_is_a_row_and_a_part_of_its_hour(database: Database, make: Make) -> None:
@@ -53,6 +55,37 @@ async def test_a_request_is_a_row_and_a_part_of_its_hour(database: Database, mak
     assert (key["class"], key["client"], key["mount"]) == ("subagent", "claude-cli/2", "/claude")
     hours = {"cache_read": 3, "cache_write": 4, "cache_write_1h": 1, "cost": 22}
     assert await total(database) == ONE | hours
+    await ledger.close()
+
+
+async def test_a_large_batch_is_what_its_requests_are(database: Database, make: Make) -> None:
+    """Many are written in one statement, those that say the usual in another one."""
+    told: list[dict[str, Any]] = [
+        {},
+        {"steps": [Step("claude", "default", 200, "relay", "", 0.1, upstream_id="req_1")], "model": "sonnet-latest"},
+        {"usage": {"reasoning_tokens": 2, "server_tools": 1, "estimated": True}},
+        {"usage": {"model": "unknown-1"}, "conversation": "", "ttfb": None, "status": 502, "error": "upstream_lost"},
+        {"bytes_in": 7, "usage": {"model": "", "input_tokens": 0, "output_tokens": 0}},
+    ]
+    mixed = [record(NOON + number % 7200, user=f"user{number % 70}", **told[number % 5]) for number in range(100)]
+    usual = [record(NOON + 7200, user=f"user{number % 70}") for number in range(150)]
+    mixed[3].request_id = "clients-own"
+    mixed[4].method, mixed[4].path = "GET", "/claude/v1/modèles"
+    ledger, flattener = make(), Flattener("node", Cheap())
+    batch = [*mixed, *usual]
+    for one in batch:
+        ledger.record(one)
+    await settled(ledger)
+    columns = [column.name for column in schema.requests.c]
+    expected = {one.id: dict(zip(columns, flattener.row(one).values, strict=True)) for one in batch}
+    for row in expected.values():
+        row["detail"] = json.loads(row["detail"]) if row["detail"] else None
+    async with database.read() as connection:
+        written = [dict(row) for row in (await connection.execute(select(schema.requests))).mappings()]
+    assert {row["id"]: row for row in written} == expected
+    sums = {"requests": 250, "errors": 20, "unpriced": 20, "estimated": 20, "input": 2300, "output": 1150}
+    sums |= {"reasoning": 40, "server_tools": 20, "duration": 375_000, "cost": 3150}
+    assert await total(database) == sums
     await ledger.close()
 
 
