@@ -287,7 +287,10 @@ class Gateway:
         meter = provider.meter(call.head, answer.status, answer.headers)
         served_by = record.provider
         feed = MeterFeed(meter, coding, record.provider) if meter is not None else None
-        plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
+        streams = answer.get("content-type").startswith("text/event-stream")
+        plain_stream = not coding and streams
+        if streams:
+            record.coding = coding or "identity"
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
         error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
         sink = ClientSink(connection.transport, feed, error_event)

@@ -156,6 +156,7 @@ class OpenSocket:
             socket.conversation,
             status=200,
             attempts=1,
+            coding="identity",
         )
 
     def _over(self, meter: MessageMeter, error: str) -> None:

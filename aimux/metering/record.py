@@ -122,6 +122,8 @@ class RequestRecord:
     usage: Usage | None = None
     attempts: int = 0
     """Requests sent upstream; 0 where aimux answered by itself."""
+    coding: str = ""
+    """Of a stream of events, its content coding (`identity`: none); "" where the answer is something else."""
     error: str = ""
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
     limit: LimitHit | None = None
