@@ -18,6 +18,7 @@ EDGE = 64 * 1024
 MAX_JSON = 32 * 1024 * 1024
 MOST_TOKENS = 1 << 53
 _SPACE = " \t\r\n"
+_WORD = re.compile(r"[a-z0-9_-]{1,32}")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -252,6 +253,11 @@ def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
 def count(value: object) -> int:
     """A token count out of foreign JSON: 0 for whatever is none (or would not fit a ledger's column)."""
     return value if type(value) is int and 0 < value < MOST_TOKENS else 0  # nor a bool, which is an int as well
+
+
+def word(value: object) -> str:
+    """A word of foreign JSON that is fit for a name; "" for whatever is none."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ MESSAGE_USAGE = Usage(
     cache_read_tokens=20000,
     cache_write_tokens=3000,
     cache_write_1h_tokens=2000,
+    tier="standard",
 )
 OPENAI_USAGE = Usage(
     model="gpt-5.5", input_tokens=3000, output_tokens=420, cache_read_tokens=20000, reasoning_tokens=128

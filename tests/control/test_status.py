@@ -75,6 +75,21 @@ async def test_the_front_page_leads_to_the_dashboard(aimux: Aimux) -> None:
     assert "Sign in to aimux" in text
 
 
+async def test_a_host_that_no_address_can_have_is_refused(aimux: Aimux) -> None:
+    for host in ("[", "a:b:c", ":99999", "a:-1"):
+        for path in ("/", "/health", "/dashboard/sign-in", "/api/v1/accounts"):
+            assert (await get(aimux, path, host=host))[0] == 400
+    assert "a fault in aimux" not in aimux.log
+
+
+async def test_a_redirect_leaves_its_status_in_the_log(aimux: Aimux) -> None:
+    await get(aimux, "/", **{"x-request-id": "front"})
+    async with asyncio.timeout(10):
+        while "id=front" not in aimux.log:
+            await asyncio.sleep(0.01)
+    assert [line for line in aimux.log.splitlines() if "id=front" in line and "status=303" in line]
+
+
 async def test_every_answer_tells_browsers_to_be_careful(aimux: Aimux) -> None:
     for path in ("/", "/health", "/nothing", "/api/v1/accounts"):
         _, headers, _ = await get(aimux, path)

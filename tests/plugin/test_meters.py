@@ -142,3 +142,19 @@ def test_events_are_taken_whole() -> None:
 
 def test_a_count_is_a_count() -> None:
     assert [count(value) for value in (7, 0, -1, 1.5, True, "7", None, 2**53, [7])] == [7, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_server_tools_and_the_service_tier_are_read() -> None:
+    """A search has a price of its own, and the tier changes all of them."""
+    told = {"output_tokens": 5, "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}
+    claude = anthropic.MessagesStream()
+    claude.feed(sse({"type": "message_delta", "usage": told | {"service_tier": "priority"}}))
+    assert (claude.usage.server_tools, claude.usage.tier) == (2, "priority")
+    for tier, read in (("flex", "flex"), ("no word\n", "")):
+        codex = openai.ResponsesStream()
+        codex.feed(sse({"type": "response.completed", "response": {"service_tier": tier, "usage": {}}}))
+        assert codex.usage.tier == read
+
+
+def sse(event: dict[str, object]) -> bytes:
+    return b"data: %b\n\n" % json.dumps(event).encode()

@@ -21,8 +21,22 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @web.middleware
 async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refused 403 for what would change something, and for WebSockets, which need no leave to cross origins."""
+    """Refused 400 for a host that handlers could make no address of, and 403 for what would change something, and for
+    WebSockets, which need no leave to cross origins.
+    """
+    if not _has_address(request):
+        raise Refused(400, "host", "The Host header is none that an address can have.")
     changes = request.method not in _READING or "upgrade" in request.headers
     if changes and from_other_origin(request.headers):
         raise Refused(403, "origin", "Another site's page can't do this.", remedy="use aimux's own pages, or its API")
     return await handler(request)
+
+
+def _has_address(request: web.Request) -> bool:
+    """Without a Host header, which HTTP/1.0 allows, aiohttp would ask DNS for our name."""
+    if not request.headers.get("host"):
+        return True
+    try:
+        return request.url.host is not None
+    except ValueError:
+        return False

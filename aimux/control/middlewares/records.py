@@ -33,6 +33,9 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
         record.bytes_out = response.body_length if response.prepared else response.content_length or 0
         record.error = request.get(ERROR, "")
         return response
+    except web.HTTPException as redirect:
+        record.status = redirect.status
+        raise
     except asyncio.CancelledError:
         record.error = "client_gone"
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events, word
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
@@ -153,6 +153,11 @@ def read_usage(usage: Usage, message: dict[str, Any]) -> None:
         usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
         written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
     usage.cache_write_tokens = written or usage.cache_write_tokens
+    if isinstance(tools := told.get("server_tool_use"), dict):
+        # Pages that were fetched cost nothing besides their tokens.
+        billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")
+        usage.server_tools = billed or usage.server_tools
+    usage.tier = word(told.get("service_tier")) or usage.tier
 
 
 # --- what an account keeps --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events, word
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
@@ -276,6 +276,7 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     """Take over the usage of an answer or chunk. OpenAI counts cached tokens as input; `Usage` keeps them apart."""
     if isinstance(model := answer.get("model"), str):
         usage.model = model
+    usage.tier = word(answer.get("service_tier")) or usage.tier
     told = answer.get("usage")
     if not isinstance(told, dict):
         return
