@@ -78,7 +78,13 @@ class Teller:
             return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its text may hold an address, which is a secret.
+            log.error("a notice was not sent: %s", type(error).__name__)
 
     # --- webhooks ----------------------------------------------------------------------------------------------------
 
@@ -120,14 +126,11 @@ class Teller:
 
     async def _apprise(self, notice: Notice) -> None:
         try:
-            import apprise  # an extra, which most do without
+            # A second or more at first, for a hundred services: no request waits for that.
+            targets = await asyncio.to_thread(self._targets)
         except ImportError:
             log.error("notices.apprise is set, and apprise is not installed: pip install apprise")
             return
-        targets = apprise.Apprise()
-        for url in self.settings.apprise:
-            if not targets.add(url.get_secret_value()):
-                log.error("an address of notices.apprise is not understood by apprise")
         for pause in (*PAUSES, None):
             if not len(targets) or await targets.async_notify(title="aimux", body=notice.message):
                 return
@@ -135,6 +138,16 @@ class Teller:
                 log.error("a notice could not be sent by apprise")
                 return
             await asyncio.sleep(pause)
+
+    def _targets(self) -> Any:
+        """Raises ImportError."""
+        import apprise  # an extra, which most do without
+
+        targets = apprise.Apprise()
+        for url in self.settings.apprise:
+            if not targets.add(url.get_secret_value()):
+                log.error("an address of notices.apprise is not understood by apprise")
+        return targets
 
 
 def told(notice: Notice) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from types import ModuleType
 
 import pytest
 from aiohttp import web
@@ -133,10 +136,42 @@ async def test_no_part_of_an_address_is_in_the_log(
 async def test_apprise_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "apprise", None)
+    monkeypatch.setitem(sys.modules, "apprise", None)
     told = Teller(Notices.model_validate({"apprise": ["mailto://x"]}))
     told.tell(notice())
     async with asyncio.timeout(5):
         while "pip install apprise" not in caplog.text:
             await asyncio.sleep(0.01)
+    await told.close()
+
+
+async def test_apprise_is_prepared_beside_the_loop_and_its_faults_tell_no_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    threads: list[int] = []
+
+    class Apprise:
+        def __init__(self) -> None:
+            threads.append(threading.get_ident())
+
+        def add(self, url: str) -> bool:
+            return url.startswith("mailto:")
+
+        def __len__(self) -> int:
+            return 1
+
+        async def async_notify(self, *, title: str, body: str) -> bool:
+            raise RuntimeError("mailto://user:secret@host")
+
+    fake = ModuleType("apprise")
+    fake.__dict__["Apprise"] = Apprise
+    monkeypatch.setitem(sys.modules, "apprise", fake)
+    told = Teller(Notices.model_validate({"apprise": ["mailto://user:secret@host", "odd://x"]}))
+    told.tell(notice())
+    async with asyncio.timeout(5):
+        while "was not sent: RuntimeError" not in caplog.text:
+            await asyncio.sleep(0.005)
+    assert "is not understood by apprise" in caplog.text
+    assert "secret" not in caplog.text
+    assert threads != [threading.get_ident()]
     await told.close()
