@@ -216,7 +216,7 @@ class Gateway:
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
-        if upgrade is None and self.keeping.lists(admitted, shared=shared):
+        if head.method == "GET" and upgrade is None and not shared and self.keeping.lists(admitted):
             found = await self.keeping.own_list(
                 request.turn, call, setup.cors, partial(self._attempt, patience=patience)
             )

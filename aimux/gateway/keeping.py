@@ -73,11 +73,9 @@ class Keeping:
             named = references_of(call.admitted.route.provider, call.head, Body(message))
             self.deposits.refuse_others(named, call.targets, call.admitted.caller.name)
 
-    def lists(self, admitted: Admitted, *, shared: bool) -> bool:
-        """Whether a request asks for a list that each user has one of."""
-        return (
-            not shared and admitted.head.method == "GET" and admitted.route.provider.lists(admitted.head) != "nothing"
-        )
+    def lists(self, admitted: Admitted) -> bool:
+        """Whether a GET asks for a list that each user has one of."""
+        return admitted.route.provider.lists(admitted.head) != "nothing"
 
     async def own_list(
         self, turn: Turn[Any], call: Call, cors: Cors, send: Callable[[Call], Awaitable[Attempt]]

@@ -59,7 +59,7 @@ class Routing:
         provider, raw = route.provider, body.raw
         # Where the model decides something, it has to be the one that the upstream takes the request for.
         bound = caller.access is not None and caller.access.allowance is not None
-        decisive = bound or not setup.models.empty or self.limiting.limits.by_model
+        decisive = bound or not setup.models.empty or self.limiting.limits.policy.by_model
         shared = self.keeping.is_shared(setup, caller)
         skimmed = None
         if is_large(body):

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from aimux.limits.shares import Claims
 
 MINUTE = 60.0
+ASK = -1
+"""A ceiling that nothing is below: what other nodes use is counted, too."""
 FRESH = 1.0
 """Seconds for which what is over a minute old may still count in a rate that has room for it."""
+NEVER = 1 << 62
+"""More than is used of anything; whole, as whole numbers are compared with fractions at length."""
 OPEN = 3
 """What is open at once: a lease's last amount, beside those of `rules.Unit`."""
 MARKS = (0.8, 0.95)
@@ -66,9 +70,12 @@ class Lease:
 
 
 class Plan:
-    """What a caller's requests to one model count against, in one epoch. Compared by identity."""
+    """What a caller's requests to one model count against, in one epoch. Compared by identity.
 
-    __slots__ = ("counters", "habit", "noting", "tallies", "who")
+    From `start` until `end` no window of its counters begins or ends: they need not be told what time it is.
+    """
+
+    __slots__ = ("counters", "end", "habit", "noting", "start", "tallies", "who")
 
     def __init__(self, who: Who, counters: tuple[Counter, ...], habit: Habit) -> None:
         self.who = who
@@ -77,6 +84,15 @@ class Plan:
         self.noting = tuple(one for one in counters if one.notes)
         """Those that are told of each lease."""
         self.habit = habit
+        self.start = self.end = -math.inf
+
+    def turn(self, now: float, number: int) -> None:
+        """Have the counters be in the windows that hold `now`. `number` is the next lease's."""
+        self.start, self.end = -math.inf, math.inf
+        for one in self.counters:
+            one.turn(now, number)
+            self.start = max(self.start, one.tally.start)
+            self.end = min(self.end, one.tally.changes_at)
 
 
 class Tally:
@@ -84,8 +100,9 @@ class Tally:
     `since` is none of the window's.
 
     `Limits` does for all of them what each request needs, in one pass: without a call for each, and on one class, for
-    the interpreter takes long where an attribute is now one class's and now another's. From `start` until
-    `changes_at` there is room as long as `gone` is not above `ceiling`; otherwise `counter.full` is asked.
+    the interpreter takes long where an attribute is now one class's and now another's. There is room as long as `gone`
+    is not above `ceiling`; otherwise `counter.full` is asked. `start` and `changes_at` are the window's, and when
+    something else of it changes.
     """
 
     __slots__ = ("ceiling", "changes_at", "counter", "gone", "next_mark", "open", "since", "start", "unit", "used")
@@ -96,7 +113,7 @@ class Tally:
         """An index into a lease's amounts; a plain one: with an IntEnum's member it takes three times as long."""
         self.ceiling = self.used = self.gone = self.open = self.since = 0
         self.start = self.changes_at = -math.inf
-        self.next_mark = math.inf
+        self.next_mark = NEVER
         """As long as less than this is used, `Budget.passed` would say nothing."""
 
 
@@ -122,8 +139,12 @@ class Counter:
     def reserved(self) -> int:
         return self.tally.gone - self.tally.used
 
+    def turn(self, now: float, number: int) -> None:
+        """Be in the window that holds `now`. `number` is the next lease's."""
+        raise NotImplementedError
+
     def full(self, need: int, now: float, number: int) -> bool:
-        """Whether there is no room for `need`. `number` is the next lease's."""
+        """Whether there is no room for `need`."""
         raise NotImplementedError
 
     def free_at(self, need: int, now: float) -> float:
@@ -191,9 +212,11 @@ class Slots(Rolling):
         super().__init__(key, amount, claims)
         self.tally.unit = OPEN
 
+    def turn(self, now: float, number: int) -> None:
+        self.tally.ceiling = self.amount if self._claims is None else ASK
+        self.tally.changes_at = math.inf
+
     def full(self, need: int, now: float, number: int) -> bool:
-        if self._claims is None:
-            self.tally.ceiling, self.tally.changes_at = self.amount, math.inf
         return self.tally.open + self.elsewhere(now) >= self.amount
 
     def free_at(self, need: int, now: float) -> float:
@@ -228,10 +251,14 @@ class Rate(Rolling):
                 tally.used -= amount
         return tally.gone
 
+    def turn(self, now: float, number: int) -> None:
+        self.own(now)
+        tally = self.tally
+        tally.ceiling = self.amount if self._claims is None else ASK
+        tally.start, tally.changes_at = now, now + FRESH
+
     def full(self, need: int, now: float, number: int) -> bool:
         used, tally = self.own(now) + self.elsewhere(now), self.tally
-        if self._claims is None:
-            tally.ceiling, tally.start, tally.changes_at = self.amount, now, now + FRESH
         return used + need > self.amount and (tally.open > 0 or used >= self.amount)
 
     def free_at(self, need: int, now: float) -> float:
@@ -249,7 +276,8 @@ class Rate(Rolling):
 
     def took(self, lease: Lease) -> None:
         self._recent.append(lease)
-        super().took(lease)
+        if self._claims is not None:
+            self._claims.rolling.add(self)
 
     def outlived(self) -> None:
         self.tally.open -= 1
@@ -281,7 +309,7 @@ class Budget(Counter):
         self.holds = False
         self._grants: tuple[Grant, ...] = ()
         self.end = self._turned = -math.inf
-        self.tally.next_mark = 0.0
+        self.tally.next_mark = 0
         self.base = 0
         self.marked = 0
         """How many of MARKS were told."""
@@ -290,16 +318,15 @@ class Budget(Counter):
         """Another epoch's amount and grants. What is used stays used."""
         self.amount, self._grants = amount, grants
         self.tally.changes_at = -math.inf
-        self.tally.next_mark = 0.0
+        self.tally.next_mark = 0
 
     @property
     def ceiling(self) -> int:
         return self.tally.ceiling
 
     def full(self, need: int, now: float, number: int) -> bool:
+        self.turn(now, number)
         tally = self.tally
-        if not tally.start <= now < tally.changes_at:
-            self.turn(now, number)
         total = tally.gone + need
         if total > tally.ceiling and self._claims is not None:
             if not self.holds:
@@ -310,6 +337,8 @@ class Budget(Counter):
     def turn(self, now: float, number: int) -> None:
         """Begin the window that holds `now`, and take the grants that hold now."""
         tally = self.tally
+        if tally.start <= now < tally.changes_at:
+            return
         fresh = not tally.start <= now < self.end
         if fresh:
             tally.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
@@ -318,7 +347,7 @@ class Budget(Counter):
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
         tally.changes_at = min([self.end, *moments])
         self._turned = now
-        tally.next_mark = 0.0
+        tally.next_mark = 0
         if fresh or self._claims is None:
             self.claim(now)
         else:
@@ -405,14 +434,14 @@ class Budget(Counter):
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
         if self.marked == len(MARKS):
-            self.tally.next_mark = math.inf
+            self.tally.next_mark = NEVER
             return None
         whole, used = self.whole(now), self.tally.used + self.elsewhere
         mark = MARKS[self.marked] * whole
         if used < mark:
             # What others use may come near the mark at any time, and `now` may be before the latest grant.
             if self._claims is None and self._turned <= now < self.tally.changes_at:
-                self.tally.next_mark = mark
+                self.tally.next_mark = math.ceil(mark)
             return None
         self.marked = sum(used >= mark * whole for mark in MARKS)
         return MARKS[self.marked - 1]

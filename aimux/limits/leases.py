@@ -109,10 +109,11 @@ class Limits:
         if tallies:
             tokens, cost = plan.habit.expect(size)
             amounts = (1, tokens, cost, 1)
+        if now < plan.start or now >= plan.end:
+            plan.turn(now, number)
         for one in tallies:
             need = amounts[one.unit]
-            usual = one.gone + need <= one.ceiling and one.start <= now < one.changes_at
-            if not usual and one.counter.full(need, now, number):
+            if one.gone + need > one.ceiling and one.counter.full(need, now, number):
                 return self._refusal(plan.counters, amounts, now)
         self._number = number
         lease = Lease(number, request_id, plan, size, now, amounts)
@@ -249,11 +250,6 @@ class Limits:
     def budgets_of(self, lease: Lease, now: float) -> list[Standing]:
         """The calendar windows that a lease counts against."""
         return [self._standing(one, now) for one in lease.plan.counters if isinstance(one, Budget)]
-
-    @property
-    def by_model(self) -> bool:
-        """Whether it matters exactly which model a request asks for."""
-        return self.policy.by_model
 
     def hold_for(self, who: Who) -> bool:
         """Whether anything is limited or forbidden to `who`, for whatever provider and model."""

@@ -74,11 +74,15 @@ class Prices:
         self._overridden.clear()
 
     def of_record(self, record: RequestRecord) -> int | None:
-        """Nanodollars; None where no price is known. 0 for a request that used nothing."""
+        """Nanodollars; None where no price is known. 0 for a request that used nothing. Worked out once."""
+        if record.cost is not None:
+            return record.cost
         usage = record.usage
         if usage is None or not (usage.output_tokens or usage.total_input):
             return 0
-        return self.cost(record.provider, record.account, usage.model or record.model, usage, int(record.time * 1000))
+        model, at = usage.model or record.model, int(record.time * 1000)
+        record.cost = self.cost(record.provider, record.account, model, usage, at)
+        return record.cost
 
     def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
         """Nanodollars for a request of that time (milliseconds); None where no price is known."""

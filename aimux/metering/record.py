@@ -120,6 +120,8 @@ class RequestRecord:
     model: str = ""
     """As the client asked for it; `usage.model` is what the upstream says it was."""
     usage: Usage | None = None
+    cost: int | None = None
+    """In billionths of a dollar, once somebody has asked for it: limits do so first, then the ledger."""
     attempts: int = 0
     """Requests sent upstream; 0 where aimux answered by itself."""
     coding: str = ""
