@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BeforeValidator
 
+from aimux.config.problems import dotted
 from aimux.config.scalars import format_duration, format_size, parse_duration, parse_size
 from aimux.config.sections import nearest, section_at
 from aimux.documents import document_path
@@ -34,7 +35,7 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str
         about = section.model_fields[str(path[-1])].description if section else None
         return path, "is missing" + (f": {about}" if about else ""), ""
     if kind == "extra_forbidden":
-        return path, "is not a known setting", _known(str(path[-1]), section_at(model, path[:-1]))
+        return path, "is not a known setting", _known(path, section_at(model, path[:-1]))
     if kind == "literal_error":
         wanted = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         meant = nearest(str(error["input"]), wanted) if isinstance(error["input"], str) else None
@@ -70,10 +71,14 @@ def _as_written(bound: Any, path: Path, model: type[BaseModel]) -> str:
     return str(bound)
 
 
-def _known(name: str, section: type[BaseModel] | None) -> str:
+def _known(path: Path, section: type[BaseModel] | None) -> str:
     if section is None:
         return "remove it"
-    known = list(section.model_fields)
+    name, known = str(path[-1]), list(section.model_fields)
+    for outer in known:  # it may stand one section too high
+        inner = section_at(section, (outer,))
+        if inner is not None and name in inner.model_fields:
+            return f"did you mean {dotted((*path[:-1], outer, name))}?"
     if meant := nearest(name, known):
         return f"did you mean {meant}?"
     if len(known) <= 8:

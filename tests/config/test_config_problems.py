@@ -115,6 +115,13 @@ listen: ":1"
         ("drain_timeout: -1s", "drain_timeout", "'-1s' is not a duration", "1h30m"),
         ("drain_timeout: -1", "drain_timeout", "must be greater than or equal to 0", ""),
         ("request_timeout: 2d", "request_timeout", "must be less than or equal to 1d", ""),
+        ("fair_share: true", "fair_share", "is not a known setting", "mean limits.fair_share?"),
+        (
+            "limits: {tokens_per_day: 5}",
+            "limits.tokens_per_day",
+            "is not a known setting",
+            "mean limits.default.tokens",
+        ),
         ("ledger: {keep_requests: 12h}", "ledger.keep_requests", "must be greater than or equal to 1d", ""),
         ("limits: {default: {requests_per_minute: true}}", "limits.default.requests_per_minute", "not true", ""),
         ('limits: {default: {models: {"": {}}}}', 'limits.default.models[""]', "is the name of no model", "prefix*"),
