@@ -112,15 +112,18 @@ class Flattener:
             detail, upstream_id = _detail(record, detail), _upstream_id(steps)
         elif steps[0].upstream_id:
             upstream_id = _text(steps[0].upstream_id)
-        at, ttfb, own = int(record.time * 1000), record.ttfb, record.id
+        at, ttfb, own, path, talk = int(record.time * 1000), record.ttfb, record.id, record.path, record.conversation
+        both = path + talk
+        if not both.isascii() or len(both) > MAX_TEXT or "\0" in both:
+            path, talk = _text(path), _text(talk)
         values = (
             own,
             number,
             at,
             self.node,
-            _text(record.conversation) or None,
+            talk or None,
             record.method,
-            _text(record.path),
+            path,
             record.status,
             record.error,
             int(record.duration * 1000 + 0.5),
@@ -134,7 +137,7 @@ class Flattener:
             usage.cache_write_1h_tokens,
             usage.reasoning_tokens,
             usage.server_tools,
-            self._prices.cost(provider, account, served, usage, at) if charged else 0,
+            self._prices.of_record(record),  # which limits have asked for already
             1 if usage.estimated else 0,  # sqlite3 looks for an adapter of each bool: as long as for a tenth of the row
             record.request_id if record.request_id != own and record.request_id else None,
             upstream_id,

@@ -60,6 +60,9 @@ class Tariff:
         """`steps`: from when (milliseconds since 1970), and what each service tier costs then; in the order of time."""
         self._from = [at for at, _ in steps]
         self._tiers = [tiers for _, tiers in steps]
+        levels = [level for tiers in self._tiers for tier in tiers.values() for level in tier]
+        self._only = levels[0][1] if len(levels) == 1 else None
+        """What holds for every request, as with nearly all models."""
 
     def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
         """What holds for a request of that time. Before the first step, the first one holds."""
@@ -77,11 +80,8 @@ class Tariff:
 
     def cost(self, usage: Usage, at: int) -> int:
         """In nanodollars."""
-        if len(self._tiers) == 1:  # as nearly all models have it
-            found = self._tiers[0].get(usage.tier) or self._tiers[0][STANDARD]
-            if len(found) == 1:
-                return found[0][1].cost(usage)
-        return self.rates(at, usage.tier, usage.total_input).cost(usage)
+        rates = self._only
+        return (self.rates(at, usage.tier, usage.total_input) if rates is None else rates).cost(usage)
 
     @classmethod
     def of_json(cls, data: list[Any]) -> Tariff:
