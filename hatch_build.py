@@ -95,7 +95,7 @@ def compiled(root: Path, modules: list[str], folder: Path) -> dict[str, str]:
     os.chdir(root)  # where the modules and mypy's settings are
     try:
         files = [f"{name.replace('.', '/')}.py" for name in modules]
-        extensions = mypycify(files, opt_level="3", debug_level="0", group_name=GROUP, target_dir=str(folder))
+        extensions = mypycify(files, opt_level="2", debug_level="0", group_name=GROUP, target_dir=str(folder))
         build = Distribution({"name": GROUP, "ext_modules": extensions}).get_command_obj("build_ext")
         build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "temp")
         build.ensure_finalized()

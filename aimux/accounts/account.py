@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from aimux.accounts.parked import Parked
 from aimux.accounts.quota import Cooldown, Quota
 from aimux.plugin.errors import RefreshRejected
 from aimux.plugin.settings import AccountSettings
@@ -54,20 +55,6 @@ class Renewal(Protocol):
     async def reload(self) -> bool: ...
 
     async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """Why a person has to act. It ends when a credential with another fingerprint appears.
-
-    `fingerprint` is of the credential that failed, None where there was none to read. `dead`: its refresh token was
-    refused, so that renewing it is pointless; any other parked account is renewed like the rest.
-    """
-
-    reason: str
-    remedy: str = ""
-    fingerprint: str | None = None
-    dead: bool = False
 
 
 def fingerprint(credential: Credential) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TC003 - compiled, a protocol's annotations are looked up
 import logging
 import socket
 from enum import Enum
@@ -57,7 +57,7 @@ IDLE, SERVING, UPGRADED, DRAINING, LINGERING, CLOSING, LOST = State
 """To look one up in its class takes 60 ns."""
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection:
     """One client's connection. `flow` is the answer, or the WebSocket, that is streaming to it."""
 
     __slots__ = (

@@ -34,7 +34,7 @@ class Handover(TransportBefore):
     def __init__(self, request: ReceivedRequest, protocol: asyncio.Protocol) -> None:
         super().__init__(request.connection.transport)
         self._request = request
-        self._connection = request.connection
+        self._connection = request.front
         self._protocol = protocol
         self._chunked = request.head.length is None
         self._answering = False

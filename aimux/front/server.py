@@ -9,7 +9,7 @@ import asyncio
 import heapq
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aimux.front import bounds
 from aimux.front.answer import plain_answer
@@ -46,8 +46,8 @@ class FrontServer:
         self._exhausted = False
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def __call__(self) -> ClientConnection:
-        return ClientConnection(self)
+    def __call__(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", ClientConnection(self))
 
     @property
     def open(self) -> int:

@@ -12,6 +12,8 @@ from aimux.gateway.conversations import named_conversation
 from aimux.gateway.exposure import holds_token, may_name
 from aimux.gateway.limiting import who
 from aimux.gateway.mounts import REMEMBERED, SHORT
+from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
+from aimux.http.request import RequestHead as ReceivedHead  # noqa: TC001 - as above
 from aimux.limits import ANYBODY, Who
 from aimux.metering.record import NOBODY, Sender, request_id
 from aimux.plugin.types import Body, RequestHead
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.auth import Caller
     from aimux.gateway.mounts import Mount
-    from aimux.gateway.route import Route
     from aimux.gateway.setup import Setup
-    from aimux.http.request import RequestHead as ReceivedHead
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Credential, Headers
     from aimux.relay.pool import Origin

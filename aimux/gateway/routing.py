@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.accounts import Selection
@@ -38,12 +37,12 @@ class Routed(NamedTuple):
     """It may name what others have stored."""
 
 
-@dataclass(slots=True)
 class Routing:
     """Looks into a request no further than somebody needs to know."""
 
-    limiting: Limiting
-    keeping: Keeping
+    def __init__(self, limiting: Limiting, keeping: Keeping) -> None:
+        self.limiting = limiting
+        self.keeping = keeping
 
     async def route(
         self,

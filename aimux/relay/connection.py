@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from aimux.http.framing import chunk_lengths
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from aimux.http.framing import Chunked
@@ -34,7 +34,7 @@ class Keeper(Protocol):
         """The connection is closed or about to be."""
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One connection to an origin, used by one exchange at a time."""
 
     def __init__(self, keeper: Keeper) -> None:

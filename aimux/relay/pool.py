@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from yarl import URL
 
@@ -173,13 +173,14 @@ class Pool:
 
     async def _open(self, origin: Origin) -> Connection:
         connection = Connection(self)
+        app = cast("asyncio.Protocol", connection)
         tls = self._context() if origin.scheme == "https" else None
         if origin.proxy is not None:
             # Also for plain http: the proxy then sees where the request goes and nothing of it.
             to_proxy = self._context() if origin.proxy.scheme == "https" else None
-            await open_tunnel(origin.proxy, origin.host, origin.port, connection, tls, to_proxy)
+            await open_tunnel(origin.proxy, origin.host, origin.port, app, tls, to_proxy)
         else:
-            await connect(connection, origin.host, origin.port, tls)
+            await connect(app, origin.host, origin.port, tls)
         return connection
 
     def _context(self) -> ssl.SSLContext:

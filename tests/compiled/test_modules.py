@@ -31,13 +31,28 @@ NO_TUPLES = frozenset(
         "account is only",
         "admitted.epoch is not epoch",
         "verdict.action is before.action is Action.COOL_DOWN",
+        "name is own",
+        "request is self._request",
+        "state is IDLE",
+        "state is SERVING",
+        "state is UPGRADED",
+        "state is DRAINING",
+        "state is LINGERING",
+        "state is CLOSING",
+        "state is LOST",
+        "state is not LOST",
         "self._state is AWAITED",
         "self._state is STREAMING",
         "self._state is ENDED",
+        "self._state is IDLE",
+        "self._state is SERVING",
+        "self._state is DRAINING",
+        "self._state is LOST",
         "self._state is not ENDED",
+        "self._state is not LOST",
     }
 )
-"""Comparisons by identity of what is no tuple on either side: bytes, or objects of a class."""
+"""Comparisons by identity of what is no tuple on either side: bytes, text, or objects of a class."""
 SINGLES = ("None", "True", "False", "NO_BODY")
 
 

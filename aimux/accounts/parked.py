@@ -1,0 +1,20 @@
+"""Why an account is out of service. A module of its own: it lies in the saved state, and what pydantic validates is not
+compiled (CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Why a person has to act. It ends when a credential with another fingerprint appears.
+
+    `fingerprint` is of the credential that failed, None where there was none to read. `dead`: its refresh token was
+    refused, so that renewing it is pointless; any other parked account is renewed like the rest.
+    """
+
+    reason: str
+    remedy: str = ""
+    fingerprint: str | None = None
+    dead: bool = False
