@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DONE = "done"
 """A request's error until it is recorded, where the client hung up behind the protocol's last event: it is none."""
+UPSTREAM_FAILED = "upstream_failed"
+"""… and where the protocol's last event said that the answer failed, behind a status of 200."""
 
 
 class ClientSink:

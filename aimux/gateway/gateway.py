@@ -13,7 +13,7 @@ from aimux.front.answer import SENT, Answer, Sent
 from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
 from aimux.gateway import own_login
-from aimux.gateway.answers import DONE, ClientSink, error_answer
+from aimux.gateway.answers import DONE, UPSTREAM_FAILED, ClientSink, error_answer
 from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
@@ -306,10 +306,10 @@ class Gateway:
                 await exchange.rest()
         except asyncio.CancelledError:
             # Codex hangs up right after the last event, before the body's end: that is no abort.
-            if feed is None or not feed.complete:
+            if feed is None or meter is None or not feed.complete:
                 record.error = self.open.why_cancelled(request)
             else:
-                record.error = DONE
+                record.error = UPSTREAM_FAILED if meter.failed else DONE
             raise
         finally:
             connection.flow = None
@@ -326,6 +326,8 @@ class Gateway:
             record.error = failure.told.kind.name.lower() if isinstance(failure, Stopped) else "upstream_lost"
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)
             request.keep_alive = False
+        elif meter is not None and meter.failed:
+            record.error = UPSTREAM_FAILED
         return SENT
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
 
+from aimux.gateway.answers import UPSTREAM_FAILED
 from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.skimming import start_of
 from aimux.http.websocket import close_reason
@@ -121,7 +122,8 @@ class OpenSocket:
             return None
         verdict, meter.verdict = meter.verdict, None
         if meter.complete:
-            self._over(meter, str(verdict.action) if verdict is not None else "")
+            failed = UPSTREAM_FAILED if meter.last.failed else ""
+            self._over(meter, str(verdict.action) if verdict is not None else failed)
         if verdict is not None:
             self._judge(verdict)
         if meter.limits:

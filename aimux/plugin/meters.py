@@ -26,7 +26,8 @@ class Meter:
     """Fed with the decoded payload in pieces; `usage` is true at any moment.
 
     `complete` says whether the protocol's own last event was seen. Where it stays False at a clean end of the bytes,
-    the answer was cut short upstream, and the client is told so. `limits`: windows that its events told; `verdict`:
+    the answer was cut short upstream, and the client is told so. `failed`: that event said that the answer is not
+    whole, and not what it took. `limits`: windows that its events told; `verdict`:
     what an error among a socket's messages means for the account (COOL_DOWN or PARK). `stored`: ids of what lies with
     this account from now on (a file, a stored response), so that requests which name them go there.
     """
@@ -39,6 +40,7 @@ class Meter:
     def __init__(self) -> None:
         self.usage = Usage()
         self.complete = False
+        self.failed = False
         self.limits: tuple[LimitWindow, ...] = ()
         self.verdict: Verdict | None = None
         self.stored: tuple[str, ...] = ()

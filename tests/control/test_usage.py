@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import aiohttp
 import pytest
 
 from aimux.metering.record import RequestRecord
-from tests.control.conftest import Aimux, Start
+from aimux.simulator import Simulator
+from tests.control.conftest import MESSAGE, Aimux, Start
 from tests.metering.support import NOON, record
 
 ANN, BOB = "a-users-own-token-123", "another-users-token-45"
 USERS = [{"name": "ann", "token": ANN, "groups": ["red"]}, {"name": "bob", "token": BOB}]
+CODEX = {
+    "model": "gpt-5.5",
+    "instructions": "You help.",
+    "input": [{"role": "user", "content": "Hello!"}],
+    "store": False,
+}
 SPAN = "since=2026-11-20&until=2026-11-27"
 
 
@@ -83,6 +92,32 @@ async def test_a_real_request_is_there_at_once(start: Start) -> None:
     assert (listed["user"], listed["status"], listed["account"]) == ("ann", 200, "default")
     assert listed["tokens"]["output"] == item["output_tokens"]
     assert listed["client"]
+
+
+@pytest.mark.parametrize(
+    ("path", "account", "body"),
+    [
+        ("/claude/v1/messages", "claude", MESSAGE),
+        ("/chatgpt/v1/responses", "chatgpt", CODEX),
+    ],
+)
+@pytest.mark.parametrize(("scenario", "error"), [("cut:8", "upstream_lost"), ("overload:8", "upstream_failed")])
+async def test_what_fails_in_the_middle_counts_with_an_estimate(
+    start: Start, sim: Simulator, path: str, account: str, body: Mapping[str, Any], scenario: str, error: str
+) -> None:
+    aimux = await start(users=USERS)
+    async with aiohttp.ClientSession() as session:
+        for one in (scenario, "ok"):
+            sim.accounts[account].script(one)
+            headers = {"authorization": f"Bearer {ANN}", "x-request-id": one, "anthropic-version": "2023-06-01"}
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.post(f"{aimux.url}{path}", json={**body, "stream": True}, headers=headers) as answer:
+                    await answer.read()
+    failed, whole = [await aimux.get(f"/requests/{one}") for one in (scenario, "ok")]
+    assert (failed["status"], failed["error"], failed["estimated"]) == (200, error, True)
+    assert (whole["error"], whole["estimated"]) == ("", False)
+    assert failed["tokens"]["input"] > 0
+    assert 0 < failed["tokens"]["output"] < whole["tokens"]["output"]
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ class MessagesStream(SSEMeter):
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
                     self.stored += stored_container(delta)
-            case "message_stop" | "error":
-                self.complete = True
+            case "message_stop" | "error" as kind:
+                self.complete, self.failed = True, kind == "error"
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
         """No event of this protocol that is so long is its last one."""

@@ -216,13 +216,14 @@ class ResponsesStream(SSEMeter):
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
-            case "response.completed" | "response.incomplete" | "response.failed":
+            case "response.completed" | "response.incomplete" | "response.failed" as kind:
                 self.complete = True
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
                     self.stored = stored_response(response)
+                self.failed = kind == "response.failed" and not self.usage.total_input  # else it tells what it took
             case "error":
-                self.complete = True
+                self.complete = self.failed = True
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
         """An answer with images in it: its kind stands at its start, its usage at its end."""
@@ -258,7 +259,9 @@ class ChatStream(SSEMeter):
         finished = isinstance(choices, list) and any(
             isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
         )
-        if finished or event.get("error"):
+        if event.get("error"):
+            self.complete = self.failed = True
+        elif finished:
             self.complete = True
 
     def read_text(self, data: bytes) -> None:
