@@ -28,7 +28,6 @@ from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
 from aimux.metering.activity import Activity
-from aimux.metering.estimates import Estimates
 from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
@@ -197,7 +196,6 @@ class App:
     ) -> None:
         """The gateway, and what is outside the mounts."""
         self.records = RecordSinks(
-            Estimates(),
             Settlement(limits, self.metering.prices.of_record),
             FairMeter(self.fair, self.pools.quota, self.metering.prices.of_record),
             self.metrics.record,

@@ -29,6 +29,7 @@ from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
+from aimux.metering.estimates import Estimates
 from aimux.metering.record import TOLD, RequestRecord, new_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
@@ -74,7 +75,8 @@ class Gateway:
         self.keeping = keeping
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
-        self.sockets = WebSockets(metrics, finished, limiting, keeping)
+        self.estimates = Estimates()
+        self.sockets = WebSockets(metrics, finished, limiting, keeping, self.estimates)
         self.routing = Routing(limiting, keeping)
         self.open = OpenRequests()
         self._proofs = Proofs(pool)
@@ -287,10 +289,7 @@ class Gateway:
         meter = provider.meter(call.head, answer.status, answer.headers)
         served_by = record.provider
         feed = MeterFeed(meter, coding, record.provider) if meter is not None else None
-        streams = answer.get("content-type").startswith("text/event-stream")
-        plain_stream = not coding and streams
-        if streams:
-            record.coding = coding or "identity"
+        plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
         error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
         sink = ClientSink(connection.transport, feed, error_event)
@@ -319,7 +318,7 @@ class Gateway:
                 if meter.stored and call.admitted.caller.own is None:
                     self.keeping.deposits.learn(call, attempt, meter)
                 if meter.consumes:
-                    record.usage = meter.usage
+                    record.usage = self.estimates.usage(record, meter)
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
         if (failure := exchange.error) is not None:

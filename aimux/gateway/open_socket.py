@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
+    from aimux.metering.estimates import Estimates
     from aimux.metering.record import RecordSink
     from aimux.plugin.meters import MessageMeter
     from aimux.plugin.types import Verdict
@@ -35,12 +36,19 @@ class OpenSocket:
     pipe: Pipe
 
     def __init__(
-        self, call: Call, attempt: Attempt, finished: RecordSink, limiting: Limiting, keeping: Keeping
+        self,
+        call: Call,
+        attempt: Attempt,
+        finished: RecordSink,
+        limiting: Limiting,
+        keeping: Keeping,
+        estimates: Estimates,
     ) -> None:
         self._call = call
         self._finished = finished
         self._limiting = limiting
         self._keeping = keeping
+        self._estimates = estimates
         self._attempt = attempt
         self._route = attempt.route
         self._account = attempt.account
@@ -158,14 +166,13 @@ class OpenSocket:
             socket.conversation,
             status=200,
             attempts=1,
-            coding="identity",
         )
 
     def _over(self, meter: MessageMeter, error: str) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.duration = time.time() - turn.time
-            turn.usage = meter.last.usage
+            turn.usage = self._estimates.usage(turn, meter.last)
             if meter.last.stored and self._call.admitted.caller.own is None:
                 self._keeping.deposits.learn(self._call, self._attempt, meter.last)
             turn.error = error

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
+    from aimux.metering.estimates import Estimates
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
 
@@ -39,12 +40,15 @@ log = logging.getLogger("aimux.gateway")
 class WebSockets:
     """The open sockets of a gateway."""
 
-    def __init__(self, metrics: Metrics, finished: RecordSink, limiting: Limiting, keeping: Keeping) -> None:
+    def __init__(
+        self, metrics: Metrics, finished: RecordSink, limiting: Limiting, keeping: Keeping, estimates: Estimates
+    ) -> None:
         """`finished` takes the record of each turn."""
         self._metrics = metrics
         self._finished = finished
         self._limiting = limiting
         self._keeping = keeping
+        self._estimates = estimates
         self._open: set[OpenSocket] = set()
         self._unfinished = Unfinished()
 
@@ -66,7 +70,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished, self._limiting, self._keeping)
+        socket = OpenSocket(call, attempt, self._finished, self._limiting, self._keeping, self._estimates)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(

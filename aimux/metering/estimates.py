@@ -1,75 +1,68 @@
-"""What an upstream did not come to tell of a stream that was cut short.
+"""What an answer took that was cut short, or whose upstream told nothing: what was told, and an estimate of the rest.
 
-A vendor bills what it has made, and tells how much that was at the end. So whoever hangs up just before it would use
-the accounts for nothing. How many tokens a byte stands for is learned from the streams that came to their end.
+About four characters are a token; how many exactly is learned for each model from answers that are whole. A vendor
+charges for what it made, so an answer that was left in its middle is not one token, which is what some protocols say at
+its start.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
+    from aimux.plugin.meters import Meter
     from aimux.plugin.types import Usage
 
-FIRST_INPUT = 0.25
-"""Tokens a byte of what was sent, until the model's own figure is known: a token is about four characters."""
-FIRST_OUTPUT = 1 / 40
-"""Of a stream, in which each piece of four or more characters has an event around it."""
-LONG = 32
-"""Tokens of an answer from which something is learned: a shorter one is mostly its first and last events."""
-SHARE = 0.05
-"""Of the newest stream in an average; the first twenty count alike."""
-MAX_KEPT = 1000
-Key = tuple[str, str, str, str]
-
-
-class Rates:
-    """Averages over the streams of a model, in tokens a byte."""
-
-    __slots__ = ("input", "output", "seen")
-
-    def __init__(self) -> None:
-        self.seen = 0
-        self.input, self.output = FIRST_INPUT, FIRST_OUTPUT
-
-    def learn(self, record: RequestRecord, usage: Usage) -> None:
-        self.seen += 1
-        share = max(SHARE, 1 / self.seen)
-        self.input += share * (usage.total_input / max(1, record.bytes_in) - self.input)
-        self.output += share * (usage.output_tokens / max(1, record.bytes_out) - self.output)
+CHARACTERS = 4.0
+"""Of a token, until a model has shown better."""
+LEAST_OUT, LEAST_IN = 50, 200
+"""Tokens from which an answer or a question teaches something: short ones are mostly frame."""
+LEARNED = 0.1
+"""How much one answer moves what is known."""
+MOST = 1000
+"""Models that are known."""
 
 
 class Estimates:
-    """A sink of records, before those that count: it fills in what is missing of their usage."""
+    """What is learned, in this process. A microsecond for each answer."""
 
     def __init__(self) -> None:
-        self._rates: dict[Key, Rates] = {}
+        self._out: dict[tuple[str, str], float] = {}
+        self._in: dict[tuple[str, str], float] = {}
 
-    def __call__(self, record: RequestRecord) -> None:
-        usage = record.usage
-        if usage is None or not record.coding:
-            return
-        if not record.error:
-            if usage.output_tokens >= LONG and not usage.estimated:
-                self._of(record, usage).learn(record, usage)
-            return
-        if not 200 <= record.status < 300:
-            return
-        if not usage.model:  # some tell it at the end alone
-            usage.model = (record.steps[-1].model if record.steps else "") or record.model
-        rates = self._of(record, usage)
-        if not usage.total_input:
-            usage.input_tokens = round(record.bytes_in * rates.input)
-            usage.estimated = True
-        if (made := round(record.bytes_out * rates.output)) > usage.output_tokens:
-            usage.output_tokens = made
-            usage.estimated = True
+    def usage(self, record: RequestRecord, meter: Meter) -> Usage:
+        """Of an answer that is over, however it ended. What is estimated of it is marked."""
+        usage, sent = meter.usage, meter.sent
+        model = (record.provider, usage.model or record.model)
+        told = usage.output_tokens and usage.total_input
+        if not meter.sees_end:  # JSON tells all or nothing
+            told = usage.output_tokens or usage.total_input
+        if told and meter.complete and not meter.failed:
+            self._learn(model, record, usage, sent)
+            return usage
+        made = round(sent / self._out.get(model, CHARACTERS))
+        if not made:
+            return usage  # nothing was said that could have a price nobody told
+        output = max(usage.output_tokens, made)
+        known_input = usage.total_input
+        if output == usage.output_tokens and known_input:
+            return usage
+        asked = usage.input_tokens if known_input else round(record.bytes_in / self._in.get(model, CHARACTERS))
+        return replace(usage, input_tokens=asked, output_tokens=output, estimated=True)
 
-    def _of(self, record: RequestRecord, usage: Usage) -> Rates:
-        key = record.provider, usage.model or record.model, record.method, record.coding
-        if (known := self._rates.get(key)) is None:
-            while len(self._rates) >= MAX_KEPT:
-                del self._rates[next(iter(self._rates))]
-            known = self._rates[key] = Rates()
-        return known
+    def _learn(self, model: tuple[str, str], record: RequestRecord, usage: Usage, sent: int) -> None:
+        if usage.output_tokens >= LEAST_OUT and sent:
+            _move(self._out, model, sent / usage.output_tokens)
+        if usage.total_input >= LEAST_IN and record.bytes_in:
+            _move(self._in, model, record.bytes_in / usage.total_input)
+
+
+def _move(known: dict[tuple[str, str], float], model: tuple[str, str], seen: float) -> None:
+    seen = min(max(seen, 0.5), 16.0)
+    before = known.get(model)
+    if before is not None:
+        known[model] = before + LEARNED * (seen - before)
+    elif len(known) < MOST:
+        known[model] = seen

@@ -124,8 +124,6 @@ class RequestRecord:
     """In billionths of a dollar, once somebody has asked for it: limits do so first, then the ledger."""
     attempts: int = 0
     """Requests sent upstream; 0 where aimux answered by itself."""
-    coding: str = ""
-    """Of a stream of events, its content coding (`identity`: none); "" where the answer is something else."""
     error: str = ""
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
     limit: LimitHit | None = None

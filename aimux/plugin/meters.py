@@ -46,6 +46,11 @@ class Meter:
         self.stored: tuple[str, ...] = ()
 
     @property
+    def sent(self) -> int:
+        """About how many characters of content there were so far, for an estimate where usage is not told."""
+        return 0
+
+    @property
     def torn(self) -> bool:
         """So far the payload ends inside an event's line, and whatever followed would be read as its rest."""
         return False
@@ -76,6 +81,10 @@ class JSONMeter(Meter):
         if self._size <= MAX_JSON:
             self._parts.append(data)
 
+    @property
+    def sent(self) -> int:
+        return self._size
+
     def end(self) -> None:
         if self._size <= MAX_JSON and (answer := _object(b"".join(self._parts))) is not None:
             self.read(answer)
@@ -105,9 +114,19 @@ class SSEMeter(Meter):
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
+    content: ClassVar[bytes] = b""
+    """Stands in events that bring content. The first one with some is parsed: what it has besides, the others have too.
+    From then on bytes and lines are counted, which costs 0.04 µs an event."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._bytes = 0
+        self._newlines = 0
+        self._frame = 0
+        """Bytes of an event that are no content; 0: there was none yet."""
+        self._lines_of_event = 1
+        self._before = b""
+        """The end of what came before the first content."""
         self._tail: list[bytes] = []
         self._tail_size = 0
         self._overlong: bytes | None = None
@@ -116,6 +135,10 @@ class SSEMeter(Meter):
     @property
     def torn(self) -> bool:
         return bool(self._tail)
+
+    @property
+    def sent(self) -> int:
+        return max(0, self._bytes - self._newlines * self._frame // self._lines_of_event)
 
     def feed(self, data: bytes) -> None:
         if self._tail:
@@ -162,18 +185,57 @@ class SSEMeter(Meter):
 
     def _lines(self, data: bytes) -> None:
         """Read the lines that hold a needle, in their order. Each needle's search goes over the data once."""
+        counted = len(data)  # where what is counted begins
+        if self._frame:
+            self._bytes += len(data)
+            self._newlines += data.count(b"\n")
+            counted = 0
+        elif self.content:
+            counted = self._look_for_content(data)
         nearest = {needle: at for needle in self.needles if (at := data.find(needle)) >= 0}
         while nearest:
             at = min(nearest.values())
             end = data.find(b"\n", at)
             end = len(data) if end < 0 else end
-            self._line(data[data.rfind(b"\n", 0, at) + 1 : end])
+            start = data.rfind(b"\n", 0, at) + 1
+            self._line(line := data[start:end])
+            if start >= counted and self.content not in line:  # the last event may repeat the whole answer
+                self._bytes -= max(0, len(line) - self._frame)
             for needle in [needle for needle, at in nearest.items() if at < end]:
                 at = data.find(needle, end)
                 if at < 0:
                     del nearest[needle]
                 else:
                     nearest[needle] = at
+
+    def _look_for_content(self, data: bytes) -> int:
+        """Where it begins."""
+        at = data.find(self.content)
+        while at >= 0:
+            start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+            line = data[start : end + 1 if end >= 0 else len(data)]
+            event = _object(line.removeprefix(b"data:").strip())
+            content = self.content_of(event) if event is not None else 0
+            if content:
+                self._measure(data, start, line, content)
+                return start
+            at = data.find(self.content, at + len(self.content))
+        self._before = (self._before + data)[-256:]
+        return len(data)
+
+    def _measure(self, data: bytes, start: int, line: bytes, content: int) -> None:
+        """An event is its name, if it has one, its data, and an empty line."""
+        before = (self._before + data[:start]).splitlines(keepends=True)
+        name = before[-1] if before and before[-1].startswith(b"event:") else b""
+        self._lines_of_event = 3 if name else 2
+        self._frame = max(1, len(name) + len(line) - content + (2 if line.endswith(b"\r\n") else 1))
+        self._bytes = len(name) + len(data) - start
+        self._newlines = bool(name) + data.count(b"\n", start)
+        self._before = b""
+
+    def content_of(self, event: dict[str, Any]) -> int:
+        """How long the content of an event is that holds `content`."""
+        return texts(event.get("delta"))
 
     def _line(self, line: bytes) -> None:
         if not line.startswith(b"data:"):
@@ -218,7 +280,7 @@ class MessageMeter(Meter):
     def feed(self, data: bytes) -> None:
         """The upstream sent a message."""
         turn = self._turn
-        turn.feed(b"data:%b\n" % data.replace(b"\n", b" "))
+        turn.feed(b"data:%b\n\n" % data.replace(b"\n", b" "))
         if turn.limits:
             self.limits, turn.limits = turn.limits, ()
         if turn.complete:
@@ -226,6 +288,15 @@ class MessageMeter(Meter):
             self.usage.add(turn.usage)
             self.complete = True
             self._turn = self._make()
+
+
+def texts(delta: object) -> int:
+    """How long the texts in a piece of an answer are, but for those that name its kind."""
+    if isinstance(delta, str):
+        return len(delta.encode())
+    if isinstance(delta, dict):
+        return sum(texts(value) for key, value in delta.items() if key not in {"type", "role", "id", "name"})
+    return sum(map(texts, delta)) if isinstance(delta, list) else 0
 
 
 def object_behind(key: bytes, text: bytes) -> dict[str, Any] | None:

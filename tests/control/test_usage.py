@@ -22,7 +22,7 @@ USERS = [{"name": "ann", "token": ANN, "groups": ["red"]}, {"name": "bob", "toke
 CODEX = {
     "model": "gpt-5.5",
     "instructions": "You help.",
-    "input": [{"role": "user", "content": "Hello!"}],
+    "input": [{"role": "user", "content": "word " * 200}],
     "store": False,
 }
 SPAN = "since=2026-11-20&until=2026-11-27"
@@ -97,7 +97,7 @@ async def test_a_real_request_is_there_at_once(start: Start) -> None:
 @pytest.mark.parametrize(
     ("path", "account", "body"),
     [
-        ("/claude/v1/messages", "claude", MESSAGE),
+        ("/claude/v1/messages", "claude", {**MESSAGE, "messages": CODEX["input"]}),
         ("/chatgpt/v1/responses", "chatgpt", CODEX),
     ],
 )

@@ -45,6 +45,10 @@ Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 class StreamMeter(SSEMeter):
     needles: ClassVar[tuple[bytes, ...]] = (b'"done"', b'"tokens"', b'"faulty"')
+    content: ClassVar[bytes] = b'"words"'
+
+    def content_of(self, event: dict[str, Any]) -> int:
+        return len(event["words"])
 
     def read(self, event: dict[str, Any]) -> None:
         if "faulty" in event:

@@ -1,74 +1,166 @@
-"""Streams that were cut short: nobody uses the accounts for nothing."""
+"""What is counted of answers that were cut short, or whose upstream told nothing."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from aimux.metering.estimates import MAX_KEPT, Estimates
-from aimux.metering.record import TURN, RequestRecord
-from tests.metering.support import record
+from aimux.metering.estimates import Estimates
+from aimux.metering.record import RequestRecord
+from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
+from aimux.plugin.formats.openai import ChatStream, OpenAIAnswer, ResponsesStream
+from aimux.plugin.meters import MessageMeter, Meter, SSEMeter
+
+WORDS = ["Grüße ", "the quick", " brown\n", '"fox" ', "jumps"] * 60
+TEXT = sum(len(word.encode()) for word in WORDS)
 
 
-def stream(**changes: Any) -> RequestRecord:
-    return record(**{"coding": "identity", "bytes_in": 4000, "bytes_out": 20_000} | changes)
+def sse(*events: dict[str, Any], named: bool = True) -> bytes:
+    lines = []
+    for event in events:
+        name = f"event: {event['type']}\n".encode() if named else b""
+        lines.append(b"%bdata: %b\n\n" % (name, json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()))
+    return b"".join(lines)
 
 
-def cut(estimates: Estimates, **changes: Any) -> tuple[int, int, bool]:
-    """Input, output and whether a part is an estimate."""
-    told = {"input_tokens": 10, "output_tokens": 0} | changes.pop("usage", {})
-    broken = stream(**{"error": "client_gone", "usage": told} | changes)
-    estimates(broken)
-    assert broken.usage is not None
-    return broken.usage.input_tokens, broken.usage.output_tokens, broken.usage.estimated
+START = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 9, "output_tokens": 1}}}
+DELTAS = [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in WORDS]
+END = [{"type": "message_delta", "delta": {}, "usage": {"output_tokens": 500}}, {"type": "message_stop"}]
+MESSAGES = sse(
+    START, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, *DELTAS
+)
+RESPONSES = sse(
+    {"type": "response.created", "response": {"instructions": "x" * 40_000, "usage": None}},
+    *[{"type": "response.output_text.delta", "item_id": "i", "delta": word} for word in WORDS],
+)
+CHAT = sse(
+    *[
+        {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None}
+        for delta in ({"role": "assistant", "content": ""}, *[{"content": word} for word in WORDS])
+    ],
+    named=False,
+)
 
 
-def test_before_anything_is_known_a_token_is_four_characters() -> None:
-    estimates = Estimates()
-    assert cut(estimates) == (10, 500, True)
-    assert cut(estimates, usage={"input_tokens": 0}) == (1000, 500, True)
-    assert cut(estimates, usage={"cache_read_tokens": 7, "input_tokens": 0}) == (0, 500, True)
+def record(**changes: Any) -> RequestRecord:
+    return RequestRecord("own", 0.0, "POST", "/", provider="p", model="m", status=200, bytes_in=4000, **changes)
 
 
-def test_what_a_byte_stands_for_is_learned_for_each_model_and_form() -> None:
-    estimates = Estimates()
-    for _ in range(30):
-        estimates(stream(usage={"input_tokens": 2000, "output_tokens": 2000}))
-    assert cut(estimates, bytes_out=5000) == (10, 500, True)
-    assert cut(estimates, usage={"input_tokens": 0}) == (2000, 2000, True)
-    for other in ({"usage": {"model": "opus"}}, {"coding": "gzip"}, {"provider": "chatgpt"}):
-        assert cut(estimates, **other)[1] == 500
-    turn = stream(error="client_gone", usage={"output_tokens": 0})
-    turn.method = TURN
-    estimates(turn)
-    assert turn.usage is not None
-    assert turn.usage.output_tokens == 500
+def fed(meter: Meter, payload: bytes, size: int = 1500) -> Meter:
+    for start in range(0, len(payload), size):
+        meter.feed(payload[start : start + size])
+    return meter
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1500, 10**6])
+@pytest.mark.parametrize(
+    ("meter", "payload"), [(MessagesStream, MESSAGES), (ResponsesStream, RESPONSES), (ChatStream, CHAT)]
+)
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_what_was_said_is_measured_however_it_arrives(
+    meter: type[SSEMeter], payload: bytes, size: int, newline: bytes
+) -> None:
+    assert fed(meter(), payload.replace(b"\n", newline), size).sent == pytest.approx(TEXT, rel=0.15)
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"error": ""},
-        {"coding": ""},
-        {"status": 529},
-        {"usage": {"output_tokens": 900}},
-    ],
-    ids=["whole", "no stream", "refused", "told more"],
+    ("meter", "payload", "input_tokens"),
+    [(MessagesStream, MESSAGES, 9), (ResponsesStream, RESPONSES, 1000), (ChatStream, CHAT, 1000)],
 )
-def test_what_was_told_stays(changes: dict[str, Any]) -> None:
-    broken = stream(**{"error": "client_gone"} | changes)
-    before = repr(broken.usage)
-    Estimates()(broken)
-    assert repr(broken.usage) == before
+def test_an_answer_that_is_left_is_not_one_token(meter: type[Meter], payload: bytes, input_tokens: int) -> None:
+    """Four characters are a token, of what was asked as well where the upstream tells it at the end only."""
+    usage = Estimates().usage(record(error="client_gone"), fed(meter(), payload))
+    assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+    assert usage.input_tokens == input_tokens
+    assert usage.estimated
 
 
-def test_nothing_is_learned_from_estimates_and_short_answers_and_it_is_bounded() -> None:
+def test_what_a_whole_answer_tells_is_taken_as_it_is() -> None:
+    usage = Estimates().usage(record(), fed(MessagesStream(), MESSAGES + sse(*END)))
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (9, 500, False)
+
+
+def test_how_long_a_token_is_is_learned_from_whole_answers_of_the_model() -> None:
     estimates = Estimates()
-    estimates(stream(usage={"output_tokens": 20_000, "estimated": True}))
-    estimates(stream(usage={"output_tokens": 31}))
-    assert cut(estimates) == (10, 500, True)
-    for number in range(MAX_KEPT + 10):
-        cut(estimates, usage={"model": f"m{number}"})
-    estimates(stream(usage={"output_tokens": 2000, "model": "m0"}))
-    assert cut(estimates, usage={"model": "m0"}) == (10, 2000, True)
+    tokens = TEXT // 2  # two characters each
+    end = [{"type": "message_delta", "usage": {"output_tokens": tokens}}, {"type": "message_stop"}]
+    for _ in range(3):
+        estimates.usage(record(), fed(MessagesStream(), MESSAGES + sse(*end)))
+    cut = MESSAGES[: len(MESSAGES) // 2]
+    usage = estimates.usage(record(error="upstream_lost"), fed(MessagesStream(), cut))
+    assert usage.output_tokens == pytest.approx(tokens / 2, rel=0.05)
+    other = RequestRecord("own", 0.0, "POST", "/", provider="another", model="m")
+    assert estimates.usage(other, fed(MessagesStream(), cut)).output_tokens == pytest.approx(TEXT / 8, rel=0.15)
+
+
+def test_a_last_event_that_repeats_the_whole_is_no_content() -> None:
+    done = {"type": "response.completed", "response": {"output": "x" * 40_000, "usage": {"output_tokens": TEXT // 4}}}
+    assert fed(ResponsesStream(), RESPONSES + sse(done)).sent == pytest.approx(TEXT, rel=0.15)
+
+
+def test_before_a_word_was_said_there_is_nothing_to_estimate() -> None:
+    usage = Estimates().usage(record(error="client_gone"), fed(MessagesStream(), sse(START)))
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (9, 0, False)
+    assert Estimates().usage(record(), fed(ResponsesStream(), b"")).total_input == 0
+
+
+def test_an_error_in_the_middle_ends_an_answer_of_which_something_was_made() -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    usage = Estimates().usage(record(), fed(MessagesStream(), MESSAGES + sse(error)))
+    assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+    assert usage.estimated
+    told = {"type": "message_start", "message": {"usage": {"input_tokens": 7, "output_tokens": 3}}}
+    usage = Estimates().usage(record(), fed(MessagesStream(), sse(told, *DELTAS, error)))
+    assert usage.output_tokens > 100
+    usage = Estimates().usage(record(), fed(MessagesStream(), sse(told, error)))
+    assert (usage.output_tokens, usage.estimated) == (3, False)
+
+
+def test_an_upstream_that_tells_nothing_is_estimated() -> None:
+    whole = CHAT + b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    usage = Estimates().usage(record(), fed(ChatStream(), whole))
+    assert (usage.input_tokens, usage.estimated) == (1000, True)
+    assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+
+
+def test_json_that_is_cut_is_estimated_and_json_that_tells_is_not() -> None:
+    answer = json.dumps({"content": "x" * 2000, "usage": {"input_tokens": 5, "output_tokens": 400}}).encode()
+    meter = fed(MessagesAnswer(), answer[:1000])
+    meter.end()
+    usage = Estimates().usage(record(error="upstream_lost"), meter)
+    assert (usage.output_tokens, usage.estimated) == (250, True)
+    for made in (MessagesAnswer(), OpenAIAnswer()):
+        meter = fed(made, answer)
+        meter.end()
+        usage = Estimates().usage(record(), meter)
+        assert (usage.output_tokens, usage.estimated) == (400, False)
+
+
+def test_embeddings_have_no_output() -> None:
+    meter = fed(OpenAIAnswer(), json.dumps({"data": [0.1] * 999, "usage": {"prompt_tokens": 8}}).encode())
+    meter.end()
+    usage = Estimates().usage(record(), meter)
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (8, 0, False)
+
+
+def test_a_turn_of_a_socket_is_estimated_like_a_stream() -> None:
+    meter = MessageMeter(ResponsesStream)
+    meter.asked(b'{"type":"response.create"}')
+    for word in WORDS:
+        meter.feed(json.dumps({"type": "response.output_text.delta", "delta": word}, ensure_ascii=False).encode())
+    usage = Estimates().usage(record(error="client_gone"), meter.last)
+    assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+    assert usage.estimated
+
+
+def test_server_tools_and_the_service_tier_are_read() -> None:
+    told = {"output_tokens": 5, "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}
+    end = [{"type": "message_delta", "usage": told | {"service_tier": "priority"}}, {"type": "message_stop"}]
+    usage = fed(MessagesStream(), sse(START, *end)).usage
+    assert (usage.server_tools, usage.tier) == (2, "priority")
+    done = {"type": "response.completed", "response": {"service_tier": "flex", "usage": {"output_tokens": 1}}}
+    assert fed(ResponsesStream(), sse(done)).usage.tier == "flex"
+    odd = {"type": "response.completed", "response": {"service_tier": "no word\n", "usage": {"output_tokens": 1}}}
+    assert fed(ResponsesStream(), sse(odd)).usage.tier == ""

@@ -107,6 +107,7 @@ class MessagesStream(SSEMeter):
     """`message_start` tells the input and the last `message_delta` the output, both cumulative."""
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"', b'"message_stop"', b'"error"')
+    content: ClassVar[bytes] = b'"content_block_delta"'
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events, word
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events, texts, word
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
@@ -213,6 +213,7 @@ class ResponsesStream(SSEMeter):
         b'"error",',
         b'"error"}',
     )
+    content: ClassVar[bytes] = b'.delta"'
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
@@ -251,6 +252,12 @@ class ChatStream(SSEMeter):
         b'"finish_reason":"',
         b'"finish_reason": "',
     )
+    content: ClassVar[bytes] = b'"delta":'
+
+    def content_of(self, event: dict[str, Any]) -> int:
+        choices = event.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        return texts(first.get("delta")) if isinstance(first, dict) else 0
 
     def read(self, event: dict[str, Any]) -> None:
         if isinstance(event.get("usage"), dict):
