@@ -34,12 +34,12 @@ class Estimates:
 
     def usage(self, record: RequestRecord, meter: Meter) -> Usage:
         """Of an answer that is over, however it ended. What is estimated of it is marked."""
-        usage, sent = meter.usage, meter.sent
+        usage = meter.usage
+        if not meter.sees_end and (usage.output_tokens or usage.total_input):
+            return usage  # JSON tells all or nothing
+        sent = meter.sent
         model = (record.provider, usage.model or record.model)
-        told = usage.output_tokens and usage.total_input
-        if not meter.sees_end:  # JSON tells all or nothing
-            told = usage.output_tokens or usage.total_input
-        if told and meter.complete and not meter.failed:
+        if meter.complete and not meter.failed and usage.output_tokens and usage.total_input:
             self._learn(model, record, usage, sent)
             return usage
         made = round(sent / self._out.get(model, CHARACTERS))
