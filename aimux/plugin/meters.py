@@ -116,15 +116,14 @@ class SSEMeter(Meter):
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
     content: ClassVar[bytes] = b""
     """Stands in events that bring content. The first one with some is parsed: what it has besides, the others have too.
-    From then on bytes and lines are counted, which costs 0.04 µs an event."""
+    From then on bytes and events are counted. (To count lines would cost a tenth of an event.)"""
 
     def __init__(self) -> None:
         super().__init__()
         self._bytes = 0
-        self._newlines = 0
+        self._events = 0
         self._frame = 0
         """Bytes of an event that are no content; 0: there was none yet."""
-        self._lines_of_event = 1
         self._before = b""
         """The end of what came before the first content."""
         self._tail: list[bytes] = []
@@ -138,7 +137,7 @@ class SSEMeter(Meter):
 
     @property
     def sent(self) -> int:
-        return max(0, self._bytes - self._newlines * self._frame // self._lines_of_event)
+        return max(0, self._bytes - self._events * self._frame)
 
     def feed(self, data: bytes) -> None:
         if self._tail:
@@ -188,7 +187,7 @@ class SSEMeter(Meter):
         counted = len(data)  # where what is counted begins
         if self._frame:
             self._bytes += len(data)
-            self._newlines += data.count(b"\n")
+            self._events += data.count(self.content)
             counted = 0
         elif self.content:
             counted = self._look_for_content(data)
@@ -200,7 +199,7 @@ class SSEMeter(Meter):
             start = data.rfind(b"\n", 0, at) + 1
             self._line(line := data[start:end])
             if start >= counted and self.content not in line:  # the last event may repeat the whole answer
-                self._bytes -= max(0, len(line) - self._frame)
+                self._bytes -= len(line)
             for needle in [needle for needle, at in nearest.items() if at < end]:
                 at = data.find(needle, end)
                 if at < 0:
@@ -227,10 +226,9 @@ class SSEMeter(Meter):
         """An event is its name, if it has one, its data, and an empty line."""
         before = (self._before + data[:start]).splitlines(keepends=True)
         name = before[-1] if before and before[-1].startswith(b"event:") else b""
-        self._lines_of_event = 3 if name else 2
         self._frame = max(1, len(name) + len(line) - content + (2 if line.endswith(b"\r\n") else 1))
         self._bytes = len(name) + len(data) - start
-        self._newlines = bool(name) + data.count(b"\n", start)
+        self._events = data.count(self.content, start)
         self._before = b""
 
     def content_of(self, event: dict[str, Any]) -> int:
