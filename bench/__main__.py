@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bench import instructions, process, traffic
 from bench.certificate import make_certificate
 from bench.checked import wrong
-from bench.contenders import ALL_KINDS, CONTENDERS, Contender, Unavailable
+from bench.contenders import ALL_KINDS, CONTENDERS, Contender, Served, Unavailable
 from bench.peers.litellm import LITELLM
 from bench.report import Results, table, write_readme
 
@@ -61,20 +61,23 @@ def free_port() -> int:
         return port
 
 
-def first_answer(port: int, prefix: str, server: subprocess.Popen[bytes]) -> None:
-    """Until the server has answered one small request with 200."""
-    request = traffic.request("small", prefix)
+def first_answer(port: int, contender: Contender | None, server: subprocess.Popen[bytes]) -> Served:
+    """Until the server (None: the upstream itself) has answered one small request with 200."""
+    prefix, issue = (contender.prefix, contender.token) if contender else ("", None)
+    token = "" if issue else traffic.USER_TOKEN
     deadline = time.monotonic() + START_SECONDS
     answer = b""
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise Unavailable(f"exited with {server.returncode}")
         try:
+            if not token and issue:
+                token = issue(port)
             with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-                connection.sendall(request)
+                connection.sendall(traffic.request("small", prefix, token=token))
                 answer = connection.recv(65536)
                 if answer.startswith(b"HTTP/1.1 200"):
-                    return
+                    return Served(port, prefix, token)
         except OSError:
             pass
         time.sleep(0.002)
@@ -83,24 +86,24 @@ def first_answer(port: int, prefix: str, server: subprocess.Popen[bytes]) -> Non
 
 def start(
     contender: Contender, home: Path, upstream: str, environ: dict[str, str]
-) -> tuple[subprocess.Popen[bytes], int, float]:
-    """Start it, and wait until it has served a request: the process, its port, and the seconds that it took."""
+) -> tuple[subprocess.Popen[bytes], Served, float]:
+    """Start it, and wait until it has served a request: the process, where it is asked, the seconds that it took."""
     port = free_port()
     command = contender.command(home, port, upstream)
     began = time.perf_counter()
     server = process.start(command, process.CONTENDER_CORE, home / "output.log", dict(contender.environ) | environ)
     try:
-        first_answer(port, contender.prefix, server)
+        served = first_answer(port, contender, server)
     except BaseException:
         process.stop(server)
         raise
-    return server, port, time.perf_counter() - began
+    return server, served, time.perf_counter() - began
 
 
 @contextlib.contextmanager
-def load(kind: str, port: int, prefix: str, order: dict[str, int]) -> Iterator[Any]:
+def load(kind: str, served: Served, order: dict[str, int]) -> Iterator[Any]:
     """A load generator that is warm; calling what it yields runs it and returns its result."""
-    wanted = {"kind": "small" if kind == "latency" else kind, "port": port, "prefix": prefix} | order
+    wanted = {"kind": "small" if kind == "latency" else kind} | dataclasses.asdict(served) | order
     with process.pinned(process.LOAD_CORE):
         generator = subprocess.Popen(
             [sys.executable, "-m", "bench.load", json.dumps(wanted)],
@@ -134,9 +137,9 @@ def load(kind: str, port: int, prefix: str, order: dict[str, int]) -> Iterator[A
             generator.kill()
 
 
-def measure(kind: str, pid: int | None, port: int, prefix: str, plan: Plan, *, share: float = 1) -> dict[str, float]:
+def measure(kind: str, pid: int | None, served: Served, plan: Plan, *, share: float = 1) -> dict[str, float]:
     """One measurement of one contender (pid None: the upstream itself)."""
-    with load(kind, port, prefix, plan.order(kind, share)) as go:
+    with load(kind, served, plan.order(kind, share)) as go:
         if kind == "hold":
             assert pid is not None
             return {"rss": process.rss_bytes(pid)}
@@ -159,7 +162,7 @@ def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
             folder / "upstream.log",
         )
         stack.callback(process.stop, upstream)
-        first_answer(upstream_port, "", upstream)
+        itself = first_answer(upstream_port, None, upstream)
         homes = {}
         for contender in chosen:
             homes[contender] = folder / contender.name.replace(" ", "-").replace(",", "")
@@ -167,41 +170,41 @@ def run(plan: Plan, chosen: list[Contender], folder: Path) -> Results:
         for number in range(plan.rounds):
             order = [one for one in chosen if one.name not in results.skipped]
             order = order[number % len(order) :] + order[: number % len(order)] if order else []
-            direct = measure("latency", None, upstream_port, "", plan)
+            direct = measure("latency", None, itself, plan)
             # Started anew in each round: how a process happens to lie in memory makes 8 % between two of the same.
             with contextlib.ExitStack() as servers:
-                running: dict[Contender, tuple[int, int]] = {}
+                running: dict[Contender, tuple[int, Served]] = {}
                 for contender in order:
                     url = f"https://127.0.0.1:{tls_port}" if contender.tls else f"http://127.0.0.1:{upstream_port}"
                     trusted = {"SSL_CERT_FILE": str(certificate)} if contender.tls else {}
                     try:
-                        server, port, seconds = start(contender, homes[contender], url, trusted)
+                        server, served, seconds = start(contender, homes[contender], url, trusted)
                     except Unavailable as reason:
                         results.skipped[contender.name] = str(reason)
                         say(f"skipped {contender.name}: {reason}")
                         continue
                     servers.callback(process.stop, server)
-                    if not number and (fault := wrong(port, contender.prefix, swaps=contender.swaps)):
+                    if not number and (fault := wrong(served, swaps=contender.swaps)):
                         results.skipped[contender.name] = fault
                         say(f"skipped {contender.name}: {fault}")
                         continue
-                    running[contender] = (server.pid, port)
+                    running[contender] = (server.pid, served)
                     results.values[contender.name]["start"].append(seconds)
                     results.versions[contender.name] = contender.version()
                 # What only the first requests cost (a ledger's import, a price looked up) is in none of the figures.
-                for contender, (_, port) in running.items():
-                    with load("small", port, contender.prefix, plan.order("small", contender.share)):
+                for contender, (_, served) in running.items():
+                    with load("small", served, plan.order("small", contender.share)):
                         pass
                 process.settle([pid for pid, _ in running.values()])
                 # One kind after the other, so that what is compared is measured within seconds: machines drift by 20 %.
                 for kind in ALL_KINDS:
                     if kind == "hold" and number:
                         continue
-                    for contender, (pid, port) in running.items():
+                    for contender, (pid, served) in running.items():
                         if kind not in contender.kinds:
                             continue
                         try:
-                            found = measure(kind, pid, port, contender.prefix, plan, share=contender.share)
+                            found = measure(kind, pid, served, plan, share=contender.share)
                         except Unavailable as reason:
                             results.skipped[f"{contender.name}, {kind}"] = str(reason)
                             continue

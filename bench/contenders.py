@@ -44,6 +44,15 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
+class Served:
+    """Where a contender that runs takes requests, and the token of its user."""
+
+    port: int
+    prefix: str = ""
+    token: str = traffic.USER_TOKEN
+
+
+@dataclass(frozen=True)
 class Contender:
     """`command(folder, port, upstream)` prepares what it needs in the folder and gives the command line, or raises
     Unavailable."""
@@ -58,6 +67,8 @@ class Contender:
     """It knows its users by their tokens, and puts the account's credential in their place."""
     tls: bool = False
     """It reaches the upstream over TLS."""
+    token: Callable[[int], str] | None = None
+    """Has it issue a user's token, on its port, until which it raises OSError; None: it knows `traffic.USER_TOKEN`."""
     share: float = 1
     """Of the others' small requests: who takes a hundred times as long would be measured for an hour."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aimux.limits.counters import Lease
 from aimux.limits.leases import Limits, Refusal
@@ -112,10 +112,10 @@ def working_day(
 
 
 class Policeman(Protocol):
-    def ask(self, request: Request, now: float) -> object | None:
+    def ask(self, request: Request, now: float) -> Any:
         """A lease, or None for a refusal."""
 
-    def over(self, lease: object, request: Request) -> None:
+    def over(self, lease: Any, request: Request) -> None:
         """The request has ended."""
 
 
@@ -128,15 +128,14 @@ class Ours:
         self.limits = Limits(Policy(rules), UTC)
         self._number = 0
 
-    def ask(self, request: Request, now: float) -> object | None:
+    def ask(self, request: Request, now: float) -> Lease | None:
         self._number += 1
         answer = self.limits.reserve(
             f"{self._number}", Who(request.user, "", (TEAM,)), "claude", request.model, request.size, now
         )
         return None if isinstance(answer, Refusal) else answer
 
-    def over(self, lease: object, request: Request) -> None:
-        assert isinstance(lease, Lease)
+    def over(self, lease: Lease, request: Request) -> None:
         self.limits.settle(lease, request.tokens_in, request.tokens_out, request.cost)
 
 
@@ -150,7 +149,7 @@ class Simple:
     shared: bool
     used: dict[tuple[str, int], list[int]] = field(default_factory=dict)
 
-    def ask(self, request: Request, now: float) -> object | None:
+    def ask(self, request: Request, now: float) -> tuple[list[int], int, int] | None:
         used = self.used.setdefault(("" if self.shared else request.user, int((now - MONDAY) // DAY)), [0, 0])
         tokens, cost = self.reserve(request)
         if (
@@ -164,8 +163,8 @@ class Simple:
         used[1] += cost
         return used, tokens, cost
 
-    def over(self, lease: object, request: Request) -> None:
-        used, tokens, cost = lease  # type: ignore[misc]
+    def over(self, lease: tuple[list[int], int, int], request: Request) -> None:
+        used, tokens, cost = lease
         used[0] += request.tokens - tokens
         used[1] += request.cost - cost
 
@@ -211,10 +210,10 @@ def month(
 
     The same traffic for whoever decides. A conversation that is refused goes on half an hour later, three times."""
     rng = random.Random(seed)
-    queue: list[tuple[float, int, str, object]] = []
+    queue: list[tuple[float, int, str, Any]] = []
     number = 0
 
-    def put(at: float, what: str, about: object) -> None:
+    def put(at: float, what: str, about: Any) -> None:
         nonlocal number
         number += 1
         heapq.heappush(queue, (at, number, what, about))
@@ -232,13 +231,13 @@ def month(
     while queue:
         now, _, what, about = heapq.heappop(queue)
         if what == "over":
-            talk, request, lease = about  # type: ignore[misc]
+            talk, request, lease = about
             decide.over(lease, request)
             following = next(talk, None)
             if following is not None:
                 put(now + following[0], "ask", (talk, following[1], 0))
             continue
-        talk, request, tries = about  # type: ignore[misc]
+        talk, request, tries = about
         day_of = truth.setdefault(("" if shared else request.user, int((now - MONDAY) // DAY)), Day())
         room = day_of.tokens + request.tokens <= tokens and day_of.cost + request.cost <= cost
         lease = decide.ask(request, now)
@@ -282,8 +281,10 @@ def row(name: str, outcome: Outcome) -> str:
 
 def cost_of_a_lease() -> str:
     """Microseconds for a reservation, and for it and its settlement, by the number of limits that hold."""
-    names = ("concurrent_requests", "requests_per_minute", "tokens_per_day", "cost_per_month")
-    names += ("tokens_per_week", "cost_per_day")
+    names = (
+        *("concurrent_requests", "requests_per_minute", "tokens_per_day"),
+        *("cost_per_month", "tokens_per_week", "cost_per_day"),
+    )
     told = []
     for count in (1, 4, 6):
         limits = Limits(Policy(tuple(Rule(EVERYBODY, name, 10**15) for name in names[:count])), UTC)

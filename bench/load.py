@@ -122,15 +122,15 @@ async def hold(clients: list[Client], requests: list[bytes]) -> None:
 
 async def main(order: dict[str, Any]) -> None:
     kind, connections = order["kind"], order["connections"]
-    requests = [traffic.request(kind, order["prefix"], number) for number in range(connections)]
+    prefix, token = order["prefix"], order["token"]
+    requests = [traffic.request(kind, prefix, number, token=token) for number in range(connections)]
     clients = await connect(order["port"], connections)
     loop = asyncio.get_running_loop()
     if kind == "hold":
         await hold(clients, requests)
     else:
-        warm = [
-            traffic.request("small" if kind == "small" else "short", order["prefix"], n) for n in range(connections)
-        ]
+        first = "small" if kind == "small" else "short"
+        warm = [traffic.request(first, prefix, number, token=token) for number in range(connections)]
         await drive(clients, warm, max(connections * 2, order["warm_up"]), stagger=0)
     print("ready", flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)

@@ -39,7 +39,7 @@ _HEAD = (
 )
 
 
-def request(kind: str, prefix: str, number: int = 0) -> bytes:
+def request(kind: str, prefix: str, number: int = 0, *, token: str = USER_TOKEN) -> bytes:
     """A whole request as Claude Code sends it. `number` makes it a conversation of its own."""
     whole = kind in {"small", "check"}
     size = SMALL_IN if whole else TURN_IN
@@ -51,7 +51,7 @@ def request(kind: str, prefix: str, number: int = 0) -> bytes:
     raw = json.dumps(body).encode()
     return (
         f"POST {prefix}/v1/messages?bench={kind} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: keep-alive\r\n"
-        f"authorization: Bearer {USER_TOKEN}\r\n{_HEAD}content-length: {len(raw)}\r\n\r\n"
+        f"authorization: Bearer {token}\r\n{_HEAD}content-length: {len(raw)}\r\n\r\n"
     ).encode() + raw
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
 
 
-def _leave(_self: Ledger, _record: RequestRecord) -> None:
+def _leave(self: Ledger, record: RequestRecord) -> None:
     pass
 
 

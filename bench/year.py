@@ -39,10 +39,10 @@ CHUNK = 20_000
 rng = random.Random(1)
 
 
-def keys() -> list[Key]:
+def keys(people: int) -> list[Key]:
     """What each member is counted under: four models at two accounts, a client, two classes."""
     found = []
-    for number in range(TEAM):
+    for number in range(people):
         groups = (f"group-{number % 12}",)
         for model in rng.sample(["opus", "sonnet", "haiku", "gpt", "gpt-mini"], 3):
             for account in rng.sample(["a", "b", "c"], 2):
@@ -71,16 +71,17 @@ def measures(requests: int) -> tuple[int, ...]:
     )
 
 
-async def insert(connection: Any, sql: str, rows: Iterator[tuple[Any, ...]]) -> None:
+def chunks(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     while chunk := list(islice(rows, CHUNK)):
-        await connection.exec_driver_sql(sql, chunk)
+        yield chunk
 
 
-async def year(database: Database) -> Reports:
-    calendar, team = Calendar(UTC), keys()
+async def year(database: Database, people: int = TEAM, a_day: int = A_DAY) -> Reports:
+    """The sums, and the requests of some hours, of so many people who send so many requests a day."""
+    calendar, team = Calendar(UTC), keys(people)
     numbers = [key.hash() for key in team]
     days = [calendar.day(AT, -back) for back in range(1, 366)]
-    per_hour = max(1, A_DAY // 10)
+    per_hour = max(1, a_day // 10)
 
     def hours() -> Iterator[tuple[Any, ...]]:
         for day in [*days, calendar.day(AT)]:
@@ -101,8 +102,13 @@ async def year(database: Database) -> Reports:
 
     def talks() -> Iterator[tuple[Any, ...]]:
         for day in days[:90]:
-            for number in range(A_DAY // 20):
-                yield (day + (8 + number % 10) * HOUR, f"talk-{day}-{number // 2}", f"u{number % TEAM}", *measures(10))
+            for number in range(a_day // 20):
+                yield (
+                    day + (8 + number % 10) * HOUR,
+                    f"talk-{day}-{number // 2}",
+                    f"u{number % people}",
+                    *measures(10),
+                )
 
     def requests() -> Iterator[tuple[Any, ...]]:
         """Of the hours that are not folded, and of one that a span begins in."""
@@ -118,15 +124,21 @@ async def year(database: Database) -> Reports:
     async with database.write() as connection:
         sql = Statements(connection)
         served = {key.served() for key in team}
-        await insert(connection, sql.keys, (values_of(key.hash(), key) for key in (*team, *served)))
-        await insert(connection, sql.requests, requests())
-        await insert(connection, sql.add(schema.usage_hours), hours())
-        await insert(connection, sql.add(schema.usage_days), folded(days, 3))
+        await connection.exec_driver_sql(sql.keys, [values_of(key.hash(), key) for key in (*team, *served)])
+        one = str(schema.requests.insert().compile(dialect=connection.dialect))
+        for chunk in chunks(requests()):
+            await connection.exec_driver_sql(one, chunk)
         each = ((day, key.hash(), *measures(100)) for day in days for key in served)
-        await insert(connection, sql.add(schema.usage_days_served), each)
         months = sorted({calendar.month(day) for day in days} - {calendar.month(AT)})
-        await insert(connection, sql.add(schema.usage_months), folded(months, 1))
-        await insert(connection, sql.add(schema.usage_conversations), talks())
+        for table, rows in (
+            (schema.usage_hours, hours()),
+            (schema.usage_days, folded(days, 3)),
+            (schema.usage_days_served, each),
+            (schema.usage_months, folded(months, 1)),
+            (schema.usage_conversations, talks()),
+        ):
+            for chunk in chunks(rows):
+                await sql.add(connection, table, chunk)
         until = {"conversations": calendar.hour(AT) - HOUR, "days": calendar.day(AT), "months": calendar.month(AT)}
         await connection.execute(schema.folded.insert(), [{"name": name, "until": until[name]} for name in FOLDED])
     async with database.write() as connection:

@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import instructions, limits, report, traffic
-from bench.contenders import Unavailable
+from aimux.metering.calendar import DAY
+from aimux.metering.spans import Span
+from aimux.storage import Database
+from bench import instructions, limits, report, traffic, year
+from bench.contenders import Served, Unavailable
 from bench.peers import litellm
 from bench.report import Results
 
@@ -94,7 +98,7 @@ def upstream() -> Iterator[int]:
 
 @pytest.mark.parametrize("kind", ["small", "short", "hold"])
 def test_load_and_upstream_understand_each_other(upstream: int, kind: str) -> None:
-    order = {"port": upstream, "kind": kind, "connections": 4, "requests": 20, "warm_up": 4, "prefix": ""}
+    order = asdict(Served(upstream)) | {"kind": kind, "connections": 4, "requests": 20, "warm_up": 4}
     run = subprocess.run(
         [sys.executable, "-m", "bench.load", json.dumps(order)],
         input="go\n",
@@ -111,9 +115,10 @@ def test_load_and_upstream_understand_each_other(upstream: int, kind: str) -> No
 
 def test_the_load_generator_says_what_went_wrong() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        order = {"port": server.getsockname()[1], "kind": "small", "connections": 1, "requests": 1, "warm_up": 1}
+        served = Served(server.getsockname()[1])
+        order = asdict(served) | {"kind": "small", "connections": 1, "requests": 1, "warm_up": 1}
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.load", json.dumps(order | {"prefix": ""})],
+            [sys.executable, "-m", "bench.load", json.dumps(order)],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -170,3 +175,14 @@ def test_a_week_under_limits_is_within_what_is_promised(shared: bool) -> None:
     assert outcome.asked > 3000
     assert outcome.wrongly < 0.001 * outcome.had_room
     assert max(outcome.overrun) <= 1
+
+
+async def test_a_years_questions_have_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: year.AT)
+    database = await Database.open(None, tmp_path)
+    try:
+        reports = await year.year(database, people=5, a_day=200)
+        for question, days, only in year.QUESTIONS:
+            assert await year.ask(reports, question, Span(year.AT - days * DAY), only) > 0, question
+    finally:
+        await database.close()
