@@ -36,6 +36,15 @@ def fill(fd: int, raw: bytes) -> None:
     os.fsync(fd)
 
 
+def obstacle(folder: Path) -> OSError | None:
+    """What keeps files from being made there, found out by making one, as permissions do not tell. Blocks."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error
+    return None
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename durable. Some network file systems can't; there it is as durable as they make it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -42,6 +42,9 @@ HEALTHY = AccountState("healthy")
 class Renewal(Protocol):
     """What keeps an account's credential fresh: see renewal.py."""
 
+    @property
+    def trouble(self) -> tuple[str, str]: ...
+
     def due(self, now: float, within: float) -> bool: ...
 
     async def renew(self, rejected: Credential | None = None) -> Credential: ...
@@ -154,8 +157,11 @@ class Account:
             return AccountState("cooling", cooldown.reason, until=cooldown.until)
         if (ended := self._ended_for_good(now)) is not None:
             return ended
-        limited = [f"{model}: {c.reason}" for model, c in self.quota.cooldowns.items() if c.until > now]
-        return AccountState("healthy", "; ".join(limited)) if limited else HEALTHY
+        told = [f"{model}: {c.reason}" for model, c in self.quota.cooldowns.items() if c.until > now]
+        trouble, remedy = self.renewer.trouble if self.renewer is not None else ("", "")
+        if trouble:
+            told.append(trouble)
+        return AccountState("healthy", "; ".join(told), remedy) if told else HEALTHY
 
     def _ended_for_good(self, now: float) -> AccountState | None:
         """A credential that has run out and can't be renewed: the first request would park the account."""

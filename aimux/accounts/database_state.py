@@ -47,7 +47,7 @@ class DatabaseState:
         """The accounts of the last look: one that is gone since was removed."""
         self._changed = False
         self._news = 0
-        self._failed = False
+        self.trouble = ""
         self._flushing = asyncio.Lock()
         database.subscribe(TOPIC, self._heard)
 
@@ -83,11 +83,11 @@ class DatabaseState:
                 if self._changed:
                     await self._write(now=now)
             except StorageError as error:
-                if not self._failed:
+                if not self.trouble:
                     log.warning("the state of accounts is not shared for now: %s", error)
-                self._failed = True
+                self.trouble = error.reason
             else:
-                self._failed = False
+                self.trouble = ""
 
     def _heard(self) -> None:
         self._news += 1

@@ -46,6 +46,7 @@ class Renewer:
         self._flight: asyncio.Task[Credential] | None = None
         self._failures = 0
         self._failure: RefreshUnavailable | None = None
+        self._unsaved: VaultError | None = None
         self._paused_at = 0.0
         self._retry_at = 0.0
 
@@ -103,6 +104,15 @@ class Renewer:
             return False
         self._paused_at = self._retry_at = now
         return True
+
+    @property
+    def trouble(self) -> tuple[str, str]:
+        """What is wrong while the credential still serves, and what a person can do: empty where nothing is."""
+        if self._place.pending is not None and self._unsaved is not None:
+            return f"its renewed credential is in memory alone: {self._unsaved.reason}", self._unsaved.remedy
+        if self._failure is not None:
+            return _unrenewed(self._failure), self._failure.remedy
+        return "", ""
 
     async def move(self, new: str) -> None:
         """Give the account another name. A renewal under way ends before, or goes on under it. Raises VaultError."""
@@ -223,6 +233,7 @@ class Renewer:
             saved = self._place.parse(await self._place.read())
         except VaultError as error:
             # The old tokens are dead upstream. Serving from memory loses nothing more, and may outlast a full disk.
+            self._unsaved = error
             self._pause()
             log.error("%s account %s: its renewed credential is not saved: %s", account.provider, account.name, error)
         except CredentialError as error:
@@ -239,6 +250,7 @@ class Renewer:
                 async with self._place.lock():
                     await self._place.retry()
             except VaultError as error:
+                self._unsaved = error
                 self._pause()
                 log.error("%s account %s is still not saved: %s", self._account.provider, self._account.name, error)
 

@@ -159,6 +159,11 @@ class LiveState(Protocol):
         """Write what changed, at most every ten seconds unless `now`. A failure is logged and tried again later."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why what changed is not written at present; "" while it is."""
+        ...
+
 
 class StateFile:
     """`{state_dir}/accounts.json`, shared by all pools.
@@ -175,6 +180,7 @@ class StateFile:
         self._aside = ""
         """What the present file is kept as before another one takes its place; "": it needn't be."""
         self._unreadable = False
+        self.trouble = ""
         self._document = self._read()
         self._data: dict[str, Any] = self._document.get("accounts", {})
 
@@ -225,7 +231,14 @@ class StateFile:
             await self._save(data)
         except OSError as error:
             self._changed = taken | self._changed
-            log.warning("can't write %s (%s); cooldowns would not outlive a restart", self._path, error.strerror)
+            trouble = f"can't write {self._path} ({error.strerror})"
+            if trouble != self.trouble:
+                log.warning("%s; cooldowns would not outlive a restart", trouble)
+            self.trouble = trouble
+        else:
+            if self.trouble:
+                log.info("%s is written again", self._path)
+            self.trouble = ""
 
     def _carried(self, instance: str, accounts: dict[str, Any]) -> dict[str, Any]:
         """With the keys that only a newer version knows."""

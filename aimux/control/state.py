@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
     RequestKey = getattr(web, "RequestKey", web.AppKey)  # aiohttp 3.13 has no such class, and takes any key
 
-__all__ = ["CONTROL", "Control", "RequestKey", "control_of", "ends"]
+__all__ = ["CONTROL", "Control", "RequestKey", "control_of", "ends", "unwritten"]
 
 
 @dataclass(slots=True)
@@ -43,6 +43,12 @@ class Control:
 
 
 CONTROL = web.AppKey("control", Control)
+
+
+def unwritten(control: Control) -> list[str]:
+    """Why the state of accounts is not written at present, where that is so."""
+    states = {pool.options.state for pool in control.api.parts.pools.values()} - {None}
+    return sorted(state.trouble for state in states if state is not None and state.trouble)
 
 
 def control_of(request: web.Request) -> Control:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.control.state import control_of, ends
+from aimux.control.state import control_of, ends, unwritten
 from aimux.gateway.whence import from_foreign_page
 from aimux.plugin.parts import CERTIFICATE, HEALTH, METRICS, READY
 
@@ -36,8 +36,8 @@ async def health(request: web.Request) -> web.StreamResponse:
 async def ready(request: web.Request) -> web.StreamResponse:
     """200 as soon as every provider that has accounts has one that can serve, else 503 with what is missing.
 
-    One without any account is told, and keeps nobody from using the others. What is wrong
-    with the database, and what of the ledger waits for it, is told and makes it no less ready: requests are served.
+    One without any account is told, and keeps nobody from using the others. What is wrong with the database or the
+    disk, and what of the ledger waits for them, is told and makes it no less ready: requests are served.
     """
     _guard(request)
     control = control_of(request)
@@ -52,6 +52,8 @@ async def ready(request: web.Request) -> web.StreamResponse:
         answer["database"] = control.database.trouble.reason
     if (waiting := control.metering.ledger.status()) is not None:
         answer["ledger"] = waiting
+    if troubles := unwritten(control):
+        answer["accounts_state"] = "; ".join(troubles)
     return web.json_response(answer, status=200 if ready else 503)
 
 

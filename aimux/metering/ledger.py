@@ -74,7 +74,9 @@ class Ledger:
         """Told, once, of rows that an earlier process left on the disk and that are not in the database yet."""
         self._pending: list[RequestRecord] = []
         self._held: list[Row] = []
-        """Neither in the database nor on the disk."""
+        """Neither in the database nor on the disk …"""
+        self._refused = ""
+        """… because of this; "": the disk takes what it is given."""
         self._writing: asyncio.Task[None] | None = None
         self._warm = False
         """The database took something: until then everything is put by first, for opening it can take seconds."""
@@ -127,9 +129,9 @@ class Ledger:
             if batch:
                 few = len(batch) <= AT_ONCE
                 self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
-            free = self._warm and self._writing is None and not self._spill.size
+            free = (self._warm or self._refused) and self._writing is None and not self._spill.size
             if self._held and free and await self._write(self._store.write(self._held, now())):
-                self._held = []
+                self._held, self._refused = [], ""
             if self._held:
                 await self._put_by()
             if self._writing is not None and self._writing.done():
@@ -167,6 +169,8 @@ class Ledger:
             self._held += self._rows(self._pending)
             self._pending = []
             await self._put_by()
+        if self._held:
+            log.error("%d of the requests are lost: neither the database nor the disk takes them", len(self._held))
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
@@ -174,7 +178,7 @@ class Ledger:
 
     def status(self) -> dict[str, Any] | None:
         """What `/ready` says of it: None while all is written as it should be."""
-        if self._away_since is None and not self._spill.size and not self._lost:
+        if self._away_since is None and not self._spill.size and not self._lost and not self._refused:
             return None
         told: dict[str, Any] = {
             "waiting_bytes": self._spill.size,
@@ -182,6 +186,9 @@ class Ledger:
             "filled": round(self._spill.size / self._spill.limit, 3),
             "lost_requests": self._lost,
         }
+        if self._refused:
+            told["unsaved_requests"] = len(self._held)
+            told["disk"] = self._refused
         if self._away_since is not None:
             told["away_seconds"] = round(time.time() - self._away_since)
             told["reason"] = self._reason
@@ -272,15 +279,16 @@ class Ledger:
             await asyncio.to_thread(self._spill.append, self._held)
         except SpillFull:
             self._lost += len(self._held)
-            self._held = []
+            self._held, self._refused = [], ""
             self._complain("%d requests are not in the ledger: what waits for the database is at its limit", self._lost)
         except OSError as error:
             if len(self._held) > MOST_HELD:
                 self._lost += len(self._held) - MOST_HELD
                 del self._held[MOST_HELD:]
-            self._complain("requests can't be put on the disk: %s", error.strerror)
+            self._refused = error.strerror or type(error).__name__
+            self._complain("requests can't be put on the disk, and wait in memory: %s", self._refused)
         else:
-            self._held = []
+            self._held, self._refused = [], ""
             if self._spill.size > NEARLY_FULL * self._spill.limit:
                 self._complain("%d %% of `ledger.spill_limit` is used", 100 * self._spill.size // self._spill.limit)
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aimux import atomic
 from aimux.storage.errors import StorageError, Unusable
 from aimux.storage.migrations import Schema, sqlite_statements
 
@@ -31,6 +32,14 @@ _NO_ROOM = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMMAP,
 }
+_READ_ONLY = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+}
+"""What it says of a disk that is, or has become, read-only."""
 _PERMISSION = {errno.EACCES: "give the user that runs aimux access to it", errno.EROFS: "mount it read-write"}
 
 
@@ -209,6 +218,8 @@ def explain(path: Path, error: BaseException) -> StorageError:
     """One of SQLite's errors in words."""
     code = getattr(error, "sqlite_errorcode", 0)
     match sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF:  # the rest is detail
+        case code if code in _READ_ONLY and _read_only(path):
+            return Unusable(f"the disk of {path} is read-only", remedy=_PERMISSION[errno.EROFS])
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return damaged(path, str(error))
         case sqlite3.SQLITE_FULL:
@@ -221,6 +232,11 @@ def explain(path: Path, error: BaseException) -> StorageError:
         case sqlite3.SQLITE_IOERR:
             return Unusable(f"{path} can't be read or written ({error})", remedy="look at the disk")
     return StorageError(f"{path}: {error}")
+
+
+def _read_only(path: Path) -> bool:
+    obstacle = atomic.obstacle(path.parent)
+    return obstacle is not None and obstacle.errno == errno.EROFS
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -30,6 +30,12 @@ async def test_a_full_disk_costs_nothing_but_a_complaint(
         patch.setattr(os, "pwrite", failing(errno.ENOSPC))
         assert (await account.renew()).secret == "access-1", "served from memory"
         assert "free some space" in caplog.text
+        state = account.state(clock())
+        assert (state.status, "in memory alone" in state.reason, "free some space" in state.remedy) == (
+            "healthy",
+            True,
+            True,
+        )
         assert path.read_bytes() == old
         clock.pass_(7)
         await account.renewer.keep(300)
@@ -49,6 +55,7 @@ async def test_a_full_disk_costs_nothing_but_a_complaint(
     assert on_disk(state_dir)["refresh"] == "refresh-2"
     assert server.calls == ["refresh-0", "refresh-1"]
     assert not account.renewer.due(clock(), 0)
+    assert account.state(clock()).reason == ""
 
 
 async def test_what_a_full_disk_did_not_take_is_saved_before_the_process_ends(
@@ -73,6 +80,9 @@ async def test_where_nothing_can_be_saved_nothing_is_rotated(
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", read_only())
         assert (await account.renew()).secret == "access-0"
+        state = account.state(clock())
+        assert (state.status, state.remedy) == ("healthy", "mount it read-write")
+        assert "it can't be renewed for now: can't lock" in state.reason
         clock.pass_(101)
         with pytest.raises(RefreshUnavailable, match="Read-only"):
             await account.renew()

@@ -242,9 +242,13 @@ async def test_a_full_disk_is_a_complaint_and_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", failing(errno.ENOSPC))
         await state.flush()
-    assert "No space left" in caplog.text
+        clock.pass_(10)
+        await state.flush()
+    assert caplog.text.count("No space left") == 1
+    assert "No space left" in state.trouble
     clock.pass_(10)
     await state.flush()
+    assert state.trouble == ""
     assert json.loads((state_dir / "accounts.json").read_bytes())["accounts"]["demo"]["a"]["disabled"]
 
 

@@ -108,6 +108,29 @@ async def test_a_disk_that_takes_nothing_leaves_no_empty_file_open(
     await ledger.close()
 
 
+async def test_what_neither_takes_waits_in_memory_and_is_told(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", failing(errno.EROFS))
+        flaky.away = True
+        for _ in range(3):
+            ledger.record(record())
+        await ledger.flush()
+        told = ledger.status()
+        assert told is not None
+        assert (told["unsaved_requests"], told["disk"]) == (3, "Read-only file system")
+        flaky.away = False
+        await settled(ledger)
+        assert (ledger.status(), await total(database)) == (None, times(3))
+        flaky.away = True
+        ledger.record(record())
+        await ledger.close()
+    assert "1 of the requests are lost" in caplog.text
+
+
 async def test_a_file_that_can_not_be_removed_takes_nothing_along(
     database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

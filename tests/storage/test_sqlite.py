@@ -180,7 +180,7 @@ async def test_a_read_only_file_says_so(small_disk: Path) -> None:
     await put(database := await Database.open(None, small_disk), "a")
     await database.close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(StorageError, match="can't be written: let the user that runs aimux"):
+    with pytest.raises(StorageError, match="is read-only: mount it read-write"):
         await Database.open(None, small_disk)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimux import atomic
 from aimux.cli.doctor.finding import Finding
 from aimux.documents import document_path
 from aimux.storage import StorageError
@@ -53,6 +55,9 @@ def _problems(found: Status, config: Config) -> list[Finding]:
 
 
 def _of_file(path: Path) -> list[Finding]:
+    obstacle = atomic.obstacle(path.parent)
+    if obstacle is not None and obstacle.errno == errno.EROFS:
+        return [Finding("error", SUBJECT, f"{path} is on a file system that is read-only", "mount it read-write")]
     if not os.access(path, os.R_OK | os.W_OK):
         owner = path.stat().st_uid
         return [Finding("error", SUBJECT, f"user id {os.geteuid()} can't read and write {path}", f"it is {owner}'s")]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimux import atomic
 from aimux.certificates import TLSError, own_pair
 from aimux.cli.doctor.finding import Finding
 from aimux.cli.remote import is_aimux
@@ -33,6 +34,10 @@ def of_state_dir(folder: Path) -> list[Finding]:
         return [Finding("error", subject, f"{folder} can't be reached ({error.strerror})", "correct state_dir")]
     if not stat.S_ISDIR(info.st_mode):
         return [Finding("error", subject, f"{folder} is not a folder", "correct state_dir")]
+    obstacle = atomic.obstacle(folder)
+    if obstacle is not None and obstacle.errno == errno.EROFS:
+        message = f"{folder} is on a file system that is read-only: nothing that is renewed can be kept"
+        return [Finding("error", subject, message, "mount it read-write")]
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         remedy = f"run aimux and its doctor as user id {info.st_uid}, or chown the folder"
         return [Finding("error", subject, f"user id {os.geteuid()} can't read and write {folder}", remedy)]
@@ -45,6 +50,9 @@ def of_state_dir(folder: Path) -> list[Finding]:
     if (free := shutil.disk_usage(folder).free) < MIN_FREE:
         message = f"{free // 1024} KiB are left at {folder}: a renewed credential might not fit"
         found.append(Finding("error", subject, message, "free some space"))
+    elif obstacle is not None:
+        message = f"no file can be made in {folder} ({obstacle.strerror})"
+        found.append(Finding("error", subject, message, "look at the disk"))
     return found or [Finding("ok", subject, f"{folder} is private and can be written")]
 
 

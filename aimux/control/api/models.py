@@ -74,7 +74,9 @@ class Account(Body):
     email: str | None
     organization: str | None = Field(description="Who owns the limits: accounts with the same one share them.")
     status: Literal["healthy", "cooling", "parked", "disabled"]
-    reason: str = Field(description="Why it has that status; for a healthy account, models that are limited.")
+    reason: str = Field(
+        description="Why it has that status; of a healthy one, which models are limited, and why it can't be renewed."
+    )
     remedy: str = Field(description="What a person can do about it.")
     until: datetime | None = Field(description="When a cooling account is free.")
     expires_at: datetime | None = Field(description="When its access token ends; null: not known, or never.")

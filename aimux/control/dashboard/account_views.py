@@ -50,6 +50,9 @@ def alerts(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if account["status"] == "parked":
             remedy = f" {account['remedy'][:1].upper()}{account['remedy'][1:]}." if account["remedy"] else ""
             found.append({"level": "bad", "account": account, "text": f"is parked: {account['reason']}.{remedy}"})
+        elif account["status"] == "healthy" and account["remedy"]:
+            remedy = f"{account['remedy'][:1].upper()}{account['remedy'][1:]}"
+            found.append({"level": "warn", "account": account, "text": f"serves still: {account['reason']}. {remedy}."})
         elif account["status"] == "cooling":
             found.append({"level": "warn", "account": account, "text": f"is cooling down: {account['reason']}."})
         for one in account["windows"]:

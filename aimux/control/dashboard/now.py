@@ -9,9 +9,12 @@ from aiohttp import web
 
 from aimux.control.dashboard import account_views, live
 from aimux.control.dashboard.page import ask, every, go, part, render
+from aimux.control.state import control_of, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aimux.control.state import Control
 
 routes = web.RouteTableDef()
 TEMPLATE = "now.html"
@@ -53,7 +56,21 @@ async def _values(request: web.Request) -> dict[str, Any]:
     return {
         "accounts": accounts,
         "running": running,
+        "troubles": _troubles(control_of(request)),
         "alerts": account_views.alerts(accounts),
         "told": told["items"][:TOLD],
         "more": len(told["items"][TOLD:]),
     }
+
+
+def _troubles(control: Control) -> list[str]:
+    """What is wrong with the database and the disk, as sentences: requests are served all the same."""
+    found = []
+    if (error := control.database.trouble) is not None:
+        found.append(f"The database does not work: {error}.")
+    ledger = control.metering.ledger.status() or {}
+    if "disk" in ledger:
+        found.append(f"The disk takes no requests ({ledger['disk']}); {ledger['unsaved_requests']} wait in memory.")
+    if ledger.get("lost_requests"):
+        found.append(f"Requests that are missing in the ledger: {ledger['lost_requests']}.")
+    return found + [f"The state of accounts is not kept: {trouble}." for trouble in unwritten(control)]

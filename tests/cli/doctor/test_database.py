@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from aimux.cli.doctor.finding import Finding
 from aimux.plugin import loader
 from aimux.storage import Database
 from aimux.storage.migrations import HEAD
+from tests.accounts.disks import read_only
 from tests.cli.doctor.support import PLUGINS, by_subject, config_of
 
 KEY, OTHER = "11" * 32, "22" * 32
@@ -63,6 +65,12 @@ async def test_what_keeps_it_from_being_used(file: Path) -> None:
     found, usable = await looked(file.parent)
     assert (found.status, usable) == ("error", False)
     assert "is damaged" in found.message
+
+
+async def test_a_disk_that_is_read_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", read_only())
+    found, _ = await looked(file.parent)
+    assert (found.status, found.remedy) == ("error", "mount it read-write")
 
 
 async def test_a_server_and_its_keys(state_dir: Path, postgresql_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from aimux.config import load_config
 if TYPE_CHECKING:
     from pathlib import Path
 
+from tests.accounts.disks import opening, read_only
 from tests.cli.doctor.support import answering, config_of
 from tests.control.conftest import PLUGINS
 from tests.control.live import running
@@ -48,6 +50,19 @@ def test_a_state_folder_of_somebody_else(state_dir: Path, monkeypatch: pytest.Mo
     assert (finding.status, finding.remedy) == ("warning", f"run aimux and its doctor as user id {owner}")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert machine.of_state_dir(state_dir)[0].status == "error"
+
+
+def test_a_state_folder_on_a_disk_that_takes_nothing(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks may be its owner, and permissions may be in order."""
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "open", read_only())
+        (finding,) = machine.of_state_dir(state_dir)
+    assert (finding.status, finding.remedy) == ("error", "mount it read-write")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "open", opening(errno.EIO, os.O_RDWR))
+        (finding,) = machine.of_state_dir(state_dir)
+    assert (finding.status, finding.remedy) == ("error", "look at the disk")
+    assert list(state_dir.iterdir()) == [], "looking leaves nothing"
 
 
 async def address(state_dir: Path, listen: str) -> Finding:
