@@ -229,7 +229,7 @@ class Ledger:
         self._reason = error.reason if isinstance(error, StorageError) else type(error).__name__
         if self._away_since is None:
             self._away_since = time.time()
-            log.warning("requests wait on the disk: %s", self._reason)
+            log.warning("requests wait for the database: %s", self._reason)
         return False
 
     async def _drain(self, until: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import urllib.request
 from datetime import datetime
 
 import pytest
@@ -97,6 +98,28 @@ def test_what_wants_attention_is_on_the_first_page_and_told_to_members(visitor: 
         window.used, window.resets_at = before
         site.api("POST", "/accounts/claude/default/enable")
     expect(admin.page.locator("#alerts")).not_to_contain_text("cooling down")
+
+
+def test_a_disk_that_takes_nothing_is_told_on_the_first_page(visitor: Visitor, site: Site) -> None:
+    def ready() -> str:
+        with urllib.request.urlopen(f"{site.url}/ready", timeout=30) as answer:
+            return str(answer.read())
+
+    admin = visitor("admin")
+    file = site.live.state_dir / "accounts.json"
+    file.unlink(missing_ok=True)
+    file.mkdir()  # nobody, root included, can put a file into its place
+    try:
+        for change in ("disable", "enable"):
+            site.api("POST", f"/accounts/claude/default/{change}")
+        expect(admin.page.locator("#alerts")).to_contain_text(f"The state of accounts is not kept: can't write {file}")
+        assert "accounts_state" in ready()
+    finally:
+        file.rmdir()
+    for change in ("disable", "enable"):
+        site.api("POST", f"/accounts/claude/default/{change}")
+    expect(admin.page.locator("#alerts")).not_to_contain_text("not kept")
+    assert "accounts_state" not in ready()
 
 
 def test_settings_name_the_nodes_and_are_read_again(visitor: Visitor, site: Site) -> None:
