@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aimux.app import App
+
+PATIENCE = 5.0
+"""Seconds that the banner waits for a link."""
 
 
 async def print_banner(app: App) -> None:
@@ -77,10 +81,12 @@ def _admin_key(app: App) -> Iterator[str]:
 
 
 async def _link(app: App) -> str | None:
+    """None where the database gives none, or not soon: whoever started aimux waits for the rest of the banner."""
     try:
-        return await app.sign_in_link()
-    except StorageError:
-        return None  # a full disk, say, keeps nobody from being served
+        async with asyncio.timeout(PATIENCE):
+            return await app.sign_in_link()
+    except (StorageError, TimeoutError):
+        return None
 
 
 def _dashboard(app: App, link: str | None) -> Iterator[str]:

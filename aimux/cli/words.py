@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ORDINARY = re.compile(r"(?!aimux\b)[a-z][a-z']*[ ,:]")
-"""How a text begins whose first word is none of a name, a path, a command."""
+_ORDINARY = re.compile(r"(?!aimux\b)[a-z][a-z']*(?:[ ,]|:(?!/))")
+"""How a text begins whose first word is none of a name, a path, a URL, a command."""
 
 
 def say(text: str, *, err: bool = False, hang: int | None = None) -> None:

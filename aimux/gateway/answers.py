@@ -100,7 +100,7 @@ def error_answer(error: GatewayError, provider: Provider | None, request_id: str
         # Problem details (RFC 9457), as the admin API's; `error` is where the vendors' SDKs look for a message.
         problem = {
             "type": "about:blank",
-            "title": HTTPStatus(error.kind.value).phrase,
+            "title": HTTPStatus(error.status).phrase,
             "status": error.status,
             "detail": error.message,
             "error": {"type": error.kind.name.lower(), "message": error.message},

@@ -58,7 +58,7 @@ class _RequestLines(dict[bytes, tuple[str, str, bool]]):
         if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
             raise RequestError("only the versions 1.1 and 1.0 of HTTP are served", 505)
         if method in _UNSERVED:
-            raise RequestError(f"the method {method.decode()} is not served", 405)
+            raise RequestError(f"the method {method.decode()} is not served", 501)
         read = (method.decode("ascii"), target.decode("latin-1"), version == b"HTTP/1.1")
         if len(line) <= _SHORT:
             if len(self) >= _REMEMBERED:

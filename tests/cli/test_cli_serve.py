@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,7 +19,10 @@ import pytest
 
 from aimux import __version__
 from aimux.cli import demo_data
+from aimux.cli.banner import print_banner
 from tests.cli.conftest import Aimux
+from tests.cli.test_words import Terminal
+from tests.control.live import running
 
 
 @contextmanager
@@ -77,6 +81,20 @@ def test_the_banner_says_what_runs_and_what_is_missing(tmp_path: Path) -> None:
     )
     assert "made-up" not in text + errors
     assert "a-token" not in text + errors
+
+
+def test_the_banner_does_not_wait_for_a_database_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal it has a link that signs in, which the database keeps."""
+
+    async def hang() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with running(tmp_path, listen="127.0.0.1:0") as live, monkeypatch.context() as patch:
+        patch.setattr(live.app, "sign_in_link", hang)
+        patch.setattr(sys, "stdout", shown := Terminal())
+        asyncio.run_coroutine_threadsafe(print_banner(live.app), live.loop).result(timeout=60)
+    assert "`aimux dashboard` prints a link" in " ".join(shown.getvalue().split())
 
 
 def test_with_json_logs_stdout_stays_empty(tmp_path: Path) -> None:

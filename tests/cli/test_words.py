@@ -46,6 +46,7 @@ def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/a/file is not TOML", "/a/file is not TOML."),
         ("claude/default is there", "claude/default is there."),
         ("api.example.com does not answer", "api.example.com does not answer."),
+        ("postgresql://u@127.0.0.1/x is away", "postgresql://u@127.0.0.1/x is away."),
         ("--url: leave it out", "--url: leave it out."),
         ("'x' is no name: letters", "'x' is no name: letters."),
         ("", ""),

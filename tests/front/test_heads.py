@@ -97,6 +97,13 @@ async def test_it_is_refused(aimux: Aimux, upstream: StrictUpstream, request_: b
     await must_refuse(aimux, upstream, request_)
 
 
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
+async def test_what_no_path_serves_is_not_implemented(aimux: Aimux, method: str) -> None:
+    """A 405 would have to tell which methods that path answers."""
+    answer = await ask(aimux, head(f"{method} /plain/v1/chat HTTP/1.1"))
+    assert answer.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+
+
 async def test_nothing_of_a_refused_line_is_in_the_log_or_the_answer(aimux: Aimux, upstream: StrictUpstream) -> None:
     """It may be the one with the token: the library's own words would quote it."""
     request_ = head(PATH).replace(b"Authorization:", b"Authorization :")
