@@ -64,7 +64,8 @@ release: $(STAMP)
 	@$(BIN)/python .ci/release.py
 
 # One table, from one run: bench/README.md. ARGS=--quick for a glance; ARGS=--check counts instructions instead, and fails
-# where they are above the table's. PEERS=1 installs LiteLLM into .cache/peers (0.8 GB), and measures it, too.
+# where they are above the table's. PEERS=1 installs LiteLLM (0.8 GB) and Link.Assistant.Router (by cargo, minutes) into
+# .cache/peers, and measures them, too.
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(if $(PEERS),--peers) $(ARGS)
 

@@ -21,6 +21,7 @@ from bench import instructions, process, traffic
 from bench.certificate import make_certificate
 from bench.checked import wrong
 from bench.contenders import ALL_KINDS, CONTENDERS, Contender, Served, Unavailable
+from bench.peers.link_assistant_router import LINK_ASSISTANT_ROUTER
 from bench.peers.litellm import LITELLM
 from bench.report import Results, table, write_readme
 
@@ -251,7 +252,7 @@ def main() -> None:
     plan = QUICK if options.quick else FULL
     if options.rounds:
         plan = dataclasses.replace(plan, rounds=options.rounds)
-    contenders = [*CONTENDERS, *([LITELLM] if options.peers else [])]
+    contenders = [*CONTENDERS, *([LINK_ASSISTANT_ROUTER, LITELLM] if options.peers else [])]
     chosen = [one for one in contenders if not options.only or one.name.lower().startswith(tuple(options.only))]
     if not chosen:
         parser.error(f"nobody is called so; there are {', '.join(one.name for one in contenders)}")

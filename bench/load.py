@@ -1,4 +1,4 @@
-"""The load generator: `python -m bench.load '{"port": …, "kind": …, "connections": …, "requests": …, "prefix": …}'`.
+"""The load generator: `python -m bench.load '{"port": …, "kind": …, "connections": …, "requests": …, …}'`.
 
 Warms up, prints `ready`, waits for a line, runs, and prints what it measured as JSON. With kind `hold` it opens its
 streams, prints `ready` and holds them until the line comes.
@@ -61,6 +61,7 @@ class Client(asyncio.Protocol):
                 return
             self._started = True
             self._buffer = b""
+            self._last = b"message_stop" if b"text/event-stream" in head else b""
             for line in head.lower().split(b"\r\n"):
                 if line.startswith(b"content-length:"):
                     self._left = int(line[15:])
@@ -71,7 +72,7 @@ class Client(asyncio.Protocol):
             return
         tail = self._buffer = (self._buffer + data)[-200:]
         if tail.endswith(b"\r\n0\r\n\r\n"):
-            self._end(None if b"message_stop" in tail else Failed(f"a stream ended early: {tail!r}"))
+            self._end(None if self._last in tail else Failed(f"a stream ended early: {tail!r}"))
         elif self._hold and tail:
             self._end()
 

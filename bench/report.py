@@ -89,8 +89,9 @@ def _ratios(results: Results) -> list[str]:
         ]
         if parts:
             lines.append(f"{what} costs aimux {', '.join(parts)}.")
-        if (ratio := results.ratio("LiteLLM", "aimux", measure)) is not None:
-            lines.append(f"{what} costs LiteLLM {ratio:.1f}× aimux.")
+        for peer in ("Link.Assistant.Router", "LiteLLM"):
+            if (ratio := results.ratio(peer, "aimux", measure)) is not None:
+                lines.append(f"{what} costs {peer} {ratio:.1f}× aimux.")
     for kind, what in (("turn", "a real turn"), ("small", "a small request")):
         if (ratio := results.ratio("aimux, TLS upstream", "nginx, TLS upstream", kind)) is not None:
             lines.append(f"With TLS to the upstream {what} costs aimux {ratio:.2f}× nginx.")

@@ -18,7 +18,7 @@ from aimux.metering.spans import Span
 from aimux.storage import Database
 from bench import instructions, limits, report, traffic, year
 from bench.contenders import Served, Unavailable
-from bench.peers import litellm
+from bench.peers import link_assistant_router, litellm
 from bench.report import Results
 
 if TYPE_CHECKING:
@@ -163,6 +163,10 @@ def test_a_peer_that_cant_be_installed_says_why(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(litellm, "WANTED", str(tmp_path / "litellm.whl"))
     with pytest.raises(Unavailable, match="could not be installed"):
         litellm.LITELLM.command(tmp_path, 1, "http://127.0.0.1:1")
+    monkeypatch.setattr(link_assistant_router, "HOME", tmp_path / "other")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="cargo is not installed"):
+        link_assistant_router.LINK_ASSISTANT_ROUTER.command(tmp_path, 1, "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("shared", [False, True])
