@@ -211,8 +211,10 @@ def _make_engine(path: Path) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Any) -> None:
-        write = connection.get_execution_options().get("aimux_write")
-        connection.exec_driver_sql(f"PRAGMA query_only = {0 if write else 1}")  # who writes here would tell nobody
+        write = connection.get_execution_options().get("aimux_write", False)
+        if connection.info.get("aimux_write") != write:  # the pragma has every statement prepared again
+            connection.exec_driver_sql(f"PRAGMA query_only = {0 if write else 1}")  # who writes here would tell nobody
+            connection.info["aimux_write"] = write
         # A transaction that reads first and writes later could find that somebody else wrote in between, and fail.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

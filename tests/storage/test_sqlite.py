@@ -50,6 +50,18 @@ async def test_a_file_that_others_could_read_is_closed(written: Path, caplog: py
     assert "could be read by others" in caplog.text
 
 
+async def test_who_reads_cannot_write_whatever_came_before(state_dir: Path) -> None:
+    database = await Database.open(None, state_dir)
+    for key in ("a", "b"):
+        await put(database, key)
+        for _ in range(2):
+            with pytest.raises(Unusable):
+                async with database.read() as connection:
+                    await connection.exec_driver_sql("INSERT INTO meta VALUES ('c', 'd')")
+    assert await keys(database) == ["a", "b"]
+    await database.close()
+
+
 async def test_a_file_that_comes_later_is_heard_of(state_dir: Path) -> None:
     server, told = await Database.open(None, state_dir), asyncio.Event()
     server.subscribe("topic", told.set)
