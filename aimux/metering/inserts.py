@@ -1,88 +1,116 @@
 """Many rows in one statement, as SQLite takes them at half of what they cost one by one.
 
-A statement costs as much to begin and end as a row of 25 columns to write, and each value that is bound some 400
-instructions. None is the dearest value of all, as Python's sqlite3 looks for an adapter of it each time: texts say it
-as "", of which SQLite makes NULL.
+A statement costs as much to begin and end as a row of 25 columns to write, and each value that is bound some 200
+instructions, a text 800. So what all rows of a statement say alike is bound once. None is the dearest value of all, as
+Python's sqlite3 looks for an adapter of it each time: where it is one among others it is said as "", of which SQLite
+makes NULL.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import chain, groupby
+from functools import lru_cache
+from itertools import chain, compress
+from operator import itemgetter, not_
 from typing import TYPE_CHECKING, Any
+
+from aimux.metering.rows import COST, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from aimux.metering.rows import Row
+    from aimux.metering.rows import Values
 
-    Values = Sequence[tuple[Any, ...]]
+    Columns = list[tuple[Any, ...]]
 
 SIZES = (64, 8, 1)
 """Rows of a statement; each size is another one for SQLite to prepare, and to keep."""
-_USUAL = {
-    "method": "'POST'",
-    "cache_write_1h": "0",
-    "reasoning": "0",
-    "server_tools": "0",
-    "estimated": "0",
-    "request_id": "NULL",
-}
-"""What most requests say alike, as it stands in the statement for 64 or 8 of which all do."""
-_TEXTS = frozenset({"conversation", "request_id", "upstream_id", "detail"})
-"""Those that may be NULL."""
+MOST_STATEMENTS = 64
+"""Of those that tell so many rows: SQLite keeps 100 kB for each."""
+ONCE, EACH, SOME = range(3)
+"""How the rows of a statement say a column: all alike, each for itself, each for itself or not at all."""
+_MARKS = {EACH: "?", SOME: "NULLIF(?, '')"}
+_TOLD = (5, 7, 8, 21, 22)
+_USUAL = ("POST", 200, "", 0, None)
+"""What most requests say of method, status, error, `estimated` and `request_id`."""
+_NULLABLE = frozenset({4, 10, COST, 22, 23, 24})
+_ALIKE = (_TOLD, (3,), (4,), (6,), (17, 18, 19), (23,), (24,))
+"""What many rows may say alike, those of a group together: node, conversation, path, the rarer kinds of tokens, the
+vendor's id, detail."""
+_OF_FEW = tuple(SOME if place in _NULLABLE else EACH for place in range(KEY))
 
 
-async def insert_requests(connection: AsyncConnection, rows: Sequence[Row]) -> None:
-    """Insert all, in their order, on SQLite. Raises IntegrityError where one is there."""
-    for (size, usual), alike in groupby(_pieces([row[0] for row in rows]), _shape):
-        say = _said_usually if usual else _said
-        bound = [tuple(chain.from_iterable(map(say, piece))) for piece in alike]
-        await connection.exec_driver_sql(_statement(size, usual), bound)
+async def insert_requests(connection: AsyncConnection, rows: Sequence[Values]) -> None:
+    """Insert all, on SQLite. Raises IntegrityError where one is there."""
+    columns = _columns(rows)
+    if len(rows) < SIZES[0] or _alike(columns, _TOLD):
+        await _insert(connection, columns)
+        return
+    usual = [*map(_USUAL.__eq__, map(itemgetter(*_TOLD), rows))]
+    for part in ([*compress(rows, usual)], [*compress(rows, map(not_, usual))]):
+        if part:
+            await _insert(connection, _columns(part))
 
 
-async def insert_many(connection: AsyncConnection, statement: str, rows: Values) -> None:
+async def insert_many(connection: AsyncConnection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """What `statement`, an INSERT of one row that binds each value, does with each of `rows`, on SQLite."""
     one = f"({', '.join('?' * len(rows[0]))})"
-    for size, alike in groupby(_pieces(rows), len):
-        bound = [tuple(chain.from_iterable(piece)) for piece in alike]
+    values = [*chain.from_iterable(rows)]
+    for size, bound in _pieces(len(rows), len(rows[0]), values):
         await connection.exec_driver_sql(statement.replace(one, ", ".join([one] * size)), bound)
 
 
-def _pieces(rows: Values) -> Iterator[Values]:
+async def _insert(connection: AsyncConnection, columns: Columns) -> None:
+    count = len(columns[0])
+    shape = _OF_FEW if count < SIZES[0] else _shape(columns)
+    once, each = [], []
+    for how, column in zip(shape, columns, strict=True):
+        if how == ONCE:
+            once.append(column[0])
+        else:
+            each.append(column if how == EACH else ["" if value is None else value for value in column])
+    values = [*chain.from_iterable(zip(*each, strict=True))]
+    for size, bound in _pieces(count, len(each), values, once):
+        await connection.exec_driver_sql(_statement(size, shape), bound)
+
+
+def _columns(rows: Sequence[Values]) -> Columns:
+    return [*zip(*rows, strict=True)][:KEY]
+
+
+def _pieces(
+    count: int, width: int, values: list[Any], once: Sequence[Any] = ()
+) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
+    """So many rows' values, one behind the other: for each size of a statement, what it binds, time and again."""
     start = 0
     for size in SIZES:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
+        if piece := size * ((count - start) // size):
+            places = range(start * width, (start + piece) * width, size * width)
+            yield size, [(*once, *values[place : place + size * width]) for place in places]
+            start += piece
 
 
-def _shape(piece: Values) -> tuple[int, bool]:
-    """How many rows, and whether all say what `_USUAL` says."""
-    return len(piece), len(piece) > 1 and all(map(_is_usual, piece))
+def _shape(columns: Columns) -> tuple[int, ...]:
+    shape = [SOME if place in _NULLABLE and not all(column) else EACH for place, column in enumerate(columns)]
+    for places in _ALIKE:
+        if _alike(columns, places):
+            for place in places:
+                shape[place] = ONCE
+    return tuple(shape)
 
 
-def _is_usual(values: tuple[Any, ...]) -> bool:
-    return values[5] == "POST" and not (values[17] or values[18] or values[19] or values[21] or values[22])
+def _alike(columns: Columns, places: Sequence[int]) -> bool:
+    return all(columns[place].count(columns[place][0]) == len(columns[place]) for place in places)
 
 
-def _said_usually(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*values[:4], values[4] or "", *values[6:17], values[20], values[23] or "", values[24] or "")
-
-
-def _said(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*values[:4], values[4] or "", *values[5:22], values[22] or "", values[23] or "", values[24] or "")
-
-
-@cache
-def _statement(size: int, usual: bool) -> str:
+@lru_cache(MOST_STATEMENTS)
+def _statement(size: int, shape: tuple[int, ...]) -> str:
     from aimux.storage.schema.ledger import requests
 
-    said = {column.name: "NULLIF(?, '')" if column.name in _TEXTS else "?" for column in requests.c}
-    if usual:
-        said |= _USUAL
-    names = ", ".join(f'"{name}"' for name in said)
-    one = f"({', '.join(said.values())})"
+    columns = sorted(zip(shape, requests.c.keys(), strict=True), key=lambda column: column[0] != ONCE)
+    names = ", ".join(f'"{name}"' for _, name in columns)
+    # Numbered marks come first: a bare one takes the number after the largest so far.
+    said = [f"?{number}" if how == ONCE else _MARKS[how] for number, (how, _) in enumerate(columns, 1)]
+    one = f"({', '.join(said)})"
     return f"INSERT INTO requests ({names}) VALUES {', '.join([one] * size)}"  # noqa: S608 - names and marks of ours

@@ -11,10 +11,12 @@ import asyncio
 import contextlib
 import logging
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from aimux.metering.calendar import now
 from aimux.metering.rollups import fold, prune
+from aimux.metering.rows import ID, Row
 from aimux.metering.spill import Spill, SpillFull
 from aimux.metering.store import LedgerStore, prepare
 from aimux.storage import StorageError, Unusable
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.record import RequestRecord
-    from aimux.metering.rows import Flattener, Row
+    from aimux.metering.rows import Flattener, Values
     from aimux.storage import Database
 
 log = logging.getLogger("aimux.metering")
@@ -73,7 +75,7 @@ class Ledger:
         self.on_left: Callable[[Sequence[Row]], None] = lambda _rows: None
         """Told, once, of rows that an earlier process left on the disk and that are not in the database yet."""
         self._pending: list[RequestRecord] = []
-        self._held: list[Row] = []
+        self._held: list[Values] = []
         """Neither in the database nor on the disk …"""
         self._refused = ""
         """… because of this; "": the disk takes what it is given."""
@@ -194,15 +196,15 @@ class Ledger:
             told["reason"] = self._reason
         return told
 
-    def _rows(self, batch: Sequence[RequestRecord]) -> list[Row]:
-        rows = []
-        for record in batch:
-            try:
-                rows.append(self._flattener.row(record))
-            except Exception:  # a fault of ours: the others' requests must be there
-                log.exception("%s can't be written to the ledger", record.request_id)
-                self._lost += 1
-        return rows
+    def _rows(self, batch: Sequence[RequestRecord]) -> list[Values]:
+        try:
+            return self._flattener.rows(sorted(batch, key=attrgetter("id")))
+        except Exception as error:  # a fault of ours: the others' requests must be there
+            if len(batch) > 1:
+                return [row for record in batch for row in self._rows([record])]
+            log.error("%s can't be written to the ledger", batch[0].request_id, exc_info=error)
+            self._lost += 1
+            return []
 
     # --- the database ------------------------------------------------------------------------------------------------
 
@@ -244,17 +246,17 @@ class Ledger:
             if self._spill.untold():
                 left = await self._store.missing(rows)
                 self._spill.told()
-                self.on_left(left)
+                self.on_left([*map(Row, left)])
             await (self._sift(rows) if self._failures >= FAILURES else self._store.write(rows, now()))
             await asyncio.to_thread(self._spill.written)
 
-    def _waiting(self) -> list[Row]:
+    def _waiting(self) -> list[Values]:
         if not self._warm:
             prepare()
         # A price may have become known since.
         return [self._flattener.priced(row) for row in self._spill.read()]
 
-    async def _sift(self, rows: Sequence[Row]) -> None:
+    async def _sift(self, rows: Sequence[Values]) -> None:
         """If the database works, and does not take this batch all the same, something in it has to stay behind: which
         row that is, its halves tell."""
         try:
@@ -270,7 +272,7 @@ class Ledger:
                 await self._sift(rows[half:])
                 return
             self._lost += 1
-            log.error("%s can't be written to the ledger: %s: %s", rows[0].id, type(error).__name__, error)
+            log.error("%s can't be written to the ledger: %s: %s", rows[0][ID], type(error).__name__, error)
 
     # --- the disk ----------------------------------------------------------------------------------------------------
 

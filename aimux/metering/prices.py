@@ -78,23 +78,24 @@ class Prices:
         if record.cost is not None:
             return record.cost
         usage = record.usage
-        if usage is None or not (usage.output_tokens or usage.total_input):
+        if usage is None or not (usage.output_tokens or usage.input_tokens or usage.total_input):
             return 0
-        model, at = usage.model or record.model, int(record.time * 1000)
-        record.cost = self.cost(record.provider, record.account, model, usage, at)
-        return record.cost
+        model = usage.model or record.model
+        tariff = self.tariffs.get((record.provider, model))
+        if tariff is None or tariff.only is None or self._overrides or self._factors:
+            cost = self.cost(record.provider, record.account, model, usage, int(record.time * 1000))
+        else:
+            cost = tariff.only.cost(usage)  # the usual case
+        record.cost = cost
+        return cost
 
     def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
         """Nanodollars for a request of that time (milliseconds); None where no price is known."""
-        tariff = self.tariffs.get((provider, model))
-        if tariff is not None and not self._overrides:  # the usual case, for each request
-            cost = tariff.cost(usage, at)
-        elif (rates := self.rates(provider, model, at, usage.tier, usage.total_input)) is not None:
-            cost = rates.cost(usage)
-        else:
+        rates = self.rates(provider, model, at, usage.tier, usage.total_input)
+        if rates is None:
             return None
-        factor = self._factors.get((provider, account)) if self._factors else None
-        return cost if factor is None else round(cost * factor)
+        factor = self._factors.get((provider, account))
+        return rates.cost(usage) if factor is None else round(rates.cost(usage) * factor)
 
     def long_context(self, provider: str, model: str, at: float) -> int | None:
         """Above how many tokens of input a token costs more (`at`: unix seconds); None: it never does.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from aimux.metering.rows import Row
+    from aimux.metering.rows import Values
 
 SUFFIX = ".rows"
 
@@ -39,7 +39,7 @@ class _File:
         self.told = 0
         self.end = os.fstat(fd).st_size
 
-    def read(self, most: int) -> tuple[list[Row], int]:
+    def read(self, most: int) -> tuple[list[Values], int]:
         """Some rows from `start` on, and where they end."""
         data = os.pread(self.fd, min(most, self.end - self.start), self.start)
         whole = data[: data.rfind(b"\n") + 1]
@@ -75,7 +75,7 @@ class Spill:
         """Bytes that wait."""
         return sum(file.end - file.start for file in self._files)
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Values]) -> None:
         """Add rows, on the disk when this returns. Raises SpillFull (then none was added), OSError."""
         data = b"".join(map(encode, rows))
         with self._lock:
@@ -103,7 +103,7 @@ class Spill:
             raise
         file.end += len(data)
 
-    def read(self) -> list[Row]:
+    def read(self) -> list[Values]:
         """The first rows that wait; `written` says that they are in the database now."""
         with self._lock:
             while self._files:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from aimux.metering.inserts import insert_many, insert_requests
-from aimux.metering.rows import add_up, part_of, sums, sums_of_parts
+from aimux.metering.rows import AT, ID, KEY, NUMBER, TOTAL, add_up, part_of, sums, sums_of_parts
 from aimux.storage import Conflict
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
-    from aimux.metering.rows import Key, Part, Row
+    from aimux.metering.rows import Key, Part, Values
     from aimux.storage import Database
 
 MAX_KNOWN = 100_000
@@ -46,12 +47,12 @@ class Statements:
         self._insert = partial(insert, self._dialect)
         self._added: dict[str, str] = {}
 
-    async def insert(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+    async def insert(self, connection: AsyncConnection, rows: Sequence[Values]) -> None:
         """Insert all into `requests`. Raises IntegrityError where one is there."""
         if self._dialect.name == "sqlite":
             await insert_requests(connection, rows)
         else:
-            await connection.exec_driver_sql(self._requests, [row.values for row in rows])
+            await connection.exec_driver_sql(self._requests, [row[:KEY] for row in rows])
 
     async def add(self, connection: AsyncConnection, table: Table, sums: Sequence[tuple[Any, ...]]) -> None:
         """Add measures to rows, or begin these with them."""
@@ -108,21 +109,23 @@ class LedgerStore:
         self._statements: Statements | None = None
         self._known: set[int] = set()
 
-    async def write(self, rows: Sequence[Row], now: int) -> None:
+    async def write(self, rows: Sequence[Values], now: int) -> None:
         """Write those that are not there yet. `now`: milliseconds. Raises StorageError."""
-        ids = [row[0][0] for row in rows]
+        ids = [row[ID] for row in rows]
         if ids != sorted(ids):
-            rows = sorted(rows, key=lambda row: row.id)
+            rows = sorted(rows, key=itemgetter(ID))
         try:
             await self._write(rows, now)
         except Conflict:  # some are there: they were written, and nobody told us
             await self._write(await self.missing(rows), now)
 
-    async def _write(self, rows: Sequence[Row], now: int) -> None:
+    async def _write(self, rows: Sequence[Values], now: int) -> None:
         if not rows:
             return
-        fresh = self._unknown(rows)
-        added = sums(rows, self.calendar)
+        times = [row[AT] for row in rows]
+        first = min(times)
+        added = sums(rows, first, max(times), self.calendar)
+        fresh = self._unknown(rows, {number for _, number, *_ in added})
         async with self._database.write() as connection:
             if self._statements is None:
                 self._statements = Statements(connection)
@@ -134,25 +137,27 @@ class LedgerStore:
 
             await sql.add(connection, usage_hours, added)
             latest = now - LATE
-            if late := [part_of(row) for row in rows if row[0][2] < latest]:
+            if first < latest:
+                late = [part_of(row) for row in rows if row[AT] < latest]
                 await add_to_folded(connection, sql, self.calendar, late)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         self._known.update(fresh)
 
-    def _unknown(self, rows: Iterable[Row]) -> dict[int, tuple[Any, ...]]:
-        """Keys that the database may not have yet."""
-        fresh = {row[0][1] for row in rows} - self._known
+    def _unknown(self, rows: Iterable[Values], numbers: set[int]) -> dict[int, tuple[Any, ...]]:
+        """Those of the keys with these numbers that the database may not have yet."""
+        fresh = numbers - self._known - {TOTAL}
         if not fresh:
             return {}
         found: dict[int, Key] = {}
         for row in rows:
-            if row.values[1] in fresh:
-                found[row.values[1]] = row.key
-                found[row.key.served().hash()] = row.key.served()
+            if row[NUMBER] in fresh:
+                found[row[NUMBER]] = key = row[KEY]
+                served = key.served()
+                found[served.hash()] = served
         return {number: values_of(number, key) for number, key in sorted(found.items())}
 
-    async def missing(self, rows: Sequence[Row]) -> list[Row]:
+    async def missing(self, rows: Sequence[Values]) -> list[Values]:
         """Those that are not there yet. Raises StorageError."""
         from sqlalchemy import select
 
@@ -161,9 +166,9 @@ class LedgerStore:
         there: set[str] = set()
         async with self._database.read() as connection:
             for start in range(0, len(rows), 500):
-                ids = [row.id for row in rows[start : start + 500]]
+                ids = [row[ID] for row in rows[start : start + 500]]
                 there.update((await connection.execute(select(requests.c.id).where(requests.c.id.in_(ids)))).scalars())
-        return [row for row in rows if row.id not in there]
+        return [row for row in rows if row[ID] not in there]
 
 
 def values_of(number: int, key: Key) -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ class Tariff:
         self._from = [at for at, _ in steps]
         self._tiers = [tiers for _, tiers in steps]
         levels = [level for tiers in self._tiers for tier in tiers.values() for level in tier]
-        self._only = levels[0][1] if len(levels) == 1 else None
+        self.only = levels[0][1] if len(levels) == 1 else None
         """What holds for every request, as with nearly all models."""
 
     def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
@@ -77,11 +77,6 @@ class Tariff:
         """Above how many tokens of input a token costs more; None: it never does."""
         tiers = self._tiers[bisect_right(self._from, at, 1) - 1]
         return min((above for above, _ in tiers[STANDARD] if above), default=None)
-
-    def cost(self, usage: Usage, at: int) -> int:
-        """In nanodollars."""
-        rates = self._only
-        return (self.rates(at, usage.tier, usage.total_input) if rates is None else rates).cost(usage)
 
     @classmethod
     def of_json(cls, data: list[Any]) -> Tariff:

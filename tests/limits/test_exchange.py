@@ -18,7 +18,7 @@ from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import LATELY_SECONDS, Claims
 from aimux.metering.calendar import Calendar
 from aimux.metering.prices import Prices
-from aimux.metering.rows import Flattener
+from aimux.metering.rows import Flattener, Row
 from aimux.metering.store import LedgerStore
 from aimux.storage import Database
 from aimux.storage.schema.limits import limit_shares
@@ -114,7 +114,7 @@ async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(no
         assert ask(first)
         await exchange(first)
     store = LedgerStore(first.database, Calendar(UTC))
-    rows = [Flattener("node", Prices()).row(record(time.time(), 175)) for _ in range(7)]
+    rows = [*map(Row, Flattener("node", Prices()).rows(record(time.time(), 175) for _ in range(7)))]
     await store.write(rows, int(time.time() * 1000))
     later = await node()
     [standing] = later.limits.standings(ALICE, time.time())
@@ -125,7 +125,7 @@ async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(no
 
 
 async def test_what_a_killed_node_left_on_the_disk_counts_on_all_nodes_and_once(node: Node) -> None:
-    rows = [Flattener("node", Prices()).row(record(time.time(), 175)) for _ in range(7)]
+    rows = [*map(Row, Flattener("node", Prices()).rows(record(time.time(), 175) for _ in range(7)))]
     finds, knows, stranger = await node(), await node(), await node()
     assert ask(finds)
     assert ask(knows)

@@ -18,7 +18,7 @@ from aimux.limits.rules import Owner
 from aimux.metering.calendar import Calendar
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
-from aimux.metering.rows import Flattener
+from aimux.metering.rows import Flattener, Row
 from aimux.metering.store import LedgerStore
 from aimux.people import audit
 from aimux.people.audit import Actor
@@ -128,7 +128,7 @@ class TwoDollars(Prices):
 
 async def write(database: Database, *records: RequestRecord) -> None:
     store = LedgerStore(database, Calendar(UTC))
-    rows = [Flattener("node", TwoDollars()).row(record) for record in records]
+    rows = [*map(Row, Flattener("node", TwoDollars()).rows(records))]
     await store.write(rows, int(time.time() * 1000))
 
 

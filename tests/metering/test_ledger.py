@@ -67,7 +67,7 @@ async def test_a_large_batch_is_what_its_requests_are(database: Database, make: 
         {"usage": {"model": "unknown-1"}, "conversation": "", "ttfb": None, "status": 502, "error": "upstream_lost"},
         {"bytes_in": 7, "usage": {"model": "", "input_tokens": 0, "output_tokens": 0}},
     ]
-    mixed = [record(NOON + number % 7200, user=f"user{number % 70}", **told[number % 5]) for number in range(100)]
+    mixed = [record(NOON + number % 7200, user=f"user{number % 70}", **told[number % 5]) for number in range(400)]
     usual = [record(NOON + 7200, user=f"user{number % 70}") for number in range(150)]
     mixed[3].request_id = "clients-own"
     mixed[4].method, mixed[4].path = "GET", "/claude/v1/modèles"
@@ -76,17 +76,47 @@ async def test_a_large_batch_is_what_its_requests_are(database: Database, make: 
     for one in batch:
         ledger.record(one)
     await settled(ledger)
-    columns = [column.name for column in schema.requests.c]
-    expected = {one.id: dict(zip(columns, flattener.row(one).values, strict=True)) for one in batch}
-    for row in expected.values():
-        row["detail"] = json.loads(row["detail"]) if row["detail"] else None
-    async with database.read() as connection:
-        written = [dict(row) for row in (await connection.execute(select(schema.requests))).mappings()]
-    assert {row["id"]: row for row in written} == expected
-    sums = {"requests": 250, "errors": 20, "unpriced": 20, "estimated": 20, "input": 2300, "output": 1150}
-    sums |= {"reasoning": 40, "server_tools": 20, "duration": 375_000, "cost": 3150}
+    assert await written(database) == expected(flattener.rows(batch))
+    sums = {"requests": 550, "errors": 80, "unpriced": 80, "estimated": 80, "input": 4700, "output": 2350}
+    sums |= {"reasoning": 160, "server_tools": 80, "duration": 825_000, "cost": 5850}
     assert await total(database) == sums
     await ledger.close()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"conversation": "", "ttfb": None, "usage": {"model": "unknown-1"}},
+        {"status": 404, "error": "not_found", "attempts": 0},
+        {"steps": [Step("claude", "default", 200, "relay", "", 0.1, upstream_id="req_1")], "model": "sonnet-latest"},
+        {"usage": {"cache_write_1h_tokens": 3, "reasoning_tokens": 2, "server_tools": 1, "estimated": True}},
+    ],
+)
+async def test_what_a_batch_says_alike_is_in_every_row(database: Database, make: Make, changes: dict[str, Any]) -> None:
+    ledger, flattener = make(), Flattener("node", Cheap())
+    batch = [record(NOON + number, **changes) for number in range(73)]
+    for one in batch:
+        ledger.record(one)
+    await settled(ledger)
+    assert await written(database) == expected(flattener.rows(batch))
+    await ledger.close()
+
+
+def expected(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
+    """The rows of `requests` that should be there, by id."""
+    columns = [column.name for column in schema.requests.c]
+    found = {row[0]: dict(zip(columns, row, strict=False)) for row in rows}
+    for row in found.values():
+        row["detail"] = json.loads(row["detail"]) if row["detail"] else None
+    return found
+
+
+async def written(database: Database) -> dict[str, dict[str, Any]]:
+    """Those that are there."""
+    async with database.read() as connection:
+        found = (await connection.execute(select(schema.requests))).mappings()
+        return {row["id"]: dict(row) for row in found}
 
 
 async def test_who_has_no_token_leaves_no_row(database: Database, make: Make) -> None:

@@ -51,7 +51,7 @@ def some(rng: random.Random, count: int, days: float) -> list[RequestRecord]:
 
 def summed(records: Iterable[RequestRecord], name: str = "") -> Item:
     flattener = Flattener("node", Cheap())
-    parts = [part_of(flattener.row(one)).measures for one in records]
+    parts = [part_of(row).measures for row in flattener.rows(records)]
     return Item(name, *map(sum, zip(*parts, strict=True))) if parts else Item(name)
 
 
