@@ -122,7 +122,7 @@ def lease(batches: int, users: int) -> None:
 
 
 def _lease(limits: Limits, own: str, who: Who, now: float) -> None:
-    found = limits.reserve(own, who, "claude", "claude-sonnet-4-5", 4096, now)
+    found = limits.reserve(own, limits.plan(limits.terms(who), "claude", "claude-sonnet-4-5", now), 4096, now)
     assert isinstance(found, Lease)
     limits.settle(found, 15_125, 290, 9_000_000)
 

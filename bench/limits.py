@@ -130,9 +130,8 @@ class Ours:
 
     def ask(self, request: Request, now: float) -> Lease | None:
         self._number += 1
-        answer = self.limits.reserve(
-            f"{self._number}", Who(request.user, "", (TEAM,)), "claude", request.model, request.size, now
-        )
+        plan = self.limits.plan(self.limits.terms(Who(request.user, "", (TEAM,))), "claude", request.model, now)
+        answer = self.limits.reserve(f"{self._number}", plan, request.size, now)
         return None if isinstance(answer, Refusal) else answer
 
     def over(self, lease: Lease, request: Request) -> None:
@@ -297,7 +296,9 @@ def _time(limits: Limits, *, settle: bool) -> float:
     who, numbers = Who("alice", "laptop", (TEAM,)), itertools.count()
 
     def one() -> None:
-        lease = limits.reserve(str(next(numbers)), who, "claude", "opus", 60_000, MONDAY)
+        lease = limits.reserve(
+            str(next(numbers)), limits.plan(limits.terms(who), "claude", "opus", MONDAY), 60_000, MONDAY
+        )
         assert isinstance(lease, Lease)
         if settle:
             limits.settle(lease, 15_000, 400, 90_000_000)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from aimux.gateway.astray import astray
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.exposure import holds_token, may_name
-from aimux.gateway.limiting import who
 from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.http.request import RequestHead as ReceivedHead  # noqa: TC001 - as above
-from aimux.limits import ANYBODY, Who
+from aimux.limits import ANYBODY, Terms, Who
 from aimux.metering.record import NOBODY, Sender, request_id
 from aimux.plugin.types import Body, RequestHead
 
@@ -70,6 +69,8 @@ class Admitted:
     sender: Sender = NOBODY
     """What the head says, for the record."""
     who: Who = ANYBODY
+    terms: Terms | None = None
+    """What limits hold for the caller, as was last looked up."""
     counted: bool = False
     """Limits count such a request."""
     asks_usage: bool = False
@@ -123,7 +124,7 @@ class Epoch:
             head,
             received,
             _sender(mount, provider, caller, head, authentication.whence.address(received.headers, ends.peer)),
-            who(caller),
+            _who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),
         )
@@ -143,6 +144,12 @@ def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead,
         _word(hints.parent_agent),
         address,
     )
+
+
+def _who(caller: Caller) -> Who:
+    """The caller as limits know them."""
+    user = caller.user
+    return Who(caller.name, caller.token_id, tuple(user.groups) if user is not None else ())
 
 
 def _word(text: str) -> str:

@@ -212,8 +212,8 @@ class Gateway:
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
         restraint = None
-        if admitted.counted and self.limiting.concerns(admitted.who):
-            restraint = self.limiting.admit(record, admitted.who, raw)
+        if admitted.counted and self.limiting.concerns(admitted):
+            restraint = self.limiting.admit(record, admitted, raw)
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)
@@ -246,7 +246,7 @@ class Gateway:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
-                limits = self.limiting.told(record, attempt.route.provider, attempt.shared)
+                limits = self.limiting.told(call, attempt.route.provider, attempt.shared)
                 record.status, record.ttfb = attempt.head.status, time.perf_counter() - started
                 return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), told)
             return await self._relay(request, call, attempt, started)
@@ -277,7 +277,7 @@ class Gateway:
         connection, http11 = request.connection, request.head.http11
         if self.open.draining:
             request.keep_alive = False
-        limits = self.limiting.told(record, provider, attempt.shared)
+        limits = self.limiting.told(call, provider, attempt.shared)
         lines = head_lines(call, attempt, limits, self.setup.cors)
         outlet = exchange.outlet(http11=http11)
         lines.append(outlet.header)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from aimux.accounts import Account
-    from aimux.gateway.auth import Caller
+    from aimux.gateway.call import Call
+    from aimux.gateway.epoch import Admitted
     from aimux.limits import FairShare, Limits
-    from aimux.limits.counters import Plan
+    from aimux.limits.counters import Plan, Terms
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
     from aimux.plugin.provider import Provider
@@ -34,12 +35,6 @@ _SAMPLES, _SAMPLE = 32, 16 * 1024
 MOST_TOLD = 10_000
 TOLD_SECONDS = 1.0
 _MORE = "Ask whoever runs aimux if you need more."
-
-
-def who(caller: Caller) -> Who:
-    """The caller as limits know them."""
-    user = caller.user
-    return Who(caller.name, caller.token_id, tuple(user.groups) if user is not None else ())
 
 
 def text_size(body: bytes) -> int:
@@ -64,50 +59,53 @@ class Limiting:
         self.limits = limits
         self.fair = fair
         self._prices = prices
-        self._told: dict[Plan | tuple[Plan, str], tuple[float, list[bytes] | None]] = {}
+        self._told: dict[tuple[Plan | Who, str], tuple[float, list[bytes] | None]] = {}
 
-    def concerns(self, who: Who) -> bool:
-        """Whether anything is limited, forbidden or shared for somebody."""
-        return self.fair.on or self.limits.hold_for(who)
+    def concerns(self, admitted: Admitted) -> bool:
+        """Whether anything is limited, forbidden or shared for a caller, whatever he asks for."""
+        return self.fair.on or not self._terms(admitted).free
 
-    def admit(self, record: RequestRecord, who: Who, body: bytes) -> Restraint | None:
+    def admit(self, record: RequestRecord, admitted: Admitted, body: bytes) -> Restraint | None:
         """Find room for a request: which accounts it has to leave alone (None: not any).
 
         Raises LimitReached, GatewayError 429 where it is a matter of seconds, and 400 for one that is too long.
         """
-        limits, policy, size = self.limits, self.limits.policy, text_size(body)
-        if policy.forbidden and policy.forbids("long_context", who, record.provider, record.model):
-            self._refuse_long(record, who, size)
-        answer = limits.reserve(record.id, who, record.provider, record.model, size, record.time)
-        if isinstance(answer, Refusal):
-            record.limit = self._hit(answer, who)
-            raise refused(answer, record.time, limits.zone)
-        no_overage = bool(policy.forbidden) and policy.forbids("overage", who, record.provider, record.model)
-        if not (self.fair.on or no_overage):
+        limits, who = self.limits, admitted.who
+        plan = limits.plan(self._terms(admitted), record.provider, record.model, record.time)
+        if not plan.free:
+            size = text_size(body)
+            if plan.no_long_context:
+                self._refuse_long(record, plan, size)
+            # Not when it began: a body that comes slowly would be of a minute, or a day, that is over for the others.
+            now = time.time()
+            answer = limits.reserve(record.id, plan, size, now)
+            if isinstance(answer, Refusal):
+                record.limit = self._hit(answer, who)
+                raise refused(answer, now, limits.zone)
+        if not (self.fair.on or plan.no_overage):
             return None
         fair = self.fair if self.fair.on else None
-        return Restraint(who, policy.weight(who), fair, limits.zone, no_overage=no_overage)
+        return Restraint(who, limits.policy.weight(who), fair, limits.zone, no_overage=plan.no_overage)
 
-    def told(self, record: RequestRecord, provider: Provider, account: Account | None) -> list[bytes] | None:
+    def told(self, call: Call, provider: Provider, account: Account | None) -> list[bytes] | None:
         """The header lines that tell a caller of their own limits, or of their share of the account that answered
         (None: it is one of their own); None where they have neither.
 
         Worked out once a second for each caller and model: it takes 12 µs.
         """
-        lease = self.limits.open.get(record.id)
-        if lease is None:
+        lease = self.limits.open.get(call.record.id)
+        shared = account if call.restraint is not None and self.fair.on else None
+        if lease is None and shared is None:
             return None
-        plan, shared = lease.plan, account if self.fair.on else None
-        if not (plan.counters or shared):
-            return None
-        now = time.monotonic()
-        place = plan if shared is None else (plan, shared.name)
+        who, now = call.admitted.who, time.monotonic()
+        place = who if lease is None else lease.plan, shared.name if shared is not None else ""
         until, lines = self._told.get(place, (0.0, None))
         if now >= until:
             if len(self._told) >= MOST_TOLD:
                 self._told.clear()
             at = time.time()
-            lines = self._lines(provider, states(self.limits.budgets_of(lease, at)), shared, plan.who, at)
+            own = [] if lease is None else states(self.limits.budgets_of(lease.plan, at))
+            lines = self._lines(provider, own, shared, who, at)
             self._told[place] = now + TOLD_SECONDS, lines
         return lines
 
@@ -123,9 +121,15 @@ class Limiting:
         windows = self._shares(own, account if self.fair.on else None, who, now)
         return provider.limit_event(own, windows) if own or windows else b""
 
+    def _terms(self, admitted: Admitted) -> Terms:
+        terms = admitted.terms
+        if terms is None or terms.epoch != self.limits.epoch:
+            terms = admitted.terms = self.limits.terms(admitted.who)
+        return terms
+
     def _states(self, who: Who, provider: Provider, now: float) -> list[LimitState]:
         limits = self.limits
-        return states(limits.standings(who, now, provider=provider.instance)) if limits.hold_for(who) else []
+        return [] if limits.terms(who).free else states(limits.standings(who, now, provider=provider.instance))
 
     def _lines(
         self, provider: Provider, own: Sequence[LimitState], shared: Account | None, who: Who, now: float
@@ -157,10 +161,10 @@ class Limiting:
         set_by = self.limits.policy.set_by(who, one.owner, one.limit, one.scope)
         return LimitHit(one.limit, str(one.owner), str(set_by), one.scope, one.amount, one.used, refusal.free_at)
 
-    def _refuse_long(self, record: RequestRecord, who: Who, size: int) -> None:
+    def _refuse_long(self, record: RequestRecord, plan: Plan, size: int) -> None:
         """A request that is probably so long that a token of it costs more is refused in words that begin as the
         vendors', which clients know to answer by making the conversation shorter."""
-        tokens = self.limits.habits.of(who.user, record.model).expect_input(size)
+        tokens = plan.habit.expect_input(size)
         most = self._prices.long_context(record.provider, record.model, record.time)
         if most is not None and tokens > most:
             message = (

@@ -85,9 +85,9 @@ class OpenSocket:
         try:
             if not call.shared:
                 self._keeping.refuse_others(call, message)
-            if turn is not None and limiting.concerns(call.admitted.who):
+            if turn is not None and limiting.concerns(call.admitted):
                 turn.model = start_of(message).routed_model
-                restraint = limiting.admit(turn, call.admitted.who, message)
+                restraint = limiting.admit(turn, call.admitted, message)
                 if restraint is not None and restraint.objects(self._account, turn.time):
                     raise restraint.refusal(turn.provider, turn.time)
         except GatewayError as error:

@@ -1,7 +1,7 @@
 """What people may use: budgets, rates and fair shares, in memory. See docs/limits.md."""
 
 from aimux.limits.configured import policy
-from aimux.limits.counters import Lease
+from aimux.limits.counters import Lease, Terms
 from aimux.limits.leases import Limits, Refusal, Standing
 from aimux.limits.rules import ANYBODY, Policy, Who
 from aimux.limits.settlement import FairMeter, Settlement
@@ -17,6 +17,7 @@ __all__ = [
     "Refusal",
     "Settlement",
     "Standing",
+    "Terms",
     "Who",
     "policy",
 ]

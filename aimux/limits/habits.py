@@ -13,6 +13,8 @@ FIRST_COST = 5_000.0
 ENOUGH = 50
 SHARE = 0.1
 """Of the newest request in an average; the first ten count alike."""
+EACH = 4
+"""Once ENOUGH were seen, one request in so many is looked at: what people do changes slowly."""
 
 
 class Habit:
@@ -22,7 +24,21 @@ class Habit:
     up the whole conversation before it.
     """
 
-    __slots__ = ("_both", "_everybody", "_size", "_square", "_tokens", "answer", "base", "cost", "per_byte", "seen")
+    __slots__ = (
+        "_both",
+        "_everybody",
+        "_kilobyte",
+        "_once",
+        "_price",
+        "_size",
+        "_square",
+        "_tokens",
+        "answer",
+        "base",
+        "cost",
+        "per_byte",
+        "seen",
+    )
 
     def __init__(self, everybody: Habit | None = None) -> None:
         """`everybody`: what to assume until something is known."""
@@ -33,15 +49,23 @@ class Habit:
         self.per_byte: float = everybody.per_byte if everybody else FIRST_TOKENS_PER_BYTE
         self.answer: float = everybody.answer if everybody else FIRST_ANSWER
         self.cost: float = everybody.cost if everybody else FIRST_COST
+        self._foresee()
 
     def expect_input(self, size: int) -> int:
         """Tokens that a request with `size` bytes of text will bring in."""
         return int(self.base + size * self.per_byte)
 
     def expect(self, size: int) -> tuple[int, int]:
-        """Tokens, in and out, and cost of such a request."""
-        tokens = self.base + size * self.per_byte + self.answer
-        return int(tokens), int(tokens * self.cost)
+        """Tokens, in and out, and cost of such a request: of both something, so that it shows that one is under way."""
+        tokens = self._once + (size * self._kilobyte >> 10)
+        return tokens, (tokens * self._price >> 10) + 1
+
+    def _foresee(self) -> None:
+        """Whole numbers for `expect`, which is asked with each request and takes a tenth as long with them: tokens,
+        tokens for 1,024 bytes, and what 1,024 tokens cost."""
+        self._once = int(self.base + self.answer) or 1
+        self._kilobyte = int(self.per_byte * 1024)
+        self._price = int(self.cost * 1024)
 
     def learn(self, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
         """Take in one request's real usage."""
@@ -62,6 +86,7 @@ class Habit:
         self.base = base = mean_tokens - per_byte * mean_size
         if base < 0:
             self.base, self.per_byte = 0.0, mean_tokens / mean_size
+        self._foresee()
         # What newcomers are thought to do is told by those who are new.
         if self.seen <= ENOUGH and self._everybody is not None:
             self._everybody.learn(size, tokens_in, tokens_out, cost)

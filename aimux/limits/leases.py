@@ -8,19 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aimux.limits.counters import OPEN, Budget, Counter, Lease, Plan, Rolling, counter
-from aimux.limits.habits import Habits
-from aimux.limits.rules import value_of
+from aimux.limits.budget import Budget
+from aimux.limits.counters import OPEN, Counter, Lease, Plan, Rate, Rolling, Slots, Terms
+from aimux.limits.habits import EACH, ENOUGH, Habit, Habits
+from aimux.limits.rules import LIMITS, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import tzinfo
 
+    from aimux.limits.counters import Tally
     from aimux.limits.history import History
     from aimux.limits.rules import Holding, Key, Owner, Policy, Who
     from aimux.limits.shares import Claims
 
-MAX_PLANS = 10_000
+MAX_TERMS = 10_000
+MAX_MODELS = 32
+"""Whose plans are kept for a caller: their names are the caller's choice."""
 LONGEST = 6 * 3600.0
 """Seconds after which a lease that nobody has settled counts as one whose end was missed."""
 NOTHING = (0, 0, 0, 0)
@@ -84,8 +88,9 @@ class Limits:
         self._on_mark = on_mark
         self._past: History | None = None
         self._counters: dict[Key, Counter] = {}
-        self._plans: dict[tuple[Who, str, str], Plan] = {}
-        self._held: dict[Who, bool] = {}
+        self.epoch = 0
+        """Terms of another one hold no longer."""
+        self._terms: dict[Who, Terms] = {}
         self.open: dict[str, Lease] = {}
         """Leases that are not settled yet, by the request's id."""
         self._number = 0
@@ -96,32 +101,46 @@ class Limits:
 
     # --- one request ----------------------------------------------------------------------------------------------
 
-    def reserve(self, request_id: str, who: Who, provider: str, model: str, size: int, now: float) -> Lease | Refusal:
-        """Room for a request of `who` with `size` bytes of text: what it sends, and what such answers usually take.
+    def terms(self, who: Who) -> Terms:
+        """What holds for a caller, until another epoch begins."""
+        found = self._terms.get(who)
+        if found is None:
+            if len(self._terms) >= MAX_TERMS:
+                self._terms.clear()
+            free = not self.policy.holdings(who) and not self.policy.restricts(who)
+            found = self._terms[who] = Terms(who, self.epoch, free=free)
+        return found
+
+    def plan(self, terms: Terms, provider: str, model: str, now: float) -> Plan:
+        """What holds for his requests to a model."""
+        found = terms.plans.get((provider, model))
+        return self._plan(terms, provider, model, now) if found is None else found
+
+    def reserve(self, request_id: str, plan: Plan, size: int, now: float) -> Lease | Refusal:
+        """Room for a request with `size` bytes of text: what it sends, and what such answers usually take.
 
         `request_id` is aimux's own: no other open lease has it.
         """
-        plan = self._plans.get((who, provider, model))
-        if plan is None:
-            plan = self._plan(who, provider, model, now)
         number, tallies = self._number + 1, plan.tallies
-        amounts: tuple[int, ...] = NOTHING
-        if tallies:
-            tokens, cost = plan.habit.expect(size)
-            amounts = (1, tokens, cost, 1)
-        if now < plan.start or now >= plan.end:
+        tokens, cost = plan.habit.expect(size)
+        amounts: tuple[int, ...] = (1, tokens, cost, 1)
+        if not plan.start <= now < plan.end:
             plan.turn(now, number)
         for one in tallies:
             need = amounts[one.unit]
-            if one.gone + need > one.ceiling and one.counter.full(need, now, number):
-                return self._refusal(plan.counters, amounts, now)
+            gone = one.gone + need
+            if gone > one.ceiling:
+                if one.counter.full(need, now, number):
+                    self._undo(one, tallies, amounts)
+                    return self._refusal(plan.counters, amounts, now)
+                gone = one.gone + need  # what is over was taken out
+            one.gone = gone
         self._number = number
         lease = Lease(number, request_id, plan, size, now, amounts)
-        for one in tallies:
-            one.open += 1
-            one.gone += amounts[one.unit]
+        for recent in plan.recents:
+            recent.append(lease)
         for noting in plan.noting:
-            noting.took(lease)
+            noting.took()
         self.open[request_id] = lease
         return lease
 
@@ -132,17 +151,18 @@ class Limits:
         """
         if lease.settled:
             return False
-        lease.estimated = estimated
-        self._close(lease, (1, tokens_in + tokens_out, cost, 0))
-        if not estimated and tokens_in + tokens_out:
-            lease.plan.habit.learn(lease.size, tokens_in, tokens_out, cost)
+        tokens = tokens_in + tokens_out
+        self._close(lease, (1, tokens, cost, 0))
+        if tokens and not estimated:
+            habit = lease.plan.habit
+            if habit.seen < ENOUGH or lease.number % EACH == 0:
+                habit.learn(lease.size, tokens_in, tokens_out, cost)
         return True
 
     def estimate(self, lease: Lease) -> bool:
         """The request is over, and nobody told what it took: what was reserved counts. False: settled already."""
         if lease.settled:
             return False
-        lease.estimated = True
         self._close(lease, (*lease.amounts[:OPEN], 0))
         return True
 
@@ -169,24 +189,29 @@ class Limits:
         reserved, lease.amounts = lease.amounts, spent
         number, plan = lease.number, lease.plan
         for one in plan.tallies:
-            if number < one.since:  # a request belongs to the window in which it began, as it does in the ledger
+            if number < one.since:  # a request belongs to the window in which room was found for it
                 one.counter.outlived()
                 continue
-            used = spent[one.unit]
-            one.open -= 1
-            one.gone += used - reserved[one.unit]
-            one.used += used
-            if one.used >= one.next_mark:
+            unit = one.unit
+            used = spent[unit]
+            one.gone += used - reserved[unit]
+            one.used = used = one.used + used
+            if used >= one.next_mark:
                 self._tell(one.counter, lease.time)
-        if self.claims is not None:
-            for counter in plan.counters:
-                if number >= counter.tally.since:
-                    counter.settled()
+        for noting in plan.noting:
+            if number >= noting.tally.since:
+                noting.settled()
+
+    def _undo(self, refusing: Tally, tallies: Iterable[Tally], amounts: tuple[int, ...]) -> None:
+        """Give back what was taken of those before the one that refuses."""
+        for one in tallies:
+            if one is refusing:
+                return
+            one.gone -= amounts[one.unit]
 
     def add(self, who: Who, provider: str, model: str, at: float, tokens: int, cost: int, now: float) -> None:
         """Count a request that began `at` and had no lease here: its process has ended before the ledger had it."""
-        plan = self._plans.get((who, provider, model)) or self._plan(who, provider, model, now)
-        for one in plan.counters:
+        for one in self.plan(self.terms(who), provider, model, now).counters:
             if isinstance(one, Budget):
                 one.add((1, tokens, cost)[one.tally.unit], at, now, self._number + 1)
 
@@ -200,18 +225,24 @@ class Limits:
         if zone != self.zone:  # the windows are others
             self._counters = {key: one for key, one in self._counters.items() if not isinstance(one, Budget)}
         self.policy, self.zone, self._past = policy, zone, past
-        self._plans.clear()
-        self._held.clear()
+        self.epoch += 1
+        self._terms.clear()
         for key, one in list(self._counters.items()):
-            if not one.tally.open and not one.look(now, self._number + 1)[0]:
+            if not one.open and not one.look(now, self._number + 1)[0]:
                 del self._counters[key]
 
-    def _plan(self, who: Who, provider: str, model: str, now: float) -> Plan:
-        holdings = self.policy.holdings(who, lambda scope: scope.covers(provider, model))
-        plan = Plan(who, tuple(self._counter(holding, now) for holding in holdings), self.habits.of(who.user, model))
-        if len(self._plans) >= MAX_PLANS:
-            self._plans.clear()
-        self._plans[who, provider, model] = plan
+    def _plan(self, terms: Terms, provider: str, model: str, now: float) -> Plan:
+        policy, who = self.policy, terms.who
+        holdings = policy.holdings(who, lambda scope: scope.covers(provider, model))
+        counters = tuple(self._counter(holding, now) for holding in holdings)
+        no_overage = policy.forbids("overage", who, provider, model)
+        no_long_context = policy.forbids("long_context", who, provider, model)
+        # Nothing is learned of those for whom nothing holds: they would take the room of others' habits.
+        habit = self.habits.of(who.user, model) if holdings or no_overage or no_long_context else Habit()
+        plan = Plan(who, counters, habit, no_overage=no_overage, no_long_context=no_long_context)
+        if len(terms.plans) >= MAX_MODELS:
+            terms.plans.clear()
+        terms.plans[provider, model] = plan
         return plan
 
     def _counter(self, holding: Holding, now: float) -> Counter:
@@ -219,7 +250,7 @@ class Limits:
         found = self._counters.get(key)
         new = found is None
         if found is None:
-            found = self._counters[key] = counter(key, amount, self.zone, self.claims)
+            found = self._counters[key] = self._made(key, amount)
         if isinstance(found, Budget):
             found.set(amount, self.policy.grants_for(key))
             if new and self._past is not None:
@@ -234,6 +265,12 @@ class Limits:
             found.set(amount)
         return found
 
+    def _made(self, key: Key, amount: int) -> Counter:
+        period = LIMITS[key.limit].period
+        if not period:
+            return Slots(key, amount, self.claims)
+        return Rate(key, amount, self.claims) if period == "minute" else Budget(key, amount, self.zone, self.claims)
+
     # --- what is used ---------------------------------------------------------------------------------------------
 
     def budgets(self) -> Iterator[Budget]:
@@ -247,18 +284,9 @@ class Limits:
         holdings = self.policy.holdings(who, lambda scope: provider is None or scope.covers(provider, model))
         return [self._standing(self._counter(holding, now), now) for holding in holdings]
 
-    def budgets_of(self, lease: Lease, now: float) -> list[Standing]:
-        """The calendar windows that a lease counts against."""
-        return [self._standing(one, now) for one in lease.plan.counters if isinstance(one, Budget)]
-
-    def hold_for(self, who: Who) -> bool:
-        """Whether anything is limited or forbidden to `who`, for whatever provider and model."""
-        found = self._held.get(who)
-        if found is None:
-            if len(self._held) >= MAX_PLANS:
-                self._held.clear()
-            found = self._held[who] = bool(self.policy.holdings(who)) or self.policy.restricts(who)
-        return found
+    def budgets_of(self, plan: Plan, now: float) -> list[Standing]:
+        """The calendar windows among what holds."""
+        return [self._standing(one, now) for one in plan.counters if isinstance(one, Budget)]
 
     def _standing(self, one: Counter, now: float) -> Standing:
         used, resets_at = one.look(now, self._number + 1)

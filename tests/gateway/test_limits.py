@@ -53,6 +53,21 @@ async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: St
     assert "error=rate_limited" in aimux.log
 
 
+async def test_a_body_that_comes_slowly_takes_nothing_out_of_the_minute(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"default": {"requests_per_minute": 2}})
+    whole = request()
+    reader, writer = await aimux.connect()
+    writer.write(whole[:-1])
+    async with asyncio.timeout(10):
+        while not aimux.app.gateway.open:
+            await asyncio.sleep(0.001)
+    assert [status(await aimux.send(request())) for _ in range(2)] == [200, 200]
+    writer.write(whole[-1:])
+    assert status(await reader.readuntil(b"\r\n\r\n")) == 429
+    assert status(await aimux.send(request())) == 429
+    writer.close()
+
+
 async def test_one_who_has_no_limit_is_not_counted(start: Start, upstream: Upstream) -> None:
     users = [{"name": "ann", "token": TOKEN}, {"name": "bob", "token": TOKEN + "2"}]
     aimux = await start(users=users, limits={"users": {"ann": {"tokens_per_day": 0}}})

@@ -97,7 +97,9 @@ class Books(RuleBasedStateMachine):
     def reserve(self, size: int) -> None:
         now = time.time()
         own = new_id(now)
-        lease = self.limits.reserve(own, self.who, "claude", "sonnet", size, now)
+        lease = self.limits.reserve(
+            own, self.limits.plan(self.limits.terms(self.who), "claude", "sonnet", now), size, now
+        )
         if isinstance(lease, Refusal):
             return
         sender = Sender(token=self.who.token, groups=self.who.groups)

@@ -52,9 +52,14 @@ async def node(postgresql_url: str, tmp_path: Path) -> AsyncIterator[Node]:
         await keeper.database.close()
 
 
+def reserve(keeper: LimitKeeper, who: Who = ALICE, now: float | None = None) -> Lease | Refusal:
+    limits, now = keeper.limits, time.time() if now is None else now
+    return limits.reserve(f"r-{next(IDS)}", limits.plan(limits.terms(who), "claude", "m", now), SIZE, now)
+
+
 def ask(keeper: LimitKeeper, who: Who = ALICE) -> bool:
     """One request from its beginning to its end; False: refused."""
-    lease = keeper.limits.reserve(f"r-{next(IDS)}", who, "claude", "m", SIZE, time.time())
+    lease = reserve(keeper, who)
     if isinstance(lease, Refusal):
         return False
     keeper.limits.settle(lease, TOKENS - 200, 200, 0)
@@ -91,7 +96,7 @@ async def test_one_who_moves_to_another_node_is_not_refused_there(node: Node) ->
 
 async def test_requests_side_by_side_have_room_from_the_first_on(node: Node) -> None:
     first, _ = await node(), await node()
-    leases = [first.limits.reserve(f"r-{next(IDS)}", ALICE, "claude", "m", SIZE, time.time()) for _ in range(8)]
+    leases = [reserve(first) for _ in range(8)]
     assert not [one for one in leases if isinstance(one, Refusal)]
 
 
@@ -142,9 +147,9 @@ async def test_what_a_killed_node_left_on_the_disk_counts_on_all_nodes_and_once(
 
 async def test_what_is_open_on_one_node_counts_on_the_others(node: Node) -> None:
     here, there = await node(concurrent_requests=3), await node(concurrent_requests=3)
-    leases = [here.limits.reserve(f"r-{next(IDS)}", ALICE, "claude", "m", SIZE, time.time()) for _ in range(2)]
+    leases = [reserve(here) for _ in range(2)]
     await exchange(here, there)
-    one = there.limits.reserve(f"r-{next(IDS)}", ALICE, "claude", "m", SIZE, time.time())
+    one = reserve(there)
     assert isinstance(one, Lease)
     assert not ask(there), "two are open here, and one there"
     [standing] = there.limits.standings(ALICE, time.time())
@@ -169,18 +174,18 @@ async def test_a_rate_is_one_for_all_nodes(node: Node) -> None:
 
 async def test_what_a_node_that_died_had_open_counts_for_half_a_minute(node: Node) -> None:
     dead, stays = await node(concurrent_requests=1), await node(concurrent_requests=1)
-    assert isinstance(dead.limits.reserve("r", ALICE, "claude", "m", SIZE, time.time()), Lease)
+    assert isinstance(reserve(dead), Lease)
     await exchange(dead, stays)
     assert not ask(stays)
     assert stays.exchange is not None
     later = time.time() + LATELY_SECONDS + 1
     await stays.exchange.round(later)
-    assert not isinstance(stays.limits.reserve("s", ALICE, "claude", "m", SIZE, later), Refusal)
+    assert not isinstance(reserve(stays, now=later), Refusal)
 
 
 async def test_what_stays_open_is_told_again(node: Node) -> None:
     busy, other = await node(concurrent_requests=1), await node(concurrent_requests=1)
-    assert isinstance(busy.limits.reserve("r", ALICE, "claude", "m", SIZE, time.time()), Lease)
+    assert isinstance(reserve(busy), Lease)
     assert busy.exchange is not None
     await busy.exchange.round(time.time())
     before = await heard_at(busy)

@@ -156,15 +156,16 @@ async def test_a_restart_forgets_nothing(node: Node) -> None:
         "user:alice tokens_per_week": 40,
         "group:research tokens_per_month": 460,
     }
-    assert isinstance(
-        (await node(default={"tokens_per_day": 50})).limits.reserve("r", ALICE, "claude", "m", 10, now), Refusal
-    )
+    strict = (await node(default={"tokens_per_day": 50})).limits
+    assert isinstance(strict.reserve("r", strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
 
 
 async def test_a_limit_that_comes_with_a_reload_counts_what_was_used_before_it(node: Node) -> None:
     keeper = await node(default={"tokens_per_day": 10**6})
     who = ALICE
-    lease = keeper.limits.reserve("r", who, "claude", "m", 10, time.time())
+    lease = keeper.limits.reserve(
+        "r", keeper.limits.plan(keeper.limits.terms(who), "claude", "m", time.time()), 10, time.time()
+    )
     assert not isinstance(lease, Refusal)
     keeper.limits.settle(lease, 30, 10, 0)
     await write(keeper.database, record(time.time(), 10))

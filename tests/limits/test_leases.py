@@ -53,7 +53,7 @@ IDS = itertools.count()
 
 
 def ask(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Lease | Refusal:
-    return book.reserve(f"req-{next(IDS)}", who, "claude", model, size, now)
+    return book.reserve(f"req-{next(IDS)}", book.plan(book.terms(who), "claude", model, now), size, now)
 
 
 def lease(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Lease:
@@ -320,7 +320,7 @@ def test_a_limit_that_is_set_below_what_was_used_is_told_with_the_first_refusal(
 def test_a_lease_knows_the_budgets_that_it_counts_against() -> None:
     book = limits(default("tokens_per_day", 10_000), default("cost_per_day", NANO), default("concurrent_requests", 1))
     book.settle(lease(book), 1000, 0, NANO // 2)
-    told = {one.limit: one.part for one in book.budgets_of(lease(book, size=0), NOON)}
+    told = {one.limit: one.part for one in book.budgets_of(lease(book, size=0).plan, NOON)}
     assert told["cost_per_day"] == pytest.approx(0.5, abs=0.01)
     assert told["tokens_per_day"] == pytest.approx(0.1, abs=0.01)
     assert len(told) == 2
@@ -328,10 +328,10 @@ def test_a_lease_knows_the_budgets_that_it_counts_against() -> None:
 
 def test_for_whom_no_limit_holds() -> None:
     book = limits(Rule(Owner("group", "research"), "tokens_per_day", 5))
-    assert book.hold_for(ALICE)
-    assert not book.hold_for(Who("bob"))
+    assert not book.terms(ALICE).free
+    assert book.terms(Who("bob")).free
     book.adopt(Policy(), BERLIN, NOON)
-    assert not book.hold_for(ALICE)
+    assert book.terms(ALICE).free
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------

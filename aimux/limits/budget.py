@@ -1,0 +1,183 @@
+"""What is used of a limit in a day, a week or a month of the calendar."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from aimux.limits.counters import NEVER, Counter, place_of
+from aimux.limits.rules import LIMITS
+from aimux.limits.windows import bounds
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from aimux.limits.rules import Grant, Key
+    from aimux.limits.shares import Claims, Place
+
+MARKS = (0.8, 0.95)
+"""Of a limit: whoever is interested is told once a window when so much is used."""
+
+
+class Budget(Counter):
+    """A calendar window. `ceiling` is what this node may use of it: all that is granted, or its piece of that, which it
+    `holds` once it has taken one.
+
+    `base` was used of it before any node counted it in the way that it is counted now.
+    """
+
+    __slots__ = (
+        "_grants",
+        "_low",
+        "_turned",
+        "_zone",
+        "base",
+        "end",
+        "holds",
+        "marked",
+    )
+
+    def __init__(self, key: Key, amount: int, zone: tzinfo, claims: Claims | None = None) -> None:
+        super().__init__(key, amount, claims)
+        self._zone = zone
+        self._low = 0
+        """From how much on that is gone the next piece is asked for at once."""
+        self.holds = False
+        self._grants: tuple[Grant, ...] = ()
+        self.end = self._turned = -math.inf
+        self.tally.next_mark = 0
+        self.base = 0
+        self.marked = 0
+        """How many of MARKS were told."""
+
+    def set(self, amount: int, grants: tuple[Grant, ...]) -> None:
+        """Another epoch's amount and grants. What is used stays used."""
+        self.amount, self._grants = amount, grants
+        self.tally.changes_at = -math.inf
+        self.tally.next_mark = 0
+
+    @property
+    def ceiling(self) -> int:
+        return self.tally.ceiling
+
+    def full(self, need: int, now: float, number: int) -> bool:
+        self.turn(now, number)
+        tally = self.tally
+        total = tally.gone + need
+        if total > tally.ceiling and self._claims is not None:
+            if not self.holds:
+                self.claim(now)
+            self._claims.ask(self)
+        return total > tally.ceiling and (self.open or tally.used >= tally.ceiling)
+
+    def turn(self, now: float, number: int) -> None:
+        """Begin the window that holds `now`, and take the grants that hold now."""
+        tally = self.tally
+        if tally.start <= now < tally.changes_at:
+            return
+        fresh = not tally.start <= now < self.end
+        if fresh:
+            tally.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
+            tally.used = tally.gone = self.base = self.marked = 0
+            tally.since = number
+        moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
+        tally.changes_at = min([self.end, *moments])
+        self._turned = now
+        tally.next_mark = 0
+        if fresh or self._claims is None:
+            self.claim(now)
+        else:
+            self.offer(now)
+            self._claims.ask(self)
+
+    def claim(self, now: float) -> None:
+        """Take all there is; or a first piece, by what was last heard of the others. The next one is the exchange's."""
+        self.holds = True
+        self._hold(self._piece(now))
+
+    def offer(self, now: float) -> int:
+        """What this node's next piece would be. If that is less than the one it has, the rest is returned now."""
+        piece = self._piece(now)
+        self._hold(min(self.ceiling, piece))
+        return piece
+
+    def take_piece(self, place: Place, piece: int, now: float) -> None:
+        """It is this node's, for everybody to see."""
+        if place == self.place:
+            self.holds = True
+            self._hold(min(piece, self._piece(now)))
+
+    def release(self) -> None:
+        """Return what is not gone: nobody asks for it."""
+        self.holds = False
+        self._hold(min(self.ceiling, self.tally.gone))
+
+    def _piece(self, now: float) -> int:
+        whole = self.whole(now) - self.base
+        if self._claims is None:
+            return whole
+        return self._claims.share(self.place, whole, self.tally.gone, now)
+
+    def _hold(self, ceiling: int) -> None:
+        self.tally.ceiling = ceiling
+        self._low = (self.tally.gone + ceiling) // 2
+
+    @property
+    def place(self) -> Place:
+        return place_of(self.key, self.tally.start)
+
+    @property
+    def elsewhere(self) -> int:
+        """What is gone of the window and not counted here, as far as is known."""
+        return self.base + (self._claims.gone(self.place) if self._claims is not None else 0)
+
+    def whole(self, now: float) -> int:
+        """The amount with what is granted now."""
+        if not self._grants:
+            return self.amount
+        return self.amount + sum(grant.amount for grant in self._grants if grant.since <= now < grant.until)
+
+    def free_at(self, need: int, now: float) -> float:
+        return self.end
+
+    def took(self) -> None:
+        assert self._claims is not None
+        self._claims.touched.add(self)
+        if self.tally.gone > self._low:
+            self._claims.ask(self)
+
+    def settled(self) -> None:
+        assert self._claims is not None
+        self._claims.touched.add(self)
+
+    def look(self, now: float, number: int) -> tuple[int, float | None]:
+        self.full(0, now, number)
+        return self.tally.gone + self.elsewhere, self.end
+
+    def add(self, amount: int, at: float, now: float, number: int) -> None:
+        """Count what was used without a lease, by a request that began `at`."""
+        self.full(0, now, number)
+        if self.tally.start <= at < self.end:
+            self.found(amount)
+            if self._claims is not None:
+                self._claims.touched.add(self)
+
+    def found(self, amount: int) -> None:
+        """So much was used without a lease."""
+        self.tally.used += amount
+        self.tally.gone += amount
+
+    def passed(self, now: float) -> float | None:
+        """The highest of MARKS that was reached since this was last asked, else None."""
+        if self.marked == len(MARKS):
+            self.tally.next_mark = NEVER
+            return None
+        whole, used = self.whole(now), self.tally.used + self.elsewhere
+        mark = MARKS[self.marked] * whole
+        if used < mark:
+            # What others use may come near the mark at any time, and `now` may be before the latest grant.
+            if self._claims is None and self._turned <= now < self.tally.changes_at:
+                self.tally.next_mark = math.ceil(mark)
+            return None
+        self.marked = sum(used >= mark * whole for mark in MARKS)
+        return MARKS[self.marked - 1]
