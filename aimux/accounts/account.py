@@ -185,7 +185,8 @@ class Account:
 
     def free_at(self, model: str) -> float:
         """When it can serve this model, unix seconds; in the past if it can now."""
-        return max(self.ready_at(), self.quota.free_at(model))
+        ready = self.ready_at()
+        return max(ready, self.quota.free_at(model)) if self.quota.cooldowns else ready
 
     # --- its credential ----------------------------------------------------------------------------------------------
 

@@ -84,7 +84,8 @@ class Slot:
     def load(self, difference: int) -> None:
         """`difference` more requests are under way."""
         self.in_flight += difference
-        self.touch()
+        if not self.dirty:
+            self.touch()
 
     def regroup(self) -> None:
         """One of its accounts changed."""

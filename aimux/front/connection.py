@@ -288,7 +288,8 @@ class ClientConnection:
         """Be ready for another request, which may have come already; not while the client takes no answers."""
         self._request, self._state = None, IDLE
         self.idle_since = self._server.now()
-        self.read(not self.full and len(self._buffer) <= READ_AHEAD)
+        if (reads := not self.full and len(self._buffer) <= READ_AHEAD) is not self._reading:
+            self.read(reads)
         if self._buffer and not self.full:
             # In a round of its own: a hundred pipelined requests must not nest, nor keep all others waiting.
             self._server.loop.call_soon(self._read_on)

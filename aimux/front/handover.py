@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aimux.front.answer import SENT, Sent
 from aimux.front.transports import TransportBefore
 from aimux.http.framing import LAST_CHUNK, chunk
-from aimux.http.turn import pause
+from aimux.http.turn import PAUSE
 
 if TYPE_CHECKING:
     from aimux.front.request import ReceivedRequest
@@ -56,7 +56,7 @@ class Handover(TransportBefore):
                         return SENT
                     raise request.body_error
                 self._pass_on(request.reader.take())
-                await pause()
+                await PAUSE
             request.limit = None
             if not self._closed:
                 raw, request.raw = request.raw, b""
@@ -64,7 +64,7 @@ class Handover(TransportBefore):
                 if self._chunked:
                     protocol.data_received(LAST_CHUNK)
             while not self._closed:
-                await pause()
+                await PAUSE
         finally:
             self._closed = True
             connection.flow = None
@@ -136,5 +136,5 @@ class Handover(TransportBefore):
 
 def _head(request: ReceivedRequest) -> bytes:
     head = request.head
-    line = f"{head.method} {head.target} HTTP/1.{1 if head.http11 else 0}\r\n"
-    return b"".join([line.encode("latin-1"), *head.lines, b"\r\n"])
+    line = f"{head.method} {head.target} HTTP/1.{1 if head.http11 else 0}"
+    return b"\r\n".join([line.encode("latin-1"), *head.lines, b"", b""])

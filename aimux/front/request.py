@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aimux.compiling import mypyc_attr
 from aimux.front import bounds
-from aimux.http.turn import Turn, pause
+from aimux.http.turn import PAUSE, Turn
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class ReceivedRequest(Request):
         if reader is not None:
             self.want(reader, limit, continues=self.head.expects and not reader.received)
             while self.reader is not None and self.body_error is None and reader.size <= limit:
-                await pause()
+                await PAUSE
             self.limit = None
             if self.body_error is not None:
                 raise self.body_error

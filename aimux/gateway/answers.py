@@ -77,11 +77,11 @@ def _cut(message: str) -> GatewayError:
 
 def own_lines(call: Call, attempt: Attempt) -> list[bytes]:
     """The header lines that aimux adds to every relayed answer."""
-    lines = [b"x-request-id: %b\r\n" % call.record.request_id.encode()]
+    lines = [b"x-request-id: %b" % call.record.request_id.encode()]
     user = call.admitted.caller.user
     if user is not None and user.pin_accounts:
-        lines.append(b"x-aimux-account: %b\r\n" % attempt.account.name.encode())
-        lines.append(b"x-aimux-attempts: %d\r\n" % call.record.attempts)
+        lines.append(b"x-aimux-account: %b" % attempt.account.name.encode())
+        lines.append(b"x-aimux-attempts: %d" % call.record.attempts)
     return lines
 
 

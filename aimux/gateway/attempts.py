@@ -20,6 +20,7 @@ from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.accounts import Account, Selection
+    from aimux.gateway.deposits import Deposits
     from aimux.gateway.models import Target
     from aimux.gateway.proofs import Proofs
     from aimux.plugin.types import Credential, Verdict
@@ -37,19 +38,23 @@ RENEWAL_SECONDS = 10.0
 class Attempts:
     """Runs one call. `run` returns the answer to relay; the caller streams it and calls `Attempt.end`."""
 
-    def __init__(self, call: Call, pool: Pool, proofs: Proofs, request_timeout: float) -> None:
+    _sought: tuple[str, ...] = ()
+    """Ids that some account did not know: they lie with the one that does."""
+    _judge: Judge | None = None
+    _resorted = False
+    _last: Attempt | None = None
+    _replaced: Account | None = None
+    """An account to ask again where no other one can serve: it has another login by now."""
+    _cause: Exception | None = None
+    _unreached: WireError | None = None
+    """Why an upstream gave no answer."""
+
+    def __init__(self, call: Call, pool: Pool, proofs: Proofs, deposits: Deposits, request_timeout: float) -> None:
         self._call = call
         self._pool = pool
         self._proofs = proofs
+        self._deposits = deposits
         self._deadline = time.monotonic() + request_timeout
-        self._judge: Judge | None = None
-        self._resorted = False
-        self._last: Attempt | None = None
-        self._replaced: Account | None = None
-        """An account to ask again where no other one can serve: it has another login by now."""
-        self._cause: Exception | None = None
-        self._unreached: WireError | None = None
-        """Why an upstream gave no answer."""
         self._waiting = list(call.targets)
         self._enter(self._waiting.pop(0))
 
@@ -66,11 +71,6 @@ class Attempts:
         if target.account is not None and call.selection.pinned is None:
             self._selection = self._selection._replace(pinned=target.account)
         call.record.provider = target.route.provider.instance
-
-    @property
-    def sought(self) -> tuple[str, ...]:
-        """Ids that some account did not know: they lie with the one whose answer `run` returns."""
-        return self._judge.sought if self._judge is not None else ()
 
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
@@ -92,7 +92,10 @@ class Attempts:
                     if verdict.action is Action.RELAY:
                         if attempt.head.status < 400:
                             self._route.accounts.served(self._selection, account, attempt.credential)
-                        self._keep(None)
+                            if self._sought:
+                                self._deposits.keep(account.provider, account.name, self._sought, None)
+                        if self._last is not None:
+                            self._keep(None)
                         return attempt
                     stale = verdict.action is Action.REFRESH  # it has another credential by now
                     if stale or (self._last is not None and _says_less(attempt, self._last)):
@@ -127,7 +130,8 @@ class Attempts:
         """An account that can serve, of this target or of the next one that has any."""
         restraint = self._call.restraint
         while True:
-            pool, selection, now = self._route.accounts, self._excluding(), time.time()
+            pool, now = self._route.accounts, time.time()
+            selection = self._excluding() if self._tried else self._selection
             debug, several = log.isEnabledFor(logging.DEBUG), len(pool.accounts) > 1
             home = pool.home(selection, now) if debug or several else None
             account = pool.select(selection, now)
@@ -154,7 +158,7 @@ class Attempts:
 
     def _excluding(self) -> Selection:
         """Without the accounts that were tried."""
-        return self._selection._replace(exclude=frozenset(self._tried)) if self._tried else self._selection
+        return self._selection._replace(exclude=frozenset(self._tried))
 
     def _last_resort(self) -> Account | None:
         """Everybody's limit is known to be reached: one try all the same, whose answer is the client's."""
@@ -220,6 +224,7 @@ class Attempts:
             self._judge = Judge(self._call, self._proofs, self._deadline)
         verdict = await self._judge.by_body(attempt, self._body)
         self._cause = self._judge.cause or self._cause
+        self._sought = self._judge.sought
         return verdict
 
     async def _renewal(self, account: Account) -> Credential:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
     from aimux.http.turn import Turn
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Body, Credential, RequestHead
+    from aimux.plugin.types import Body, Credential
     from aimux.relay.exchange import Exchange
 
 
@@ -34,6 +34,7 @@ class Call:
     __slots__ = (
         "admitted",
         "body",
+        "head",
         "record",
         "references",
         "restraint",
@@ -63,6 +64,7 @@ class Call:
         """
         self.turn = turn
         self.admitted = admitted
+        self.head = admitted.head
         self.body = body
         self.record = record
         self.targets = targets
@@ -87,10 +89,6 @@ class Call:
             self.shared,
         )
 
-    @property
-    def head(self) -> RequestHead:
-        return self.admitted.head
-
     def note(self, account: str, status: int, action: str, reason: str) -> None:
         """Remember a step for `aimux why`."""
         record = self.record
@@ -100,7 +98,8 @@ class Call:
         """Remember an upstream's answer."""
         record, head, verdict = self.record, attempt.head, attempt.verdict
         model = "" if attempt.model == record.model else attempt.model
-        vendors = head.get("request-id") or head.get("x-request-id")
+        headers = head.headers
+        vendors = headers.get("request-id") or headers.get("x-request-id") or ""
         seconds = time.time() - record.time
         record.steps.append(
             Step(

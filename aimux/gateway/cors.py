@@ -61,4 +61,4 @@ class Cors:
         if any(line.lower().startswith(_ALLOWS) and line.partition(b":")[2].strip() in allows for line in lines):
             return lines
         kept = [line for line in lines if not line.lower().startswith(b"access-control-")]
-        return kept + [b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")) for name, value in told.items()]
+        return kept + [b"%b: %b" % (name.encode(), value.encode("latin-1")) for name, value in told.items()]

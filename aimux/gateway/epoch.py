@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.http.request import RequestHead as ReceivedHead  # noqa: TC001 - as above
 from aimux.limits import ANYBODY, Terms, Who
-from aimux.metering.record import NOBODY, Sender, request_id
+from aimux.metering.record import NOBODY, TOLD, Sender, request_id
 from aimux.plugin.types import Body, RequestHead
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ NO_BODY = Body(b"")
 MAX_WORD = 64
 
 
-_STREAM = re.compile(rb'"stream"\s*:\s*true')
 _STREAM_KEY = b'"stream"'
 _LOOKED_AT = 64 * 1024
 _END = 256
@@ -50,7 +48,8 @@ def asks_for_stream(body: Body) -> bool:
         at = raw.find(_STREAM_KEY, 0, _LOOKED_AT)
     if at < 0 and size > _LOOKED_AT:
         at = raw.find(_STREAM_KEY, max(_LOOKED_AT, size - _LOOKED_AT))
-    return at >= 0 and _STREAM.match(raw, at) is not None
+    value = raw[at + len(_STREAM_KEY) : at + 32].translate(None, b" \t\r\n")  # half of what a regular expression costs
+    return at >= 0 and value.startswith(b":true")
 
 
 @dataclass(slots=True)
@@ -66,6 +65,10 @@ class Admitted:
     """As providers see it."""
     received: ReceivedHead
     """The same, with its lines."""
+    path: str = ""
+    """What records tell of the target."""
+    request_id: str = ""
+    """The client's own; "" where each request gets one."""
     sender: Sender = NOBODY
     """What the head says, for the record."""
     who: Who = ANYBODY
@@ -123,11 +126,18 @@ class Epoch:
             caller,
             head,
             received,
+            path_of(received.target),
+            self.request_id(received.headers, ""),
             _sender(mount, provider, caller, head, authentication.whence.address(received.headers, ends.peer)),
             _who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),
         )
+
+
+def path_of(target: str) -> str:
+    """What records tell of a target: no query, which may hold anything."""
+    return target.partition("?")[0][:TOLD]
 
 
 def _sender(mount: Mount, provider: Provider, caller: Caller, head: RequestHead, address: str) -> Sender:

@@ -17,7 +17,7 @@ from aimux.gateway.answers import DONE, UPSTREAM_FAILED, ClientSink, error_answe
 from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
-from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream
+from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream, path_of
 from aimux.gateway.exposure import WITHHELD, exposed
 from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
@@ -30,7 +30,7 @@ from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
 from aimux.metering.estimates import Estimates
-from aimux.metering.record import TOLD, RequestRecord, new_id
+from aimux.metering.record import RequestRecord, new_id
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.types import Body
 from aimux.redaction import mask
@@ -117,37 +117,41 @@ class Gateway:
         epoch = self.epoch
         setup = epoch.setup
         target = request.head.target
-        exposes = epoch.exposes_token(target)
-        path = WITHHELD if exposes else target.partition("?")[0][:TOLD]
         now = time.time()
         own = new_id(now)
-        record = RequestRecord(own, now, request.head.method, path, epoch.request_id(request.head.headers, own))
+        admitted, exposes = request.connection.admission, False
+        if lane and type(admitted) is Admitted and admitted.epoch is epoch:
+            path, name = admitted.path, admitted.request_id or own
+        else:
+            admitted, exposes = None, epoch.exposes_token(target)
+            path = WITHHELD if exposes else path_of(target)
+            name = epoch.request_id(request.head.headers, own)
+        record = RequestRecord(own, now, request.head.method, path, name)
         started = time.perf_counter()
         provider: Provider | None = None
         outside = False
         answer: Answer | Sent
         self.open[request] = record
         try:
-            found = setup.mounts.find(target) if lane else None
-            if exposes:
-                provider = setup.routes[found[0].provider].provider if found is not None else None
-                raise exposed()
-            if found is None:
-                outside = True
-                answer = await self.outside(request)
-            else:
-                mount, below = found
+            if admitted is None:
+                found = setup.mounts.find(target) if lane else None
+                if exposes:
+                    provider = setup.routes[found[0].provider].provider if found is not None else None
+                    raise exposed()
+                if found is None:
+                    outside = True
+                    return await self.outside(request)
                 if (preflight := setup.cors.preflight(request.head.method, request.head.headers)) is not None:
                     outside = True
                     return preflight
+                mount, below = found
                 record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
-                admitted = request.connection.admission
-                if type(admitted) is not Admitted or admitted.epoch is not epoch:
-                    admitted = await _admitted(epoch, request, route, mount, below)
-                    request.connection.admission = admitted
-                answer = await self._serve(request, setup, admitted, record, started)
+                admitted = request.connection.admission = await _admitted(epoch, request, route, mount, below)
+            provider = admitted.route.provider
+            record.provider = provider.instance
+            answer = await self._serve(request, setup, admitted, record, started)
         except GatewayError as error:
             error.request_id = record.request_id
             error.message = mask(error.message)  # a provider may have worded it
@@ -207,8 +211,9 @@ class Gateway:
             raw = await request.read(setup.max_body_size)
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
-        routed = await self.routing.route(request, setup, admitted, record, body, upgrade)
-        targets, selection, skimmed, references, shared = routed
+        targets, selection, skimmed, references, shared = await self.routing.route(
+            request, setup, admitted, record, body, upgrade
+        )
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
         restraint = None
@@ -253,14 +258,10 @@ class Gateway:
         finally:
             attempt.end()
 
-    async def _attempt(self, call: Call, patience: float) -> Attempt:
+    def _attempt(self, call: Call, patience: float) -> Awaitable[Attempt]:
         if (own := call.admitted.caller.own) is not None:
-            return await own_login.send(call, self.pool, own, patience)
-        attempts = Attempts(call, self.pool, self._proofs, patience)
-        attempt = await attempts.run()
-        if attempts.sought and attempt.head.status < 400:
-            self.keeping.deposits.keep(attempt.account.provider, attempt.account.name, attempts.sought, None)
-        return attempt
+            return own_login.send(call, self.pool, own, patience)
+        return Attempts(call, self.pool, self._proofs, self.keeping.deposits, patience).run()
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """How much of their own limits a caller has used, and how much of the accounts' is."""
@@ -278,18 +279,19 @@ class Gateway:
         if self.open.draining:
             request.keep_alive = False
         limits = self.limiting.told(call, provider, attempt.shared)
-        lines = head_lines(call, attempt, limits, self.setup.cors)
+        lines = head_lines(call, attempt, limits, self.epoch.setup.cors)
         outlet = exchange.outlet(http11=http11)
-        lines.append(outlet.header)
+        if outlet.header:
+            lines.append(outlet.header)
         if not request.keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(lines))
+            lines.append(b"connection: close")
+        head = b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (answer.status, answer.reason, b"\r\n".join(lines))
 
-        coding = answer.get("content-encoding")
+        coding = answer.headers.get("content-encoding", "")
         meter = provider.meter(call.head, answer.status, answer.headers)
         served_by = record.provider
         feed = MeterFeed(meter, coding, record.provider) if meter is not None else None
-        plain_stream = not coding and answer.get("content-type").startswith("text/event-stream")
+        plain_stream = not coding and answer.headers.get("content-type", "").startswith("text/event-stream")
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
         error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
         sink = ClientSink(connection.transport, feed, error_event)

@@ -138,7 +138,7 @@ class Limiting:
         if not (own or windows):
             return None
         fields = provider.limit_headers(own, windows).items()
-        return [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in fields]
+        return [b"%b: %b" % (name.encode(), value.encode()) for name, value in fields]
 
     def _shares(self, own: Sequence[LimitState], shared: Account | None, who: Who, now: float) -> list[LimitWindow]:
         return [] if own or shared is None else self.windows([shared], who, now)

@@ -18,7 +18,7 @@ _STATUSES = frozenset(HTTPStatus)
 
 
 def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: Cors) -> list[bytes]:
-    """The header lines; `limits` are those of the caller's own limits, in place of the account's."""
+    """The header lines, without their ends. `limits`: those of the caller's own limits, in place of the account's."""
     record, answer, route = call.record, attempt.head, attempt.route
     lines = to_client(answer, route.blocked, "" if limits is None else route.provider.limit_header_prefix)
     if attempt.model != record.model:
@@ -33,7 +33,7 @@ def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: C
         own[b"x-should-retry"] = b"false"
     if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none
         lines = [line for line in lines if not line.lower().startswith(tuple(own))]
-        lines += [b"%b: %b\r\n" % field for field in own.items()]
+        lines += [b"%b: %b" % field for field in own.items()]
     return cors.with_headers(lines, call.head.headers) + own_lines(call, attempt)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
 from aimux.gateway.bounds import within_bounds
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.models import Target
-from aimux.gateway.skimming import Skimmed, is_large, skim
+from aimux.gateway.skimming import is_large, skim
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -20,21 +20,9 @@ if TYPE_CHECKING:
     from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
     from aimux.gateway.setup import Setup
+    from aimux.gateway.skimming import Skimmed
     from aimux.metering.record import RequestRecord
     from aimux.plugin.types import Body, Headers
-
-
-class Routed(NamedTuple):
-    """`targets` are tried in their order, with the accounts that `selection` leaves."""
-
-    targets: tuple[Target, ...]
-    selection: Selection
-    skimmed: Skimmed | None
-    """Of a large body."""
-    references: tuple[str, ...]
-    """What it names of what is kept upstream."""
-    shared: bool
-    """It may name what others have stored."""
 
 
 class Routing:
@@ -52,8 +40,12 @@ class Routing:
         record: RequestRecord,
         body: Body,
         upgrade: Handshake | None,
-    ) -> Routed:
-        """Fills in the record's model and conversation. Raises GatewayError where the caller may not go there."""
+    ) -> tuple[tuple[Target, ...], Selection, Skimmed | None, tuple[str, ...], bool]:
+        """What is tried, in its order, and with which accounts; the skimmed body of a large one; what it names of what
+        is kept upstream, and whether it may name what others have stored.
+
+        Fills in the record's model and conversation. Raises GatewayError where the caller may not go there.
+        """
         route, caller, head = admitted.route, admitted.caller, admitted.head
         provider, raw = route.provider, body.raw
         # Where the model decides something, it has to be the one that the upstream takes the request for.
@@ -90,7 +82,7 @@ class Routing:
             if references and not shared:
                 self.keeping.deposits.refuse_others(references, targets, caller.name)
             targets, selection = self.keeping.place(references, targets, selection)
-        return Routed(targets, selection, skimmed, references, shared)
+        return targets, selection, skimmed, references, shared
 
     async def _skimmed(
         self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, shared: bool

@@ -57,23 +57,22 @@ def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
-    kept = to_upstream(
+    lines = to_upstream(
         admitted.received,
         token=admitted.caller.token,
         dropped=dropped,
         replaced=replaced,
         prefixes=route.dropped.prefixes,
     )
-    lines = [kept]
-    lines += [b"%b: %b\r\n" % (name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
+    lines += [b"%b: %b" % (name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
     if call.upgrade is not None:
-        lines += [b"%b: %b\r\n" % field for field in call.upgrade.request_fields()]
+        lines += [b"%b: %b" % field for field in call.upgrade.request_fields()]
     head = b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b" % (
         admitted.head.method.encode("latin-1"),
         origin.base_path,
         clean(upstream.target),
         origin.host_header,
-        b"".join(lines),
+        b"".join([b"%b\r\n" % line for line in lines]),
     )
     if len(head) > MAX_HEAD:
         raise GatewayError(ErrorKind.BAD_REQUEST, HEAD_TOO_LARGE, status=431, retry=False)

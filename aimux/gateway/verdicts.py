@@ -37,8 +37,8 @@ def by_head(attempt: Attempt) -> Verdict | None:
         return None
     if head.status in REDIRECTS and "location" in head.headers:
         raise redirected(provider.instance, head)
-    streams = head.status == 200 and head.get("content-type").startswith("text/event-stream")
-    return None if streams and route.watches_openings else RELAY
+    watched = route.watches_openings and head.status == 200
+    return None if watched and head.headers.get("content-type", "").startswith("text/event-stream") else RELAY
 
 
 class Judge:

@@ -143,6 +143,6 @@ def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limiting: Limiting
     lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS, prefix)
     lines += (limits or []) + own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
-        lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % upgrade.upstream.subprotocol.encode())
-    fields = [b"%b: %b\r\n" % field for field in upgrade.fields]
-    return b"".join([b"HTTP/1.1 101 Switching Protocols\r\n", *lines, *fields, b"\r\n"])
+        lines.append(b"Sec-WebSocket-Protocol: %b" % upgrade.upstream.subprotocol.encode())
+    fields = [b"%b: %b" % field for field in upgrade.fields]
+    return b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, *fields, b"", b""])

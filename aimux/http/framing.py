@@ -52,13 +52,10 @@ def chunk(data: bytes) -> bytes:
 class Framer:
     """`done`: the body is complete. `clean`: the connection can carry another message after it."""
 
-    __slots__ = ("clean", "done", "unread")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.clean = True
-        self.unread = b""
-        """What was fed and would take too long now: `feed` again in another round, with nothing."""
+    done = False
+    clean = True
+    unread = b""
+    """What was fed and would take too long now: `feed` again in another round, with nothing."""
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         """What to forward as it is, and the payload in it. Raises ProtocolError."""
@@ -80,11 +77,7 @@ class Framer:
 class NoBody(Framer):
     """HEAD, 204, 304."""
 
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done = True
+    done = True
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         self.clean = not data
@@ -94,10 +87,7 @@ class NoBody(Framer):
 class Length(Framer):
     """`content-length`."""
 
-    __slots__ = ("remaining",)
-
     def __init__(self, length: int) -> None:
-        super().__init__()
         self.remaining = length
         self.done = length == 0
 
@@ -117,11 +107,7 @@ class Length(Framer):
 class UntilClose(Framer):
     """The body ends with the connection."""
 
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clean = False
+    clean = False
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         return data, (data,)
@@ -141,19 +127,15 @@ class Chunked(Framer):
     back: whoever forwards the body writes it, once the body is known to be whole.
     """
 
-    __slots__ = ("_held", "_left", "_trailing", "between", "rest", "trailers")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.between = True
-        """A chunk begins with the next packet."""
-        self.trailers = b""
-        """Their lines, without the last one's end, when `done`."""
-        self.rest = b""
-        """What followed the body."""
-        self._held = b""
-        self._left = 0
-        self._trailing = False
+    between = True
+    """A chunk begins with the next packet."""
+    trailers = b""
+    """Their lines, without the last one's end, when `done`."""
+    rest = b""
+    """What followed the body."""
+    _held = b""
+    _left = 0
+    _trailing = False
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         if self.unread:

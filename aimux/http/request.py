@@ -15,7 +15,7 @@ from multidict import CIMultiDict, istr
 
 from aimux.http.errors import ProtocolError
 from aimux.http.framing import Chunked
-from aimux.http.head import CONNECTION, CONTENT_LENGTH, DIGITS, TRANSFER_ENCODING, FieldLines, columns
+from aimux.http.head import CONNECTION, CONTENT_LENGTH, DIGITS, TRANSFER_ENCODING, FieldLines
 
 if TYPE_CHECKING:
     from aimux.http.head import Field
@@ -74,29 +74,30 @@ _fields = FieldLines("utf-8", "surrogateescape")
 class RequestHead:
     """A request's head. The text of its values is UTF-8, with surrogates for what isn't.
 
-    `names` and `lines` are those of its fields, in their order. `length` is None where the body is chunked.
-    `connection` is the `Connection` header in lower case, its repetitions joined.
+    `lines` are the header lines as they go on, without their ends, `fields` what stands in each. `length` is None where
+    the body is chunked. `connection` is the `Connection` header in lower case, its repetitions joined.
     """
 
     __slots__ = (
         "connection",
         "expects",
+        "fields",
         "headers",
         "http11",
         "keep_alive",
         "length",
         "lines",
         "method",
-        "names",
         "target",
     )
 
-    def __init__(self, method: str, target: str, http11: bool, fields: list[Field]) -> None:
+    def __init__(self, method: str, target: str, http11: bool, fields: list[Field], lines: list[bytes]) -> None:
         self.method = method
         self.target = target
         self.http11 = http11
-        self.names, pairs, self.lines = columns(fields)
-        self.headers = headers = CIMultiDict(pairs)
+        self.fields = fields
+        self.lines = lines
+        self.headers = headers = CIMultiDict(fields)
         hosts = headers.getall(_HOST, ())
         if len(hosts) != 1 and (hosts or http11):
             raise RequestError("it must have exactly one Host header")
@@ -123,13 +124,13 @@ class RequestHead:
 
 def parse_request_head(block: bytes) -> RequestHead:
     """`block` runs up to the empty line, without the line end before it. Raises RequestError."""
-    first, *lines = block.split(b"\r\n")
-    line = _lines[first]
+    lines = block.split(b"\r\n")
+    method, target, http11 = _lines[lines.pop(0)]
     try:
-        fields = [*map(_fields.__getitem__, lines)]
+        fields = _fields.read(lines)
     except ProtocolError as error:
         raise RequestError(f"it has {error}") from None
-    return RequestHead(*line, fields)
+    return RequestHead(method, target, http11, fields, lines)
 
 
 class LastHead:
@@ -221,8 +222,8 @@ class BodyReader:
                 raise ProtocolError("the answer has chunks of a few bytes each")
             if chunks.done:
                 # They end here like an answer's; but who sends a framing as one has something in mind.
-                for line in chunks.trailers.split(b"\r\n") if chunks.trailers else ():
-                    if _fields[line][0] in _IN_NO_TRAILER:
+                for name, _ in _fields.read(chunks.trailers.split(b"\r\n")) if chunks.trailers else ():
+                    if name.lower() in _IN_NO_TRAILER:
                         raise ProtocolError("a trailer field that is not allowed there")
                 self.rest = chunks.rest
                 self.complete = True

@@ -25,12 +25,9 @@ class _Pause:
         yield
 
 
-_PAUSE = _Pause()
-
-
-def pause() -> Awaitable[None]:
-    """Wait for the turn's `resume`. It may come for another reason: look again whether there is what you want."""
-    return _PAUSE
+PAUSE: Awaitable[None] = _Pause()
+"""Awaited, it waits for the turn's `resume`. That may come for another reason: look again whether there is what you
+want."""
 
 
 class Turn(Generic[T]):
@@ -69,7 +66,7 @@ class Turn(Generic[T]):
             self._running = False
             if awaited is not None and self._thrown is None:  # nobody would ever resume it
                 kind = type(awaited).__name__
-                self._thrown = RuntimeError(f"a turn awaits a {kind}: it may await `pause` alone, or use `apart`")
+                self._thrown = RuntimeError(f"a turn awaits a {kind}: it may await `PAUSE` alone, or use `apart`")
             if self._thrown is not None:
                 self.resume()
             return
@@ -100,7 +97,7 @@ class Turn(Generic[T]):
         task.add_done_callback(self._done)
         try:
             while not task.done():
-                await pause()
+                await PAUSE
         except BaseException:
             task.cancel()
             raise

@@ -14,7 +14,7 @@ from aimux.http.errors import ProtocolError, WireError
 from aimux.http.framing import Chunked, Framer, UntilClose, framer_for
 from aimux.http.head import HeadReader, ResponseHead
 from aimux.http.rounds import soon
-from aimux.http.turn import pause
+from aimux.http.turn import PAUSE
 from aimux.relay.errors import HeadTimeout, ReadError, StaleConnection, Stopped
 from aimux.relay.outlet import Outlet
 
@@ -56,7 +56,8 @@ class Exchange:
     paused = False
     """The upstream isn't read for now: that nothing comes is not its fault."""
     _state: State
-    _error: WireError | None = None
+    error: WireError | None = None
+    """What ended the answer before its time: then the client's connection has to be broken."""
 
     # Until the head is there.
     deadline: float | None = None
@@ -115,7 +116,7 @@ class Exchange:
             self.deadline = self._loop.time() + head_timeout
         try:
             while self._state is AWAITED:
-                await pause()
+                await PAUSE
         except BaseException:
             self.discard()
             raise
@@ -123,8 +124,8 @@ class Exchange:
             self.deadline = None
             if timer is not None:
                 timer.cancel()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         assert self._head is not None
         return self._head
 
@@ -168,7 +169,8 @@ class Exchange:
         if outlet is None:
             self._hold(forward, payload)
             return
-        forward = outlet.framed(forward, payload)
+        if outlet.reframe is not None:
+            forward = outlet.reframe(payload)
         if framer.done:
             self._finish(outlet, forward, payload)
             self._release()
@@ -195,7 +197,7 @@ class Exchange:
 
     def _finish(self, outlet: Outlet, forward: bytes, payload: Sequence[bytes]) -> None:
         if not outlet.finish(forward, payload):
-            self._error = ReadError("the upstream ended the stream before its last event")
+            self.error = ReadError("the upstream ended the stream before its last event")
 
     def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -222,9 +224,9 @@ class Exchange:
     def _fail(self, error: WireError) -> None:
         if self._state is ENDED:
             return
-        self._error = error
+        self.error = error
         if self._outlet is not None and self._outlet.farewell(error):
-            self._error = None
+            self.error = None
         self._close()
         self._turn.resume()
 
@@ -270,7 +272,7 @@ class Exchange:
                     return payload
                 if timer is None:
                     timer = self._loop.call_at(deadline, self._turn.resume)
-                await pause()
+                await PAUSE
         finally:
             if timer is not None:
                 timer.cancel()
@@ -281,14 +283,9 @@ class Exchange:
         return self.progress + (self._outlet.bytes_out if self._outlet is not None else 0)
 
     @property
-    def error(self) -> WireError | None:
-        """What ended the answer before its time: then the client's connection has to be broken."""
-        return self._error
-
-    @property
     def held_whole(self) -> bool:
         """All of the answer is there, and nothing of it was sent yet."""
-        return self._state is ENDED and self._error is None
+        return self._state is ENDED and self.error is None
 
     def outlet(self, *, http11: bool) -> Outlet:
         """For `begin`; its `header` belongs into the head."""
@@ -302,20 +299,21 @@ class Exchange:
         `paused`: the client can't take more yet, `resume` will be called.
         """
         payload = self._held_payload
-        data = head + outlet.framed(b"".join(self._held), payload)
+        body = b"".join(self._held) if outlet.reframe is None else outlet.reframe(payload)
+        data = head + body
         self._held, self._held_payload = [], []
         outlet.sink = sink
         outlet.bytes_out = -len(head)
-        if self.held_whole:
+        if self._state is ENDED and self.error is None:
             self._finish(outlet, data, payload)
             return True
         outlet.send(data, payload)
-        if self._error is not None:
-            if outlet.farewell(self._error):
-                self._error = None
+        if self.error is not None:
+            if outlet.farewell(self.error):
+                self.error = None
             return True
         self._outlet, self._state = outlet, STREAMING
-        if isinstance(self._framer, Chunked) and outlet.as_it_came:
+        if isinstance(self._framer, Chunked) and outlet.reframe is None:
             self.connection.chunks = outlet, self._framer, sink.write, sink.observe
         self._read(not paused)
         return False
@@ -324,7 +322,7 @@ class Exchange:
         """Wait until all was sent, as it comes, or could not be. Cancelled (the client left), it stops the upstream."""
         try:
             while self._state is not ENDED:
-                await pause()
+                await PAUSE
         finally:
             self.discard()
 
@@ -334,7 +332,7 @@ class Exchange:
         Returns what came behind the head. If that was much, the transport is not being read: the tunnel resumes it.
         """
         if self._state is ENDED:
-            raise self._error or ReadError("the upstream closed the connection right after it switched protocols")
+            raise self.error or ReadError("the upstream closed the connection right after it switched protocols")
         self._end()
         self.connection.tunnel = tunnel
         return b"".join(self._held)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FLUSH_EVERY: Final = 8 * 1024
 """Bytes of a stream, some 60 events, between two looks of whoever observes it."""
 
-CHUNKED = b"transfer-encoding: chunked\r\n"
+CHUNKED = b"transfer-encoding: chunked"
 
 
 class Sink(Protocol):
@@ -49,9 +49,9 @@ class Outlet:
     """Of the body, framing included."""
     flush_at = FLUSH_EVERY
     header = b""
-    """The header line that says how the body is framed; none: by its end."""
-    _reframe: Callable[[Sequence[bytes]], bytes] | None = None
-    """Payload framed anew; None: bytes go as they came."""
+    """The header line, without its end, that says how the body is framed; none: by the connection's."""
+    reframe: Callable[[Sequence[bytes]], bytes] | None = None
+    """Frames payload anew; None: the upstream's framing is the client's, and bytes go as they came."""
     _end = b""
     """What ends the body."""
 
@@ -65,20 +65,11 @@ class Outlet:
             if http11:
                 self._frame, self._end, self.header = framer.wrap, LAST_CHUNK, CHUNKED
             else:
-                self._reframe = b"".join
+                self.reframe = b"".join
         elif isinstance(framer, UntilClose) and http11:
-            self._reframe, self._frame, self._end, self.header = _as_chunks, chunk, LAST_CHUNK, CHUNKED
+            self.reframe, self._frame, self._end, self.header = _as_chunks, chunk, LAST_CHUNK, CHUNKED
         if head.length is not None and head.status != 204:
-            self.header = b"content-length: %d\r\n" % head.length
-
-    @property
-    def as_it_came(self) -> bool:
-        """The upstream's framing is the client's."""
-        return self._reframe is None
-
-    def framed(self, forward: bytes, payload: Sequence[bytes]) -> bytes:
-        """`payload` as it goes to the client; `forward` is how it came."""
-        return forward if self._reframe is None else self._reframe(payload)
+            self.header = b"content-length: %d" % head.length
 
     def send(self, data: bytes, payload: Sequence[bytes]) -> None:
         """Write, then let the observer see it."""

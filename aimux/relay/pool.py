@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -79,7 +79,7 @@ class Pool:
         """Seconds without a byte in the middle of an answer."""
         self._loop = asyncio.get_running_loop()
         self._ssl = ssl_context
-        self._idle: dict[Origin, deque[Connection]] = {}
+        self._idle: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._origins: dict[Connection, Origin] = {}
         self._active: set[Exchange] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -138,7 +138,7 @@ class Pool:
         if self._closed:
             connection.abort()
         else:
-            self._idle.setdefault(self._origins[connection], deque()).append(connection)
+            self._idle[self._origins[connection]].append(connection)
 
     def forget(self, connection: Connection) -> None:
         origin = self._origins.pop(connection, None)

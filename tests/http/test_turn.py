@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from aimux.http.turn import Turn, in_turn, pause
+from aimux.http.turn import PAUSE, Turn, in_turn
 
 
 def turn(work: Callable[[Turn[str]], Coroutine[None, None, str]]) -> tuple[Turn[str], list[str | None]]:
@@ -25,7 +25,7 @@ def test_it_runs_within_the_calls_that_resume_it() -> None:
 
     async def work(_: Turn[str]) -> str:
         while not ready:
-            await pause()
+            await PAUSE
         return ready[0]
 
     made, ended = turn(work)
@@ -48,7 +48,7 @@ def test_a_resume_or_a_cancel_from_within_waits_for_its_next_pause() -> None:
         own.cancel()
         seen.append("cancelled")
         try:
-            await pause()
+            await PAUSE
         finally:
             seen.append("pause")
         return "never"
@@ -79,7 +79,7 @@ async def test_a_turn_that_awaits_anything_else_fails_at_once(caplog: pytest.Log
     turn: Turn[str] = Turn(ended.append)
     turn.start(work())
     assert ended == [None]
-    assert "a turn awaits a Future: it may await `pause` alone, or use `apart`" in caplog.text
+    assert "a turn awaits a Future: it may await `PAUSE` alone, or use `apart`" in caplog.text
 
 
 async def test_what_needs_a_task_runs_apart() -> None:
@@ -151,7 +151,7 @@ async def test_a_cancelled_turn_holds_nothing() -> None:
 async def test_a_task_has_what_its_turn_gives_or_raises() -> None:
     async def gives(turn: Turn[None]) -> str:
         asyncio.get_running_loop().call_soon(turn.resume)
-        await pause()
+        await PAUSE
         return await turn.apart(asyncio.sleep(0, "it"))
 
     async def raises(_: Turn[None]) -> None:
@@ -159,7 +159,7 @@ async def test_a_task_has_what_its_turn_gives_or_raises() -> None:
 
     async def is_cancelled(turn: Turn[None]) -> None:
         turn.cancel()
-        await pause()
+        await PAUSE
 
     assert await in_turn(gives) == "it"
     with pytest.raises(ValueError, match="no"):
@@ -173,7 +173,7 @@ async def test_a_task_that_is_cancelled_ends_its_turn() -> None:
 
     async def work(_: Turn[None]) -> None:
         try:
-            await pause()
+            await PAUSE
         finally:
             ended.set()
 

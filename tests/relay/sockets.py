@@ -232,4 +232,4 @@ def _head(upstream: ServerProtocol, fields: list[tuple[bytes, bytes]]) -> Respon
 
 
 def response_head(status: int, fields: Iterable[tuple[str, str]]) -> ResponseHead:
-    return ResponseHead(status, b"", [(name.lower(), (istr(name), value), b"") for name, value in fields], minor=1)
+    return ResponseHead(status, b"", 1, [(istr(name), value) for name, value in fields], [])
