@@ -119,7 +119,7 @@ class App:
             setup = await self._setup(config)
             for accounts in self.pools.values():
                 await accounts.load()
-            warn_of_unknown(config, self.pools)
+            warn_of_unknown(config, self.pools, self.people.directory.stored)
             limits = await self._begin_metering(config, stack)
             written = DepositRows(self.database, shared=config.database.address is not None)
             stack.push_async_callback(written.close)
@@ -363,7 +363,7 @@ class App:
                 await accounts.load()
             except VaultError as error:  # a disk at fault must not end what serves from memory
                 log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
-        warn_of_unknown(config, self.pools)
+        warn_of_unknown(config, self.pools, self.people.directory.stored)
         config, after_restart = with_what_stays(config, self.config)
         files = tls_files(config)
         if (files is None) != (self.tls is None):

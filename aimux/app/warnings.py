@@ -7,6 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from aimux.accounts.named import unknown_accounts
+from aimux.people.configured import from_config
+from aimux.people.directory import Directory
+from aimux.people.named import unknown_people
 from aimux.relay.proxy import unusable_proxies
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from aimux.app.pools import Pools
     from aimux.config import Config
+    from aimux.people.directory import Stored
     from aimux.plugin.loader import Plugins
 
 log = logging.getLogger("aimux")
@@ -28,10 +32,14 @@ def warn_of_surroundings(config: Config, plugins: Plugins) -> None:
         log.error("plugin %s (%s %s) is left out: %s", plugin.name, plugin.distribution, plugin.version, plugin.error)
 
 
-def warn_of_unknown(config: Config, pools: Pools) -> None:
-    """Accounts that the configuration names and nobody knows."""
+def warn_of_unknown(config: Config, pools: Pools, stored: Stored) -> None:
+    """Accounts, users and groups that the configuration names and nobody knows. `stored`: people of the database."""
     for unknown in unknown_accounts(config, {name: pool.accounts for name, pool in pools.items()}):
         log.warning("%s: %s (%s)", *unknown)
+    told = {one.where for one in config.warnings}
+    for nobody in unknown_people(config, Directory(from_config(config), stored)):
+        if nobody.where not in told:
+            log.warning("%s", nobody)
 
 
 def _warn_of_owner(state_dir: Path) -> None:

@@ -126,13 +126,8 @@ def set_command(
     aimux limits set group:research cost_per_month=500 concurrent_requests=20
     aimux limits set user:bob --model 'claude-opus-*' cost_per_day=5
     """
-    from aimux.cli.calls import Setting
-
     if provider and model:
         raise click.UsageError("Say --provider or --model, not both.")
-    given = any(amount is not None for _, amount in settings)  # limits of a provider that is gone can be taken away
-    if provider and given and provider not in Setting(config).providers:
-        raise click.UsageError(f"There is no provider {provider}.")
 
     async def change(backend: Backend) -> dict[str, Any]:
         # What holds where nothing is said of a word is that it is allowed.

@@ -102,6 +102,8 @@ def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
     if not items:
         click.echo("No window was sampled yet: a vendor tells them with its answers.")
         return
+    from aimux.limits.rules import dollars
+
     rows = [
         (
             one["account"],
@@ -192,12 +194,9 @@ def _shown(key: str, item: dict[str, Any]) -> str:
     value = _value(item, key)
     if key != "cost_usd":
         return short(int(value))
+    from aimux.limits.rules import dollars
+
     return dollars(value) + ("+?" if item["unpriced_requests"] else "")
-
-
-def dollars(value: float) -> str:
-    """`$1,234.50`; less than half a cent with four digits."""
-    return f"${value:,.2f}" if value >= 0.005 or not value else f"${value:.4f}"
 
 
 def short(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from aimux.config.instances import provider_instances
@@ -23,6 +24,7 @@ def advice(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Ad
     yield from _no_providers(config)
     yield from _encryption(config)
     yield from _groups(config)
+    yield from _limits(config)
     yield from _database(config)
     yield from _formats(config, plugins)
 
@@ -82,6 +84,23 @@ def _groups(config: Config) -> Iterator[Advice]:
         if settings.reserved and name not in grouped:
             remedy = "name it in providers.NAME.accounts.ACCOUNT.groups"
             yield ("groups", name, "reserved"), f"no account is in the group {name!r}", remedy
+
+
+def _limits(config: Config) -> Iterator[Advice]:
+    """What limits somebody who is probably misspelt. Others may be the database's: a start knows."""
+    if config.auth.jwt is not None:
+        return
+    users = {user.name for user in config.users}
+    groups = {group for user in config.users for group in user.groups} | config.groups.keys()
+    for kind, named, there in (("user", config.limits.users, users), ("group", config.limits.groups, groups)):
+        for name in named:
+            if name not in there and (near := get_close_matches(name, sorted(there - named.keys()), n=1, cutoff=0.75)):
+                message = f"there is no {kind} {name!r} in the configuration"
+                yield (
+                    ("limits", f"{kind}s", name),
+                    message,
+                    f"did you mean {near[0]}? As it is, `aimux {kind}s` has to have added {name}",
+                )
 
 
 def _database(config: Config) -> Iterator[Advice]:

@@ -61,11 +61,11 @@ def value_of(limit: str, amount: int) -> float | int:
 
 
 def dollars(value: float) -> str:
-    """`1,234.50 $`; as many digits as it takes to tell less than a cent from nothing, but no more than are counted."""
+    """`$1,234.50`; as many digits as it takes to tell less than a cent from nothing, but no more than are counted."""
     if value >= 0.01 or not value:
-        return f"{value:,.2f} $"
+        return f"${value:,.2f}"
     digits = min(9, 1 - math.floor(math.log10(value)))
-    return f"{f'{value:.{digits}f}'.rstrip('0').rstrip('.')} $"
+    return f"${value:.{digits}f}".rstrip("0").rstrip(".")
 
 
 class Owner(NamedTuple):

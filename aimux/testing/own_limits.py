@@ -63,7 +63,7 @@ class OwnLimitContract(Samples):
     @given(st.none() | _states, st.floats(-10, 40 * 86400))
     def test_a_limit_that_is_reached_is_told_with_its_sentence(self, state: LimitState | None, wait: float) -> None:
         provider = self.make()
-        error = LimitReached("You have used 5 $ of 5 $.", until=time.time() + wait, limit=state)
+        error = LimitReached("You have used $5 of $5.", until=time.time() + wait, limit=state)
         answer = provider.error(error)
         assert (answer.status or error.status) == 429, "whatever else it is, clients ask again and again"
         assert error.message in answer.body.decode()

@@ -26,7 +26,7 @@ def aimux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Commands]:
 def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
     aimux("limits", "set", "user:alice", "tokens_per_day=1.5M", "cost_per_week=20")
     said = aimux("limits", "set", "user:alice", "concurrent_requests=4", "tokens_per_day=none").stdout
-    assert sorted(said.splitlines()) == ["concurrent_requests 4", "cost_per_week 20.00 $"]
+    assert sorted(said.splitlines()) == ["concurrent_requests 4", "cost_per_week $20.00"]
     aimux("limits", "set", "user:alice", "--model", "claude-opus-*", "cost_per_day=5")
     [alice] = aimux.json("limits", "show", "user:alice")
     assert alice["limits"] == {
@@ -36,15 +36,15 @@ def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
     }
     shown = aimux("limits").stdout
     assert "default (in the configuration)\n  tokens_per_day 2,000,000\n  overage forbid" in shown
-    assert "  cost_per_week 20.00 $: 0.00 $ of 20.00 $ used, until " in shown
-    assert "  claude-opus-*: cost_per_day 5.00 $: 0.00 $" in shown
+    assert "  cost_per_week $20.00: $0.00 of $20.00 used, until " in shown
+    assert "  claude-opus-*: cost_per_day $5.00: $0.00" in shown
 
 
 def test_a_limit_of_a_provider_that_is_not_there_can_only_be_taken_away(aimux: Commands) -> None:
     aimux("limits", "set", "user:alice", "cost_per_day=5")
-    aimux("limits", "set", "user:alice", "--provider", "cloud", "cost_per_day=5", expect=2)
+    aimux("limits", "set", "user:alice", "--provider", "cloud", "cost_per_day=5", expect=1)
     said = aimux("limits", "set", "user:alice", "--provider", "cloud", "cost_per_day=none").stdout
-    assert said == "cost_per_day 5.00 $\n"
+    assert said == "cost_per_day $5.00\n"
 
 
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
@@ -57,7 +57,7 @@ def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     aimux("limits", "set", "group:research", "cost_per_month=1.5k")
     grant = aimux.json("limits", "grant", "group:research", "cost_per_month=20", "--until", "12h")
     assert grant["amount"] == 20
-    assert "granted: cost_per_month +20.00 $ until " in aimux("limits", "show", "group:research").stdout
+    assert "granted: cost_per_month +$20.00 until " in aimux("limits", "show", "group:research").stdout
 
 
 def test_they_are_removed(aimux: Commands) -> None:
@@ -80,7 +80,7 @@ def test_they_are_removed(aimux: Commands) -> None:
         (["set", "user:alice", "--model", "", "tokens_per_day=1"], 2, "'--model': is empty"),
         (["grant", "user:alice", "tokens_per_day=1", "--until", "9999-12-31"], 2, "write 3d, 12h"),
         (["grant", "user:alice", "tokens_per_day=1", "--until", "99999999d"], 2, "write 3d, 12h"),
-        (["set", "user:alice", "--provider", "cloud", "tokens_per_day=1"], 2, "There is no provider cloud"),
+        (["set", "user:alice", "--provider", "cloud", "tokens_per_day=1"], 1, "There is no provider 'cloud'; there "),
         (["set", "user:alice", "tokens_per_day=1.5"], 2, "tokens_per_day is a whole number, and not 1.5"),
         (["set", "user:alice", "overage=no"], 2, "overage is allow or forbid"),
         (["grant", "user:alice", "overage=forbid", "--until", "3d"], 2, "A grant is of a number"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aimux.cli.usage import dollars, short
+from aimux.cli.usage import short
 from aimux.config import load_config
 from aimux.metering.metering import Metering
 from aimux.storage import Database
@@ -123,13 +123,6 @@ def test_why_reads_the_ledger_without_a_server(aimux: Commands) -> None:
 )
 def test_large_counts_are_short(count: int, text: str) -> None:
     assert short(count) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "$0.00"), (0.0012, "$0.0012"), (0.005, "$0.01"), (1234.5, "$1,234.50")]
-)
-def test_small_costs_are_not_told_as_nothing(value: float, text: str) -> None:
-    assert dollars(value) == text
 
 
 def test_prices_are_shown_and_applied(aimux: Commands) -> None:

@@ -72,6 +72,19 @@ async def test_changes_at_the_same_time_are_all_kept(aimux: Aimux) -> None:
     assert (await aimux.send("PATCH", "/limits/user/bob", json={"cost_per_day": 1}))[0] == 409
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_provider_that_is_not_there_has_no_limits(aimux: Aimux, method: str) -> None:
+    for amounts in ({"cost_per_day": 5}, {"overage": "forbid"}):
+        status, _, told = await aimux.send(method, "/limits/user/alice", json={"providers": {"cloud": amounts}})
+        assert status == 422
+        assert told["detail"].startswith("There is no provider 'cloud'; there are: ")
+    assert await aimux.get("/limits/user/alice") == {}
+    status, _, _ = await aimux.send(
+        "PATCH", "/limits/user/alice", json={"providers": {"cloud": {"cost_per_day": None}}}
+    )
+    assert status == 200
+
+
 async def test_it_outlives_a_restart(start: Start, aimux: Aimux) -> None:
     await put(aimux, "/limits/group/research", {"requests_per_minute": 0, "each": {"cost_per_day": 5}, "weight": 2})
     again = await start(users=USERS)

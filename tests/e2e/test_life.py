@@ -160,14 +160,21 @@ async def test_a_second_aimux_on_the_same_state_folder_is_told_about(sim: Simula
         assert "another aimux" not in third.output
 
 
-async def test_accounts_that_are_named_and_not_there_are_told_about(sim: Simulator, folder: Path) -> None:
+async def test_accounts_and_people_that_are_named_and_not_there_are_told_about(sim: Simulator, folder: Path) -> None:
     config = config_of(sim, folder)
     config["providers"]["claude"]["accounts"] = {"deflaut": {"weight": 2}, "default": {"weight": 2}}
     config["models"] = {"claude-*": [{"account": "claude/nosuch"}]}
+    config["limits"] = {"users": {"nobody": {"tokens_per_day": 5}}, "groups": {"none": {"weight": 2}}}
     put_account(folder / "state", sim.accounts["claude"])
     async with serving(folder, config) as aimux:
         await aimux.said("providers.claude.accounts.deflaut: there is no account claude/deflaut (did you mean default?")
         await aimux.said("models.claude-*[0].account: there is no account claude/nosuch (There are: default)")
+        await aimux.said(
+            "limits.users.nobody: there is no user 'nobody': this limits nobody (take it out, or: aimux users"
+        )
+        await aimux.said(
+            "limits.groups.none: there is no group 'none': this limits nobody (take it out, or: aimux groups"
+        )
         assert "claude/default (" not in aimux.output.partition("mounts")[0]
         doctor = await Process.start(folder, "doctor", "--offline", "--config", str(folder / "config.json"))
         await doctor.end()

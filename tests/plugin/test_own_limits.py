@@ -29,10 +29,10 @@ def unified(**values: str) -> dict[str, str]:
 
 
 def test_claude_code_shows_the_text_of_a_billing_error() -> None:
-    answer = anthropic.error(LimitReached("5 $ of 5 $ are used.", until=RESET, limit=state(10, shared=True)))
+    answer = anthropic.error(LimitReached("$5 of $5 are used.", until=RESET, limit=state(10, shared=True)))
     assert json.loads(answer.body) == {
         "type": "error",
-        "error": {"type": "billing_error", "message": "5 $ of 5 $ are used."},
+        "error": {"type": "billing_error", "message": "$5 of $5 are used."},
     }
     assert answer.headers == unified(
         status="rejected",
@@ -144,13 +144,13 @@ def test_counting_tokens_is_free() -> None:
 
 def test_codex_stops_at_a_usage_limit_and_knows_the_time() -> None:
     until = time.time() + 3600
-    error = LimitReached("5 $ of 5 $ are used.", until=until, limit=state(10))
+    error = LimitReached("$5 of $5 are used.", until=until, limit=state(10))
     answer = openai.error(error)
     found = json.loads(answer.body)["error"]
     assert (found["type"], found["code"], found["message"]) == (
         "usage_limit_reached",
         "usage_limit_reached",
-        "5 $ of 5 $ are used.",
+        "$5 of $5 are used.",
     )
     assert found["resets_at"] == int(until)
     assert 3590 <= found["resets_in_seconds"] <= 3600

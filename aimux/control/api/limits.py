@@ -77,6 +77,7 @@ async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: Limit
     keeper = parts.limits
     _known(parts, kind, name)
     _changeable(keeper, kind, name)
+    _served(parts, body)
     allowances = _allowances(kind, body)
     await stored.put(keeper.database, Actor(caller.name, caller.address), Owner(kind, name), allowances)
     await keeper.refresh()
@@ -91,6 +92,7 @@ async def change_limits(
     keeper = parts.limits
     _known(parts, kind, name)
     _changeable(keeper, kind, name)
+    _served(parts, body)
     actor, owner = Actor(caller.name, caller.address), Owner(kind, name)
     allowances = await stored.change(keeper.database, actor, owner, lambda held: _allowances(kind, body.of(held)))
     await keeper.refresh()
@@ -210,6 +212,17 @@ def _known(parts: Parts, kind: str, name: str) -> None:
         there = name in (directory.users if kind == "user" else directory.known_groups())
     if not there:
         raise Refused(404, "not-found", f"There is no {kind} {name!r}.")
+
+
+def _served(parts: Parts, body: LimitSet | LimitChanges) -> None:
+    """Refused where it limits a provider that is not there; what is left of one that is gone can be taken away."""
+    for name, amounts in body.providers.items():
+        given = amounts is not None and any(
+            amount not in (None, "allow") for amount in amounts.model_dump(exclude_unset=True).values()
+        )
+        if given and name not in parts.pools:
+            known = ", ".join(sorted(parts.pools)) or "none"
+            raise Refused(422, "invalid", f"There is no provider {name!r}; there are: {known}.")
 
 
 def _changeable(keeper: LimitKeeper, kind: str, name: str) -> None:
