@@ -20,7 +20,9 @@ routes = web.RouteTableDef()
 TEMPLATE = "now.html"
 PARTS = ("alerts", "sums", "accounts", "running", "notices")
 TOLD = 8
-"""Notices that are shown."""
+"""Notices that are shown …"""
+MOST_ALERTS = 5
+"""… and alerts, the worst: of many accounts nearly all may be cooling down, and there is more to see here."""
 
 
 @routes.get("/")
@@ -58,6 +60,7 @@ async def _values(request: web.Request) -> dict[str, Any]:
         "running": running,
         "troubles": _troubles(control_of(request)),
         "alerts": account_views.alerts(accounts),
+        "most_alerts": MOST_ALERTS,
         "told": told["items"][:TOLD],
         "more": len(told["items"][TOLD:]),
     }

@@ -6,6 +6,8 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -137,3 +139,19 @@ def visitor(chromium: Browser, site: Site) -> Iterator[Visitor]:
     yield come
     for context in contexts:
         context.close()
+
+
+def send(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+@contextmanager
+def held(site: Site, token: str, **headers: str) -> Iterator[None]:
+    """A request that runs until the block is left."""
+    thread = Thread(target=site.message, args=(token,), kwargs={"x-simulator": "hold", **headers})
+    thread.start()
+    try:
+        yield
+    finally:
+        site.live.release()
+        thread.join()

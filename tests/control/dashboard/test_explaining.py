@@ -10,8 +10,7 @@ from datetime import datetime
 import pytest
 from playwright.sync_api import expect
 
-from tests.control.dashboard.conftest import TOKENS, Site, Visitor
-from tests.control.dashboard.test_pages import held
+from tests.control.dashboard.conftest import TOKENS, Site, Visitor, held
 
 pytestmark = pytest.mark.browser
 

@@ -5,12 +5,13 @@
 // --- live values: the server sends the parts of the page that have changed ------------------------------------------
 
 function live(root) {
-  const source = new EventSource(root.dataset.live);
   const state = document.querySelector("[data-live-state]");
+  const say = (text) => { if (state) state.textContent = text; };
+  let source;
   let held = [];
   const busy = (part) => part.matches(":hover, :focus-within") || String(getSelection()) !== "";
   const put = (part, html) => { if (part.innerHTML !== html) part.innerHTML = html; };
-  source.addEventListener("part", (event) => {
+  const take = (event) => {
     const { id, html } = JSON.parse(event.data);
     const part = document.getElementById(id);
     if (!part) return;
@@ -18,13 +19,28 @@ function live(root) {
     // Nothing jumps while somebody reads or points: it waits until they look elsewhere.
     if (busy(part)) held.push({ part, html });
     else put(part, html);
-  });
+  };
+  function open() {
+    source = new EventSource(root.dataset.live);
+    source.addEventListener("part", take);
+    source.onopen = () => say("live");
+    source.onerror = () => {
+      say("not live: trying to reach aimux again");
+      if (source.readyState === EventSource.CLOSED) setTimeout(again, 3000);
+    };
+  }
+  // A browser gives up after an answer that is no stream: a proxy's while aimux is away, or ours to who may look no more.
+  async function again() {
+    const answer = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+    if (answer?.ok) open();
+    else if (answer === null || answer.status >= 500) setTimeout(again, 3000);
+    else location.reload();
+  }
   setInterval(() => {
     held = held.filter(({ part, html }) => busy(part) || put(part, html));
   }, 500);
-  source.onopen = () => { if (state) state.textContent = "live"; };
-  source.onerror = () => { if (state) state.textContent = "not live: trying to reach aimux again"; };
   addEventListener("pagehide", () => source.close());
+  open();
 }
 
 // --- tables that can be sorted ---------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""What people do with accounts on the pages, as they do it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.control.dashboard.conftest import Site, Visitor, send
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_account_is_taken_out_and_put_back(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("accounts/chatgpt/default")
+    send(page, "Disable")
+    assert "serves nobody" in visit.notice
+    assert site.api("GET", "/accounts/chatgpt/default")["status"] == "disabled"
+    send(page, "Enable")
+    assert site.api("GET", "/accounts/chatgpt/default")["status"] == "healthy"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with-script", "without-script"])
+def test_an_account_is_given_to_a_group(visitor: Visitor, site: Site, script: bool) -> None:
+    group, name = f"team-{script}", f"of-the-team-{script}"
+    key = site.live.sim.accounts["claude-key"].api_key
+    site.api("POST", "/groups", {"name": group, "reserved": True})
+    site.api("POST", "/accounts", {"provider": "claude", "name": name, "api_key": key})
+    viewer = visitor("viewer", java_script_enabled=script).go(f"accounts/claude/{name}")
+    expect(viewer.get_by_text("everybody")).to_be_visible()
+    expect(viewer.get_by_text("Change it")).to_have_count(0)
+    visit = visitor("admin", java_script_enabled=script)
+    page = visit.go(f"accounts/claude/{name}")
+    page.get_by_text("Change it").click()
+    page.get_by_label("Weight").fill("much")
+    page.get_by_label(group).check()
+    send(page, "Save")
+    assert "weight" in page.locator(".note.bad").inner_text()
+    assert site.api("GET", f"/accounts/claude/{name}")["groups"] == []
+    page.get_by_text("Change it").click()
+    page.get_by_label("Weight").fill("2")
+    page.get_by_label(group).check()
+    send(page, "Save")
+    assert f"serves {group} alone" in visit.notice
+    assert site.api("GET", f"/accounts/claude/{name}")["weight"] == 2
+    page.get_by_role("link", name=group).click()
+    page.get_by_role("link", name=f"claude/{name}").click()
+    expect(visit.go("settings").locator("tr", has_text=f"account:claude/{name}").first).to_contain_text(
+        "weight 1.0 → 2.0"
+    )
+    site.api("DELETE", f"/accounts/claude/{name}")
+    site.api("DELETE", f"/groups/{group}")
+
+
+def test_an_account_is_tested_renewed_and_renamed(visitor: Visitor, site: Site) -> None:
+    key = site.live.sim.accounts["claude-key"].api_key
+    site.api("POST", "/accounts", {"provider": "claude", "name": "spare", "api_key": key})
+    visit = visitor("admin")
+    page = visit.go("accounts/claude/spare")
+    send(page, "Test")
+    assert "answered in" in visit.notice
+    page.get_by_label("Name").fill("team")
+    send(page, "Rename")
+    assert "is called team" in visit.notice
+    page.get_by_text("Remove this account").click()
+    send(page, "Remove claude/team")
+    assert "was removed" in visit.notice
+    visit.go("accounts/claude/default")
+    send(page, "Renew")
+    assert "was renewed" in visit.notice
+
+
+def test_an_api_key_becomes_an_account(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("accounts/add/claude")
+    page.get_by_text("API key", exact=True).click()
+    form = page.locator("form", has=page.get_by_label("Key"))
+    form.get_by_label("Name of the account").fill("by-key")
+    form.get_by_label("Key").fill(site.live.sim.accounts["claude-key"].api_key or "")
+    form.get_by_role("button", name="Add").click()
+    assert "claude/by-key was added and is healthy" in visit.notice
+    site.api("DELETE", "/accounts/claude/by-key")
+
+
+def test_a_login_through_the_vendors_page_serves(visitor: Visitor, site: Site) -> None:
+    """As a person does it: the vendor's page in another tab, the code carried over."""
+    visit = visitor("admin")
+    page = visit.go("accounts/add/claude")
+    form = page.locator("form", has=page.get_by_role("button", name="Begin")).first
+    form.get_by_label("Name of the account").fill("by-browser")
+    form.get_by_role("button", name="Begin").click()
+    with visit.context.expect_page() as opened:
+        page.get_by_role("link", name="Open the vendor's page").click()
+    vendor = opened.value
+    vendor.wait_for_load_state()
+    code = code_of(vendor)
+    page.get_by_label("Code or address").fill(code)
+    send(page, "Finish")
+    assert "claude/by-browser is logged in and is healthy" in visit.notice
+    assert site.api("POST", "/accounts/claude/by-browser/test")["ok"]
+    site.api("DELETE", "/accounts/claude/by-browser")
+
+
+def code_of(vendor: Page) -> str:
+    """What the simulator's page shows: the code, or the address that it ends at."""
+    shown = re.search(r"[\w.~-]{10,}#[\w.~-]{10,}", vendor.inner_text("body"))
+    return shown[0] if shown else vendor.url
