@@ -17,7 +17,7 @@ from aimux.plugin.settings import AccountSettings
 from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from aimux.plugin.types import Credential, LimitWindow, Verdict
 
@@ -251,7 +251,7 @@ class Account:
 
     # --- how it fares ------------------------------------------------------------------------------------------------
 
-    def observe(self, limits: Iterable[LimitWindow], now: float) -> None:
+    def observe(self, limits: Sequence[LimitWindow], now: float) -> None:
         """Windows from an answer's headers. Call it before `apply` of the same answer's verdict."""
         self.quota.observe(limits, now)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from aimux.plugin.types import LimitWindow
 
@@ -45,7 +45,7 @@ class Quota:
         self.used = 0.0
         """Of the tightest window that holds for everything: 0 is unused (or nothing told), 1 is full."""
         self.changes_at = math.inf
-        self._told: Iterable[LimitWindow] = ()
+        self._told: Sequence[LimitWindow] = ()
 
     def free_at(self, model: str) -> float:
         """When this model may be used, unix seconds; in the past if it may be used now."""
@@ -72,7 +72,7 @@ class Quota:
         self.cooldowns[model] = Cooldown(max(now + FLOOR, min(wanted, latest, now + CEILING)), now, reason)
         self._changed(now)
 
-    def observe(self, limits: Iterable[LimitWindow], now: float) -> None:
+    def observe(self, limits: Sequence[LimitWindow], now: float) -> None:
         """Take what an answer's headers told, and end cooldowns that they prove wrong.
 
         A window that turned from rejected to allowed is proof. Where no window showed the cause, room in all of them is
@@ -82,19 +82,26 @@ class Quota:
         if limits is self._told and not self.cooldowns and now < self.changes_at:
             return
         self._told = limits
-        fresh = {window.name: window for window in limits}
+        if self.cooldowns:
+            self._end_disproved(limits, now)
+        windows, changed = self.windows, now >= self.changes_at
+        for window in limits:
+            before = windows.get(window.name)
+            if before is not window and before != window:
+                windows[window.name] = window
+                changed = True
+        if changed:
+            self._changed(now)
+
+    def _end_disproved(self, limits: Sequence[LimitWindow], now: float) -> None:
         for model, cooldown in list(self.cooldowns.items()):
             # A scope's words are the provider's own, so that any scoped window may be the one of a model's cooldown.
-            told = [window for window in fresh.values() if (window.scope is not None) == bool(model)]
+            told = [window for window in limits if (window.scope is not None) == bool(model)]
             if told and not any(window.status == "rejected" for window in told):
                 recovered = any(self._rejected(window.name, now) for window in told)
                 if now - cooldown.since >= (FLOOR if recovered else DOUBT):
                     del self.cooldowns[model]
                     self.changes_at = now
-        if all(self.windows.get(name) == window for name, window in fresh.items()) and now < self.changes_at:
-            return
-        self.windows |= fresh
-        self._changed(now)
 
     def distrust(self, now: float) -> bool:
         """End cooldowns that began at a time yet to come: the clock was wrong then. True if there were any."""
@@ -116,13 +123,14 @@ class Quota:
             del self.cooldowns[model]
         used, changes_at = 0.0, min((c.until for c in self.cooldowns.values()), default=math.inf)
         for window in self.windows.values():
-            if _over(window, now):
-                continue
-            if window.resets_at is not None:
-                changes_at = min(changes_at, window.resets_at)
+            resets_at = window.resets_at
+            if resets_at is not None:
+                if resets_at <= now:
+                    continue
+                changes_at = min(changes_at, resets_at)
             if window.scope is None:
-                used = max(used, 1.0 if window.status == "rejected" else min(1.0, window.used or 0.0))
-        self.used, self.changes_at = used, changes_at
+                used = max(used, 1.0 if window.status == "rejected" else window.used or 0.0)
+        self.used, self.changes_at = min(1.0, used), changes_at
 
     def absorb(self, other: Quota, now: float) -> None:
         """Take over what another account knows of what turned out to be the same quota."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.types import LimitWindow, Usage, Verdict
@@ -17,8 +18,9 @@ EDGE = 64 * 1024
 """Bytes at either end of such a line that are."""
 MAX_JSON = 32 * 1024 * 1024
 MOST_TOKENS = 1 << 53
+LONGEST_WORD = 32
 _SPACE = " \t\r\n"
-_WORD = re.compile(r"[a-z0-9_-]{1,32}")
+_WORD = re.compile(r"[a-z0-9_-]+")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -37,13 +39,14 @@ class Meter:
     consumes: ClassVar[bool] = True
     """False: it is here for `stored` alone, and nobody pays for such answers."""
 
+    complete: bool = False
+    failed: bool = False
+    limits: tuple[LimitWindow, ...] = ()
+    verdict: Verdict | None = None
+    stored: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self.usage = Usage()
-        self.complete = False
-        self.failed = False
-        self.limits: tuple[LimitWindow, ...] = ()
-        self.verdict: Verdict | None = None
-        self.stored: tuple[str, ...] = ()
 
     @property
     def sent(self) -> int:
@@ -69,10 +72,10 @@ class JSONMeter(Meter):
     """For an answer that is one JSON object: override `read`. Its framing says whether it is whole, not its content."""
 
     sees_end = False
+    complete = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.complete = True
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -328,7 +331,12 @@ def count(value: object) -> int:
 
 def word(value: object) -> str:
     """A word of foreign JSON that is fit for a name; "" for whatever is none."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
+    return value if isinstance(value, str) and len(value) <= LONGEST_WORD and _is_word(value) else ""
+
+
+@lru_cache(maxsize=256)
+def _is_word(text: str) -> bool:
+    return _WORD.fullmatch(text) is not None
 
 
 def _object(data: bytes) -> dict[str, Any] | None:
