@@ -66,7 +66,7 @@ def tidy(model: type[BaseModel], data: Any) -> Any:
     return {
         key: from_text(value, shape(fields[key].annotation)) if isinstance(value, str) and key in fields else value
         for key, value in data.items()
-        if value is not None
+        if value is not None or key not in fields  # a misspelt name is refused, whatever stands behind it
     }
 
 

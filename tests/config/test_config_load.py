@@ -150,6 +150,12 @@ def test_nothing_behind_a_key_means_that_it_is_not_there(load: Load) -> None:
     assert load("users:\n  # - name: alice\ntls:\n  enabled:\nmounts: {}\n").users == ()
 
 
+def test_a_misspelt_key_is_refused_though_nothing_is_behind_it(load: Load) -> None:
+    for text, where in (("userz:\n", "userz"), ("tls: {enable: }\n", "tls.enable"), ("root:*:19000::\n", "root")):
+        with pytest.raises(ConfigError, match=where):
+            load(text)
+
+
 @pytest.mark.parametrize("name", ["config.json", "config.yaml"])
 def test_json_is_read(load: Load, name: str) -> None:
     config = load(json.dumps({"listen": ":1", "users": [{"name": "a", "token": TOKEN}]}, indent="\t"), name=name)
