@@ -43,7 +43,7 @@ class SQLite:
         self._seen: dict[str, int] = {}
 
     async def look(self) -> bool:
-        if not self._path.exists():
+        if not sqlite_file.there(self._path):
             return False
         found = await asyncio.to_thread(sqlite_file.inspect, self._path)
         self._seen = found.changes

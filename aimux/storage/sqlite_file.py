@@ -56,6 +56,21 @@ def connect(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=timeout, uri=True, isolation_level=None)
 
 
+def there(path: Path) -> bool:
+    """Whether there is such a file. Raises StorageError where its folder does not let us look."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _closed(path, error) from None
+    return True
+
+
+def _closed(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"can't open {path} ({error.strerror})", remedy=_PERMISSION.get(error.errno or 0, ""))
+
+
 def make(path: Path) -> None:
     """Make the file (0600, in a folder with 0700) and its tables where they are not there; have it write ahead.
 
@@ -70,9 +85,7 @@ def make(path: Path) -> None:
             # SQLite gives the files beside it the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise StorageError(
-            f"can't open {path} ({error.strerror})", remedy=_PERMISSION.get(error.errno or 0, "")
-        ) from None
+        raise _closed(path, error) from None
     try:
         with contextlib.closing(connect(path)) as connection:
             if _empty(connection):
@@ -227,7 +240,7 @@ def explain(path: Path, error: BaseException) -> StorageError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Unusable(f"{path} is locked by another program", remedy=f"end it (fuser {path} shows which)")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
-            reason = f"{path} can't be written" if path.exists() else f"{path} is not there"
+            reason = f"{path} can't be written" if there(path) else f"{path} is not there"
             return Unusable(reason, remedy=f"let the user that runs aimux write it and its folder {path.parent}")
         case sqlite3.SQLITE_IOERR:
             return Unusable(f"{path} can't be read or written ({error})", remedy="look at the disk")

@@ -76,7 +76,7 @@ async def _postgresql(url: str) -> Status:
 
 def _sqlite(path: Path) -> Status:
     found = Status("sqlite", str(path), server=sqlite3.sqlite_version)
-    if not path.exists():
+    if not sqlite_file.there(path):
         return found
     found.size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import shutil
 import sqlite3
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from aimux.storage import Database, StorageError, Unusable, sqlite_file
+from aimux.storage.status import status
+from tests.accounts.disks import failing
 from tests.storage.conftest import keys, meta, put
 
 
@@ -186,6 +189,15 @@ async def test_a_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:
         await put(database, "a")
     assert database.trouble is not None
     await database.close()
+
+
+async def test_a_folder_of_somebody_else_is_named(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs aimux, or a command, may not even look."""
+    monkeypatch.setattr(Path, "stat", failing(errno.EACCES))
+    with pytest.raises(StorageError, match=r"can't open .*aimux\.db .Permission denied.: give the user"):
+        await Database.open(None, written.parent)
+    with pytest.raises(StorageError, match="give the user that runs aimux access"):
+        await status(None, written.parent)
 
 
 async def test_a_read_only_file_says_so(small_disk: Path) -> None:
