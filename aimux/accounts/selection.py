@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,8 +22,9 @@ STEPS = 20
 what those will use shows only in their answers, and a burst would all land on one account."""
 
 
-class Selection(NamedTuple):
-    """What a request needs.
+@dataclass(slots=True)
+class Selection:
+    """What a request needs. Nobody changes one: it is replaced.
 
     `groups` None: any account that is reserved for nobody; a set: accounts of one of these groups, and those without
     groups. `conversation` names the user too, or one user could move another's conversations. `exclude`: names already

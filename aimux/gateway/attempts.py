@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.accounts.explain import at_home, explain
@@ -67,9 +68,9 @@ class Attempts:
         """Accounts of this target."""
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
-            self._selection = self._selection._replace(model=target.model)
+            self._selection = replace(self._selection, model=target.model)
         if target.account is not None and call.selection.pinned is None:
-            self._selection = self._selection._replace(pinned=target.account)
+            self._selection = replace(self._selection, pinned=target.account)
         call.record.provider = target.route.provider.instance
 
     async def run(self) -> Attempt:
@@ -158,7 +159,7 @@ class Attempts:
 
     def _excluding(self) -> Selection:
         """Without the accounts that were tried."""
-        return self._selection._replace(exclude=frozenset(self._tried))
+        return replace(self._selection, exclude=frozenset(self._tried))
 
     def _last_resort(self) -> Account | None:
         """Everybody's limit is known to be reached: one try all the same, whose answer is the client's."""

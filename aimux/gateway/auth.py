@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aimux.gateway.cors import Cors
 from aimux.gateway.guesses import Guesses, NotLookedAt
@@ -26,26 +26,23 @@ OWN_HEADER = "x-aimux-token"
 """Where the aimux token is while `Authorization` holds a credential of the vendor's."""
 
 
-class Caller(NamedTuple):
+class Caller:
     """Who calls. `access` None: an anonymous caller, which was allowed. `token` is what must not go upstream.
 
     `own`: a credential of the vendor's that the caller may use in place of an account's.
     """
 
-    access: Access | None
-    token: bytes
-    own: Credential | None = None
+    __slots__ = ("access", "name", "own", "token", "user")
+
+    def __init__(self, access: Access | None, token: bytes, own: Credential | None = None) -> None:
+        self.access = access
+        self.token = token
+        self.own = own
+        self.user: User | None = access.user if access is not None else None
+        self.name = self.user.name if self.user is not None else ""
 
     def __repr__(self) -> str:
         return f"Caller({self.name!r})"
-
-    @property
-    def user(self) -> User | None:
-        return self.access.user if self.access is not None else None
-
-    @property
-    def name(self) -> str:
-        return self.access.user.name if self.access is not None else ""
 
     @property
     def token_id(self) -> str:
@@ -172,7 +169,7 @@ class Authentication:
         if caller.access is None or not caller.access.own_login:
             message = f"You may not use a {provider.instance} login of your own here: leave it out, or `{OWN_HEADER}`."
             raise GatewayError(ErrorKind.FORBIDDEN, message, retry=False)
-        return caller._replace(own=own)
+        return Caller(caller.access, caller.token, own)
 
     def objection(
         self, caller: Caller, headers: Headers, peer: str, provider: Provider, *, own: str = ""
@@ -187,7 +184,8 @@ class Authentication:
             return GatewayError(ErrorKind.UNAUTHORIZED, ENDED, retry=False)
         if isinstance(found, Denied):
             return _refusal(found, provider)
-        return None if caller._replace(access=found).may_use(provider.instance, None) else _out_of_reach(provider)
+        now = Caller(found, caller.token, caller.own)
+        return None if now.may_use(provider.instance, None) else _out_of_reach(provider)
 
     def _anonymous(self, headers: Headers, peer: str, own: str, tokens: list[str]) -> Caller:
         if self._serves_anyone(headers, peer, own):

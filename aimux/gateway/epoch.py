@@ -48,7 +48,7 @@ def asks_for_stream(body: Body) -> bool:
         at = raw.find(_STREAM_KEY, 0, _LOOKED_AT)
     if at < 0 and size > _LOOKED_AT:
         at = raw.find(_STREAM_KEY, max(_LOOKED_AT, size - _LOOKED_AT))
-    value = raw[at + len(_STREAM_KEY) : at + 32].translate(None, b" \t\r\n")  # half of what a regular expression costs
+    value = b"".join(raw[at + len(_STREAM_KEY) : at + 32].split())  # half of what a regular expression costs
     return at >= 0 and value.startswith(b":true")
 
 

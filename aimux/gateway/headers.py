@@ -112,10 +112,6 @@ NEVER_TO_CLIENT = HOP_BY_HOP | frozenset(
 NEVER_TO_CLIENT_PREFIXES = ("x-accel-", "x-sendfile", "x-aimux-")
 
 
-_NAME = itemgetter(0)
-"""Of a field. That of `headers` would not do: there a name may be no more than once."""
-
-
 class _Passing(dict[tuple[str, ...], Callable[[list[bytes]], Iterable[bytes]]]):
     """The names of a head → what picks the lines that pass. Remembered, as most heads have the names of one before
     them: to look at each of 22 costs twice as much."""
@@ -139,7 +135,8 @@ class _Passing(dict[tuple[str, ...], Callable[[list[bytes]], Iterable[bytes]]]):
 
     def lines(self, head: RequestHead | ResponseHead, ended: Collection[str]) -> list[bytes]:
         """Those of a head that pass; `ended` are further names that don't."""
-        lines = [*self[tuple(map(_NAME, head.fields))](head.lines)]
+        names = tuple([name for name, _ in head.fields])  # in `headers` each may be no more than once
+        lines = [*self[names](head.lines)]
         if ended:
             lines = [line for line in lines if line.partition(b":")[0].decode("ascii").lower() not in ended]
         return lines

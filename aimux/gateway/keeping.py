@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ class Keeping:
         place = self.deposits.place_of(references, targets)
         if place is None:
             return targets, selection
-        return place[0], selection if selection.pinned is not None else selection._replace(pinned=place[1])
+        return place[0], selection if selection.pinned is not None else replace(selection, pinned=place[1])
 
     def refuse_others(self, call: Call, message: bytes) -> None:
         """Raises GatewayError (404) where a socket's message names what is another user's, as far as memory tells."""

@@ -129,4 +129,4 @@ class OwnLists:
 def _asking(call: Call, target: str, account: str | None) -> Call:
     head = call.head._replace(target=target)
     admitted = replace(call.admitted, head=head, sent=None)
-    return call.again(admitted, call.selection._replace(pinned=account))
+    return call.again(admitted, replace(call.selection, pinned=account))

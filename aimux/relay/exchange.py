@@ -51,13 +51,8 @@ class Exchange:
     """One request and its answer. Whoever holds it ends it: `begin` and `rest` do so themselves, else `discard`."""
 
     # As long as it lasts.
-    progress = 0
-    """Bytes received, but for the chunks that its connection passed on by itself: the outlet counts those."""
     paused = False
     """The upstream isn't read for now: that nothing comes is not its fault."""
-    _state: State
-    error: WireError | None = None
-    """What ended the answer before its time: then the client's connection has to be broken."""
 
     # Until the head is there.
     deadline: float | None = None
@@ -68,10 +63,8 @@ class Exchange:
     _head: ResponseHead | None = None
     _framer: Framer | None = None
 
-    # While the answer is held back, and while it streams.
-    _held_size = 0
+    # While the answer is held back.
     _most_held = HELD_BACK
-    _outlet: Outlet | None = None
 
     # What the pool's sweep last saw of it, and since when it has been so.
     seen = 0
@@ -93,6 +86,10 @@ class Exchange:
         """
         self.connection = connection
         self.method = method
+        self.progress = 0
+        """Bytes received, but for the chunks that its connection passed on by itself: the outlet counts those."""
+        self.error: WireError | None = None
+        """What ended the answer before its time: then the client's connection has to be broken."""
         self._state = AWAITED
         self._loop = loop
         self._over = over
@@ -101,6 +98,9 @@ class Exchange:
         self._reader = HeadReader()
         self._held: list[bytes] = []
         self._held_payload: list[bytes] = []
+        self._held_size = 0
+        self._outlet: Outlet | None = None
+        """While it streams."""
         connection.exchange = self
 
     # --- the request and the answer's head ------------------------------------------------------------------------

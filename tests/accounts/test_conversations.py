@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ async def test_one_overload_does_not_move_a_conversation(make_pool: Any, state_d
     talk = Selection(conversation="talk")
     home = chosen(pool, 1, talk)[0]
     answered(pool, home)
-    other = chosen(pool, 1, talk._replace(exclude=frozenset({home})))[0]
+    other = chosen(pool, 1, replace(talk, exclude=frozenset({home})))[0]
     assert other != home
     answered(pool, other)
     assert chosen(pool, 3, talk) == [home] * 3
@@ -66,7 +67,7 @@ async def test_a_conversation_is_at_home_with_whoever_answers_it_first(make_pool
     pool = await pool_of(make_pool, state_dir, "a b")
     talk = Selection(conversation="talk")
     first = chosen(pool, 1, talk)[0]
-    other = chosen(pool, 1, talk._replace(exclude=frozenset({first})))[0]
+    other = chosen(pool, 1, replace(talk, exclude=frozenset({first})))[0]
     answered(pool, other)
     assert chosen(pool, 3, talk) == [other] * 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ async def test_a_reserved_account_serves_nobody_else_whatever_happens(make_pool:
     pool.reserve(frozenset({"ci"}))
     for other in (everybody, dev, Selection(groups=frozenset())):
         assert chosen(pool, 1, other) == ["-"]
-        assert chosen(pool, 1, other._replace(pinned="paid")) == ["-"]
+        assert chosen(pool, 1, replace(other, pinned="paid")) == ["-"]
         assert pool.last_resort(other, START) is None
         assert pool.retry_after(other, START) is None
         assert "paid" not in {account.name for account in pool.candidates(other)}
