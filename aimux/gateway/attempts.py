@@ -78,6 +78,7 @@ class Attempts:
         call = self._call
         account = self._next()
         if account is None and call.restraint is not None and call.restraint.objected:
+            call.record.error = call.restraint.error
             raise call.restraint.refusal(self._route.provider.instance, time.time())
         account = account or self._last_resort()
         if account is None:

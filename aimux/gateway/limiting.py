@@ -167,6 +167,7 @@ class Limiting:
         tokens = plan.habit.expect_input(size)
         most = self._prices.long_context(record.provider, record.model, record.time)
         if most is not None and tokens > most:
+            record.error = "long_context_forbidden"
             message = (
                 f"prompt is too long: {tokens} tokens > {most} maximum. Beyond that a token costs more, and "
                 "your limits forbid it (long_context: forbid). Compact the conversation, or ask whoever runs aimux."

@@ -89,10 +89,11 @@ class OpenSocket:
                 turn.model = start_of(message).routed_model
                 restraint = limiting.admit(turn, call.admitted, message)
                 if restraint is not None and restraint.objects(self._account, turn.time):
+                    turn.error = restraint.error
                     raise restraint.refusal(turn.provider, turn.time)
         except GatewayError as error:
             if turn is not None:
-                turn.status, turn.error = error.status, error.kind.name.lower()
+                turn.status, turn.error = error.status, turn.error or error.kind.name.lower()
                 turn.attempts, turn.bytes_in = 0, len(message)
                 self._finished(turn)
             self.pipe.client.say(self._route.provider.websocket_error(error, call.head))

@@ -53,6 +53,11 @@ class Restraint:
         """To any account."""
         return bool(self._until)
 
+    @property
+    def error(self) -> str:
+        """For the record of a request that no account was left for."""
+        return "share_used_up" if "share" in self._until else "overage_forbidden"
+
     def refusal(self, name: str, now: float) -> LimitReached:
         """What to tell a client of the provider `name` where no account was left."""
         until = min(self._until.values())

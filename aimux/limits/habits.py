@@ -10,7 +10,7 @@ FIRST_ANSWER = 500.0
 """Tokens of an answer of a model that nobody has asked before."""
 FIRST_COST = 5_000.0
 """Billionths of a dollar a token: 5 $ a million, never nothing."""
-ENOUGH = 50
+ENOUGH = 20
 SHARE = 0.1
 """Of the newest request in an average; the first ten count alike."""
 EACH = 4
@@ -49,7 +49,7 @@ class Habit:
         self.per_byte: float = everybody.per_byte if everybody else FIRST_TOKENS_PER_BYTE
         self.answer: float = everybody.answer if everybody else FIRST_ANSWER
         self.cost: float = everybody.cost if everybody else FIRST_COST
-        self._foresee()
+        self._once = self._kilobyte = self._price = 0
 
     def expect_input(self, size: int) -> int:
         """Tokens that a request with `size` bytes of text will bring in."""
@@ -57,12 +57,14 @@ class Habit:
 
     def expect(self, size: int) -> tuple[int, int]:
         """Tokens, in and out, and cost of such a request: of both something, so that it shows that one is under way."""
+        if not self._once:
+            self._foresee()
         tokens = self._once + (size * self._kilobyte >> 10)
         return tokens, (tokens * self._price >> 10) + 1
 
     def _foresee(self) -> None:
-        """Whole numbers for `expect`, which is asked with each request and takes a tenth as long with them: tokens,
-        tokens for 1,024 bytes, and what 1,024 tokens cost."""
+        """Whole numbers for `expect`, which more is asked than learned: tokens, tokens for 1,024 bytes, and what 1,024
+        tokens cost."""
         self._once = int(self.base + self.answer) or 1
         self._kilobyte = int(self.per_byte * 1024)
         self._price = int(self.cost * 1024)
@@ -86,7 +88,7 @@ class Habit:
         self.base = base = mean_tokens - per_byte * mean_size
         if base < 0:
             self.base, self.per_byte = 0.0, mean_tokens / mean_size
-        self._foresee()
+        self._once = 0
         # What newcomers are thought to do is told by those who are new.
         if self.seen <= ENOUGH and self._everybody is not None:
             self._everybody.learn(size, tokens_in, tokens_out, cost)

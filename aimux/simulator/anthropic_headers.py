@@ -10,6 +10,7 @@ from aimux.simulator.accounts import stable
 if TYPE_CHECKING:
     from aimux.simulator.answers import Call, Pairs
 
+MONTH = 30 * 86400.0
 CLAIMS = {"5h": "five_hour", "7d": "seven_day", "7d_oi": "seven_day_overage_included"}
 
 
@@ -36,12 +37,14 @@ def unified(call: Call, rejected: str = "", until: float = 0.0) -> Pairs:
     """The headers of a subscription's windows. `rejected` is refused until `until`, whatever was used of it."""
     pairs: Pairs = []
     call.owner.rejected(call.now)  # rolls the windows
-    claim = rejected or "5h"
+    claim, paid = rejected or "5h", call.scenario.overage and not rejected
     statuses = {}
     for window in call.owner.windows.values():
         used, status, reset = window.used, window.status, window.resets_at
         if window.name == rejected:
             used, status, reset = 1.0, "rejected", until
+        elif paid and window.name == claim:
+            used, status = 1.0, "rejected"
         statuses[window.name] = (status, reset)
         prefix = f"anthropic-ratelimit-unified-{window.name}"
         pairs += [
@@ -49,13 +52,19 @@ def unified(call: Call, rejected: str = "", until: float = 0.0) -> Pairs:
             (f"{prefix}-reset", f"{reset:.0f}"),
             (f"{prefix}-utilization", f"{used:.4f}"),
         ]
-    overall = "rejected" if rejected else statuses[claim][0]
+    overall = "rejected" if rejected else "allowed" if paid else statuses[claim][0]
+    extra = [("overage-status", "rejected"), ("overage-disabled-reason", "org_level_disabled")]
+    if paid:
+        extra = [
+            ("overage-status", "allowed"),
+            ("overage-utilization", "0.1200"),
+            ("overage-reset", f"{call.now + MONTH:.0f}"),
+        ]
     return [
         ("anthropic-ratelimit-unified-status", overall),
         ("anthropic-ratelimit-unified-reset", f"{statuses[claim][1]:.0f}"),
         ("anthropic-ratelimit-unified-representative-claim", CLAIMS[claim]),
-        ("anthropic-ratelimit-unified-overage-status", "rejected"),
-        ("anthropic-ratelimit-unified-overage-disabled-reason", "org_level_disabled"),
+        *((f"anthropic-ratelimit-unified-{name}", value) for name, value in extra),
         ("anthropic-ratelimit-unified-fallback-percentage", "0.5"),
         *pairs,
     ]

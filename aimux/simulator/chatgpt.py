@@ -114,6 +114,8 @@ class ChatGPTApi(OpenAIApi):
             used, reset = window.used, window.resets_at
             if window.name == rejected:
                 used, reset = 1.0, until
+            elif call.scenario.overage and window.name == "primary":
+                used = 1.0
             prefix = f"x-codex-{window.name}"
             pairs += [
                 (f"{prefix}-used-percent", f"{used * 100:.1f}"),
@@ -121,7 +123,8 @@ class ChatGPTApi(OpenAIApi):
                 (f"{prefix}-reset-after-seconds", f"{max(0, reset - call.now):.0f}"),
                 (f"{prefix}-reset-at", f"{reset:.0f}"),
             ]
-        return [*pairs, ("x-codex-credits-has-credits", "False"), ("x-codex-credits-unlimited", "False")]
+        paid = str(call.scenario.overage and not rejected)
+        return [*pairs, ("x-codex-credits-has-credits", paid), ("x-codex-credits-unlimited", "False")]
 
     def limits_event(self, call: Call) -> dict[str, Any] | None:
         """`codex.rate_limits`: what the headers tell, on a WebSocket."""

@@ -34,6 +34,7 @@ account's script decides, else the simulator's. Durations are seconds. N counts 
 | `403[:revoked]`, `403:disabled`, `403:organization` | token revoked; organization disabled; OAuth not allowed for it |
 | `429[:SECONDS[:WINDOW]]` | limited, without a reset or for SECONDS; in `5h`, `7d`, `7d_oi`, `primary` or `secondary` |
 | `429:extra-usage` | the 429 that is about extra usage and not a limit of the account |
+| `overage` | it is paid extra usage (Claude) or credits (ChatGPT): what is included in five hours is used up |
 | `no-retry` | a refusal says `x-should-retry: false`, whatever its status usually says |
 | `overload[:N]` | overload inside a 200: the protocol's failure after N content events (default 0) |
 | `overload-error[:N]` | the same; from OpenAI as a bare `error` event in place of `response.failed` |
@@ -82,6 +83,7 @@ class Scenario:
     seconds: float | None = None
     window: str = "5h"
     no_retry: bool = False
+    overage: bool = False
     overload: int | None = None
     overload_error: bool = False
     events: int | None = None
@@ -172,6 +174,7 @@ NAMES: dict[str, Callable[..., dict[str, Any]]] = {
     "cut": _ending("cut"),
     "end": _ending("end"),
     "stale": lambda: {"ending": "stale"},
+    "overage": lambda: {"overage": True},
     "no-retry": lambda: {"no_retry": True},
     "overload": lambda n="0": {"overload": _count(n)},
     "overload-error": lambda n="0": {"overload": _count(n), "overload_error": True},

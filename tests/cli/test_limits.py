@@ -47,6 +47,15 @@ def test_a_limit_of_a_provider_that_is_not_there_can_only_be_taken_away(aimux: C
     assert said == "cost_per_day $5.00\n"
 
 
+@pytest.mark.parametrize("serve", [True, False])
+def test_limits_of_a_user_whom_nobody_knows_are_shown(tmp_path: Path, serve: bool) -> None:
+    with running(tmp_path, serve=serve, limits={"users": {"nobody": {"tokens_per_day": 5}}}) as live:
+        aimux = commands(live)
+        assert aimux("limits").stdout.startswith("user:nobody (in the configuration)\n  tokens_per_day 5")
+        assert "tokens_per_day 5" in aimux("limits", "show", "user:nobody").stdout
+        aimux("limits", "grant", "user:nobody", "tokens_per_day=5", "--until", "3d", expect=1)
+
+
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     day = (datetime.now(UTC) + timedelta(days=3)).date()
     end = day + timedelta(days=1)

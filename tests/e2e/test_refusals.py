@@ -79,6 +79,41 @@ async def test_many_different_wrong_tokens(tmp_path: Path, http: aiohttp.ClientS
         assert len(sim.requests) == 1
 
 
+MESSAGE = {"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+RESPONSE = {"model": "gpt-5.4", "stream": True, "store": False, "instructions": "x", "input": []}
+
+
+@pytest.mark.parametrize(
+    ("mount", "path", "body", "kind"),
+    [
+        ("claude", "v1/messages", MESSAGE, "rate_limit_error"),
+        ("chatgpt", "responses", RESPONSE, "usage_limit_reached"),
+    ],
+)
+async def test_paid_extra_usage_that_is_forbidden(
+    tmp_path: Path, http: aiohttp.ClientSession, mount: str, path: str, body: object, kind: str
+) -> None:
+    """The answer that tells of it is the last one until what is included begins anew."""
+    headers = BEARER | {"anthropic-version": "2023-06-01"}
+    async with Simulator() as sim:
+        put_account(tmp_path / "state", sim.accounts[mount])
+        limits = {"default": {"overage": "forbid"}}
+        async with serving(tmp_path, config_of(sim, tmp_path, limits=limits)) as aimux:
+            url = f"{aimux.address}/{mount}/{path}"
+            for scenario in ("ok", "overage"):
+                async with http.post(url, json=body, headers=headers | {"x-simulator": scenario}) as answer:
+                    assert answer.status == 200
+                    await answer.read()
+            async with http.post(url, json=body, headers=headers) as answer:
+                assert (answer.status, answer.headers["x-should-retry"]) == (429, "false")
+                assert 17_000 < int(answer.headers["retry-after"]) <= 18_000
+                error = (await answer.json())["error"]
+                assert error["type"] == kind
+                assert "you may not go on with paid extra usage; there is room again " in error["message"]
+            await aimux.said("error=overage_forbidden")
+        assert len(sim.requests) == 2
+
+
 async def test_without_users(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     """Only this machine is served then; a page in a browser here is not it."""
     async with Simulator() as sim:

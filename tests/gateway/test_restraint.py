@@ -140,6 +140,7 @@ async def test_who_may_not_go_on_with_extra_usage_is_stopped_before_it(start: St
     refused = await aimux.send(ask("ann"))
     assert status(refused) == 429
     assert "you may not go on with paid extra usage" in body(refused)["plain"]
+    assert "error=overage_forbidden" in aimux.log
     assert status(await aimux.send(ask("bob"))) == 200
     assert len(upstream.requests) == 2
 
@@ -169,4 +170,5 @@ async def test_long_context_can_be_forbidden(start: Start, upstream: Upstream, s
     if expected == 400:
         assert body(told)["plain"].startswith("prompt is too long: 225005 tokens > 200000 maximum.")
         assert b"x-should-retry: false" in told
+        assert "error=long_context_forbidden" in aimux.log
     assert status(await aimux.send(ask("bob", body=long))) == 200

@@ -54,7 +54,7 @@ async def show_limits(parts: Parts, kind: OwnerKind, name: OwnerName) -> LimitSe
     """Those that are its own: the default and those of its groups hold besides."""
     keeper = parts.limits
     await keeper.refresh()
-    _known(parts, kind, name)
+    _listed(parts, kind, name)
     found = {(owner.kind, owner.name): allowances for owner, allowances, _ in _owners(keeper)}
     return _told(found.get((kind, name), Allowances()))
 
@@ -63,7 +63,7 @@ async def show_limits(parts: Parts, kind: OwnerKind, name: OwnerName) -> LimitSe
 async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> OwnLimits:
     """Every limit that holds, whoever set it, and what is used of it. Of a group, what its members share."""
     await parts.limits.refresh()
-    _known(parts, kind, name)
+    _listed(parts, kind, name)
     limits, who = parts.limits.limits, _as_caller(parts, Owner(kind, name))
     found = limits.standings(who, time.time())
     return OwnLimits(
@@ -113,7 +113,7 @@ async def remove_limits(parts: Parts, kind: OwnerKind, name: OwnerName, caller: 
 async def list_grants(parts: Parts, kind: OwnerKind, name: OwnerName) -> GrantList:
     keeper = parts.limits
     await keeper.refresh()
-    _known(parts, kind, name)
+    _listed(parts, kind, name)
     mine = [given for given in keeper.stored.given if given.grant.owner == Owner(kind, name)]
     return GrantList(items=[_grant(given.grant, given.by, keeper.limits.zone) for given in mine])
 
@@ -225,8 +225,18 @@ def _served(parts: Parts, body: LimitSet | LimitChanges) -> None:
             raise Refused(422, "invalid", f"There is no provider {name!r}; there are: {known}.")
 
 
+def _configured(keeper: LimitKeeper, kind: str, name: str) -> bool:
+    return name in {"user": keeper.section.users, "group": keeper.section.groups}.get(kind, {})
+
+
+def _listed(parts: Parts, kind: str, name: str) -> None:
+    """The same, but for whom the configuration limits and nobody knows: he is in the list, too."""
+    if not _configured(parts.limits, kind, name):
+        _known(parts, kind, name)
+
+
 def _changeable(keeper: LimitKeeper, kind: str, name: str) -> None:
-    if name in {"user": keeper.section.users, "group": keeper.section.groups}.get(kind, {}):
+    if _configured(keeper, kind, name):
         raise Refused(
             409,
             "configured",
