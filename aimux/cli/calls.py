@@ -26,7 +26,8 @@ class ApiRefused(click.ClickException):
     """The API said no: ends the command with its words, unless the command knows better."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(f"{problem.detail.removesuffix('.')} → {problem.remedy}" if problem.remedy else problem.detail)
+        detail = problem.detail.removeprefix("body.")  # whoever types a command has sent none
+        super().__init__(f"{detail.removesuffix('.')} → {problem.remedy}" if problem.remedy else detail)
         self.problem = problem
         self.word = problem.type.removeprefix("urn:aimux:")
 
