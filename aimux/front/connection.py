@@ -288,7 +288,7 @@ class ClientConnection:
         """Be ready for another request, which may have come already; not while the client takes no answers."""
         self._request, self._state = None, IDLE
         self.idle_since = self._server.now()
-        if (reads := not self.full and len(self._buffer) <= READ_AHEAD) is not self._reading:
+        if (reads := not self.full and len(self._buffer) <= READ_AHEAD) != self._reading:
             self.read(reads)
         if self._buffer and not self.full:
             # In a round of its own: a hundred pipelined requests must not nest, nor keep all others waiting.
