@@ -66,7 +66,7 @@ def test_people_from_the_command_line(aimux: Commands) -> None:
 def test_what_can_not_be_is_said_in_words(aimux: Commands) -> None:
     for arguments, words in {
         ("users", "add", "ann", "--group", "nosuch"): "no group 'nosuch'; there is none yet → aimux groups add nosuch",
-        ("users", "add", "with space"): "Error: Name: A name has at most 100 letters",
+        ("users", "add", "with space"): "Error: name: A name has at most 100 letters",
         ("users", "show", "nobody"): "no user 'nobody'",
         ("tokens", "issue", "--user", "nobody"): "no user 'nobody'",
         ("tokens", "list", "--user", "nobody"): "no user 'nobody'",
