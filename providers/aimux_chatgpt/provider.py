@@ -27,7 +27,7 @@ from aimux.plugin import (
     Upstream,
     Verdict,
 )
-from aimux.plugin.formats import openai, openai_limits
+from aimux.plugin.formats import openai, openai_limits, openai_meters
 from aimux_chatgpt import credentials, limits
 from aimux_chatgpt.login import OAuthClient
 from aimux_chatgpt.settings import ChatGPTSettings
@@ -46,10 +46,10 @@ _CLIENT_VERSION = "0.169.0"
 """The models endpoint of the Codex backend asks for one."""
 
 
-class CodexStream(openai.ResponsesStream):
+class CodexStream(openai_meters.ResponsesStream):
     """The Codex backend also tells limits in events of its own."""
 
-    needles = (*openai.ResponsesStream.needles, b'"codex.rate_limits"')
+    needles = (*openai_meters.ResponsesStream.needles, b'"codex.rate_limits"')
 
     def read(self, event: dict[str, Any]) -> None:
         if event.get("type") == "codex.rate_limits":

@@ -12,7 +12,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 from aimux.plugin import LimitWindow, Meter, Provider, RequestHead, SSEMeter, Usage, Verdict
-from aimux.plugin.formats import anthropic, openai
+from aimux.plugin.formats import anthropic, openai_meters
 from aimux.plugin.loader import load_plugins
 from aimux.plugin.meters import MessageMeter
 from aimux.plugin.provider import retry_after
@@ -31,7 +31,7 @@ def providers() -> Iterator[Provider]:
 
 
 PROVIDERS = list(providers())
-METERS: list[type[SSEMeter]] = [anthropic.MessagesStream, openai.ResponsesStream, openai.ChatStream]
+METERS: list[type[SSEMeter]] = [anthropic.MessagesStream, openai_meters.ResponsesStream, openai_meters.ChatStream]
 REQUESTS = [
     RequestHead("POST", path, CIMultiDict())
     for path in ("/v1/messages", "/v1/responses", "/v1/chat/completions", "/responses", "/x")
@@ -113,7 +113,7 @@ def test_meters_of_streams(data: bytes) -> None:
 def test_meters_of_sockets(data: bytes) -> None:
     for provider in PROVIDERS:
         meter = provider.websocket_meter(RequestHead("GET", "/v1/responses", CIMultiDict()))
-        for each in (meter, MessageMeter(openai.ResponsesStream)):
+        for each in (meter, MessageMeter(openai_meters.ResponsesStream)):
             if each is None:
                 continue
             for message in data.split(b"\n\n"):

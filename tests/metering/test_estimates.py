@@ -10,11 +10,12 @@ import pytest
 from aimux.metering.estimates import Estimates
 from aimux.metering.record import RequestRecord
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
-from aimux.plugin.formats.openai import ChatStream, OpenAIAnswer, ResponsesStream
+from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
 from aimux.plugin.meters import MessageMeter, Meter, SSEMeter
 
 WORDS = ["Grüße ", "the quick", " brown\n", '"fox" ', "jumps"] * 60
-TEXT = sum(len(word.encode()) for word in WORDS)
+TEXT = sum(len(json.dumps(word, ensure_ascii=False).encode()) - 2 for word in WORDS)
+"""Bytes as they are sent: some are escaped."""
 
 
 def sse(*events: dict[str, Any], named: bool = True) -> bytes:
@@ -44,6 +45,85 @@ CHAT = sse(
 )
 
 
+def padded(word: str) -> str:
+    """What stands beside a delta so that nobody on the way can tell its length."""
+    return "x" * (16 - len(word) % 16)
+
+
+ITEM = "msg_0c4bb6cd4369e1aa016968ca768e4c819faaeeabe2970ec1fe"
+WHOLE = "".join(WORDS)
+ARGUMENTS = [json.dumps(word)[1:-1] for word in WORDS]
+"""Pieces of a text that is JSON itself: the quotes in it are escaped once more."""
+CODEX = [
+    {"type": "response.created", "response": {"instructions": "x" * 40_000, "usage": None}, "sequence_number": 0},
+    {"type": "response.output_item.added", "item": {"id": "rs_1", "type": "reasoning", "summary": []}},
+    *[
+        {"type": "response.reasoning_summary_text.delta", "delta": word, "item_id": "rs_1", "obfuscation": padded(word)}
+        for word in WORDS
+    ],
+    {"type": "response.reasoning_summary_text.done", "item_id": "rs_1", "text": WHOLE},
+    {"type": "response.reasoning_summary_part.done", "part": {"type": "summary_text", "text": WHOLE}},
+    {
+        "type": "response.output_item.done",
+        "item": {"type": "reasoning", "encrypted_content": "gAAAA" * 800, "summary": [{"text": WHOLE}]},
+    },
+    *[
+        {
+            "type": "response.output_text.delta",
+            "content_index": 0,
+            "delta": word,
+            "item_id": ITEM,
+            "logprobs": [],
+            "obfuscation": padded(word),
+            "output_index": 1,
+            "sequence_number": number,
+        }
+        for number, word in enumerate(WORDS)
+    ],
+    {"type": "response.output_text.done", "item_id": ITEM, "text": WHOLE, "logprobs": []},
+    {"type": "response.content_part.done", "item_id": ITEM, "part": {"type": "output_text", "text": WHOLE}},
+    {"type": "response.output_item.done", "item": {"id": ITEM, "content": [{"text": WHOLE}]}},
+    *[{"type": "response.function_call_arguments.delta", "delta": piece, "item_id": "fc_1"} for piece in ARGUMENTS],
+    {"type": "response.function_call_arguments.done", "item_id": "fc_1", "arguments": "".join(ARGUMENTS)},
+    {"type": "response.output_item.done", "item": {"id": "fc_1", "arguments": "".join(ARGUMENTS)}},
+]
+CLAUDE = [
+    START,
+    *[{"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": word}} for word in WORDS],
+    {"type": "content_block_delta", "delta": {"type": "signature_delta", "signature": "EqQB" * 300}},
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "content_block_start",
+        "content_block": {"type": "web_search_tool_result", "content": [{"encrypted_content": "Ev0D" * 2000}]},
+    },
+    *DELTAS,
+    *[
+        {
+            "type": "content_block_delta",
+            "delta": {"type": "citations_delta", "citation": {"cited_text": "y" * 150, "title": "z" * 50}},
+        }
+    ]
+    * 10,
+    *[{"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": p}} for p in ARGUMENTS],
+]
+CHATTED = [
+    {
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}],
+        "usage": None,
+        "obfuscation": "x" * (number % 16),
+    }
+    for number, delta in enumerate(
+        [
+            *[{"content": None, "reasoning_content": word} for word in WORDS],
+            *[{"content": word} for word in WORDS],
+            *[{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in ARGUMENTS],
+        ]
+    )
+]
+SENT = sum(len(json.dumps(piece, ensure_ascii=False).encode()) - 2 for piece in [*WORDS, *WORDS, *ARGUMENTS])
+SAID = [(MessagesStream, CLAUDE, True), (ResponsesStream, CODEX, True), (ChatStream, CHATTED, False)]
+
+
 def record(**changes: Any) -> RequestRecord:
     return RequestRecord("own", 0.0, "POST", "/", provider="p", model="m", status=200, bytes_in=4000, **changes)
 
@@ -63,6 +143,30 @@ def test_what_was_said_is_measured_however_it_arrives(
     meter: type[SSEMeter], payload: bytes, size: int, newline: bytes
 ) -> None:
     assert fed(meter(), payload.replace(b"\n", newline), size).sent == pytest.approx(TEXT, rel=0.15)
+
+
+@pytest.mark.parametrize("size", [100, 1500, 8192, 10**6])
+@pytest.mark.parametrize(("meter", "events", "named"), SAID, ids=["claude", "codex", "chat"])
+def test_only_what_is_billed_is_content(
+    meter: type[SSEMeter], events: list[dict[str, Any]], named: bool, size: int
+) -> None:
+    """Neither what the last events repeat, nor padding, signatures, citations and what a search found."""
+    assert fed(meter(), sse(*events, named=named), size).sent == pytest.approx(SENT, rel=0.15)
+
+
+@pytest.mark.parametrize(("meter", "events", "named"), SAID, ids=["claude", "codex", "chat"])
+def test_so_it_is_of_a_piece_that_is_looked_at_whole(
+    meter: type[SSEMeter], events: list[dict[str, Any]], named: bool
+) -> None:
+    assert meter().content_in(sse(*events, named=named)) == pytest.approx(SENT, rel=0.02)
+
+
+def test_a_socket_says_as_much_as_a_stream() -> None:
+    meter = MessageMeter(ResponsesStream)
+    meter.asked(b'{"type":"response.create"}')
+    for event in CODEX:
+        meter.feed(json.dumps(event, ensure_ascii=False).encode())
+    assert meter.last.sent == pytest.approx(SENT, rel=0.15)
 
 
 @pytest.mark.parametrize(

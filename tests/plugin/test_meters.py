@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.plugin import JSONMeter, SSEMeter, count, sse_events
-from aimux.plugin.formats import anthropic, openai
+from aimux.plugin.formats import anthropic, openai_meters
 from aimux.plugin.meters import EDGE, MAX_LINE
 
 
@@ -82,7 +82,7 @@ def in_pieces(meter: SSEMeter, stream: bytes, size: int) -> None:
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b""])
 def test_the_usage_of_an_answer_with_large_images_is_read(size: int, end: bytes) -> None:
     """openai/openai-node#2433: `response.completed` of more than 8 MiB."""
-    meter = openai.ResponsesStream()
+    meter = openai_meters.ResponsesStream()
     event = json.dumps({"type": "response.completed", "sequence_number": 1, "response": RESPONSE}).encode()
     in_pieces(meter, b"event: response.completed\ndata: " + event + end, size)
     assert meter.complete
@@ -92,7 +92,7 @@ def test_the_usage_of_an_answer_with_large_images_is_read(size: int, end: bytes)
 
 
 def test_a_large_image_in_the_middle_is_not_the_end() -> None:
-    meter = openai.ResponsesStream()
+    meter = openai_meters.ResponsesStream()
     event = {"type": "response.image_generation_call.partial_image", "partial_image_b64": IMAGE}
     in_pieces(meter, b"data: " + json.dumps(event).encode() + b"\n\n", 64 * 1024)
     assert not meter.complete
@@ -102,7 +102,7 @@ def test_a_large_image_in_the_middle_is_not_the_end() -> None:
 
 
 def test_of_a_large_event_of_no_known_kind_nobody_can_tell() -> None:
-    meter = openai.ResponsesStream()
+    meter = openai_meters.ResponsesStream()
     in_pieces(meter, b"data: " + json.dumps({"x": IMAGE, "type": "response.completed"}).encode(), 64 * 1024)
     assert meter.complete
     seen = Seen()
@@ -122,7 +122,7 @@ def test_of_a_large_event_of_no_known_kind_nobody_can_tell() -> None:
     ],
 )
 def test_what_ends_a_chat_is_its_finish_reason(last: bytes, complete: bool) -> None:
-    meter = openai.ChatStream()
+    meter = openai_meters.ChatStream()
     in_pieces(meter, b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":null}]}\n\n' + last, 1 << 20)
     assert meter.complete is complete
 
@@ -151,7 +151,7 @@ def test_server_tools_and_the_service_tier_are_read() -> None:
     claude.feed(sse({"type": "message_delta", "usage": told | {"service_tier": "priority"}}))
     assert (claude.usage.server_tools, claude.usage.tier) == (2, "priority")
     for tier, read in (("flex", "flex"), ("no word\n", "")):
-        codex = openai.ResponsesStream()
+        codex = openai_meters.ResponsesStream()
         codex.feed(sse({"type": "response.completed", "response": {"service_tier": tier, "usage": {}}}))
         assert codex.usage.tier == read
 

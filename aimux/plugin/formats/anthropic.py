@@ -32,6 +32,8 @@ _TYPES = {
 }
 _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 _WORD = re.compile(r"[a-z_]{1,48}")
+_TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)')
+"""What is billed by the token. Signatures are not, and neither is what citations quote."""
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
 _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id")
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
@@ -106,8 +108,11 @@ def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
 class MessagesStream(SSEMeter):
     """`message_start` tells the input and the last `message_delta` the output, both cumulative."""
 
-    needles: ClassVar[tuple[bytes, ...]] = (b'"usage"', b'"message_stop"', b'"error"')
+    needles: ClassVar[tuple[bytes, ...]] = (b'"message_', b'"error"')
     content: ClassVar[bytes] = b'"content_block_delta"'
+
+    def content_in(self, part: bytes) -> int:
+        return sum(map(len, _TEXTS.findall(part)))
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):

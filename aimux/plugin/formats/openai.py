@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, object_behind, sse_events, texts, word
+from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
+from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer, sse_events
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
+from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,11 +55,6 @@ _REFERENCES = members(
     "upload_id",
     "video_id",
 )
-_LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
-_TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
-_MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
-_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
-_UNSTORED = re.compile(rb'"store"\s*:\s*false')
 _OWN_PATH = re.compile(r"(?:.*/v1)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
@@ -199,110 +195,6 @@ def _is_json(headers: Headers) -> bool:
     return headers.get("content-type", "").startswith("application/json")
 
 
-class ResponsesStream(SSEMeter):
-    """Its last event repeats the whole answer with its usage.
-
-    So do the first ones, without usage and with 40 kB of instructions and tools, which is why the needles are the last
-    events' names. `"error"` is looked for as a value: as a key, with null in it, it is in every event of that kind.
-    """
-
-    needles: ClassVar[tuple[bytes, ...]] = (
-        b'"response.completed"',
-        b'"response.incomplete"',
-        b'"response.failed"',
-        b'"error",',
-        b'"error"}',
-    )
-    content: ClassVar[bytes] = b'.delta"'
-
-    def read(self, event: dict[str, Any]) -> None:
-        match event.get("type"):
-            case "response.completed" | "response.incomplete" | "response.failed" as kind:
-                self.complete = True
-                if isinstance(response := event.get("response"), dict):
-                    read_usage(self.usage, response)
-                    self.stored = stored_response(response)
-                self.failed = kind == "response.failed" and not self.usage.total_input  # else it tells what it took
-            case "error":
-                self.complete = self.failed = True
-
-    def read_overlong(self, start: bytes, end: bytes) -> None:
-        """An answer with images in it: its kind stands at its start, its usage at its end."""
-        kind = _TYPE.search(start)
-        if kind is None or kind[1] in _LAST_EVENTS:
-            self.complete = True
-            model = _MODEL.search(start) or _MODEL.search(end)
-            told = object_behind(b"usage", end) or object_behind(b"usage", start)
-            read_usage(self.usage, {"model": model and model[1].decode(), "usage": told})
-            one = _RESPONSE_ID.search(start)
-            self.stored = (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
-
-
-class ChatStream(SSEMeter):
-    """Usage comes in a chunk of its own at the end, if the client asked for it; every other chunk has it as null.
-
-    What ends the answer is its `finish_reason`: several servers send no `[DONE]`.
-    """
-
-    needles: ClassVar[tuple[bytes, ...]] = (
-        b'"usage":{',
-        b'"usage": {',
-        b"[DONE]",
-        b'"error"',
-        b'"finish_reason":"',
-        b'"finish_reason": "',
-    )
-    content: ClassVar[bytes] = b'"delta":'
-
-    def content_of(self, event: dict[str, Any]) -> int:
-        choices = event.get("choices")
-        first = choices[0] if isinstance(choices, list) and choices else None
-        return texts(first.get("delta")) if isinstance(first, dict) else 0
-
-    def read(self, event: dict[str, Any]) -> None:
-        if isinstance(event.get("usage"), dict):
-            read_usage(self.usage, event)
-        choices = event.get("choices")
-        finished = isinstance(choices, list) and any(
-            isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
-        )
-        if event.get("error"):
-            self.complete = self.failed = True
-        elif finished:
-            self.complete = True
-
-    def read_text(self, data: bytes) -> None:
-        if data == b"[DONE]":
-            self.complete = True
-
-
-class OpenAIAnswer(JSONMeter):
-    def read(self, answer: dict[str, Any]) -> None:
-        read_usage(self.usage, answer)
-        self.stored = stored_response(answer)
-
-
-def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
-    """Take over the usage of an answer or chunk. OpenAI counts cached tokens as input; `Usage` keeps them apart."""
-    if isinstance(model := answer.get("model"), str):
-        usage.model = model
-    usage.tier = word(answer.get("service_tier")) or usage.tier
-    told = answer.get("usage")
-    if not isinstance(told, dict):
-        return
-    total = count(told.get("input_tokens")) or count(told.get("prompt_tokens"))
-    cached = min(total, _detail(told, "input_tokens_details", "prompt_tokens_details", "cached_tokens"))
-    usage.input_tokens = total - cached
-    usage.cache_read_tokens = cached
-    usage.output_tokens = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
-    usage.reasoning_tokens = _detail(told, "output_tokens_details", "completion_tokens_details", "reasoning_tokens")
-
-
-def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
-    details = told.get(responses) or told.get(chat)
-    return count(details.get(key)) if isinstance(details, dict) else 0
-
-
 # --- what an account keeps --------------------------------------------------------------------------------------------
 
 
@@ -323,12 +215,6 @@ def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
         return None
     path = request.path.rstrip("/")
     return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()
-
-
-def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
-    """The id of a response, unless it says that it isn't kept."""
-    one = response.get("id")
-    return (one,) if response.get("store") is not False and isinstance(one, str) and one.startswith("resp") else ()
 
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
