@@ -127,8 +127,6 @@ class Chunked(Framer):
     back: whoever forwards the body writes it, once the body is known to be whole.
     """
 
-    between = True
-    """A chunk begins with the next packet."""
     trailers = b""
     """Their lines, without the last one's end, when `done`."""
     rest = b""
@@ -136,6 +134,10 @@ class Chunked(Framer):
     _held = b""
     _left = 0
     _trailing = False
+
+    def __init__(self) -> None:
+        self.between = True  # not in the class: it is asked for each event, and found sooner here
+        """A chunk begins with the next packet."""
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         if self.unread:

@@ -45,9 +45,6 @@ class Outlet:
     """Made when the answer's head is known; `Exchange.begin` gives it the client's side."""
 
     sink: Sink
-    bytes_out = 0
-    """Of the body, framing included."""
-    flush_at = FLUSH_EVERY
     header = b""
     """The header line, without its end, that says how the body is framed; none: by the connection's."""
     reframe: Callable[[Sequence[bytes]], bytes] | None = None
@@ -56,6 +53,9 @@ class Outlet:
     """What ends the body."""
 
     def __init__(self, framer: Framer, head: ResponseHead, *, http11: bool) -> None:
+        self.bytes_out = 0
+        """Of the body, framing included."""
+        self.flush_at = FLUSH_EVERY
         self._framer = framer
         self._frame: Callable[[bytes], bytes] = bytes
         """How bytes of our own are framed behind those already sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,19 @@ async def test_requests_on_one_connection_go_up_each_with_its_own_head(start: St
     assert lengths == [True] * 3
     assert [b"X-Third: 3" in sent for sent in upstream.requests] == [False, False, True]
     assert all(SECRET.encode() in sent and TOKEN.encode() not in sent for sent in upstream.requests)
+
+
+async def test_requests_on_one_connection_have_their_clients_id_or_one_of_their_own(start: Start) -> None:
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    told = []
+    for headers in ("X-Request-Id: mine\r\n",) * 2 + ("",) * 2:
+        writer.write(request(headers=headers, close=False))
+        told += re.findall(rb"\r\nx-request-id: ([^\r]+)\r\n", await reader.readuntil(b"\r\n\r\n{}"))
+    writer.close()
+    assert told[:2] == [b"mine"] * 2
+    assert len({*told}) == 3
+    assert all(name.startswith(b"req_") for name in told[2:])
 
 
 async def test_a_token_that_was_taken_away_does_not_go_on_with_its_connection(

@@ -67,6 +67,13 @@ def test_what_two_parsers_could_read_differently_is_refused(block: bytes) -> Non
         parse_response_head(block)
 
 
+@pytest.mark.parametrize("line", [b"X-A:b: c", b"X-A: \t b: c", b"X-A: b: c \t", b"X-A:\tb: c"])
+def test_white_space_around_a_value_is_no_part_of_it(line: bytes) -> None:
+    head = parse_response_head(b"HTTP/1.1 200 OK\r\nfirst: 1\r\n" + line + b"\r\nempty:")
+    assert head.lines == [b"first: 1", b"X-A: b: c", b"empty: "]
+    assert [*head.headers.items()] == [("first", "1"), ("X-A", "b: c"), ("empty", "")]
+
+
 def test_repeated_equal_lengths_are_one_length() -> None:
     head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5, 5")
     assert head.length == 5
