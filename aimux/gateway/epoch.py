@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimux.gateway.astray import astray
+from aimux.gateway.auth import Caller  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.exposure import holds_token, may_name
 from aimux.gateway.mounts import REMEMBERED, SHORT
@@ -18,7 +19,6 @@ from aimux.plugin.types import Body, RequestHead
 
 if TYPE_CHECKING:
     from aimux.front.request import Request
-    from aimux.gateway.auth import Caller
     from aimux.gateway.mounts import Mount
     from aimux.gateway.setup import Setup
     from aimux.plugin.provider import Provider
