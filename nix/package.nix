@@ -61,6 +61,7 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
     markupsafe
     greenlet
     multidict
+    orjson
     pluggy
     prometheus-client
     pydantic

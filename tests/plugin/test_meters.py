@@ -135,6 +135,27 @@ def test_json_that_is_none_is_not_read() -> None:
         assert meter.complete, "framing, not content, says whether an answer is whole"
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["NaN", "-Infinity", r'"cut: \ud83d"', "123456789012345678901234567890", "1e999"],
+    ids=["NaN", "infinity", "half of a character", "long integer", "large"],
+)
+def test_json_that_is_odd_is_read_like_any_other(odd: str) -> None:
+    """orjson, which reads it, is strict; Python's servers and cut texts are not."""
+    body = b' {"odd": %b, "model": "m", "usage": {"input_tokens": 7, "output_tokens": 2}}\r\n' % odd.encode()
+    meter = anthropic.MessagesAnswer()
+    meter.feed(body)
+    meter.end()
+    assert (meter.usage.model, meter.usage.input_tokens, meter.usage.output_tokens) == ("m", 7, 2)
+
+
+def test_a_count_beyond_all_bounds_is_none() -> None:
+    meter = anthropic.MessagesAnswer()
+    meter.feed(b'{"usage": {"input_tokens": 123456789012345678901234567890, "output_tokens": 2}}')
+    meter.end()
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (0, 2)
+
+
 def test_events_are_taken_whole() -> None:
     stream = b'event: one\ndata: {"a":\ndata: 1}\n\n: comment\n\ndata: x\r\n\r\nevent: bare\n\nevent: cut\ndata: {'
     assert list(sse_events(stream)) == [("one", b'{"a":\n1}'), ("", b"x"), ("bare", b"")]

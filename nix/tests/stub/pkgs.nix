@@ -55,6 +55,7 @@ let
       "multidict"
       "mypy"
       "openai"
+      "orjson"
       "pluggy"
       "prometheus-client"
       "pydantic"
