@@ -128,10 +128,10 @@ class ChatGPTApi(OpenAIApi):
 
     def limits_event(self, call: Call) -> dict[str, Any] | None:
         """`codex.rate_limits`: what the headers tell, on a WebSocket."""
-        owner = call.owner
+        owner, paid = call.owner, call.scenario.overage
         windows = {
             name: {
-                "used_percent": round(window.used * 100, 1),
+                "used_percent": 100.0 if paid and name == "primary" else round(window.used * 100, 1),
                 "window_minutes": round(window.length / 60),
                 "reset_at": round(window.resets_at),
             }
@@ -142,7 +142,7 @@ class ChatGPTApi(OpenAIApi):
             "type": "codex.rate_limits",
             "plan_type": owner.plan,
             "rate_limits": {"allowed": not limited, "limit_reached": limited, **windows},
-            "credits": {"has_credits": False, "unlimited": False, "balance": None},
+            "credits": {"has_credits": paid, "unlimited": False, "balance": None},
         }
 
     def _usage(self, call: Call) -> dict[str, Any]:
