@@ -21,10 +21,10 @@ from aimux.limits import Lease, Limits, Policy, Who
 from aimux.limits.rules import EVERYBODY, Rule
 from aimux.metering import ledger as module
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, Step, new_id
-from aimux.metering.rows import Flattener
 from aimux.metering.tariff import Tariff
 from aimux.plugin.types import Usage
 from aimux.storage import Database

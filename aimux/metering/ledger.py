@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.metering.calendar import Calendar
+    from aimux.metering.flattener import Flattener
     from aimux.metering.record import RequestRecord
-    from aimux.metering.rows import Flattener, Values
+    from aimux.metering.rows import Values
     from aimux.storage import Database
 
 log = logging.getLogger("aimux.metering")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from aimux.metering.calendar import Calendar, now
+from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
 from aimux.metering.price_book import PriceBook
 from aimux.metering.price_list import Wanted
 from aimux.metering.prices import Prices, configured
 from aimux.metering.reports import Reports
 from aimux.metering.repricing import reprice
-from aimux.metering.rows import Flattener
 from aimux.metering.windows import Sampler, compare
 from aimux.storage import StorageError
 

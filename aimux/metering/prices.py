@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from aimux.compiling import mypyc_attr
 from aimux.metering.tariff import KINDS, Rates, Tariff, complete
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ LONG_CONTEXT = 200_000
 """Tokens."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Prices:
     """The price lists of the moment. `tariffs` is by provider (an instance's name) and model; None: no list has it."""
 

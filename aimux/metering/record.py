@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
 from random import getrandbits
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -83,12 +82,38 @@ TURN = "TURN"
 """The method of a WebSocket's turn."""
 
 
-@dataclass(slots=True)
 class RequestRecord:
     """One request, or one turn of a WebSocket: made when its head is in, filled on its way.
 
-    No field holds a secret; "" and None mean unknown.
+    No field holds a secret; "" and None mean unknown. Not a dataclass: compiled, what makes one of these would still
+    be interpreted, and take four times as long.
     """
+
+    __slots__ = (
+        "account",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "choices",
+        "conversation",
+        "cost",
+        "duration",
+        "error",
+        "id",
+        "limit",
+        "method",
+        "model",
+        "path",
+        "provider",
+        "request_id",
+        "sender",
+        "status",
+        "steps",
+        "time",
+        "ttfb",
+        "usage",
+        "user",
+    )
 
     id: str
     """aimux's own, unique, in the order of time."""
@@ -98,40 +123,90 @@ class RequestRecord:
     """TURN for a turn of a WebSocket."""
     path: str
     """As the client sent it, mount included, percent-encoding kept, without the query; its first TOLD characters."""
-    request_id: str = ""
+    request_id: str
     """What the client knows it by: `x-request-id`, its own or aimux's."""
-    user: str = ""
-    sender: Sender = NOBODY
-    provider: str = ""
+    user: str
+    sender: Sender
+    provider: str
     """The provider's instance name; "" where no mount matched."""
-    account: str = ""
+    account: str
     """The account that served the last attempt."""
-    conversation: str = ""
-    status: int = 0
+    conversation: str
+    status: int
     """What the client got; 0 if it left before the answer's head."""
-    bytes_in: int = 0
+    bytes_in: int
     """The request's body."""
-    bytes_out: int = 0
+    bytes_out: int
     """The answer's body, framing included."""
-    ttfb: float | None = None
+    ttfb: float | None
     """Seconds from `time` to the first byte handed to the client."""
-    duration: float = 0.0
+    duration: float
     """Seconds from `time` to the end."""
-    model: str = ""
+    model: str
     """As the client asked for it; `usage.model` is what the upstream says it was."""
-    usage: Usage | None = None
-    cost: int | None = None
+    usage: Usage | None
+    cost: int | None
     """In billionths of a dollar, once somebody has asked for it: limits do so first, then the ledger."""
-    attempts: int = 0
+    attempts: int
     """Requests sent upstream; 0 where aimux answered by itself."""
-    error: str = ""
+    error: str
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
-    limit: LimitHit | None = None
+    limit: LimitHit | None
     """What refused it, where that was a limit of aimux's own."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step]
     """How it was routed."""
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[Choice, ...]
     """Why there: what was weighed before each attempt, where there was a choice."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - as the field is called
+        time: float,
+        method: str,
+        path: str,
+        request_id: str = "",
+        user: str = "",
+        sender: Sender = NOBODY,
+        provider: str = "",
+        account: str = "",
+        conversation: str = "",
+        status: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        ttfb: float | None = None,
+        duration: float = 0.0,
+        model: str = "",
+        usage: Usage | None = None,
+        cost: int | None = None,
+        attempts: int = 0,
+        error: str = "",
+        limit: LimitHit | None = None,
+        steps: list[Step] | None = None,
+        choices: tuple[Choice, ...] = (),
+    ) -> None:
+        self.id = id
+        self.time = time
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.user = user
+        self.sender = sender
+        self.provider = provider
+        self.account = account
+        self.conversation = conversation
+        self.status = status
+        self.bytes_in = bytes_in
+        self.bytes_out = bytes_out
+        self.ttfb = ttfb
+        self.duration = duration
+        self.model = model
+        self.usage = usage
+        self.cost = cost
+        self.attempts = attempts
+        self.error = error
+        self.limit = limit
+        self.steps = [] if steps is None else steps
+        self.choices = choices
 
 
 def new_id(now: float) -> str:

@@ -8,25 +8,14 @@ from hashlib import blake2b
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aimux.plugin.types import Usage
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from aimux.metering.calendar import Calendar
-    from aimux.metering.prices import Prices
-    from aimux.metering.record import RequestRecord, Sender, Step
 
     Values = tuple[Any, ...]
     """A `Row`."""
 
-MAX_TEXT = 256
-"""Characters of a foreign text (a model's name, a conversation's) that the ledger keeps."""
-MAX_VALUES = 200
-"""Clients, classes and models that a process tells apart: each is a row for ever, and clients choose the names."""
-MOST_KEYS = 50_000
-"""Keys that are remembered; a conversation's name may be among what tells senders apart."""
-OTHER = "other"
 NOT_FAILED = frozenset({"", "client_gone"})
 NANO = 10**9
 """A dollar, as costs are counted."""
@@ -34,7 +23,6 @@ TOTAL = 0
 """The key of the sum of everything."""
 ID, NUMBER, AT, COST, KEY = 0, 1, 2, 20, 25
 """Where they stand in a row."""
-_NO_USAGE = Usage()
 _json = json.JSONEncoder(separators=(",", ":")).encode
 """As `json.dumps`, which makes an encoder for each text that is not in its own way."""
 
@@ -94,162 +82,6 @@ class Row(tuple[Any, ...]):
         """Nanodollars; None where no price is known."""
         cost: int | None = self[COST]
         return cost
-
-
-class Flattener:
-    """Makes rows of records: 1 µs each, off the hot path."""
-
-    def __init__(self, node: str, prices: Prices) -> None:
-        self.node = node
-        self._prices = prices
-        self._seen: dict[str, set[str]] = {"client": set(), "class": set(), "model": set()}
-        self._keys: dict[tuple[str, Sender, str, str, str, str, str], tuple[Key, int, str | None]] = {}
-
-    def rows(self, records: Iterable[RequestRecord]) -> list[Values]:
-        """`Row`s, as plain tuples."""
-        # One function, as a call takes as long as a tenth of a row.
-        rows, keys, models, node, priced = [], self._keys, self._seen["model"], self.node, self._prices.of_record
-        for record in records:
-            usage, steps = record.usage or _NO_USAGE, record.steps
-            input_, output = usage.input_tokens, usage.output_tokens
-            read, written = usage.cache_read_tokens, usage.cache_write_tokens
-            asked = record.model
-            served = usage.model or asked
-            if not (output or input_ or read or written) and served not in models:
-                served = ""  # a model that nothing was charged for is a name that the client made up
-            under = (record.user, record.sender, record.provider, record.account, served, asked, usage.tier)
-            try:
-                key, number, detail = keys[under]
-            except KeyError:
-                key, number, detail = self._new_key(*under)
-            upstream_id: str | None = None
-            if record.attempts != 1 or len(steps) != 1 or steps[0].action != "relay" or record.limit is not None:
-                detail, upstream_id = _detail(record, detail), _upstream_id(steps)
-            elif upstream_id := steps[0].upstream_id:
-                upstream_id = _text(upstream_id)
-            ttfb, own, path, talk = record.ttfb, record.id, record.path, record.conversation
-            both = path + talk
-            if not both.isascii() or len(both) > MAX_TEXT or "\0" in both:
-                path, talk = _text(path), _text(talk)
-            cost, named = record.cost, record.request_id
-            rows.append(
-                (
-                    own,
-                    number,
-                    int(record.time * 1000),
-                    node,
-                    talk or None,
-                    record.method,
-                    path,
-                    record.status,
-                    record.error,
-                    int(record.duration * 1000 + 0.5),
-                    None if ttfb is None else int(ttfb * 1000 + 0.5),
-                    record.bytes_in,
-                    record.bytes_out,
-                    input_,
-                    output,
-                    read,
-                    written,
-                    usage.cache_write_1h_tokens,
-                    usage.reasoning_tokens,
-                    usage.server_tools,
-                    priced(record) if cost is None else cost,  # limits have asked for it already
-                    1 if usage.estimated else 0,  # sqlite3 looks for an adapter of each bool
-                    named if named != own and named else None,
-                    upstream_id or None,
-                    detail,
-                    key,
-                )
-            )
-        return rows
-
-    def priced(self, row: Values) -> Values:
-        """The same with a cost, where there is a price by now."""
-        if row[COST] is not None:
-            return row
-        key, detail = row[KEY], row[KEY - 1]
-        tier = (json.loads(detail) if detail else {}).get("tier", "")
-        usage = Usage(key.model, *row[13:COST])
-        usage.tier = tier
-        cost = self._prices.cost(key.provider, key.account, key.model, usage, row[AT])
-        return (*row[:COST], cost, *row[COST + 1 :])
-
-    def _new_key(
-        self, user: str, sender: Sender, provider: str, account: str, served: str, asked: str, tier: str
-    ) -> tuple[Key, int, str | None]:
-        """The key, its number, and the detail of a request that was served at once: made once for all alike."""
-        key = Key(
-            user,
-            sender.token,
-            sender.groups,
-            provider,
-            account,
-            sender.mount,
-            self._bounded("model", served),
-            self._bounded("class", sender.request_class),
-            self._bounded("client", sender.client),
-        )
-        if len(self._keys) >= MOST_KEYS:
-            self._keys.clear()
-        usual = {
-            "asked": "" if asked == key.model else _text(asked),
-            "tier": tier,
-            "agent": sender.agent,
-            "parent_agent": sender.parent_agent,
-        }
-        said = {name: value for name, value in usual.items() if value}
-        found = key, key.hash(), _json(said) if said else None
-        self._keys[user, sender, provider, account, served, asked, tier] = found
-        return found
-
-    def _bounded(self, kind: str, value: str) -> str:
-        seen = self._seen[kind]
-        if value not in seen:
-            value = _text(value)
-            if len(seen) >= MAX_VALUES:
-                return OTHER
-            seen.add(value)
-        return value
-
-
-def _text(value: str) -> str:
-    """Fit for a column of either database."""
-    if value.isascii() and len(value) <= MAX_TEXT and "\0" not in value:  # nearly all: told without a look at each
-        return value
-    return value[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _upstream_id(steps: Sequence[Step]) -> str | None:
-    for step in reversed(steps):
-        if step.upstream_id:
-            return _text(step.upstream_id)
-    return None
-
-
-def _told(steps: Sequence[Step]) -> list[Step]:
-    return [
-        step._replace(
-            reason=_text(step.reason),
-            seconds=round(step.seconds, 3),
-            model=_text(step.model),
-            upstream_id=_text(step.upstream_id),
-        )
-        for step in steps
-    ]
-
-
-def _detail(record: RequestRecord, usual: str | None) -> str | None:
-    """What is worth keeping where it is not as usual."""
-    steps = record.steps
-    detail = json.loads(usual) if usual else {}
-    if record.attempts != 1:
-        detail["attempts"] = record.attempts
-    if len(steps) > 1 or (len(steps) == 1 and steps[0].action != "relay"):
-        detail["steps"] = _told(steps)
-    if record.limit is not None:
-        detail["limit"] = record.limit
-    return _json(detail) if detail else None
 
 
 class Part(NamedTuple):

@@ -28,9 +28,9 @@ from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Limits, Policy, Refusal, Settlement, Who
 from aimux.limits.keeper import LimitKeeper
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord, Sender, new_id
-from aimux.metering.rows import Flattener
 from aimux.plugin import Usage
 from aimux.storage import Database, StorageError
 from tests.metering.support import Cheap

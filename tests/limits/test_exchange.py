@@ -17,8 +17,9 @@ from aimux.limits.exchange import HEARTBEAT
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import LATELY_SECONDS, Claims
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
-from aimux.metering.rows import Flattener, Row
+from aimux.metering.rows import Row
 from aimux.metering.store import LedgerStore
 from aimux.storage import Database
 from aimux.storage.schema.limits import limit_shares

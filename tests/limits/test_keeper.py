@@ -16,9 +16,10 @@ from aimux.limits import Limits, Policy, Refusal, Who, stored
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.rules import Owner
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
-from aimux.metering.rows import Flattener, Row
+from aimux.metering.rows import Row
 from aimux.metering.store import LedgerStore
 from aimux.people import audit
 from aimux.people.audit import Actor

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
-from aimux.metering.rows import Flattener
 from aimux.storage import Database
 
 from .support import Cheap

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import FAILURES
 from aimux.metering.record import Step
-from aimux.metering.rows import Flattener
 from aimux.storage import Database
 from aimux.storage.schema import ledger as schema
 

@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord
 from aimux.metering.reports import Reports
-from aimux.metering.rows import Flattener, part_of
+from aimux.metering.rows import part_of
 from aimux.metering.spans import FOREVER, LATEST, Span, moment, pieces
 from aimux.metering.usage import By, Filter, Item
 from aimux.storage import Database
