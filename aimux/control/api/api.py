@@ -163,8 +163,6 @@ def _refusal(error: Exception) -> Refused:
             return Refused(409, word, _sentence(error.reason), remedy=error.remedy)
         case PeopleError():
             return Refused(422, "invalid", _sentence(error.reason), remedy=error.remedy)
-        case StorageError():
-            return Refused(500, "database", _sentence(error.reason), remedy=error.remedy)
         case _:
             log.error("admin: a fault in aimux itself", exc_info=error)
             return Refused(500, "internal", "aimux failed; its log has the details.")

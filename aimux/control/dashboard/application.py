@@ -24,6 +24,7 @@ from aimux.control.dashboard.page import (
 )
 from aimux.control.dashboard.rendering import files, ready
 from aimux.control.principal import require
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -62,6 +63,9 @@ async def _as_pages(request: web.Request, handler: Handler) -> web.StreamRespons
             return go(request, back.lstrip("/"), told(refused), "bad")
         problem = refused.problem
         return render(request, "problem.html", problem.status, title=problem.title, problem=problem, text=told(refused))
+    except StorageError:  # its log has said why, and that may name what a stranger need not know
+        text = "The database does not work at present; nothing was changed. /ready and aimux's log say why."
+        return render(request, "problem.html", 503, title="Not now", problem=None, text=text)
     except web.HTTPNotFound:
         return render(request, "problem.html", 404, title="No such page", problem=None, text="There is no such page.")
 

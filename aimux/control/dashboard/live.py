@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from aimux.control.api.problems import Refused
 from aimux.control.dashboard.page import CALLER, address_of, dashboard_of, session_of
 from aimux.control.state import control_of
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -36,9 +38,13 @@ async def stream(
             still = dashboard.sessions.principal(session.user, session.token_id, address)
             if still is None or not still.role.includes(role):
                 break
-            if count % LOOK_AGAIN == 0 and await dashboard.sessions.find(request, address) is None:
+            try:
+                if count % LOOK_AGAIN == 0 and await dashboard.sessions.find(request, address) is None:
+                    break
+                made = await parts(request)
+            except (Refused, StorageError):  # the browser asks again, and is told
                 break
-            for name, html in (await parts(request)).items():
+            for name, html in made.items():
                 if shown.get(name) != html:
                     shown[name] = html
                     data = json.dumps({"id": name, "html": html})

@@ -5,6 +5,7 @@ A session ends with its time, with the token that opened it, and with its user; 
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 import time
@@ -13,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from aimux.control.principal import ADMIN_KEY, Principal, Role
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,10 +101,11 @@ class Sessions:
         if principal is None:
             return None
         if now - row.used_at >= USED_AGAIN * 1000:
-            async with self._database.write() as connection:
-                await connection.execute(
-                    sessions.update().where(sessions.c.sha256 == digest).values(used_at=now, address=address)
-                )
+            with contextlib.suppress(StorageError):  # where it can't be written it can be read, and that is enough
+                async with self._database.write() as connection:
+                    await connection.execute(
+                        sessions.update().where(sessions.c.sha256 == digest).values(used_at=now, address=address)
+                    )
         return session, principal
 
     def principal(self, user: str, token_id: str, address: str) -> Principal | None:
