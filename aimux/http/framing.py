@@ -24,22 +24,22 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _QUOTED))
 
 
-class _ChunkLengths(dict[bytes, int]):
-    """A chunk's size line → the length of the whole chunk, framing included; 0 for the last one and for what is none.
+class _ChunkHeads(dict[int, bytes]):
+    """The size of a whole chunk, framing included → how it begins where nothing but lower-case digits tells its
+    length; empty where no chunk but the last has that size.
 
     The events of a stream have few different sizes: a look-up costs 0.05 µs, reading the line 0.5.
     """
 
-    def __missing__(self, line: bytes) -> int:
-        match = _CHUNK_LINE.fullmatch(line)
-        size = int(match[1], 16) if match else 0
-        length = len(line) + size + 4 if size else 0
-        if len(self) < 8192 and len(line) < 8:
-            self[line] = length
-        return length
+    def __missing__(self, size: int) -> bytes:
+        heads = [b"%x\r\n" % payload for payload in range(size - 12, size - 4) if payload > 0]
+        head = next((head for head in heads if len(head) + int(head, 16) + 2 == size), b"")
+        if len(self) < 8192:
+            self[size] = head
+        return head
 
 
-chunk_lengths = _ChunkLengths()
+chunk_heads = _ChunkHeads()
 
 Pieces = tuple[bytes, ...] | list[bytes]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from aimux.http.framing import chunk_lengths
+from aimux.http.framing import chunk_heads
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,11 +58,11 @@ class Connection:
             if framer.between:
                 # An upstream that flushes each event sends packets of exactly one chunk. What is done here for one is
                 # what a turn costs, 300 times: hence in a single call, and by counted instructions.
-                line, _, rest = data.partition(b"\r\n")
                 size = len(data)
-                if chunk_lengths[line] == size:
+                rest = data.removeprefix(chunk_heads[size])
+                if rest is not data:  # which it is where there was no such beginning
                     payload = rest.removesuffix(b"\r\n")
-                    if payload is not rest:  # which it is where there was no such end
+                    if payload is not rest:
                         sent = outlet.bytes_out = outlet.bytes_out + size
                         try:
                             write(data)

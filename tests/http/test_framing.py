@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimux.http.errors import ProtocolError
-from aimux.http.framing import LAST_CHUNK, MAX_CHUNKS, Chunked, Framer, Length, NoBody, UntilClose, chunk, framer_for
+from aimux.http.framing import (
+    LAST_CHUNK,
+    MAX_CHUNKS,
+    Chunked,
+    Framer,
+    Length,
+    NoBody,
+    UntilClose,
+    chunk,
+    chunk_heads,
+    framer_for,
+)
 
 payloads = st.lists(st.binary(min_size=1, max_size=400), max_size=8)
 cuts = st.lists(st.integers(min_value=0, max_value=4000), max_size=12)
@@ -161,3 +172,9 @@ def test_until_close_ends_with_the_connection_and_never_serves_again() -> None:
 )
 def test_framing_by_rfc_9112(method: str, status: int, chunked: bool, length: int | None, kind: type[Framer]) -> None:
     assert type(framer_for(method, status, chunked=chunked, length=length)) is kind
+
+
+def test_the_size_of_a_whole_chunk_tells_how_it_begins() -> None:
+    whole = [chunk(b"x" * size) for size in (*range(1, 5000), 2**16 - 1, 2**16)]
+    assert all(one.startswith(chunk_heads[len(one)]) and len(chunk_heads[len(one)]) > 2 for one in whole)
+    assert {size for size in range(1000) if not chunk_heads[size]} == {*range(6), 21, 262}
