@@ -147,6 +147,9 @@ def test_images_are_no_text() -> None:
     assert 0.9 * len(text) < text_size(text + image) < 1.6 * len(text)
     many = text_size((text + image) * 20)
     assert 18 * len(text) < many < 32 * len(text)
+    turn = text[:60_000]
+    assert text_size(turn) == len(turn)
+    assert 0.9 * len(turn) < text_size(turn + image[:100_000]) < 1.6 * len(turn)
 
 
 @pytest.mark.parametrize("piece", [b"A" * 1023 + b" ", b"base64", b"A", b" "])
