@@ -27,6 +27,7 @@ class Budget(Counter):
     """
 
     __slots__ = (
+        "_before",
         "_grants",
         "_low",
         "_turned",
@@ -47,6 +48,8 @@ class Budget(Counter):
         self.end = self._turned = -math.inf
         self.tally.next_mark = 0
         self.base = 0
+        self._before = (-math.inf, 0, 0, 0)
+        """The window before: its start, `used`, `base` and `marked`."""
         self.marked = 0
         """How many of MARKS were told."""
 
@@ -77,8 +80,12 @@ class Budget(Counter):
             return
         fresh = not tally.start <= now < self.end
         if fresh:
+            before, self._before = self._before, (tally.start, tally.used, self.base, self.marked)
             tally.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
-            tally.used = tally.gone = self.base = self.marked = 0
+            # A clock that was wrong for a while comes back to the window that it left.
+            back = before[0] == tally.start
+            tally.used, self.base, self.marked = before[1:] if back else (0, 0, 0)
+            tally.gone = tally.used
             tally.since = number
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
         tally.changes_at = min([self.end, *moments])

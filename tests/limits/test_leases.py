@@ -192,6 +192,16 @@ def test_a_clock_that_was_wrong_holds_nobody_up() -> None:
     lease(book, now=NOON)
 
 
+def test_a_clock_that_was_wrong_forgets_nothing_that_was_used() -> None:
+    book = limits(default("tokens_per_day", 5000))
+    use(book, 700)
+    tomorrow = lease(book, now=NOON + 86400)
+    book.settle(tomorrow, 300, 0, 0)
+    for now, used in ((NOON, 700), (NOON + 86400, 300), (NOON + 2 * 86400, 0)):
+        [standing] = book.standings(ALICE, now)
+        assert standing.used == used
+
+
 def test_a_request_belongs_to_the_day_in_which_it_began() -> None:
     book = limits(default("tokens_per_day", 5000))
     late = lease(book, now=MIDNIGHT - 1)
