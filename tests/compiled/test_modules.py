@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NO_TUPLES = frozenset(
     {
         "payload is not rest",
+        "rest is not data",
         "sent[1] is credential",
         "sent[0] is route",
         "body is call.body",
