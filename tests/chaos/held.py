@@ -19,7 +19,7 @@ from .world import World
 OF_REQUESTS = re.compile(r"aimux\.(gateway|relay)\.|uvloop\.|ssl\.SSLObject$|_asyncio\.Task$")
 """Objects that a request, a connection or a task leaves behind if it leaves anything."""
 KEPT = re.compile(
-    r"aimux\.gateway\.(headers\.(_Passes|Dropped)|models\.(Target|ModelRoutes)|mounts\.Mount(Table)?|cors\.Cors)$"
+    r"aimux\.gateway\.(headers\.(_Passing|Dropped)|models\.(Target|ModelRoutes)|mounts\.Mount(Table)?|cors\.Cors)$"
     r"|aimux\.gateway\.((auth\.Authentication|guesses\.Guesses)|route\.Route|whence\.Whence)$|aimux\.relay\.pool\.Origin$"
 )
 """Those that caches of a fixed size and the present configuration hold."""
