@@ -133,6 +133,21 @@ def _aiohttp(folder: Path, port: int, upstream: str) -> list[str]:
     return [sys.executable, "-m", "bench.peers.aiohttp_proxy", str(port), upstream]
 
 
+def log_in(folder: Path, token: str = traffic.ACCOUNT_TOKEN) -> None:
+    """Put a Claude login there, as Claude Code keeps it."""
+    login = {
+        "accessToken": token,
+        "refreshToken": "sk-ant-ort01-bench-only-not-a-secret",
+        "expiresAt": int((time.time() + 86400) * 1000),
+        "scopes": ["user:inference", "user:profile"],
+        "subscriptionType": "max",
+    }
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    file = folder / ".credentials.json"
+    file.write_text(json.dumps({"claudeAiOauth": login}))
+    file.chmod(0o600)
+
+
 def aimux(users: int, accounts: int = 1, limits: str = "") -> Callable[[Path, int, str], list[str]]:
     """The real program: users, OAuth accounts, metering, metrics, access log into a file.
 
@@ -143,21 +158,9 @@ def aimux(users: int, accounts: int = 1, limits: str = "") -> Callable[[Path, in
         program = Path(sys.executable).with_name("aimux")
         if not program.exists():
             raise Unavailable(f"{program} is not installed")
-        credential = {
-            "accessToken": traffic.ACCOUNT_TOKEN,
-            "refreshToken": "sk-ant-ort01-bench-only-not-a-secret",
-            "expiresAt": int((time.time() + 86400) * 1000),
-            "scopes": ["user:inference", "user:profile"],
-            "subscriptionType": "max",
-        }
         state = folder / "state"
         for number in range(accounts):
-            account = state / "claude" / (f"account{number}" if number else "")
-            account.mkdir(parents=True, mode=0o700, exist_ok=True)
-            file = account / ".credentials.json"
-            login = {**credential, "accessToken": f"{traffic.ACCOUNT_TOKEN}{number or ''}"}
-            file.write_text(json.dumps({"claudeAiOauth": login}))
-            file.chmod(0o600)
+            log_in(state / "claude" / (f"account{number}" if number else ""), f"{traffic.ACCOUNT_TOKEN}{number or ''}")
         state.chmod(0o700)
         models = MODELS if accounts > 1 else ""
         tokens = [traffic.USER_TOKEN, *(f"bench-user-token-{number:010}" for number in range(1, users))]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 import urllib.request
 from typing import TYPE_CHECKING
 
-from bench import traffic
-from bench.contenders import CACHE, Contender, Unavailable
+from bench.contenders import CACHE, Contender, Unavailable, log_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,16 +38,8 @@ def _installed() -> Path:
 
 def _command(folder: Path, port: int, upstream: str) -> list[str]:
     program = _installed()
-    login = {
-        "accessToken": traffic.ACCOUNT_TOKEN,
-        "refreshToken": "sk-ant-ort01-bench-only-not-a-secret",
-        "expiresAt": int((time.time() + 86400) * 1000),
-        "scopes": ["user:inference", "user:profile"],
-        "subscriptionType": "max",
-    }
     claude = folder / "claude"
-    claude.mkdir(mode=0o700, exist_ok=True)
-    (claude / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
+    log_in(claude)
     settings = {
         "TOKEN_SECRET": ADMIN,
         "TOKEN_ADMIN_KEY": ADMIN,
