@@ -128,6 +128,10 @@ class SSEMeter(Meter):
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
     content: ClassVar[bytes] = b""
     """Stands in events that bring content."""
+    audio: ClassVar[bytes] = b""
+    """Stands in events that bring audio, some of them a thousand times as long as the others: what a few have says
+    nothing of the rest. Every event is looked at as soon as audio was among what was looked at; to search for it from
+    the beginning would take 0.1 µs an event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,6 +141,9 @@ class SSEMeter(Meter):
         """Of these, and …"""
         self._found = 0
         """… of content among them."""
+        self._speaks = False
+        self._counted = 0.0
+        """Characters that were counted and not estimated."""
         self._tail: list[bytes] = []
         self._tail_size = 0
         self._overlong: bytes | None = None
@@ -148,7 +155,7 @@ class SSEMeter(Meter):
 
     @property
     def sent(self) -> int:
-        return round(self._seen * self._found / self._looked_at) if self._found else 0
+        return round(self._counted + (self._seen * self._found / self._looked_at if self._found else 0))
 
     def feed(self, data: bytes) -> None:
         if self._tail:
@@ -196,7 +203,7 @@ class SSEMeter(Meter):
     def _lines(self, data: bytes) -> None:
         """Read the lines that hold a needle, in their order. Each needle's search goes over the data once."""
         if self.content:
-            self._measure(data)
+            (self._measure if len(data) <= STEP else self._measure_parts)(data)
         nearest = {needle: at for needle in self.needles if (at := data.find(needle)) >= 0}
         while nearest:
             at = min(nearest.values())
@@ -211,12 +218,19 @@ class SSEMeter(Meter):
                 else:
                     nearest[needle] = at
 
+    def _measure_parts(self, data: bytes) -> None:
+        """A line longer than STEP is a part by itself."""
+        start = 0
+        while start < len(data):
+            end = data.rfind(b"\n", start, start + STEP) + 1 or data.find(b"\n", start) + 1 or len(data)
+            self._measure(data[start:end])
+            start = end
+
     def _measure(self, data: bytes) -> None:
         """Look for content in a part: what brings none at either end (the last events repeat all of it) is left out."""
         start, end = 0, len(data)
-        if end > STEP:
-            for start in range(0, end, STEP):
-                self._measure(data[start : start + STEP])
+        if self._speaks or (end > STEP and self._is_audio(data)):
+            self._count(data)
             return
         if end > SAMPLE:
             first = data.find(self.content)
@@ -228,17 +242,33 @@ class SSEMeter(Meter):
         elif self.content not in data:
             return
         if self._looked_at * SHARE <= self._seen + AT_FIRST:
+            if self._is_audio(data):
+                self._count(data)
+                return
             cut = data.find(b"\ndata:", start + SAMPLE, end)
             part = data[start : cut if cut >= 0 else end]
             self._looked_at += len(part)
             self._found += self.content_in(part)
         self._seen += end - start
 
+    def _is_audio(self, part: bytes) -> bool:
+        return bool(self.audio) and self.audio in part
+
+    def _count(self, data: bytes) -> None:
+        self._speaks = True
+        for line in data.split(b"\n"):
+            if self.content in line:
+                self._counted += self.spoken_in(line) if self.audio in line else self.content_in(line)
+
     def content_in(self, part: bytes) -> int:
         """How much content there is in some lines of the stream. It is estimated by what a part of them has; an
         expression that finds the texts takes a fifth of what it takes to parse the events."""
         events = [_object(line.removeprefix(b"data:")) for line in part.split(b"\n") if self.content in line]
         return sum(self.content_of(event) for event in events if event is not None)
+
+    def spoken_in(self, line: bytes) -> float:
+        """How many characters of text a line with `audio` in it counts as."""
+        return 0.0
 
     def content_of(self, event: dict[str, Any]) -> int:
         """How long the content of an event is that holds `content`."""

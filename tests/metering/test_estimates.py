@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from aimux.metering.estimates import Estimates
 from aimux.metering.record import RequestRecord
+from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
 from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
 from aimux.plugin.meters import MessageMeter, Meter, SSEMeter
+from aimux.plugin.types import RequestHead
 
 WORDS = ["Grüße ", "the quick", " brown\n", '"fox" ', "jumps"] * 60
 TEXT = sum(len(json.dumps(word, ensure_ascii=False).encode()) - 2 for word in WORDS)
@@ -120,6 +123,17 @@ CHATTED = [
         ]
     )
 ]
+COMPLETED = [
+    {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "choices": [
+            {"text": word, "index": 0, "logprobs": {"text_offset": [9], "tokens": [word]}, "finish_reason": None}
+        ],
+        "usage": None,
+    }
+    for word in WORDS
+]
 SENT = sum(len(json.dumps(piece, ensure_ascii=False).encode()) - 2 for piece in [*WORDS, *WORDS, *ARGUMENTS])
 SAID = [(MessagesStream, CLAUDE, True), (ResponsesStream, CODEX, True), (ChatStream, CHATTED, False)]
 
@@ -159,6 +173,69 @@ def test_so_it_is_of_a_piece_that_is_looked_at_whole(
     meter: type[SSEMeter], events: list[dict[str, Any]], named: bool
 ) -> None:
     assert meter().content_in(sse(*events, named=named)) == pytest.approx(SENT, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [100, 1500, 8192, 10**6])
+def test_completions_of_the_oldest_format_are_measured(size: int) -> None:
+    request = RequestHead("POST", "/v1/completions", CIMultiDict())
+    meter = openai.meter(request, 200, CIMultiDict({"content-type": "text/event-stream"}))
+    assert meter is not None
+    fed(meter, sse(*COMPLETED, named=False), size)
+    assert meter.sent == pytest.approx(TEXT, rel=0.15)
+    usage = Estimates().usage(record(error="client_gone"), meter)
+    assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+    assert usage.estimated
+
+
+PCM = "UklGRiQAAAB"  # how it begins: nothing in base64 looks like text to JSON
+SECOND = 64_000
+"""Characters in base64 of a second of speech, which is 20 tokens: 24,000 samples of 16 bits."""
+
+
+def audio(characters: int) -> str:
+    return (PCM * (characters // len(PCM) + 1))[:characters]
+
+
+def spoken_as_responses(name: str, piece: int) -> bytes:
+    """30 seconds of speech, each preceded by ten of its words."""
+    events = []
+    for second in range(30):
+        words = WORDS[10 * second : 10 * second + 10]
+        events += [{"type": f"response.{name}_transcript.delta", "item_id": "i", "delta": word} for word in words]
+        for start in range(0, SECOND, piece):
+            sound = audio(min(piece, SECOND - start))
+            events.append({"type": f"response.{name}.delta", "sequence_number": 1, "item_id": "i", "delta": sound})
+    return sse(*events)
+
+
+def spoken_as_chat(piece: int) -> bytes:
+    deltas = []
+    for second in range(30):
+        words = WORDS[10 * second : 10 * second + 10]
+        deltas += [{"audio": {"id": "audio_1", "transcript": word}} for word in words]
+        deltas += [{"audio": {"data": audio(min(piece, SECOND - start))}} for start in range(0, SECOND, piece)]
+    return sse(*[{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas], named=False)
+
+
+@pytest.mark.parametrize("size", [1500, 65_536, 10**8])
+@pytest.mark.parametrize("piece", [1600, 6400, 32_000])
+def test_speech_is_its_seconds_and_its_words_and_not_its_base64(piece: int, size: int) -> None:
+    tokens = 30 * 20 + TEXT / 4  # all the words are in 30 seconds
+    streams = [
+        fed(ResponsesStream(), spoken_as_responses("output_audio", piece), size),
+        fed(ResponsesStream(), spoken_as_responses("audio", piece), size),
+        fed(ChatStream(), spoken_as_chat(piece), size),
+    ]
+    made = [Estimates().usage(record(error="client_gone"), meter).output_tokens for meter in streams]
+    assert made == pytest.approx([tokens] * 3, rel=0.1)
+
+
+def test_speech_that_begins_late_is_told_from_text() -> None:
+    words = sse(*[{"type": "response.output_text.delta", "item_id": "i", "delta": word} for word in WORDS] * 20)
+    meter = fed(ResponsesStream(), words)
+    text = meter.sent
+    fed(meter, spoken_as_responses("output_audio", 16_000))
+    assert meter.sent - text == pytest.approx(30 * 80 + TEXT, rel=0.15)
 
 
 def test_a_socket_says_as_much_as_a_stream() -> None:

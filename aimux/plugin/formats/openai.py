@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
+from aimux.plugin.formats.openai_meters import ChatStream, CompletionStream, OpenAIAnswer, ResponsesStream
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer, sse_events
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
@@ -185,7 +185,9 @@ def meter(
     if content_type.startswith("text/event-stream"):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()
-        return ChatStream() if path.endswith("/completions") else None
+        if path.endswith("/chat/completions"):
+            return ChatStream()
+        return CompletionStream() if path.endswith("/completions") else None
     if _is_json(headers) and path.endswith(("/responses", "/responses/compact", "/completions", "/embeddings")):
         return OpenAIAnswer()
     return stored(request, status, headers)

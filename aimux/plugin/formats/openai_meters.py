@@ -1,4 +1,4 @@
-"""What OpenAI's answers took: Responses, and the older Chat Completions."""
+"""What OpenAI's answers took: Responses, and the older Chat Completions and Completions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ _DELTAS = re.compile(rb'"delta' + _TEXT)
 much `obfuscation` as hides how long it is."""
 _TEXTS = re.compile(rb'"(?:content|reasoning(?:_content)?|refusal|arguments|transcript)' + _TEXT)
 """What is said, thought, or asked of tools, and the words of what is spoken."""
+_COMPLETIONS = re.compile(rb'"text' + _TEXT)
+_SOUND = re.compile(rb'"data' + _TEXT)
+AUDIO = 800
+"""Characters of base64 that count as one of text: a second of speech is 20 tokens, and 64,000 characters of PCM."""
 
 
 class ResponsesStream(SSEMeter):
@@ -38,9 +42,13 @@ class ResponsesStream(SSEMeter):
         b'"error"}',
     )
     content: ClassVar[bytes] = b'.delta"'
+    audio: ClassVar[bytes] = b'audio.delta"'
 
     def content_in(self, part: bytes) -> int:
         return sum(map(len, _DELTAS.findall(part)))
+
+    def spoken_in(self, line: bytes) -> float:
+        return self.content_in(line) / AUDIO
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
@@ -80,9 +88,13 @@ class ChatStream(SSEMeter):
         b'"finish_reason": "',
     )
     content: ClassVar[bytes] = b'"delta":'
+    audio: ClassVar[bytes] = b'"data":'
 
     def content_in(self, part: bytes) -> int:
         return sum(map(len, _TEXTS.findall(part)))
+
+    def spoken_in(self, line: bytes) -> float:
+        return self.content_in(line) + sum(map(len, _SOUND.findall(line))) / AUDIO
 
     def read(self, event: dict[str, Any]) -> None:
         if isinstance(event.get("usage"), dict):
@@ -99,6 +111,15 @@ class ChatStream(SSEMeter):
     def read_text(self, data: bytes) -> None:
         if data == b"[DONE]":
             self.complete = True
+
+
+class CompletionStream(ChatStream):
+    """Of the oldest format, without roles: a chunk's choice is a piece of text."""
+
+    content: ClassVar[bytes] = b'"text":'
+
+    def content_in(self, part: bytes) -> int:
+        return sum(map(len, _COMPLETIONS.findall(part)))
 
 
 class OpenAIAnswer(JSONMeter):
