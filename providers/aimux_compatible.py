@@ -119,6 +119,9 @@ class Compatible(Provider):
     def lists(self, request: RequestHead) -> Lists:
         return self._format.lists(request)
 
+    def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
+        return self._format.own_addresses(request)
+
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         return self._format.list_models(request, answer, names)
 

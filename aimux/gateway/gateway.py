@@ -25,6 +25,7 @@ from aimux.gateway.limiting import Limiting, states
 from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
 from aimux.gateway.open_requests import OpenRequests
+from aimux.gateway.own_addresses import with_own_addresses
 from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.routing import Routing
@@ -250,6 +251,10 @@ class Gateway:
                     if (etag := attempt.head.get("etag")) and attempt.head.status == 200:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
+                if (changed := await with_own_addresses(call, attempt, self.keeping)) is not None:
+                    limits = self.limiting.told(call, attempt.route.provider, attempt.shared)
+                    record.status, record.ttfb = 200, time.perf_counter() - started
+                    return Answer(200, as_headers(head_lines(call, attempt, limits, setup.cors)), changed)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
                 limits = self.limiting.told(call, attempt.route.provider, attempt.shared)
                 record.status, record.ttfb = attempt.head.status, time.perf_counter() - started

@@ -70,6 +70,8 @@ class OwnLists:
                 if target is not None:
                     attempt.end()
         body = provider.part_of_list(call.head, answer, items)
+        if (addresses := provider.own_addresses(call.head)) is not None:
+            body = addresses.sub(b"", body)
         headers = as_headers(head_lines(call, attempt, None, cors))
         return attempt, {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body
 

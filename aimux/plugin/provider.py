@@ -33,6 +33,7 @@ from aimux.plugin.types import (
 )
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -240,6 +241,12 @@ class Provider:
     def part_of_list(self, request: RequestHead, answer: bytes, items: list[Any]) -> bytes:
         """The answer to `request` where `items` are all there are, in the form of one of the upstream's pages."""
         return part_of_list(request.target, answer, items)
+
+    def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
+        """Finds in an answer's JSON what stands before the path in addresses that clients ask next, with the token that
+        they have for aimux (where a batch's results are, say). The core leaves it out, so that they ask aimux. None:
+        there are none in this answer. Called for each GET."""
+        return None
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         """The cheapest real call that shows whether the account serves, as a client would send it, and its body.

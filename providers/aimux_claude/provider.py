@@ -32,6 +32,7 @@ from aimux_claude.settings import ClaudeSettings
 from aimux_claude.words import LOGIN_WORDS
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping, Sequence
 
     from aimux.plugin import Body, Headers, Http, LimitState
@@ -187,6 +188,9 @@ class Claude(Provider):
 
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return anthropic.refers_to(request, body)
+
+    def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
+        return anthropic.own_addresses(request)
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         return RequestHead("GET", "/v1/models?limit=1", CIMultiDict({"anthropic-version": "2023-06-01"})), b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -76,6 +77,9 @@ class AnswerMeter(JSONMeter):
         self.stored = (answer["id"],) if "id" in answer else ()
 
 
+ADDRESSES = re.compile(rb'(?<=")https://[^"/]+(?=/v1/jobs/)')
+
+
 class Plain(Provider):
     """Bearer key, JSON, SSE whose last event holds "done"."""
 
@@ -111,6 +115,9 @@ class Plain(Provider):
             return None
         listed = json.loads(answer)["data"] if answer else []
         return json.dumps({"data": [*listed, *({"id": name} for name in names)]}).encode()
+
+    def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
+        return ADDRESSES if request.path.startswith("/v1/jobs") else None
 
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         if status == 403 and b"revoked" in body:

@@ -200,3 +200,29 @@ def test_nobody_deletes_a_model(path: str) -> None:
     assert CHATGPT.prepare(get(path), credential).target
     kept = CHATGPT.prepare(RequestHead("DELETE", "/v1/files/file-1", CIMultiDict()), credential)
     assert kept.target == "/v1/files/file-1"
+
+
+RESULTS = b'/v1/messages/batches/msgbatch_1/results"'
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches/msgbatch_1", "//v1/v1/messages/batches?limit=2"])
+def test_the_results_of_a_batch_are_asked_of_aimux(path: str) -> None:
+    """The SDKs go wherever `results_url` says, with the key that they have."""
+    anthropic = Compatible(
+        Compatible.Settings.model_validate({"base_url": "https://gateway.example/claude", "format": "anthropic"})
+    )
+    for provider, base in ((CLAUDE, b"https://api.anthropic.com"), (anthropic, b"https://gateway.example/claude")):
+        addresses = provider.own_addresses(get(path))
+        assert addresses is not None
+        told = b'{"id":"msgbatch_1","type":"message_batch","results_url": "%b'
+        assert addresses.sub(b"", told % (base + RESULTS) + b"}") == told % RESULTS + b"}"
+        assert addresses.sub(b"", told % b'https://api.anthropic.com/v1/messages"}') == (
+            told % b'https://api.anthropic.com/v1/messages"}'
+        )
+
+
+def test_no_other_answer_is_looked_at_for_addresses() -> None:
+    for path in ("/v1/messages/batches/msgbatch_1/results", "/v1/files", "/v1/messages"):
+        assert CLAUDE.own_addresses(get(path)) is None
+    assert CHATGPT.own_addresses(get("/v1/batches/batch_1")) is None
+    assert OTHERS.own_addresses(get("/v1/batches/batch_1")) is None

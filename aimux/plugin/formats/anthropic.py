@@ -37,6 +37,8 @@ _TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?:\\.[^"\\]
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
 _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id")
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
+_BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
+_RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -192,6 +194,12 @@ def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
 def lists(request: RequestHead) -> Lists:
     """`Provider.lists`."""
     return stored_lists(request)
+
+
+def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
+    """`Provider.own_addresses`: a batch's `results_url`, to which the Python and TypeScript SDKs go with their own key.
+    What is left of it they take for a path below their base URL."""
+    return _RESULTS if _BATCHES.fullmatch(request.path) else None
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -231,6 +231,11 @@ def lists(request: RequestHead) -> Lists:
     return stored_lists(request)
 
 
+def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
+    """`Provider.own_addresses`: there are none; what clients download from elsewhere needs no key."""
+    return None
+
+
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
