@@ -12,7 +12,7 @@ from aimux.gateway.unserved import when
 from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who, dollars
 from aimux.metering.record import LimitHit
-from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached
+from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, PromptTooLong
 from aimux.plugin.types import LimitState, LimitWindow
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Limiting:
         if not plan.free:
             size = text_size(body)
             if plan.no_long_context:
-                self._refuse_long(record, plan, size)
+                self._refuse_long(record, admitted, plan, size)
             # Not when it began: a body that comes slowly would be of a minute, or a day, that is over for the others.
             now = time.time()
             answer = limits.reserve(record.id, plan, size, now)
@@ -167,7 +167,7 @@ class Limiting:
         set_by = self.limits.policy.set_by(who, one.owner, one.limit, one.scope)
         return LimitHit(one.limit, str(one.owner), str(set_by), one.scope, one.amount, one.used, refusal.free_at)
 
-    def _refuse_long(self, record: RequestRecord, plan: Plan, size: int) -> None:
+    def _refuse_long(self, record: RequestRecord, admitted: Admitted, plan: Plan, size: int) -> None:
         """A request that is probably so long that a token of it costs more is refused in words that begin as the
         vendors', which clients know to answer by making the conversation shorter."""
         tokens = plan.habit.expect_input(size)
@@ -178,7 +178,7 @@ class Limiting:
                 f"prompt is too long: {tokens} tokens > {most} maximum. Beyond that a token costs more, and "
                 "your limits forbid it (long_context: forbid). Compact the conversation, or ask whoever runs aimux."
             )
-            raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False)
+            raise PromptTooLong(message, admitted.head)
 
 
 def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:

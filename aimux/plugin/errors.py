@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aimux.plugin.types import LimitState
+    from aimux.plugin.types import LimitState, RequestHead
 
 
 class CredentialError(ValueError):
@@ -91,6 +91,15 @@ class RequestRefused(GatewayError):
 
     def __init__(self, message: str, *, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
         super().__init__(kind, message, retry=False)
+
+
+class PromptTooLong(GatewayError):
+    """400: a conversation is longer than its sender may make one. Clients that know the format's form of it make the
+    conversation shorter. `request` is the one that was refused."""
+
+    def __init__(self, message: str, request: RequestHead) -> None:
+        super().__init__(ErrorKind.BAD_REQUEST, message, retry=False)
+        self.request = request
 
 
 class LimitReached(GatewayError):

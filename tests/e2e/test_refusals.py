@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import openai
 import pytest
 from yarl import URL
 
@@ -112,6 +114,36 @@ async def test_paid_extra_usage_that_is_forbidden(
                 assert "you may not go on with paid extra usage; there is room again " in error["message"]
             await aimux.said("error=overage_forbidden")
         assert len(sim.requests) == 2
+
+
+async def test_long_context_that_is_forbidden(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """In the form that each client looks for: the SDK in an error's code, Codex in an event alone."""
+    long = {"model": "gpt-5.5", "input": "many words of a long file " * 60_000, "store": False}
+    async with Simulator() as sim:
+        put_account(tmp_path / "state", sim.accounts["openai-key"])
+        limits = {"default": {"long_context": "forbid"}}
+        async with serving(tmp_path, config_of(sim, tmp_path, limits=limits)) as aimux:
+            url = f"{aimux.address}/chatgpt/v1"
+            sdk = openai.AsyncOpenAI(base_url=url, api_key=TOKEN, max_retries=0)
+            with pytest.raises(openai.BadRequestError, match=r"too long: .* Compact the conversation") as told:
+                await sdk.responses.create(**long, stream=True)
+            assert told.value.code == "context_length_exceeded"
+            headers = BEARER | {"accept": "text/event-stream", "content-type": "application/json"}
+            body = io.BytesIO(json.dumps(long | {"stream": True}).encode())
+            async with http.post(f"{url}/responses", data=body, headers=headers) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/event-stream")
+                name, data = (await answer.text()).strip().split("\n")
+            assert name == "event: response.failed"
+            assert json.loads(data.removeprefix("data: "))["response"]["error"]["code"] == "context_length_exceeded"
+            socket = await http.ws_connect(f"{url}/responses", headers=BEARER)
+            await socket.send_json({"type": "response.create", **long})
+            event = await socket.receive_json()
+            assert event["type"] == "response.failed"
+            assert event["response"]["error"]["code"] == "context_length_exceeded"
+            await socket.send_json({"type": "response.create", **long, "input": "hi"})
+            assert (await socket.receive_json())["type"] == "response.created"
+            await socket.close()
+            await sdk.close()
 
 
 async def test_without_users(tmp_path: Path, http: aiohttp.ClientSession) -> None:

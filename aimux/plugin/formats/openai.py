@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from aimux.plugin.errors import LimitReached
+from aimux.plugin.errors import LimitReached, PromptTooLong
 from aimux.plugin.formats import openai_limits
 from aimux.plugin.formats.openai_meters import ChatStream, CompletionStream, OpenAIAnswer, ResponsesStream
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer, sse_events
@@ -63,6 +63,8 @@ _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", 
 
 def error(error: GatewayError) -> ErrorAnswer:
     """An error answer's body."""
+    if isinstance(error, PromptTooLong) and _streams_responses(error.request):
+        return ErrorAnswer(stream_error(error, error.request), "text/event-stream", status=200)
     # Codex does not know x-should-retry: a 5xx it asks for 30 times in 24 s, and only a 400 has it stop and say why.
     status = 400 if error.retry is False and error.status >= 500 else None
     headers = openai_limits.refusal(error) if isinstance(error, LimitReached) else {}
@@ -73,8 +75,28 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
     """What ends a stream with an error: `response.failed` in Responses, a bare error object in Chat Completions."""
     if not request.path.endswith("/responses"):
         return b"data: " + json.dumps({"error": _object(error)}).encode() + b"\n\n"
+    return b"event: response.failed\ndata: " + json.dumps(_failed(error)).encode() + b"\n\n"
+
+
+def websocket_error(error: GatewayError) -> bytes:
+    """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx."""
+    if isinstance(error, PromptTooLong):
+        return json.dumps(_failed(error)).encode()
+    message = {"type": "error", "status": error.status, "error": _object(error)}
+    if isinstance(error, LimitReached):
+        message["headers"] = openai_limits.refusal(error)
+    return json.dumps(message).encode()
+
+
+def _streams_responses(request: RequestHead) -> bool:
+    """Codex, unlike SDKs, takes nothing but events, and looks only there for `context_length_exceeded`: then it makes
+    the conversation shorter, where of a 400 it shows the JSON."""
+    return request.path.endswith("/responses") and request.headers.get("accept") == "text/event-stream"
+
+
+def _failed(error: GatewayError) -> dict[str, Any]:
     named = _object(error)
-    event = {
+    return {
         "type": "response.failed",
         "sequence_number": 0,
         "response": {
@@ -88,15 +110,6 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
             "usage": None,
         },
     }
-    return b"event: response.failed\ndata: " + json.dumps(event).encode() + b"\n\n"
-
-
-def websocket_error(error: GatewayError) -> bytes:
-    """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx."""
-    message = {"type": "error", "status": error.status, "error": _object(error)}
-    if isinstance(error, LimitReached):
-        message["headers"] = openai_limits.refusal(error)
-    return json.dumps(message).encode()
 
 
 def _object(error: GatewayError) -> dict[str, Any]:
@@ -104,6 +117,8 @@ def _object(error: GatewayError) -> dict[str, Any]:
         return openai_limits.error_object(error)
     fallback = ("server_error", "server_error") if error.status >= 500 else ("invalid_request_error", None)
     kind, code = _CODES.get(error.status, fallback)
+    if isinstance(error, PromptTooLong):
+        code = "context_length_exceeded"
     return {"message": error.message, "type": kind, "param": None, "code": code}
 
 
