@@ -17,6 +17,9 @@ CEILING = 31 * 86400.0
 """The longest limit that any upstream has, a month's spending; a reset beyond it is a mistake of somebody's."""
 UNTOLD = 30.0
 """How long to stay away when the upstream limits but doesn't say for how long."""
+MOST_PAID = 100
+FULL = 1.0 - 1e-9
+"""Of a window: it is used up."""
 DOUBT = 60.0
 """From then on any answer with room in its headers ends a cooldown whose cause no window showed."""
 
@@ -36,7 +39,17 @@ class Quota:
     `used` and `changes_at` are kept ready for the ranking: both move only at a change or when `changes_at` has passed.
     """
 
-    __slots__ = ("__weakref__", "_told", "changes_at", "cooldowns", "listeners", "used", "windows")
+    __slots__ = (
+        "__weakref__",
+        "_paid",
+        "_told",
+        "changes_at",
+        "cooldowns",
+        "full_for_some",
+        "listeners",
+        "used",
+        "windows",
+    )
 
     def __init__(self) -> None:
         self.windows: dict[str, LimitWindow] = {}
@@ -45,6 +58,10 @@ class Quota:
         self.used = 0.0
         """Of the tightest window that holds for everything: 0 is unused (or nothing told), 1 is full."""
         self.changes_at = math.inf
+        self.full_for_some = False
+        """A window that holds for some models is used up, and nobody says for which."""
+        self._paid: dict[str, float] = {}
+        """Models of which that is known since an answer was paid extra usage, and until when."""
         self._told: Sequence[LimitWindow] = ()
 
     def free_at(self, model: str) -> float:
@@ -61,6 +78,27 @@ class Quota:
         """The cooldown of the whole quota, or of one model."""
         cooldown = self.cooldowns.get(model)
         return cooldown if cooldown is not None and cooldown.until > now else None
+
+    def spent_until(self, model: str, now: float) -> float:
+        """Until when nothing that is included is left for a model, so that what is served is paid extra usage; 0.0:
+        something is left."""
+        until = self._paid.get(model, 0.0) if self._paid else 0.0
+        for window in self.windows.values():
+            if window.scope is None and (window.used or 0.0) >= FULL and not _over(window, now):
+                until = max(until, now + UNTOLD if window.resets_at is None else window.resets_at)
+        return until if until > now else 0.0
+
+    def note_paid(self, model: str, now: float) -> None:
+        """An answer of this model was paid extra usage. Where that is not for a window of the whole account, it is for
+        one that holds for this model."""
+        if self.spent_until("", now):
+            return
+        full = [w for w in self.windows.values() if w.scope is not None and (w.used or 0.0) >= FULL]
+        resets = [w.resets_at for w in full if w.resets_at is not None and w.resets_at > now]
+        if resets:
+            if len(self._paid) >= MOST_PAID:
+                self._paid.clear()
+            self._paid[model] = min(resets)
 
     def cool(self, now: float, *, until: float | None, reason: str, model: str = "") -> None:
         """Stay away until the upstream's own reset, within reason: at least a second, at most its latest window."""
@@ -122,6 +160,7 @@ class Quota:
         for model in [model for model, cooldown in self.cooldowns.items() if cooldown.until <= now]:
             del self.cooldowns[model]
         used, changes_at = 0.0, min((c.until for c in self.cooldowns.values()), default=math.inf)
+        full_for_some = False
         for window in self.windows.values():
             resets_at = window.resets_at
             if resets_at is not None:
@@ -130,7 +169,11 @@ class Quota:
                 changes_at = min(changes_at, resets_at)
             if window.scope is None:
                 used = max(used, 1.0 if window.status == "rejected" else window.used or 0.0)
-        self.used, self.changes_at = min(1.0, used), changes_at
+            else:
+                full_for_some = full_for_some or (window.used or 0.0) >= FULL
+        if not full_for_some:
+            self._paid.clear()
+        self.used, self.changes_at, self.full_for_some = min(1.0, used), changes_at, full_for_some
 
     def absorb(self, other: Quota, now: float) -> None:
         """Take over what another account knows of what turned out to be the same quota."""

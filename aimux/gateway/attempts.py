@@ -139,7 +139,7 @@ class Attempts:
             account = pool.select(selection, now)
             if debug or several or account is None:
                 self._note_choice(selection, home, account, now, debug=debug)
-            if account is not None and restraint is not None and restraint.objects(account, now):
+            if account is not None and restraint is not None and restraint.objects(account, selection.model, now):
                 self._tried.add(account.name)
                 continue
             if account is not None or not self._waiting:

@@ -88,7 +88,7 @@ class OpenSocket:
             if turn is not None and limiting.concerns(call.admitted):
                 turn.model = start_of(message).routed_model
                 restraint = limiting.admit(turn, call.admitted, message)
-                if restraint is not None and restraint.objects(self._account, turn.time):
+                if restraint is not None and restraint.objects(self._account, turn.model, turn.time):
                     turn.error = restraint.error
                     raise restraint.refusal(turn.provider, turn.time)
         except GatewayError as error:

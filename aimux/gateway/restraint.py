@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aimux.accounts.quota import FULL
 from aimux.gateway.unserved import when
 from aimux.plugin.errors import LimitReached
 
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.limits import FairShare, Who
-
-
-FULL = 1.0 - 1e-9
 
 
 class Restraint:
@@ -28,17 +26,19 @@ class Restraint:
         self._fair = fair
         self._zone = zone
         self._no_overage = no_overage
+        self._spent_model = ""
+        """What nothing that is included was left for, where it was not everything."""
         self._until: dict[str, float] = {}
         """When a window begins anew that stood in the way, by what the reason was; the earliest of them."""
 
-    def objects(self, account: Account, now: float) -> bool:
-        """Whether the account has to be left alone. One that isn't is shared from now on with this user as well."""
+    def objects(self, account: Account, model: str, now: float) -> bool:
+        """Whether the account has to be left alone for a request to `model`. One that isn't is shared from now on with
+        this user as well."""
         quota = account.quota
-        if self._no_overage:
-            for window in quota.windows.values():
-                over = window.resets_at is not None and window.resets_at <= now
-                if window.scope is None and (window.used or 0.0) >= FULL and not over:
-                    return self._object("overage", window.resets_at, now)
+        if self._no_overage and (until := quota.spent_until(model, now)):
+            if not quota.spent_until("", now):
+                self._spent_model = model
+            return self._object("overage", until, now)
         if self._fair is not None:
             name, weight = self._who.user, self._weight
             for share in self._fair.shares(quota, name, weight, now):
@@ -68,9 +68,10 @@ class Restraint:
                 f"leave, and everything begins anew {again}."
             )
         else:
+            which = f" for {self._spent_model}" if self._spent_model else ""
             message = (
-                f"What is included in the {name} accounts is used up, and you may not go on with paid extra usage; "
-                f"there is room again {again}."
+                f"What is included in the {name} accounts{which} is used up, and you may not go on with paid extra "
+                f"usage; there is room again {again}."
             )
         return LimitReached(message, until=until)
 

@@ -32,7 +32,10 @@ def by_head(attempt: Attempt) -> Verdict | None:
     provider = route.provider
     limits = provider.limits(head.headers)
     if limits:
-        attempt.account.observe(limits, time.time())
+        now = time.time()
+        attempt.account.observe(limits, now)
+        if attempt.account.quota.full_for_some and provider.extra_usage(head.headers):
+            attempt.account.quota.note_paid(attempt.model, now)
     if head.status >= 400:
         return None
     if head.status in REDIRECTS and "location" in head.headers:

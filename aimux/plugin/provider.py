@@ -295,6 +295,11 @@ class Provider:
         """The account's limit windows that this answer's headers tell; empty when they tell none."""
         return ()
 
+    def extra_usage(self, headers: Headers) -> bool:
+        """Whether this answer was paid for beyond what the account includes. Asked while a window with a scope is used
+        up: who may not go on with paid extra usage is refused the model of such an answer until that begins anew."""
+        return False
+
     hidden_headers: ClassVar[frozenset[str]] = frozenset()
     """Response headers (lower case) that would reveal the account and therefore do not reach the client."""
 

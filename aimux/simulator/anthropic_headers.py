@@ -37,7 +37,8 @@ def unified(call: Call, rejected: str = "", until: float = 0.0) -> Pairs:
     """The headers of a subscription's windows. `rejected` is refused until `until`, whatever was used of it."""
     pairs: Pairs = []
     call.owner.rejected(call.now)  # rolls the windows
-    claim, paid = rejected or "5h", call.scenario.overage and not rejected
+    paid = call.scenario.overage and not rejected
+    claim = rejected or (call.scenario.window if paid else "5h")
     statuses = {}
     for window in call.owner.windows.values():
         used, status, reset = window.used, window.status, window.resets_at
@@ -59,11 +60,12 @@ def unified(call: Call, rejected: str = "", until: float = 0.0) -> Pairs:
             ("overage-status", "allowed"),
             ("overage-utilization", "0.1200"),
             ("overage-reset", f"{call.now + MONTH:.0f}"),
+            ("overage-in-use", "true"),
         ]
     return [
         ("anthropic-ratelimit-unified-status", overall),
         ("anthropic-ratelimit-unified-reset", f"{statuses[claim][1]:.0f}"),
-        ("anthropic-ratelimit-unified-representative-claim", CLAIMS[claim]),
+        ("anthropic-ratelimit-unified-representative-claim", "overage" if paid else CLAIMS[claim]),
         *((f"anthropic-ratelimit-unified-{name}", value) for name, value in extra),
         ("anthropic-ratelimit-unified-fallback-percentage", "0.5"),
         *pairs,

@@ -114,7 +114,7 @@ class ChatGPTApi(OpenAIApi):
             used, reset = window.used, window.resets_at
             if window.name == rejected:
                 used, reset = 1.0, until
-            elif call.scenario.overage and window.name == "primary":
+            elif call.scenario.overage and window.name == WINDOW_NAMES[call.scenario.window]:
                 used = 1.0
             prefix = f"x-codex-{window.name}"
             pairs += [
@@ -129,9 +129,10 @@ class ChatGPTApi(OpenAIApi):
     def limits_event(self, call: Call) -> dict[str, Any] | None:
         """`codex.rate_limits`: what the headers tell, on a WebSocket."""
         owner, paid = call.owner, call.scenario.overage
+        spent = WINDOW_NAMES[call.scenario.window] if paid else ""
         windows = {
             name: {
-                "used_percent": 100.0 if paid and name == "primary" else round(window.used * 100, 1),
+                "used_percent": 100.0 if name == spent else round(window.used * 100, 1),
                 "window_minutes": round(window.length / 60),
                 "reset_at": round(window.resets_at),
             }

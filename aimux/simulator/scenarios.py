@@ -34,7 +34,7 @@ account's script decides, else the simulator's. Durations are seconds. N counts 
 | `403[:revoked]`, `403:disabled`, `403:organization` | token revoked; organization disabled; OAuth not allowed for it |
 | `429[:SECONDS[:WINDOW]]` | limited, without a reset or for SECONDS; in `5h`, `7d`, `7d_oi`, `primary` or `secondary` |
 | `429:extra-usage` | the 429 that is about extra usage and not a limit of the account |
-| `overage` | it is paid extra usage (Claude) or credits (ChatGPT): what is included in five hours is used up |
+| `overage[:WINDOW]` | it is paid extra usage (Claude) or credits (ChatGPT): what `5h` or WINDOW includes is used up |
 | `no-retry` | a refusal says `x-should-retry: false`, whatever its status usually says |
 | `overload[:N]` | overload inside a 200: the protocol's failure after N content events (default 0) |
 | `overload-error[:N]` | the same; from OpenAI as a bare `error` event in place of `response.failed` |
@@ -127,6 +127,12 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _window(text: str) -> str:
+    if text not in WINDOWS:
+        raise ValueError(f"the window must be one of {', '.join(WINDOWS)}")
+    return WINDOWS[text]
+
+
 def _coding(text: str) -> str:
     if text not in CODINGS:
         raise ValueError(f"must be one of {', '.join(CODINGS)}")
@@ -143,9 +149,7 @@ def _status(status: int) -> Callable[..., dict[str, Any]]:
     def parse(first: str = "", window: str = "5h") -> dict[str, Any]:
         if (first and status in {403, 401}) or first == "extra-usage":
             return {"status": status, "detail": first}
-        if window not in WINDOWS:
-            raise ValueError(f"the window must be one of {', '.join(WINDOWS)}")
-        return {"status": status, "seconds": _seconds(first) if first else None, "window": WINDOWS[window]}
+        return {"status": status, "seconds": _seconds(first) if first else None, "window": _window(window)}
 
     return parse
 
@@ -174,7 +178,7 @@ NAMES: dict[str, Callable[..., dict[str, Any]]] = {
     "cut": _ending("cut"),
     "end": _ending("end"),
     "stale": lambda: {"ending": "stale"},
-    "overage": lambda: {"overage": True},
+    "overage": lambda window="5h": {"overage": True, "window": _window(window)},
     "no-retry": lambda: {"no_retry": True},
     "overload": lambda n="0": {"overload": _count(n)},
     "overload-error": lambda n="0": {"overload": _count(n), "overload_error": True},

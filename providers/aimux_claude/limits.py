@@ -88,6 +88,14 @@ def _windows(status: str, *told: str | None) -> tuple[LimitWindow, ...]:
     )
 
 
+def is_paid(headers: Headers) -> bool:
+    """Whether an answer was paid extra usage."""
+    return (
+        headers.get(_UNIFIED + "overage-in-use") == "true"
+        or headers.get(_UNIFIED + "representative-claim") == "overage"
+    )
+
+
 def _told(headers: Headers) -> list[LimitWindow]:
     """All windows by whatever names, each as it stands."""
     found: dict[str, dict[str, str]] = {}

@@ -206,6 +206,9 @@ class Claude(Provider):
     def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:
         return limits.windows(headers)
 
+    def extra_usage(self, headers: Headers) -> bool:
+        return limits.is_paid(headers)
+
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
         return anthropic.meter(request, status, headers)
 

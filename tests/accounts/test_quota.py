@@ -137,3 +137,37 @@ def test_used_is_a_fraction_and_what_changes_lies_ahead(answers: list[list[Limit
     quota.settle(START + later)
     assert 0 <= quota.used <= 1
     assert quota.changes_at > START + later
+
+
+SOME = LimitWindow("7d_x", 1.0, START + 50 * HOUR, status="warning", scope="x")
+
+
+def test_what_is_included_is_left_until_a_window_of_everything_is_used_up() -> None:
+    quota = Quota()
+    quota.observe((ROOM, WEEK, SOME), START)
+    assert quota.spent_until("m", START) == 0.0
+    quota.observe((FULL,), START)
+    assert quota.spent_until("m", START) == START + 5 * HOUR
+    quota.observe((LimitWindow("7d", 1.0, START + 90 * HOUR),), START)
+    assert quota.spent_until("m", START) == START + 90 * HOUR
+    assert quota.spent_until("m", START + 91 * HOUR) == 0.0
+
+
+def test_a_window_of_some_models_is_that_of_an_answer_that_was_paid_while_there_was_room() -> None:
+    quota = Quota()
+    quota.observe((ROOM, WEEK, SOME), START)
+    assert quota.full_for_some
+    quota.note_paid("opus", START)
+    assert quota.spent_until("opus", START) == START + 50 * HOUR
+    assert quota.spent_until("haiku", START) == 0.0
+    assert quota.spent_until("opus", START + 51 * HOUR) == 0.0
+    quota.observe((LimitWindow("7d_x", 0.0, START + 50 * HOUR, scope="x"),), START + HOUR)
+    assert quota.spent_until("opus", START + HOUR) == 0.0, "its owner got a fresh one"
+
+
+def test_an_answer_that_was_paid_for_want_of_the_whole_accounts_says_nothing_of_its_model() -> None:
+    quota = Quota()
+    quota.observe((FULL, SOME), START)
+    quota.note_paid("haiku", START)
+    quota.observe((ROOM,), START)
+    assert quota.spent_until("haiku", START) == 0.0

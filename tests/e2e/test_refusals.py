@@ -116,6 +116,29 @@ async def test_paid_extra_usage_that_is_forbidden(
         assert len(sim.requests) == 2
 
 
+async def test_paid_extra_usage_of_one_family_of_models(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """`7d_oi` holds for models that no header names: for that of an answer that was paid although there is room."""
+    headers = BEARER | {"anthropic-version": "2023-06-01"}
+    async with Simulator() as sim:
+        put_account(tmp_path / "state", sim.accounts["claude"])
+        limits = {"default": {"overage": "forbid"}}
+        async with serving(tmp_path, config_of(sim, tmp_path, limits=limits)) as aimux:
+
+            async def ask(model: str, scenario: str = "ok") -> tuple[int, str]:
+                sent = headers | {"x-simulator": scenario}
+                async with http.post(
+                    f"{aimux.claude}/v1/messages", json=MESSAGE | {"model": model}, headers=sent
+                ) as got:
+                    return got.status, await got.text()
+
+            assert (await ask("claude-opus-4-5", "overage:7d_oi"))[0] == 200
+            status, told = await ask("claude-opus-4-5")
+            assert status == 429
+            assert "What is included in the claude accounts for claude-opus-4-5 is used up, and you may not" in told
+            assert (await ask("claude-haiku-4-5"))[0] == 200
+        assert len(sim.requests) == 2
+
+
 async def test_long_context_that_is_forbidden(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     """In the form that each client looks for: the SDK in an error's code, Codex in an event alone."""
     long = {"model": "gpt-5.5", "input": "many words of a long file " * 60_000, "store": False}

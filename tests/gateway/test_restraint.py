@@ -155,6 +155,18 @@ async def test_another_account_that_has_room_serves_instead(start: Start, upstre
         assert b"-other" in upstream.requests[-1]
 
 
+async def test_the_last_of_the_windows_that_are_used_up_says_when_there_is_room(
+    start: Start, upstream: Upstream
+) -> None:
+    aimux = await start(users=USERS, limits={"default": {"overage": "forbid"}})
+    later = RESET + 72 * 3600
+    full = (LimitWindow("5h", 1.0, RESET), LimitWindow("7d", 1.0, later))
+    account(aimux).observe(full, time.time())
+    told = (await aimux.send(ask("ann"))).partition(b"\r\n\r\n")[0].lower()
+    wait = next(int(line.partition(b": ")[2]) for line in told.split(b"\r\n") if line.startswith(b"retry-after"))
+    assert wait == pytest.approx(later - time.time(), abs=5)
+
+
 async def test_a_window_that_is_full_for_one_model_only_is_not_meant(start: Start, upstream: Upstream) -> None:
     aimux = await start(users=USERS, limits={"default": {"overage": "forbid"}})
     tell(aimux, 1.0, scope="opus")

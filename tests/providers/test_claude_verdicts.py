@@ -330,3 +330,17 @@ def test_the_placeholder_of_an_interrupted_stream_is_no_output(claude: Claude) -
     assert (meter.usage.input_tokens, meter.usage.output_tokens) == (7, 0)
     meter.feed(b'data: {"type":"message_delta","usage":{"output_tokens":1}}\n\n')
     assert meter.usage.output_tokens == 1, "unless that is what it was in the end"
+
+
+@pytest.mark.parametrize(
+    ("headers", "paid"),
+    [
+        (unified(representative__claim="overage"), True),
+        (unified(representative__claim="seven_day_overage_included"), False),
+        (unified(representative__claim="five_hour", overage__in__use="true"), True),
+        (unified(representative__claim="five_hour", overage__in__use="false", overage__status="allowed"), False),
+        (unified(), False),
+    ],
+)
+def test_whether_an_answer_was_paid_extra_usage(claude: Claude, headers: CIMultiDict[str], paid: bool) -> None:
+    assert claude.extra_usage(headers) is paid
