@@ -10,13 +10,13 @@ A message has to arrive in time, and all those that have not yet hold no more th
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING
 
 from websockets.frames import Opcode
 
 from aimux.http.rounds import soon
 from aimux.relay.intake import Intake
+from aimux.relay.liveness import notice_when_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,6 @@ MESSAGE_RATE = 4096
 """A message gets a second more for so many bytes of it, as they come over the wire."""
 CLOSE_SECONDS = 10.0
 """How long a peer has to answer a close frame, and to read something of what was sent before it."""
-_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A machine that is gone without a word is noticed within two minutes; a socket may be silent for hours otherwise."""
 
 
 class End(asyncio.Protocol):
@@ -77,7 +75,7 @@ class End(asyncio.Protocol):
         self._lost = False
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
-        _notice_when_gone(transport)
+        notice_when_gone(transport)
 
     # --- what comes in --------------------------------------------------------------------------------------------
 
@@ -275,13 +273,3 @@ class End(asyncio.Protocol):
     def _pause(self) -> None:
         if not self._lost and not self.transport.is_closing():
             self.transport.pause_reading()
-
-
-def _notice_when_gone(transport: asyncio.Transport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is None or transport.is_closing() or sock.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _ALIVE.items():
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -14,15 +15,20 @@ from aimux.http.tls import connect
 from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleConnection
 from aimux.relay.exchange import Exchange
+from aimux.relay.liveness import is_unheard, notice_when_gone
 from aimux.relay.proxy import UnusableProxy, open_tunnel, proxy_for, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aimux.http.head import ResponseHead
     from aimux.http.turn import Turn
 
 IDLE_SECONDS = 50.0
 """Below the 60 s after which common load balancers drop an idle connection, so that few requests meet a stale one."""
 SWEEP_SECONDS = 1.0
+ASLEEP_SECONDS = 5.0
+"""By so much more than the loop's clock the wall's has moved: the machine slept, for that one stands still then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +89,8 @@ class Pool:
         self._origins: dict[Connection, Origin] = {}
         self._active: set[Exchange] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._ahead = 0.0
+        """By how much the wall's clock is ahead of the loop's."""
         self._closed = False
 
     @property
@@ -120,6 +128,7 @@ class Pool:
         exchange = Exchange(connection, turn, method, self._loop, self._active.discard, upgrade=upgrade)
         self._active.add(exchange)
         if self._sweeper is None:
+            self._ahead = time.time() - self._loop.time()
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         return exchange
 
@@ -181,6 +190,7 @@ class Pool:
             await open_tunnel(origin.proxy, origin.host, origin.port, app, tls, to_proxy)
         else:
             await connect(app, origin.host, origin.port, tls)
+        notice_when_gone(connection.transport)
         return connection
 
     def _context(self) -> ssl.SSLContext:
@@ -194,8 +204,17 @@ class Pool:
         """Once a second instead of a timer per packet: end silent answers, close connections idle for too long."""
         self._sweeper = None
         now = self._loop.time()
+        ahead, self._ahead = self._ahead, time.time() - now
+        if self._ahead - ahead > ASLEEP_SECONDS:
+            self._drop_idle(self._idle.values())
         for exchange in list(self._active):
-            if exchange.deadline is not None and now >= exchange.deadline:
+            connection = exchange.connection
+            if connection.served and not exchange.progress and is_unheard(connection.transport):
+                # The network is another one, say, and what connections it had are dead.
+                self._drop_idle([self._idle[self._origins[connection]]])
+                connection.abort()
+                exchange.lost(None)
+            elif exchange.deadline is not None and now >= exchange.deadline:
                 exchange.head_timeout()
             elif (passed := exchange.passed) != exchange.seen or exchange.paused:
                 # A client that takes nothing is the server's to let go.
@@ -207,6 +226,11 @@ class Pool:
                 idle.popleft().abort()
         if self._active or self._origins:
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _drop_idle(self, origins: Iterable[deque[Connection]]) -> None:
+        for idle in origins:
+            while idle:
+                idle.pop().abort()
 
     async def close(self) -> None:
         """Close every connection; exchanges under way fail."""

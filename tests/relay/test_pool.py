@@ -19,6 +19,7 @@ import uvloop
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.http.turn import Turn, in_turn
 from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
+from aimux.relay.liveness import is_unheard
 from aimux.relay.pool import Origin, Pool
 from aimux.relay.proxy import unusable_proxies
 
@@ -70,6 +71,11 @@ async def listening(
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while await reader.readuntil(b"\r\n\r\n"):
         writer.write(ANSWER)
+
+
+async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(ANSWER)
 
 
 class Proxy:
@@ -357,6 +363,91 @@ def test_a_silent_answer_ends_after_the_idle_timeout(run: Run, monkeypatch: pyte
                 assert "no data from the upstream" in str(exchange.error)
 
             await in_turn(asked)
+
+    run(work())
+
+
+class OnceEach:
+    """Answers the first request of a connection, and nothing else on it."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await serve_one(reader, writer)
+        await reader.read()
+
+
+async def two_at_once(made: Pool, origin: Origin) -> None:
+    """Leaves two connections idle."""
+    assert await asyncio.gather(fetch(made, origin), fetch(made, origin)) == [200, 200]
+    assert made.open_connections == 2
+
+
+def test_connections_that_reach_nobody_are_replaced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a change of the network: the request is asked anew, and the other idle ones are not tried at all."""
+    monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr("aimux.relay.pool.is_unheard", lambda _transport: True)
+    upstream = OnceEach()
+
+    async def work() -> None:
+        async with listening(upstream) as port, pool() as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
+            await two_at_once(made, origin)
+            assert await fetch(made, origin) == 200
+            assert (upstream.connections, made.open_connections) == (3, 1)
+
+    run(work())
+
+
+def test_a_machine_that_slept_connects_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock has gone on, and the loop's has not: what was idle looks fresh and may be gone."""
+    monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
+    upstream, clock = OnceEach(), time.time
+
+    async def work() -> None:
+        async with listening(upstream) as port, pool() as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
+            await two_at_once(made, origin)
+            monkeypatch.setattr("time.time", lambda: clock() + 3600)
+            while made.open_connections:
+                await asyncio.sleep(0.005)
+            assert await fetch(made, origin) == 200
+            monkeypatch.setattr("time.time", clock)  # set back: nothing slept
+            await asyncio.sleep(0.05)
+            assert made.open_connections == 1
+
+    run(work())
+
+
+def test_a_peer_that_takes_its_time_is_heard(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
+    asked, looked = asyncio.Event(), []
+
+    def unheard(transport: asyncio.Transport) -> bool:
+        looked.append(is_unheard(transport))
+        return looked[-1]
+
+    monkeypatch.setattr("aimux.relay.pool.is_unheard", unheard)
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await serve_one(reader, writer)
+        await reader.readuntil(b"\r\n\r\n")
+        while len(looked) < 3:
+            await asyncio.sleep(0.005)
+        writer.write(ANSWER)
+        asked.set()
+        await reader.read()
+
+    async def work() -> None:
+        async with listening(slow) as port, pool() as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
+            assert [await fetch(made, origin), await fetch(made, origin)] == [200, 200]
+            assert asked.is_set()
+            assert not any(looked)
+            (connection,) = made._origins
+            assert connection.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
     run(work())
 
