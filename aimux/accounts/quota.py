@@ -41,12 +41,12 @@ class Quota:
 
     __slots__ = (
         "__weakref__",
-        "_paid",
         "_told",
         "changes_at",
         "cooldowns",
         "full_for_some",
         "listeners",
+        "paid",
         "used",
         "windows",
     )
@@ -60,7 +60,7 @@ class Quota:
         self.changes_at = math.inf
         self.full_for_some = False
         """A window that holds for some models is used up, and nobody says for which."""
-        self._paid: dict[str, float] = {}
+        self.paid: dict[str, float] = {}
         """Models of which that is known since an answer was paid extra usage, and until when."""
         self._told: Sequence[LimitWindow] = ()
 
@@ -82,7 +82,7 @@ class Quota:
     def spent_until(self, model: str, now: float) -> float:
         """Until when nothing that is included is left for a model, so that what is served is paid extra usage; 0.0:
         something is left."""
-        until = self._paid.get(model, 0.0) if self._paid else 0.0
+        until = self.paid.get(model, 0.0) if self.paid else 0.0
         for window in self.windows.values():
             if window.scope is None and (window.used or 0.0) >= FULL and not _over(window, now):
                 until = max(until, now + UNTOLD if window.resets_at is None else window.resets_at)
@@ -96,9 +96,9 @@ class Quota:
         full = [w for w in self.windows.values() if w.scope is not None and (w.used or 0.0) >= FULL]
         resets = [w.resets_at for w in full if w.resets_at is not None and w.resets_at > now]
         if resets:
-            if len(self._paid) >= MOST_PAID:
-                self._paid.clear()
-            self._paid[model] = min(resets)
+            if len(self.paid) >= MOST_PAID:
+                self.paid.clear()
+            self.paid[model] = min(resets)
 
     def cool(self, now: float, *, until: float | None, reason: str, model: str = "") -> None:
         """Stay away until the upstream's own reset, within reason: at least a second, at most its latest window."""
@@ -172,7 +172,7 @@ class Quota:
             else:
                 full_for_some = full_for_some or (window.used or 0.0) >= FULL
         if not full_for_some:
-            self._paid.clear()
+            self.paid.clear()
         self.used, self.changes_at, self.full_for_some = min(1.0, used), changes_at, full_for_some
 
     def absorb(self, other: Quota, now: float) -> None:

@@ -194,6 +194,12 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
         if owner is not None:
             await backend.call("GET", owner)  # says if there is nobody of that name
             items = [item for item in items if f"/limits/{item['kind']}/{quote(item['name'], safe='')}" == owner]
+            holding = await backend.call("GET", f"{owner}/usage")
+            if not items and (holding["items"] or holding["forbidden"]):
+                _, _, kind, name = owner.split("/")
+                items = [{"kind": kind, "name": unquote(name), "configured": False, "limits": {}, "usage": []}]
+            for item in items:
+                item["holding"] = holding
         for item in items:
             path = f"/limits/{item['kind']}/{quote(item['name'], safe='')}/grants"
             item["grants"] = [] if item["kind"] == "default" else (await backend.call("GET", path))["items"]
@@ -203,13 +209,13 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
     if as_json:
         print_json(items)
         return
-    shown = [item for item in items if item["limits"]]
+    shown = [item for item in items if item["limits"] or "holding" in item]
     if not shown:
         click.echo("There are no limits." if owner is None else "It has no limits of its own.")
     for item in shown:
         configured = " (in the configuration)" if item["configured"] else ""
         click.echo(f"{item['kind']}{':' if item['name'] else ''}{item['name']}{configured}")
-        for line in _lines(item["limits"], item["usage"]):
+        for line in [*_lines(item["limits"], item["usage"]), *_holding(item)]:
             say(f"  {line}", hang=4)
         for grant in item["grants"]:
             more = _amount(grant["limit"], grant["amount"])
@@ -231,6 +237,27 @@ def _lines(limits: Mapping[str, Any], usage: Iterable[Mapping[str, Any]] = (), p
         else:
             told = used.get((prefix.removesuffix(": "), name))
             lines.append(f"{prefix}{name} {_amount(name, value)}{_used(name, told) if told else ''}")
+    return lines
+
+
+def _holding(item: Mapping[str, Any]) -> list[str]:
+    """A line for each limit that others set for an owner, and for what is refused now."""
+    own, holding = f"{item['kind']}:{item['name']}", item.get("holding", {"items": (), "forbidden": ()})
+    lines = []
+    for one in holding["items"]:
+        if one["set_by"] != own:
+            scope = f"{one['scope']}: " if one["scope"] else ""
+            name = one["limit"]
+            lines.append(f"{scope}{name} {_amount(name, one['amount'])} ({one['set_by']}){_used(name, one)}")
+    for one in holding["forbidden"]:
+        scope = f"{one['scope']}: " if one["scope"] else ""
+        if one["set_by"] != own:
+            lines.append(f"{scope}{one['what']} forbid ({one['set_by']})")
+        for now in one["refused"]:
+            lines.append(
+                f"{now['provider']} refuses {now['model'] or 'every model'} until {_time(now['until'])}: "
+                "nothing that is included is left"
+            )
     return lines
 
 

@@ -96,6 +96,8 @@ class Scope(NamedTuple):
 
 
 ANYTHING = Scope()
+_NEAREST = ("user", "token", "group", "member", "default")
+"""Kinds of owners, the nearest to a caller first."""
 
 
 def _matches(pattern: str, model: str) -> bool:
@@ -236,6 +238,14 @@ class Policy:
     def restricts(self, who: Who) -> bool:
         """Whether anything at all is forbidden to somebody."""
         return any(_concerns(one.owner, who) for one in self.forbidden)
+
+    def restrictions(self, who: Who) -> list[Forbidden]:
+        """What is forbidden to somebody: once for each scope, whoever forbids it besides."""
+        found: dict[tuple[str, Scope], Forbidden] = {}
+        for one in sorted(self.forbidden, key=lambda one: (_NEAREST.index(one.owner.kind), one.owner.name)):
+            if _concerns(one.owner, who):
+                found.setdefault((one.what, one.scope), one)
+        return sorted(found.values(), key=lambda one: (one.what, str(one.scope)))
 
     def weight(self, who: Who) -> float:
         """How large the fair share of a user is beside others': his own, else the largest of his groups', else 1."""

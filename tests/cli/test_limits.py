@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from aimux.plugin import LimitWindow
 from tests.cli.accounts.conftest import commands
 from tests.cli.support import Commands
 from tests.control.live import running
@@ -38,6 +40,29 @@ def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
     assert "default (in the configuration)\n  tokens_per_day 2,000,000\n  overage forbid" in shown
     assert "  cost_per_week $20.00: $0.00 of $20.00 used, until " in shown
     assert "  claude-opus-*: cost_per_day $5.00: $0.00" in shown
+
+
+def test_one_owner_is_shown_with_what_others_set_for_him(aimux: Commands) -> None:
+    shown = aimux("limits", "show", "user:alice").stdout.splitlines()
+    assert shown[0] == "user:alice"
+    assert shown[1].startswith("  tokens_per_day 2,000,000 (default): 0 of 2,000,000 used, until ")
+    assert shown[2:] == ["  overage forbid (default)"]
+    aimux("limits", "set", "user:alice", "tokens_per_day=5", "overage=forbid")
+    shown = aimux("limits", "show", "user:alice").stdout.splitlines()
+    assert shown[1].startswith("  tokens_per_day 5: 0 of 5 used, until ")
+    assert shown[2:] == ["  overage forbid"]
+
+
+def test_what_is_refused_now_is_shown_with_its_end(tmp_path: Path) -> None:
+    limits = {"default": {"overage": "forbid"}}
+    with running(tmp_path, users=USERS, limits=limits) as live:
+        end = datetime.now(UTC) + timedelta(hours=2)
+        window = LimitWindow("5h", 1.0, end.timestamp())
+        account = live.app.pools["claude"].accounts["default"]
+        live.loop.call_soon_threadsafe(account.observe, [window], time.time())
+        shown = commands(live)("limits", "show", "user:alice").stdout
+        when = f"{end.astimezone():%Y-%m-%d %H:%M %Z}"
+    assert f"  claude refuses every model until {when}: nothing that is included is left\n" in shown
 
 
 def test_a_limit_of_a_provider_that_is_not_there_can_only_be_taken_away(aimux: Commands) -> None:

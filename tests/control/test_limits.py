@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from aimux.plugin import LimitWindow
 from tests.control.conftest import Aimux, Start
 
 TOKEN = "alice-token-0123456789abcdef"
@@ -245,3 +247,48 @@ async def test_notices_are_listed_newest_first(aimux: Aimux) -> None:
     [notice] = (await aimux.get("/notices"))["items"]
     assert (notice["event"], notice["about"]) == ("limit", "user:alice")
     assert notice["details"]["limit"] == "tokens_per_day"
+
+
+def told(aimux: Aimux, name: str, *windows: LimitWindow) -> None:
+    """An answer of the account tells its windows."""
+    aimux.app.pools["claude"].accounts[name].observe(windows, time.time())
+
+
+async def test_a_person_sees_what_is_forbidden_and_what_is_refused_because_of_it(start: Start) -> None:
+    limits = {
+        "default": {"providers": {"claude": {"overage": "forbid"}}},
+        "groups": {"research": {"each": {"long_context": "forbid"}}},
+    }
+    aimux = await start(users=USERS, limits=limits)
+    sent = {"authorization": f"Bearer {TOKEN}"}
+    sent_bob = {"authorization": f"Bearer {TOKEN}b"}
+
+    async def own(**headers: str) -> tuple[list[dict[str, Any]], str]:
+        forbidden = (await aimux.send("GET", "/me/limits", headers=headers))[2]["forbidden"]
+        serving = (await aimux.send("GET", "/me/providers", headers=headers))[2]["items"]
+        return forbidden, next(one["status"] for one in serving if one["provider"] == "claude")
+
+    overage = {"what": "overage", "set_by": "default", "scope": "claude", "refused": []}
+    long = {"what": "long_context", "set_by": "member:research", "scope": "", "refused": []}
+    assert await own(**sent) == ([long, overage], "serving")
+    assert await own(**sent_bob) == ([overage], "serving")
+    assert (await aimux.get("/limits/user/alice/usage"))["forbidden"] == [long, overage]
+    assert (await aimux.get("/limits/group/research/usage"))["forbidden"] == [long]
+
+    now = time.time()
+    soon, later = round(now) + 3600.0, round(now) + 90_000.0
+    some = LimitWindow("7d_oi", 1.0, later, scope="oi")
+    told(aimux, "default", LimitWindow("5h", 0.9, soon), some)
+    aimux.app.pools["claude"].accounts["default"].quota.note_paid("claude-opus-5", now)
+    [refused] = (await own(**sent_bob))[0][0]["refused"]
+    assert (refused["provider"], refused["model"]) == ("claude", "claude-opus-5")
+    assert datetime.fromisoformat(refused["until"]).timestamp() == later
+
+    told(aimux, "default", LimitWindow("5h", 1.0, soon))
+    ((forbidden,), status) = await own(**sent_bob)
+    [refused] = forbidden["refused"]
+    assert (refused["provider"], refused["model"], status) == ("claude", "", "limited")
+    assert datetime.fromisoformat(refused["until"]).timestamp() == soon
+    assert await asks(aimux) == 429
+    told(aimux, "default", LimitWindow("5h", 0.0, soon))
+    assert (await own(**sent_bob))[1] == "serving"

@@ -136,10 +136,32 @@ class Used(Body):
     resets_at: datetime | None = Field(description="When it begins anew; null: it rolls, or counts what is open.")
 
 
+class RefusedNow(Body):
+    """A provider whose accounts have nothing included left."""
+
+    provider: str
+    model: str = Field(description="The one that is refused; empty: every model.")
+    until: datetime = Field(description="When the first account has something included again.")
+
+
+class Restriction(Body):
+    """What is forbidden."""
+
+    what: Literal["overage", "long_context"] = Field(
+        description="`overage`: paid extra usage; `long_context`: requests so long that a token costs more."
+    )
+    set_by: str = Field(
+        description="Who forbids it: `user:NAME`, `group:NAME`, `member:GROUP`, `token:ID` or `default`."
+    )
+    scope: str = Field(description="The provider or the models that it holds for; empty: everything.")
+    refused: list[RefusedNow] = Field(description="What is refused now because of it; of a user's overage alone.")
+
+
 class OwnLimits(Body):
     """What holds for whoever asks."""
 
     items: list[Used]
+    forbidden: list[Restriction]
 
 
 class LimitOwner(Body):

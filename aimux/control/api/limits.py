@@ -23,6 +23,7 @@ from aimux.control.api.limit_models import (
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts  # noqa: TC001 - the table reads the annotations
 from aimux.control.api.problems import Refused
+from aimux.control.api.restrictions import restrictions
 from aimux.control.principal import Principal, Role
 from aimux.limits import stored
 from aimux.limits.rules import Owner, Who, amount_of, value_of
@@ -65,9 +66,13 @@ async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> Ow
     await parts.limits.refresh()
     _listed(parts, kind, name)
     limits, who = parts.limits.limits, _as_caller(parts, Owner(kind, name))
-    found = limits.standings(who, time.time())
+    now = time.time()
+    found = limits.standings(who, now)
     return OwnLimits(
-        items=[_used(one, limits.policy, who) for one in found if kind == "user" or one.owner.name == name]
+        items=[_used(one, limits.policy, who) for one in found if kind == "user" or one.owner.name == name],
+        forbidden=[
+            one for one in restrictions(parts, who, now) if kind == "user" or one.set_by.partition(":")[2] == name
+        ],
     )
 
 
@@ -152,10 +157,13 @@ async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
     """Those of the caller's own, of their groups and of everybody together."""
     user = caller.user
     if user is None:
-        return OwnLimits(items=[])
+        return OwnLimits(items=[], forbidden=[])
     who = Who(user.name, "", tuple(user.groups))
-    limits = parts.limits.limits
-    return OwnLimits(items=[_used(standing, limits.policy, who) for standing in limits.standings(who, time.time())])
+    limits, now = parts.limits.limits, time.time()
+    return OwnLimits(
+        items=[_used(standing, limits.policy, who) for standing in limits.standings(who, now)],
+        forbidden=restrictions(parts, who, now),
+    )
 
 
 # --- what they share -------------------------------------------------------------------------------------------------

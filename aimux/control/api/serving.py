@@ -15,8 +15,10 @@ from aimux.accounts.selection import Selection
 from aimux.control.api.body import Body
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
+from aimux.control.api.restrictions import spent_until
 from aimux.control.api.views import moment
 from aimux.control.principal import Principal, Role
+from aimux.limits.rules import Who
 
 operation = Table()
 
@@ -26,7 +28,8 @@ class OwnProvider(Body):
 
     provider: str
     status: Literal["serving", "limited", "out"] = Field(
-        description="`limited`: every account that would serve waits; `out`: none comes back by itself."
+        description="`limited`: every account that would serve waits, or has nothing included left, and the caller may "
+        "not go on with paid extra usage; `out`: none comes back by itself."
     )
     until: datetime | None = Field(description="When the first limited account is free.")
 
@@ -50,6 +53,9 @@ async def show_own_providers(parts: Parts, caller: Principal) -> OwnProviders:
         if not free:
             continue
         first = min(free)
+        if first <= now and caller.user is not None:
+            who = Who(caller.user.name, "", tuple(caller.user.groups))
+            first = max(first, spent_until(parts, who, name, now))
         status: Literal["serving", "limited", "out"] = (
             "serving" if first <= now else "out" if first == math.inf else "limited"
         )

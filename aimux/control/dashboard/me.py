@@ -24,7 +24,7 @@ LAST = 10
 @routes.get("/me")
 async def page(request: web.Request) -> web.StreamResponse:
     me, serving = await asyncio.gather(ask(request, "GET", "/me"), ask(request, "GET", "/me/providers"))
-    limits: Any = {"items": []}
+    limits: Any = {"items": [], "forbidden": []}
     usage: Any = None
     chart = None
     requests: Any = {"items": []}
@@ -36,13 +36,16 @@ async def page(request: web.Request) -> web.StreamResponse:
             ask(request, "GET", "/me/requests", since="7d", limit=LAST),
         )
         chart = plot(_series(days["items"]), "tokens")
+    spent = {(one["provider"], one["model"]): one for each in limits["forbidden"] for one in each["refused"]}.values()
+    told = {one["provider"] for one in spent if not one["model"]}
     return render(
         request,
         "me.html",
         title="Me",
         me=me,
         limits=limits,
-        waiting=[one for one in serving["items"] if one["status"] != "serving"],
+        spent=spent,
+        waiting=[one for one in serving["items"] if one["status"] != "serving" and one["provider"] not in told],
         usage=usage,
         chart=chart,
         requests=requests["items"],

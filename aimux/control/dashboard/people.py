@@ -237,7 +237,7 @@ async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
     """What was set, and what holds with what is used of it."""
     path = f"/limits/{kind}/{segment(name)}"
     own, holding = await asyncio.gather(ask(request, "GET", path), ask(request, "GET", f"{path}/usage"))
-    return {"own": own, "usage": holding["items"], "of": f"{kind}:{name}"}
+    return {"own": own, "usage": holding["items"], "forbidden": holding["forbidden"], "of": f"{kind}:{name}"}
 
 
 async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:

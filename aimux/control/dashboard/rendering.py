@@ -180,14 +180,14 @@ def until(value: Any) -> Markup:
 
 
 def whose(limit: Mapping[str, str]) -> str:
-    """Whose a limit is, and where its amount comes from."""
+    """Whose a limit is, and where its amount, or what it forbids, comes from."""
     kind, _, name = limit["set_by"].partition(":")
     match kind:
         case "default":
             return "set for everybody"
         case "member":
             return f"set for each member of {name}"
-        case "group":
+        case "group" if "used" in limit:
             return f"shared by the members of {name}"
         case _:
             return f"set for the {kind} {name}"

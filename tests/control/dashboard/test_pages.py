@@ -8,6 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from aimux.plugin import LimitWindow
 from aimux.simulator.demo import credential_file
 from tests.control.dashboard.conftest import TOKENS, Site, Visit, Visitor, send
 
@@ -189,6 +190,29 @@ def test_who_is_refused_sees_which_limit_it_was(visitor: Visitor, site: Site) ->
     admins = visitor("admin").go(page.url.partition("/me/")[2])
     admins.get_by_role("link", name="Change it").click()
     expect(admins).to_have_url(re.compile("people/users/max$"))
+
+
+def test_who_may_not_pay_extra_sees_it_and_until_when_requests_are_refused(visitor: Visitor, site: Site) -> None:
+    account = site.app.pools["claude"].accounts["default"]
+    site.api("PUT", "/limits/user/max", {"overage": "forbid", "long_context": "forbid"})
+    try:
+        visit = visitor("member")
+        card = visit.page.locator("section", has_text="What I may use")
+        expect(card).to_contain_text("No paid extra usage")
+        expect(card).to_contain_text("No requests so long that a token costs more")
+        expect(card).not_to_contain_text("is refused now")
+        full = LimitWindow("5h", 1.0, time.time() + 7200)
+        site.live.loop.call_soon_threadsafe(account.observe, [full], time.time())
+        page = visit.go("me")
+        expect(page.locator(".note.warn")).to_contain_text("What is included in the claude accounts is used up")
+        expect(page.locator(".note")).to_have_count(1)
+        expect(page.locator("section", has_text="What I may use")).to_contain_text("claude is refused now")
+        expect(page.locator("main")).not_to_contain_text("claude/default")
+        page = visitor("admin").go("people/users/max")
+        expect(page.locator(".limits")).to_contain_text("claude is refused now")
+    finally:
+        site.live.loop.call_soon_threadsafe(account.observe, [LimitWindow("5h", 0.0, time.time() + 7200)], time.time())
+        site.api("DELETE", "/limits/user/max")
 
 
 def test_usage_is_shown_and_can_be_had_as_a_file(visitor: Visitor, site: Site) -> None:
