@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaMode
 
 BASE = API
-ALWAYS = (401, 403, 429, 500)
-"""What any operation may answer: no key, a caller from elsewhere, too many wrong keys, a disk that fails."""
+ALWAYS = (400, 401, 403, 429, 500)
+"""What any operation may answer: what no address may hold (a token, say), no key, a caller from elsewhere, too many
+wrong keys, a disk that fails."""
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -67,11 +68,11 @@ def _operation(operation: Operation, references: Any) -> dict[str, Any]:
         described["security"] = []
         errors.discard(401)
     if operation.parameters:
-        errors |= {400, 404}  # the first for what no path may hold
+        errors.add(404)
     if operation.query is not None:
         errors.add(422)
     if operation.body is not None:
-        errors |= {400, 413, 415, 422}
+        errors |= {413, 415, 422}
         described["requestBody"] = {
             "required": operation.body_required,
             "content": {"application/json": {"schema": references[operation.body, "validation"]}},
