@@ -18,7 +18,7 @@ from aimux.front.request import BodyError, Request, too_large
 from aimux.front.transports import TransportBefore
 from aimux.gateway.answers import error_answer
 from aimux.http.framing import Framer, framer_for
-from aimux.http.head import HeadReader, ResponseHead
+from aimux.http.head_reader import HeadReader
 from aimux.http.request import RequestError, RequestHead, parse_request_head
 from aimux.plugin.codings import DecodeError, decoder
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -26,6 +26,7 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 if TYPE_CHECKING:
     from aimux.front.request import Flow
     from aimux.gateway import Gateway
+    from aimux.http.head import ResponseHead
 
 FULL = 64 * 1024
 """Bytes of an answer that wait for aiohttp to take them; above, the upstream isn't read."""

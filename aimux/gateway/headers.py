@@ -135,8 +135,7 @@ class _Passing(dict[tuple[str, ...], Callable[[list[bytes]], Iterable[bytes]]]):
 
     def lines(self, head: RequestHead | ResponseHead, ended: Collection[str]) -> list[bytes]:
         """Those of a head that pass; `ended` are further names that don't."""
-        names = tuple([name for name, _ in head.fields])  # in `headers` each may be no more than once
-        lines = [*self[names](head.lines)]
+        lines = [*self[head.names](head.lines)]
         if ended:
             lines = [line for line in lines if line.partition(b":")[0].decode("ascii").lower() not in ended]
         return lines

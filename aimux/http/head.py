@@ -14,10 +14,6 @@ from multidict import CIMultiDict, istr
 
 from aimux.http.errors import ProtocolError
 
-MAX_HEAD = 64 * 1024
-MAX_INTERIM = 16
-"""Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
-
 # Possessive quantifiers: the head is read once, whatever is in it.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
@@ -47,7 +43,7 @@ Field = tuple[istr, str]
 """A header: its name and its value."""
 
 _NOTHING: frozenset[str] = frozenset()
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie", "x-aimux-token", "x-api-key"})
+SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie", "x-aimux-token", "x-api-key"})
 _REMEMBERED = 2048
 _SHORT = 512
 
@@ -93,12 +89,17 @@ class FieldLines(dict[bytes, Field]):
         if not _NAME.fullmatch(raw):
             raise ProtocolError("a malformed header line")
         name = istr(raw.decode("ascii"))
-        named = name, name.lower() not in _SECRET
+        named = name, name.lower() not in SECRET
         if len(raw) <= _SHORT:
             if len(self._names) >= _REMEMBERED:
                 self._names.clear()
             self._names[raw] = named
         return named
+
+
+def names_of(fields: list[Field]) -> tuple[str, ...]:
+    """The name of each. In a CIMultiDict made of them each may be no more than once."""
+    return tuple([name for name, _ in fields])
 
 
 def _usual(line: bytes) -> bytes:
@@ -129,46 +130,57 @@ _fields = FieldLines("latin-1", "strict")
 class ResponseHead:
     """An answer's head, as text in latin-1. `headers` find by any spelling.
 
-    `lines` are the header lines as they go on, without their ends, `fields` what stands in each. `length` is None where
+    `lines` are the header lines as they go on, without their ends, `names` the name of each. `length` is None where
     the framing is not a length. `connection` holds the lower-case options of the `Connection` header: names of headers
     that end here.
     """
 
-    __slots__ = ("chunked", "connection", "fields", "headers", "keep_alive", "length", "lines", "reason", "status")
+    __slots__ = ("chunked", "connection", "headers", "keep_alive", "length", "lines", "names", "reason", "status")
 
-    def __init__(self, status: int, reason: bytes, minor: int, fields: list[Field], lines: list[bytes]) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        names: tuple[str, ...],
+        lines: list[bytes],
+        headers: CIMultiDict[str],
+        *,
+        chunked: bool,
+        length: int | None,
+        connection: frozenset[str],
+        keep_alive: bool,
+    ) -> None:
         self.status = status
         self.reason = reason
-        self.fields = fields
+        self.names = names
         self.lines = lines
-        self.headers = headers = CIMultiDict(fields)
-        self.chunked = False
-        self.length: int | None = None
-        self.connection = _NOTHING
-        if TRANSFER_ENCODING in headers:
-            codings = headers.getall(TRANSFER_ENCODING)
-            if len(codings) > 1 or codings[0].lower() != "chunked" or not minor:
-                raise ProtocolError("the answer has a transfer-encoding other than one 'chunked'")
-            if CONTENT_LENGTH in headers:
-                raise ProtocolError("the answer has both content-length and transfer-encoding")
-            self.chunked = True
-        elif CONTENT_LENGTH in headers:
-            self.length = _length(headers.getall(CONTENT_LENGTH))
-        self.keep_alive = minor > 0
-        if CONNECTION in headers:
-            options = ",".join(headers.getall(CONNECTION)).lower()
-            if options == "keep-alive":  # on every answer of many; a header of that name never passes anyway
-                self.keep_alive = True
-            else:
-                self.connection = named = frozenset([option.strip() for option in options.split(",")])
-                self.keep_alive = "close" not in named if minor else "keep-alive" in named
+        self.headers = headers
+        self.chunked = chunked
+        self.length = length
+        self.connection = connection
+        self.keep_alive = keep_alive
+
+    def like(self, lines: list[bytes], headers: CIMultiDict[str], length: int | None) -> ResponseHead:
+        """Another answer's, which differs from this one in nothing else."""
+        return ResponseHead(
+            self.status,
+            self.reason,
+            self.names,
+            lines,
+            headers,
+            chunked=self.chunked,
+            length=length,
+            connection=self.connection,
+            keep_alive=self.keep_alive,
+        )
 
     def get(self, name: str) -> str:
         """One header's value, or ""."""
         return self.headers.get(name, "")
 
 
-def _length(values: list[str]) -> int:
+def length_of(values: list[str]) -> int:
+    """What the content-length headers of an answer say. Raises ProtocolError."""
     if len(values) == 1 and len(values[0]) <= 18 and values[0].isdecimal():  # in latin-1 these are ten
         return int(values[0])
     lengths = {part.strip(" \t") for value in values for part in value.split(",")}
@@ -186,35 +198,36 @@ def parse_response_head(block: bytes) -> ResponseHead:
         fields = _fields.read(lines)
     except ProtocolError as error:
         raise ProtocolError(f"the answer has {error}") from None
-    return ResponseHead(status, reason, minor, fields, lines)
-
-
-class HeadReader:
-    """Finds the head of the real answer in what an upstream sends. Interim answers end here."""
-
-    # Here and not in an `__init__`, which would cost each request as much as reading two lines.
-    began = False
-    """The upstream has sent something."""
-    _buffer = b""
-    _interim = 0
-
-    def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
-        """The head and what followed it, or None as long as it isn't whole. Raises ProtocolError."""
-        self.began = True
-        if self._buffer:
-            data = self._buffer + data
-        while 0 <= (end := data.find(b"\r\n\r\n")) <= MAX_HEAD:
-            head = parse_response_head(data[:end])
-            data = data[end + 4 :]
-            if head.status >= 200 or head.status == 101:
-                return head, data
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
-        if len(data) > MAX_HEAD:
-            raise ProtocolError(f"the answer's head is larger than {MAX_HEAD} bytes")
-        self._buffer = data
-        return None
+    headers = CIMultiDict(fields)
+    length: int | None = None
+    chunked = TRANSFER_ENCODING in headers
+    if chunked:
+        codings = headers.getall(TRANSFER_ENCODING)
+        if len(codings) > 1 or codings[0].lower() != "chunked" or not minor:
+            raise ProtocolError("the answer has a transfer-encoding other than one 'chunked'")
+        if CONTENT_LENGTH in headers:
+            raise ProtocolError("the answer has both content-length and transfer-encoding")
+    elif CONTENT_LENGTH in headers:
+        length = length_of(headers.getall(CONTENT_LENGTH))
+    connection, keep_alive = _NOTHING, minor > 0
+    if CONNECTION in headers:
+        options = ",".join(headers.getall(CONNECTION)).lower()
+        if options == "keep-alive":  # on every answer of many; a header of that name never passes anyway
+            keep_alive = True
+        else:
+            connection = frozenset([option.strip() for option in options.split(",")])
+            keep_alive = "close" not in connection if minor else "keep-alive" in connection
+    return ResponseHead(
+        status,
+        reason,
+        names_of(fields),
+        lines,
+        headers,
+        chunked=chunked,
+        length=length,
+        connection=connection,
+        keep_alive=keep_alive,
+    )
 
 
 def clean(value: str) -> bytes:

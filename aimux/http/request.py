@@ -15,7 +15,7 @@ from multidict import CIMultiDict, istr
 
 from aimux.http.errors import ProtocolError
 from aimux.http.framing import Chunked
-from aimux.http.head import CONNECTION, CONTENT_LENGTH, DIGITS, TRANSFER_ENCODING, FieldLines
+from aimux.http.head import CONNECTION, CONTENT_LENGTH, DIGITS, TRANSFER_ENCODING, FieldLines, names_of
 
 if TYPE_CHECKING:
     from aimux.http.head import Field
@@ -74,20 +74,20 @@ _fields = FieldLines("utf-8", "surrogateescape")
 class RequestHead:
     """A request's head. The text of its values is UTF-8, with surrogates for what isn't.
 
-    `lines` are the header lines as they go on, without their ends, `fields` what stands in each. `length` is None where
+    `lines` are the header lines as they go on, without their ends, `names` the name of each. `length` is None where
     the body is chunked. `connection` is the `Connection` header in lower case, its repetitions joined.
     """
 
     __slots__ = (
         "connection",
         "expects",
-        "fields",
         "headers",
         "http11",
         "keep_alive",
         "length",
         "lines",
         "method",
+        "names",
         "target",
     )
 
@@ -95,7 +95,7 @@ class RequestHead:
         self.method = method
         self.target = target
         self.http11 = http11
-        self.fields = fields
+        self.names = names_of(fields)
         self.lines = lines
         self.headers = headers = CIMultiDict(fields)
         hosts = headers.getall(_HOST, ())

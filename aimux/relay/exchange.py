@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aimux.http.errors import ProtocolError, WireError
 from aimux.http.framing import Chunked, Framer, UntilClose, framer_for
-from aimux.http.head import HeadReader, ResponseHead
+from aimux.http.head_reader import HeadReader
 from aimux.http.rounds import soon
 from aimux.http.turn import PAUSE
 from aimux.relay.errors import HeadTimeout, ReadError, StaleConnection, Stopped
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from aimux.http.head import ResponseHead
     from aimux.http.turn import Turn
     from aimux.plugin.errors import GatewayError
     from aimux.relay.connection import Connection

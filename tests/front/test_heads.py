@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.headers import NEVER_TO_CLIENT, to_client, to_upstream
-from aimux.http.head import HeadReader
+from aimux.http.head_reader import HeadReader
 from aimux.http.request import parse_request_head
 from aimux.metering.record import TOLD
 from aimux.plugin import Body, ProviderSettings, RequestHead

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aimux.http.errors import ProtocolError
-from aimux.http.head import HeadReader
+from aimux.http.head_reader import HeadReader
 from aimux.http.websocket import HANDSHAKE_HEADERS, ClientSide, HandshakeRefused, UpstreamSide
 from tests.relay.sockets import Peer, Socket
 

@@ -16,7 +16,8 @@ from aimux.gateway.mounts import NEVER_UPSTREAM, MountTable, check_target
 from aimux.gateway.whence import LONGEST, Whence
 from aimux.http.errors import ProtocolError
 from aimux.http.framing import LAST_CHUNK, Chunked, Length
-from aimux.http.head import HeadReader, ResponseHead, clean
+from aimux.http.head import ResponseHead, clean
+from aimux.http.head_reader import HeadReader
 from aimux.http.request import BodyReader, RequestError, RequestHead, parse_request_head
 from aimux.plugin import GatewayError
 from aimux.plugin.parts import OWN_PATHS
@@ -57,7 +58,9 @@ def outcome(pieces: list[bytes]) -> tuple[Any, ...] | str:
     if found is None:
         return "more"
     head, rest = found
-    return head.status, head.reason, tuple(head.headers.items()), head.chunked, head.length, head.keep_alive, rest
+    parted = (line.decode("latin-1").partition(": ") for line in head.lines)
+    fields = tuple((name, value) for name, _, value in parted)
+    return head.status, head.reason, fields, head.chunked, head.length, head.keep_alive, rest
 
 
 @fuzz(

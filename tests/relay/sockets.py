@@ -7,7 +7,6 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any
 
-from multidict import istr
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
@@ -15,13 +14,15 @@ from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
-from aimux.http.head import ResponseHead
+from aimux.http.head import parse_response_head
 from aimux.http.websocket import ClientSide, UpstreamSide
 from aimux.relay.tunnel import Pipe
 from aimux.relay.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from aimux.http.head import ResponseHead
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -232,4 +233,5 @@ def _head(upstream: ServerProtocol, fields: list[tuple[bytes, bytes]]) -> Respon
 
 
 def response_head(status: int, fields: Iterable[tuple[str, str]]) -> ResponseHead:
-    return ResponseHead(status, b"", 1, [(istr(name), value) for name, value in fields], [])
+    lines = [f"{name}: {value}" for name, value in fields]
+    return parse_response_head("\r\n".join([f"HTTP/1.1 {status}", *lines]).encode("latin-1"))

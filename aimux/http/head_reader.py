@@ -1,0 +1,155 @@
+"""Finds an answer's head in what an upstream sends, and reads it.
+
+Most heads are like one before them but for a date, ids and what is left of limits. Those are not taken to pieces: what
+is alike is compared as a whole, and only the rest is read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict, istr
+
+from aimux.http.errors import ProtocolError
+from aimux.http.head import CONTENT_LENGTH, SECRET, ResponseHead, length_of, parse_response_head
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+MAX_HEAD = 64 * 1024
+MAX_INTERIM = 16
+"""Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
+
+_MOST_KINDS = 16
+_LARGEST = 8 * 1024
+_FRAMING = frozenset({"connection", "transfer-encoding"})
+
+
+class _Shape:
+    """Heads that are alike but for the values of some lines."""
+
+    __slots__ = ("_alike", "_headers", "_lengths_differ", "_one", "_varying")
+
+    def __init__(self, first: bytes, one: ResponseHead, differing: Collection[int]) -> None:
+        """`first` is the status line, `one` such a head, and `differing` says which of its lines differ."""
+        # Of a name that is there several times, all lines: the order of their values counts.
+        differ = {one.names[at].lower() for at in differing}
+        self._lengths_differ = CONTENT_LENGTH in differ
+        self._alike = [first]
+        """All lines, empty where they differ."""
+        self._varying: list[tuple[int, istr, bytes]] = []
+        """Of each line that differs: which it is, its name and its beginning."""
+        self._headers: CIMultiDict[str] = CIMultiDict()
+        """Of the others."""
+        for at, (name, line) in enumerate(zip(one.names, one.lines, strict=True), 1):
+            key, _, value = line.partition(b": ")
+            if name.lower() in differ:
+                self._varying.append((at, istr(name), b"%b: " % key))
+                self._alike.append(b"")
+            else:
+                self._headers.add(name, value.decode("latin-1"))
+                self._alike.append(line)
+        self._one = one.like([], self._headers, one.length)
+
+    def read(self, lines: list[bytes]) -> ResponseHead | None:
+        """The head with these lines; None: it is none of these, or a closer look is needed. Raises ProtocolError."""
+        if len(lines) != len(self._alike):
+            return None
+        rest, headers = lines.copy(), self._headers.copy()
+        for at, name, begin in self._varying:
+            line = rest[at]
+            text = line[len(begin) :].decode("latin-1")
+            if not (line.startswith(begin) and text.isprintable() and text.strip() == text):
+                return None
+            headers.add(name, text)
+            rest[at] = b""
+        if rest != self._alike:
+            return None
+        one = self._one
+        length = length_of(headers.getall(CONTENT_LENGTH)) if self._lengths_differ else one.length
+        return one.like(lines[1:], headers, length)
+
+
+class _Kind:
+    """Heads with the same names: the lines of the first, which of them have differed since, and from the second on what
+    all had in common."""
+
+    __slots__ = ("differing", "lines", "shape")
+
+    def __init__(self, lines: list[bytes], differing: set[int]) -> None:
+        self.lines = lines
+        self.differing = differing
+        self.shape: _Shape | None = None
+
+
+class Heads:
+    """Reads heads, and remembers what those before were like."""
+
+    def __init__(self) -> None:
+        self._shapes: list[_Shape] = []
+        """Those that were met last before the others."""
+        self._kinds: dict[tuple[bytes, ...], _Kind] = {}
+        """By status line, names and framing."""
+
+    def read(self, block: bytes) -> ResponseHead:
+        """`block` runs up to the empty line, without the line end before it. Raises ProtocolError."""
+        lines = block.split(b"\r\n")
+        for at, shape in enumerate(self._shapes):
+            if (head := shape.read(lines)) is not None:
+                if at:
+                    self._shapes.insert(0, self._shapes.pop(at))
+                return head
+        head = parse_response_head(block)
+        if len(block) <= _LARGEST and lines[1:] == head.lines:  # or there is other white space around values
+            self._learn(lines[0], head)
+        return head
+
+    def _learn(self, first: bytes, head: ResponseHead) -> None:
+        names = [name.lower() for name in head.names]
+        parts = [
+            line if name in _FRAMING else line.partition(b":")[0] for name, line in zip(names, head.lines, strict=True)
+        ]
+        key = (first, *parts)
+        if (kind := self._kinds.get(key)) is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+                self._shapes.clear()
+            secret = {at for at, name in enumerate(names) if name in SECRET}
+            self._kinds[key] = _Kind([b"" if at in secret else line for at, line in enumerate(head.lines)], secret)
+            return
+        kind.differing.update([at for at, line in enumerate(head.lines) if line != kind.lines[at]])
+        if kind.shape is not None:
+            self._shapes.remove(kind.shape)
+        kind.shape = shape = _Shape(first, head, kind.differing)
+        self._shapes.insert(0, shape)
+
+
+_heads = Heads()
+
+
+class HeadReader:
+    """Finds the head of the real answer. Interim answers end here."""
+
+    # Here and not in an `__init__`, which would cost each request as much as reading two lines.
+    began = False
+    """The upstream has sent something."""
+    _buffer = b""
+    _interim = 0
+
+    def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """The head and what followed it, or None as long as it isn't whole. Raises ProtocolError."""
+        self.began = True
+        if self._buffer:
+            data = self._buffer + data
+        while 0 <= (end := data.find(b"\r\n\r\n")) <= MAX_HEAD:
+            head = _heads.read(data[:end])
+            data = data[end + 4 :]
+            if head.status >= 200 or head.status == 101:
+                return head, data
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
+        if len(data) > MAX_HEAD:
+            raise ProtocolError(f"the answer's head is larger than {MAX_HEAD} bytes")
+        self._buffer = data
+        return None
