@@ -79,9 +79,10 @@ async def accept(people: People, actor: Actor, code: str) -> Issued:
 
 async def _row(connection: AsyncConnection, code: str) -> Row[tuple[object, ...]]:
     from aimux.storage.schema.people import invitations
-    from aimux.storage.times import now
+    from aimux.storage.times import CLOCKS_APART, now
 
-    found = invitations.select().where(invitations.c.sha256 == digest(code), invitations.c.expires_at > now())
+    lives = invitations.c.expires_at.between(now() + 1, now() + LIFETIME + CLOCKS_APART)
+    found = invitations.select().where(invitations.c.sha256 == digest(code), lives)
     row = (await connection.execute(found)).one_or_none()
     if row is None:
         raise Unknown("this invitation was used already, or is older than it may be", remedy="ask for another one")

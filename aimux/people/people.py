@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import time
+from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
 from aimux.people import rows
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOPIC = "people"
-LOOK_SECONDS = 3600.0
+LOOK_SECONDS = 2.0
+"""How often the clock is looked at: it may be set, and the loop's stands still in a machine that sleeps."""
+DAY = 86_400_000
 RETRY_SECONDS = 1.0
 """How long to wait before a database that could not be read is asked again."""
 
@@ -35,7 +37,9 @@ class People:
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
         self._ends: list[int] = []
-        """When tokens expire, as a heap; some of them may have been revoked by then."""
+        """When tokens expire, in order, a day back; some of them may have been revoked by then."""
+        self._looked = _milliseconds()
+        """When that was last looked at, by a clock that may have been wrong."""
         self._end: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -69,7 +73,7 @@ class People:
             self.directory = Directory(self.directory.configured, stored)
         for token in fresh:
             if token.expires_at is not None and token.revoked_at is None:
-                heapq.heappush(self._ends, token.expires_at)
+                insort(self._ends, token.expires_at)
         self._await_end()
         self.on_change()
 
@@ -91,7 +95,7 @@ class People:
 
     def ends(self, at: int) -> None:
         """Have `on_change` called then (milliseconds since 1970), for a token that the database doesn't know."""
-        heapq.heappush(self._ends, at)
+        insort(self._ends, at)
         self._await_end()
 
     def _await_end(self) -> None:
@@ -100,15 +104,19 @@ class People:
             self._end.cancel()
             self._end = None
         if self._ends:
-            # The clock may be set while we wait: look again now and then.
-            wait = min(max(0.0, self._ends[0] / 1000 - time.time()), LOOK_SECONDS)
-            self._end = asyncio.get_running_loop().call_later(wait, self._ended)
+            following = bisect_right(self._ends, self._looked)
+            left = self._ends[following] - _milliseconds() if following < len(self._ends) else DAY
+            wait = min(max(0.0, left / 1000), LOOK_SECONDS)
+            self._end = asyncio.get_running_loop().call_later(wait, self._look)
 
-    def _ended(self) -> None:
-        now, ended = time.time() * 1000, False
-        while self._ends and self._ends[0] <= now:
-            heapq.heappop(self._ends)
-            ended = True
+    def _look(self) -> None:
+        before, self._looked = self._looked, _milliseconds()
+        ended = bisect_right(self._ends, self._looked) > bisect_right(self._ends, before)
+        del self._ends[: bisect_right(self._ends, self._looked - DAY)]
         self._await_end()
         if ended:
             self.on_change()
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

@@ -131,3 +131,16 @@ def test_live_values_end_with_the_role_that_may_see_them(site: Site) -> None:
     assert site.api("PATCH", "/users/vic", {"role": "member"})[0] == 200
     stream.read()  # to its end
     assert site.signed_in(cookie)
+
+
+def test_a_session_from_a_clock_that_was_ahead_does_not_outlive_its_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, clock = site.by_link(), time.time_ns
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time_ns", lambda: clock() + 30 * 86_400 * 10**9)
+        assert not site.signed_in(mine)
+        later = site.by_link()
+        assert site.signed_in(later)
+    assert not site.signed_in(later)
+    assert site.signed_in(site.by_link())

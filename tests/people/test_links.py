@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aimux.people import links
-from aimux.storage import Database
+from aimux.storage import Database, times
 
 
 @pytest.fixture
@@ -54,3 +54,15 @@ async def test_no_code_is_kept(nodes: tuple[Database, Database]) -> None:
     async with nodes[0].read() as connection:
         (row,) = (await connection.execute(sign_in_links.select())).all()
     assert code not in repr(row)
+
+
+async def test_a_link_that_a_wrong_clock_made_does_not_live_on(
+    nodes: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = times.now
+    with monkeypatch.context() as ahead:
+        ahead.setattr(links, "now", lambda: now() + 86_400_000)
+        code = await links.make(nodes[0], "ann", "tok_1")
+        assert await links.user_of(nodes[0], code) == "ann"
+    assert await links.user_of(nodes[0], code) is None
+    assert await links.use(nodes[0], code) is None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
-import time
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from aimux.control.principal import ADMIN_KEY, Principal, Role
 from aimux.storage import StorageError
+from aimux.storage.times import CLOCKS_APART
+from aimux.storage.times import now as present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class Sessions:
         from aimux.storage.schema.people import sessions
 
         session = Session(secrets.token_urlsafe(32), user, token_id)
-        now = _milliseconds()
+        now = present()
         async with self._database.write("sessions") as connection:
             await connection.execute(sessions.delete().where(sessions.c.expires_at <= now))
             await connection.execute(
@@ -91,10 +92,10 @@ class Sessions:
         secret = request.cookies.get(COOKIE, "")
         if not secret:
             return None
-        now, digest = _milliseconds(), _digest(secret)
+        now, digest = present(), _digest(secret)
         async with self._database.read() as connection:
             row = (await connection.execute(sessions.select().where(sessions.c.sha256 == digest))).one_or_none()
-        if row is None or row.expires_at <= now:
+        if row is None or not now < row.expires_at <= now + LIFETIME * 1000 + CLOCKS_APART:
             return None
         session = Session(secret, row.user, row.token_id)
         principal = self.principal(session.user, session.token_id, address)
@@ -114,7 +115,7 @@ class Sessions:
         token = directory.token(token_id)
         by_key = key is not None and token_id == key.id
         # A token that is not there any more was taken out of the configuration, or is long over; a key was replaced.
-        if token_id and not by_key and (token is None or token.state(_milliseconds()) != "active"):
+        if token_id and not by_key and (token is None or token.state(present()) != "active"):
             return None
         if user == MACHINE:
             return Principal(ADMIN_KEY, Role.ADMIN, address, token_id=token_id)
@@ -144,7 +145,3 @@ class Dashboard:
 
 def _digest(secret: str) -> bytes:
     return sha256(secret.encode("utf-8", "surrogateescape")).digest()
-
-
-def _milliseconds() -> int:
-    return int(time.time() * 1000)
