@@ -20,6 +20,8 @@ from aimux.plugin.errors import GatewayError, LimitReached, RefreshError, Refres
 from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from aimux.accounts import Account, Selection
     from aimux.gateway.deposits import Deposits
     from aimux.gateway.models import Target
@@ -50,12 +52,16 @@ class Attempts:
     _unreached: WireError | None = None
     """Why an upstream gave no answer."""
 
-    def __init__(self, call: Call, pool: Pool, proofs: Proofs, deposits: Deposits, request_timeout: float) -> None:
+    def __init__(
+        self, call: Call, pool: Pool, proofs: Proofs, deposits: Deposits, request_timeout: float, zone: tzinfo
+    ) -> None:
+        """`zone` is that of the times that clients are told."""
         self._call = call
         self._pool = pool
         self._proofs = proofs
         self._deposits = deposits
         self._deadline = time.monotonic() + request_timeout
+        self._zone = zone
         self._waiting = list(call.targets)
         self._enter(self._waiting.pop(0))
 
@@ -82,7 +88,7 @@ class Attempts:
             raise call.restraint.refusal(self._route.provider.instance, time.time())
         account = account or self._last_resort()
         if account is None:
-            raise unserved(self._route, self._selection, time.time())
+            raise self._unserved()
         try:
             while account is not None:
                 self._tried.add(account.name)
@@ -117,7 +123,7 @@ class Attempts:
                     await call.turn.apart(asyncio.sleep(wait))
             if self._last is not None and not self._doubtful(self._last):
                 return self._settle(self._last)
-            raise unserved(self._route, self._selection, time.time()) if self._resorted else self._failure()
+            raise self._unserved() if self._resorted else self._failure()
         except BaseException:
             self._keep(None)
             raise
@@ -277,7 +283,7 @@ class Attempts:
         self._last = None
         accounts = attempt.route.accounts
         if attempt.verdict.action is Action.COOL_DOWN:
-            error = unserved(self._route, self._selection, time.time())
+            error = self._unserved()
             if isinstance(error, LimitReached):
                 attempt.end()
                 raise error
@@ -285,11 +291,14 @@ class Attempts:
                 attempt.retry_after = accounts.retry_after(self._selection, time.time())
         return attempt
 
+    def _unserved(self) -> GatewayError:
+        return unserved(self._route, self._selection, time.time(), self._zone)
+
     def _failure(self) -> GatewayError:
         late, cause = time.monotonic() >= self._deadline, self._cause
         if self._last is not None:
             cause = self._unreached
-        return failure(self._route, cause, late=late) or unserved(self._route, self._selection, time.time())
+        return failure(self._route, cause, late=late) or self._unserved()
 
 
 def _says_less(attempt: Attempt, last: Attempt) -> bool:

@@ -266,7 +266,8 @@ class Gateway:
     def _attempt(self, call: Call, patience: float) -> Awaitable[Attempt]:
         if (own := call.admitted.caller.own) is not None:
             return own_login.send(call, self.pool, own, patience)
-        return Attempts(call, self.pool, self._proofs, self.keeping.deposits, patience).run()
+        zone = self.limiting.limits.zone
+        return Attempts(call, self.pool, self._proofs, self.keeping.deposits, patience, zone).run()
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """How much of their own limits a caller has used, and how much of the accounts' is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aimux.http.errors import WireError
@@ -23,8 +23,9 @@ WAITED = 60.0
 ADMIN = "whoever runs aimux sees why with `aimux accounts`"
 
 
-def unserved(route: Route, selection: Selection, now: float) -> GatewayError:
-    """No account can serve. Trying again helps only where one is merely limited or can't be renewed now."""
+def unserved(route: Route, selection: Selection, now: float, zone: tzinfo) -> GatewayError:
+    """No account can serve. Trying again helps only where one is merely limited or can't be renewed now. `zone` is that
+    of the time that is told."""
     name, pinned = route.provider.instance, selection.pinned
     accounts = list(route.accounts.candidates(selection))
     if pinned is not None and pinned not in route.accounts.accounts:
@@ -40,12 +41,12 @@ def unserved(route: Route, selection: Selection, now: float) -> GatewayError:
     limited = [account for account in accounts if _limited(account, selection.model, now)]
     if not limited:
         wait = max(1.0, free_at - now)
-        message = f"{each} has a login that can't be renewed for now; aimux tries again {when(free_at, now)}."
+        message = f"{each} has a login that can't be renewed for now; aimux tries again {when(free_at, now, zone)}."
         return GatewayError(ErrorKind.UNAVAILABLE, message, retry=None if wait <= SOON else False, retry_after=wait)
     what = f"its limit for {selection.model}" if _of_model(limited, selection.model, now) else "its limit"
     others = "" if len(limited) == len(accounts) else " or is out of service"
     again = "it is free again" if pinned or len(accounts) == 1 else "the next one is free"
-    message = f"{each} has reached {what}{others}; {again} {when(free_at, now)}."
+    message = f"{each} has reached {what}{others}; {again} {when(free_at, now, zone)}."
     if free_at - now <= WAITED:
         return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=free_at - now)
     return LimitReached(message, until=free_at)
@@ -67,7 +68,7 @@ def failure(route: Route, cause: Exception | None, *, late: bool) -> GatewayErro
     return None
 
 
-def when(at: float, now: float, zone: tzinfo = UTC) -> str:
+def when(at: float, now: float, zone: tzinfo) -> str:
     """`at 15:04 UTC, in 12 minutes`, or with the day where it is another one."""
     wait = max(1.0, at - now)
     then, today = (datetime.fromtimestamp(seconds, zone) for seconds in (at, now))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -32,7 +33,7 @@ NOON = datetime(2026, 11, 27, 12, 0, tzinfo=UTC).timestamp()
     ],
 )
 def test_a_time_in_words(wait: float, said: str) -> None:
-    assert when(NOON + wait, NOON) == said
+    assert when(NOON + wait, NOON, UTC) == said
 
 
 def accounts(aimux: Aimux) -> list[Account]:
@@ -93,6 +94,16 @@ async def test_their_limits_are_reached(start: Start, second: Callable[[Account]
     assert b"retry-after: " in head
 
 
+async def test_the_time_is_told_in_the_zone_of_limits(start: Start) -> None:
+    aimux = await start(
+        providers={"plain": {"base_url": "http://127.0.0.1:1"}}, limits={"time_zone": "Pacific/Kiritimati"}
+    )
+    limited(accounts(aimux)[0])
+    then = datetime.fromtimestamp(time.time() + 7260, ZoneInfo("Pacific/Kiritimati"))
+    message = (await told(aimux))[1]
+    assert any(f"at {at:%H:%M} +14, in 2 hours" in message for at in (then, then + timedelta(minutes=1)))
+
+
 async def test_a_limit_of_one_model(start: Start) -> None:
     aimux = await start(providers={"plain": {"base_url": "http://127.0.0.1:1"}})
     verdict = Verdict(Action.COOL_DOWN, "limited", until=time.time() + 7260, model="m")
@@ -106,7 +117,7 @@ async def test_a_login_that_cannot_be_renewed_now(start: Start, wait: float, tel
     aimux = await start()
     now = time.time()
     accounts(aimux)[0].keep_off(now + wait, now, "its file /home/ann/auth.json can't be read")
-    error = unserved(aimux.app.gateway.setup.routes["plain"], Selection(), now)
+    error = unserved(aimux.app.gateway.setup.routes["plain"], Selection(), now, UTC)
     assert (error.status, error.retry) == (503, tells)
     assert error.retry_after == pytest.approx(wait)
     assert "has a login that can't be renewed for now; aimux tries again " in error.message
