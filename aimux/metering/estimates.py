@@ -40,7 +40,8 @@ class Estimates:
         sent = meter.sent
         model = (record.provider, usage.model or record.model)
         if meter.complete and not meter.failed and usage.output_tokens and usage.total_input:
-            self._learn(model, record, usage, sent)
+            if not usage.beside:
+                self._learn(model, record, usage, sent)
             return usage
         made = round(sent / self._out.get(model, CHARACTERS))
         if not made:

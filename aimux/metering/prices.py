@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.compiling import mypyc_attr
@@ -84,7 +85,7 @@ class Prices:
             return 0
         model = usage.model or record.model
         tariff = self.tariffs.get((record.provider, model))
-        if tariff is None or tariff.only is None or self._overrides or self._factors:
+        if tariff is None or tariff.only is None or self._overrides or self._factors or usage.beside:
             cost = self.cost(record.provider, record.account, model, usage, int(record.time * 1000))
         else:
             cost = tariff.only.cost(usage)  # the usual case
@@ -93,11 +94,19 @@ class Prices:
 
     def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
         """Nanodollars for a request of that time (milliseconds); None where no price is known."""
+        beside = usage.beside
+        if beside:
+            usage = replace(usage)
+            usage.put_beside(())
         rates = self.rates(provider, model, at, usage.tier, usage.total_input)
         if rates is None:
             return None
+        cost = rates.cost(usage)
+        for one in beside:
+            its = self.rates(provider, one.model, at, one.tier, one.total_input) if one.model else rates
+            cost += (its or rates).cost(one)
         factor = self._factors.get((provider, account))
-        return rates.cost(usage) if factor is None else round(rates.cost(usage) * factor)
+        return cost if factor is None else round(cost * factor)
 
     def long_context(self, provider: str, model: str, at: float) -> int | None:
         """Above how many tokens of input a token costs more (`at`: unix seconds); None: it never does.

@@ -185,6 +185,8 @@ class Usage:
     """The service tier that the upstream says it served with, in its own word ("" where it says nothing)."""
     estimated: bool = False
     """The upstream did not tell all of it: a part is an estimate."""
+    beside: tuple[Usage, ...] = ()
+    """What of all this was sampled beside the answer and is priced by itself, perhaps as another model's."""
 
     @property
     def total_input(self) -> int:
@@ -202,6 +204,18 @@ class Usage:
         self.server_tools += other.server_tools
         self.tier = other.tier or self.tier
         self.estimated = self.estimated or other.estimated
+        self.beside += other.beside
+
+    def put_beside(self, sampled: tuple[Usage, ...]) -> None:
+        """Count these in, instead of those that were."""
+        for sign, counted in ((-1, self.beside), (1, sampled)):
+            for one in counted:
+                self.input_tokens += sign * one.input_tokens
+                self.output_tokens += sign * one.output_tokens
+                self.cache_read_tokens += sign * one.cache_read_tokens
+                self.cache_write_tokens += sign * one.cache_write_tokens
+                self.cache_write_1h_tokens += sign * one.cache_write_1h_tokens
+        self.beside = sampled
 
 
 MAX_MODEL = 256

@@ -108,6 +108,24 @@ def test_prices_are_those_of_the_day_and_of_the_service_tier() -> None:
     assert cost(one, input_tokens=1000, tier="of-tomorrow") == 3_000_000
 
 
+def test_what_was_sampled_beside_the_answer_is_priced_by_itself() -> None:
+    """180,000 tokens were summed up and 30,000 asked: neither is a long context. The advisor is another model."""
+    other = Tariff.of_json([[0, {"": [[0, {"input": 10 * MILLION, "output": 50 * MILLION}]]}]])
+    used = Usage("m", input_tokens=30_000, output_tokens=1_000)
+    compaction, advice = Usage(input_tokens=180_000, output_tokens=2_000), Usage("big", 800, 1_600)
+    used.put_beside((compaction, advice))
+    assert (used.input_tokens, used.output_tokens) == (210_800, 4_600)
+    of = prices(m=TARIFF, big=other)
+    alone = 30_000 * 3 + 1_000 * 15 + 180_000 * 3 + 2_000 * 15
+    assert of.cost("claude", "default", "m", used, AT) == (alone + 800 * 10 + 1_600 * 50) * 1000
+    unknown = prices(m=TARIFF)
+    assert unknown.cost("claude", "default", "m", used, AT) == (alone + 800 * 3 + 1_600 * 15) * 1000
+    assert used.beside == (compaction, advice)
+    one = record()
+    one.usage = used
+    assert of.of_record(one) == (alone + 88_000) * 1000
+
+
 def test_sums_of_small_costs_are_exact() -> None:
     embedding = prices(m=Tariff.of_json([[0, {"": [[0, {"input": 20_000}]]}]]))
     assert sum(cost(embedding, input_tokens=8) or 0 for _ in range(1_000_000 // 8)) == 20_000_000  # 2 cents

@@ -39,6 +39,9 @@ _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
+_IN_THE_TOTAL = frozenset({"message", "fallback_message"})
+"""What a usage's own counts hold of its `iterations`: no compaction, and not the advisor's, which has another model."""
+_MOST_ITERATIONS = 100
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -151,6 +154,24 @@ def read_usage(usage: Usage, message: dict[str, Any]) -> None:
     told = message.get("usage")
     if not isinstance(told, dict):
         return
+    if beside := usage.beside:
+        usage.put_beside(())
+    _read_counts(usage, told)
+    if isinstance(iterations := told.get("iterations"), list):
+        sampled = [one for one in iterations if isinstance(one, dict) and one.get("type") not in _IN_THE_TOTAL]
+        beside = tuple(_read_iteration(one, usage.tier) for one in sampled[:_MOST_ITERATIONS])
+    if beside:
+        usage.put_beside(beside)
+
+
+def _read_iteration(told: dict[str, Any], tier: str) -> Usage:
+    model = told.get("model")
+    usage = Usage(model if isinstance(model, str) else "", tier=tier)
+    _read_counts(usage, told)
+    return usage
+
+
+def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
     usage.input_tokens = count(told.get("input_tokens")) or usage.input_tokens
     usage.output_tokens = count(told.get("output_tokens")) or usage.output_tokens
     usage.cache_read_tokens = count(told.get("cache_read_input_tokens")) or usage.cache_read_tokens

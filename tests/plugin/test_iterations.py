@@ -1,0 +1,72 @@
+"""`usage.iterations` of Anthropic's answers: what its own counts leave out, and only that."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from aimux.plugin import Usage
+from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
+
+MESSAGE = {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000}
+COMPACTION = {
+    "type": "compaction",
+    "input_tokens": 180_000,
+    "output_tokens": 3_500,
+    "cache_read_input_tokens": 7,
+    "cache_creation_input_tokens": 9,
+    "cache_creation": {"ephemeral_1h_input_tokens": 4, "ephemeral_5m_input_tokens": 5},
+}
+ADVICE = {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 823, "output_tokens": 1_612}
+COMPACTED = Usage("", 180_000, 3_500, 7, 9, 4)
+ADVISED = Usage("claude-opus-4-8", 823, 1_612)
+
+
+def answered(*iterations: Any, **told: Any) -> Usage:
+    usage = {"input_tokens": 23_000, "output_tokens": 1_000, **told, "iterations": [*iterations]}
+    meter = MessagesAnswer()
+    meter.feed(json.dumps({"model": "m", "usage": usage}).encode())
+    meter.end()
+    return meter.usage
+
+
+def test_a_compaction_and_the_advisor_are_counted_in() -> None:
+    usage = answered(COMPACTION, MESSAGE, ADVICE)
+    assert (usage.input_tokens, usage.output_tokens) == (203_823, 6_112)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens) == (7, 9, 4)
+    assert usage.model == "m"
+    assert usage.beside == (COMPACTED, ADVISED)
+
+
+def test_what_the_counts_hold_is_not_counted_again() -> None:
+    fallback = {"type": "fallback_message", "model": "claude-sonnet-5", "input_tokens": 5, "output_tokens": 5}
+    assert answered(MESSAGE, MESSAGE, fallback) == Usage("m", 23_000, 1_000)
+
+
+@pytest.mark.parametrize("odd", [None, 7, "x", [], {}, {"type": "compaction", "input_tokens": "many", "model": 3}])
+def test_odd_iterations_count_nothing(odd: Any) -> None:
+    usage = answered(odd)
+    assert (usage.input_tokens, usage.output_tokens) == (23_000, 1_000)
+
+
+def test_a_stream_tells_them_again_and_again_and_they_count_once() -> None:
+    start = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 23_000, "output_tokens": 1}}}
+    first = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 400, "iterations": [COMPACTION]}}
+    last = {"type": "message_delta", "usage": {"output_tokens": 1_000, "iterations": [COMPACTION, MESSAGE, ADVICE]}}
+    silent = {"type": "message_delta", "usage": {"output_tokens": 1_001}}
+    meter = MessagesStream()
+    for event in (start, first, last, silent):
+        meter.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (203_823, 6_113)
+    assert meter.usage.beside == (COMPACTED, ADVISED)
+
+
+def test_turns_of_a_socket_add_up_with_what_is_beside_them() -> None:
+    usage, turn = Usage("m", 1, 1), Usage("m", 2, 2)
+    usage.put_beside((COMPACTED,))
+    turn.put_beside((ADVISED,))
+    usage.add(turn)
+    assert usage.beside == (COMPACTED, ADVISED)
+    assert (usage.input_tokens, usage.output_tokens) == (180_826, 5_115)
