@@ -62,7 +62,9 @@ def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
 def apply_command(since: str, config: Path | None, as_json: bool) -> None:
     """Price requests that had no price, in every sum that they are a part of."""
     found = _call(config, "POST", "/prices/apply", {"since": since})
-    click.echo(json.dumps(found) if as_json else f"{found['requests']:,} requests have a price now.")
+    count = found["requests"]
+    which = "1 request has" if count == 1 else f"{count:,} requests have"
+    click.echo(json.dumps(found) if as_json else f"{which} a price now.")
 
 
 def _call(

@@ -69,7 +69,8 @@ def usage_command(
             return
         _print(by, found, None if everything else SHOWN)
         if unpriced := found["total"]["unpriced_requests"]:
-            say(f"{unpriced:,} requests have no price: see `aimux prices`.", err=True)
+            which = "1 request has" if unpriced == 1 else f"{unpriced:,} requests have"
+            say(f"{which} no price: see `aimux prices`.", err=True)
 
 
 async def _ask(config: Path | None, path: str, query: dict[str, str]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_sums_stand_in_a_table_by_cost(aimux: Commands) -> None:
 
 
 def test_what_has_no_price_is_said(aimux: Commands) -> None:
-    assert "1 requests have no price: see `aimux prices`" in aimux("usage", *SPAN).stderr
+    assert "1 request has no price: see `aimux prices`" in aimux("usage", *SPAN).stderr
     assert "no price" not in aimux("usage", *SPAN, "--user", "ann").stderr
 
 

@@ -32,6 +32,10 @@ AMOUNTS = {
     "cost_per_week": "$ a week",
     "cost_per_month": "$ a month",
 }
+FORBIDDEN = {
+    "overage": "No paid extra usage",
+    "long_context": "No requests so long that a token costs more",
+}
 
 
 @routes.get("/people")
@@ -104,6 +108,7 @@ async def user(request: web.Request) -> web.StreamResponse:
         usage=usage,
         roles=ROLES,
         amounts=AMOUNTS,
+        forbidden=FORBIDDEN,
     )
 
 
@@ -181,7 +186,16 @@ async def group(request: web.Request) -> web.StreamResponse:
         _limits(request, "group", name),
         every(request, "/users", group=name),
     )
-    return render(request, "group.html", title=name, group=found, limits=limits, members=members, amounts=AMOUNTS)
+    return render(
+        request,
+        "group.html",
+        title=name,
+        group=found,
+        limits=limits,
+        members=members,
+        amounts=AMOUNTS,
+        forbidden=FORBIDDEN,
+    )
 
 
 @routes.post("/people/groups/{name}")
@@ -241,14 +255,16 @@ async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
 
 
 async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:
-    """The amounts that were changed in the form; whatever else is set, by somebody else meanwhile too, stays."""
+    """What was changed in the form; whatever else is set, by somebody else meanwhile too, stays."""
     path = f"/limits/{kind}/{segment(name)}"
     try:
         wanted = {name: _number(text) if (text := given.get(name, "").strip()) else None for name in AMOUNTS}
     except Refused as refused:
         return go(request, back, told(refused), "bad")
     before = shown(given)
-    changes = {name: amount for name, amount in wanted.items() if amount != before.get(name)}
+    changes: dict[str, Any] = {name: amount for name, amount in wanted.items() if amount != before.get(name)}
+    words = {name: "forbid" if given.get(name) else "allow" for name in FORBIDDEN}
+    changes |= {name: word for name, word in words.items() if word != before.get(name, "allow")}
     return await _back(request, back, f"The limits of {name} hold from the next request on.", ("PATCH", path, changes))
 
 

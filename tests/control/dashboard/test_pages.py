@@ -68,7 +68,17 @@ def test_limits_are_set_and_granted(visitor: Visitor, site: Site) -> None:
     page.get_by_role("textbox", name="Tokens a day").fill("2.5M")
     send(page, "Set")
     assert "hold from the next request" in visit.notice
-    assert site.api("GET", "/limits/user/edsger")["tokens_per_day"] == 2_500_000
+    assert site.api("GET", "/limits/user/edsger") == {"tokens_per_day": 2_500_000}
+    page.get_by_text("Change the limits").click()
+    page.get_by_label("No paid extra usage").check()
+    send(page, "Set")
+    assert site.api("GET", "/limits/user/edsger") == {"tokens_per_day": 2_500_000, "overage": "forbid"}
+    expect(page.locator(".limits")).to_contain_text("No paid extra usage")
+    page.get_by_text("Change the limits").click()
+    page.get_by_label("No paid extra usage").uncheck()
+    page.get_by_label("No requests so long").check()
+    send(page, "Set")
+    assert site.api("GET", "/limits/user/edsger") == {"tokens_per_day": 2_500_000, "long_context": "forbid"}
     page.get_by_text("Grant more for a while").click()
     page.locator("select[name=limit]").select_option("tokens_per_day")
     page.get_by_label("How much more").fill("500k")
