@@ -362,7 +362,10 @@ def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
 
 def count(value: object) -> int:
     """A token count out of foreign JSON: 0 for whatever is none (or would not fit a ledger's column)."""
-    return value if type(value) is int and 0 < value < MOST_TOKENS else 0  # nor a bool, which is an int as well
+    if type(value) is int:  # nor a bool, which is an int as well
+        return value if 0 < value < MOST_TOKENS else 0
+    # Languages that have no other number write them as fractions.
+    return int(value) if isinstance(value, float) and value.is_integer() and 0 < value < MOST_TOKENS else 0
 
 
 def word(value: object) -> str:

@@ -141,8 +141,7 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
     decided, problem = openai.opening_error(payload)
     if not decided:
         return None
-    code = openai.code_of(problem)
-    if code in openai.OVERLOADED:
+    if code := openai.overload(problem):
         return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
     return limited(problem, _NO_HEADERS, login=login)
 

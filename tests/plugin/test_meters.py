@@ -163,6 +163,7 @@ def test_events_are_taken_whole() -> None:
 
 def test_a_count_is_a_count() -> None:
     assert [count(value) for value in (7, 0, -1, 1.5, True, "7", None, 2**53, [7])] == [7, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert [count(value) for value in (7.0, -7.0, 1e300, float("inf"), float("nan"))] == [7, 0, 0, 0, 0]
 
 
 def test_server_tools_and_the_service_tier_are_read() -> None:

@@ -168,6 +168,15 @@ def failed(code: str, **more: Any) -> bytes:
     return samples.sse({"type": "response.failed", "response": {"status": "failed", "error": {"code": code, **more}}})
 
 
+def chat(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}], "usage": None}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def chat_error(**error: Any) -> bytes:
+    return b"data: " + json.dumps({"error": {"message": "…", **error}}).encode() + b"\n\n"
+
+
 @pytest.mark.usefixtures("now")
 @pytest.mark.parametrize(
     ("payload", "verdict"),
@@ -187,6 +196,18 @@ def failed(code: str, **more: Any) -> bytes:
         (samples.CHAT_STREAM, Action.RELAY),
         (b'data: {"error": {"type": "server_error", "message": "overloaded"}}\n\n', Action.BACK_OFF),
         (START + samples.sse({"type": "response.output_item.added"}), Action.RELAY),
+        (chat({"role": "assistant", "content": ""}), None),
+        (b'data: {"choices": [], "prompt_filter_results": []}\n\n' + chat({"role": "assistant"}), None),
+        (chat({"role": "assistant", "content": ""}) + chat({"content": "hi"}), Action.RELAY),
+        (chat({"role": "assistant", "content": None, "reasoning_content": "hm"}), Action.RELAY),
+        (chat({"role": "assistant", "tool_calls": [{"index": 0}]}), Action.RELAY),
+        (chat({}, finish_reason="stop"), Action.RELAY),
+        (chat({"role": "assistant"}) + chat_error(type="server_error"), Action.BACK_OFF),
+        (chat({"role": "assistant"}) + chat_error(type="InternalServerError", code=500), Action.BACK_OFF),
+        (chat_error(code=502), Action.BACK_OFF),
+        (chat_error(code=400), Action.RELAY),
+        (chat_error(code=True), Action.RELAY),
+        (b'data: {"choices": [7]}\n\n', Action.RELAY),
     ],
 )
 def test_an_overload_inside_a_200_is_told_from_content(

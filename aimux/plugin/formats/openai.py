@@ -34,6 +34,7 @@ _CODES = {
 }
 _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
 OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
+_OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
 _REFERENCES = members(
@@ -168,10 +169,32 @@ def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
             return True, {}
         if not isinstance(event, dict):
             return True, {}
-        if not name and str(event.get("type")) in _PREAMBLE:
+        if not name and (str(event.get("type")) in _PREAMBLE or _says_nothing(event)):
             continue
         return True, problem_in(event)
     return False, {}
+
+
+def _says_nothing(chunk: dict[str, Any]) -> bool:
+    """Whether a chunk of Chat Completions only opens the answer: names the role, or what filters say of the prompt."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or chunk.get("error") or chunk.get("usage"):
+        return False
+    return all(
+        isinstance(choice, dict)
+        and not choice.get("finish_reason")
+        and isinstance(delta := choice.get("delta"), dict)
+        and not any(said for key, said in delta.items() if key != "role")
+        for choice in choices
+    )
+
+
+def overload(problem: dict[str, Any]) -> str:
+    """The code of an error that may be over in a moment, or with another account; "" for any other."""
+    if (code := code_of(problem)) in OVERLOADED:
+        return code
+    status = problem.get("code")  # of vLLM, OpenRouter and others
+    return str(status) if type(status) is int and status in _OVER_SOON else ""
 
 
 def opening(payload: bytes) -> Verdict | None:
@@ -179,8 +202,8 @@ def opening(payload: bytes) -> Verdict | None:
     decided, problem = opening_error(payload)
     if not decided:
         return None
-    code = code_of(problem)
-    return Verdict(Action.BACK_OFF, f"{code} at the start of a stream") if code in OVERLOADED else RELAY
+    code = overload(problem)
+    return Verdict(Action.BACK_OFF, f"{code} at the start of a stream") if code else RELAY
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------
