@@ -23,8 +23,8 @@ FULL: dict[str, Any] = {"limits": [{"name": "5h", "used": 1.0, "resets_at": 0.0,
 
 
 @asynccontextmanager
-async def seated(folder: Path, state: dict[str, Any], **limits: Any) -> AsyncIterator[Seat]:
-    """At an aimux with these limits whose accounts are in this state, and whose upstreams nobody reaches."""
+async def seated(folder: Path, state: dict[str, Any], *, reached: bool = False, **limits: Any) -> AsyncIterator[Seat]:
+    """At an aimux with these limits whose accounts are in this state. Nobody reaches its upstreams, else `reached`."""
     now = time.time()
     for window in state.get("limits", []):
         window.update(resets_at=now + 7260)
@@ -38,7 +38,8 @@ async def seated(folder: Path, state: dict[str, Any], **limits: Any) -> AsyncIte
             config["users"] = [{"name": "seat0", "token": token_of("seat0")}]
             config["limits"] = {"default": limits}
             for provider, settings in config["providers"].items():
-                settings["base_url"] = nowhere
+                if not reached:
+                    settings["base_url"] = nowhere
                 put_account(folder / "state", sim.accounts[provider])
             saved = {provider: {"default": state} for provider in config["providers"]}
             file = folder / "state" / "accounts.json"
@@ -118,3 +119,16 @@ async def test_long_context_is_forbidden(tmp_path: Path) -> None:
         assert "rompt is too long" in show(ran, "Claude Code")
         assert ran.code == 1
         assert set(tries(seat, before)) == {"400"}
+
+
+@pytest.mark.parametrize("websockets", [False, True], ids=["events", "websocket"])
+async def test_codex_knows_a_long_context_that_is_forbidden(tmp_path: Path, websockets: bool) -> None:
+    """By its own words for it: behind them it makes the conversation shorter."""
+    long = b"many words of a long file " * 40_000  # it takes no more
+    async with seated(tmp_path, {}, reached=True, long_context="forbid") as seat:
+        ran = await codex(seat, "-", stdin=long, websockets=websockets, patient=True)
+        assert "ran out of room in the model's context window" in show(ran, "Codex")
+        assert ran.code == 1
+        lines = [(line["method"], line["error"]) for line in seat.world.aimux.requests]
+        assert ("TURN" if websockets else "POST", "long_context_forbidden") in lines
+        assert len([error for _, error in lines if error == "long_context_forbidden"]) == 1
