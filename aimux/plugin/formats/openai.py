@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.errors import LimitReached, PromptTooLong
 from aimux.plugin.formats import openai_limits
-from aimux.plugin.formats.openai_meters import ChatStream, CompletionStream, OpenAIAnswer, ResponsesStream
+from aimux.plugin.formats.openai_meters import (
+    ChatStream,
+    CompletionStream,
+    MediaAnswer,
+    MediaStream,
+    OpenAIAnswer,
+    ResponsesStream,
+)
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer, sse_events
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
@@ -36,6 +43,7 @@ _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.que
 OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
+_MEDIA = ("/images/generations", "/images/edits", "/audio/transcriptions", "/audio/translations")
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
 _REFERENCES = members(
     "previous_response_id",
@@ -220,6 +228,10 @@ def meter(
     path = request.path
     if status >= 300 or request.method != "POST":
         return stored(request, status, headers)
+    if path.endswith(_MEDIA):
+        if content_type.startswith("text/event-stream"):
+            return MediaStream()
+        return MediaAnswer() if _is_json(headers) else None
     if content_type.startswith("text/event-stream"):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aimux.plugin.meters import JSONMeter, SSEMeter, count, object_behind, word
+from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter, count, object_behind, word
 
 if TYPE_CHECKING:
     from aimux.plugin.types import Usage
@@ -123,9 +123,48 @@ class CompletionStream(ChatStream):
 
 
 class OpenAIAnswer(JSONMeter):
+    _begun = False
+    """The answer says that the work goes on in the background: what there is of it yet is no measure of it."""
+
+    @property
+    def sent(self) -> int:
+        return 0 if self._begun else super().sent
+
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         self.stored = stored_response(answer)
+        self._begun = answer.get("status") in ("queued", "in_progress")
+
+
+class MediaAnswer(Meter):
+    """Pictures and transcripts: usage stands behind what may be megabytes of them, which are not taken apart for it."""
+
+    sees_end = False
+    complete = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._end = b""
+
+    def feed(self, data: bytes) -> None:
+        self._end = data[-EDGE:] if len(data) >= EDGE else (self._end + data)[-EDGE:]
+
+    def end(self) -> None:
+        read_usage(self.usage, {"usage": object_behind(b"usage", self._end)})
+
+
+class MediaStream(SSEMeter):
+    """The same as events, of which the last one has it. There are several names for that, and none that is missed."""
+
+    sees_end = False
+    complete = True
+    needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
+
+    def read(self, event: dict[str, Any]) -> None:
+        read_usage(self.usage, event)
+
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        read_usage(self.usage, {"usage": object_behind(b"usage", end)})
 
 
 def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
