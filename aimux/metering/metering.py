@@ -118,4 +118,4 @@ class Metering:
         await self.ledger.rest()  # what is being written came before them, too
         count = await reprice(self.database, self.calendar, self.prices, since)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
-        log.info("prices were looked up for %s; %d requests have one now", names, count)
+        log.info("prices were looked up for %s; requests that have one by that: %d", names, count)
