@@ -133,6 +133,10 @@ def _aiohttp(folder: Path, port: int, upstream: str) -> list[str]:
     return [sys.executable, "-m", "bench.peers.aiohttp_proxy", str(port), upstream]
 
 
+def _uvloop(folder: Path, port: int, upstream: str) -> list[str]:
+    return [sys.executable, "-m", "bench.peers.uvloop_relay", str(port), upstream.rpartition(":")[2]]
+
+
 def log_in(folder: Path, token: str = traffic.ACCOUNT_TOKEN) -> None:
     """Put a Claude login there, as Claude Code keeps it."""
     login = {
@@ -225,5 +229,6 @@ CONTENDERS = (
     Contender("nginx, TLS upstream", _nginx, _nginx_version, kinds=TURNS, tls=True),
     Contender("aimux, TLS upstream", aimux(1), _aimux_version, prefix="/claude", kinds=TURNS, swaps=True, tls=True),
     Contender("Go ReverseProxy", _go, _go_version, environ=(("GOMAXPROCS", "1"),), swaps=True),
+    Contender("uvloop, bytes alone", _uvloop, _python_version("uvloop")),
     Contender("aiohttp server + client", _aiohttp, _python_version("aiohttp")),
 )

@@ -84,7 +84,7 @@ def _ratios(results: Results) -> list[str]:
     for measure, what in (("turn", "A real turn"), ("small", "A small request")):
         parts = [
             f"{ratio:.2f}× {peer}"
-            for peer in ("nginx", "Go ReverseProxy")
+            for peer in ("nginx", "uvloop, bytes alone", "Go ReverseProxy")
             if (ratio := results.ratio("aimux", peer, measure)) is not None
         ]
         if parts:
