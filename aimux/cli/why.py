@@ -28,6 +28,7 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     """
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
+    from aimux.metering.record import REFUSED
 
     async def explain() -> dict[str, Any]:
         async with backend(setting, changes=False) as opened:
@@ -55,6 +56,9 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
             f"there is room again at {limit['free_at']}",
             hang=2,
         )
+    if refused := REFUSED.get(found["error"]):
+        where = f" `aimux limits show user:{found['user']}` shows who set it." if found["user"] else ""
+        say(f"  {refused}{where}", hang=2)
     result = found["status"] or "nothing, it had left"
     error = f", {found['error']}" if found["error"] else ""
     say(f"  +{found['seconds']:.3f} s  the client got {result}{error}; {_size(found)}", hang=11)

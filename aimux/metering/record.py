@@ -62,6 +62,14 @@ class Step(NamedTuple):
     """What the vendor calls this request."""
 
 
+REFUSED = {
+    "overage_forbidden": "What is included was used up, and limits forbid paid extra usage (overage: forbid).",
+    "long_context_forbidden": "It was so long that a token costs more, and limits forbid that (long_context: forbid).",
+    "share_used_up": "The user's fair share was used up while others were working (fair_share).",
+}
+"""What a record's `error` says of a request that was refused for the sake of others or of money."""
+
+
 class LimitHit(NamedTuple):
     """A limit of aimux's own that was used up. Amounts are requests, tokens or dollars; `free_at`: unix seconds."""
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.page import ask, go, render, segment
+from aimux.metering.record import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,7 @@ async def explained(request: web.Request, where: str) -> web.StreamResponse:
         timings=_timings(found),
         vendors=vendors,
         actions=ACTIONS,
+        refused=REFUSED.get(found["error"]),
         own=where == "/me/requests",
     )
 

@@ -12,12 +12,12 @@ from tests.control.conftest import MESSAGE
 from tests.control.live import Live, running
 
 
-def ask(live: Live) -> tuple[int, str]:
+def ask(live: Live, **fields: str) -> tuple[int, str]:
     """A client's request for Claude over the server's unix socket: status, and id."""
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(live.folder / "socket"))
-    headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+    headers = {"content-type": "application/json", "anthropic-version": "2023-06-01", **fields}
     connection.request("POST", "/claude/v1/messages", json.dumps(MESSAGE), headers)
     answer = connection.getresponse()
     answer.read()
@@ -62,6 +62,21 @@ def test_why_tells_the_vendors_id_and_finds_by_it_and_the_model_that_was_asked_f
         said = aimux("why", step["upstream_id"]).stdout
         assert "model claude-sonnet-5" in said
         assert f"claude/default as claude-opus-5: 200, relay, there {step['upstream_id']}" in said
+
+
+def test_why_says_what_limits_forbade(tmp_path: Path) -> None:
+    users = [{"name": "ann", "token": "ann-token-0123456789abcdef"}]
+    with running(tmp_path, users=users, limits={"default": {"overage": "forbid"}}) as live:
+        aimux = Commands(live, {"HOME": str(tmp_path), "AIMUX_CONFIG": str(live.config)})
+        live.sim.accounts["claude"].script("overage")
+        token = {"authorization": f"Bearer {users[0]['token']}"}
+        assert ask(live, **token)[0] == 200
+        status, request_id = ask(live, **token)
+        assert status == 429
+        said = " ".join(aimux("why", request_id).stdout.split())
+        assert "What is included was used up, and limits forbid paid extra usage (overage: forbid)." in said
+        assert "`aimux limits show user:ann` shows who set it." in said
+        assert "claude refuses every model until " in aimux("limits", "show", "user:ann").stdout
 
 
 def test_enable_ends_a_cooldown(served: Commands) -> None:

@@ -218,6 +218,10 @@ def test_who_may_not_pay_extra_sees_it_and_until_when_requests_are_refused(visit
         expect(page.locator(".note")).to_have_count(1)
         expect(page.locator("section", has_text="What I may use")).to_contain_text("claude is refused now")
         expect(page.locator("main")).not_to_contain_text("claude/default")
+        assert site.message(TOKENS["member"]) == 429
+        page = visit.go("me")
+        page.locator("section", has_text="My last requests").get_by_role("link", name="Why").first.click()
+        expect(page.locator(".note")).to_contain_text("limits forbid paid extra usage")
         page = visitor("admin").go("people/users/max")
         expect(page.locator(".limits")).to_contain_text("claude is refused now")
     finally:
