@@ -27,12 +27,12 @@ class Handshake:
         self.upstream: UpstreamSide | None = None
         """Of the last attempt."""
 
-    def request_fields(self) -> list[tuple[bytes, bytes]]:
-        """The header fields of one more handshake with an upstream."""
-        client = self.client
-        self.upstream = UpstreamSide(
-            largest=client.largest, deflate=bool(client.extensions), subprotocols=client.subprotocols
-        )
+    def request_fields(self, token: bytes) -> list[tuple[bytes, bytes]]:
+        """The header fields of one more handshake with an upstream. `token` is the client's secret: a subprotocol that
+        holds it, as browsers have no header for one, is not offered."""
+        client, secret = self.client, token.decode("latin-1")
+        offered = [one for one in client.subprotocols if not secret or secret not in one]
+        self.upstream = UpstreamSide(largest=client.largest, deflate=bool(client.extensions), subprotocols=offered)
         return self.upstream.request_handshake()
 
 

@@ -66,7 +66,7 @@ def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple
     )
     lines += [b"%b: %b" % (name.encode("latin-1"), clean(value)) for name, value in replaced.items()]
     if call.upgrade is not None:
-        lines += [b"%b: %b" % field for field in call.upgrade.request_fields()]
+        lines += [b"%b: %b" % field for field in call.upgrade.request_fields(admitted.caller.token)]
     head = b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b" % (
         admitted.head.method.encode("latin-1"),
         origin.base_path,

@@ -62,6 +62,14 @@ async def test_the_upstream_chooses_the_subprotocol(
     assert far.requests[0].headers["Sec-WebSocket-Protocol"] == ", ".join(offered)
 
 
+async def test_a_subprotocol_that_holds_the_callers_token_is_not_offered(begin: Begin, far: Far) -> None:
+    """OpenAI's clients in browsers write their key there, as they can set no header."""
+    async with socket(await begin(), subprotocols=["responses.v1", f"openai-insecure-api-key.{TOKEN}"]) as client:
+        assert client.subprotocol == "responses.v1"
+    assert far.requests[0].headers["Sec-WebSocket-Protocol"] == "responses.v1"
+    assert TOKEN not in str(far.requests[0].headers)
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 426, 429, 500, 503])
 async def test_a_refused_handshake_comes_back_as_it_is(begin: Begin, far: Far, status: int) -> None:
     far.refuse = [(status, b"the upstream's own words")] * 3
