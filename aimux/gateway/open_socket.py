@@ -149,7 +149,7 @@ class OpenSocket:
     def ended(self, error: str) -> None:
         """The socket is closed; `error` says what ended a turn that was under way."""
         if self._meter is not None:
-            self._over(self._meter, error or "client_gone")
+            self._over(self._meter, error)
 
     def _begun(self) -> RequestRecord:
         socket, now = self._call.record, time.time()

@@ -114,7 +114,8 @@ class WebSockets:
             # Codex hangs up without a close frame; between two turns that is no abort.
             gone_at_rest = pipe.error == "client_gone" and socket.at_rest
             record.error = record.error or (pipe.error if pipe.error and not gone_at_rest else DONE)
-            socket.ended("" if record.error == DONE else record.error)
+            left = "upstream_lost" if pipe.upstream_left else "client_gone"
+            socket.ended(left if record.error == DONE else record.error)
             if pipe.error not in {"", "client_gone"}:
                 log.warning("%s: %s account %s: %s", record.request_id, record.provider, record.account, pipe.detail)
         return SENT

@@ -51,6 +51,8 @@ class Pipe:
         self.error = ""
         """What ended it, if that was not a close frame: `client_gone`, `upstream_lost`, or who broke the protocol."""
         self.detail = ""
+        self.upstream_left = False
+        """The upstream was the first to close, by a close frame."""
         end = partial(End, refused=self._refuse, unfinished=unfinished)
         self.client = end(
             *client, Messages(asked, judge), ended=self._client_ended, over=self._finish, patience=MESSAGE_SECONDS
@@ -102,6 +104,7 @@ class Pipe:
             self._fail("bad_gateway", upstream.codec.fault)
             self.client.close(CloseCode.BAD_GATEWAY, "the upstream broke the WebSocket protocol")
         elif upstream.codec.closed_by_peer is not None:
+            self.upstream_left = True
             self.client.close(*upstream.codec.closed_by_peer)
         else:
             self._fail("upstream_lost", "the upstream's connection broke off")

@@ -156,3 +156,21 @@ async def test_a_message_may_not_name_what_is_another_users(
         assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', question)
     await ended(aimux)
     assert [line["status"] for line in access(aimux) if line["method"] == "TURN"] == ["404", "200", "200"]
+
+
+async def test_a_turn_that_the_upstream_closes_in_its_middle_is_the_upstreams_loss(begin: Begin, far: Far) -> None:
+    async def busy(server: ServerConnection) -> None:
+        async for _ in server:
+            await server.send('{"delta": "…"}')
+            await server.close(1013, "busy")
+
+    far.serve = busy
+    aimux = await begin()
+    async with socket(aimux) as client:
+        await client.send("question")
+        assert await client.recv() == '{"delta": "…"}'
+        with pytest.raises(ConnectionClosed, match="1013"):
+            await client.recv()
+    await ended(aimux)
+    turn, line = access(aimux)
+    assert (turn["method"], turn["error"], line["error"]) == ("TURN", "upstream_lost", "-")
