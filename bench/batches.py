@@ -7,6 +7,7 @@ has the request's own. The ledger writes batches as they are under full load: th
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import time
 from datetime import UTC
 from pathlib import Path
 
-from aimux.limits import Lease, Limits, Policy, Who
+from aimux.limits import Lease, Limits, Policy, Terms, Who
 from aimux.limits.rules import EVERYBODY, Rule
 from aimux.metering import ledger as module
 from aimux.metering.calendar import Calendar
@@ -111,18 +112,25 @@ async def write(batches: int, users: int) -> None:
 
 
 def lease(batches: int, users: int) -> None:
-    """Reserve and settle so many batches of requests, each under four limits."""
+    """Reserve and settle so many of three batches of requests, each under four limits, as a gateway does: what holds
+    for a caller is kept with his connection, and a request has its id before."""
     policy = Policy(tuple(Rule(EVERYBODY, name, 10**15) for name in NAMES))
     limits, now = Limits(policy, UTC, on_mark=lambda _mark: None), time.time()
-    people = [Who(f"user{number}", f"token-{number}", ("team",)) for number in range(users)]
-    for who in people:
-        _lease(limits, f"first-{who.user}", who, now)
-    for number in range(batches * BATCH):
-        _lease(limits, f"r-{number}", people[number % users], now)
+    people = [limits.terms(Who(f"user{number}", f"token-{number}", ("team",))) for number in range(users)]
+    requests = [(f"r-{number}", people[number % users]) for number in range(3 * BATCH)]
+    for terms in people:
+        _lease(limits, f"first-{terms.who.user}", terms, now)
+    gc.freeze()  # as aimux does
+    gc.set_threshold(10_000, 20, 20)
+    for own, terms in requests[: batches * BATCH]:
+        _lease(limits, own, terms, now)
 
 
-def _lease(limits: Limits, own: str, who: Who, now: float) -> None:
-    found = limits.reserve(own, limits.plan(limits.terms(who), "claude", "claude-sonnet-4-5", now), 4096, now)
+def _lease(limits: Limits, own: str, terms: Terms, now: float) -> None:
+    plan = terms.plans.get(("claude", "claude-sonnet-4-5"))
+    if plan is None:
+        plan = limits.plan(terms, "claude", "claude-sonnet-4-5", now)
+    found = limits.reserve(own, plan, 4096, now)
     assert isinstance(found, Lease)
     limits.settle(found, 15_125, 290, 9_000_000)
 

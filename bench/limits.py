@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aimux.limits.counters import Lease
 from aimux.limits.leases import Limits, Refusal
 from aimux.limits.rules import EVERYBODY, Owner, Policy, Rule, Who
+from aimux.limits.sums import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from aimux.gateway.call import Call
     from aimux.gateway.epoch import Admitted
     from aimux.limits import FairShare, Limits
-    from aimux.limits.counters import Plan, Terms
+    from aimux.limits.counters import Terms
+    from aimux.limits.sums import Plan
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
     from aimux.plugin.provider import Provider
@@ -77,7 +78,10 @@ class Limiting:
         Raises LimitReached, GatewayError 429 where it is a matter of seconds, and 400 for one that is too long.
         """
         limits, who = self.limits, admitted.who
-        plan = limits.plan(self._terms(admitted), record.provider, record.model, record.time)
+        terms = self._terms(admitted)
+        plan = terms.plans.get((record.provider, record.model))
+        if plan is None:
+            plan = limits.plan(terms, record.provider, record.model, record.time)
         if not plan.free:
             size = text_size(body)
             if plan.no_long_context:

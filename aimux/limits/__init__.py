@@ -1,11 +1,12 @@
 """What people may use: budgets, rates and fair shares, in memory. See docs/limits.md."""
 
 from aimux.limits.configured import policy
-from aimux.limits.counters import Lease, Terms
+from aimux.limits.counters import Terms
 from aimux.limits.leases import Limits, Refusal, Standing
 from aimux.limits.rules import ANYBODY, Policy, Who
 from aimux.limits.settlement import FairMeter, Settlement
 from aimux.limits.sharing import FairShare
+from aimux.limits.sums import Lease
 
 __all__ = [
     "ANYBODY",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from aimux.limits.counters import NEVER, Counter, place_of
 from aimux.limits.rules import LIMITS
+from aimux.limits.sums import NEVER, Counter, place_of
 from aimux.limits.windows import bounds
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from aimux.limits.rules import Grant, Key
     from aimux.limits.shares import Claims, Place
+    from aimux.limits.sums import Sums
 
 MARKS = (0.8, 0.95)
 """Of a limit: whoever is interested is told once a window when so much is used."""
@@ -38,15 +39,15 @@ class Budget(Counter):
         "marked",
     )
 
-    def __init__(self, key: Key, amount: int, zone: tzinfo, claims: Claims | None = None) -> None:
-        super().__init__(key, amount, claims)
+    def __init__(self, key: Key, amount: int, zone: tzinfo, sums: Sums, claims: Claims | None = None) -> None:
+        super().__init__(key, amount, sums, claims)
         self._zone = zone
         self._low = 0
         """From how much on that is gone the next piece is asked for at once."""
         self.holds = False
         self._grants: tuple[Grant, ...] = ()
         self.end = self._turned = -math.inf
-        self.tally.next_mark = 0
+        self.next_mark = 0
         self.base = 0
         self._before = (-math.inf, 0, 0, 0)
         """The window before: its start, `used`, `base` and `marked`."""
@@ -56,46 +57,50 @@ class Budget(Counter):
     def set(self, amount: int, grants: tuple[Grant, ...]) -> None:
         """Another epoch's amount and grants. What is used stays used."""
         self.amount, self._grants = amount, grants
-        self.tally.changes_at = -math.inf
-        self.tally.next_mark = 0
-
-    @property
-    def ceiling(self) -> int:
-        return self.tally.ceiling
+        self.changes_at = -math.inf
+        self.next_mark = 0
+        self.sums.changed()
 
     def full(self, need: int, now: float, number: int) -> bool:
         self.turn(now, number)
-        tally = self.tally
-        total = tally.gone + need
-        if total > tally.ceiling and self._claims is not None:
+        gone = self.gone
+        short = gone + need > self.ceiling
+        if short and self._claims is not None:
             if not self.holds:
                 self.claim(now)
             self._claims.ask(self)
-        return total > tally.ceiling and (self.open or tally.used >= tally.ceiling)
+        return gone + need > self.ceiling and (self.open or gone >= self.ceiling)
 
     def turn(self, now: float, number: int) -> None:
         """Begin the window that holds `now`, and take the grants that hold now."""
-        tally = self.tally
-        if tally.start <= now < tally.changes_at:
+        if self.start <= now < self.changes_at:
             return
-        fresh = not tally.start <= now < self.end
+        fresh = not self.start <= now < self.end
         if fresh:
-            before, self._before = self._before, (tally.start, tally.used, self.base, self.marked)
-            tally.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
+            before, self._before = self._before, (self.start, self.used, self.base, self.marked)
+            self.start, self.end = bounds(LIMITS[self.key.limit].period, now, self._zone)
             # A clock that was wrong for a while comes back to the window that it left.
-            back = before[0] == tally.start
-            tally.used, self.base, self.marked = before[1:] if back else (0, 0, 0)
-            tally.gone = tally.used
-            tally.since = number
+            back = before[0] == self.start
+            used, self.base, self.marked = before[1:] if back else (0, 0, 0)
+            self._begin(used, number)
         moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
-        tally.changes_at = min([self.end, *moments])
+        self.changes_at = min([self.end, *moments])
         self._turned = now
-        tally.next_mark = 0
+        self.next_mark = 0
+        self.sums.changed()
         if fresh or self._claims is None:
             self.claim(now)
         else:
             self.offer(now)
             self._claims.ask(self)
+
+    def _begin(self, used: int, number: int) -> None:
+        """A window, with so much used and nothing under way."""
+        self.gone_from += self.gone - used
+        self.used_from += self.used - used
+        self.open_from = self.sums.open if self.joined else 0
+        self.since = number
+        self.sums.since = max(self.sums.since, number)
 
     def claim(self, now: float) -> None:
         """Take all there is; or a first piece, by what was last heard of the others. The next one is the exchange's."""
@@ -117,21 +122,22 @@ class Budget(Counter):
     def release(self) -> None:
         """Return what is not gone: nobody asks for it."""
         self.holds = False
-        self._hold(min(self.ceiling, self.tally.gone))
+        self._hold(min(self.ceiling, self.gone))
 
     def _piece(self, now: float) -> int:
         whole = self.whole(now) - self.base
         if self._claims is None:
             return whole
-        return self._claims.share(self.place, whole, self.tally.gone, now)
+        return self._claims.share(self.place, whole, self.gone, now)
 
     def _hold(self, ceiling: int) -> None:
-        self.tally.ceiling = ceiling
-        self._low = (self.tally.gone + ceiling) // 2
+        self.ceiling = ceiling
+        self._low = (self.gone + ceiling) // 2
+        self.sums.changed()
 
     @property
     def place(self) -> Place:
-        return place_of(self.key, self.tally.start)
+        return place_of(self.key, self.start)
 
     @property
     def elsewhere(self) -> int:
@@ -150,7 +156,7 @@ class Budget(Counter):
     def took(self) -> None:
         assert self._claims is not None
         self._claims.touched.add(self)
-        if self.tally.gone > self._low:
+        if self.gone > self._low:
             self._claims.ask(self)
 
     def settled(self) -> None:
@@ -159,32 +165,33 @@ class Budget(Counter):
 
     def look(self, now: float, number: int) -> tuple[int, float | None]:
         self.full(0, now, number)
-        return self.tally.gone + self.elsewhere, self.end
+        return self.gone + self.elsewhere, self.end
 
     def add(self, amount: int, at: float, now: float, number: int) -> None:
         """Count what was used without a lease, by a request that began `at`."""
         self.full(0, now, number)
-        if self.tally.start <= at < self.end:
+        if self.start <= at < self.end:
             self.found(amount)
             if self._claims is not None:
                 self._claims.touched.add(self)
 
     def found(self, amount: int) -> None:
         """So much was used without a lease."""
-        self.tally.used += amount
-        self.tally.gone += amount
+        self.used_from -= amount
+        self.gone_from -= amount
+        self.sums.changed()
 
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""
         if self.marked == len(MARKS):
-            self.tally.next_mark = NEVER
+            self.next_mark = NEVER
             return None
-        whole, used = self.whole(now), self.tally.used + self.elsewhere
+        whole, used = self.whole(now), self.used + self.elsewhere
         mark = MARKS[self.marked] * whole
         if used < mark:
             # What others use may come near the mark at any time, and `now` may be before the latest grant.
-            if self._claims is None and self._turned <= now < self.tally.changes_at:
-                self.tally.next_mark = math.ceil(mark)
+            if self._claims is None and self._turned <= now < self.changes_at:
+                self.next_mark = math.ceil(mark)
             return None
         self.marked = sum(used >= mark * whole for mark in MARKS)
         return MARKS[self.marked - 1]

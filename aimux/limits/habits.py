@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 MAX_HABITS = 20_000
 FIRST_TOKENS_PER_BYTE = 0.25
 """About four characters a token, until the model's own figure is known."""
@@ -27,16 +29,16 @@ class Habit:
     __slots__ = (
         "_both",
         "_everybody",
-        "_kilobyte",
-        "_once",
-        "_price",
         "_size",
         "_square",
         "_tokens",
         "answer",
         "base",
         "cost",
+        "kilobyte",
+        "once",
         "per_byte",
+        "price",
         "seen",
     )
 
@@ -49,37 +51,34 @@ class Habit:
         self.per_byte: float = everybody.per_byte if everybody else FIRST_TOKENS_PER_BYTE
         self.answer: float = everybody.answer if everybody else FIRST_ANSWER
         self.cost: float = everybody.cost if everybody else FIRST_COST
-        self._once = self._kilobyte = self._price = 0
+        self.once = self.kilobyte = self.price = 0
+        """What a request with `size` bytes of text will take: `once + (size * kilobyte >> 10)` tokens, in and out, each
+        of which costs `price`. As long as `once` is 0, `foresee` has to be called."""
 
     def expect_input(self, size: int) -> int:
         """Tokens that a request with `size` bytes of text will bring in."""
         return int(self.base + size * self.per_byte)
 
-    def expect(self, size: int) -> tuple[int, int]:
-        """Tokens, in and out, and cost of such a request: of both something, so that it shows that one is under way."""
-        if not self._once:
-            self._foresee()
-        tokens = self._once + (size * self._kilobyte >> 10)
-        return tokens, (tokens * self._price >> 10) + 1
-
-    def _foresee(self) -> None:
-        """Whole numbers for `expect`, which more is asked than learned: tokens, tokens for 1,024 bytes, and what 1,024
-        tokens cost."""
-        self._once = int(self.base + self.answer) or 1
-        self._kilobyte = int(self.per_byte * 1024)
-        self._price = int(self.cost * 1024)
+    def foresee(self) -> None:
+        """Make whole numbers of what was learned: more is asked than learned. Of tokens and cost both are something, so
+        that it shows that a request is under way."""
+        self.once = int(self.base + self.answer) or 1
+        self.kilobyte = int(self.per_byte * 1024)
+        self.price = math.ceil(self.cost) or 1
 
     def learn(self, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
         """Take in one request's real usage."""
-        self.seen += 1
-        share = SHARE if self.seen > 10 else 1 / self.seen
+        self.seen = seen = self.seen + 1
+        share = SHARE if seen > 10 else 1 / seen
         self.answer += share * (tokens_out - self.answer)
         if cost and (tokens := tokens_in + tokens_out):
             self.cost += share * (cost / tokens - self.cost)
-        self._size = mean_size = self._size + share * (size - self._size)
-        self._tokens = mean_tokens = self._tokens + share * (tokens_in - self._tokens)
-        self._square = square = self._square + share * (size * size - self._square)
-        self._both = both = self._both + share * (size * tokens_in - self._both)
+        # Python multiplies two fractions in a third of the time that a whole number and one take.
+        sent, took = float(size), float(tokens_in)
+        self._size = mean_size = self._size + share * (sent - self._size)
+        self._tokens = mean_tokens = self._tokens + share * (took - self._tokens)
+        self._square = square = self._square + share * (sent * sent - self._square)
+        self._both = both = self._both + share * (sent * took - self._both)
         spread = square - mean_size * mean_size
         per_byte = self.per_byte
         if spread > 0.01 * square:  # requests of one size tell nothing about another
@@ -88,9 +87,9 @@ class Habit:
         self.base = base = mean_tokens - per_byte * mean_size
         if base < 0:
             self.base, self.per_byte = 0.0, mean_tokens / mean_size
-        self._once = 0
+        self.once = 0
         # What newcomers are thought to do is told by those who are new.
-        if self.seen <= ENOUGH and self._everybody is not None:
+        if seen <= ENOUGH and self._everybody is not None:
             self._everybody.learn(size, tokens_in, tokens_out, cost)
 
 

@@ -1,6 +1,6 @@
 """Room for a request: asked for before it goes up, settled once when it is over, however it ended.
 
-In memory and without I/O: 1.5 µs for a user with four limits (bench/limits.py). Times are unix seconds.
+In memory and without I/O: 1 µs for a user with four limits (bench/limits.py). Times are unix seconds.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aimux.limits.budget import Budget
-from aimux.limits.counters import OPEN, Counter, Lease, Plan, Rate, Rolling, Slots, Terms
+from aimux.limits.counters import Rate, Rolling, Slots, Terms
 from aimux.limits.habits import EACH, ENOUGH, Habit, Habits
 from aimux.limits.rules import LIMITS, value_of
+from aimux.limits.sums import CANCELLED, NEVER, SETTLED, UNDER_WAY, Counter, Lease, Plan, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import tzinfo
 
-    from aimux.limits.counters import Tally
     from aimux.limits.history import History
-    from aimux.limits.rules import Holding, Key, Owner, Policy, Who
+    from aimux.limits.rules import Holding, Key, Owner, Policy, Scope, Who
     from aimux.limits.shares import Claims
 
 MAX_TERMS = 10_000
@@ -27,7 +27,6 @@ MAX_MODELS = 32
 """Whose plans are kept for a caller: their names are the caller's choice."""
 LONGEST = 6 * 3600.0
 """Seconds after which a lease that nobody has settled counts as one whose end was missed."""
-NOTHING = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,9 @@ class Limits:
         self._on_mark = on_mark
         self._past: History | None = None
         self._counters: dict[Key, Counter] = {}
+        self._sums: dict[tuple[Owner, Scope], Sums] = {}
+        self._round = 0
+        """The one in which what other nodes told was last looked at."""
         self.epoch = 0
         """Terms of another one hold no longer."""
         self._terms: dict[Who, Terms] = {}
@@ -121,26 +123,42 @@ class Limits:
 
         `request_id` is aimux's own: no other open lease has it.
         """
-        number, tallies = self._number + 1, plan.tallies
-        tokens, cost = plan.habit.expect(size)
-        amounts: tuple[int, ...] = (1, tokens, cost, 1)
-        if not plan.start <= now < plan.end:
-            plan.turn(now, number)
-        for one in tallies:
-            need = amounts[one.unit]
-            gone = one.gone + need
-            if gone > one.ceiling:
-                if one.counter.full(need, now, number):
-                    self._undo(one, tallies, amounts)
-                    return self._refusal(plan.counters, amounts, now)
-                gone = one.gone + need  # what is over was taken out
-            one.gone = gone
+        if self.claims is not None and self.claims.round != self._round:
+            self._hear(self.claims.round)
+        number = self._number + 1
+        habit = plan.habit
+        if not habit.once:
+            habit.foresee()
+        tokens = habit.once + (size * habit.kilobyte >> 10)
+        cost = tokens * habit.price
+        for one in plan.sums:
+            if not one.start <= now < one.end:
+                one.turn(now, number)
+            requests, all_tokens, all_cost = one.requests + 1, one.tokens + tokens, one.cost + cost
+            if (
+                all_tokens > one.most_tokens
+                or all_cost > one.most_cost
+                or requests > one.most_requests
+                or requests - one.ended > one.most_open
+            ) and one.full(tokens, cost, now, number):
+                self._undo(one, plan, tokens, cost)
+                return self._refusal(plan.counters, tokens, cost, now)
+            one.requests, one.tokens, one.cost = requests, all_tokens, all_cost
         self._number = number
-        lease = Lease(number, request_id, plan, size, now, amounts)
+        lease = Lease()
+        lease.number = number
+        lease.request_id = request_id
+        lease.plan = plan
+        lease.size = size
+        lease.time = now
+        lease.tokens = tokens
+        lease.cost = cost
+        lease.state = UNDER_WAY
         for recent in plan.recents:
             recent.append(lease)
-        for noting in plan.noting:
-            noting.took()
+        if plan.noting:
+            for noting in plan.noting:
+                noting.took()
         self.open[request_id] = lease
         return lease
 
@@ -149,28 +167,46 @@ class Limits:
 
         `estimated`: a part of it is not what an upstream told. It counts, and nothing is learned from it.
         """
-        if lease.settled:
+        if lease.state:
             return False
+        lease.state = SETTLED
+        del self.open[lease.request_id]
         tokens = tokens_in + tokens_out
-        self._close(lease, (1, tokens, cost, 0))
+        number, plan = lease.number, lease.plan
+        more_tokens, more_cost = tokens - lease.tokens, cost - lease.cost
+        lease.tokens, lease.cost = tokens, cost
+        for one in plan.sums:
+            if number < one.since:  # a request belongs to the window in which room was found for it
+                one.settle_late(lease, more_tokens, more_cost)
+            else:
+                one.ended += 1
+                one.tokens += more_tokens
+                one.cost += more_cost
+                one.used_tokens += tokens
+                one.used_cost += cost
+            if one.used_tokens >= one.tokens_mark or one.used_cost >= one.cost_mark:
+                self._mark(one, lease.time)
+        if plan.noting:
+            for noting in plan.noting:
+                if number >= noting.since:
+                    noting.settled()
         if tokens and not estimated:
-            habit = lease.plan.habit
-            if habit.seen < ENOUGH or lease.number % EACH == 0:
+            habit = plan.habit
+            if habit.seen < ENOUGH or number % EACH == 0:
                 habit.learn(lease.size, tokens_in, tokens_out, cost)
         return True
 
     def estimate(self, lease: Lease) -> bool:
         """The request is over, and nobody told what it took: what was reserved counts. False: settled already."""
-        if lease.settled:
-            return False
-        self._close(lease, (*lease.amounts[:OPEN], 0))
-        return True
+        return self.settle(lease, lease.tokens, 0, lease.cost, estimated=True)
 
     def cancel(self, lease: Lease) -> bool:
         """Nothing went up: everything is given back, the request itself too. False: it was settled already."""
-        if lease.settled:
+        if not self.settle(lease, 0, 0, 0, estimated=True):
             return False
-        self._close(lease, NOTHING)
+        lease.state = CANCELLED
+        for rate in lease.plan.rates:
+            rate.cancelled(lease)
         return True
 
     def expire(self, now: float) -> int:
@@ -183,37 +219,36 @@ class Limits:
             count += self.estimate(lease)
         return count
 
-    def _close(self, lease: Lease, spent: tuple[int, ...]) -> None:
-        lease.settled = True
-        self.open.pop(lease.request_id, None)
-        reserved, lease.amounts = lease.amounts, spent
-        number, plan = lease.number, lease.plan
-        for one in plan.tallies:
-            if number < one.since:  # a request belongs to the window in which room was found for it
-                one.counter.outlived()
-                continue
-            unit = one.unit
-            used = spent[unit]
-            one.gone += used - reserved[unit]
-            one.used = used = one.used + used
-            if used >= one.next_mark:
-                self._tell(one.counter, lease.time)
-        for noting in plan.noting:
-            if number >= noting.tally.since:
-                noting.settled()
-
-    def _undo(self, refusing: Tally, tallies: Iterable[Tally], amounts: tuple[int, ...]) -> None:
+    def _undo(self, refusing: Sums, plan: Plan, tokens: int, cost: int) -> None:
         """Give back what was taken of those before the one that refuses."""
-        for one in tallies:
+        for one in plan.sums:
             if one is refusing:
                 return
-            one.gone -= amounts[one.unit]
+            one.requests -= 1
+            one.tokens -= tokens
+            one.cost -= cost
+
+    def _mark(self, sums: Sums, now: float) -> None:
+        """Tell of the budgets that may have come near their end."""
+        for one in sums.counters:
+            if one.used >= one.next_mark:
+                self._tell(one, now)
+        if self.claims is None:  # else what the others use may come near a mark at any time
+            sums.compare()
+        if self._on_mark is None:
+            sums.tokens_mark = sums.cost_mark = NEVER
+
+    def _hear(self, this_round: int) -> None:
+        """Have what the other nodes told be counted."""
+        self._round = this_round
+        for one in self._sums.values():
+            one.changed()
 
     def add(self, who: Who, provider: str, model: str, at: float, tokens: int, cost: int, now: float) -> None:
         """Count a request that began `at` and had no lease here: its process has ended before the ledger had it."""
         for one in self.plan(self.terms(who), provider, model, now).counters:
             if isinstance(one, Budget):
-                one.add((1, tokens, cost)[one.tally.unit], at, now, self._number + 1)
+                one.add(one.of(1, tokens, cost), at, now, self._number + 1)
 
     # --- epochs ---------------------------------------------------------------------------------------------------
 
@@ -225,16 +260,22 @@ class Limits:
         if zone != self.zone:  # the windows are others
             self._counters = {key: one for key, one in self._counters.items() if not isinstance(one, Budget)}
         self.policy, self.zone, self._past = policy, zone, past
-        self.epoch += 1
-        self._terms.clear()
+        self._begin()
         for key, one in list(self._counters.items()):
             if not one.open and not one.look(now, self._number + 1)[0]:
                 del self._counters[key]
+        counted = {one.sums for one in self._counters.values()}
+        self._sums = {place: sums for place, sums in self._sums.items() if sums in counted}
+
+    def _begin(self) -> None:
+        self.epoch += 1
+        self._terms.clear()
 
     def _plan(self, terms: Terms, provider: str, model: str, now: float) -> Plan:
         policy, who = self.policy, terms.who
         holdings = policy.holdings(who, lambda scope: scope.covers(provider, model))
         counters = tuple(self._counter(holding, now) for holding in holdings)
+        self._hold(counters)
         no_overage = policy.forbids("overage", who, provider, model)
         no_long_context = policy.forbids("long_context", who, provider, model)
         # Nothing is learned of those for whom nothing holds: they would take the room of others' habits.
@@ -245,17 +286,34 @@ class Limits:
         terms.plans[provider, model] = plan
         return plan
 
+    def _hold(self, counters: tuple[Counter, ...]) -> None:
+        """Have these be the ones that hold of their sums. A user who has come to other groups has other limits: what
+        was planned with those before holds no longer."""
+        held: dict[Sums, tuple[Counter, ...]] = {}
+        for one in counters:
+            held[one.sums] = (*held.get(one.sums, ()), one)
+        others = [sums for sums, own in held.items() if sums.counters != own]
+        if any(sums.epoch == self.epoch for sums in others):
+            self._begin()
+        for sums in others:
+            sums.hold(held[sums], self._number + 1)
+        for sums in held:
+            sums.epoch = self.epoch
+
     def _counter(self, holding: Holding, now: float) -> Counter:
         key, amount = holding
         found = self._counters.get(key)
         new = found is None
         if found is None:
             found = self._counters[key] = self._made(key, amount)
+        if found.joined and found.epoch == self.epoch and found.amount != amount:
+            self._begin()
+        found.epoch = self.epoch
         if isinstance(found, Budget):
             found.set(amount, self.policy.grants_for(key))
             if new and self._past is not None:
                 found.look(now, self._number + 1)
-                past = self._past.used(key, found.tally.start)
+                past = self._past.used(key, found.start)
                 if self.claims is None:
                     found.found(past)
                 else:
@@ -266,10 +324,15 @@ class Limits:
         return found
 
     def _made(self, key: Key, amount: int) -> Counter:
-        period = LIMITS[key.limit].period
+        period, place = LIMITS[key.limit].period, (key.owner, key.scope)
+        sums = self._sums.get(place)
+        if sums is None:
+            sums = self._sums[place] = Sums()
         if not period:
-            return Slots(key, amount, self.claims)
-        return Rate(key, amount, self.claims) if period == "minute" else Budget(key, amount, self.zone, self.claims)
+            return Slots(key, amount, sums, self.claims)
+        if period == "minute":
+            return Rate(key, amount, sums, self.claims)
+        return Budget(key, amount, self.zone, sums, self.claims)
 
     # --- what is used ---------------------------------------------------------------------------------------------
 
@@ -295,13 +358,10 @@ class Limits:
         scope = str(one.key.scope)
         return Standing(limit, one.key.owner, scope, value_of(limit, amount), value_of(limit, used), resets_at)
 
-    def _refusal(self, counters: Iterable[Counter], amounts: tuple[int, ...], now: float) -> Refusal:
+    def _refusal(self, counters: Iterable[Counter], tokens: int, cost: int, now: float) -> Refusal:
         number = self._number + 1
-        free = [
-            (one.free_at(amounts[one.tally.unit], now), one)
-            for one in counters
-            if one.full(amounts[one.tally.unit], now, number)
-        ]
+        needs = [(one.of(1, tokens, cost), one) for one in counters]
+        free = [(one.free_at(need, now), one) for need, one in needs if one.full(need, now, number)]
         free_at, last = max(free, key=lambda found: found[0])
         for _, one in free:  # of what was used up when the limit was set, nothing is settled any more
             self._tell(one, now)

@@ -34,6 +34,8 @@ NO_TUPLES = frozenset(
         "verdict.action is before.action is Action.COOL_DOWN",
         "name is own",
         "one is refusing",
+        "one.sums is self",
+        "rate.sums is self",
         "request is self._request",
         "state is IDLE",
         "state is SERVING",

@@ -104,7 +104,7 @@ class Books(RuleBasedStateMachine):
             return
         sender = Sender(token=self.who.token, groups=self.who.groups)
         record = RequestRecord(own, now, "POST", "/x", user=self.who.user, provider="claude", sender=sender)
-        self.entries.append(Entry(lease, record, lease.amounts[1]))
+        self.entries.append(Entry(lease, record, lease.tokens))
 
     @precondition(lambda self: any(entry.open for entry in self.entries))
     @rule(data=st.data(), tokens=st.integers(1, 10_000), end=st.sampled_from(["settled", "cancelled", "unknown"]))

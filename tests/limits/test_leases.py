@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from aimux.limits.counters import Lease
 from aimux.limits.habits import MAX_HABITS, Habits
 from aimux.limits.leases import Limits, Mark, Refusal
 from aimux.limits.rules import (
@@ -26,6 +25,7 @@ from aimux.limits.rules import (
     Who,
     amount_of,
 )
+from aimux.limits.sums import Lease
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 11, 21, 12, tzinfo=BERLIN).timestamp()
@@ -145,20 +145,20 @@ def test_answers_are_reserved_as_they_usually_are() -> None:
     book = limits(default("tokens_per_day", 10**9))
     for _ in range(20):
         book.settle(lease(book), 1000, 100, amount_of("cost_per_day", 0.011))
-    requests, tokens, cost, held = lease(book).amounts
-    assert (requests, held) == (1, 1)
-    assert tokens == pytest.approx(1100, abs=2)
-    assert cost == pytest.approx(0.011 * NANO, rel=0.01)
-    assert lease(book, Who("bob"), size=8000).amounts[1] == pytest.approx(2100, abs=2), "as the model's others do"
+    usual = lease(book)
+    assert usual.tokens == pytest.approx(1100, abs=2)
+    assert usual.cost == pytest.approx(0.011 * NANO, rel=0.01)
+    assert lease(book, Who("bob"), size=8000).tokens == pytest.approx(2100, abs=2), "as the model's others do"
 
 
 def test_nothing_is_learned_from_estimates() -> None:
     book = limits(default("tokens_per_day", 10**9))
-    before = lease(book).amounts
+    before = lease(book)
     for _ in range(5):
         book.settle(lease(book), 500_000, 0, 0, estimated=True)
         book.estimate(lease(book))
-    assert lease(book).amounts == before
+    after = lease(book)
+    assert (after.tokens, after.cost) == (before.tokens, before.cost)
 
 
 def test_habits_do_not_fill_the_memory() -> None:
@@ -210,6 +210,63 @@ def test_a_request_belongs_to_the_day_in_which_it_began() -> None:
     book.settle(early, 700, 0, 0)
     [standing] = book.standings(ALICE, MIDNIGHT + 2)
     assert standing.used == 700
+
+
+def test_what_ends_after_somebody_has_looked_at_the_next_day_belongs_to_its_own() -> None:
+    book = limits(default("tokens_per_day", 5000), default("tokens_per_month", 90_000))
+    late = lease(book, now=MIDNIGHT - 1)
+    assert [one.used for one in book.standings(ALICE, MIDNIGHT + 1)] == [0, late.tokens]
+    book.settle(late, 7000, 0, 0)
+    assert [one.used for one in book.standings(ALICE, MIDNIGHT + 1)] == [0, 7000]
+
+
+def test_what_outlasts_its_minute_counts_in_none_of_the_next_and_is_under_way() -> None:
+    book = limits(default("tokens_per_minute", 5000), default("requests_per_minute", 3))
+    slow = lease(book, now=NOON)
+    other = lease(book, now=NOON + 61)
+    book.settle(other, 4999, 0, 0)
+    refusal(book, now=NOON + 62)
+    book.settle(slow, 4_000_000, 0, 0)
+    lease(book, now=NOON + 62)
+    assert [one.used for one in book.standings(ALICE, NOON + 62)][1] == 2
+
+
+def test_a_cancelled_request_is_given_back_to_the_minute() -> None:
+    book = limits(default("requests_per_minute", 2), default("tokens_per_minute", 10**6))
+    for _ in range(5):
+        assert book.cancel(lease(book))
+    use(book, 700)
+    assert [one.used for one in book.standings(ALICE, NOON)] == [1, 700]
+    assert [one.used for one in book.standings(ALICE, NOON + 61)] == [0, 0]
+
+
+def test_who_comes_to_another_group_has_its_limits_at_once() -> None:
+    """The limits of a user are compared in one place: those of the former group must not stay there."""
+    book = limits(
+        Rule(Owner("member", "interns"), "tokens_per_day", 1000),
+        Rule(Owner("member", "research"), "cost_per_day", NANO),
+        default("requests_per_minute", 4),
+    )
+    intern, researcher = Who("alice", "", ("interns",)), Who("alice", "", ("research",))
+    use(book, 5000, intern)
+    refusal(book, intern)
+    use(book, 5000, researcher)
+    assert refusal(book, intern).standing.limit == "tokens_per_day"
+    book.settle(lease(book, researcher), 0, 0, 2 * NANO)
+    assert refusal(book, researcher).standing.limit == "cost_per_day"
+    assert refusal(book, intern).standing.used == 5000, "what was used elsewhere is none of it"
+
+
+def test_the_strictest_of_the_present_groups_holds() -> None:
+    book = limits(
+        Rule(Owner("member", "interns"), "tokens_per_day", 1000),
+        Rule(Owner("member", "research"), "tokens_per_day", 9000),
+    )
+    intern, researcher = Who("alice", "", ("interns",)), Who("alice", "", ("research",))
+    use(book, 2000, intern)
+    use(book, 2000, researcher)
+    assert refusal(book, intern).standing.amount == 1000
+    use(book, 2000, researcher)
 
 
 def test_a_limit_of_nothing_lets_nothing_through() -> None:

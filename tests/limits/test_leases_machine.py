@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimux.limits.counters import Lease
 from aimux.limits.leases import LONGEST, Limits, Refusal
 from aimux.limits.rules import (
     LIMITS,
@@ -26,6 +25,7 @@ from aimux.limits.rules import (
     amount_of,
     value_of,
 )
+from aimux.limits.sums import Lease
 from aimux.limits.windows import bounds
 
 IDS = itertools.count()
@@ -34,6 +34,7 @@ START = 1_792_000_000.0
 PEOPLE = (
     Who("alice", "laptop", ("research",)),
     Who("alice", "ci", ("research",)),
+    Who("alice", "laptop", ("interns",)),
     Who("bob", "laptop", ("research", "interns")),
     Who("carol"),
 )
@@ -148,8 +149,10 @@ class Leases(RuleBasedStateMachine):
     )
     def reserve(self, who: Who, provider: str, model: str, size: int) -> None:
         holdings = self.holding(who, provider, model)
-        tokens, cost = self.limits.habits.of(who.user, model).expect(size)
-        need = (1, tokens, cost)
+        habit = self.limits.habits.of(who.user, model)
+        habit.foresee()
+        tokens = habit.once + (size * habit.kilobyte >> 10)
+        need = (1, tokens, tokens * habit.price)
         full = [held for held in holdings if not self.has_room(held, need[LIMITS[held.key.limit].unit])]
         plan = self.limits.plan(self.limits.terms(who), provider, model, self.now)
         answer = self.limits.reserve(f"r-{next(IDS)}", plan, size, self.now)

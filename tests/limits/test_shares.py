@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from aimux.limits.counters import Lease
 from aimux.limits.leases import Limits, Refusal
 from aimux.limits.rules import EVERYBODY, Key, Policy, Rule, Who
 from aimux.limits.shares import LOST_SECONDS, Claims, Piece, Place, next_share
+from aimux.limits.sums import Lease
 from aimux.limits.windows import bounds
 
 NOW = 1_792_000_000.0
@@ -44,13 +44,13 @@ class Nodes(RuleBasedStateMachine):
             )
             if not isinstance(answer, Refusal):
                 self.open.append((self.nodes[at], answer))
-                self.largest = max(self.largest, answer.amounts[1])
+                self.largest = max(self.largest, answer.tokens)
 
     @rule(data=st.data(), part=st.floats(0, 1))
     def settle(self, data: st.DataObject, part: float) -> None:
         if self.open:
             node, lease = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-            node.settle(lease, int(lease.size * part / 4), int((lease.amounts[1] - lease.size / 4) * part), 0)
+            node.settle(lease, int(lease.size * part / 4), int((lease.tokens - lease.size / 4) * part), 0)
 
     @rule(order=st.permutations(range(NODES)), idle=st.sets(st.integers(0, NODES - 1)))
     def exchange(self, order: list[int], idle: set[int]) -> None:
