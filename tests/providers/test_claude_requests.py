@@ -54,6 +54,8 @@ def test_a_base_url_with_the_version_means_the_same(base: str, written: str) -> 
         (["a-1,oauth-2025-04-20,b-2"], ["a-1,oauth-2025-04-20,b-2"]),
         (["a-1", "oauth-2025-04-20 , b-2"], ["a-1", "oauth-2025-04-20 , b-2"]),
         (["not-oauth-2025-04-20"], ["not-oauth-2025-04-20,oauth-2025-04-20"]),
+        ([""], ["oauth-2025-04-20"]),
+        (["", " a-1, "], ["a-1,oauth-2025-04-20"]),
     ],
 )
 def test_the_oauth_beta_is_there_once_and_the_clients_own_stay_in_order(
