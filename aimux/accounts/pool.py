@@ -8,7 +8,6 @@ import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from aimux.accounts.account import Account
 from aimux.accounts.conversations import Conversations, Stay
@@ -72,7 +71,8 @@ class AccountPool:
         self._tags: dict[str, str] = {}
         self._loading = asyncio.Lock()
         self._conversations = Conversations(self.options.conversation_ttl, self.options.max_conversations)
-        self._organizations: WeakValueDictionary[str, Quota] = WeakValueDictionary()
+        self._organizations: dict[str, tuple[Quota, set[Account]]] = {}
+        """Their quotas, and the accounts that share each."""
         self._index = Index()
         self._reserved = NO_GROUPS
         self._rearrange = False
@@ -321,6 +321,8 @@ class AccountPool:
                 self._remove(FIXED)
             return
         if account is None or account.renewer is not None:
+            if account is not None:
+                self._leave(account)
             account = Account(FIXED, self.provider.instance)
             self._add(account)
         try:
@@ -342,7 +344,7 @@ class AccountPool:
         self._changed()
 
     def _remove(self, name: str) -> None:
-        del self.accounts[name]
+        self._leave(self.accounts.pop(name))
         self._tags.pop(name, None)
         self._rearrange = True
         self._changed()
@@ -353,11 +355,25 @@ class AccountPool:
         old, new = before and (before.organization, before.account_id), account.credential
         if new is None or old == (new.organization, new.account_id):
             return
-        quota = Quota() if new.organization is None else self._organizations.setdefault(new.organization, Quota())
+        organization = new.organization
+        shared = self._organizations.get(organization) if organization is not None else None
+        quota = shared[0] if shared is not None else Quota(organization)
         if before is not None and before.organization is None and before.account_id in {None, new.account_id}:
             quota.absorb(account.quota, self.options.clock())  # the same login, that now says whose it is
+        self._leave(account)
         account.quota = quota
+        if organization is not None:
+            self._organizations.setdefault(organization, (quota, set()))[1].add(account)
         self._rearrange = True
+
+    def _leave(self, account: Account) -> None:
+        """It is not among its organization's accounts any more. With the last one the organization's quota goes."""
+        organization = account.quota.organization
+        if organization is not None and organization in self._organizations:
+            accounts = self._organizations[organization][1]
+            accounts.discard(account)
+            if not accounts:
+                del self._organizations[organization]
 
     def _arrange(self) -> None:
         self._rearrange = False

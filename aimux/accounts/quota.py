@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,18 +40,20 @@ class Quota:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_told",
         "changes_at",
         "cooldowns",
         "full_for_some",
         "listeners",
+        "organization",
         "paid",
+        "shared",
         "used",
         "windows",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, organization: str | None = None) -> None:
+        """`organization`: whose it is; None for an account of nobody's."""
+        self.organization = organization
         self.windows: dict[str, LimitWindow] = {}
         self.cooldowns: dict[str, Cooldown] = {}
         self.listeners: list[Callable[[], None]] = []
@@ -62,7 +64,8 @@ class Quota:
         """A window that holds for some models is used up, and nobody says for which."""
         self.paid: dict[str, float] = {}
         """Models of which that is known since an answer was paid extra usage, and until when."""
-        self._told: Sequence[LimitWindow] = ()
+        self.shared: dict[str, Any] = {}
+        """What fair share knows of each window, which ends with the quota."""
 
     def free_at(self, model: str) -> float:
         """When this model may be used, unix seconds; in the past if it may be used now."""
@@ -116,16 +119,12 @@ class Quota:
         A window that turned from rejected to allowed is proof. Where no window showed the cause, room in all of them is
         proof only after a while: the answer may belong to a request that was sent before the limit was hit.
         """
-        # The usual answer tells what the one before it told; providers keep what they have read.
-        if limits is self._told and not self.cooldowns and now < self.changes_at:
-            return
-        self._told = limits
         if self.cooldowns:
             self._end_disproved(limits, now)
         windows, changed = self.windows, now >= self.changes_at
         for window in limits:
             before = windows.get(window.name)
-            if before is not window and before != window:
+            if before is not window and before != window:  # providers keep what they have read
                 windows[window.name] = window
                 changed = True
         if changed:
@@ -157,20 +156,23 @@ class Quota:
 
     def settle(self, now: float) -> None:
         """Bring `used` and `changes_at` up to `now`, and drop what is over."""
-        for model in [model for model, cooldown in self.cooldowns.items() if cooldown.until <= now]:
-            del self.cooldowns[model]
-        used, changes_at = 0.0, min((c.until for c in self.cooldowns.values()), default=math.inf)
-        full_for_some = False
+        used, changes_at, full_for_some = 0.0, math.inf, False
+        if self.cooldowns:
+            self.cooldowns = {model: cooldown for model, cooldown in self.cooldowns.items() if cooldown.until > now}
+            changes_at = min((cooldown.until for cooldown in self.cooldowns.values()), default=math.inf)
         for window in self.windows.values():
             resets_at = window.resets_at
             if resets_at is not None:
                 if resets_at <= now:
                     continue
-                changes_at = min(changes_at, resets_at)
+                if resets_at < changes_at:
+                    changes_at = resets_at
             if window.scope is None:
-                used = max(used, 1.0 if window.status == "rejected" else window.used or 0.0)
-            else:
-                full_for_some = full_for_some or (window.used or 0.0) >= FULL
+                part = 1.0 if window.status == "rejected" else window.used
+                if part is not None and part > used:
+                    used = part
+            elif window.used is not None and window.used >= FULL:
+                full_for_some = True
         if not full_for_some:
             self.paid.clear()
         self.used, self.changes_at, self.full_for_some = min(1.0, used), changes_at, full_for_some
@@ -187,7 +189,7 @@ class Quota:
     def replace(self, windows: dict[str, LimitWindow], cooldowns: dict[str, Cooldown], now: float) -> None:
         """Take these instead of what is known."""
         if (windows, cooldowns) != (self.windows, self.cooldowns):
-            self.windows, self.cooldowns, self._told = windows, cooldowns, ()
+            self.windows, self.cooldowns = windows, cooldowns
             self._changed(now)
 
     def _rejected(self, name: str, now: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
 
 from aimux.limits.fair import SharedWindow
 
@@ -27,7 +26,6 @@ class FairShare:
 
     def __init__(self, *, on: bool = False) -> None:
         self.on = on
-        self._windows: WeakKeyDictionary[Quota, dict[str, SharedWindow]] = WeakKeyDictionary()
 
     def shares(self, quota: Quota, name: str, weight: float, now: float) -> Iterator[Share]:
         """What `name` has of each of the windows that hold for the whole account."""
@@ -46,9 +44,7 @@ class FairShare:
 
     def _told(self, quota: Quota, now: float) -> Iterator[tuple[LimitWindow, SharedWindow]]:
         """Each window as its vendor last told it."""
-        known = self._windows.get(quota)
-        if known is None:
-            known = self._windows[quota] = {}
+        known: dict[str, SharedWindow] = quota.shared
         for told in quota.windows.values():
             if told.scope is not None or told.used is None:
                 continue

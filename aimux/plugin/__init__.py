@@ -15,9 +15,10 @@ from aimux.plugin.errors import (
 )
 from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, RegisterSink, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
-from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, StoredAnswer, count, sse_events
+from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, StoredAnswer
 from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
+from aimux.plugin.reading import count, sse_events
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.stored import Lists, StoredPage, TooManyReferences, ids_in_body, ids_in_path, members
 from aimux.plugin.types import (

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import orjson
-
+from aimux.plugin.reading import json_object, texts
 from aimux.plugin.types import LimitWindow, Usage, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MAX_LINE = 8 * 1024 * 1024
 """A line of a stream longer than this is not kept: `response.completed` repeats the whole answer, images too."""
@@ -28,9 +24,6 @@ STEP = 10 * 1024
 """… and at most so many bytes on it is looked again."""
 AT_FIRST = 32 * 1024
 """At its beginning a stream is looked at as if it had been so long already: short ones have few events."""
-MOST_TOKENS = 1 << 53
-LONGEST_WORD = 32
-_WORD = re.compile(r"[a-z0-9_-]+")
 
 
 class Meter:
@@ -84,7 +77,7 @@ class JSONMeter(Meter):
     complete = True
 
     def __init__(self) -> None:
-        super().__init__()
+        self.usage = Usage()  # spares a call: there is one for most requests
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -98,7 +91,7 @@ class JSONMeter(Meter):
         return self._size
 
     def end(self) -> None:
-        if self._size <= MAX_JSON and (answer := _object(b"".join(self._parts))) is not None:
+        if self._size <= MAX_JSON and (answer := json_object(b"".join(self._parts))) is not None:
             self.read(answer)
         self._parts.clear()
 
@@ -263,7 +256,7 @@ class SSEMeter(Meter):
     def content_in(self, part: bytes) -> int:
         """How much content there is in some lines of the stream. It is estimated by what a part of them has; an
         expression that finds the texts takes a fifth of what it takes to parse the events."""
-        events = [_object(line.removeprefix(b"data:")) for line in part.split(b"\n") if self.content in line]
+        events = [json_object(line.removeprefix(b"data:")) for line in part.split(b"\n") if self.content in line]
         return sum(self.content_of(event) for event in events if event is not None)
 
     def spoken_in(self, line: bytes) -> float:
@@ -280,7 +273,7 @@ class SSEMeter(Meter):
         payload = line[5:].strip()
         if not payload.startswith(b"{"):
             self.read_text(payload)
-        elif (event := _object(payload)) is not None:
+        elif (event := json_object(payload)) is not None:
             self.read(event)
 
     def read(self, event: dict[str, Any]) -> None:
@@ -325,70 +318,3 @@ class MessageMeter(Meter):
             self.usage.add(turn.usage)
             self.complete = True
             self._turn = self._make()
-
-
-def texts(delta: object) -> int:
-    """How long the texts in a piece of an answer are, but for those that name its kind."""
-    if isinstance(delta, str):
-        return len(delta.encode())
-    if isinstance(delta, dict):
-        return sum(texts(value) for key, value in delta.items() if key not in {"type", "role", "id", "name"})
-    return sum(map(texts, delta)) if isinstance(delta, list) else 0
-
-
-def object_behind(key: bytes, text: bytes) -> dict[str, Any] | None:
-    """The last JSON object that stands as the value of `key` in a part of a JSON text, for `SSEMeter.read_overlong`."""
-    for match in reversed([*re.finditer(rb'"%b"\s*:\s*(?=\{)' % re.escape(key), text)]):
-        try:
-            value, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            continue
-        return value if isinstance(value, dict) else None
-    return None
-
-
-def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name ("" if it has none) and data of each whole event at the start of a stream, for `Provider.opening`."""
-    for event in payload.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
-        name, data = "", []
-        for line in event.split(b"\n"):
-            if line.startswith(b"data:"):
-                data.append(line[5:].strip())
-            elif line.startswith(b"event:"):
-                name = line[6:].strip().decode("ascii", "replace")
-        if name or data:
-            yield name, b"\n".join(data)
-
-
-def count(value: object) -> int:
-    """A token count out of foreign JSON: 0 for whatever is none (or would not fit a ledger's column)."""
-    if type(value) is int:  # nor a bool, which is an int as well
-        return value if 0 < value < MOST_TOKENS else 0
-    # Languages that have no other number write them as fractions.
-    return int(value) if isinstance(value, float) and value.is_integer() and 0 < value < MOST_TOKENS else 0
-
-
-def word(value: object) -> str:
-    """A word of foreign JSON that is fit for a name; "" for whatever is none."""
-    return value if isinstance(value, str) and len(value) <= LONGEST_WORD and _is_word(value) else ""
-
-
-@lru_cache(maxsize=256)
-def _is_word(text: str) -> bool:
-    return _WORD.fullmatch(text) is not None
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(data)
-    except ValueError:
-        value = _not_strict(data)
-    return value if isinstance(value, dict) else None
-
-
-def _not_strict(data: bytes) -> object:
-    """What orjson takes for no JSON: NaN, which Python's servers write, and half a character, where a text was cut."""
-    try:
-        return json.loads(data.decode())
-    except (ValueError, RecursionError):
-        return None

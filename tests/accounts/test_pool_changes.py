@@ -108,3 +108,25 @@ async def test_an_answer_counts_though_the_file_was_read_again_meanwhile(make_po
     account.publish(dataclasses.replace(sent, secret="of a new login"), START)
     account.has_served(sent)
     assert not account.served
+
+
+async def test_what_is_known_of_an_organization_stays_until_its_last_account_has_left(
+    make_pool: Any, state_dir: Any
+) -> None:
+    pool = await pool_of(make_pool, state_dir, "a@org b@org")
+    used(pool.accounts["a"], 0.7)
+    (state_dir / "demo" / "a" / "demo.json").unlink()
+    await pool.load()
+    put(state_dir, credential_file("another", organization="org"), "c")
+    await pool.load()
+    assert pool.accounts["c"].limits["5h"].used == 0.7
+    for name in ("b", "c"):
+        (state_dir / "demo" / name / "demo.json").unlink()
+    await pool.load()
+    put(state_dir, credential_file("a later one", organization="org"), "d")
+    await pool.load()
+    assert pool.accounts["d"].limits == {}
+    assert list(pool._organizations) == ["org"]
+    put(state_dir, credential_file("of somebody else", organization="other"), "d")
+    await pool.load()
+    assert list(pool._organizations) == ["other"]

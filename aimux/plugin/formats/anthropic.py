@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer, count, sse_events, word
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.reading import count, sse_events, word
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict

@@ -17,8 +17,9 @@ from aimux.plugin.formats.openai_meters import (
     OpenAIAnswer,
     ResponsesStream,
 )
-from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer, sse_events
+from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
+from aimux.plugin.reading import sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict

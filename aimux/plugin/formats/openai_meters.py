@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter, count, object_behind, word
+from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
+from aimux.plugin.reading import count, object_behind, word
 
 if TYPE_CHECKING:
     from aimux.plugin.types import Usage

@@ -1,0 +1,85 @@
+"""Reading what upstreams answer: JSON, events, counts and words out of foreign bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_TOKENS = 1 << 53
+LONGEST_WORD = 32
+_WORD = re.compile(r"[a-z0-9_-]+")
+
+
+def texts(delta: object) -> int:
+    """How long the texts in a piece of an answer are, but for those that name its kind."""
+    if isinstance(delta, str):
+        return len(delta.encode())
+    if isinstance(delta, dict):
+        return sum(texts(value) for key, value in delta.items() if key not in {"type", "role", "id", "name"})
+    return sum(map(texts, delta)) if isinstance(delta, list) else 0
+
+
+def object_behind(key: bytes, text: bytes) -> dict[str, Any] | None:
+    """The last JSON object that stands as the value of `key` in a part of a JSON text, for `SSEMeter.read_overlong`."""
+    for match in reversed([*re.finditer(rb'"%b"\s*:\s*(?=\{)' % re.escape(key), text)]):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            continue
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name ("" if it has none) and data of each whole event at the start of a stream, for `Provider.opening`."""
+    for event in payload.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
+        name, data = "", []
+        for line in event.split(b"\n"):
+            if line.startswith(b"data:"):
+                data.append(line[5:].strip())
+            elif line.startswith(b"event:"):
+                name = line[6:].strip().decode("ascii", "replace")
+        if name or data:
+            yield name, b"\n".join(data)
+
+
+def count(value: object) -> int:
+    """A token count out of foreign JSON: 0 for whatever is none (or would not fit a ledger's column)."""
+    if type(value) is int:  # nor a bool, which is an int as well
+        return value if 0 < value < MOST_TOKENS else 0
+    # Languages that have no other number write them as fractions.
+    return int(value) if isinstance(value, float) and value.is_integer() and 0 < value < MOST_TOKENS else 0
+
+
+def word(value: object) -> str:
+    """A word of foreign JSON that is fit for a name; "" for whatever is none."""
+    return value if isinstance(value, str) and len(value) <= LONGEST_WORD and _is_word(value) else ""
+
+
+@lru_cache(maxsize=256)
+def _is_word(text: str) -> bool:
+    return _WORD.fullmatch(text) is not None
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """A JSON object; None for whatever is none."""
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        value = _not_strict(data)
+    return value if isinstance(value, dict) else None
+
+
+def _not_strict(data: bytes) -> object:
+    """What orjson takes for no JSON: NaN, which Python's servers write, and half a character, where a text was cut."""
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return None
