@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aimux.accounts.explain import at_home, explain
 from aimux.gateway.call import Attempt, Call
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.gateway")
 
-MAX_ATTEMPTS = 3
-MAX_SEARCHED = 10
+MAX_ATTEMPTS: Final = 3
+MAX_SEARCHED: Final = 10
 """Accounts that are asked for something that lies with one of them, and nobody knows with which."""
 RENEWAL_SECONDS = 10.0
 """How long a request waits for an account's renewal, where another account could serve it."""

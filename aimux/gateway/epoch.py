@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aimux.gateway.astray import astray
 from aimux.gateway.auth import Caller  # noqa: TC001 - compiled, a dataclass's annotations are looked up
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from aimux.plugin.types import Credential, Headers
     from aimux.relay.pool import Origin
 
-NO_BODY = Body(b"")
-MAX_WORD = 64
+NO_BODY: Final = Body(b"")
+MAX_WORD: Final = 64
 
 
-_STREAM_KEY = b'"stream"'
-_LOOKED_AT = 64 * 1024
-_END = 256
+_STREAM_KEY: Final = b'"stream"'
+_LOOKED_AT: Final = 64 * 1024
+_END: Final = 256
 
 
 def asks_for_stream(body: Body) -> bool:
@@ -48,8 +48,10 @@ def asks_for_stream(body: Body) -> bool:
         at = raw.find(_STREAM_KEY, 0, _LOOKED_AT)
     if at < 0 and size > _LOOKED_AT:
         at = raw.find(_STREAM_KEY, max(_LOOKED_AT, size - _LOOKED_AT))
+    if at < 0:
+        return False
     value = b"".join(raw[at + len(_STREAM_KEY) : at + 32].split())  # half of what a regular expression costs
-    return at >= 0 and value.startswith(b":true")
+    return value.startswith(b":true")
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aimux.gateway.answers import redirected
 from aimux.gateway.preview import Preview
@@ -23,7 +23,7 @@ PROOF_SECONDS = 10.0
 """How long a request that was refused waits to hear whether its account's credential is."""
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 def by_head(attempt: Attempt) -> Verdict | None:

@@ -9,6 +9,7 @@ parsers could read in two ways must not reach a client.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from multidict import CIMultiDict, istr
 
@@ -20,9 +21,9 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
 DIGITS = re.compile(r"[0-9]{1,18}")
 
-CONNECTION = istr("connection")
-CONTENT_LENGTH = istr("content-length")
-TRANSFER_ENCODING = istr("transfer-encoding")
+CONNECTION: Final = istr("connection")
+CONTENT_LENGTH: Final = istr("content-length")
+TRANSFER_ENCODING: Final = istr("transfer-encoding")
 
 HOP_BY_HOP = frozenset(
     {
@@ -43,9 +44,11 @@ Field = tuple[istr, str]
 """A header: its name and its value."""
 
 _NOTHING: frozenset[str] = frozenset()
-SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie", "x-aimux-token", "x-api-key"})
-_REMEMBERED = 2048
-_SHORT = 512
+SECRET: Final = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "set-cookie", "x-aimux-token", "x-api-key"}
+)
+_REMEMBERED: Final = 2048
+_SHORT: Final = 512
 
 
 class FieldLines(dict[bytes, Field]):
@@ -123,8 +126,8 @@ class _StatusLines(dict[bytes, tuple[int, bytes, int]]):
         return read
 
 
-_statuses = _StatusLines()
-_fields = FieldLines("latin-1", "strict")
+_statuses: Final = _StatusLines()
+_fields: Final = FieldLines("latin-1", "strict")
 
 
 class ResponseHead:

@@ -6,7 +6,7 @@ is alike is compared as a whole, and only the rest is read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multidict import CIMultiDict, istr
 
@@ -16,13 +16,13 @@ from aimux.http.head import CONTENT_LENGTH, SECRET, ResponseHead, length_of, par
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-MAX_HEAD = 64 * 1024
-MAX_INTERIM = 16
+MAX_HEAD: Final = 64 * 1024
+MAX_INTERIM: Final = 16
 """Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
 
-_MOST_KINDS = 16
-_LARGEST = 8 * 1024
-_FRAMING = frozenset({"connection", "transfer-encoding"})
+_MOST_KINDS: Final = 16
+_LARGEST: Final = 8 * 1024
+_FRAMING: Final = frozenset({"connection", "transfer-encoding"})
 
 
 class _Shape:
@@ -124,7 +124,7 @@ class Heads:
         self._shapes.insert(0, shape)
 
 
-_heads = Heads()
+_heads: Final = Heads()
 
 
 class HeadReader:

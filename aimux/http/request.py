@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multidict import CIMultiDict, istr
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]++")
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?=\r\n|\Z)")
-MAX_DIGITS = 18
-FRAMING_FROM = 256 * 1024
+_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?=\r\n|\Z)")
+MAX_DIGITS: Final = 18
+FRAMING_FROM: Final = 256 * 1024
 """Bytes of a chunked body from which on less than a third of it has to be framing. A chunk costs 1.5 µs."""
-MAX_KEPT = 8 * 1024
+MAX_KEPT: Final = 8 * 1024
 """Bytes of a head that its connection remembers: those of the vendors' programs have 1 to 3 kB, and how much idle
 connections hold must not be a stranger's to choose."""
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -35,8 +35,8 @@ _EXPECT = istr("expect")
 _UNSERVED = frozenset({b"CONNECT", b"TRACE"})
 """One asks for a tunnel; the other makes an upstream say what it got, and that holds the account's credential."""
 _IN_NO_TRAILER = frozenset({"content-length", "transfer-encoding"})
-_REMEMBERED = 1024
-_SHORT = 256
+_REMEMBERED: Final = 1024
+_SHORT: Final = 256
 
 
 class RequestError(Exception):
@@ -67,8 +67,8 @@ class _RequestLines(dict[bytes, tuple[str, str, bool]]):
         return read
 
 
-_lines = _RequestLines()
-_fields = FieldLines("utf-8", "surrogateescape")
+_lines: Final = _RequestLines()
+_fields: Final = FieldLines("utf-8", "surrogateescape")
 
 
 class RequestHead:

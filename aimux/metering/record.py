@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from random import getrandbits
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ class Sender(NamedTuple):
     """Where it came from, as far as trusted proxies tell; "" for a unix socket's peer."""
 
 
-NOBODY = Sender()
+NOBODY: Final = Sender()
 
 
 class Step(NamedTuple):
@@ -86,7 +86,7 @@ class LimitHit(NamedTuple):
     free_at: float
 
 
-TURN = "TURN"
+TURN: Final = "TURN"
 """The method of a WebSocket's turn."""
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HELD_BACK: Final = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it, unless whoever peeks wants more; reading pauses above."""
-SWEPT_SECONDS = 5.0
+SWEPT_SECONDS: Final = 5.0
 """A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for
 each request would cost it 2 µs."""
 
@@ -44,8 +44,11 @@ class State(Enum):
     ENDED = "all of the answer has come, or no more of it will, or what it switched to has the connection"
 
 
-AWAITED, HELD, STREAMING, ENDED = State
-"""To look one up in its class takes 60 ns."""
+AWAITED: Final = State.AWAITED
+HELD: Final = State.HELD
+STREAMING: Final = State.STREAMING
+ENDED: Final = State.ENDED
+"""To look one up in its class takes 60 ns; Final, so that compiled code need not look one up at all."""
 
 
 class Exchange:
