@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 from multidict import CIMultiDict
@@ -31,7 +31,12 @@ def providers() -> Iterator[Provider]:
 
 
 PROVIDERS = list(providers())
-METERS: list[type[SSEMeter]] = [anthropic.MessagesStream, openai_meters.ResponsesStream, openai_meters.ChatStream]
+METERS: list[type[SSEMeter]] = [
+    anthropic.MessagesStream,
+    openai_meters.ResponsesStream,
+    openai_meters.ChatStream,
+    openai_meters.CompletionStream,
+]
 REQUESTS = [
     RequestHead("POST", path, CIMultiDict())
     for path in ("/v1/messages", "/v1/responses", "/v1/chat/completions", "/responses", "/x")
@@ -39,11 +44,12 @@ REQUESTS = [
 
 
 def check_usage(usage: Usage) -> None:
-    for value in astuple(usage):
-        if type(value) is int:
-            assert 0 <= value < 1 << 62
-        else:
-            assert isinstance(value, str | bool)
+    for one in (usage, *usage.beside):
+        for value in astuple(replace(one, beside=())):
+            if type(value) is int:
+                assert 0 <= value < 1 << 62
+            else:
+                assert isinstance(value, str | bool) or value == ()
 
 
 def check_limits(limits: tuple[LimitWindow, ...]) -> None:
