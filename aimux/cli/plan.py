@@ -24,7 +24,7 @@ STRATEGIES = ("least_used", "round_robin", "priority")
 
 @click.command("plan", short_help="Replay the ledger over other accounts.")
 @click.option("--since", default="30d", show_default=True, metavar="WHEN", help="7d, 2026-11-01, or RFC 3339.")
-@click.option("--accounts", multiple=True, metavar="PROVIDER=COUNT", help="So many accounts, not those there are.")
+@click.option("--accounts", multiple=True, metavar="PROVIDER=COUNT", help="So many accounts, not those that served.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Another choice of accounts.")
 @click.option("--fair-share/--no-fair-share", default=None, help="Divide windows among those who are active, or not.")
 @click.option("--window", "given", multiple=True, metavar="NAME=DOLLARS", help="What a window of an account holds.")

@@ -45,7 +45,7 @@ def _windows(text: str) -> str:
 
 
 class PlanQuery(Given):
-    """What is imagined; without anything, things as they are."""
+    """What is imagined; without anything, the accounts that served, whatever became of them since."""
 
     since: When = Field(default="30d", description="Whose requests: since RFC 3339, a date, or `7d` (m, h, d, w).")
     accounts: (
@@ -53,7 +53,7 @@ class PlanQuery(Given):
     ) = Field(
         default=None,
         max_length=1000,
-        description="So many accounts, not those there are: `claude=4,chatgpt=2`.",
+        description="So many accounts, not those that served: `claude=4,chatgpt=2`.",
     )
     strategy: Literal["least_used", "round_robin", "priority"] | None = Field(
         default=None, description="Another choice of accounts."
