@@ -79,6 +79,12 @@ def _wanted() -> bool:
     return os.environ.get("AIMUX_COMPILE", "") not in {"", "0"}
 
 
+def _source(module: str) -> str:
+    """The file of a module, below the root."""
+    file = f"{module.replace('.', '/')}.py"
+    return file if module.startswith("aimux.") else f"providers/{file}"
+
+
 def compiled(root: Path, modules: list[str], folder: Path) -> dict[str, str]:
     """Compile modules (`aimux.http.head`): libraries in `folder`, by where each belongs in a wheel.
 
@@ -94,7 +100,7 @@ def compiled(root: Path, modules: list[str], folder: Path) -> dict[str, str]:
     before = Path.cwd()
     os.chdir(root)  # where the modules and mypy's settings are
     try:
-        files = [f"{name.replace('.', '/')}.py" for name in modules]
+        files = [_source(name) for name in modules]
         extensions = mypycify(files, opt_level="2", debug_level="0", group_name=GROUP, target_dir=str(folder))
         build = Distribution({"name": GROUP, "ext_modules": extensions}).get_command_obj("build_ext")
         build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "temp")

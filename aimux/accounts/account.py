@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from aimux.accounts.parked import Parked
-from aimux.accounts.quota import Cooldown, Quota
+from aimux.accounts.parked import Cooldown, Parked
+from aimux.accounts.quota import Quota
 from aimux.plugin.errors import RefreshRejected
 from aimux.plugin.settings import AccountSettings
 from aimux.plugin.types import Action

@@ -18,3 +18,12 @@ class Parked:
     remedy: str = ""
     fingerprint: str | None = None
     dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """Not to be used from `since` until `until` (unix seconds)."""
+
+    until: float
+    since: float
+    reason: str

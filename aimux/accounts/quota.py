@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from aimux.accounts.parked import Cooldown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,15 +23,6 @@ FULL = 1.0 - 1e-9
 """Of a window: it is used up."""
 DOUBT = 60.0
 """From then on any answer with room in its headers ends a cooldown whose cause no window showed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cooldown:
-    """Not to be used from `since` until `until` (unix seconds)."""
-
-    until: float
-    since: float
-    reason: str
 
 
 class Quota:

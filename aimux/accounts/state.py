@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aimux.accounts import files
-from aimux.accounts.parked import Parked  # noqa: TC001 - pydantic reads the annotations
-from aimux.accounts.quota import CEILING, Cooldown, Quota
+from aimux.accounts.parked import Cooldown, Parked  # noqa: TC001 - pydantic reads the annotations
+from aimux.accounts.quota import CEILING, Quota
 from aimux.plugin.settings import AccountSettings
 from aimux.plugin.types import LimitWindow  # noqa: TC001
 from aimux.storage import StorageError

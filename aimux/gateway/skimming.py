@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from aimux.compiling import mypyc_attr
 from aimux.gateway.outline import SLICE, Outline
 from aimux.http.rounds import through
 from aimux.http.unpacking import RATIO, most_of
@@ -30,10 +31,9 @@ _WHITE = re.compile(rb"\s{2,}")
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
+@mypyc_attr(native_class=False)
 class Large(Body):
     """A large body that is sent as it is, but for its model. `spans`: where that stands in it."""
-
-    __slots__ = ("spans",)
 
     def __init__(self, raw: bytes, encoding: str, spans: list[tuple[int, int]]) -> None:
         super().__init__(raw, encoding)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
+from aimux.plugin.formats.anthropic_usage import read_usage, stored_container
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import count, sse_events, word
+from aimux.plugin.reading import sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
+from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +41,6 @@ _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
-_IN_THE_TOTAL = frozenset({"message", "fallback_message"})
-"""What a usage's own counts hold of its `iterations`: no compaction, and not the advisor's, which has another model."""
-_MOST_ITERATIONS = 100
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -145,51 +143,6 @@ class MessagesAnswer(JSONMeter):
         self.stored = stored_container(answer)
 
 
-def read_usage(usage: Usage, message: dict[str, Any]) -> None:
-    """Take over what a message (or delta) tells. What it does not name stays, and so does a count that it repeats as 0.
-
-    Some compatible servers tell all of it in `message_start`, others all of it in the last `message_delta`.
-    """
-    if isinstance(model := message.get("model"), str):
-        usage.model = model
-    told = message.get("usage")
-    if not isinstance(told, dict):
-        return
-    if beside := usage.beside:
-        usage.put_beside(())
-    _read_counts(usage, told)
-    if isinstance(iterations := told.get("iterations"), list):
-        sampled = [one for one in iterations if isinstance(one, dict) and one.get("type") not in _IN_THE_TOTAL]
-        beside = tuple(_read_iteration(one, usage.tier) for one in sampled[:_MOST_ITERATIONS])
-    if beside:
-        usage.put_beside(beside)
-
-
-def _read_iteration(told: dict[str, Any], tier: str) -> Usage:
-    model = told.get("model")
-    usage = Usage(model if isinstance(model, str) else "", tier=tier)
-    _read_counts(usage, told)
-    return usage
-
-
-def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
-    usage.input_tokens = count(told.get("input_tokens")) or usage.input_tokens
-    usage.output_tokens = count(told.get("output_tokens")) or usage.output_tokens
-    usage.cache_read_tokens = count(told.get("cache_read_input_tokens")) or usage.cache_read_tokens
-    written = count(told.get("cache_creation_input_tokens"))
-    split = told.get("cache_creation")
-    if isinstance(split, dict):
-        one_hour = count(split.get("ephemeral_1h_input_tokens"))
-        usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
-        written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
-    usage.cache_write_tokens = written or usage.cache_write_tokens
-    if isinstance(tools := told.get("server_tool_use"), dict):
-        # Pages that were fetched cost nothing besides their tokens.
-        billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")
-        usage.server_tools = billed or usage.server_tools
-    usage.tier = word(told.get("service_tier")) or usage.tier
-
-
 # --- what an account keeps --------------------------------------------------------------------------------------------
 
 
@@ -199,13 +152,6 @@ def stored(request: RequestHead, status: int, content_type: str) -> Meter | None
         return None
     path = request.path.rstrip("/")
     return None if "/models" in path or path.endswith(_NOTHING_KEPT) else StoredAnswer()
-
-
-def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
-    """The container that a message's code ran in, which a later one may name again."""
-    container = message.get("container")
-    one = container.get("id") if isinstance(container, dict) else None
-    return (one,) if isinstance(one, str) and one else ()
 
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
