@@ -32,7 +32,9 @@ BEGIN, END = "<!-- instructions: python -m bench --check --write -->\n", "<!-- e
 MOST = 1.03
 """What was counted may be so many times what the table says."""
 COUNTED = {"small": 400, "turn": 5, "short": 20}
-"""Requests of each kind that are counted, after a quarter as many that are not."""
+"""Requests of each kind that are counted, after a quarter as many that are not …"""
+WARM_UP = 15
+"""… and at least so many: by then it is known what the heads of their answers have in common."""
 COLLECTED = "uv__stream_io"
 """libuv's function in which everything happens that bytes on a socket cause."""
 START_SECONDS = 300.0
@@ -117,7 +119,7 @@ async def _count(folder: Path, port: int, upstream_port: int) -> dict[str, int]:
     try:
         client = await _client(port, callgrind)
         for kind, count in COUNTED.items():
-            await _drive(client, kind, max(count // 4, 3))
+            await _drive(client, kind, max(count // 4, WARM_UP))
             callgrind.count()
             await _drive(client, kind, count)
             if not (counted := callgrind.count()):
