@@ -169,11 +169,18 @@ class FileVault(Vault):
             found[DEFAULT] = tag
         for entry in entries:
             if tag := _tag(Path(entry.path, file_name)):
-                if entry.name != DEFAULT and ACCOUNT_NAME.fullmatch(entry.name):
+                if entry.name == DEFAULT:
+                    self._tell(
+                        "%s is not used: the default account's files are in the folder above it", Path(entry.path)
+                    )
+                elif ACCOUNT_NAME.fullmatch(entry.name):
                     self._tighten_folder(Path(entry.path), entry.stat())
                     found[entry.name] = tag
                 else:
-                    self._tell("%s is not used: no account can have that name", Path(entry.path))
+                    self._tell(
+                        "%s is not used: no account can have that name (1 to 64 of A-Z a-z 0-9 . _ @ + -)",
+                        Path(entry.path),
+                    )
         return found
 
     def _read(self, path: Path) -> bytes:

@@ -72,9 +72,12 @@ async def test_a_folder_named_default_is_no_account(
 ) -> None:
     (state_dir / "demo" / "default").mkdir(parents=True)
     (state_dir / "demo" / "default" / FILE).write_bytes(b"x")
+    (state_dir / "demo" / "two words").mkdir()
+    (state_dir / "demo" / "two words" / FILE).write_bytes(b"x")
     put(state_dir, b"one", "a")
     assert await vault.list("demo", FILE) == ["a"]
-    assert "is not used" in caplog.text
+    assert "default is not used: the default account's files are in the folder above it" in caplog.text
+    assert "two words is not used: no account can have that name (1 to 64 of A-Z a-z 0-9" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
