@@ -101,10 +101,11 @@ class Ledger:
     def record(self, record: RequestRecord) -> None:
         """Take a request that is over.
 
-        Left out are those that are for no provider (whoever looks at a dashboard uses nothing), and those of strangers:
-        who has no token must not fill the disk.
+        Left out are those that are for no provider (whoever looks at a dashboard uses nothing), those of strangers (who
+        has no token must not fill the disk), and what aimux answered by itself without refusing it: clients ask each
+        minute how much of their limits is used, and use nothing by that.
         """
-        if record.provider and (record.user or record.attempts):
+        if record.provider and (record.attempts or (record.user and record.status != 200)):
             self._pending.append(record)
 
     async def start(self) -> None:

@@ -88,7 +88,7 @@ class JSONMeter(Meter):
 
     @property
     def sent(self) -> int:
-        return self._size
+        return 0 if self.failed else self._size
 
     def end(self) -> None:
         if self._size <= MAX_JSON and (answer := json_object(b"".join(self._parts))) is not None:
@@ -96,7 +96,8 @@ class JSONMeter(Meter):
         self._parts.clear()
 
     def read(self, answer: dict[str, Any]) -> None:
-        """Take `usage` from the parsed answer."""
+        """Take `usage` from the parsed answer. Set `failed` where it is an error, to which some servers give the status
+        200: it takes nothing that it does not tell."""
 
 
 class StoredAnswer(JSONMeter):

@@ -13,8 +13,8 @@ from aimux.metering.record import RequestRecord
 from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
 from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
-from aimux.plugin.meters import MessageMeter, Meter, SSEMeter
-from aimux.plugin.types import RequestHead
+from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter
+from aimux.plugin.types import RequestHead, Usage
 
 WORDS = ["Grüße ", "the quick", " brown\n", '"fox" ', "jumps"] * 60
 TEXT = sum(len(json.dumps(word, ensure_ascii=False).encode()) - 2 for word in WORDS)
@@ -317,6 +317,29 @@ def test_json_that_is_cut_is_estimated_and_json_that_tells_is_not() -> None:
         meter.end()
         usage = Estimates().usage(record(), meter)
         assert (usage.output_tokens, usage.estimated) == (400, False)
+
+
+@pytest.mark.parametrize(
+    ("meter", "answer"),
+    [
+        (MessagesAnswer, {"type": "error", "error": {"type": "overloaded_error", "message": "x" * 200}}),
+        (OpenAIAnswer, {"error": {"message": "x" * 200, "type": "server_error"}}),
+        (OpenAIAnswer, {"object": "response", "status": "failed", "error": {"message": "x" * 200}, "usage": None}),
+    ],
+)
+def test_an_error_with_the_status_of_an_answer_took_nothing(meter: type[JSONMeter], answer: dict[str, Any]) -> None:
+    read = fed(meter(), json.dumps(answer).encode())
+    read.end()
+    assert read.failed
+    assert Estimates().usage(record(), read) == Usage()
+
+
+def test_an_answer_that_failed_costs_what_it_tells() -> None:
+    usage = {"input_tokens": 8, "output_tokens": 3}
+    meter = fed(OpenAIAnswer(), json.dumps({"status": "failed", "error": {"code": "x"}, "usage": usage}).encode())
+    meter.end()
+    told = Estimates().usage(record(), meter)
+    assert (told.input_tokens, told.output_tokens, told.estimated, meter.failed) == (8, 3, False, False)
 
 
 def test_embeddings_have_no_output() -> None:

@@ -128,6 +128,15 @@ async def test_who_has_no_token_leaves_no_row(database: Database, make: Make) ->
     await ledger.close()
 
 
+async def test_what_aimux_answers_by_itself_is_no_use_of_an_account(database: Database, make: Make) -> None:
+    ledger = make()
+    ledger.record(record(attempts=0, usage={}))  # how much of the limits is used
+    ledger.record(record(attempts=0, usage={}, status=429, error="rate_limited"))
+    await settled(ledger)
+    assert await rows(database, "status") == [(429,)]
+    await ledger.close()
+
+
 async def test_a_batch_that_is_written_twice_counts_once(database: Database, make: Make) -> None:
     """The commit's answer was lost: the ledger writes again, with more requests behind."""
     flaky = Flaky(database)

@@ -140,6 +140,8 @@ class MessagesStream(SSEMeter):
 class MessagesAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
+        if answer.get("type") == "error":
+            self.failed = True
         self.stored = stored_container(answer)
 
 

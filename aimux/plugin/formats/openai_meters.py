@@ -134,6 +134,8 @@ class OpenAIAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         self.stored = stored_response(answer)
+        if answer.get("error") and not self.usage.total_input:  # else it tells what it took
+            self.failed = True
         self._begun = answer.get("status") in ("queued", "in_progress")
 
 
