@@ -17,6 +17,7 @@ import tempfile
 import time
 from datetime import UTC
 from pathlib import Path
+from random import getrandbits
 
 from aimux.limits import Lease, Limits, Policy, Terms, Who
 from aimux.limits.rules import EVERYBODY, Rule
@@ -84,7 +85,7 @@ def record(number: int, users: int) -> RequestRecord:
         bytes_in=4096,
         bytes_out=1024,
         attempts=1,
-        steps=[Step("claude", "default", 200, "relay", "", 0.1)],
+        steps=[Step("claude", "default", 200, "relay", "", 0.1, upstream_id=f"req_011{getrandbits(84):021x}")],
         usage=Usage(MODEL, 25, 290, 15000, 100),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Text, case, cast, func, literal, or_, select, union_all
+from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
 
 from aimux.metering.columns import failed, of_requests
 from aimux.metering.rollups import id_of
@@ -134,10 +134,14 @@ def requests(only: Filter, picked: Picked, limit: int) -> Select[Any]:
 
 
 def request(request_id: str) -> Select[Any]:
-    """The latest request that is known by this id: aimux's own, the client's, or the vendor's."""
+    """The request that is known by this id: aimux's own, or the latest that the client or the vendor called so."""
     columns = ledger.requests.c
-    known = or_(*[column == request_id for column in (columns.id, columns.request_id, columns.upstream_id)])
-    return _with_keys().where(known).order_by(columns.id.desc()).limit(1)
+    own = select(columns.id).where(columns.id == request_id)
+    foreign = (
+        select(columns.id).where(column == request_id).order_by(columns.at.desc()).limit(1)
+        for column in (columns.request_id, columns.upstream_id)
+    )
+    return _with_keys().where(columns.id == func.coalesce(*[found.scalar_subquery() for found in (own, *foreign)]))
 
 
 def replayed(provider: str, span: Piece, after: str, limit: int) -> Select[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,13 +14,15 @@ import pytest
 from aimux.metering.calendar import Calendar
 from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
-from aimux.metering.record import RequestRecord
+from aimux.metering.record import RequestRecord, Step
 from aimux.metering.reports import Reports
 from aimux.metering.rows import part_of
 from aimux.metering.spans import FOREVER, LATEST, Span, moment, pieces
 from aimux.metering.usage import By, Filter, Item
 from aimux.storage import Database
+from aimux.storage.schema.ledger import requests
 
+from .conftest import Make
 from .support import DAY, HOUR, NOON, Cheap, record, settled
 
 AT = int(NOON * 1000)
@@ -344,3 +347,26 @@ def test_a_year_is_read_as_months() -> None:
     found = list(pieces(Span(AT - 365 * 86_400_000 + 5), folded, calendar, kept_since=AT - 90 * 86_400_000))
     assert [piece.level for piece in found] == ["hours", "days", "months", "days", "hours"]
     assert [piece.since for piece in found[1:]] == [piece.until for piece in found[:-1]]
+
+
+async def test_a_request_is_found_by_whatever_id_somebody_has(database: Database, make: Make) -> None:
+    ledger = make()
+    made = [
+        record(NOON + at, steps=[Step("claude", "one", 200, "relay", "", 0.1, upstream_id=vendors)])
+        for at, vendors in ((0, "req_9"), (1, "req_5"), (2, "req_7"))
+    ]
+    for one in made:
+        one.request_id = "mine"
+        ledger.record(one)
+    await settled(ledger)
+    reports = Reports(database, Calendar(UTC), lambda: 1e9)
+    wanted = {made[0].id: made[0], "req_9": made[0], "req_5": made[1], "mine": made[2], "nobody's": None}
+    for request_id, one in wanted.items():
+        found = await reports.request(request_id)
+        assert (found and found["id"]) == (one and one.id), request_id
+    await ledger.close()
+
+
+def test_a_row_goes_to_the_end_of_each_index_of_requests() -> None:
+    for index in requests.indexes:
+        assert index.columns.keys()[0] in {"id", "at"}, index.name
