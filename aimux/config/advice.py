@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from aimux.config.instances import provider_instances
@@ -26,6 +27,7 @@ def advice(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Ad
     yield from _groups(config)
     yield from _limits(config)
     yield from _database(config)
+    yield from _apprise(config)
     yield from _formats(config, plugins)
 
 
@@ -107,6 +109,11 @@ def _database(config: Config) -> Iterator[Advice]:
     if config.database.keys and config.database.url is None:
         message = "has no effect: without database.url, credentials are files that only aimux can read"
         yield ("database", "encryption_key"), message, "remove it, or set database.url"
+
+
+def _apprise(config: Config) -> Iterator[Advice]:
+    if config.notices.apprise and find_spec("apprise") is None:
+        yield ("notices", "apprise"), "reaches nobody: apprise is not installed here", "pip install apprise"
 
 
 def _formats(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Advice]:

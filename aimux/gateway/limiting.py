@@ -192,8 +192,9 @@ def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:
     whose, verb = _whose(standing)
     scope = f" of {standing.scope}" if standing.scope else ""
     if not limit.period:
+        requests = "request" if standing.used == 1 else "requests"
         message = (
-            f"{whose} {verb} {standing.used:g} requests{scope} open, and may have {standing.amount:g} at once; "
+            f"{whose} {verb} {standing.used:g} {requests}{scope} open, and may have {standing.amount:g} at once; "
             "try again when one of them has ended."
         )
         return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=refusal.free_at - now)

@@ -136,7 +136,11 @@ class Socket:
         if asked.get("generate") is False and done["type"] == "response.completed":
             # A warm-up: the prompt is taken in, and nothing said.
             done["response"] |= {"output": []}
-            done["response"]["usage"] |= {"output_tokens": 0, "total_tokens": done["response"]["usage"]["input_tokens"]}
+            done["response"]["usage"] |= {
+                "output_tokens": 0,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": done["response"]["usage"]["input_tokens"],
+            }
             events = [events[0], dumps(done | {"sequence_number": 1})]
         limits = self._api.limits_event(call)
         return events if limits is None else [events[0], dumps(limits), *events[1:]]

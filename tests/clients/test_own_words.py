@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from aimux.simulator import Simulator
@@ -132,3 +133,14 @@ async def test_codex_knows_a_long_context_that_is_forbidden(tmp_path: Path, webs
         lines = [(line["method"], line["error"]) for line in seat.world.aimux.requests]
         assert ("TURN" if websockets else "POST", "long_context_forbidden") in lines
         assert len([error for _, error in lines if error == "long_context_forbidden"]) == 1
+
+
+async def test_codex_asks_again_on_a_socket_for_what_is_free_in_seconds(tmp_path: Path) -> None:
+    """A 429 there would have it stop at once, and say no more than the number."""
+    async with seated(tmp_path, {}, reached=True, concurrent_requests=1) as seat, aiohttp.ClientSession() as http:
+        headers = {"x-api-key": seat.token, "anthropic-version": "2023-06-01", "x-simulator": "hold"}
+        body = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        async with http.post(f"{seat.world.aimux.claude}/v1/messages", json=body | {"stream": True}, headers=headers):
+            ran = await codex(seat, websockets=True)
+        assert "You have 1 request open, and may have 1 at once" in show(ran, "Codex")
+        assert [line["error"] for line in seat.turns].count("rate_limited") >= 3  # the warm-up's is one

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -44,6 +47,18 @@ def test_what_is_legal_and_odd_is_warned_about(load: Load, text: str, warned: li
     warnings = load(text).warnings
     assert [warning.where for warning in warnings] == warned
     assert all(warning.line and warning.remedy for warning in warnings)
+
+
+def test_notices_that_nothing_here_can_send_are_warned_about(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'notices: {apprise: ["json://127.0.0.1:1"]}'
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert [(warning.where, warning.remedy) for warning in load(text).warnings] == [
+        ("notices.apprise", "pip install apprise")
+    ]
+    there = ModuleType("apprise")
+    there.__spec__ = ModuleSpec("apprise", None)
+    monkeypatch.setitem(sys.modules, "apprise", there)
+    assert not load(text).warnings
 
 
 def test_a_file_with_secrets_that_others_can_read_is_warned_about(

@@ -98,7 +98,7 @@ async def test_too_many_at_once_wait_and_are_told_so(start: Start, upstream: Ups
     assert status(second) == 429
     assert b"retry-after: 1" in second
     assert "x-should-retry" not in second.decode()
-    assert body(second)["plain"].startswith("You have 1 requests open, and may have 1 at once")
+    assert body(second)["plain"].startswith("You have 1 request open, and may have 1 at once")
     release.set()
     assert status(await first) == 200
     assert status(await aimux.send(request())) == 200

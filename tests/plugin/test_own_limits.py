@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from multidict import CIMultiDict
 
-from aimux.plugin import LimitReached, LimitState, LimitWindow, RequestHead
+from aimux.plugin import ErrorKind, GatewayError, LimitReached, LimitState, LimitWindow, RequestHead
 from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits
 
 RESET = 4_102_444_800.0
@@ -162,6 +162,13 @@ def test_codex_stops_at_a_usage_limit_and_knows_the_time() -> None:
     assert (
         json.loads(openai.error(LimitReached("Limited.", until=until)).body)["error"]["type"] == "usage_limit_reached"
     )
+
+
+def test_codex_asks_again_on_a_socket_for_what_is_free_in_seconds() -> None:
+    error = GatewayError(ErrorKind.RATE_LIMITED, "You may use 9 tokens a minute; try again in 5 s.", retry_after=5)
+    message = json.loads(openai.websocket_error(error))
+    assert (message["type"], message["response"]["status"]) == ("response.failed", "failed")
+    assert message["response"]["error"] == {"code": "rate_limit_exceeded", "message": error.message}
 
 
 def test_codex_has_two_windows_the_shorter_first() -> None:

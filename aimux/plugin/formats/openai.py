@@ -89,8 +89,10 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
 
 
 def websocket_error(error: GatewayError) -> bytes:
-    """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx."""
-    if isinstance(error, PromptTooLong):
+    """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx: of a
+    429 that is over in seconds it shows the number, and stops. Where a turn failed by `rate_limit_exceeded`, it shows
+    the message, waits as long as that says, and asks again."""
+    if isinstance(error, PromptTooLong) or (error.status == 429 and error.retry is not False):
         return json.dumps(_failed(error)).encode()
     message = {"type": "error", "status": error.status, "error": _object(error)}
     if isinstance(error, LimitReached):
