@@ -30,10 +30,11 @@ def _countable(value: float) -> float:
     return value
 
 
+MOST_DOLLARS = 10**9
 _NOT_COUNTABLE: dict[str, Any] = {"not": {"exclusiveMinimum": 0, "exclusiveMaximum": 1e-9}}
 Dollars = Annotated[
     float,
-    Field(ge=0, le=10**9, allow_inf_nan=False, json_schema_extra=_NOT_COUNTABLE),
+    Field(ge=0, le=MOST_DOLLARS, allow_inf_nan=False, json_schema_extra=_NOT_COUNTABLE),
     BeforeValidator(_number),
     AfterValidator(_countable),
 ]

@@ -132,6 +132,19 @@ async def test_a_grant_until_a_day_ends_with_it_in_the_zone_of_the_limits(start:
     assert by_name["until"] == told["until"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "amount", "why"),
+    [
+        ("cost_per_day", 1e15, "A grant of cost_per_day is 1,000,000,000 dollars at most."),
+        ("concurrent_requests", 1.5, "A grant of concurrent_requests is a whole number."),
+    ],
+)
+async def test_a_grant_is_an_amount_that_the_limit_could_be(aimux: Aimux, limit: str, amount: float, why: str) -> None:
+    await put(aimux, "/limits/user/alice", {limit: 5})
+    grant = {"limit": limit, "amount": amount, "until": SOON}
+    assert (await aimux.post("/limits/user/alice/grants", grant, expect=422))["detail"] == why
+
+
 async def test_less_than_is_counted_is_refused_with_words(aimux: Aimux) -> None:
     refused = await put(aimux, "/limits/user/alice", {"cost_per_week": 1e-10}, 422)
     assert "billionths of a dollar" in str(refused)

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
+from aimux.config.limits import MOST_DOLLARS, Allowances, GroupAllowances, UserAllowances
 from aimux.control.api.limit_models import (
     Grant,
     GrantList,
@@ -142,14 +142,24 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
             f"The {kind} {name!r} has no limit {body.limit}, so that there is nothing to add to.",
             remedy=f"aimux limits set {kind}:{name} {body.limit}=AMOUNT",
         )
-    amount = amount_of(body.limit, body.amount)
-    if not amount:
-        least = "a billionth of a dollar (0.000000001)" if body.limit.startswith("cost") else "1"
-        raise Refused(422, "invalid", f"A grant of {body.limit} is {least} at least.")
+    amount = _granted(body.limit, body.amount)
     actor = Actor(caller.name, caller.address)
     grant = await stored.give(keeper.database, actor, Owner(kind, name), body.limit, amount, until)
     await keeper.refresh()
     return _grant(grant, caller.name, keeper.limits.zone)
+
+
+def _granted(limit: str, value: float) -> int:
+    """What is granted, as it is counted. Raises Refused for what could not be the limit itself."""
+    if limit.startswith("cost"):
+        if value > MOST_DOLLARS:
+            raise Refused(422, "invalid", f"A grant of {limit} is {MOST_DOLLARS:,} dollars at most.")
+    elif not value.is_integer():
+        raise Refused(422, "invalid", f"A grant of {limit} is a whole number.")
+    amount = amount_of(limit, value)
+    if not amount:
+        raise Refused(422, "invalid", f"A grant of {limit} is a billionth of a dollar (0.000000001) at least.")
+    return amount
 
 
 @operation("GET", "/me/limits", "Show what I may use, and have used", role=Role.MEMBER)
