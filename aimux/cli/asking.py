@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.words import say
+from aimux.cli.words import say, visible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -64,6 +64,7 @@ def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
     """Aligned, `numbers` (names of columns) to the right; on a terminal too narrow for that, a paragraph a row."""
+    rows = [[*map(visible, row)] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console, Group
         from rich.padding import Padding

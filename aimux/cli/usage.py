@@ -10,7 +10,7 @@ import click
 
 from aimux.cli.asking import fits, print_table
 from aimux.cli.options import config_option
-from aimux.cli.words import say
+from aimux.cli.words import say, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,7 @@ def _table(
     for item in shown:
         bar = "█" * max(1 if _value(item, measure) else 0, round(BAR * _value(item, measure) / largest))
         named = [item[by], *([item["user"]] if by == "conversation" else [])]
-        cells = [Text(name or "–") for name in named] + ([Text(bar, "cyan")] if bars else [])
+        cells = [Text(visible(name) or "–") for name in named] + ([Text(bar, "cyan")] if bars else [])
         table.add_row(*cells, *[_shown(key, item) for _, key in columns])
     if rest:
         summed = {key: sum(item[key] for item in rest) for key in total}

@@ -101,6 +101,8 @@ class PriceBook:
 
     def _unknown(self, provider: str, model: str, at: int) -> None:
         """Nobody has looked for this model's prices yet. Called in the ledger's threads, too."""
+        if not model:
+            return  # a request that was refused, or for none
         wanted = self._wanted
         known = wanted.get((provider, model))
         if known is None and len(wanted) < MOST_WANTED:

@@ -270,6 +270,14 @@ async def test_a_plot_has_no_gaps(start: Start) -> None:
     assert (await aimux.get("/usage/series?since=2000-01-01&bucket=hour&user=nobody"))["times"] == []
 
 
+async def test_days_of_a_plot_are_those_of_the_zone(start: Start) -> None:
+    aimux = await filled(start, [record()], limits={"time_zone": "Europe/Berlin"})
+    found = await aimux.get(f"/usage/series?{SPAN}&bucket=day")
+    assert found["times"][0] == "2026-11-26T00:00:00+01:00"
+    hours = await aimux.get("/usage/series?since=2026-11-26&until=2026-11-27&bucket=hour")
+    assert hours["times"][0] == "2026-11-26T12:00:00Z"
+
+
 async def test_one_sees_ones_own_usage_and_no_accounts_name(start: Start) -> None:
     aimux = await filled(start, [record(), record(user="bob"), record(usage={"model": "opus"})])
     aimux.key = ANN

@@ -237,6 +237,7 @@ async def test_a_model_that_the_list_has_not_is_told_of_once(
     one = Prices()
     book = PriceBook(database, one, wanted, nothing)
     await book.start()
+    cost(one, "", input_tokens=1)  # nobody said which model, and there is nothing to look for
     cost(one, "of-tomorrow", input_tokens=1)
     async with asyncio.timeout(30):
         while ("claude", "of-tomorrow") not in one.tariffs:
@@ -244,6 +245,7 @@ async def test_a_model_that_the_list_has_not_is_told_of_once(
     assert cost(one, "of-tomorrow", input_tokens=1) is None
     await book.close()
     assert caplog.text.count("aimux prices update") == 1
+    assert one.tariffs == {("claude", "of-tomorrow"): None}
 
 
 async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(

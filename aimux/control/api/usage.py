@@ -125,10 +125,10 @@ def _series(metering: Metering, span: Span, bucket: Bucket, lines: Lines) -> Usa
     named, rest = lines
     shown = [*named.items(), *([(REST, rest)] if rest else [])]
     times = _times(metering, span, bucket, min((start for _, points in shown for start in points), default=None))
-    nothing = Item("")
+    nothing, zone = Item(""), UTC if bucket == "hour" else metering.calendar.zone
     return UsageSeries(
         bucket=bucket,
-        times=[datetime.fromtimestamp(time / 1000, UTC) for time in times],
+        times=[datetime.fromtimestamp(time / 1000, zone) for time in times],
         series=[_line(name, [points.get(time, nothing) for time in times]) for name, points in shown],
     )
 

@@ -123,7 +123,7 @@ class UsageSeries(Tabular):
     """Usage over time, without gaps."""
 
     bucket: Literal["hour", "day", "month"]
-    times: list[datetime] = Field(description="When each point begins.")
+    times: list[datetime] = Field(description="When each point begins; days and months in `limits.time_zone`.")
     series: list[Series]
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:

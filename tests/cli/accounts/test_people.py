@@ -78,6 +78,12 @@ def test_what_can_not_be_is_said_in_words(aimux: Commands) -> None:
     assert "Nothing is to be changed" in aimux("users", "set", "ann", expect=2).stderr
 
 
+def test_a_label_is_shown_so_that_no_terminal_obeys_it(aimux: Commands) -> None:
+    aimux("users", "add", "ann")
+    aimux("tokens", "issue", "--user", "ann", "--label", "red \u009b31m \u202e")
+    assert r"red \x9b31m \u202e" in aimux("tokens").stdout
+
+
 def test_tokens_are_imported_from_a_file_of_hashes(aimux: Commands, tmp_path: Path) -> None:
     aimux("users", "add", "ann")
     hashes = [hashlib.sha256(f"token-{number}".encode()).hexdigest() for number in range(4)]

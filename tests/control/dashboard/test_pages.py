@@ -86,6 +86,11 @@ def test_limits_are_set_and_granted(visitor: Visitor, site: Site) -> None:
     send(page, "Grant")
     assert visit.notice == "Granted."
     assert site.api("GET", "/limits/user/edsger/grants")["items"][0]["amount"] == 500_000
+    site.api("PATCH", "/limits/user/edsger", {"cost_per_week": 1})
+    site.api("POST", "/limits/user/edsger/grants", {"limit": "cost_per_week", "amount": 5, "until": "3d"})
+    expect(visit.go("people/users/edsger").get_by_text("Granted by")).to_contain_text(
+        ["500 k more of tokens per day", "$5.00 more of cost per week"]
+    )
 
 
 def test_what_another_administrator_changed_meanwhile_stays(visitor: Visitor, site: Site) -> None:

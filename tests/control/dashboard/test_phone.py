@@ -33,6 +33,17 @@ def test_no_table_is_wider_than_the_page(visitor: Visitor, site: Site, path: str
     assert page.evaluate(WIDER) == []
 
 
+def test_long_names_are_broken(visitor: Visitor, site: Site) -> None:
+    name, model = "n" * 100, "m" * 150
+    site.api("POST", "/groups", {"name": name})
+    site.api("POST", "/users", {"name": name, "groups": [name]})
+    site.api("PUT", f"/limits/user/{name}", {"cost_per_day": 1, "models": {model: {"cost_per_day": 1}}})
+    site.api("PUT", f"/limits/group/{name}", {"models": {model: {"cost_per_day": 1}}})
+    visit = visitor("admin", **PHONE)
+    for path in (f"people/users/{name}", f"people/groups/{name}"):
+        assert visit.go(path).evaluate(WIDER) == []
+
+
 def test_nor_is_why_a_request_went_its_way(visitor: Visitor, site: Site) -> None:
     site.message(TOKENS["admin"])
     page = visitor("admin", **PHONE).go("requests")
