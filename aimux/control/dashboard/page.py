@@ -160,9 +160,13 @@ def told(refused: Refused) -> str:
     problem = refused.problem
     faults = "; ".join(f"{fault.where.removeprefix('body.')}: {fault.message}" for fault in problem.errors or ())
     text = problem.detail or problem.title
-    if faults:
+    if problem.errors and problem.errors[0].where in text:  # it is made of them
+        text = f"{faults}."
+    elif faults:
         text = f"{text.rstrip('.')}: {faults}."
-    if problem.remedy:
+    if problem.remedy and problem.remedy.startswith("aimux "):
+        text += f" → {problem.remedy}"  # to be typed as it stands
+    elif problem.remedy:
         text += f" {problem.remedy[:1].upper()}{problem.remedy[1:].rstrip('.')}."
     return text
 

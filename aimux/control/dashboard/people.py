@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -36,6 +37,12 @@ FORBIDDEN = {
     "overage": "No paid extra usage",
     "long_context": "No requests so long that a token costs more",
 }
+_NUMBER = re.compile(
+    r"\$? ?(?P<whole>[0-9]+|[0-9]{1,3}(?:[, _][0-9]{3})+)(?P<fraction>(?:\.[0-9]+)?(?:e-[0-9]+)?) ?(?P<unit>[kmb]?)",
+    re.IGNORECASE,
+)
+_SEPARATORS = str.maketrans("", "", ", _")
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
 
 
 @routes.get("/people")
@@ -143,11 +150,11 @@ async def act(request: web.Request) -> web.StreamResponse:
         case "limits":
             return await _set_limits(request, "user", name, given, back)
         case "grant":
-            grant = {
-                "limit": given.get("limit"),
-                "amount": _number(given.get("amount", "")),
-                "until": given.get("until", "").strip(),
-            }
+            try:
+                amount = _number(given.get("amount", "").strip())
+            except Refused as refused:
+                return go(request, back, told(refused), "bad")
+            grant = {"limit": given.get("limit"), "amount": amount, "until": given.get("until", "").strip()}
             return await _back(request, back, "Granted.", ("POST", f"/limits/user/{segment(name)}/grants", grant))
     raise web.HTTPNotFound
 
@@ -269,15 +276,12 @@ async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping
 
 
 def _number(text: str) -> float | int:
-    """As people write it: 1000000, 1,000,000, 1 000 000, 2.5, 2M, 500k."""
-    plain = text.replace(",", "").replace(" ", "").replace("$", "").replace("_", "")
-    factor = {"k": 1_000, "m": 1_000_000, "b": 1_000_000_000}.get(plain[-1:].lower(), 1)
-    try:
-        value = float(plain[:-1] if factor > 1 else plain) * factor
-    except ValueError:
-        raise Refused(
-            422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M"
-        ) from None
+    """As people write it: 1000000, 1,000,000, 1 000 000, 2.5, 2M, 500k. A comma that may begin a fraction is refused:
+    who writes 5,50 would get 550."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise Refused(422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M")
+    value = float(match["whole"].translate(_SEPARATORS) + match["fraction"]) * _FACTORS[match["unit"].lower()]
     return int(value) if value.is_integer() else value
 
 

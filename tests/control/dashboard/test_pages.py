@@ -144,6 +144,49 @@ def test_a_wrong_amount_is_told_and_nothing_is_lost(visitor: Visitor, site: Site
     assert site.api("GET", "/limits/user/barbara")["requests_per_minute"] == 7
 
 
+def test_an_amount_is_what_it_looks_like_or_refused(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "frances"})
+    visit = visitor("admin")
+    for written, amount in {"1,000,000": 1_000_000, "$2.5k": 2500, "5,50": None, "nan": None, "-5": None}.items():
+        page = visit.go("people/users/frances")
+        page.get_by_text("Change the limits").click()
+        page.get_by_role("textbox", name="$ a week").fill(written)
+        send(page, "Set")
+        if amount is None:
+            assert visit.notice == f"'{written}' is not an amount. Write it like 250000, 250k or 2.5M."
+        else:
+            assert site.api("GET", "/limits/user/frances")["cost_per_week"] == amount
+
+
+@pytest.mark.parametrize(
+    ("limit", "amount", "words"),
+    [
+        ("cost_per_week", "0", "amount: Input should be greater than 0."),
+        ("cost_per_week", "a lot", "'a lot' is not an amount. Write it like 250000, 250k or 2.5M."),
+        (
+            "cost_per_day",
+            "5",
+            "The user 'mary' has no limit cost_per_day, so that there is nothing to add to."
+            " → aimux limits set user:mary cost_per_day=AMOUNT",
+        ),
+    ],
+)
+def test_a_grant_that_is_none_is_told_beside_its_form(
+    visitor: Visitor, site: Site, limit: str, amount: str, words: str
+) -> None:
+    if "mary" not in str(site.api("GET", "/users")):
+        site.api("POST", "/users", {"name": "mary"})
+        site.api("PUT", "/limits/user/mary", {"cost_per_week": 1})
+    visit = visitor("admin")
+    page = visit.go("people/users/mary")
+    page.get_by_text("Grant more for a while").click()
+    page.locator("select[name=limit]").select_option(limit)
+    page.get_by_label("How much more").fill(amount)
+    page.get_by_label("Until the end of").fill(time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400)))
+    send(page, "Grant")
+    assert visit.notice == words
+
+
 def test_a_user_who_is_there_already_is_told_on_the_form(visitor: Visitor) -> None:
     visit = visitor("admin")
     page = visit.go("people/add")
