@@ -51,7 +51,8 @@ def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo(f"{found['source']}: it has {found['priced']} of {found['models']} models.")
+        kept = "" if found["priced"] == found["models"] else " What it has not keeps the price that it had."
+        click.echo(f"{found['source']}: it has {found['priced']} of {found['models']} models.{kept}")
         click.echo("`aimux prices apply --since 90d` prices what had no price.")
 
 

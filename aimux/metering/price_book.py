@@ -78,13 +78,18 @@ class PriceBook:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def update(self, url: str = "") -> tuple[int, int, str]:
-        """Take the newest list: how many models were looked up, how many of them have a price, and what it is called.
+        """Take the newest list: how many models were looked up, how many of them it has, and what it is called.
 
+        What it has not keeps the price that it had: a list without a model, or an empty one, must not make it free.
         Raises OSError, ValueError, StorageError.
         """
         models = sorted(await self._models())
         source, tariffs = await _in_a_process([self._wanted_of(*model) for model in models], url)
-        await store(self._database, zip(models, tariffs, strict=True), source)
+        await self.read()
+        before = self._prices.tariffs
+        found = zip(models, tariffs, strict=True)
+        news = [(model, tariff) for model, tariff in found if tariff is not None or before.get(model) is None]
+        await store(self._database, news, source)
         await self.read()
         return len(models), sum(tariff is not None for tariff in tariffs), source
 

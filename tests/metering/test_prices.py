@@ -320,6 +320,21 @@ async def test_an_update_of_the_list_is_everybodys(database: Database) -> None:
     await book.close()
 
 
+async def test_a_list_without_a_model_does_not_make_it_free(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetch(wanted: list[Wanted], _fetch: str | None = None) -> tuple[str, list[Any]]:
+        return "new", [None for _ in wanted]
+
+    monkeypatch.setattr("aimux.metering.price_book._in_a_process", fetch)
+    one = Prices()
+    book = PriceBook(database, one, wanted, nothing)
+    await store(database, [(("claude", "m"), [[0, {"": [[0, {"input": 7000}]]}]]), (("claude", "x"), None)], "old")
+    assert await book.update() == (2, 0, "new")
+    assert cost(one, input_tokens=1) == 7
+    assert book.sources == {("claude", "m"): "old", ("claude", "x"): "new"}
+
+
 async def test_a_look_at_the_packaged_list_writes_over_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
