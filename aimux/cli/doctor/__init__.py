@@ -92,6 +92,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
     http = ControlHttp()
     try:
         found += setup.of_config(config, path)
+        found += setup.of_notices(config)
         found += machine.of_state_dir(config.state_dir)
         found += await machine.of_address(config)
         found += machine.of_certificate(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from aimux.cli.doctor.finding import Finding, Status
@@ -42,6 +44,21 @@ def of_config(config: Config, path: Path | None) -> list[Finding]:
     """What is legal in the configuration and probably not meant."""
     what = f"{path} is in order" if path else "there is no file: everything has its default"
     return [Finding("ok", "configuration", what), *_problems("warning", config.warnings)]
+
+
+def of_notices(config: Config) -> list[Finding]:
+    """Addresses that apprise does not understand; that it is not installed, the configuration's warnings say."""
+    if not config.notices.apprise or find_spec("apprise") is None:
+        return []
+    import apprise  # a second or more
+
+    logging.getLogger("apprise").disabled = True  # it says the same in its own words
+    remedy = "write it as https://github.com/caronc/apprise/wiki has it"
+    return [
+        Finding("error", "notices", f"notices.apprise[{index}]: is no address that apprise understands", remedy)
+        for index, url in enumerate(config.notices.apprise)
+        if not apprise.Apprise().add(url.get_secret_value())
+    ]
 
 
 def _problems(status: Status, problems: Iterable[Problem]) -> list[Finding]:

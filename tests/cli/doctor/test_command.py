@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +45,25 @@ def test_a_wrong_configuration_is_told_whole(aimux: Aimux, tmp_path: Path) -> No
         f"{tmp_path}/config.yaml:1",
         f"{tmp_path}/config.yaml:2",
     ]
+
+
+async def test_an_address_that_notices_would_never_reach_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Apprise:
+        def add(self, url: str) -> bool:
+            return url.startswith("json:")
+
+    fake = ModuleType("apprise")
+    fake.__spec__ = ModuleSpec("apprise", None)
+    fake.__dict__["Apprise"] = Apprise
+    monkeypatch.setitem(sys.modules, "apprise", fake)
+    monkeypatch.setattr(logging.getLogger("apprise"), "disabled", False)
+    (tmp_path / "config.yaml").write_text('notices: {apprise: ["json://127.0.0.1:1", "nonsense://secret"]}\n')
+    found = await examine(tmp_path / "config.yaml", offline=True)
+    (told,) = [finding for finding in found if finding.subject == "notices"]
+    assert (told.status, told.message) == ("error", "notices.apprise[1]: is no address that apprise understands")
+    assert "secret" not in str(told)
 
 
 async def test_all_is_well(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
