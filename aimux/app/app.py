@@ -181,6 +181,8 @@ class App:
         stack.push_async_callback(self.limits.close)
         self.fair = FairShare(on=config.limits.fair_share)
         self.metering.ledger.on_left = self.limits.left
+        if claims is not None:
+            self.metering.ledger.store.beside = self.limits.wrote
         await self.limits.start()
         await self.metering.start()  # by then the limits hold that what was left counts for
         return limits

@@ -12,6 +12,7 @@ from aimux.limits.windows import bounds
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from aimux.limits.history import History
     from aimux.limits.rules import Grant, Key
     from aimux.limits.shares import Claims, Place
     from aimux.limits.sums import Sums
@@ -128,7 +129,7 @@ class Budget(Counter):
         whole = self.whole(now) - self.base
         if self._claims is None:
             return whole
-        return self._claims.share(self.place, whole, self.gone, now)
+        return self._claims.share(self.place, whole, self.gone)
 
     def _hold(self, ceiling: int) -> None:
         self.ceiling = ceiling
@@ -180,6 +181,13 @@ class Budget(Counter):
         self.used_from -= amount
         self.gone_from -= amount
         self.sums.changed()
+
+    def recount(self, past: History, now: float, number: int) -> None:
+        """Count no less than the ledger has: of a window that was in use before this, or that a wrong clock lost."""
+        self.full(0, now, number)
+        own, self.base = past.of(self.key, self.start, shared=self._claims is not None)
+        self.found(max(0, own - self.used))
+        self.claim(now)
 
     def passed(self, now: float) -> float | None:
         """The highest of MARKS that was reached since this was last asked, else None."""

@@ -58,12 +58,12 @@ class Rolling(Counter):
         """What counts of this node."""
         raise NotImplementedError
 
-    def elsewhere(self, now: float) -> int:
+    def elsewhere(self) -> int:
         """What counts of the others."""
         claims = self._claims
         if claims is not None and self._asked != claims.round:
             self._asked = claims.round
-            self._elsewhere = claims.lately(self.place, now)
+            self._elsewhere = claims.gone(self.place)
         return self._elsewhere
 
     def took(self) -> None:
@@ -71,7 +71,7 @@ class Rolling(Counter):
             self._claims.rolling.add(self)
 
     def look(self, now: float, number: int) -> tuple[int, float | None]:
-        return self.own(now) + self.elsewhere(now), None
+        return self.own(now) + self.elsewhere(), None
 
 
 class Slots(Rolling):
@@ -84,11 +84,11 @@ class Slots(Rolling):
         self.unit = OPEN
 
     def turn(self, now: float, number: int) -> None:
-        self.ceiling = self.amount - self.elsewhere(now)
+        self.ceiling = self.amount - self.elsewhere()
         self.changes_at = math.inf
 
     def full(self, need: int, now: float, number: int) -> bool:
-        return self.gone + self.elsewhere(now) >= self.amount
+        return self.gone + self.elsewhere() >= self.amount
 
     def free_at(self, need: int, now: float) -> float:
         return now + 1.0  # nobody knows when the first of them ends
@@ -125,17 +125,17 @@ class Rate(Rolling):
 
     def turn(self, now: float, number: int) -> None:
         self.sums.prune(now)
-        self.ceiling = self.amount - self.elsewhere(now)
+        self.ceiling = self.amount - self.elsewhere()
         self.start, self.changes_at = now, now + FRESH
 
     def full(self, need: int, now: float, number: int) -> bool:
-        used = self.own(now) + self.elsewhere(now)
+        used = self.own(now) + self.elsewhere()
         return used + need > self.amount and (self.open or used >= self.amount)
 
     def free_at(self, need: int, now: float) -> float:
         if not self.amount:
             return now + MINUTE
-        left = self.gone + self.elsewhere(now) + need - self.amount
+        left = self.gone + self.elsewhere() + need - self.amount
         free = now + 1.0  # where only a request that is under way is in the way
         for lease in self.sums.recent or ():
             if left <= 0:

@@ -15,6 +15,9 @@ from aimux.storage import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sqlalchemy import TextClause
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from aimux.limits.shares import Claims, Shared, Told
     from aimux.storage import Database
 
@@ -26,8 +29,8 @@ SOONEST = 0.1
 LOCK = 0x61696D7578_6C696D
 """The advisory lock of whoever takes pieces."""
 HEARTBEAT = 10.0
-"""Seconds after which what is open here is told again, though it is the same: else nobody believes it any longer."""
-IDLE_SECONDS = 30.0
+"""Seconds after which what is under way is told again, though it is the same: else nobody believes it any longer."""
+IDLE_SECONDS = 15.0
 """After so long without a request, a node returns its piece of a budget."""
 OVERLAP = 3_000
 """Milliseconds for which what was read is read once more: a transaction's rows are seen when it is committed."""
@@ -44,10 +47,10 @@ class Exchange:
     def __init__(self, database: Database, claims: Claims) -> None:
         self._database = database
         self._claims = claims
-        self._node = secrets.token_hex(8)
+        self.node = secrets.token_hex(8)
         """Names this process, and no other one ever."""
         self._held: dict[Shared, float] = {}
-        """Budgets of which this node has a piece, and when each was last asked for."""
+        """Budgets of which this node has a piece or a part under way, and when each was last asked for."""
         self._low = asyncio.Event()
         claims.on_low = self._low.set
         self._told: dict[Told, tuple[int, float]] = {}
@@ -67,15 +70,17 @@ class Exchange:
                 await self.round(time.time())
                 self._failed = False
             except StorageError as error:
+                self._claims.round += 1  # what the others told last grows old
                 if not self._failed:
                     log.warning("budgets can't be shared with other nodes now, what this one has is used: %s", error)
                 self._failed = True
 
     async def round(self, now: float) -> None:
         """Raises StorageError."""
+        clock = self._claims.clock()
         touched, self._claims.touched = self._claims.touched, set()
-        self._held |= dict.fromkeys(touched, now)
-        idle = [budget for budget, since in self._held.items() if now - since > IDLE_SECONDS]
+        self._held |= dict.fromkeys(touched, clock)
+        idle = [budget for budget, at in self._held.items() if clock - at > IDLE_SECONDS]
         for budget in idle:
             budget.release()
         rolling = self._changed(now)
@@ -88,20 +93,24 @@ class Exchange:
             budget.take_piece(place, piece, now)
         self._note(rolling, now)
         for budget in idle:
-            del self._held[budget]
+            if budget.reserved:
+                self._held[budget] = clock - IDLE_SECONDS + HEARTBEAT
+            else:
+                del self._held[budget]
         self._claims.round += 1
 
     def _changed(self, now: float) -> dict[Told, int]:
         """What is to be told of what has no window."""
-        found = {}
+        found, clock = {}, self._claims.clock()
         for one in self._claims.rolling:
-            value, (told, at) = one.own(now), self._told.get(one, (0, now))
-            if value != told or (value and now - at > HEARTBEAT):
+            value, (told, at) = one.own(now), self._told.get(one, (0, clock))
+            if value != told or (value and clock - at > HEARTBEAT):
                 found[one] = value
         return found
 
     def _note(self, told: dict[Told, int], now: float) -> None:
-        self._told |= {one: (value, now) for one, value in told.items()}
+        clock = self._claims.clock()
+        self._told |= {one: (value, clock) for one, value in told.items()}
         for one in [one for one in self._claims.rolling if not one.own(now) and not self._told.get(one, (0, 0.0))[0]]:
             self._told.pop(one, None)
             self._claims.rolling.discard(one)
@@ -122,37 +131,61 @@ class Exchange:
         self, wanting: Iterable[Shared], leaving: Iterable[Shared], rolling: Mapping[Told, int], now: float
     ) -> dict[Shared, tuple[Place, int]]:
         """Hear what the others have, and take pieces of what they leave. One node at a time."""
-        from sqlalchemy import and_, delete, func, or_, select, text
+        from sqlalchemy import and_, delete, or_, select, text
         from sqlalchemy.dialects.postgresql import insert
 
         from aimux.storage.schema.limits import limit_shares as shares
 
-        clock = text("(extract(epoch from clock_timestamp()) * 1000)::bigint")
         async with self._database.write() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-            others = select(shares).where(shares.c.node != self._node, shares.c.heard_at >= self._seen - OVERLAP)
+            at: int = (await connection.execute(select(_stamp()))).scalar_one()
+            others = select(shares).where(shares.c.node != self.node, shares.c.heard_at >= self._seen - OVERLAP)
+            clock = self._claims.clock()
             for row in await connection.execute(others):
-                piece = Piece(row.share, row.used, row.reserved, row.heard_at / 1000)
+                heard = clock - max(0, at - row.heard_at) / 1000
+                piece = Piece(row.share, row.used, row.gone, row.heard_at, heard)
                 self._claims.heard(Place(row.counter, row.start), row.node, piece)
             nodes = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             nodes += " AND starts_with(application_name, 'aimux node ')"
             self._claims.nodes = max(1, (await connection.execute(text(nodes))).scalar_one())
-            self._seen = (await connection.execute(select(func.max(shares.c.heard_at)))).scalar() or 0
             taken = {budget: (budget.place, budget.offer(now)) for budget in wanting}
-            rows = {place: (piece, budget.used, budget.reserved) for budget, (place, piece) in taken.items()}
-            rows |= {budget.place: (budget.ceiling, budget.used, budget.reserved) for budget in leaving}
+            rows = {place: (piece, budget.gone) for budget, (place, piece) in taken.items()}
+            rows |= {budget.place: (budget.ceiling, budget.gone) for budget in leaving}
             for one, value in rolling.items():  # two of one place: a limit was taken away and set again
-                rows[one.place] = (0, value + rows.get(one.place, (0, 0, 0))[1], 0)
+                rows[one.place] = (0, value + rows.get(one.place, (0, 0))[1])
             if rows:
-                names = ("counter", "start", "node", "share", "used", "reserved", "heard_at")
-                values = [(*place, self._node, *rows[place], clock) for place in sorted(rows)]
+                names = ("counter", "start", "node", "share", "used", "gone", "heard_at")
+                values = [(*place, self.node, rows[place][0], 0, rows[place][1], at) for place in sorted(rows)]
                 put = insert(shares).values([dict(zip(names, row, strict=True)) for row in values])
-                fresh = {name: put.excluded[name] for name in ("share", "used", "reserved", "heard_at")}
+                fresh = {name: put.excluded[name] for name in ("share", "gone", "heard_at")}
                 await connection.execute(put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=fresh))
             if self._claims.round % PRUNE_ROUNDS == 0:
-                at = int(now * 1000)
                 over = and_(shares.c.start > 0, shares.c.start < at - KEPT)
                 gone = and_(shares.c.start == 0, shares.c.heard_at < at - GONE)
                 await connection.execute(delete(shares).where(or_(over, gone)))
-        self._claims.forget(int(now * 1000) - KEPT)
+        self._seen = at
+        self._claims.forget(at - KEPT)
         return taken
+
+    async def add(self, connection: AsyncConnection, used: Mapping[Place, int]) -> None:
+        """So much more of budgets is in the ledger as soon as this transaction is over, whoever had used it."""
+        from sqlalchemy.dialects.postgresql import insert
+
+        from aimux.storage.schema.limits import limit_shares as shares
+
+        if used:
+            own = {"node": self.node, "share": 0, "gone": 0, "heard_at": _stamp()}
+            values = [{**own, **place._asdict(), "used": used[place]} for place in sorted(used)]
+            put = insert(shares).values(values)
+            more = {"used": shares.c.used + put.excluded.used, "heard_at": put.excluded.heard_at}
+            await connection.execute(put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=more))
+
+
+def _stamp() -> TextClause:
+    """The database's clock, in milliseconds, and later than every stamp there is, even when that was set back."""
+    from sqlalchemy import text
+
+    return text(
+        "greatest((extract(epoch from clock_timestamp()) * 1000)::bigint,"
+        " (SELECT coalesce(max(heard_at), 0) + 1 FROM limit_shares))"
+    )

@@ -7,21 +7,26 @@ from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from aimux.limits.rules import LIMITS, Scope, Unit
+from aimux.limits.rules import LIMITS, Scope, Unit, Who
 from aimux.limits.shares import Place
+from aimux.limits.sums import place_of
 from aimux.limits.windows import bounds
+from aimux.metering.rows import NUMBER, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import tzinfo
 
-    from aimux.limits.rules import Key
+    from aimux.limits.rules import Key, Policy
+    from aimux.metering.rows import Values
     from aimux.storage import Database
 
 PERIODS = ("day", "week", "month")
+QUARTER = 900_000
+"""Milliseconds: no time zone has a midnight within one."""
 
 
-class _Use(NamedTuple):
+class Use(NamedTuple):
     """What was used under one key of the ledger since the start of a window."""
 
     user: str
@@ -33,27 +38,35 @@ class _Use(NamedTuple):
     cost: int
 
 
+class Told(NamedTuple):
+    """What of a budget's window the ledger has and nodes that share it say so of: all together, and this one."""
+
+    used: int = 0
+    own: int = 0
+
+
 class History:
-    """By the start of a window. `used` answers for windows that were open when it was read."""
+    """By the start of a window. It answers for windows that were open when it was read."""
 
     def __init__(
-        self, uses: dict[float, list[_Use]] | None = None, counted: Mapping[Place, int] = MappingProxyType({})
+        self, uses: dict[float, list[Use]] | None = None, told: Mapping[Place, Told] = MappingProxyType({})
     ) -> None:
         self._uses = uses or {}
-        self._counted = counted
+        self._told = told
         self._sums: dict[tuple[float, Unit, Scope], Counter[tuple[str, str]]] = {}
 
-    def used(self, key: Key, start: float) -> int:
-        """Of a limit's owner since `start`, in the limit's unit."""
+    def of(self, key: Key, start: float, *, shared: bool) -> tuple[int, int]:
+        """Of a limit's owner since `start`, in the limit's unit: what this process counts, and what no node says of
+        itself. `shared`: other nodes may use the same budget."""
         unit = LIMITS[key.limit].unit
         place = start, unit, key.scope
         if place not in self._sums:
             self._sums[place] = self._add_up(*place)
-        return self._sums[place][key.owner]
-
-    def counted(self, place: Place) -> int:
-        """What nodes that share a budget had settled of it at that moment, all together."""
-        return self._counted.get(place, 0)
+        used = self._sums[place][key.owner]
+        if not shared:
+            return used, 0
+        told = self._told.get(place_of(key, start), Told())
+        return told.own, max(0, used - told.used)
 
     def _add_up(self, start: float, unit: Unit, scope: Scope) -> Counter[tuple[str, str]]:
         """By owner, once for all of them: 10,000 users must not look through each other's."""
@@ -68,8 +81,8 @@ class History:
         return sums
 
 
-async def read(database: Database, zone: tzinfo, now: float, *, shared: bool = False) -> History:
-    """From the hours' sums: 0.1 s for a month of 200 people. `shared`: other nodes may use the same budgets.
+async def read(database: Database, zone: tzinfo, now: float, *, node: str | None = None) -> History:
+    """From the hours' sums: 0.1 s for a month of 200 people. `node`: this one, where others may use the same budgets.
 
     Raises StorageError.
     """
@@ -92,18 +105,47 @@ async def read(database: Database, zone: tzinfo, now: float, *, shared: bool = F
         .where(hours.c.start >= int(min(starts) * 1000))
         .group_by(keys.c.id)
     )
-    counted: dict[Place, int] = {}
+    told: dict[Place, Told] = {}
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
-        if shared:
-            pieces = select(shares.c.counter, shares.c.start, func.sum(shares.c.used))
+        if node is not None:
+            own = func.sum(case((shares.c.node == node, shares.c.used), else_=0))
+            pieces = select(shares.c.counter, shares.c.start, func.sum(shares.c.used), own)
             pieces = pieces.where(shares.c.start >= int(min(starts) * 1000)).group_by(shares.c.counter, shares.c.start)
-            counted = {Place(row[0], row[1]): int(row[2]) for row in await connection.execute(pieces)}
-    uses: dict[float, list[_Use]] = {start: [] for start in starts}
+            for counter, start, total, part in await connection.execute(pieces):
+                told[Place(counter, start)] = Told(int(total), int(part))
+    uses: dict[float, list[Use]] = {start: [] for start in starts}
     for row in rows:
         groups = row[2] if isinstance(row[2], list) else json.loads(row[2] or "[]")
         for at, start in enumerate(sorted(starts)):
             used, cost = (int(row[5 + 2 * at + which] or 0) for which in (0, 1))
             if used or cost:
-                uses[start].append(_Use(row[0], row[1], tuple(groups), row[3], row[4], used, cost))
-    return History(uses, counted)
+                uses[start].append(Use(row[0], row[1], tuple(groups), row[3], row[4], used, cost))
+    return History(uses, told)
+
+
+def amounts(policy: Policy, zone: tzinfo, rows: Sequence[Values]) -> dict[Place, int]:
+    """What requests add to budgets, as `read` will see it."""
+    keys: dict[int, list[Key]] = {}
+    starts: dict[tuple[str, int], float] = {}
+    found: Counter[tuple[Key, float]] = Counter()
+    for values in rows:
+        row, number = Row(values), values[NUMBER]
+        if number not in keys:
+            keys[number] = _budgets(policy, row)
+        for key in keys[number]:
+            limit = LIMITS[key.limit]
+            when = limit.period, row.at // QUARTER
+            if when not in starts:
+                starts[when] = bounds(limit.period, row.at / 1000, zone)[0]
+            found[key, starts[when]] += row.tokens if limit.unit is Unit.TOKENS else row.cost or 0
+    return {place_of(key, start): amount for (key, start), amount in found.items() if amount}
+
+
+def _budgets(policy: Policy, row: Row) -> list[Key]:
+    """What holds for one who sends such requests, of calendar windows."""
+    key = row.key
+    holdings = policy.holdings(
+        Who(key.user, key.token, key.groups), lambda scope: scope.covers(key.provider, key.model)
+    )
+    return [holding.key for holding in holdings if LIMITS[holding.key.limit].period in PERIODS]

@@ -18,17 +18,22 @@ from aimux.storage import StorageError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from aimux.config.limits import Limits as Section
     from aimux.limits.leases import Limits
     from aimux.limits.rules import Policy
     from aimux.limits.stored import Stored
-    from aimux.metering.rows import Row
+    from aimux.metering.rows import Row, Values
     from aimux.storage import Database
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+JUMP_SECONDS = 60.0
+"""Between two looks at the clock, and by how much it has to have been set for what is used to be counted again."""
 
 
 class LimitKeeper:
@@ -62,7 +67,12 @@ class LimitKeeper:
         if self.exchange is not None:
             await self.exchange.round(time.time())
         await self.refresh()
-        work = [self._keep_up(), self._sweep(), *([self.exchange.run()] if self.exchange is not None else [])]
+        work = [
+            self._keep_up(),
+            self._sweep(),
+            self._watch_clock(),
+            *([self.exchange.run()] if self.exchange is not None else []),
+        ]
         self._tasks = [asyncio.create_task(one) for one in work]
 
     async def close(self) -> None:
@@ -81,6 +91,12 @@ class LimitKeeper:
             who = Who(key.user, key.token, key.groups)
             self.limits.add(who, key.provider, key.model, row.at / 1000, row.tokens, row.cost or 0, now)
 
+    async def wrote(self, connection: AsyncConnection, rows: Sequence[Values]) -> None:
+        """The ledger takes these requests in this transaction: what of budgets other nodes must count, too, whatever
+        becomes of this one. Raises StorageError."""
+        if self.exchange is not None:
+            await self.exchange.add(connection, history.amounts(self.limits.policy, self._zone, rows))
+
     async def reconfigure(self, section: Section) -> None:
         """Take another configuration's limits. What the ledger has seen is missing where it can't be read now."""
         self.section = section
@@ -90,24 +106,25 @@ class LimitKeeper:
             log.warning("what was used under new limits can't be read: they count from now on: %s", error)
             self._adopt(History())
 
-    async def refresh(self) -> None:
-        """Have the limits be what database and configuration say. Raises StorageError."""
+    async def refresh(self, *, recount: bool = False) -> None:
+        """Have the limits be what database and configuration say. `recount`: what is used, too. Raises StorageError."""
         async with self._reading:
             now = time.time()
             if self.database.touched(stored.TOPIC):
                 self.stored = await stored.read(self.database, now)
             wanted = self._policy()
-            if wanted == self.limits.policy and self._zone == self.limits.zone and self._tasks:
+            if wanted == self.limits.policy and self._zone == self.limits.zone and self._tasks and not recount:
                 return  # the database calls now and then without a change
             past = History()
             if wanted.has_budgets:
                 if self._flush is not None:
                     await self._flush()
-                past = await history.read(self.database, self._zone, now, shared=self.limits.claims is not None)
-            self._adopt(past)
+                node = self.exchange.node if self.exchange is not None else None
+                past = await history.read(self.database, self._zone, now, node=node)
+            self._adopt(past, recount=recount)
 
-    def _adopt(self, past: History) -> None:
-        self.limits.adopt(self._policy(), self._zone, time.time(), past)
+    def _adopt(self, past: History, *, recount: bool = False) -> None:
+        self.limits.adopt(self._policy(), self._zone, time.time(), past, recount=recount)
 
     @property
     def _zone(self) -> ZoneInfo:
@@ -129,6 +146,24 @@ class LimitKeeper:
             except StorageError as error:
                 log.warning("limits can't be read again, those that are known stay: %s", error)
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._stale.set)
+
+    async def _watch_clock(self) -> None:
+        """A window that begins while the clock is wrong begins with nothing used, and one that it comes back to may be
+        forgotten: the ledger knows better."""
+        clock = asyncio.get_running_loop().time
+        ahead = time.time() - clock()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            jump = time.time() - clock() - ahead
+            if abs(jump) < JUMP_SECONDS:
+                continue
+            try:
+                await self.refresh(recount=True)
+            except StorageError as error:
+                log.warning("the clock was set, and what is used can't be counted again yet: %s", error)
+                continue
+            ahead += jump
+            log.warning("the clock was set by %+.0f s: what is used was counted again from the ledger", jump)
 
     async def _sweep(self) -> None:
         while True:

@@ -252,15 +252,20 @@ class Limits:
 
     # --- epochs ---------------------------------------------------------------------------------------------------
 
-    def adopt(self, policy: Policy, zone: tzinfo, now: float, past: History | None = None) -> None:
+    def adopt(
+        self, policy: Policy, zone: tzinfo, now: float, past: History | None = None, *, recount: bool = False
+    ) -> None:
         """Begin another epoch. What is used and what is open stays; what is neither is forgotten.
 
-        `past` is what the ledger has seen: budgets that are counted from now on begin with it.
+        `past` is what the ledger has seen: budgets that are counted from now on begin with it, and with `recount` all.
         """
         if zone != self.zone:  # the windows are others
             self._counters = {key: one for key, one in self._counters.items() if not isinstance(one, Budget)}
         self.policy, self.zone, self._past = policy, zone, past
         self._begin()
+        if recount and past is not None:
+            for budget in self.budgets():
+                budget.recount(past, now, self._number + 1)
         for key, one in list(self._counters.items()):
             if not one.open and not one.look(now, self._number + 1)[0]:
                 del self._counters[key]
@@ -312,13 +317,7 @@ class Limits:
         if isinstance(found, Budget):
             found.set(amount, self.policy.grants_for(key))
             if new and self._past is not None:
-                found.look(now, self._number + 1)
-                past = self._past.used(key, found.start)
-                if self.claims is None:
-                    found.found(past)
-                else:
-                    found.base = max(0, past - self._past.counted(found.place))
-                    found.claim(now)
+                found.recount(self._past, now, self._number + 1)
         elif isinstance(found, Rolling):
             found.set(amount)
         return found

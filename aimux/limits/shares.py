@@ -12,17 +12,23 @@ the others have taken less than the rest.
 
 What is open at once and what is asked a minute is too little to be divided (four requests among three nodes): each node
 counts its own and what the others had a second ago.
+
+What a node has used and what it tells to be gone are two things. The first is written in the transaction in which the
+ledger takes the node's requests, and is all that counts of one that is dead: so a request that the ledger got from it,
+or gets from whoever finds its spill file, counts once.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LATELY_SECONDS = 30.0
-"""What a node that has not been heard of for so long had open, or asked for, counts no more."""
+"""What a node that has not been heard of for so long had open, or asked for, counts no more: but for what the ledger
+has of it."""
 LOST_SECONDS = 3600.0
 """A node that has not been heard of for so long gets nothing more: what it had left goes back."""
 
@@ -35,27 +41,32 @@ class Place(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """One node's part of a budget as the database has it, as of `heard` (unix seconds)."""
+    """One node's part of a budget, or what it has of what has no window, as the database says."""
 
     share: int
     used: int
-    """Settled."""
-    reserved: int
+    """In the ledger."""
+    told: int
+    """Used or reserved, as the node said last."""
+    stamp: int
+    """The database's, another one each time that the node is heard of."""
     heard: float
+    """When it was, by `Claims.clock`."""
 
-    @property
-    def gone(self) -> int:
-        return self.used + self.reserved
+    def gone(self, now: float) -> int:
+        """What counts of it. Of a node that is dead, nothing that is not in the ledger."""
+        return max(self.told, self.used) if now - self.heard <= LATELY_SECONDS else self.used
 
     def held(self, now: float) -> int:
         """What nobody else may use."""
-        return self.gone if now - self.heard > LOST_SECONDS else max(self.share, self.gone)
+        gone = self.gone(now)
+        return gone if now - self.heard > LOST_SECONDS else max(self.share, gone)
 
 
 def next_share(whole: int, gone: int, others: Iterable[Piece], now: float, *, nodes: int) -> int:
     """This node's new piece of `whole`, with `gone` of it used or reserved here."""
     others = list(others)
-    left = whole - gone - sum(piece.gone for piece in others)
+    left = whole - gone - sum(piece.gone(now) for piece in others)
     ahead = max(0, left) // (3 * max(1, nodes))
     free = whole - sum(piece.held(now) for piece in others)
     return max(0, min(gone + ahead, free))
@@ -69,7 +80,8 @@ class Shared(Protocol):
         """What it may use."""
 
     @property
-    def used(self) -> int: ...
+    def gone(self) -> int:
+        """What is used or reserved here."""
 
     @property
     def reserved(self) -> int: ...
@@ -97,9 +109,12 @@ class Told(Protocol):
 
 
 class Claims:
-    """What one node knows of everybody's pieces. `round` counts the exchanges with the database."""
+    """What one node knows of everybody's pieces. `round` counts the exchanges with the database, those that failed
+    too."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds. How long ago a node was heard of is nothing that a clock which is set may change."""
+        self.clock = clock
         self.nodes = 1
         self.round = 0
         self.touched: set[Shared] = set()
@@ -116,26 +131,25 @@ class Claims:
         self.on_low()
 
     def heard(self, place: Place, node: str, piece: Piece) -> None:
-        """Another node's piece."""
-        self._others.setdefault(place, {})[node] = piece
+        """Another node's piece. One with the same stamp is known already."""
+        known = self._others.setdefault(place, {})
+        if node not in known or known[node].stamp != piece.stamp:
+            known[node] = piece
 
     def forget(self, before: int) -> None:
         """Windows that began before then are over."""
         for place in [place for place in self._others if 0 < place.start < before]:
             del self._others[place]
 
-    def lately(self, place: Place, now: float) -> int:
-        """What the others have open, or asked for within a minute, as far as they have told lately."""
+    def gone(self, place: Place) -> int:
+        """What the others have used or reserved; of what has no window, what they have open or asked for lately."""
         pieces = self._others.get(place)
         if not pieces:
             return 0
-        for node in [node for node, piece in pieces.items() if now - piece.heard > LATELY_SECONDS or not piece.used]:
+        now = self.clock()
+        for node in [node for node, piece in pieces.items() if not piece.held(now)]:
             del pieces[node]
-        return sum(piece.used for piece in pieces.values())
+        return sum(piece.gone(now) for piece in pieces.values())
 
-    def gone(self, place: Place) -> int:
-        """What the others have used or reserved."""
-        return sum(piece.gone for piece in self._others.get(place, {}).values())
-
-    def share(self, place: Place, whole: int, gone: int, now: float) -> int:
-        return next_share(whole, gone, self._others.get(place, {}).values(), now, nodes=self.nodes)
+    def share(self, place: Place, whole: int, gone: int) -> int:
+        return next_share(whole, gone, self._others.get(place, {}).values(), self.clock(), nodes=self.nodes)

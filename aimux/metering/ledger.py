@@ -71,7 +71,7 @@ class Ledger:
         self._flattener = flattener
         self.calendar = calendar
         self.keep = keep
-        self._store = LedgerStore(database, calendar)
+        self.store = LedgerStore(database, calendar)
         self._spill = Spill(folder, spill_limit)
         self.on_left: Callable[[Sequence[Row]], None] = lambda _rows: None
         """Told, once, of rows that an earlier process left on the disk and that are not in the database yet."""
@@ -134,7 +134,7 @@ class Ledger:
                 few = len(batch) <= AT_ONCE
                 self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
             free = (self._warm or self._refused) and self._writing is None and not self._spill.size
-            if self._held and free and await self._write(self._store.write(self._held, now())):
+            if self._held and free and await self._write(self.store.write(self._held, now())):
                 self._held, self._refused = [], ""
             if self._held:
                 await self._put_by()
@@ -246,10 +246,10 @@ class Ledger:
         """Some of what waits, from the disk to the database."""
         if rows := await asyncio.to_thread(self._waiting):
             if self._spill.untold():
-                left = await self._store.missing(rows)
+                left = await self.store.missing(rows)
                 self._spill.told()
                 self.on_left([*map(Row, left)])
-            await (self._sift(rows) if self._failures >= FAILURES else self._store.write(rows, now()))
+            await (self._sift(rows) if self._failures >= FAILURES else self.store.write(rows, now()))
             await asyncio.to_thread(self._spill.written)
 
     def _waiting(self) -> list[Values]:
@@ -262,7 +262,7 @@ class Ledger:
         """If the database works, and does not take this batch all the same, something in it has to stay behind: which
         row that is, its halves tell."""
         try:
-            await self._store.write(rows, now())
+            await self.store.write(rows, now())
         except Unusable:  # full, or read-only, which looking would not tell
             raise
         except Exception as error:  # a driver has its own for what it can't pass on

@@ -16,7 +16,7 @@ from aimux.metering.rows import AT, ID, KEY, NUMBER, TOTAL, add_up, part_of, sum
 from aimux.storage import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from aimux.metering.calendar import Calendar
     from aimux.metering.rows import Key, Part, Values
     from aimux.storage import Database
+
+    Beside = Callable[[AsyncConnection, Sequence[Values]], Awaitable[None]]
 
 MAX_KNOWN = 100_000
 FOLDED = ("conversations", "days", "months")
@@ -106,6 +108,8 @@ class LedgerStore:
     def __init__(self, database: Database, calendar: Calendar) -> None:
         self._database = database
         self.calendar = calendar
+        self.beside: Beside | None = None
+        """What is written in the transaction of each batch, as the last thing in it."""
         self._statements: Statements | None = None
         self._known: set[int] = set()
 
@@ -140,6 +144,8 @@ class LedgerStore:
             if first < latest:
                 late = [part_of(row) for row in rows if row[AT] < latest]
                 await add_to_folded(connection, sql, self.calendar, late)
+            if self.beside is not None:
+                await self.beside(connection, rows)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         self._known.update(fresh)

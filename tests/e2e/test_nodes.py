@@ -21,6 +21,12 @@ from tests.postgresql import Server
 
 KEY = bytes(range(32))
 CLAUDE = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+LATER = """
+    UPDATE limit_shares SET heard_at = (SELECT max(heard_at) + 1 FROM limit_shares);
+    INSERT INTO limit_shares SELECT 'clock', 0, 'test', 0, 0, 0, max(heard_at) + 31000 FROM limit_shares
+    ON CONFLICT (counter, start, node) DO UPDATE SET heard_at = excluded.heard_at
+"""
+"""Half a minute passes on the database's clock, after each node was heard of."""
 LOGINS = {"claude": ".credentials.json", "chatgpt": "auth.json"}
 
 
@@ -40,8 +46,7 @@ class Nodes:
         headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
         async with self.session.post(url, json=CLAUDE, headers=headers) as answer:
             body = await answer.json()
-            kinds = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-            return answer.status, sum(body.get("usage", {}).get(kind) or 0 for kind in kinds)
+            return answer.status, tokens_of(body.get("usage", {}))
 
     async def api(self, node: int, method: str, path: str, **body: Any) -> Any:
         key = (self._folders[node] / "state" / "admin.key").read_text().strip()
@@ -156,6 +161,20 @@ async def opened(nodes: Nodes, node: int, token: str) -> tuple[asyncio.StreamRea
     return reader, writer
 
 
+def tokens_of(usage: dict[str, Any]) -> int:
+    kinds = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(usage.get(kind) or 0 for kind in kinds)
+
+
+async def end_of(reader: asyncio.StreamReader) -> int:
+    """What a stream took, as its last event but one says."""
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"event: message_delta\ndata: ")
+        tokens = tokens_of(json.loads(await reader.readuntil(b"\n"))["usage"])
+        await reader.readuntil(b"message_stop")
+    return tokens
+
+
 async def status_of(nodes: Nodes, node: int, token: str) -> int:
     url = f"{nodes.running[node].address}/api/v1/me"
     async with nodes.session.get(url, headers={"authorization": f"Bearer {token}"}) as answer:
@@ -216,3 +235,74 @@ async def test_a_budget_is_overrun_by_one_request_of_each_node_at_most(
     assert largest < amount / 50, "so that it is a budget of many"
     assert amount - 3 * largest <= sum(taken) <= amount + 3 * largest
     assert {limit["used"] for items in shown for one in items for limit in one["usage"]} == {sum(taken)}
+
+
+async def test_what_a_killed_node_had_counts_once_on_every_node(
+    sim: Simulator, tmp_path: Path, postgresql: Server, postgresql_url: str
+) -> None:
+    """What it had under way, what lies in its spill file, and what the ledger got after it had told the others last."""
+    providers = {"claude": {"base_url": f"{sim.url}/anthropic", "api_key": sim.accounts["claude-key"].api_key}}
+    limits = {"users": {"ann": {"tokens_per_month": 10**9}}}
+    spill = tmp_path / "node0" / "state" / "ledger"
+    taken = list[int]()
+
+    async def ask(node: int, times: int) -> None:
+        for _ in range(times):
+            status, tokens = await nodes.answered(node)
+            assert status == 200
+            taken.append(tokens)
+
+    async def used(node: int) -> int:
+        [limit] = [one for item in (await nodes.api(node, "GET", "/limits"))["items"] for one in item["usage"]]
+        return int(limit["used"])
+
+    async def in_the_ledger(node: int) -> int:
+        total = (await nodes.api(node, "GET", "/usage?since=1d"))["total"]
+        return sum(total[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
+
+    async def agree(*running: int, on: int) -> None:
+        """After half a minute, which the database's clock is told to have passed."""
+        postgresql.execute(LATER, postgresql_url.partition("@/")[2].partition("?")[0])
+        told: list[int] = []
+        try:
+            async with asyncio.timeout(30):
+                while told != [on] * len(running):
+                    await asyncio.sleep(0.1)
+                    told = [await used(node) for node in running]
+        except TimeoutError:
+            assert told == [on] * len(running)
+
+    async with AsyncExitStack() as stack:
+        nodes = await stack.enter_async_context(
+            three(sim, tmp_path, postgresql_url, providers=providers, limits=limits)
+        )
+        await asyncio.gather(*(ask(node, 5) for node in range(3)))
+        ending = [await opened(nodes, 0, TOKEN) for _ in range(3)]
+        assert await in_the_ledger(0) == sum(taken)
+        async with asyncio.timeout(30):
+            while await used(1) == sum(taken):  # until the others know of what is under way
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(postgresql.stop)
+        try:
+            sim.release()
+            taken += [await end_of(reader) for reader, _ in ending]
+            killed = [await opened(nodes, 0, TOKEN) for _ in range(2)]
+            await ask(0, 4)
+            async with asyncio.timeout(30):
+                while sum(len(file.read_bytes().splitlines()) for file in spill.glob("*.rows")) < 7:
+                    await asyncio.sleep(0.1)
+            await nodes.running[0].stop(signal.SIGKILL)
+        finally:
+            await asyncio.to_thread(postgresql.start)
+        again = json.loads((tmp_path / "node0" / "config.json").read_text())
+        nodes.running[0] = await stack.enter_async_context(serving(tmp_path / "node0", again))
+        await agree(0, 1, 2, on=sum(taken))
+        assert await in_the_ledger(0) == sum(taken)
+
+        asking = [asyncio.create_task(ask(1, 1000)) for _ in range(3)]
+        await asyncio.sleep(1)
+        await nodes.running[1].stop(signal.SIGKILL)
+        await asyncio.gather(*asking, return_exceptions=True)
+        await agree(0, 2, on=await in_the_ledger(2))
+        for _, writer in (*ending, *killed):
+            writer.close()

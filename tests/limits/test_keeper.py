@@ -27,6 +27,7 @@ from aimux.plugin import Usage
 from aimux.storage import Database
 
 UTC = ZoneInfo("UTC")
+DAY = 86_400.0
 BOSS = Actor("boss", "10.0.0.1")
 ALICE = Who("alice", "laptop", ("research",))
 Node = Callable[..., Awaitable[LimitKeeper]]
@@ -159,6 +160,37 @@ async def test_a_restart_forgets_nothing(node: Node) -> None:
     }
     strict = (await node(default={"tokens_per_day": 50})).limits
     assert isinstance(strict.reserve("r", strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
+
+
+class Clock:
+    """That of the keeper, wrong by so much."""
+
+    off = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.off
+
+
+@pytest.mark.parametrize("way", [(0, DAY, 2 * DAY, 0), (40 * DAY, 0), (-40 * DAY, 0, -40 * DAY, 0)])
+async def test_a_clock_that_is_right_again_brings_back_what_was_used(
+    node: Node, way: tuple[float, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it was wrong for a while or from the start on, and however far it went."""
+    clock = Clock()
+    clock.off = way[0]
+    monkeypatch.setattr("aimux.limits.keeper.time", clock)
+    monkeypatch.setattr("aimux.limits.keeper.LOOK_SECONDS", 0.01)
+    keeper = await node(default={"tokens_per_day": 10**6, "tokens_per_month": 10**6})
+    limits, now = keeper.limits, clock.time()
+    lease = limits.reserve("r", limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
+    assert not isinstance(lease, Refusal)
+    limits.settle(lease, 30, 10, 0)
+    await write(keeper.database, record(time.time(), 10))
+    for number, off in enumerate(way[1:], 1):
+        clock.off = off
+        await until(lambda: caplog.text.count("what is used was counted again") == number)  # noqa: B023
+        limits.standings(ALICE, clock.time())
+    assert used(keeper) == {"user:alice tokens_per_day": 40, "user:alice tokens_per_month": 40}
 
 
 async def test_a_limit_that_comes_with_a_reload_counts_what_was_used_before_it(node: Node) -> None:

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from aimux.limits.habits import MAX_HABITS, Habits
+from aimux.limits.history import History, Use
 from aimux.limits.leases import Limits, Mark, Refusal
 from aimux.limits.rules import (
     EVERYBODY,
     NANO,
     Grant,
-    Key,
     Owner,
     Policy,
     Rule,
@@ -310,23 +310,16 @@ def test_what_is_used_outlives_a_reload_and_open_leases_settle_where_they_were_t
     use(book, 10**9)
 
 
-class Past:
-    """A ledger that has seen 1,200 tokens of today."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, float]] = []
-
-    def used(self, key: Key, start: float) -> int:
-        self.asked.append((key.limit, start))
-        return 1200
+def seen(day: float) -> History:
+    """A ledger that has seen 1,200 tokens since then."""
+    return History({day: [Use("alice", "", (), "claude", "m", 1200, 0)]})
 
 
 def test_a_budget_that_is_new_counts_what_the_ledger_has() -> None:
-    past, book = Past(), limits()
+    past, book = seen(MIDNIGHT - 86400), limits()
     rules = (default("tokens_per_day", 1000), default("requests_per_minute", 5))
     book.adopt(Policy(rules), BERLIN, NOON, past)
     assert refusal(book).standing.used == 1200
-    assert past.asked == [("tokens_per_day", MIDNIGHT - 86400)]
     book.adopt(Policy(rules), BERLIN, NOON, past)
     assert refusal(book).standing.used == 1200, "what is counted is not counted again"
     lease(book, now=MIDNIGHT)
@@ -335,10 +328,12 @@ def test_a_budget_that_is_new_counts_what_the_ledger_has() -> None:
 def test_another_time_zone_has_other_days() -> None:
     book = limits(default("tokens_per_day", 1000))
     use(book, 700)
-    book.adopt(book.policy, ZoneInfo("Asia/Tokyo"), NOON, Past())
+    tokyo = ZoneInfo("Asia/Tokyo")
+    day = datetime(2026, 11, 22, tzinfo=tokyo).timestamp()
+    book.adopt(book.policy, tokyo, NOON, seen(day - 86400))
     [standing] = book.standings(ALICE, NOON)
     assert standing.used == 1200
-    assert standing.resets_at == datetime(2026, 11, 22, tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
+    assert standing.resets_at == day
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------

@@ -214,13 +214,14 @@ class Leases(RuleBasedStateMachine):
         self.limits = Limits(Policy(), ZONE)
         self.limits.adopt(self.policy, ZONE, self.now, self)
 
-    def used(self, key: Key, start: float) -> int:
+    def of(self, key: Key, start: float, *, shared: bool) -> tuple[int, int]:
         """The ledger: asked once for each budget that is new."""
+        assert not shared
         end = bounds(LIMITS[key.limit].period, start, ZONE)[1]
         found = [e for e in self.log if not e.open and e.concerns(key) and start <= e.time < end]
         for entry in found:
             entry.keys.add(key)
-        return sum(entry.amounts[LIMITS[key.limit].unit] for entry in found)
+        return sum(entry.amounts[LIMITS[key.limit].unit] for entry in found), 0
 
     # --- what always holds ----------------------------------------------------------------------------------------
 

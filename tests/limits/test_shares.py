@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from aimux.limits.history import History, Told, Use
 from aimux.limits.leases import Limits, Refusal
-from aimux.limits.rules import EVERYBODY, Key, Policy, Rule, Who
-from aimux.limits.shares import LOST_SECONDS, Claims, Piece, Place, next_share
+from aimux.limits.rules import EVERYBODY, Policy, Rule, Who
+from aimux.limits.shares import LATELY_SECONDS, LOST_SECONDS, Claims, Piece, Place, next_share
 from aimux.limits.sums import Lease
 from aimux.limits.windows import bounds
 
@@ -60,12 +61,13 @@ class Nodes(RuleBasedStateMachine):
                 if other != at:
                     self.claims[at].heard(place, str(other), piece)
             for budget in self.nodes[at].budgets():
+                stamp, heard = next(IDS), self.claims[at].clock()
                 if at in idle:
                     budget.release()
-                    self.pieces[at] = budget.place, Piece(budget.ceiling, budget.used, budget.reserved, NOW)
+                    self.pieces[at] = budget.place, Piece(budget.ceiling, 0, budget.gone, stamp, heard)
                 else:
                     share = budget.offer(NOW)
-                    self.pieces[at] = budget.place, Piece(share, budget.used, budget.reserved, NOW)
+                    self.pieces[at] = budget.place, Piece(share, 0, budget.gone, stamp, heard)
                     budget.take_piece(budget.place, share, NOW)
             self.claims[at].round += 1
 
@@ -90,26 +92,32 @@ def test_a_single_node_gets_to_the_last_token() -> None:
     assert gone >= 998
 
 
-def test_what_a_lost_node_had_left_goes_back() -> None:
-    lost = Piece(share=900, used=60, reserved=40, heard=NOW)
-    assert next_share(1000, 0, [lost], NOW, nodes=1) == 100
-    assert next_share(1000, 0, [lost], NOW + LOST_SECONDS + 1, nodes=1) == 300
+def test_of_a_node_that_is_dead_the_ledger_counts_and_later_the_rest_goes_back() -> None:
+    dead = Piece(share=900, used=60, told=100, stamp=1, heard=NOW)
+    assert next_share(1000, 0, [dead], NOW, nodes=1) == 100
+    assert (dead.gone(NOW), dead.gone(NOW + LATELY_SECONDS + 1)) == (100, 60)
+    assert dead.held(NOW + LATELY_SECONDS + 1) == 900, "it may serve, and have lost only the database"
+    assert dead.held(NOW + LOST_SECONDS + 1) == 60
+    assert next_share(1000, 0, [dead], NOW + LOST_SECONDS + 1, nodes=1) == 940 // 3
+
+
+def test_a_node_is_as_old_as_what_it_said_last_however_often_that_is_read() -> None:
+    place, clock = Place("x", 0), [0.0]
+    claims = Claims(lambda: clock[0])
+    for at, stamp, gone in ((0.0, 1, 7), (20.0, 1, 7), (40.0, 1, 0), (40.0, 2, 7)):
+        clock[0] = at
+        claims.heard(place, "other", Piece(0, 0, 7, stamp, at))
+        assert claims.gone(place) == gone
 
 
 def test_what_was_used_before_counts_once_for_all() -> None:
     claims = Claims()
     claims.nodes = 2
     node = Limits(Policy(), UTC, claims=claims)
-
-    class Past:
-        def used(self, key: Key, start: float) -> int:
-            return 800
-
-        def counted(self, place: Place) -> int:
-            return 300
-
-    claims.heard(Place('["user", "alice", "tokens_per_month", "", ""]', PLACE_START), "other", Piece(400, 300, 0, NOW))
-    node.adopt(Policy((Rule(EVERYBODY, "tokens_per_month", 1000),)), UTC, NOW, Past())
+    place = Place('["user", "alice", "tokens_per_month", "", ""]', PLACE_START)
+    claims.heard(place, "other", Piece(400, 300, 300, 1, claims.clock()))
+    uses = {PLACE_START / 1000: [Use("alice", "", (), "p", "m", 800, 0)]}
+    node.adopt(Policy((Rule(EVERYBODY, "tokens_per_month", 1000),)), UTC, NOW, History(uses, {place: Told(300)}))
     [standing] = node.standings(ALICE, NOW)
     assert standing.used == 800
     [budget] = node.budgets()

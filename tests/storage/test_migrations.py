@@ -10,12 +10,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import JSON, BigInteger, Connection, DateTime
+from sqlalchemy import JSON, BigInteger, Connection, DateTime, select
 
 from aimux import __version__
 from aimux.people import links
 from aimux.storage import Database, StorageError, migrations
 from aimux.storage.schema import METADATA
+from aimux.storage.schema.limits import limit_shares
 from tests.storage.conftest import Open, keys, put
 
 NEXT = """
@@ -77,6 +78,8 @@ async def test_the_migrations_lead_to_the_metadata(opened: Open) -> None:
 async def test_a_database_of_the_first_schema_gets_what_came_after(opened: Open) -> None:
     def first(connection: Connection) -> None:
         connection.exec_driver_sql("DROP TABLE sign_in_links")
+        connection.exec_driver_sql("ALTER TABLE limit_shares RENAME COLUMN gone TO reserved")
+        connection.exec_driver_sql("INSERT INTO limit_shares VALUES ('x', 1, 'node', 500, 300, 40, 2)")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
         connection.exec_driver_sql("UPDATE migrations SET version = '0001'")
 
@@ -88,6 +91,10 @@ async def test_a_database_of_the_first_schema_gets_what_came_after(opened: Open)
     code = await links.make(upgraded, "ann", "t1")
     assert await links.use(upgraded, code) == ("ann", "t1")
     assert await keys(upgraded) == ["a"]
+    async with upgraded.read() as connection:
+        [row] = (await connection.execute(select(limit_shares))).mappings()
+    expected = {"counter": "x", "start": 1, "node": "node", "share": 500, "used": 300, "gone": 340, "heard_at": 2}
+    assert dict(row) == expected, "what a node had told counts on"
 
 
 def test_columns_are_of_the_common_kinds() -> None:

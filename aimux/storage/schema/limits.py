@@ -41,7 +41,7 @@ limit_shares = Table(
     Column("node", Text, primary_key=True),
     Column("share", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
-    Column("reserved", BigInteger, nullable=False),
+    Column("gone", BigInteger, nullable=False),
     moment("heard_at", index=True),
     comment="A node's part of a budget's window, and what is gone of it there: aimux/limits/shares.py.",
 )
