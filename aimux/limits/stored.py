@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
@@ -118,7 +119,8 @@ async def give(database: Database, actor: Actor, owner: Owner, limit: str, amoun
     grant = Grant(f"grant_{secrets.token_hex(8)}", owner, limit, amount, since / 1000, int(until * 1000) / 1000)
     async with database.write(TOPIC) as connection:
         await audit.lock(connection)
-        told = {"id": grant.id, "limit": limit, "amount": value_of(limit, amount), "until": grant.until}
+        end = datetime.fromtimestamp(grant.until, UTC).isoformat(timespec="seconds")
+        told = {"id": grant.id, "limit": limit, "amount": value_of(limit, amount), "until": end}
         await audit.append(connection, actor, "limits.grant", str(owner), after=told)
         await connection.execute(
             grants.insert().values(

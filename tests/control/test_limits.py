@@ -112,6 +112,8 @@ async def test_a_grant_is_on_top_of_a_limit(aimux: Aimux) -> None:
     assert datetime.fromisoformat(grant["until"]) == datetime.fromisoformat(SOON)
     assert await asks(aimux) == 200
     assert (await aimux.get(path))["items"] == [grant]
+    (noted,) = [one for one in (await aimux.get("/audit"))["items"] if one["action"] == "limits.grant"]
+    assert noted["after"]["until"] == datetime.fromisoformat(SOON).isoformat()
     refused = await aimux.post(path, {"limit": "cost_per_day", "amount": 1, "until": SOON}, expect=409)
     assert refused["type"] == "urn:aimux:no-limit"
     await aimux.post(path, {"limit": "tokens_per_day", "amount": 1, "until": "2020-01-01T00:00:00Z"}, expect=422)

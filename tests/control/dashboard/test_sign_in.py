@@ -141,6 +141,20 @@ def test_signing_out_ends_the_session_for_whoever_has_its_cookie(visitor: Visito
     assert (answer.status, answer.headers["location"]) == (303, "/dashboard/sign-in")
 
 
+def test_a_form_of_a_session_that_ended_meanwhile_leads_to_signing_in(visitor: Visitor, site: Site) -> None:
+    visit = visitor("admin")
+    page = visit.go("people/users/max")
+    other = visit.context.new_page()
+    other.goto(site.url + "/dashboard/")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other).to_have_url(re.compile("sign-in$"))
+    page.get_by_role("button", name="Invitation link").click()
+    expect(page.get_by_text("You are not signed in any more; nothing was changed.")).to_be_visible()
+    page.get_by_role("link", name="Sign in").click()
+    expect(page).to_have_url(re.compile("sign-in$"))
+    visit.faults.clear()  # the browser tells of the 401
+
+
 def test_a_session_that_somebody_else_chose_is_not_taken_over(site: Site) -> None:
     form = urlencode({"token": TOKENS["admin"]})
     answer = raw(site, "POST", "sign-in", form, cookie=f"{COOKIE}=chosen-by-an-attacker")
