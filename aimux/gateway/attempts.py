@@ -82,11 +82,13 @@ class Attempts:
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
         call = self._call
+        restraint = call.restraint
         account = self._next()
-        if account is None and call.restraint is not None and call.restraint.objected:
-            call.record.error = call.restraint.error
-            raise call.restraint.refusal(self._route.provider.instance, time.time())
-        account = account or self._last_resort()
+        if account is None and (restraint is None or not restraint.objected):
+            account = self._last_resort()
+        if account is None and restraint is not None and restraint.objected:
+            call.record.error = restraint.error
+            raise restraint.refusal(self._route.provider.instance, time.time())
         if account is None:
             raise self._unserved()
         try:
@@ -170,9 +172,12 @@ class Attempts:
 
     def _last_resort(self) -> Account | None:
         """Everybody's limit is known to be reached: one try all the same, whose answer is the client's."""
+        restraint, now = self._call.restraint, time.time()
         for target in self._call.targets:
             self._enter(target)
-            account = self._route.accounts.last_resort(self._selection, time.time())
+            account = self._route.accounts.last_resort(self._selection, now)
+            if account is not None and restraint is not None and restraint.objects(account, self._selection.model, now):
+                continue
             if account is not None:
                 self._tried.update(self._route.accounts.accounts)
                 self._resorted = True

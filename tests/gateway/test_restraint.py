@@ -9,7 +9,7 @@ import pytest
 
 from aimux.accounts import Account
 from aimux.limits import Who
-from aimux.plugin import LimitWindow
+from aimux.plugin import Action, LimitWindow, Verdict
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 from tests.gateway.test_limits import answer, body, status
 
@@ -143,6 +143,18 @@ async def test_who_may_not_go_on_with_extra_usage_is_stopped_before_it(start: St
     assert "error=overage_forbidden" in aimux.log
     assert status(await aimux.send(ask("bob"))) == 200
     assert len(upstream.requests) == 2
+
+
+async def test_nor_is_a_limited_account_tried_as_a_last_resort(start: Start, upstream: Upstream) -> None:
+    """Extra usage may have been allowed since it was limited: what it would serve is paid."""
+    aimux = await start(users=USERS, limits={"users": {"ann": {"overage": "forbid"}}})
+    tell(aimux, 1.0, status="rejected")
+    account(aimux).apply(Verdict(Action.COOL_DOWN, "the 5h limit is reached", until=RESET), time.time())
+    refused = await aimux.send(ask("ann"))
+    assert status(refused) == 429
+    assert "you may not go on with paid extra usage" in body(refused)["plain"]
+    assert not upstream.requests
+    assert status(await aimux.send(ask("bob"))) == 200
 
 
 async def test_another_account_that_has_room_serves_instead(start: Start, upstream: Upstream) -> None:
