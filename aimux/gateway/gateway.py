@@ -131,7 +131,7 @@ class Gateway:
         started = time.perf_counter()
         provider: Provider | None = None
         outside = False
-        answer: Answer | Sent
+        answer: Answer | Sent = SENT
         self.open[request] = record
         try:
             if admitted is None:
@@ -182,6 +182,8 @@ class Gateway:
                     assert isinstance(answer, Answer)
                     record.status = answer.status
                     record.ttfb = record.duration
+                if isinstance(answer, Answer) and request.head.method != "HEAD":
+                    record.bytes_out = len(answer.body)
                 self.finished(record)
         if isinstance(answer, Answer) and not outside and (told := setup.cors.answer_headers(request.head.headers)):
             answer = replace(answer, headers={**answer.headers, **told})

@@ -104,6 +104,13 @@ async def test_too_many_at_once_wait_and_are_told_so(start: Start, upstream: Ups
     assert status(await aimux.send(request())) == 200
 
 
+async def test_a_refusals_length_is_in_the_log(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"default": {"requests_per_minute": 0}})
+    _, _, told = (await aimux.send(request())).partition(b"\r\n\r\n")
+    assert told
+    assert f" out={len(told)} " in aimux.log
+
+
 @pytest.mark.parametrize(
     ("reply", "used"),
     [
