@@ -216,9 +216,10 @@ async def test_csv_is_for_who_accepts_it(start: Start) -> None:
     ):
         _, headers, _ = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": accept})
         assert headers["content-type"] == kind, accept
-    for path in (f"/requests?{SPAN}", f"/usage/series?{SPAN}"):
+    for path in (f"/requests?{SPAN}", f"/usage/series?{SPAN}&bucket=hour"):
         _, headers, text = await aimux.send("GET", path, headers={"accept": "text/csv"})
-        assert len(list(csv.reader(io.StringIO(text)))) > 1
+        first, *_ = csv.DictReader(io.StringIO(text))
+        assert first["time"] == "2026-11-26T12:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import datetime
 from typing import Any
 
 from aimux.control.api.body import Body
@@ -30,5 +31,7 @@ class Tabular(Body):
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")  # as the JSON has it
     # A spreadsheet would run what begins so, and clients choose the names of conversations and models.
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

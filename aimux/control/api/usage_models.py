@@ -129,7 +129,7 @@ class UsageSeries(Tabular):
     def rows(self) -> tuple[list[str], list[list[Any]]]:
         names = [name for name in Series.model_fields if name != "name"]
         return ["time", "name", *names], [
-            [time.isoformat().replace("+00:00", "Z"), one.name, *[getattr(one, name)[number] for name in names]]
+            [time, one.name, *[getattr(one, name)[number] for name in names]]
             for one in self.series
             for number, time in enumerate(self.times)
         ]
