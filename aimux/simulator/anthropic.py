@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.simulator import anthropic_events as events
 from aimux.simulator.accounts import stable
-from aimux.simulator.answers import Pairs, SimulatedAnswer, edge_answer, json_answer, stream_answer
+from aimux.simulator.answers import Pairs, SimulatedAnswer, dumps, edge_answer, json_answer, stream_answer
+from aimux.simulator.anthropic_batches import Batches
 from aimux.simulator.anthropic_headers import CLAIMS, headers_of, ids, iso, key_limits, request_id, unified
 from aimux.simulator.replies import call_tool, input_tokens, reply
 from aimux.simulator.tokens import RefusedToken
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from aimux.simulator.accounts import Account
     from aimux.simulator.answers import Call
+    from aimux.simulator.replies import Reply
     from aimux.simulator.tokens import TokenStore
 
 OAUTH_BETA = "oauth-2025-04-20"
@@ -61,6 +63,7 @@ class AnthropicApi:
         self._tokens = tokens
         self._keys = keys
         """API key → account."""
+        self._batches = Batches()
 
     def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """Find the account, or refuse. `x-api-key` is preferred; the SDKs of 2026 send their key as a bearer alone."""
@@ -120,6 +123,10 @@ class AnthropicApi:
                 return self._checked(call, self._messages)
             case ("POST", "/v1/messages/count_tokens"):
                 return self._checked(call, self._count, needs=("model", "messages"))
+            case ("POST", "/v1/messages/batches"):
+                return self._batched(call)
+            case ("GET" | "POST", path) if path.startswith("/v1/messages/batches"):
+                return self._batches.respond(call) or error(call, 404, "Not Found")
             case ("GET" | "HEAD", "/v1/models"):
                 return self._models(call)
             case ("GET" | "HEAD", path) if (name := path.removeprefix("/v1/models/")) in MODELS:
@@ -154,13 +161,34 @@ class AnthropicApi:
             return self._limited(call, tightest.resets_at, tightest.name)
         return then(call, model)
 
-    def _messages(self, call: Call, model: str) -> SimulatedAnswer:
-        request = call.json
-        asked, answered = last_message(request["messages"])
+    def _batched(self, call: Call) -> SimulatedAnswer:
+        requests = call.json.get("requests")
+        if not isinstance(requests, list) or not requests or not all(isinstance(one, dict) for one in requests):
+            return error(call, 400, "requests: Field required")
+        return self._batches.create(call, [self._batch_result(call, at, one) for at, one in enumerate(requests)])
+
+    def _batch_result(self, call: Call, at: int, request: dict[str, Any]) -> dict[str, Any]:
+        params: dict[str, Any] = request.get("params") or {}
+        told: dict[str, Any] = {"custom_id": request.get("custom_id")}
+        model = str(params.get("model"))
+        if not model.startswith("claude-"):
+            wrong = {"type": "not_found_error", "message": f"model: {model}"}
+            return told | {"result": {"type": "errored", "error": {"type": "error", "error": wrong}}}
+        said = self._said(call, params, dumps(params))
+        message = events.message(said, model, "msg_01" + stable(call.number, "batched", at)[:22])
+        message["usage"]["service_tier"] = "batch"
+        return told | {"result": {"type": "succeeded", "message": message}}
+
+    def _said(self, call: Call, request: dict[str, Any], body: bytes) -> Reply:
+        asked, answered = last_message(request.get("messages"))
         tool = None
         if call.scenario.tool is not None and not answered:
             tool = call_tool(request.get("tools") or [], call.scenario.tool, "input_schema")
-        said = reply("Claude", asked, call.body, call.scenario, tool, events.FRAME)
+        return reply("Claude", asked, body, call.scenario, tool, events.FRAME)
+
+    def _messages(self, call: Call, model: str) -> SimulatedAnswer:
+        request = call.json
+        said = self._said(call, request, call.body)
         call.owner.spend(said.total_input + said.output, call.now, model=model)
         message_id = "msg_01" + stable(call.number, "message")[:22]
         usage = events.usage(said)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.simulator import openai_events as events
 from aimux.simulator.accounts import stable
-from aimux.simulator.answers import Pairs, SimulatedAnswer, edge_answer, json_answer, stream_answer
+from aimux.simulator.answers import Pairs, SimulatedAnswer, dumps, edge_answer, json_answer, stream_answer
+from aimux.simulator.openai_kept import KEPT, Kept
 from aimux.simulator.replies import Reply, call_tool, reply
 from aimux.simulator.tokens import RefusedToken
 
@@ -35,6 +36,7 @@ class OpenAIApi:
     def __init__(self, tokens: TokenStore, keys: Mapping[str, Account]) -> None:
         self._tokens = tokens
         self._keys = keys
+        self._kept = Kept()
 
     def authenticate(self, call: Call) -> SimulatedAnswer | None:
         """Find the account by its key, or refuse."""
@@ -84,6 +86,10 @@ class OpenAIApi:
                 return self.checked(call, "input") or self.compact(call)
             case ("POST", "/v1/chat/completions"):
                 return self.checked(call, "messages") or self._chat(call)
+            case ("POST", "/v1/batches"):
+                return self._batched(call)
+            case (_, path) if path.startswith(KEPT):
+                return self._kept.respond(call, self.headers(call)) or self._nothing(call)
             case ("GET" | "HEAD", "/v1/models"):
                 return json_answer(200, {"object": "list", "data": [_model(m) for m in MODELS]}, self.headers(call))
             case ("GET" | "HEAD", path) if (name := path.removeprefix("/v1/models/")) in MODELS:
@@ -109,14 +115,46 @@ class OpenAIApi:
         said, request = self._reply(call, call.json.get("input"), events.RESPONSES_FRAME), call.json
         serial = stable(call.number, "response")[:48]
         usage = events.usage(said, reasoning=bool(request.get("reasoning")))
+        background = request.get("background") is True
         if request.get("stream") is not True:
             if call.scenario.overload is not None:
                 return self.fault(call, 503)
-            answer = json_answer(200, events.response(said, request, serial, call.now), self.headers(call))
-            answer.usage = usage
-            return answer
-        sequence = self.sequence(call, said, serial)
-        return stream_answer(events.sse_stream(sequence), self.headers(call), usage)
+            whole = events.response(said, request, serial, call.now)
+            shown = events.begun(whole, "queued") if background else whole
+            answer = json_answer(200, shown, self.headers(call))
+            answer.usage = None if background else usage
+        else:
+            answer = stream_answer(events.sse_stream(self.sequence(call, said, serial)), self.headers(call), usage)
+        if request.get("store", True) is not False:
+            self._kept.keep_response(call, events.responses_events(said, request, serial, call.now))
+        return answer
+
+    def _batched(self, call: Call) -> SimulatedAnswer:
+        lines = self._kept.lines(call, str(call.json.get("input_file_id")))
+        if lines is None:
+            return self._nothing(call)
+        return self._kept.create_batch(
+            call, [self._batch_line(call, at, line) for at, line in enumerate(lines)], self.headers(call)
+        )
+
+    def _batch_line(self, call: Call, at: int, line: dict[str, Any]) -> dict[str, Any]:
+        request: dict[str, Any] = line.get("body") or {}
+        serial = stable(call.number, "batched", at)[:48]
+        chat = "messages" in request
+        asked, _ = last_message(request.get("messages" if chat else "input"))
+        said = reply("ChatGPT", asked, dumps(request), call.scenario, None, 0)
+        made = events.chat_completion(said, str(request.get("model")), serial, call.now) if chat else None
+        body = made or events.response(said, request, serial, call.now)
+        response = {"status_code": 200, "request_id": f"req_{serial[:32]}", "body": body}
+        return {
+            "id": f"batch_req_{serial[:32]}",
+            "custom_id": line.get("custom_id"),
+            "response": response,
+            "error": None,
+        }
+
+    def _nothing(self, call: Call) -> SimulatedAnswer:
+        return self.error(call, 404, f"Nothing found at {call.path}.", code=None)
 
     def sequence(self, call: Call, said: Reply, serial: str) -> list[dict[str, Any]]:
         """The events of a streamed response, or of one that fails with overload."""

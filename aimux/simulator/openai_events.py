@@ -49,7 +49,7 @@ def response(reply: Reply, request: dict[str, Any], serial: str, now: float) -> 
         "object": "response",
         "created_at": int(now),
         "status": "completed",
-        "background": False,
+        "background": request.get("background") is True,
         "error": None,
         "incomplete_details": None,
         "instructions": request.get("instructions"),
@@ -73,15 +73,20 @@ def response(reply: Reply, request: dict[str, Any], serial: str, now: float) -> 
     }
 
 
+def begun(whole: dict[str, Any], status: str) -> dict[str, Any]:
+    """The same before there is anything of it."""
+    return whole | {"status": status, "output": [], "usage": None}
+
+
 def responses_events(reply: Reply, request: dict[str, Any], serial: str, now: float) -> list[dict[str, Any]]:
     """The event sequence of a healthy response, numbered."""
     whole = response(reply, request, serial, now)
-    begun = whole | {"status": "in_progress", "output": [], "usage": None}
+    started = begun(whole, "in_progress")
     item = whole["output"][0]
     where = {"item_id": item["id"], "output_index": 0}
     events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": begun},
-        {"type": "response.in_progress", "response": begun},
+        {"type": "response.created", "response": started},
+        {"type": "response.in_progress", "response": started},
     ]
     added = {"type": "response.output_item.added", "output_index": 0}
     if reply.tool:
