@@ -31,7 +31,7 @@ from aimux.metering.activity import Activity
 from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
 from aimux.metering.metrics import Metrics, RefreshOutcome
-from aimux.metering.record import RecordSinks
+from aimux.metering.record import LATER, RecordSinks
 from aimux.notices import Teller, Watch
 from aimux.people import Actor, People, audit, from_config
 from aimux.people.trust import Trust
@@ -125,6 +125,7 @@ class App:
             stack.push_async_callback(written.close)
             await written.start()
             self._build_gateway(config, setup, pool, limits, Keeping(written.deposits, written.look_up), stack)
+            written.on_counted = self.records
             self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
                 await self._listen(config)
@@ -319,7 +320,8 @@ class App:
         )
 
     def _note_use(self, record: RequestRecord) -> None:
-        self.uses.note(record.sender.token, record.time, record.sender.address)
+        if record.method != LATER:
+            self.uses.note(record.sender.token, record.time, record.sender.address)
 
     def _renewed(self, account: Account, outcome: str) -> None:
         if outcome in OUTCOMES:

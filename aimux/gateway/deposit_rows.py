@@ -6,6 +6,7 @@ Written every second; what a kill in between loses is somebody's to use who can 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from aimux.gateway.deposits import MOST, Deposits
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Row, Select
 
     from aimux.gateway.deposits import Key
+    from aimux.gateway.dues import Claim
+    from aimux.metering.record import RequestRecord
     from aimux.storage import Database
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,10 @@ class DepositRows:
     def __init__(self, database: Database, *, shared: bool) -> None:
         """`shared`: other nodes write to the database, too."""
         self.deposits = Deposits()
+        self.on_counted: Callable[[RequestRecord], None] = lambda _record: None
+        """Takes the records of what was used behind an answer."""
+        self._claimed = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._database = database
         self._shared = shared
         self._unknown: dict[Key, float] = {}
@@ -56,6 +63,7 @@ class DepositRows:
         """Take over what was written before, the newest of it where that is much. Raises StorageError."""
         if self._database.touched(TOPIC):
             await self._read_newest()
+        self.deposits.on_claim = self._claimed.set
         self._keeper = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:
@@ -99,9 +107,12 @@ class DepositRows:
         unsubscribe = self._database.subscribe(TOPIC, stale.set) if self._shared else None
         try:
             while True:
-                await asyncio.sleep(FLUSH_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await self._claimed.wait()
                 try:
                     await self.flush()
+                    self._claimed.clear()
                     if stale.is_set():
                         stale.clear()
                         await self._read_newest()
@@ -118,9 +129,41 @@ class DepositRows:
                 unsubscribe()
 
     async def flush(self) -> None:
-        """Write what is new. Raises StorageError; then it is written the next time."""
-        if not self.deposits.fresh:
-            return
+        """Write what is new, and have recorded what is over. Raises StorageError; then it is tried the next time."""
+        async with self._turn:
+            if self.deposits.fresh:
+                await self._write()
+            if self.deposits.claims:
+                await asyncio.to_thread(_prepare)
+            while self.deposits.claims:
+                claims = self.deposits.claims[:AT_ONCE]
+                granted = await self._change(claims)
+                del self.deposits.claims[: len(claims)]
+                for claim in granted:
+                    for record in claim.records:
+                        self.on_counted(record)
+
+    async def _change(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those whose dues could be changed: nobody else has counted what they count."""
+        from sqlalchemy import select, tuple_, update
+
+        from aimux.storage.schema.deposits import deposits
+        from aimux.storage.times import now
+
+        granted = []
+        async with self._database.write(TOPIC) as connection:
+            for claim in claims:
+                this = deposits.c.provider == claim.provider, deposits.c.id == claim.id
+                change = update(deposits).where(*this, deposits.c.due.in_([claim.old, claim.new]))
+                done = await connection.execute(change.values(due=claim.new, at=now()))
+                if done.rowcount:
+                    granted.append(claim)
+        denied = [(claim.provider, claim.id) for claim in claims if claim not in granted]
+        if denied:
+            await self._read(select(deposits).where(tuple_(deposits.c.provider, deposits.c.id).in_(denied)))
+        return granted
+
+    async def _write(self) -> None:
         await asyncio.to_thread(_prepare)
         from aimux.storage.schema.base import insert
         from aimux.storage.schema.deposits import deposits
@@ -135,6 +178,7 @@ class DepositRows:
                 "account": place.account,
                 "owner": place.owner,
                 "at": at,
+                "due": place.due or None,
                 "until": at + int((LASTING_DAYS if lasts else PASSING_DAYS) * DAY * 1000),
             }
             for (provider, one), (place, lasts) in sorted(fresh.items())
@@ -160,15 +204,15 @@ class DepositRows:
         news = select(deposits).where(deposits.c.at >= self._read_until)
         await self._read(news.order_by(deposits.c.at.desc()).limit(MOST))
 
-    async def _read(self, statement: Select[tuple[str, str, str, str, int, int]]) -> None:
+    async def _read(self, statement: Select[tuple[str, str, str, str, int, int, str | None]]) -> None:
         async with self._database.read() as connection:
             rows = (await connection.execute(statement)).all()
         self._adopt(reversed(rows))
 
-    def _adopt(self, rows: Iterable[Row[tuple[str, str, str, str, int, int]]]) -> None:
+    def _adopt(self, rows: Iterable[Row[tuple[str, str, str, str, int, int, str | None]]]) -> None:
         for row in rows:
             key = row.provider, row.id
-            self.deposits.keep(row.provider, row.account, [row.id], row.owner, lasts=None)
+            self.deposits.keep(row.provider, row.account, [row.id], row.owner, lasts=None, due=row.due or "")
             self._unknown.pop(key, None)
             self._read_until = max(self._read_until, row.at - OVERLAP)
 

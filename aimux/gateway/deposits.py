@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from aimux.gateway.dues import claim, due, is_open
 from aimux.gateway.epoch import NO_BODY
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.dues import Claim
     from aimux.gateway.models import Target
     from aimux.plugin.meters import Meter
+    from aimux.plugin.types import Over
 
 EACH = 2_000
 """Ids that are remembered of one user, the oldest goes first; about 400 bytes each."""
@@ -32,10 +35,13 @@ Key = tuple[str, str]
 
 
 class Deposit(NamedTuple):
-    """Where something lies, and whose it is: a user's name ("": an anonymous caller's; None: nobody knows)."""
+    """Where something lies, and whose it is: a user's name ("": an anonymous caller's; None: nobody knows).
+
+    `due`: under what it counts what it takes, see `dues` ("": it takes nothing, or nobody knows)."""
 
     account: str
     owner: str | None
+    due: str = ""
 
     def belongs_to_another(self, user: str) -> bool:
         """What was kept while there were no users is everybody's."""
@@ -48,6 +54,9 @@ class Deposits:
     def __init__(self, most: int = MOST, each: int = EACH) -> None:
         self.fresh: dict[Key, tuple[Deposit, bool]] = {}
         """What was learned since somebody took it from here to write it down; True: it lasts."""
+        self.claims: list[Claim] = []
+        """What was told to be over since, and may be recorded by whoever changes its due."""
+        self.on_claim: Callable[[], None] = lambda: None
         self._most = most
         self._each = each
         self._places: OrderedDict[Key, Deposit] = OrderedDict()
@@ -81,10 +90,17 @@ class Deposits:
         return None
 
     def keep(
-        self, instance: str, account: str, ids: Iterable[str], owner: str | None, *, lasts: bool | None = True
+        self,
+        instance: str,
+        account: str,
+        ids: Iterable[str],
+        owner: str | None,
+        *,
+        lasts: bool | None = True,
+        due: str | None = None,
     ) -> None:
         """They lie with this account. Whose something is stays as it was first told. `lasts` None: that is written
-        down already; False: it was made in passing, as a response is."""
+        down already; False: it was made in passing, as a response is. `due` None: that stays as well."""
         for one in ids:
             if not 0 < len(one) <= LONGEST:
                 continue
@@ -96,7 +112,8 @@ class Deposits:
                 self._instances[instance] += 1
             elif known.owner != of_all:
                 self._disown(key, known.owner)
-            place = self._places[key] = Deposit(account, of_all)
+            left = due if due is not None else known.due if known is not None else ""
+            place = self._places[key] = Deposit(account, of_all, left)
             if place != known and of_all is not None and lasts is not None:
                 self.fresh[key] = place, lasts
                 if len(self.fresh) > self._most:
@@ -135,9 +152,11 @@ class Deposits:
                         ErrorKind.NOT_FOUND, f"{one} was not found among what you have stored here.", retry=False
                     )
 
-    def learn(self, call: Call, attempt: Attempt, meter: Meter) -> None:
+    def learn(self, call: Call, attempt: Attempt, meter: Meter, *, whole: bool = True) -> None:
         """Ids from an answer. Whoever makes something owns it, and what is told of it is its owner's. What a request
-        itself names was there before it, and is not made the caller's by being named."""
+        itself names was there before it, and is not made the caller's by being named.
+
+        `whole` False: the answer broke off."""
         instance, caller = attempt.account.provider, call.admitted.caller.name
         named = call.references or attempt.route.provider.refers_to(call.head, NO_BODY)
         made = [one for one in meter.stored if one not in named]
@@ -147,6 +166,26 @@ class Deposits:
             owner = known.owner if known is not None else None
         self.keep(instance, attempt.account.name, made, owner, lasts=not meter.consumes)
         self.keep(instance, attempt.account.name, [one for one in meter.stored if one in named], None)
+        if meter.begun in made and owner is not None and call.head.method == "POST":
+            record = call.record
+            left = due(record.sender, record.conversation)
+            self.keep(instance, attempt.account.name, [meter.begun], owner, lasts=not meter.consumes, due=left)
+        if meter.over:
+            self.count(instance, meter.over, call.record.path, whole=whole)
+
+    def count(self, instance: str, told: Iterable[Over], path: str, *, whole: bool = True) -> None:
+        """Have what is over be recorded, as far as something of it is due. `path`: whose answer told it."""
+        for over in told:
+            place = self._places.get((instance, over.id))
+            if place is None or place.owner is None or not is_open(place.due):
+                continue
+            if not whole:
+                over = over._replace(whole=False)
+            made = claim(instance, place.account, place.owner, over, place.due, path)
+            if made is not None and len(self.claims) < self._most:
+                self.keep(instance, place.account, [over.id], place.owner, lasts=None, due=made.new)
+                self.claims.append(made)
+                self.on_claim()
 
     def _disown(self, key: Key, owner: str | None) -> None:
         owned = self._owned[owner]

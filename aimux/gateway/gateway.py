@@ -325,8 +325,10 @@ class Gateway:
             self.metrics.closed(served_by)
             record.bytes_out = outlet.bytes_out
             if meter is not None:
-                if meter.stored and call.admitted.caller.own is None:
-                    self.keeping.deposits.learn(call, attempt, meter)
+                if (meter.stored or not meter.consumes) and call.admitted.caller.own is None:
+                    self.keeping.deposits.learn(call, attempt, meter, whole=exchange.error is None)
+                    if meter.begun:
+                        self.limiting.later(record)
                 if meter.consumes:
                     record.usage = self.estimates.usage(record, meter)
                 if meter.limits:

@@ -97,6 +97,11 @@ class Limiting:
         fair = self.fair if self.fair.on else None
         return Restraint(who, limits.policy.weight(who), fair, limits.zone, no_overage=plan.no_overage)
 
+    def later(self, record: RequestRecord) -> None:
+        """Give back the room for what a request begins and does not take yet: it counts when it is told."""
+        if (lease := self.limits.open.get(record.id)) is not None:
+            self.limits.settle(lease, 0, 0, 0, estimated=True)
+
     def told(self, call: Call, provider: Provider, account: Account | None) -> list[bytes] | None:
         """The header lines that tell a caller of their own limits, or of their share of the account that answered
         (None: it is one of their own); None where they have neither.

@@ -124,6 +124,7 @@ class OwnLists:
                 if isinstance(meter, StoredAnswer):  # what a batch has made, say
                     meter.read(item)
                     self._deposits.keep(instance, attempt.account.name, meter.stored, user)
+                    self._deposits.count(instance, meter.over, call.record.path)
             own.append(item)
         return own
 

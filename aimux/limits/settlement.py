@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aimux.limits.rules import Who
+from aimux.metering.record import LATER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,6 +33,8 @@ class Settlement:
         limits, usage = self._limits, record.usage
         lease = limits.open.get(record.id)
         if lease is None:
+            if record.method == LATER and usage is not None:
+                self._add(record, usage)
             return
         if not record.attempts:
             limits.cancel(lease)
@@ -43,6 +48,15 @@ class Settlement:
             limits.settle(lease, 0, 0, 0)
         else:
             limits.estimate(lease)
+
+    def _add(self, record: RequestRecord, usage: Usage) -> None:
+        """What is used behind an answer counts in the windows in which it is told."""
+        cost = self._cost(record)
+        if cost is None:
+            cost = _by_unknown_prices(usage)
+        sender, at = record.sender, record.time
+        who = Who(record.user, sender.token, sender.groups)
+        self._limits.add(who, record.provider, record.model, at, usage.total_input + usage.output_tokens, cost, at)
 
 
 class FairMeter:

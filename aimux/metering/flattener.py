@@ -100,9 +100,10 @@ class Flattener:
         if row[COST] is not None:
             return row
         key, detail = row[KEY], row[KEY - 1]
-        tier = (json.loads(detail) if detail else {}).get("tier", "")
+        said = json.loads(detail) if detail else {}
+        tier = said.get("tier", "")
         usage = Usage(key.model, *row[13:COST])
-        usage.tier = tier
+        usage.tier, usage.requests = tier, said.get("requests", 1)
         cost = self._prices.cost(key.provider, key.account, key.model, usage, row[AT])
         return (*row[:COST], cost, *row[COST + 1 :])
 
@@ -178,6 +179,8 @@ def _detail(record: RequestRecord, usual: str | None) -> str | None:
         detail["attempts"] = record.attempts
     if len(steps) > 1 or (len(steps) == 1 and steps[0].action != "relay"):
         detail["steps"] = _told(steps)
+    if record.usage is not None and record.usage.requests != 1:
+        detail["requests"] = record.usage.requests
     if record.limit is not None:
         detail["limit"] = record.limit
     return _json(detail) if detail else None

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from aimux.metering.record import TURN
+from aimux.metering.record import LATER, TURN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -141,6 +141,9 @@ class Metrics:
         if not provider:
             self.control[record.method if record.method in METHODS else OTHER, record.status] += 1
             return
+        if record.method == LATER:  # it is no request
+            self._used(record)
+            return
         self.requests[provider, record.account, record.status] += 1
         if record.error:
             self.errors[provider, record.error] += 1
@@ -153,17 +156,23 @@ class Metrics:
         if record.ttfb is not None:
             counts.ttfb.observe(record.ttfb)
         if self.per_user:
-            user = record.user if record.user in self.users or len(self.users) < MAX_USERS else OTHER
+            user = self._user(record)
             self.users[user] = self.users.get(user, 0) + 1
+        self._used(record)
+
+    def _used(self, record: RequestRecord) -> None:
         usage = record.usage
         if usage is None or not (usage.output_tokens or usage.total_input):
             return  # a model that nothing was charged for is a name that the client made up
-        model = usage.model or record.model
+        provider, model = record.provider, usage.model or record.model
         tokens = self.models.get((provider, model)) or self._new_model(provider, model)
         tokens.add(usage)
         if self.per_user:
-            both = (user, model)
+            both = (self._user(record), model)
             (self.user_models.get(both) or self._new_user_model(*both)).add(usage)
+
+    def _user(self, record: RequestRecord) -> str:
+        return record.user if record.user in self.users or len(self.users) < MAX_USERS else OTHER
 
     def refresh(self, provider: str, account: str, outcome: RefreshOutcome) -> None:
         """Count one renewal of a credential."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.compiling import mypyc_attr
-from aimux.metering.tariff import KINDS, Rates, Tariff, complete
+from aimux.metering.tariff import KINDS, STANDARD, Rates, Tariff, complete
+from aimux.plugin.types import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,7 +86,8 @@ class Prices:
             return 0
         model = usage.model or record.model
         tariff = self.tariffs.get((record.provider, model))
-        if tariff is None or tariff.only is None or self._overrides or self._factors or usage.beside:
+        special = usage.beside or usage.tier == BATCH
+        if tariff is None or tariff.only is None or self._overrides or self._factors or special:
             cost = self.cost(record.provider, record.account, model, usage, int(record.time * 1000))
         else:
             cost = tariff.only.cost(usage)  # the usual case
@@ -98,7 +100,7 @@ class Prices:
         if beside:
             usage = replace(usage)
             usage.put_beside(())
-        rates = self.rates(provider, model, at, usage.tier, usage.total_input)
+        rates = self.rates(provider, model, at, usage.tier, usage.total_input // usage.requests)
         if rates is None:
             return None
         cost = rates.cost(usage)
@@ -118,6 +120,9 @@ class Prices:
 
     def rates(self, provider: str, model: str, at: int, tier: str = "", total_input: int = 0) -> Rates | None:
         """What holds for such a request, the configuration's prices before the list's."""
+        if tier == BATCH:
+            whole = self.rates(provider, model, at, STANDARD, total_input)
+            return None if whole is None else whole.halved()
         tariff = self.tariffs.get((provider, model))
         if tariff is None and (provider, model) not in self.tariffs:
             self.on_unknown(provider, model, at)

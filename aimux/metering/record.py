@@ -88,6 +88,8 @@ class LimitHit(NamedTuple):
 
 TURN: Final = "TURN"
 """The method of a WebSocket's turn."""
+LATER: Final = "LATER"
+"""… and of what a batch or an answer in the background took: it is told when the request that asked for it is over."""
 
 
 class RequestRecord:
@@ -128,7 +130,7 @@ class RequestRecord:
     time: float
     """Unix seconds at which the head was in."""
     method: str
-    """TURN for a turn of a WebSocket."""
+    """TURN for a turn of a WebSocket, LATER for what was used behind an answer and told by another one."""
     path: str
     """As the client sent it, mount included, percent-encoding kept, without the query; its first TOLD characters."""
     request_id: str

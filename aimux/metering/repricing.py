@@ -69,6 +69,7 @@ def _cost(prices: Prices, row: Row[Any]) -> int | None:
         row.reasoning,
         row.server_tools,
         (row.detail or {}).get("tier", ""),
+        requests=(row.detail or {}).get("requests", 1),
     )
     return prices.cost(row.provider, row.account, row.model, usage, row.at)
 

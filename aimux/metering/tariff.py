@@ -48,6 +48,10 @@ class Rates(NamedTuple):
             pico += usage.server_tools * tools
         return (pico + 500) // 1000
 
+    def halved(self) -> Rates:
+        """What they are for a batch: half, but for the requests to tools."""
+        return Rates._make(price // 2 for price in self)._replace(server_tools=self.server_tools)
+
 
 Tier = list[tuple[int, Rates]]
 """Rates with the input tokens above which they hold for the whole request, the largest first; the last holds from 0."""

@@ -15,7 +15,7 @@ from aimux.plugin.errors import (
 )
 from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, RegisterSink, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
-from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter, StoredAnswer
+from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.reading import count, sse_events
@@ -30,6 +30,7 @@ from aimux.plugin.types import (
     Hints,
     LimitState,
     LimitWindow,
+    Over,
     RequestHead,
     Upstream,
     Usage,
@@ -64,6 +65,7 @@ __all__ = [
     "LoginError",
     "MessageMeter",
     "Meter",
+    "Over",
     "PromptTooLong",
     "Provider",
     "ProviderSettings",
@@ -77,6 +79,7 @@ __all__ = [
     "RegisterSink",
     "RequestHead",
     "RequestRefused",
+    "ResultsMeter",
     "Routes",
     "SSEMeter",
     "StoredAnswer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.reading import json_object, texts
-from aimux.plugin.types import LimitWindow, Usage, Verdict
+from aimux.plugin.types import BATCH, MAX_MODEL, LimitWindow, Over, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,8 @@ SAMPLE = 512
 """Bytes that are looked at together, at least: two events or more."""
 STEP = 10 * 1024
 """… and at most so many bytes on it is looked again."""
+MOST_MODELS = 100
+"""Models that one batch's results are added up by."""
 AT_FIRST = 32 * 1024
 """At its beginning a stream is looked at as if it had been so long already: short ones have few events."""
 
@@ -33,19 +35,23 @@ class Meter:
     the answer was cut short upstream, and the client is told so. `failed`: that event said that the answer is not
     whole, and not what it took. `limits`: windows that its events told; `verdict`:
     what an error among a socket's messages means for the account (COOL_DOWN or PARK). `stored`: ids of what lies with
-    this account from now on (a file, a stored response), so that requests which name them go there.
+    this account from now on (a file, a stored response), so that requests which name them go there. `begun`: the one
+    of these that goes on when this answer is over (a batch, an answer in the background), and this answer does not tell
+    what it takes; `over`: what such things took. They count as their maker's, once, however often they are told.
     """
 
     sees_end: ClassVar[bool] = True
     """Whether `complete` comes from the protocol: then nothing is missing, however the bytes end behind it."""
     consumes: ClassVar[bool] = True
-    """False: it is here for `stored` alone, and nobody pays for such answers."""
+    """False: it is here for `stored` and `over` alone, and nobody pays for such answers."""
 
     complete: bool = False
     failed: bool = False
     limits: tuple[LimitWindow, ...] = ()
     verdict: Verdict | None = None
     stored: tuple[str, ...] = ()
+    begun: str = ""
+    over: tuple[Over, ...] = ()
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -109,6 +115,75 @@ class StoredAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         found = (answer.get(key) for key in ("id", *self.keys))
         self.stored = tuple(one for one in found if isinstance(one, str) and one)
+
+
+class ResultsMeter(Meter):
+    """For a batch's results, one JSON object a line, however many there are: override `read`.
+
+    What its requests took is added up by model and length: a long request may cost more a token. A line beyond MAX_LINE
+    does not count, and neither does the hundred-and-first model.
+    """
+
+    sees_end = False
+    complete = True
+    consumes = False
+    long: ClassVar[tuple[int, ...]] = (100_000, 200_000)
+    """Tokens of input above which some of the vendor's models cost more."""
+
+    def __init__(self, batch: str) -> None:
+        """`batch`: its id."""
+        super().__init__()
+        self._batch = batch
+        self._sums: dict[str, list[Usage]] = {}
+        self._line: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        first, *others = data.split(b"\n")
+        self._keep(first)
+        for line in others:
+            self._end_line()
+            self._keep(line)
+        self._tell(whole=False)
+
+    def end(self) -> None:
+        self._end_line()
+        self._tell(whole=True)
+
+    def read(self, result: dict[str, Any]) -> Usage | None:
+        """What one request took; None: nothing, or it failed."""
+        raise NotImplementedError
+
+    def _tell(self, *, whole: bool) -> None:
+        self.over = (Over(self._batch, tuple(one for sums in self._sums.values() for one in sums), whole),)
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size <= MAX_LINE:
+            self._line.append(piece)
+
+    def _end_line(self) -> None:
+        line, size = b"".join(self._line), self._size
+        self._line.clear()
+        self._size = 0
+        if size > MAX_LINE or not line.strip() or (result := json_object(line)) is None:
+            return
+        if (usage := self.read(result)) is not None:
+            beside = usage.beside
+            usage.put_beside(())
+            for one in (usage, *beside):
+                self._add((one.model or usage.model)[:MAX_MODEL], one)
+
+    def _add(self, model: str, usage: Usage) -> None:
+        length = sum(usage.total_input > most for most in self.long)
+        sums = self._sums.get(model)
+        if sums is None:
+            if len(self._sums) >= MOST_MODELS:
+                return
+            sums = self._sums[model] = [Usage(model, requests=0) for _ in (0, *self.long)]
+        known = sums[length]
+        known.add(usage)
+        known.model, known.tier, known.requests = model, BATCH, known.requests + 1
 
 
 class SSEMeter(Meter):

@@ -62,7 +62,7 @@ class Record(Protocol):
 
     @property
     def method(self) -> str:
-        """`TURN` for a turn of a WebSocket."""
+        """`TURN` for a turn of a WebSocket, `LATER` for what a batch or an answer in the background took."""
 
     @property
     def path(self) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -187,6 +187,8 @@ class Usage:
     """The upstream did not tell all of it: a part is an estimate."""
     beside: tuple[Usage, ...] = ()
     """What of all this was sampled beside the answer and is priced by itself, perhaps as another model's."""
+    requests: int = 1
+    """How many requests took it together: where long ones cost more a token, their average length counts."""
 
     @property
     def total_input(self) -> int:
@@ -216,6 +218,19 @@ class Usage:
                 self.cache_write_tokens += sign * one.cache_write_tokens
                 self.cache_write_1h_tokens += sign * one.cache_write_1h_tokens
         self.beside = sampled
+
+
+BATCH: Final = "batch"
+"""The service tier of whatever is priced at half because it is part of a batch."""
+
+
+class Over(NamedTuple):
+    """What something took that went on behind an answer (`Meter.begun`), as a later answer tells. `id` is its own;
+    there is one `usage` for each model and price, always in the same order. `whole` False: it took so much at least."""
+
+    id: str
+    usage: tuple[Usage, ...]
+    whole: bool = True
 
 
 MAX_MODEL = 256

@@ -8,10 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.gateway import deposit_rows
 from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.deposits import Deposit, Deposits
+from aimux.gateway.dues import due
+from aimux.metering.record import RequestRecord, Sender
+from aimux.plugin import Over, Usage
 from aimux.storage import Database, StorageError
 
 Node = Callable[[], Awaitable[DepositRows]]
@@ -136,3 +140,79 @@ async def test_no_request_waits_for_a_database_that_does_not_answer(
             await rows.look_up([("plain", "file-2")])
             await rows.look_up([("plain", "file-3")])
     assert asked == 1, "and the next ones don't even ask"
+
+
+# --- what is used behind an answer --------------------------------------------------------------------------------
+
+
+def over(tokens: int = 5) -> Over:
+    return Over("batch_1", (Usage("m", output_tokens=tokens),))
+
+
+@pytest.fixture
+def _nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes write when a test says so."""
+    monkeypatch.setattr(deposit_rows, "FLUSH_SECONDS", 1e6)
+
+
+async def begun(node: Node) -> list[RequestRecord]:
+    """A batch of ann's; what is counted of it will be in the list."""
+    rows = await node()
+    rows.deposits.keep("plain", "default", ["batch_1"], "ann", due=due(Sender("/plain", "t1", ("team",)), "talk"))
+    await rows.flush()
+    return []
+
+
+async def test_one_of_two_nodes_counts_what_both_are_told(node: Node) -> None:
+    counted = await begun(node)
+    one, other = await node(), await node()
+    for each in (one, other):
+        each.on_counted = counted.append
+        each.deposits.count("plain", [over()], "/")
+    await asyncio.gather(one.flush(), other.flush())
+    third = await node()
+    for each in (one, other, third):
+        each.deposits.count("plain", [over(7)], "/")
+        assert not each.deposits.claims
+    assert [(record.user, record.sender.groups, record.conversation) for record in counted] == [
+        ("ann", ("team",), "talk")
+    ]
+
+
+@pytest.mark.usefixtures("_nothing_by_itself")
+async def test_who_was_not_first_knows_what_is_left(node: Node) -> None:
+    counted = await begun(node)
+    one, other = await node(), await node()
+    for each in (one, other):
+        each.on_counted = counted.append
+        each.deposits.on_claim = int
+    one.deposits.count("plain", [over(5)._replace(whole=False)], "/")
+    other.deposits.count("plain", [over(6)], "/")
+    await one.flush()
+    await other.flush()
+    other.deposits.count("plain", [over(6)], "/")
+    await other.flush()
+    assert [record.usage.output_tokens for record in counted if record.usage] == [5, 1]
+
+
+async def test_what_is_used_is_counted_when_the_database_is_back(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, whether it had taken the change or not."""
+    counted = await begun(node)
+    rows = await node()
+    rows.on_counted = counted.append
+    real = Database.write
+
+    @asynccontextmanager
+    async def in_doubt(self: Database, *topics: str) -> AsyncIterator[AsyncConnection]:
+        async with real(self, *topics) as connection:
+            yield connection
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", in_doubt)
+        rows.deposits.count("plain", [over()], "/")
+        with pytest.raises(StorageError):
+            await rows.flush()
+        assert not counted
+    await rows.flush()
+    assert len(counted) == 1

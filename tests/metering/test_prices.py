@@ -14,10 +14,12 @@ from sqlalchemy import select
 
 from aimux.config.ledger import Price
 from aimux.metering.calendar import Calendar
+from aimux.metering.flattener import Flattener
 from aimux.metering.price_book import PriceBook, store
 from aimux.metering.price_list import Wanted, look_up
 from aimux.metering.prices import Prices, configured
 from aimux.metering.repricing import reprice
+from aimux.metering.rows import COST
 from aimux.metering.tariff import KINDS, Tariff, complete
 from aimux.plugin.types import Usage
 from aimux.storage import Database, StorageError
@@ -124,6 +126,24 @@ def test_what_was_sampled_beside_the_answer_is_priced_by_itself() -> None:
     one = record()
     one.usage = used
     assert of.of_record(one) == (alone + 88_000) * 1000
+
+
+def test_a_batch_is_half_the_price_but_for_tools() -> None:
+    tools = Tariff.of_json([[0, {"": [[0, {"input": 2 * MILLION, "output": 9 * MILLION, "server_tools": 10**10}]]}]])
+    one = prices(m=TARIFF, tools=tools)
+    assert cost(one, input_tokens=1000, output_tokens=100, tier="batch") == 1_500_000 + 750_000
+    assert cost(one, "tools", input_tokens=1000, server_tools=2, tier="batch") == 1_000_000 + 20_000_000
+    assert cost(one, "unknown", input_tokens=1000, tier="batch") is None
+    only = record(usage={"model": "tools", "input_tokens": 1000, "output_tokens": 0, "tier": "batch"})
+    assert one.of_record(only) == 1_000_000
+    one.configure(configured({"m": Price(input=8)}), {})
+    assert cost(one, input_tokens=1000, tier="batch") == 4_000_000
+
+
+def test_many_short_requests_are_no_long_one() -> None:
+    one = prices(m=TARIFF)
+    assert cost(one, input_tokens=400_000, requests=4) == 400_000 * 3000
+    assert cost(one, input_tokens=1_000_000, requests=4) == 1_000_000 * 6000
 
 
 def test_sums_of_small_costs_are_exact() -> None:
@@ -271,6 +291,20 @@ async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(
 
 
 # --- pricing later ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_many_requests_took_is_priced_later_as_at_once(database: Database, make: Make) -> None:
+    used = {"model": "unknown-1", "input_tokens": 400_000, "output_tokens": 0, "tier": "batch", "requests": 4}
+    ledger, one = make(), record(usage=used)
+    ledger.record(one)
+    await settled(ledger)
+    assert await reprice(database, Calendar(UTC), prices(**{"unknown-1": TARIFF}), 0) == 1
+    assert await rows(database, "cost") == [(400_000 * 1500,)]
+    again = Flattener("node", prices(**{"unknown-1": TARIFF}))
+    one.cost = None
+    without = Flattener("node", prices()).rows([one])[0]
+    assert again.priced(without)[COST] == 400_000 * 1500
+    await ledger.close()
 
 
 async def test_what_had_no_price_is_priced_later_wherever_it_is_counted(database: Database, make: Make) -> None:

@@ -306,7 +306,9 @@ class Request(Body):
     id: str = Field(description="Its `x-request-id`: aimux's, or the client's own.")
     time: datetime
     node: str = Field(description="The aimux that served it.")
-    method: str = Field(description="`TURN` for a turn of a WebSocket.")
+    method: str = Field(
+        description="`TURN` for a turn of a WebSocket, `LATER` for what a batch or an answer in the background took."
+    )
     path: str
     user: str
     token: str = Field(description="The id of the token that was shown.")

@@ -28,6 +28,7 @@ ACTIONS = {
     "missing": "what was asked for does not lie with it",
     "skipped": "it was left out",
     "refused": "it can't serve such a request",
+    "told": "it told what was used behind an answer",
 }
 """What an upstream's answer meant → the same for a person."""
 

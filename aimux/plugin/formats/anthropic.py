@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_usage import read_usage, stored_container
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter, StoredAnswer
+from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
+from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,7 @@ _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
+_RESULTS_OF = re.compile(r"/*(?:v1/+)+messages/batches/([^/]{1,128})/results")
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -148,12 +149,34 @@ class MessagesAnswer(JSONMeter):
 # --- what an account keeps --------------------------------------------------------------------------------------------
 
 
+class KeptAnswer(StoredAnswer):
+    def read(self, answer: dict[str, Any]) -> None:
+        super().read(answer)
+        if answer.get("type") == "message_batch" and self.stored:
+            self.begun = self.stored[0]
+
+
+class BatchResults(ResultsMeter):
+    def read(self, result: dict[str, Any]) -> Usage | None:
+        told = result.get("result")
+        message = told.get("message") if isinstance(told, dict) else None
+        if not isinstance(message, dict):
+            return None
+        usage = Usage()
+        read_usage(usage, message)
+        return usage
+
+
 def stored(request: RequestHead, status: int, content_type: str) -> Meter | None:
-    """For an answer that may tell the id of a file, a batch, a skill …"""
-    if status >= 300 or request.method not in {"POST", "GET"} or not content_type.startswith("application/json"):
+    """For an answer that may tell the id of a file, a batch, a skill …, or what a batch took."""
+    if status >= 300 or request.method not in {"POST", "GET"}:
         return None
     path = request.path.rstrip("/")
-    return None if "/models" in path or path.endswith(_NOTHING_KEPT) else StoredAnswer()
+    if status == 200 and (results := _RESULTS_OF.fullmatch(path)):
+        return BatchResults(results[1])
+    if not content_type.startswith("application/json"):
+        return None
+    return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()
 
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:

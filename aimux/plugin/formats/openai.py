@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from aimux.plugin.errors import LimitReached, PromptTooLong
 from aimux.plugin.formats import openai_limits
 from aimux.plugin.formats.openai_meters import (
+    BackgroundStream,
     ChatStream,
     CompletionStream,
     MediaAnswer,
     MediaStream,
     OpenAIAnswer,
     ResponsesStream,
+    told_over,
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
@@ -227,15 +229,14 @@ def meter(
 
     `responses`: a meter class of the provider's own for Responses streams.
     """
-    content_type = headers.get("content-type", "")
     path = request.path
     if status >= 300 or request.method != "POST":
         return stored(request, status, headers)
     if path.endswith(_MEDIA):
-        if content_type.startswith("text/event-stream"):
+        if _is_events(headers):
             return MediaStream()
         return MediaAnswer() if _is_json(headers) else None
-    if content_type.startswith("text/event-stream"):
+    if _is_events(headers):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()
         if path.endswith("/chat/completions"):
@@ -244,6 +245,10 @@ def meter(
     if _is_json(headers) and path.endswith(("/responses", "/responses/compact", "/completions", "/embeddings")):
         return OpenAIAnswer()
     return stored(request, status, headers)
+
+
+def _is_events(headers: Headers) -> bool:
+    return headers.get("content-type", "").startswith("text/event-stream")
 
 
 def _is_json(headers: Headers) -> bool:
@@ -262,13 +267,22 @@ class KeptAnswer(StoredAnswer):
         made = [answer.get("file"), *(files if isinstance(files, list) else [])]  # of an upload, of a fine-tuning job
         ids = [one.get("id") if isinstance(one, dict) else one for one in made]
         self.stored += tuple(one for one in ids if isinstance(one, str) and one)
+        if answer.get("object") == "batch" and self.stored:
+            self.begun = self.stored[0]
+        data = answer.get("data") if answer.get("object") == "list" else None
+        told = [one for one in (answer, *(data if isinstance(data, list) else ())) if isinstance(one, dict)]
+        self.over = tuple(over for one in told for over in told_over(one))
 
 
 def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
-    """For an answer that may tell the id of a file, a batch, a vector store, a conversation …"""
-    if status >= 300 or request.method not in {"POST", "GET"} or not _is_json(headers):
+    """For an answer that may tell the id of a file, a batch, a vector store, a conversation …, or what a batch took."""
+    if status >= 300 or request.method not in {"POST", "GET"}:
         return None
     path = request.path.rstrip("/")
+    if request.method == "GET" and "/responses/" in path and _is_events(headers):
+        return BackgroundStream()
+    if not _is_json(headers):
+        return None
     return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()
 
 

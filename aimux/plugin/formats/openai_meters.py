@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
 from aimux.plugin.reading import count, object_behind, word
-
-if TYPE_CHECKING:
-    from aimux.plugin.types import Usage
+from aimux.plugin.types import BATCH, Over, Usage
 
 _LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
+_LAST_TYPES = ("response.completed", "response.incomplete", "response.failed")
+_AT_WORK = ("queued", "in_progress", "validating", "finalizing", "cancelling")
+_BACKGROUND = re.compile(rb'"background"\s*:\s*true')
+BEGINNING = 1024
+"""Bytes of a stream in which its first event says that it goes on in the background, before what the client wrote."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
@@ -44,6 +47,22 @@ class ResponsesStream(SSEMeter):
     )
     content: ClassVar[bytes] = b'.delta"'
     audio: ClassVar[bytes] = b'audio.delta"'
+    _beginning: bytes | None = b""
+
+    @property
+    def sent(self) -> int:
+        return 0 if self.begun else super().sent  # it goes on when its client has left
+
+    def feed(self, data: bytes) -> None:
+        if self._beginning is not None:
+            self._begin(self._beginning + data[:BEGINNING])
+        super().feed(data)
+
+    def _begin(self, beginning: bytes) -> None:
+        self._beginning = beginning if len(beginning) < BEGINNING else None
+        if _BACKGROUND.search(beginning, 0, BEGINNING) and (one := _RESPONSE_ID.search(beginning)):
+            self.begun = one[1].decode()
+            self.stored = (self.begun,)
 
     def content_in(self, part: bytes) -> int:
         return sum(map(len, _DELTAS.findall(part)))
@@ -55,6 +74,7 @@ class ResponsesStream(SSEMeter):
         match event.get("type"):
             case "response.completed" | "response.incomplete" | "response.failed" as kind:
                 self.complete = True
+                self.begun = ""
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
                     self.stored = stored_response(response)
@@ -67,6 +87,7 @@ class ResponsesStream(SSEMeter):
         kind = _TYPE.search(start)
         if kind is None or kind[1] in _LAST_EVENTS:
             self.complete = True
+            self.begun = ""
             model = _MODEL.search(start) or _MODEL.search(end)
             told = object_behind(b"usage", end) or object_behind(b"usage", start)
             read_usage(self.usage, {"model": model and model[1].decode(), "usage": told})
@@ -124,19 +145,38 @@ class CompletionStream(ChatStream):
 
 
 class OpenAIAnswer(JSONMeter):
-    _begun = False
-    """The answer says that the work goes on in the background: what there is of it yet is no measure of it."""
-
     @property
     def sent(self) -> int:
-        return 0 if self._begun else super().sent
+        return 0 if self.begun else super().sent  # what there is of it yet is no measure of it
 
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         self.stored = stored_response(answer)
         if answer.get("error") and not self.usage.total_input:  # else it tells what it took
             self.failed = True
-        self._begun = answer.get("status") in ("queued", "in_progress")
+        if answer.get("status") in ("queued", "in_progress") and self.stored:
+            self.begun = self.stored[0]
+
+
+class BackgroundStream(ResponsesStream):
+    """What was made in the background, looked at again: all of it, or what came after an event."""
+
+    sees_end = False
+    consumes = False
+    complete = True
+    content: ClassVar[bytes] = b""
+
+    def feed(self, data: bytes) -> None:
+        SSEMeter.feed(self, data)
+
+    def read(self, event: dict[str, Any]) -> None:
+        if event.get("type") in _LAST_TYPES and isinstance(response := event.get("response"), dict):
+            self.over = told_over(response)
+
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        super().read_overlong(start, end)
+        if self.stored and self.usage.total_input:
+            self.over = (Over(self.stored[0], (self.usage,)),)
 
 
 class MediaAnswer(Meter):
@@ -189,6 +229,24 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
 def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
     details = told.get(responses) or told.get(chat)
     return count(details.get(key)) if isinstance(details, dict) else 0
+
+
+def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
+    """What a batch, or a response, took that is over."""
+    kind, one, told = answer.get("object"), answer.get("id"), answer.get("usage")
+    if kind not in ("batch", "response") or answer.get("status") in _AT_WORK:
+        return ()
+    if not isinstance(one, str) or not isinstance(told, dict):
+        return ()
+    usage = Usage()
+    read_usage(usage, answer)
+    if not (usage.total_input or usage.output_tokens):
+        return ()  # it may be told yet
+    if kind == "batch":
+        usage.tier = BATCH
+        counts = answer.get("request_counts")
+        usage.requests = (count(counts.get("completed")) if isinstance(counts, dict) else 0) or 1
+    return (Over(one, (usage,)),)
 
 
 def stored_response(response: dict[str, Any]) -> tuple[str, ...]:

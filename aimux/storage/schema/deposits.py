@@ -16,7 +16,9 @@ deposits = Table(
     Column("owner", Text, nullable=False),
     moment("at", index=True),
     moment("until", index=True),
+    Column("due", Text),
     sqlite_with_rowid=False,
     comment="Files, batches, stored responses, by the vendor's id. `owner`: a user's name, empty where there were no "
-    "users. Forgotten after `until`.",
+    "users. Forgotten after `until`. `due`: of what goes on when its request is over, what its usage counts under, and "
+    "what was counted of it.",
 )
