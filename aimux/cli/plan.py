@@ -65,7 +65,7 @@ def plan_command(
     plans, unknown_windows = found["items"], ", ".join(found["unknown"])
     if unknown_windows:
         text = (
-            f"{unknown_windows}: nothing is known of its windows yet (`aimux usage --accounts`): say what one holds, "
+            f"nothing is known yet of the windows of {unknown_windows} (`aimux usage --accounts`): say what one holds, "
             "--window 5h=12.50"
         )
         if not plans:
