@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -252,6 +254,16 @@ async def test_head_is_answered_like_get_without_a_body(aimux: Aimux) -> None:
 async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
     for query in ("after=x", "by=conversation&after=x", "by=conversation&after=WzFd"):
         assert (await aimux.send("GET", f"/usage?{query}"))[0] == 404
+    for place in (
+        [10**30, "x", "y"],
+        [-1, "x", "y"],
+        [1e300, "x", "y"],
+        [1, "\x00", "y"],
+        [1, "\ud800", "y"],
+        [1, "x", 2],
+    ):
+        after = urlsafe_b64encode(json.dumps(place).encode()).decode()
+        assert (await aimux.send("GET", f"/usage?by=conversation&after={after}"))[0] == 404, place
     assert (await aimux.get("/usage?after=1000"))["items"] == []
     assert (await aimux.get("/usage?since=2026-11-26&until=2026-11-20"))["items"] == []
 

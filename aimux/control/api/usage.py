@@ -177,13 +177,7 @@ def _page(answer: Report, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
 
 
 async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, span: Span, only: Filter) -> Usage:
-    after = None
-    if query.after is not None:
-        try:
-            hour, name, user = json.loads(urlsafe_b64decode(query.after))
-            after = (int(hour), str(name), str(user))
-        except (ValueError, TypeError):
-            raise _no_page() from None
+    after = None if query.after is None else _place(query.after)
     found, total = await metering.reports.conversations(span, only, query.limit + 1, after)
     page = found[: query.limit]
     return Usage(
@@ -232,6 +226,18 @@ def _wrong(where: str, message: str) -> Refused:
 
 def _no_page() -> Refused:
     return Refused(404, "no-page", "There is no such page.", remedy="`after` is the `next` of the page before")
+
+
+def _place(after: str) -> tuple[int, str, str]:
+    """Behind which conversation a page begins: its hour, its name and its user. Refused 404."""
+    try:
+        hour, name, user = json.loads(urlsafe_b64decode(after))
+    except (ValueError, TypeError, RecursionError):
+        raise _no_page() from None
+    known = type(hour) is int and 0 <= hour <= FOREVER and isinstance(name, str) and isinstance(user, str)
+    if not known or not (name.isprintable() and user.isprintable()):  # no database takes it
+        raise _no_page()
+    return hour, name, user
 
 
 def _number(after: str | None) -> int:
