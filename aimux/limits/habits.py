@@ -44,6 +44,8 @@ class Habit:
 
     def __init__(self, everybody: Habit | None = None) -> None:
         """`everybody`: what to assume until something is known."""
+        if everybody is not None and not everybody.once:
+            everybody.foresee()
         self._everybody = everybody
         self.seen = 0
         self._size = self._tokens = self._square = self._both = 0.0
@@ -57,36 +59,40 @@ class Habit:
 
     def expect_input(self, size: int) -> int:
         """Tokens that a request with `size` bytes of text will bring in."""
+        if not self.once:
+            self.foresee()
         return int(self.base + size * self.per_byte)
 
     def foresee(self) -> None:
-        """Make whole numbers of what was learned: more is asked than learned. Of tokens and cost both are something, so
-        that it shows that a request is under way."""
-        self.once = int(self.base + self.answer) or 1
-        self.kilobyte = int(self.per_byte * 1024)
+        """Draw the line through what was learned, and make whole numbers of it: more is asked than learned. Of tokens
+        and cost both are something, so that it shows that a request is under way."""
+        base, per_byte = self.base, self.per_byte
+        if self.seen:
+            size, tokens, square = self._size, self._tokens, self._square
+            spread = square - size * size
+            if spread > 0.01 * square:  # requests of one size tell nothing about another
+                per_byte = min(MOST_TOKENS_PER_BYTE, max(0.0, (self._both - size * tokens) / spread))
+            base = tokens - per_byte * size
+            if base < 0.0:
+                base, per_byte = 0.0, tokens / size
+            self.base, self.per_byte = base, per_byte
+        self.once = int(base + self.answer) or 1
+        self.kilobyte = int(per_byte * 1024.0)
         self.price = math.ceil(self.cost) or 1
 
     def learn(self, size: int, tokens_in: int, tokens_out: int, cost: int) -> None:
         """Take in one request's real usage."""
         self.seen = seen = self.seen + 1
-        share = SHARE if seen > 10 else 1 / seen
-        self.answer += share * (tokens_out - self.answer)
-        if cost and (tokens := tokens_in + tokens_out):
+        # Python works with two fractions in a third of the time that a whole number and one take.
+        share = SHARE if seen > 10 else 1.0 / seen
+        sent, took, gave = float(size), float(tokens_in), float(tokens_out)
+        self.answer += share * (gave - self.answer)
+        if cost and (tokens := took + gave):
             self.cost += share * (cost / tokens - self.cost)
-        # Python multiplies two fractions in a third of the time that a whole number and one take.
-        sent, took = float(size), float(tokens_in)
-        self._size = mean_size = self._size + share * (sent - self._size)
-        self._tokens = mean_tokens = self._tokens + share * (took - self._tokens)
-        self._square = square = self._square + share * (sent * sent - self._square)
-        self._both = both = self._both + share * (sent * took - self._both)
-        spread = square - mean_size * mean_size
-        per_byte = self.per_byte
-        if spread > 0.01 * square:  # requests of one size tell nothing about another
-            slope = (both - mean_size * mean_tokens) / spread
-            self.per_byte = per_byte = min(MOST_TOKENS_PER_BYTE, max(0.0, slope))
-        self.base = base = mean_tokens - per_byte * mean_size
-        if base < 0:
-            self.base, self.per_byte = 0.0, mean_tokens / mean_size
+        self._size += share * (sent - self._size)
+        self._tokens += share * (took - self._tokens)
+        self._square += share * (sent * sent - self._square)
+        self._both += share * (sent * took - self._both)
         self.once = 0
         # What newcomers are thought to do is told by those who are new.
         if seen <= ENOUGH and self._everybody is not None:
