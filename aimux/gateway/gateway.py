@@ -219,9 +219,7 @@ class Gateway:
         )
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
-        restraint = None
-        if admitted.counted and self.limiting.concerns(admitted):
-            restraint = self.limiting.admit(record, admitted, raw)
+        restraint = self.limiting.admit(record, admitted, raw) if admitted.counted else None
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)

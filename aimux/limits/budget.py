@@ -165,6 +165,10 @@ class Budget(Counter):
         self._claims.touched.add(self)
 
     def look(self, now: float, number: int) -> tuple[int, float | None]:
+        if self._claims is None:
+            if not self.start <= now < self.changes_at:
+                self.turn(now, number)
+            return self.gone + self.base, self.end
         self.full(0, now, number)
         return self.gone + self.elsewhere, self.end
 

@@ -43,9 +43,7 @@ class Habit:
     )
 
     def __init__(self, everybody: Habit | None = None) -> None:
-        """`everybody`: what to assume until something is known."""
-        if everybody is not None and not everybody.once:
-            everybody.foresee()
+        """`everybody`: what to assume until something is known, as it was last foreseen."""
         self._everybody = everybody
         self.seen = 0
         self._size = self._tokens = self._square = self._both = 0.0
@@ -114,6 +112,8 @@ class Habits:
 
     def _new(self, user: str, model: str) -> Habit:
         everybody = self.of("", model) if user else None
+        if everybody is not None and not everybody.once:
+            everybody.foresee()
         # The name of a model is the client's choice, and none may fill the memory: the oldest goes.
         while len(self._known) >= MAX_HABITS:
             del self._known[next(iter(self._known))]

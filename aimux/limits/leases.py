@@ -6,13 +6,13 @@ In memory and without I/O: 1 µs for a user with four limits (bench/limits.py). 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.limits.budget import Budget
 from aimux.limits.counters import Rate, Rolling, Slots, Terms
 from aimux.limits.habits import EACH, ENOUGH, Habit, Habits
-from aimux.limits.rules import LIMITS, value_of
-from aimux.limits.sums import CANCELLED, NEVER, SETTLED, UNDER_WAY, Counter, Lease, Plan, Sums
+from aimux.limits.rules import LIMITS, NANO
+from aimux.limits.sums import CANCELLED, COST, NEVER, SETTLED, UNDER_WAY, Counter, Lease, Plan, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +29,7 @@ LONGEST = 6 * 3600.0
 """Seconds after which a lease that nobody has settled counts as one whose end was missed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How much of one limit is used. `amount` and `used` are as people write them: requests, tokens, dollars.
 
     `resets_at` None: it rolls, or counts what is open.
@@ -127,9 +126,11 @@ class Limits:
             self._hear(self.claims.round)
         number = self._number + 1
         habit = plan.habit
-        if not habit.once:
+        once = habit.once
+        if not once:
             habit.foresee()
-        tokens = habit.once + (size * habit.kilobyte >> 10)
+            once = habit.once
+        tokens = once + (size * habit.kilobyte >> 10)
         cost = tokens * habit.price
         for one in plan.sums:
             if not one.start <= now < one.end:
@@ -348,14 +349,15 @@ class Limits:
 
     def budgets_of(self, plan: Plan, now: float) -> list[Standing]:
         """The calendar windows among what holds."""
-        return [self._standing(one, now) for one in plan.counters if isinstance(one, Budget)]
+        return [self._standing(one, now) for one in plan.budgets]
 
     def _standing(self, one: Counter, now: float) -> Standing:
         used, resets_at = one.look(now, self._number + 1)
         amount = one.whole(now) if isinstance(one, Budget) else one.amount
-        limit = one.key.limit
-        scope = str(one.key.scope)
-        return Standing(limit, one.key.owner, scope, value_of(limit, amount), value_of(limit, used), resets_at)
+        owner, limit, _ = one.key
+        if one.unit == COST:
+            return Standing(limit, owner, one.scope, amount / NANO, used / NANO, resets_at)
+        return Standing(limit, owner, one.scope, amount, used, resets_at)
 
     def _refusal(self, counters: Iterable[Counter], tokens: int, cost: int, now: float) -> Refusal:
         number = self._number + 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aimux.limits.shares import Claims
 
 MINUTE = 60.0
+CALENDAR = frozenset({"day", "week", "month"})
 OPEN = 3
 """What is open at once, beside the members of `rules.Unit`."""
 NEVER = 1 << 60
@@ -66,6 +67,7 @@ class Plan:
     """What holds for a caller's requests to one model, in one epoch. Compared by identity."""
 
     __slots__ = (
+        "budgets",
         "counters",
         "free",
         "habit",
@@ -86,6 +88,8 @@ class Plan:
         self.sums: tuple[Sums, ...] = tuple(dict.fromkeys(one.sums for one in counters))
         """What they count."""
         self.rates: tuple[Counter, ...] = tuple(one for one in counters if one.rolls)
+        self.budgets: tuple[Counter, ...] = tuple(one for one in counters if LIMITS[one.key.limit].period in CALENDAR)
+        """Those whose windows are the calendar's."""
         recents = [sums.recent for sums in dict.fromkeys(one.sums for one in self.rates)]
         self.recents = tuple(recent for recent in recents if recent is not None)
         """Each lease is put into these."""
@@ -119,6 +123,7 @@ class Counter:
         "notes",
         "open_from",
         "rolls",
+        "scope",
         "since",
         "start",
         "sums",
@@ -130,6 +135,7 @@ class Counter:
         """`claims`: what other nodes say; None: this one is alone."""
         self._claims = claims
         self.key = key
+        self.scope = str(key.scope)
         self.amount = amount
         self.epoch = -1
         """The one in which its amount was set."""

@@ -144,8 +144,7 @@ class LimitWindow:
     scope: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """A limit that aimux itself sets a user for a calendar window, and how much of it is used.
 
     `unit` is `tokens` or `usd`, `period` is `day`, `week` or `month`. `used` may be above `amount`. `shared`: the

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PREFIX = "anthropic-ratelimit-"
 _UNIFIED = f"{PREFIX}unified-"
+_STATUS, _CLAIM, _RESET = f"{_UNIFIED}status", f"{_UNIFIED}representative-claim", f"{_UNIFIED}reset"
+_OVERAGE_STATUS, _OVERAGE_USED = f"{_UNIFIED}overage-status", f"{_UNIFIED}overage-utilization"
+_OVERAGE_RESET, _OVERAGE_PASSED = f"{_UNIFIED}overage-reset", f"{_UNIFIED}overage-surpassed-threshold"
 _PERIODS = {"day": "daily", "week": "weekly", "month": "monthly"}
 _FREE = frozenset({"count_tokens", "files", "skills", "cancel"})
 _THRESHOLDS = (0.75, 0.95)
@@ -25,12 +28,12 @@ _WINDOWS = {"5h": "five_hour", "7d": "seven_day"}
 
 def refusal(error: LimitReached) -> Mapping[str, str]:
     """The headers of a refusal. With a `representative-claim` or an `overage-status` the client would hide its text."""
-    headers = {f"{_UNIFIED}status": "rejected", f"{_UNIFIED}reset": f"{error.until:.0f}"}
+    headers = {_STATUS: "rejected", _RESET: f"{error.until:.0f}"}
     if error.limit is not None:
         headers |= {
-            f"{_UNIFIED}overage-reset": f"{error.until:.0f}",
-            f"{_UNIFIED}overage-utilization": "1",
-            f"{_UNIFIED}overage-surpassed-threshold": "1",
+            _OVERAGE_RESET: f"{error.until:.0f}",
+            _OVERAGE_USED: "1",
+            _OVERAGE_PASSED: "1",
             f"{_UNIFIED}overage-period": _PERIODS[error.limit.period],
             f"{_UNIFIED}overage-disabled-reason": "org_spend_cap_reached",
         }
@@ -43,18 +46,22 @@ def headers(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Map
     """The headers of an answer to somebody with limits, else with shares; from 75 and 95 % on the client warns."""
     if not limits:
         return _shares(windows)
-    most = max(limits, key=lambda limit: limit.part)
-    part, passed, status = _graded(most.part)
+    part, most = -1.0, limits[0]
+    for limit in limits:
+        if (its := limit.part) > part:
+            part, most = its, limit
+    part, passed, status = _graded(part)
+    reset = f"{most.resets_at:.0f}"
     told = {
-        f"{_UNIFIED}status": status,
-        f"{_UNIFIED}representative-claim": "overage",
-        f"{_UNIFIED}reset": f"{most.resets_at:.0f}",
-        f"{_UNIFIED}overage-status": status,
-        f"{_UNIFIED}overage-utilization": f"{part:.3f}",
-        f"{_UNIFIED}overage-reset": f"{most.resets_at:.0f}",
+        _STATUS: status,
+        _CLAIM: "overage",
+        _RESET: reset,
+        _OVERAGE_STATUS: status,
+        _OVERAGE_USED: f"{part:.3f}",
+        _OVERAGE_RESET: reset,
     }
     if passed is not None:
-        told[f"{_UNIFIED}overage-surpassed-threshold"] = f"{passed}"
+        told[_OVERAGE_PASSED] = f"{passed}"
     return told
 
 
@@ -65,11 +72,11 @@ def _shares(windows: Sequence[LimitWindow]) -> dict[str, str]:
         return {}
     most = max(known, key=lambda window: window.used or 0.0)
     told = {
-        f"{_UNIFIED}status": _graded(most.used or 0.0)[2],
-        f"{_UNIFIED}representative-claim": _WINDOWS[most.name],
+        _STATUS: _graded(most.used or 0.0)[2],
+        _CLAIM: _WINDOWS[most.name],
     }
     if most.resets_at is not None:
-        told[f"{_UNIFIED}reset"] = f"{most.resets_at:.0f}"
+        told[_RESET] = f"{most.resets_at:.0f}"
     for window in known:
         part, passed, status = _graded(window.used or 0.0)
         told |= {f"{_UNIFIED}{window.name}-status": status, f"{_UNIFIED}{window.name}-utilization": f"{part:.3f}"}
@@ -82,9 +89,10 @@ def _shares(windows: Sequence[LimitWindow]) -> dict[str, str]:
 
 def _graded(part: float) -> tuple[float, float | None, str]:
     """How much is used as the headers of an answer have it, the threshold that was passed, and the status."""
+    if part < _THRESHOLDS[0]:  # with nearly every answer
+        return part, None, "allowed"
     part = min(part, 0.999)  # 1 would say that nothing was answered
-    passed = max((threshold for threshold in _THRESHOLDS if part >= threshold), default=None)
-    return part, passed, "allowed" if passed is None else "allowed_warning"
+    return part, max(threshold for threshold in _THRESHOLDS if part >= threshold), "allowed_warning"
 
 
 def counts(request: RequestHead) -> bool:
