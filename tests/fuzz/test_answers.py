@@ -7,12 +7,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import astuple, replace
+from functools import partial
 from typing import Any
 
 from multidict import CIMultiDict
 
 from aimux.plugin import LimitWindow, Meter, Provider, RequestHead, SSEMeter, Usage, Verdict
-from aimux.plugin.formats import anthropic, openai_meters
+from aimux.plugin.formats import anthropic, openai, openai_meters
 from aimux.plugin.loader import load_plugins
 from aimux.plugin.meters import MessageMeter
 from aimux.plugin.provider import retry_after
@@ -113,6 +114,21 @@ def test_meters_of_streams(data: bytes) -> None:
             meter = provider.meter(request, 200, CIMultiDict({"content-type": "text/event-stream"}))
             if meter is not None:
                 feed(meter, [data])
+
+
+@fuzz("results", *_WORDS)
+def test_meters_of_what_was_made_behind_an_answer(data: bytes) -> None:
+    for make in (partial(anthropic.BatchResults, "msgbatch_01"), openai_meters.BackgroundStream, openai.KeptAnswer):
+        found = []
+        for pieces in splits(data):
+            meter = make()
+            feed(meter, pieces)
+            for over in meter.over:
+                assert over.id
+                for usage in over.usage:
+                    check_usage(usage)
+            found.append(meter.over)
+        assert found[0] == found[1] == found[2], make
 
 
 @fuzz("streams", *_WORDS)

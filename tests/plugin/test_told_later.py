@@ -174,6 +174,14 @@ def test_a_stream_in_the_background_goes_on_when_its_client_has_left(size: int) 
     assert (meter.begun, meter.usage.output_tokens) == ("", 9), "told at once, it is not told later"
 
 
+def test_not_even_where_all_of_it_is_short() -> None:
+    created = {"type": "response.created", "response": {"id": "resp_A1", "background": True}}
+    meter = of_openai("/v1/responses", "POST", EVENTS)
+    meter.feed(sse(created, {"type": "response.completed", "response": RESPONSE}))
+    fed(meter, b": the end\n\n")
+    assert meter.begun == ""
+
+
 def test_no_other_stream_does() -> None:
     shown = {"id": "resp_A1", "object": "response", "status": "in_progress", "background": False}
     quoted = {"instructions": 'x{"background":true}' * 100, "tools": [{"background": True}]}

@@ -55,12 +55,12 @@ class ResponsesStream(SSEMeter):
 
     def feed(self, data: bytes) -> None:
         if self._beginning is not None:
-            self._begin(self._beginning + data[:BEGINNING])
+            self._begin((self._beginning + data[:BEGINNING])[:BEGINNING])
         super().feed(data)
 
     def _begin(self, beginning: bytes) -> None:
         self._beginning = beginning if len(beginning) < BEGINNING else None
-        if _BACKGROUND.search(beginning, 0, BEGINNING) and (one := _RESPONSE_ID.search(beginning)):
+        if _BACKGROUND.search(beginning) and (one := _RESPONSE_ID.search(beginning)):
             self.begun = one[1].decode()
             self.stored = (self.begun,)
 
@@ -74,7 +74,7 @@ class ResponsesStream(SSEMeter):
         match event.get("type"):
             case "response.completed" | "response.incomplete" | "response.failed" as kind:
                 self.complete = True
-                self.begun = ""
+                self.begun, self._beginning = "", None
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
                     self.stored = stored_response(response)
@@ -87,7 +87,7 @@ class ResponsesStream(SSEMeter):
         kind = _TYPE.search(start)
         if kind is None or kind[1] in _LAST_EVENTS:
             self.complete = True
-            self.begun = ""
+            self.begun, self._beginning = "", None
             model = _MODEL.search(start) or _MODEL.search(end)
             told = object_behind(b"usage", end) or object_behind(b"usage", start)
             read_usage(self.usage, {"model": model and model[1].decode(), "usage": told})
