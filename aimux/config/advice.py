@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 Advice = tuple["Path", str, str]
 
+_UNADDRESSED = re.compile(r"[/\\%]|\A\.")
+"""In a name: what no path of the API can have in it."""
+
 
 def advice(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Advice]:
     """Place, message and remedy of each."""
     yield from _who_may_call(config)
     yield from _weak_tokens(config)
+    yield from _names(config)
     yield from _no_providers(config)
     yield from _encryption(config)
     yield from _groups(config)
@@ -42,6 +47,15 @@ def _who_may_call(config: Config) -> Iterator[Advice]:
     elif not config.listen.local:
         message = "there are no users here: unless `aimux users` has added some, everyone but this machine gets 403"
         yield ("listen",), message, "add users, or listen on 127.0.0.1 only"
+
+
+def _names(config: Config) -> Iterator[Advice]:
+    places: list[tuple[Path, str]] = [(("users", index, "name"), user.name) for index, user in enumerate(config.users)]
+    places += [(("groups", name), name) for name in config.groups]
+    for place, name in places:
+        if _UNADDRESSED.search(name):
+            message = f"{name!r} has no page, and no command finds it: it holds /, \\ or %, or begins with a dot"
+            yield place, message, "choose another name"
 
 
 def _weak_tokens(config: Config) -> Iterator[Advice]:

@@ -58,6 +58,11 @@ def test_a_token_is_revoked(visitor: Visitor, site: Site) -> None:
     send(page, "Revoke")
     assert "refused from now on" in visit.notice
     assert site.message(token) == 401
+    assert visit.go("people").locator("#tokens").get_by_role("link", name="margaret").is_visible()
+    site.api("DELETE", "/users/margaret")
+    row = visit.go("people").locator("#tokens tr", has_text="margaret")
+    expect(row).to_be_visible()
+    expect(row.get_by_role("link")).to_have_count(0)
 
 
 def test_limits_are_set_and_granted(visitor: Visitor, site: Site) -> None:
