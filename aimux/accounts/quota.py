@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.parked import Cooldown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aimux.plugin.types import LimitWindow
 
@@ -35,9 +36,11 @@ class Quota:
         "changes_at",
         "cooldowns",
         "full_for_some",
+        "full_since",
         "listeners",
         "organization",
         "paid",
+        "paid_since",
         "shared",
         "used",
         "windows",
@@ -56,6 +59,10 @@ class Quota:
         """A window that holds for some models is used up, and nobody says for which."""
         self.paid: dict[str, float] = {}
         """Models of which that is known since an answer was paid extra usage, and until when."""
+        self.paid_since: dict[str, float] = {}
+        """When that answer came."""
+        self.full_since: dict[str, float] = {}
+        """When an answer said first that a window is used up, by its name."""
         self.shared: dict[str, Any] = {}
         """What fair share knows of each window, which ends with the quota."""
 
@@ -83,6 +90,15 @@ class Quota:
                 until = max(until, now + UNTOLD if window.resets_at is None else window.resets_at)
         return until if until > now else 0.0
 
+    def spent_since(self, model: str, now: float) -> float:
+        """Since when `spent_until` says something else than 0.0; 0.0: nobody knows."""
+        full = [
+            self.full_since.get(window.name, 0.0)
+            for window in self.windows.values()
+            if window.scope is None and _full(window, now)
+        ]
+        return min(full) if full else self.paid_since.get(model, 0.0)
+
     def note_paid(self, model: str, now: float) -> None:
         """An answer of this model was paid extra usage. Where that is not for a window of the whole account, it is for
         one that holds for this model."""
@@ -92,8 +108,14 @@ class Quota:
         resets = [w.resets_at for w in full if w.resets_at is not None and w.resets_at > now]
         if resets:
             if len(self.paid) >= MOST_PAID:
-                self.paid.clear()
+                self._forget_paid()
+            if self.paid.get(model, 0.0) <= now:
+                self.paid_since[model] = now
             self.paid[model] = min(resets)
+
+    def _forget_paid(self) -> None:
+        self.paid.clear()
+        self.paid_since.clear()
 
     def cool(self, now: float, *, until: float | None, reason: str, model: str = "") -> None:
         """Stay away until the upstream's own reset, within reason: at least a second, at most its latest window."""
@@ -119,6 +141,8 @@ class Quota:
             if before is not window and before != window:  # providers keep what they have read
                 windows[window.name] = window
                 changed = True
+                if window.used is not None and window.used >= FULL and not _full(before, now):
+                    self.full_since[window.name] = now
         if changed:
             self._changed(now)
 
@@ -165,21 +189,31 @@ class Quota:
                     used = part
             elif window.used is not None and window.used >= FULL:
                 full_for_some = True
-        if not full_for_some:
-            self.paid.clear()
+        if not full_for_some and self.paid:
+            self._forget_paid()
         self.used, self.changes_at, self.full_for_some = min(1.0, used), changes_at, full_for_some
 
     def absorb(self, other: Quota, now: float) -> None:
         """Take over what another account knows of what turned out to be the same quota."""
         for name, window in other.windows.items():
-            self.windows.setdefault(name, window)
+            if name not in self.windows:
+                self.windows[name] = window
+                if name in other.full_since:
+                    self.full_since[name] = other.full_since[name]
         for model, cooldown in other.cooldowns.items():
             if model not in self.cooldowns or self.cooldowns[model].until < cooldown.until:
                 self.cooldowns[model] = cooldown
         self._changed(now)
 
-    def replace(self, windows: dict[str, LimitWindow], cooldowns: dict[str, Cooldown], now: float) -> None:
+    def replace(
+        self,
+        windows: dict[str, LimitWindow],
+        cooldowns: dict[str, Cooldown],
+        now: float,
+        full_since: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Take these instead of what is known."""
+        self.full_since = dict(full_since)
         if (windows, cooldowns) != (self.windows, self.cooldowns):
             self.windows, self.cooldowns = windows, cooldowns
             self._changed(now)
@@ -192,6 +226,10 @@ class Quota:
         self.settle(now)
         for listener in self.listeners:
             listener()
+
+
+def _full(window: LimitWindow | None, now: float) -> bool:
+    return window is not None and window.used is not None and window.used >= FULL and not _over(window, now)
 
 
 def _over(window: LimitWindow, now: float) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aimux.accounts import files
 from aimux.accounts.parked import Cooldown, Parked  # noqa: TC001 - pydantic reads the annotations
-from aimux.accounts.quota import CEILING, Quota
+from aimux.accounts.quota import CEILING, FULL, Quota
 from aimux.plugin.settings import AccountSettings
 from aimux.plugin.types import LimitWindow  # noqa: TC001
 from aimux.storage import StorageError
@@ -44,6 +44,7 @@ class Entry(BaseModel):
     last_used: float | None = None
     cooldowns: dict[str, Cooldown] = {}
     limits: list[LimitWindow] = []
+    full_since: dict[str, float] = {}
 
 
 CLOSED = ("disabled", "parked", "settings")
@@ -52,13 +53,16 @@ CLOSED = ("disabled", "parked", "settings")
 
 def snapshot(account: Account, now: float) -> dict[str, Any]:
     """What `restore` takes; what is over is left out."""
+    limits = [w for w in account.quota.windows.values() if w.resets_at is None or w.resets_at > now]
+    since = account.quota.full_since
     entry = Entry(
         disabled=account.disabled,
         settings=account.assigned,
         parked=account.parked,
         last_used=account.last_used,
         cooldowns={model: c for model, c in account.quota.cooldowns.items() if c.until > now},
-        limits=[w for w in account.quota.windows.values() if w.resets_at is None or w.resets_at > now],
+        limits=limits,
+        full_since={w.name: since[w.name] for w in limits if w.name in since and (w.used or 0.0) >= FULL},
     )
     return entry.model_dump(mode="json", exclude_defaults=True)  # so that it compares equal to what was read
 
@@ -80,6 +84,7 @@ def restore(account: Account, saved: object, now: float) -> None:
     quota = Quota()
     quota.windows = {w.name: w for w in entry.limits if w.resets_at is None or w.resets_at > now}
     quota.cooldowns = {model: c for model, c in entry.cooldowns.items() if c.since <= now < c.until <= now + CEILING}
+    quota.full_since = entry.full_since
     account.quota.absorb(quota, now)
     if not wrong.isdisjoint(CLOSED):
         _park(account, f"its saved state can't be read ({', '.join(sorted(wrong))})")
@@ -120,6 +125,7 @@ def adopt(account: Account, saved: object, now: float) -> None:
         {w.name: w for w in entry.limits if w.resets_at is None or w.resets_at > now},
         {model: c for model, c in entry.cooldowns.items() if now < c.until <= now + CEILING},
         now,
+        entry.full_since,
     )
     account.on_change()
 

@@ -254,8 +254,9 @@ def _holding(item: Mapping[str, Any]) -> list[str]:
         if one["set_by"] != own:
             lines.append(f"{scope}{one['what']} forbid ({one['set_by']})")
         for now in one["refused"]:
+            begun = f"since {_time(now['since'])}, " if now["since"] else ""
             lines.append(
-                f"{now['provider']} refuses {now['model'] or 'every model'} until {_time(now['until'])}: "
+                f"{now['provider']} refuses {now['model'] or 'every model'} {begun}until {_time(now['until'])}: "
                 "nothing that is included is left"
             )
     return lines

@@ -171,3 +171,26 @@ def test_an_answer_that_was_paid_for_want_of_the_whole_accounts_says_nothing_of_
     quota.note_paid("haiku", START)
     quota.observe((ROOM,), START)
     assert quota.spent_until("haiku", START) == 0.0
+
+
+def test_since_when_nothing_that_is_included_is_left() -> None:
+    quota, full_week = Quota(), LimitWindow("7d", 1.0, START + 90 * HOUR)
+    quota.observe((ROOM, WEEK), START)
+    quota.observe((FULL,), START + 60)
+    quota.observe((FULL,), START + 120)
+    quota.observe((full_week,), START + 180)
+    assert quota.spent_since("m", START + 200) == START + 60
+    assert quota.spent_since("m", START + 6 * HOUR) == START + 180, "the other one is over"
+    anew = LimitWindow("5h", 1.0, START + 11 * HOUR)
+    quota.observe((anew, WEEK), START + 7 * HOUR)
+    assert quota.spent_since("m", START + 7 * HOUR) == START + 7 * HOUR
+    quota.replace({"7d": full_week}, {}, START)
+    assert quota.spent_since("m", START) == 0.0, "nobody told"
+
+
+def test_since_when_a_model_is_paid_extra() -> None:
+    quota = Quota()
+    quota.observe((ROOM, WEEK, SOME), START)
+    for seconds in (10, 20):
+        quota.note_paid("opus", START + seconds)
+    assert quota.spent_since("opus", START + 30) == START + 10

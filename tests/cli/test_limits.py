@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,16 +52,18 @@ def test_one_owner_is_shown_with_what_others_set_for_him(aimux: Commands) -> Non
     assert shown[2:] == ["  overage forbid"]
 
 
-def test_what_is_refused_now_is_shown_with_its_end(tmp_path: Path) -> None:
+def test_what_is_refused_now_is_shown_with_its_beginning_and_end(tmp_path: Path) -> None:
     limits = {"default": {"overage": "forbid"}}
     with running(tmp_path, users=USERS, limits=limits) as live:
         end = datetime.now(UTC) + timedelta(hours=2)
         window = LimitWindow("5h", 1.0, end.timestamp())
         account = live.app.pools["claude"].accounts["default"]
-        live.loop.call_soon_threadsafe(account.observe, [window], time.time())
+        begun = end - timedelta(hours=3)
+        live.loop.call_soon_threadsafe(account.observe, [window], begun.timestamp())
         shown = commands(live)("limits", "show", "user:alice").stdout
-        when = f"{end.astimezone():%Y-%m-%d %H:%M %Z}"
-    assert f"  claude refuses every model until {when}: nothing that is included is left\n" in shown
+        since, until = (f"{one.astimezone():%Y-%m-%d %H:%M %Z}" for one in (begun, end))
+    said = f"  claude refuses every model since {since}, until {until}: nothing that is included is left\n"
+    assert said in shown
 
 
 def test_a_limit_of_a_provider_that_is_not_there_can_only_be_taken_away(aimux: Commands) -> None:

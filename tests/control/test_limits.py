@@ -298,12 +298,35 @@ async def test_a_person_sees_what_is_forbidden_and_what_is_refused_because_of_it
     [refused] = (await own(**sent_bob))[0][0]["refused"]
     assert (refused["provider"], refused["model"]) == ("claude", "claude-opus-5")
     assert datetime.fromisoformat(refused["until"]).timestamp() == later
+    assert datetime.fromisoformat(refused["since"]).timestamp() == pytest.approx(now, abs=1e-3)
 
+    before = time.time()
     told(aimux, "default", LimitWindow("5h", 1.0, soon))
     ((forbidden,), status) = await own(**sent_bob)
     [refused] = forbidden["refused"]
     assert (refused["provider"], refused["model"], status) == ("claude", "", "limited")
     assert datetime.fromisoformat(refused["until"]).timestamp() == soon
+    assert before - 1e-3 <= datetime.fromisoformat(refused["since"]).timestamp() <= time.time()
     assert await asks(aimux) == 429
     told(aimux, "default", LimitWindow("5h", 0.0, soon))
     assert (await own(**sent_bob))[1] == "serving"
+
+
+async def test_a_group_and_a_token_are_shown_what_is_refused_to_them_now(start: Start) -> None:
+    aimux = await start(users=USERS)
+    for name, scopes in (("papers", ["provider:chatgpt"]), ("everybody", [])):
+        await aimux.post("/groups", {"name": name, "scopes": scopes}, expect=201)
+    token = await aimux.post("/tokens", {"user": "bob"}, expect=201)
+    for path in ("/limits/group/papers", "/limits/group/everybody", f"/limits/token/{token['id']}"):
+        await put(aimux, path, {"overage": "forbid"})
+    now = time.time()
+    told(aimux, "default", LimitWindow("5h", 1.0, now + 3600))
+
+    async def refused(path: str) -> list[tuple[str, str]]:
+        [forbidden] = (await aimux.get(f"{path}/usage"))["forbidden"]
+        assert all(datetime.fromisoformat(one["since"]).timestamp() >= now - 1e-3 for one in forbidden["refused"])
+        return [(one["provider"], one["model"]) for one in forbidden["refused"]]
+
+    assert await refused("/limits/group/everybody") == [("claude", "")]
+    assert await refused("/limits/group/papers") == [], "its members may not use that provider anyway"
+    assert await refused(f"/limits/token/{token['id']}") == [("claude", "")]

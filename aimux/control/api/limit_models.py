@@ -141,6 +141,7 @@ class RefusedNow(Body):
 
     provider: str
     model: str = Field(description="The one that is refused; empty: every model.")
+    since: datetime | None = Field(description="When the last account had used it up; null: nobody saw it.")
     until: datetime = Field(description="When the first account has something included again.")
 
 
@@ -154,7 +155,9 @@ class Restriction(Body):
         description="Who forbids it: `user:NAME`, `group:NAME`, `member:GROUP`, `token:ID` or `default`."
     )
     scope: str = Field(description="The provider or the models that it holds for; empty: everything.")
-    refused: list[RefusedNow] = Field(description="What is refused now because of it; of a user's overage alone.")
+    refused: list[RefusedNow] = Field(
+        description="What is refused now because of it; of overage alone. Of a group: to one who is in no other."
+    )
 
 
 class OwnLimits(Body):

@@ -65,13 +65,16 @@ async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> Ow
     """Every limit that holds, whoever set it, and what is used of it. Of a group, what its members share."""
     await parts.limits.refresh()
     _listed(parts, kind, name)
-    limits, who = parts.limits.limits, _as_caller(parts, Owner(kind, name))
+    owner = Owner(kind, name)
+    limits, who = parts.limits.limits, _as_caller(parts, owner)
     now = time.time()
     found = limits.standings(who, now)
     return OwnLimits(
         items=[_used(one, limits.policy, who) for one in found if kind == "user" or one.owner.name == name],
         forbidden=[
-            one for one in restrictions(parts, who, now) if kind == "user" or one.set_by.partition(":")[2] == name
+            one
+            for one in restrictions(parts, owner, who, now)
+            if kind == "user" or one.set_by.partition(":")[2] == name
         ],
     )
 
@@ -172,7 +175,7 @@ async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
     limits, now = parts.limits.limits, time.time()
     return OwnLimits(
         items=[_used(standing, limits.policy, who) for standing in limits.standings(who, now)],
-        forbidden=restrictions(parts, who, now),
+        forbidden=restrictions(parts, Owner("user", user.name), who, now),
     )
 
 

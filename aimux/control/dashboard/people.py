@@ -13,7 +13,7 @@ from aimux.control.dashboard import clients
 from aimux.control.dashboard.page import ask, edited, every, form, go, render, segment, shown, told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 routes = web.RouteTableDef()
 
@@ -116,6 +116,7 @@ async def user(request: web.Request) -> web.StreamResponse:
         roles=ROLES,
         amounts=AMOUNTS,
         forbidden=FORBIDDEN,
+        tokens_limits=await _limits_of_tokens(request, tokens),
     )
 
 
@@ -259,6 +260,14 @@ async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
     path = f"/limits/{kind}/{segment(name)}"
     own, holding = await asyncio.gather(ask(request, "GET", path), ask(request, "GET", f"{path}/usage"))
     return {"own": own, "usage": holding["items"], "forbidden": holding["forbidden"], "of": f"{kind}:{name}"}
+
+
+async def _limits_of_tokens(request: web.Request, tokens: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """Those of them that have limits of their own, with these."""
+    held = {one["name"] for one in (await ask(request, "GET", "/limits"))["items"] if one["kind"] == "token"}
+    limited = [token for token in tokens if token["id"] in held and token["state"] == "active"]
+    found = await asyncio.gather(*(_limits(request, "token", one["id"]) for one in limited))
+    return [*zip(limited, found, strict=True)]
 
 
 async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:

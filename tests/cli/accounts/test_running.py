@@ -76,7 +76,7 @@ def test_why_says_what_limits_forbade(tmp_path: Path) -> None:
         said = " ".join(aimux("why", request_id).stdout.split())
         assert "What is included was used up, and limits forbid paid extra usage (overage: forbid)." in said
         assert "`aimux limits show user:ann` shows who set it." in said
-        assert "claude refuses every model until " in aimux("limits", "show", "user:ann").stdout
+        assert "claude refuses every model since " in aimux("limits", "show", "user:ann").stdout
 
 
 def test_enable_ends_a_cooldown(served: Commands) -> None:

@@ -276,7 +276,25 @@ def test_who_may_not_pay_extra_sees_it_and_until_when_requests_are_refused(visit
         page.locator("section", has_text="My last requests").get_by_role("link", name="Why").first.click()
         expect(page.locator(".note")).to_contain_text("limits forbid paid extra usage")
         page = visitor("admin").go("people/users/max")
+        expect(page.locator(".limits")).to_contain_text(
+            re.compile(r"claude is refused now \(since [\d-]+ [\d:]+ UTC\), and free")
+        )
+
+        site.api("POST", "/groups", {"name": "thrifty"})
+        site.api("PUT", "/limits/group/thrifty", {"overage": "forbid"})
+        page = visitor("admin").go("people/groups/thrifty")
         expect(page.locator(".limits")).to_contain_text("claude is refused now")
+
+        token = site.api("POST", "/tokens", {"user": "max", "label": "nightly"})["id"]
+        site.api("PUT", f"/limits/token/{token}", {"overage": "forbid", "tokens_per_day": 10**6})
+        page = visitor("admin").go("people/users/max")
+        card = page.locator("section", has=page.locator("h3", has_text="What the token nightly may use"))
+        expect(card.locator(".limits")).to_contain_text("tokens / day")
+        expect(card.locator(".limits")).to_contain_text("claude is refused now")
+        site.api("DELETE", f"/limits/token/{token}")
+        site.api("DELETE", f"/tokens/{token}")
+        for path in ("/limits/group/thrifty", "/groups/thrifty"):
+            site.api("DELETE", path)
     finally:
         site.live.loop.call_soon_threadsafe(account.observe, [LimitWindow("5h", 0.0, time.time() + 7200)], time.time())
         site.api("DELETE", "/limits/user/max")
