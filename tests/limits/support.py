@@ -1,0 +1,55 @@
+"""Leases of people in Berlin, at noon."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from aimux.limits.leases import Limits, Refusal
+from aimux.limits.rules import EVERYBODY, Grant, Policy, Rule, Scope, Who
+from aimux.limits.sums import Lease
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOON = datetime(2026, 11, 21, 12, tzinfo=BERLIN).timestamp()
+MIDNIGHT = datetime(2026, 11, 22, tzinfo=BERLIN).timestamp()
+ALICE = Who("alice", "laptop", ("research",))
+
+
+def limits(*rules: Rule, grants: tuple[Grant, ...] = ()) -> Limits:
+    return Limits(Policy(rules, grants), BERLIN)
+
+
+def default(limit: str, amount: int, **scope: str) -> Rule:
+    return Rule(EVERYBODY, limit, amount, Scope(**scope))
+
+
+def strictest(policy: Policy, who: Who) -> dict[str, int]:
+    """The smallest amount by limit name."""
+    found: dict[str, int] = {}
+    for holding in policy.holdings(who):
+        found[holding.key.limit] = min(holding.amount, found.get(holding.key.limit, holding.amount))
+    return found
+
+
+IDS = itertools.count()
+
+
+def ask(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Lease | Refusal:
+    return book.reserve(f"req-{next(IDS)}", book.plan(book.terms(who), "claude", model, now), size, now)
+
+
+def lease(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Lease:
+    answer = ask(book, who, now=now, size=size, model=model)
+    assert isinstance(answer, Lease)
+    return answer
+
+
+def refusal(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Refusal:
+    answer = ask(book, who, now=now, size=size, model=model)
+    assert isinstance(answer, Refusal)
+    return answer
+
+
+def use(book: Limits, tokens: int, who: Who = ALICE, *, now: float = NOON) -> None:
+    book.settle(lease(book, who, now=now), tokens, 0, 0)

@@ -1,0 +1,77 @@
+"""Grants, reloads and clocks: what is used stays used."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from aimux.limits.history import History, Use
+from aimux.limits.rules import Grant, Owner, Policy, Who, amount_of
+from tests.limits.support import ALICE, BERLIN, MIDNIGHT, NOON, default, lease, limits, refusal, use
+
+
+def test_a_grant_is_more_until_its_end() -> None:
+    grant = Grant("g1", Owner("user", "alice"), "cost_per_day", amount_of("cost_per_day", 20), NOON, NOON + 3600)
+    book = limits(default("cost_per_day", amount_of("cost_per_day", 5)), grants=(grant,))
+    book.settle(lease(book), 0, 0, amount_of("cost_per_day", 7))
+    [standing] = book.standings(ALICE, NOON)
+    assert (standing.amount, standing.used) == (25, 7)
+    lease(book)
+    assert refusal(book, now=NOON + 3600).standing.amount == 5
+    use(book, 0, Who("bob"))
+    assert book.standings(Who("bob"), NOON)[0].amount == 5
+
+
+def test_what_is_used_outlives_a_reload_and_open_leases_settle_where_they_were_taken() -> None:
+    book = limits(default("tokens_per_day", 10_000))
+    open_one = lease(book)
+    use(book, 3000)
+    book.adopt(Policy((default("tokens_per_day", 4000),)), BERLIN, NOON)
+    assert book.standings(ALICE, NOON)[0].amount == 4000
+    refusal(book)
+    assert book.settle(open_one, 500, 0, 0)
+    assert book.standings(ALICE, NOON)[0].used == 3500
+    book.adopt(Policy(), BERLIN, NOON)
+    use(book, 10**9)
+
+
+def seen(day: float) -> History:
+    """A ledger that has seen 1,200 tokens since then."""
+    return History({day: [Use("alice", "", (), "claude", "m", 1200, 0)]})
+
+
+def test_a_budget_that_is_new_counts_what_the_ledger_has() -> None:
+    past, book = seen(MIDNIGHT - 86400), limits()
+    rules = (default("tokens_per_day", 1000), default("requests_per_minute", 5))
+    book.adopt(Policy(rules), BERLIN, NOON, past)
+    assert refusal(book).standing.used == 1200
+    book.adopt(Policy(rules), BERLIN, NOON, past)
+    assert refusal(book).standing.used == 1200, "what is counted is not counted again"
+    lease(book, now=MIDNIGHT)
+
+
+def test_another_time_zone_has_other_days() -> None:
+    book = limits(default("tokens_per_day", 1000))
+    use(book, 700)
+    tokyo = ZoneInfo("Asia/Tokyo")
+    day = datetime(2026, 11, 22, tzinfo=tokyo).timestamp()
+    book.adopt(book.policy, tokyo, NOON, seen(day - 86400))
+    [standing] = book.standings(ALICE, NOON)
+    assert standing.used == 1200
+    assert standing.resets_at == day
+
+
+def test_a_clock_that_was_wrong_holds_nobody_up() -> None:
+    book = limits(default("requests_per_minute", 1))
+    lease(book, now=NOON + 86400)
+    lease(book, now=NOON)
+
+
+def test_a_clock_that_was_wrong_forgets_nothing_that_was_used() -> None:
+    book = limits(default("tokens_per_day", 5000))
+    use(book, 700)
+    tomorrow = lease(book, now=NOON + 86400)
+    book.settle(tomorrow, 300, 0, 0)
+    for now, used in ((NOON, 700), (NOON + 86400, 300), (NOON + 2 * 86400, 0)):
+        [standing] = book.standings(ALICE, now)
+        assert standing.used == used

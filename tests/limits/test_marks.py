@@ -1,0 +1,47 @@
+"""What is told of limits that come near their end."""
+
+from __future__ import annotations
+
+from aimux.limits.leases import Limits, Mark
+from aimux.limits.rules import Grant, Owner, Policy
+from tests.limits.support import BERLIN, MIDNIGHT, NOON, default, refusal, use
+
+
+def test_each_mark_is_told_once_a_window() -> None:
+    marks: list[Mark] = []
+    book = Limits(Policy((default("tokens_per_day", 1000),)), BERLIN, on_mark=marks.append)
+    for tokens in (700, 90, 20, 100, 50, 40):
+        use(book, tokens)
+    assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 810), (0.95, 960)]
+    use(book, 999, now=MIDNIGHT)
+    assert [mark.part for mark in marks[2:]] == [0.95]
+
+
+def test_a_grant_moves_the_marks_and_its_end_moves_them_back() -> None:
+    marks: list[Mark] = []
+    grant = Grant("g", Owner("user", "alice"), "tokens_per_day", 1000, NOON - 1, NOON + 60)
+    book = Limits(Policy((default("tokens_per_day", 1000),), (grant,)), BERLIN, on_mark=marks.append)
+    use(book, 700)
+    use(book, 200)
+    assert not marks
+    use(book, 1, now=NOON + 60)
+    assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 901)]
+
+
+def test_a_lower_limit_brings_the_marks_nearer_at_once() -> None:
+    marks: list[Mark] = []
+    book = Limits(Policy((default("tokens_per_day", 1000),)), BERLIN, on_mark=marks.append)
+    use(book, 500)
+    book.adopt(Policy((default("tokens_per_day", 600),)), BERLIN, NOON)
+    use(book, 1)
+    assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 501)]
+
+
+def test_a_limit_that_is_set_below_what_was_used_is_told_with_the_first_refusal() -> None:
+    marks: list[Mark] = []
+    book = Limits(Policy((default("tokens_per_day", 1000),)), BERLIN, on_mark=marks.append)
+    use(book, 500)
+    book.adopt(Policy((default("tokens_per_day", 400),)), BERLIN, NOON)
+    for _ in range(2):
+        refusal(book)
+    assert [(mark.part, mark.standing.used, mark.standing.amount) for mark in marks] == [(0.95, 500, 400)]
