@@ -141,30 +141,25 @@ class Metrics:
         if not provider:
             self.control[record.method if record.method in METHODS else OTHER, record.status] += 1
             return
-        if record.method == LATER:  # it is no request
-            self._used(record)
-            return
-        self.requests[provider, record.account, record.status] += 1
-        if record.error:
-            self.errors[provider, record.error] += 1
-        counts = self.providers[provider]
-        if record.method != TURN:  # a turn's attempts and bytes are its socket's
-            counts.attempts += record.attempts
-            counts.bytes_in += record.bytes_in
-            counts.bytes_out += record.bytes_out
-        counts.duration.observe(record.duration)
-        if record.ttfb is not None:
-            counts.ttfb.observe(record.ttfb)
-        if self.per_user:
-            user = self._user(record)
-            self.users[user] = self.users.get(user, 0) + 1
-        self._used(record)
-
-    def _used(self, record: RequestRecord) -> None:
+        if record.method != LATER:  # that is no request
+            self.requests[provider, record.account, record.status] += 1
+            if record.error:
+                self.errors[provider, record.error] += 1
+            counts = self.providers[provider]
+            if record.method != TURN:  # a turn's attempts and bytes are its socket's
+                counts.attempts += record.attempts
+                counts.bytes_in += record.bytes_in
+                counts.bytes_out += record.bytes_out
+            counts.duration.observe(record.duration)
+            if record.ttfb is not None:
+                counts.ttfb.observe(record.ttfb)
+            if self.per_user:
+                user = self._user(record)
+                self.users[user] = self.users.get(user, 0) + 1
         usage = record.usage
         if usage is None or not (usage.output_tokens or usage.total_input):
             return  # a model that nothing was charged for is a name that the client made up
-        provider, model = record.provider, usage.model or record.model
+        model = usage.model or record.model
         tokens = self.models.get((provider, model)) or self._new_model(provider, model)
         tokens.add(usage)
         if self.per_user:

@@ -43,6 +43,12 @@ async def node(database_url: str | None, tmp_path: Path) -> AsyncIterator[Node]:
         yield start
 
 
+@pytest.fixture
+def _nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes write when a test says so."""
+    monkeypatch.setattr(deposit_rows, "FLUSH_SECONDS", 1e6)
+
+
 async def test_the_next_start_knows_it(node: Node) -> None:
     rows = await node()
     rows.deposits.keep("plain", "default", ["file-1", "file-2"], "ann")
@@ -119,6 +125,7 @@ async def test_what_waits_to_be_written_is_bounded() -> None:
     assert len(deposits.fresh) == 10
 
 
+@pytest.mark.usefixtures("_nothing_by_itself")
 async def test_no_request_waits_for_a_database_that_does_not_answer(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,12 +154,6 @@ async def test_no_request_waits_for_a_database_that_does_not_answer(
 
 def over(tokens: int = 5) -> Over:
     return Over("batch_1", (Usage("m", output_tokens=tokens),))
-
-
-@pytest.fixture
-def _nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes write when a test says so."""
-    monkeypatch.setattr(deposit_rows, "FLUSH_SECONDS", 1e6)
 
 
 async def begun(node: Node) -> list[RequestRecord]:

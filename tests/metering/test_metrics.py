@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aimux.metering import metrics as metrics_module
 from aimux.metering.exposition import render
 from aimux.metering.metrics import SECONDS, Metrics
-from aimux.metering.record import RequestRecord
+from aimux.metering.record import LATER, RequestRecord
 from aimux.plugin.types import Credential, LimitWindow, Usage
 
 
@@ -110,6 +110,14 @@ def test_tokens_by_the_model_that_the_upstream_names() -> None:
     for kind, count in {"input": 2, "output": 40, "cache_read": 600, "cache_write": 8000}.items():
         assert value(metrics, "aimux_tokens_total", provider="claude", model="sonnet-4", kind=kind) == count
     assert value(metrics, "aimux_reasoning_tokens_total", provider="claude", model="sonnet-4") == 10
+
+
+def test_what_was_used_behind_an_answer_is_tokens_and_no_request() -> None:
+    metrics = Metrics(per_user=True)
+    metrics.record(record(method=LATER, model="m", usage=Usage("m", 7, 3)))
+    assert value(metrics, "aimux_requests_total", provider="claude", account="default", status="200") is None
+    assert metrics.models["claude", "m"].input == 7
+    assert (metrics.users, [*metrics.user_models]) == ({}, [("alice", "m")])
 
 
 def test_users_and_their_models_where_they_are_asked_for() -> None:
