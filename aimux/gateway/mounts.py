@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+(?:\?[!\x22$-\[\]-~]*+)?")
 """RFC 3986's path without percent signs, and any visible ASCII but the backslash in the query."""
-_ENCODED = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*+(?:\?[!\x22$-\[\]-~]*+)?")
+_ENCODED = re.compile(r"/(?>(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*)(?:\?[!\x22$-\[\]-~]*+)?")
 _FORBIDDEN_ONCE_DECODED = re.compile(r"[/\\\x00-\x1f\x7f]|%(?:2e|2f|5c|25)", re.IGNORECASE)
 
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)

@@ -23,11 +23,12 @@ MAX_STEPS = 1_000_000
 """… and so is one with more tokens that the regular expressions don't skip."""
 ITEMS = 8
 
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
-_FLAT = rb'[\[{](?:[^"\[\]{}]++|%b)*+[\]}]' % _STRING
-_NESTED = re.compile(rb'(?:[^"\[\]{}]++|%b|%b)*+' % (_STRING, _FLAT), re.DOTALL)
-_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_KEY = re.compile(rb'[\s,]*+("(?:[^"\\]++|\\.){0,256}+")\s*+:\s*+(?=\S)', re.DOTALL)
+_IN_TEXT = rb'(?>(?:[^"\\]++|\\.)*)'
+_STRING = rb'"%b"' % _IN_TEXT
+_FLAT = rb'[\[{](?>(?:[^"\[\]{}]++|%b)*)[\]}]' % _STRING
+_NESTED = re.compile(rb'(?>(?:[^"\[\]{}]++|%b|%b)*)' % (_STRING, _FLAT), re.DOTALL)
+_IN_STRING = re.compile(_IN_TEXT, re.DOTALL)
+_KEY = re.compile(rb'[\s,]*+("(?>(?:[^"\\]++|\\.){0,256})")\s*+:\s*+(?=\S)', re.DOTALL)
 _SCALAR = re.compile(rb'[^\s,\]}"\[{]*+')
 _SPACE = re.compile(rb"[\s,]*+")
 _OPENING, _QUOTE = frozenset(b"[{"), ord('"')

@@ -19,10 +19,10 @@ MAX_CHUNKS = 256
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_QUOTED = rb'"(?>(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*)"'
 # Lines pass as they came, so that extensions have to be what every client reads: without the white space that RFC 9112
 # allows beside the signs and llhttp does not.
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _QUOTED))
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?>(?:;%b(?:=(?:%b|%b))?)*)" % (_TOKEN, _TOKEN, _QUOTED))
 
 
 class _ChunkHeads(dict[int, bytes]):

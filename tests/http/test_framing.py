@@ -113,6 +113,8 @@ def test_an_error_event_fits_in_wherever_the_upstream_died(
         b"5\nhello\r\n",
         b"5\r\nhello!\r\n",
         b"5\r\nhello\n\n",
+        b"5;\r\nhello\r\n",
+        b"5;a=\r\nhello\r\n",
         b"5;\x00\r\nhello\r\n",
         b"f" * 16 + b"\r\n",
         b"1" * 300,
