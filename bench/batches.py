@@ -28,7 +28,7 @@ from aimux.metering.ledger import Ledger
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, Step, new_id
 from aimux.metering.tariff import Tariff
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 from aimux.storage import Database
 
 BATCH = 3000

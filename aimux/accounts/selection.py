@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 Strategy = Literal["least_used", "round_robin", "priority"]
 Rank = tuple[float, ...]
 NO_GROUPS: frozenset[str] = frozenset()
+NO_NAMES: frozenset[str] = frozenset()
 
 STEPS = 20
 """Accounts within a step (5 %) of each other count as equally used, so that requests in flight decide between them:
 what those will use shows only in their answers, and a burst would all land on one account."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Selection:
     """What a request needs. Nobody changes one: it is replaced.
 
@@ -31,11 +32,26 @@ class Selection:
     tried.
     """
 
-    model: str = ""
-    conversation: str | None = None
-    exclude: frozenset[str] = frozenset()
-    groups: frozenset[str] | None = None
-    pinned: str | None = None
+    model: str
+    conversation: str | None
+    exclude: frozenset[str]
+    groups: frozenset[str] | None
+    pinned: str | None
+
+    # What a dataclass makes of it would be interpreted where the module is compiled: 2,000 instructions more.
+    def __init__(
+        self,
+        model: str = "",
+        conversation: str | None = None,
+        exclude: frozenset[str] = NO_NAMES,
+        groups: frozenset[str] | None = None,
+        pinned: str | None = None,
+    ) -> None:
+        self.model = model
+        self.conversation = conversation
+        self.exclude = exclude
+        self.groups = groups
+        self.pinned = pinned
 
 
 class Slot:

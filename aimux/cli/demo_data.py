@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.limits.rules import Who
 from aimux.metering.record import RequestRecord, Sender, Step, new_id
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from aimux.gateway.caller import Caller
 from aimux.gateway.cors import Cors
 from aimux.gateway.guesses import Guesses, NotLookedAt
 from aimux.gateway.whence import Whence, from_foreign_page
@@ -14,45 +15,16 @@ from aimux.plugin.errors import CredentialError, ErrorKind, GatewayError
 from aimux.redaction import mask_error
 
 if TYPE_CHECKING:
-    from aimux.people import Directory, User
+    from aimux.people import Directory
     from aimux.people.signed import Signed
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Credential, Headers
+    from aimux.plugin.types import Headers
 
 NO_PLACEHOLDER = 16
 """Characters of what an anonymous caller shows that may be a secret. Shorter ones (`1`, `dummy`) are what clients that
 want a key are given, and would be found in headers that have nothing to do with them."""
 OWN_HEADER = "x-aimux-token"
 """Where the aimux token is while `Authorization` holds a credential of the vendor's."""
-
-
-class Caller:
-    """Who calls. `access` None: an anonymous caller, which was allowed. `token` is what must not go upstream.
-
-    `own`: a credential of the vendor's that the caller may use in place of an account's.
-    """
-
-    __slots__ = ("access", "name", "own", "token", "user")
-
-    def __init__(self, access: Access | None, token: bytes, own: Credential | None = None) -> None:
-        self.access = access
-        self.token = token
-        self.own = own
-        self.user: User | None = access.user if access is not None else None
-        self.name = self.user.name if self.user is not None else ""
-
-    def __repr__(self) -> str:
-        return f"Caller({self.name!r})"
-
-    @property
-    def token_id(self) -> str:
-        """Names the token for the ledger. "" for an anonymous caller."""
-        return self.access.token_id if self.access is not None else ""
-
-    def may_use(self, provider: str, model: str | None) -> bool:
-        """`model` "": none is named; None: whichever."""
-        access = self.access
-        return access is None or access.allowance is None or access.allowance.allows(provider, model)
 
 
 def presented_tokens(headers: Headers) -> list[str]:

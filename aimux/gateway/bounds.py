@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
-    from aimux.gateway.auth import Caller
+    from aimux.gateway.caller import Caller
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.models import Target
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
     from aimux.http.turn import Turn
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Body, Credential
+    from aimux.plugin.body import Body
+    from aimux.plugin.types import Credential
     from aimux.relay.exchange import Exchange
 
 

@@ -7,8 +7,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aimux.plugin.body import Body
     from aimux.plugin.provider import Provider
-    from aimux.plugin.types import Body, RequestHead
+    from aimux.plugin.types import RequestHead
 
 LONGEST = 128
 """Characters of a key that a client chose: thousands of them are kept."""

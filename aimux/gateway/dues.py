@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.metering.record import LATER, RequestRecord, Sender, Step, new_id
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from aimux.plugin.types import Over

@@ -32,8 +32,8 @@ from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
 from aimux.metering.estimates import Estimates
 from aimux.metering.record import RequestRecord, new_id
+from aimux.plugin.body import Body
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.types import Body
 from aimux.redaction import mask
 from aimux.relay.errors import Stopped
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.gateway.own_lists import OwnLists
 from aimux.gateway.skimming import references_of
-from aimux.plugin.types import Body
+from aimux.plugin.body import Body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from aimux.accounts import Selection
-    from aimux.gateway.auth import Caller
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.caller import Caller
     from aimux.gateway.cors import Cors
     from aimux.gateway.deposits import Deposits, Key
     from aimux.gateway.epoch import Admitted

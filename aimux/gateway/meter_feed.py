@@ -59,7 +59,7 @@ class MeterFeed:
             return
         try:
             self.torn = meter.torn
-            junk = meter.complete and meter.torn
+            junk = self.torn and meter.complete
             meter.end()
         except Exception as error:  # as above
             self.drop(error)

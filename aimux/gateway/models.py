@@ -9,14 +9,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aimux.config import pattern_kind
+from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.skimming import Large
-from aimux.plugin.types import Body
+from aimux.plugin.body import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aimux.config import ModelTarget
-    from aimux.gateway.route import Route
 
 REMEMBERED = 1024
 

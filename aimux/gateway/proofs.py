@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts import Selection
-from aimux.gateway.auth import Caller
 from aimux.gateway.call import Call
+from aimux.gateway.caller import Caller
 from aimux.gateway.epoch import Admitted
 from aimux.gateway.preview import Preview
 from aimux.gateway.upstream_request import build_request
@@ -18,8 +18,9 @@ from aimux.http.errors import WireError
 from aimux.http.request import parse_request_head
 from aimux.http.turn import in_turn
 from aimux.metering.record import RequestRecord
+from aimux.plugin.body import Body
 from aimux.plugin.errors import GatewayError
-from aimux.plugin.types import RELAY, Action, Body, Verdict
+from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.redaction import mask
 
 if TYPE_CHECKING:

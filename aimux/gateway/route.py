@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from aimux.accounts import AccountPool  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.headers import NEVER_TO_CLIENT, NONE, Dropped
 from aimux.plugin.provider import Provider
-
-if TYPE_CHECKING:
-    from aimux.accounts import AccountPool
 
 
 @dataclass(slots=True)

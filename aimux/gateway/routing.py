@@ -14,7 +14,7 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from aimux.front.request import Request
-    from aimux.gateway.auth import Caller
+    from aimux.gateway.caller import Caller
     from aimux.gateway.epoch import Admitted
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.keeping import Keeping
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aimux.gateway.setup import Setup
     from aimux.gateway.skimming import Skimmed
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Body, Headers
+    from aimux.plugin.body import Body
+    from aimux.plugin.types import Headers
 
 
 class Routing:
@@ -59,7 +60,7 @@ class Routing:
         if raw and decisive:
             record.model = seen.routed_model if skimmed is None else skimmed.model
         elif raw:
-            record.model = seen.model
+            record.model = admitted.model_of(seen)
         # A socket names its models later, and then it has its account.
         by_model = upgrade is None and caller.own is None
         targets = setup.models.targets(record.model, provider.instance) if by_model else (Target(route),)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - compiled, a dataclass's annotations are looked up
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aimux.gateway.auth import Authentication
-    from aimux.gateway.cors import Cors
-    from aimux.gateway.models import ModelRoutes
-    from aimux.gateway.mounts import MountTable
-    from aimux.gateway.route import Route
+from aimux.gateway.auth import Authentication  # noqa: TC001 - as above
+from aimux.gateway.cors import Cors  # noqa: TC001
+from aimux.gateway.models import ModelRoutes  # noqa: TC001
+from aimux.gateway.mounts import MountTable  # noqa: TC001
+from aimux.gateway.route import Route  # noqa: TC001
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Setup:
     """What a reload replaces as a whole. A request keeps the one it began with."""
 

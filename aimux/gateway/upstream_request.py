@@ -16,7 +16,8 @@ from aimux.relay.pool import Origin
 if TYPE_CHECKING:
     from aimux.gateway.call import Call
     from aimux.gateway.route import Route
-    from aimux.plugin.types import Body, Credential
+    from aimux.plugin.body import Body
+    from aimux.plugin.types import Credential
 
 origin_of = lru_cache(maxsize=256)(Origin.parse)
 

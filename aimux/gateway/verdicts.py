@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aimux.accounts import Account
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.proofs import Proofs
-    from aimux.plugin.types import Body
+    from aimux.plugin.body import Body
 
 PROOF_SECONDS = 10.0
 """How long a request that was refused waits to hear whether its account's credential is."""

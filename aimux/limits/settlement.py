@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aimux.limits.leases import Limits
     from aimux.limits.sharing import FairShare
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Usage
+    from aimux.plugin.usage import Usage
 
     Cost = Callable[[RequestRecord], int | None]
 

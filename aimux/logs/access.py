@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 from aimux.redaction import redact
 
 if TYPE_CHECKING:

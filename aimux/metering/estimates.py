@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
     from aimux.plugin.meters import Meter
-    from aimux.plugin.types import Usage
+    from aimux.plugin.usage import Usage
 
 CHARACTERS = 4.0
 """Of a token, until a model has shown better."""

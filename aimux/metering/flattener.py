@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from aimux.metering.rows import AT, COST, KEY, Key
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

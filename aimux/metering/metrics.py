@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Credential, LimitWindow, Usage
+    from aimux.plugin.types import Credential, LimitWindow
+    from aimux.plugin.usage import Usage
 
 RefreshOutcome = Literal["ok", "failed", "rejected"]
 

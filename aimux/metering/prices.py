@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from aimux.config.ledger import Price
     from aimux.metering.record import RequestRecord
-    from aimux.plugin.types import Usage
+    from aimux.plugin.usage import Usage
 
 MAX_CACHED = 2000
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aimux.accounts.explain import Choice
-    from aimux.plugin.types import Usage
+    from aimux.plugin.usage import Usage
 
     RecordSink = Callable[["RequestRecord"], None]
     """Takes a record that is over, on the event loop's thread, and may keep it: nobody changes it any more."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import Part, sums_of_parts
 from aimux.metering.store import Statements, add_to_folded
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from sqlalchemy import Row

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aimux.plugin.types import Usage
+    from aimux.plugin.usage import Usage
 
 STANDARD = ""
 """The service tier that counts for every one that has no prices of its own."""

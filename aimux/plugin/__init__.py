@@ -1,5 +1,6 @@
 """The public plugin API: all that a provider imports. See docs/plugins.md."""
 
+from aimux.plugin.body import Body
 from aimux.plugin.documents import credential_text, load_object
 from aimux.plugin.errors import (
     CredentialError,
@@ -24,7 +25,6 @@ from aimux.plugin.stored import Lists, StoredPage, TooManyReferences, ids_in_bod
 from aimux.plugin.types import (
     RELAY,
     Action,
-    Body,
     Credential,
     Headers,
     Hints,
@@ -33,9 +33,9 @@ from aimux.plugin.types import (
     Over,
     RequestHead,
     Upstream,
-    Usage,
     Verdict,
 )
+from aimux.plugin.usage import Usage
 
 __all__ = [
     "RELAY",

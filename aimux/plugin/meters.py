@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aimux.plugin.body import MAX_MODEL
 from aimux.plugin.reading import json_object, texts
-from aimux.plugin.types import BATCH, MAX_MODEL, LimitWindow, Over, Usage, Verdict
+from aimux.plugin.types import BATCH, LimitWindow, Over, Verdict
+from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

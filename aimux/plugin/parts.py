@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from aimux.plugin.types import Usage
+    from aimux.plugin.usage import Usage
 
     RecordSink = Callable[["Record"], None]
     """Called on the event loop with each record, behind the client's answer: quick, and without I/O."""

@@ -19,24 +19,14 @@ from aimux.plugin.documents import load_object
 from aimux.plugin.errors import CredentialError, GatewayError, LoginError, RefreshRejected
 from aimux.plugin.settings import ProviderSettings
 from aimux.plugin.stored import Lists, StoredPage, ids_in_path, lists, part_of_list, read_page, whole_list
-from aimux.plugin.types import (
-    NO_HINTS,
-    RELAY,
-    Action,
-    Body,
-    Credential,
-    Hints,
-    LimitWindow,
-    RequestHead,
-    Upstream,
-    Verdict,
-)
+from aimux.plugin.types import NO_HINTS, RELAY, Action, Credential, Hints, LimitWindow, RequestHead, Upstream, Verdict
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from aimux.plugin.body import Body
     from aimux.plugin.http import Http
     from aimux.plugin.meters import MessageMeter, Meter
     from aimux.plugin.types import Headers, LimitState

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_TOKENS = 1 << 53
-LONGEST_WORD = 32
+MOST_TOKENS: Final = 1 << 53
+LONGEST_WORD: Final = 32
 _WORD = re.compile(r"[a-z0-9_-]+")
 
 

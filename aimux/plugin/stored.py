@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode
 
 if TYPE_CHECKING:
-    from aimux.plugin.types import Body, RequestHead
+    from aimux.plugin.body import Body
+    from aimux.plugin.types import RequestHead
 
 MOST = 1_000
 """Places in a body that may name something: a vector store takes 500 files at once."""

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from aimux.plugin.types import Body
+from aimux.plugin.body import Body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,7 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multidict import istr
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from aimux.plugin import Headers
 
 _UNIFIED = "anthropic-ratelimit-unified-"
-_STATUS_NAME = istr(_UNIFIED + "status")
-_WINDOWS = tuple(
+_STATUS_NAME: Final = istr(_UNIFIED + "status")
+_WINDOWS: Final = tuple(
     (window, *(istr(f"{_UNIFIED}{window}-{what}") for what in ("status", "reset", "utilization")))
     for window in ("5h", "7d", "7d_oi", "overage")
 )

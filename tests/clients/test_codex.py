@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from aimux.plugin.types import Body
+from aimux.plugin.body import Body
 from aimux.simulator import credential_file
 from tests.clients.programs import codex, leaks
 from tests.clients.world import Seat, Wire

@@ -27,6 +27,7 @@ NO_TUPLES = frozenset(
         "rest is not data",
         "sent[1] is credential",
         "sent[0] is route",
+        "(route := self._routes[target.instance]) is own",
         "body is call.body",
         "body is not call.body",
         "account is only",

@@ -13,11 +13,11 @@ from typing import Any
 from multidict import CIMultiDict
 
 from aimux.plugin import LimitWindow, Meter, Provider, RequestHead, SSEMeter, Usage, Verdict
+from aimux.plugin.body import Body
 from aimux.plugin.formats import anthropic, openai, openai_meters
 from aimux.plugin.loader import load_plugins
 from aimux.plugin.meters import MessageMeter
 from aimux.plugin.provider import retry_after
-from aimux.plugin.types import Body
 
 from .harness import fuzz, splits
 

@@ -15,10 +15,10 @@ from aimux.gateway.conversations import conversation_of
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
 from aimux.plugin import RequestHead, TooManyReferences
+from aimux.plugin.body import MAX_MODEL, Body
 from aimux.plugin.codings import MAX_DECODED, DecodeError, decoder
 from aimux.plugin.formats import openai
 from aimux.plugin.stored import is_id, part_of_list, read_page
-from aimux.plugin.types import MAX_MODEL, Body
 
 from .harness import fuzz, splits
 from .test_answers import PROVIDERS

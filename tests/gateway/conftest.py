@@ -32,8 +32,9 @@ from aimux.plugin import (
     SSEMeter,
     Verdict,
 )
+from aimux.plugin.body import Body
 from aimux.plugin.loader import Plugin, Plugins
-from aimux.plugin.types import RELAY, Body
+from aimux.plugin.types import RELAY
 from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
 from tests.inprocess import embedded, serving
 

@@ -16,7 +16,8 @@ from aimux.gateway.limiting import text_size
 from aimux.gateway.skimming import LARGE, OVERLAP, References
 from aimux.http import rounds
 from aimux.http.unpacking import RATIO
-from aimux.plugin.types import Body, RequestHead
+from aimux.plugin.body import Body
+from aimux.plugin.types import RequestHead
 from tests.gateway.conftest import Aimux, Plain, Start, Upstream, request
 
 from .answers import account_of, status_of

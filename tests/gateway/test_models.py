@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aimux.gateway import whole_answers
 from aimux.gateway.models import rewrite_model
-from aimux.plugin.types import Body
+from aimux.plugin.body import Body
 
 from .answers import OK, body_of, error, head_of, once, script, status_of
 from .conftest import Start, Upstream, request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aimux.gateway.epoch import asks_for_stream
-from aimux.plugin.types import Body
+from aimux.plugin.body import Body
 
 FAR = b"x" * 60_000
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aimux.logs import AccessLog
 from aimux.metering.record import RequestRecord
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 
 FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)(?: |$)')
 

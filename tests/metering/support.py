@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aimux.metering.ledger import Ledger
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError, Unusable
 from aimux.storage.schema import ledger
 

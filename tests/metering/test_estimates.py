@@ -14,7 +14,8 @@ from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
 from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter
-from aimux.plugin.types import RequestHead, Usage
+from aimux.plugin.types import RequestHead
+from aimux.plugin.usage import Usage
 
 WORDS = ["Grüße ", "the quick", " brown\n", '"fox" ', "jumps"] * 60
 TEXT = sum(len(json.dumps(word, ensure_ascii=False).encode()) - 2 for word in WORDS)

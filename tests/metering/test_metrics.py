@@ -13,7 +13,8 @@ from aimux.metering import metrics as metrics_module
 from aimux.metering.exposition import render
 from aimux.metering.metrics import SECONDS, Metrics
 from aimux.metering.record import LATER, RequestRecord
-from aimux.plugin.types import Credential, LimitWindow, Usage
+from aimux.plugin.types import Credential, LimitWindow
+from aimux.plugin.usage import Usage
 
 
 @dataclass

@@ -21,7 +21,7 @@ from aimux.metering.prices import Prices, configured
 from aimux.metering.repricing import reprice
 from aimux.metering.rows import COST
 from aimux.metering.tariff import KINDS, Tariff, complete
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import ledger as schema
 

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Mapping, Sequence
 
+    from aimux.plugin.body import Body
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.meters import Meter
     from aimux.plugin.provider import ErrorAnswer
     from aimux.plugin.stored import Lists
-    from aimux.plugin.types import Body, Headers, LimitState, LimitWindow, RequestHead, Verdict
+    from aimux.plugin.types import Headers, LimitState, LimitWindow, RequestHead, Verdict
 
 
 class Format(Protocol):

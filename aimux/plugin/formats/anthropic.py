@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_usage import read_usage, stored_container
@@ -14,7 +15,8 @@ from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, Body, RequestHead, Usage, Verdict
+from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
+from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +36,7 @@ _TYPES = {
 }
 _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 _WORD = re.compile(r"[a-z_]{1,48}")
-_TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)')
+_TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))')
 """What is billed by the token. Signatures are not, and neither is what citations quote."""
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
 _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aimux.plugin.reading import count, word
-from aimux.plugin.types import Usage
+from aimux.plugin.usage import Usage
 
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
 """What a usage's own counts hold of its `iterations`: no compaction, and not the advisor's, which has another model."""

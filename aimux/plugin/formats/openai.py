@@ -7,6 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached, PromptTooLong
 from aimux.plugin.formats import openai_limits
 from aimux.plugin.formats.openai_meters import (
@@ -24,7 +25,7 @@ from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, Body, RequestHead, Verdict
+from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

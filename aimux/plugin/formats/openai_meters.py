@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
 from aimux.plugin.reading import count, object_behind, word
-from aimux.plugin.types import BATCH, Over, Usage
+from aimux.plugin.types import BATCH, Over
+from aimux.plugin.usage import Usage
 
 _LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
 _LAST_TYPES = ("response.completed", "response.incomplete", "response.failed")
@@ -19,7 +20,7 @@ _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
 _UNSTORED = re.compile(rb'"store"\s*:\s*false')
-_TEXT = rb'": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)'
+_TEXT = rb'": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))'
 _DELTAS = re.compile(rb'"delta' + _TEXT)
 """Behind the deltas come events that have all of it once more, as `text`, `part` and `item`, and beside each stands as
 much `obfuscation` as hides how long it is."""

@@ -1,0 +1,91 @@
+"""What a request consumed: part of the plugin API (`aimux.plugin.types`), compiled where aimux is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aimux.compiling import mypyc_attr
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@dataclass(slots=True, init=False)
+class Usage:
+    """What one request consumed. `input_tokens` excludes cached ones, whatever the upstream's own convention."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
+    """The part of `cache_write_tokens` that was written with the one-hour lifetime (it costs more)."""
+    reasoning_tokens: int
+    """The part of `output_tokens` that was spent on reasoning."""
+    server_tools: int
+    """Searches and other tools that the upstream ran itself, by the request."""
+    tier: str
+    """The service tier that the upstream says it served with, in its own word ("" where it says nothing)."""
+    estimated: bool
+    """The upstream did not tell all of it: a part is an estimate."""
+    beside: tuple[Usage, ...]
+    """What of all this was sampled beside the answer and is priced by itself, perhaps as another model's."""
+    requests: int
+    """How many requests took it together: where long ones cost more a token, their average length counts."""
+
+    # What a dataclass makes of it would be interpreted where the module is compiled: 2,000 instructions more.
+    def __init__(
+        self,
+        model: str = "",
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        server_tools: int = 0,
+        tier: str = "",
+        estimated: bool = False,
+        beside: tuple[Usage, ...] = (),
+        requests: int = 1,
+    ) -> None:
+        self.model = model
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.cache_read_tokens = cache_read_tokens
+        self.cache_write_tokens = cache_write_tokens
+        self.cache_write_1h_tokens = cache_write_1h_tokens
+        self.reasoning_tokens = reasoning_tokens
+        self.server_tools = server_tools
+        self.tier = tier
+        self.estimated = estimated
+        self.beside = beside
+        self.requests = requests
+
+    @property
+    def total_input(self) -> int:
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    def add(self, other: Usage) -> None:
+        """Count another turn in; the model is the last one's."""
+        self.model = other.model or self.model
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.cache_write_1h_tokens += other.cache_write_1h_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.server_tools += other.server_tools
+        self.tier = other.tier or self.tier
+        self.estimated = self.estimated or other.estimated
+        self.beside += other.beside
+
+    def put_beside(self, sampled: tuple[Usage, ...]) -> None:
+        """Count these in, instead of those that were."""
+        for sign, counted in ((-1, self.beside), (1, sampled)):
+            for one in counted:
+                self.input_tokens += sign * one.input_tokens
+                self.output_tokens += sign * one.output_tokens
+                self.cache_read_tokens += sign * one.cache_read_tokens
+                self.cache_write_tokens += sign * one.cache_write_tokens
+                self.cache_write_1h_tokens += sign * one.cache_write_1h_tokens
+        self.beside = sampled
