@@ -100,8 +100,8 @@ def _record(
         told.get("client", ""),
         request_class=told.get("class", ""),
     )
-    several = f" of {usage.requests} requests" if usage.requests > 1 else ""
-    step = Step(provider, account, 200, "told", f"what {one} took is told, usage{several}", 0.0, "", one)
+    several = f" for {usage.requests} requests" if usage.requests > 1 else ""
+    step = Step(provider, account, 200, "told", f"what {one} took{several}", 0.0, "", one)
     return RequestRecord(
         own,
         now,

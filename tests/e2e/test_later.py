@@ -58,8 +58,9 @@ async def said(folder: Path, *arguments: str) -> str:
 
 
 async def until(folder: Path, aimux: Aimux, found: Callable[[Usage], bool]) -> Usage:
+    """… once it is found there, and has its price: that is looked up beside, and takes seconds on a busy machine."""
     async with asyncio.timeout(20):
-        while not found(told := await usage(folder, aimux)):
+        while not found(told := await usage(folder, aimux)) or any(one["unpriced_requests"] for one in told.values()):
             await asyncio.sleep(0.05)
     return told
 
