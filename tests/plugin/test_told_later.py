@@ -182,9 +182,18 @@ def test_not_even_where_all_of_it_is_short() -> None:
     assert meter.begun == ""
 
 
-def test_no_other_stream_does() -> None:
-    shown = {"id": "resp_A1", "object": "response", "status": "in_progress", "background": False}
-    quoted = {"instructions": 'x{"background":true}' * 100, "tools": [{"background": True}]}
-    created = sse({"type": "response.created", "response": shown | quoted})
+@pytest.mark.parametrize(
+    "clients",
+    [
+        {"instructions": 'x{"background":true}' * 100, "tools": [{"background": True}]},
+        {"tools": [{"background": True}]},
+        {"metadata": {"background": True}},
+    ],
+)
+@pytest.mark.parametrize("told", [{"background": False}, {}])
+def test_no_other_stream_does(told: dict[str, Any], clients: dict[str, Any]) -> None:
+    """Else whoever hung up just before its end would pay nothing."""
+    shown = {"id": "resp_A1", "object": "response", "status": "in_progress"} | told
+    created = sse({"type": "response.created", "response": shown | clients})
     meter = fed(of_openai("/v1/responses", "POST", EVENTS), created)
     assert meter.begun == ""

@@ -13,9 +13,10 @@ from aimux.plugin.usage import Usage
 _LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
 _LAST_TYPES = ("response.completed", "response.incomplete", "response.failed")
 _AT_WORK = ("queued", "in_progress", "validating", "finalizing", "cancelling")
-_BACKGROUND = re.compile(rb'"background"\s*:\s*true')
+_BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_choice|tools)"\s*:\s*(true)?')
+"""The upstream's own word stands before whatever is an object of the client's, which may have such a key."""
 BEGINNING = 1024
-"""Bytes of a stream in which its first event says that it goes on in the background, before what the client wrote."""
+"""Bytes of a stream in which its first event says whether it goes on in the background."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
@@ -61,7 +62,9 @@ class ResponsesStream(SSEMeter):
 
     def _begin(self, beginning: bytes) -> None:
         self._beginning = beginning if len(beginning) < BEGINNING else None
-        if _BACKGROUND.search(beginning) and (one := _RESPONSE_ID.search(beginning)):
+        said = _BACKGROUND.search(beginning)
+        goes_on = said is not None and said[1] == b"background" and said[2] is not None
+        if goes_on and (one := _RESPONSE_ID.search(beginning)):
             self.begun = one[1].decode()
             self.stored = (self.begun,)
 
