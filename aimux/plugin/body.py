@@ -1,4 +1,4 @@
-"""A request's body: part of the plugin API (`aimux.plugin.types`), compiled where aimux is."""
+"""A request's body: part of the plugin API (`aimux.plugin`), compiled where aimux is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request consumed: part of the plugin API (`aimux.plugin.types`), compiled where aimux is."""
+"""What a request consumed: part of the plugin API (`aimux.plugin`), compiled where aimux is."""
 
 from __future__ import annotations
 
