@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from aimux.config.instances import mounts_of
 from aimux.gateway import Authentication, ModelRoutes, MountTable, Route, Setup
+from aimux.gateway.client_address import TrustedProxies
 from aimux.gateway.cors import Cors
 from aimux.gateway.headers import Dropped
-from aimux.gateway.whence import Whence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def setup_of(
     authentication = Authentication(
         directory,
         allow_anonymous=config.allow_anonymous,
-        whence=Whence(config.trusted_proxies),
+        proxies=TrustedProxies(config.trusted_proxies),
         cors=cors,
         guesses=guesses,
         signed=signed,

@@ -6,10 +6,10 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from aimux.accounts.named import unknown_accounts
+from aimux.accounts.unknown import unknown_accounts
 from aimux.people.configured import from_config
 from aimux.people.directory import Directory
-from aimux.people.named import unknown_people
+from aimux.people.unknown import unknown_people
 from aimux.relay.proxy import unusable_proxies
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def warn_of_surroundings(config: Config, plugins: Plugins) -> None:
 
 
 def warn_of_unknown(config: Config, pools: Pools, stored: Stored) -> None:
-    """Accounts, users and groups that the configuration names and nobody knows. `stored`: people of the database."""
-    for unknown in unknown_accounts(config, {name: pool.accounts for name, pool in pools.items()}):
-        log.warning("%s: %s (%s)", *unknown)
+    """Accounts, users and groups that the configuration names and nobody has. `stored`: people in the database."""
+    for account in unknown_accounts(config, {name: pool.accounts for name, pool in pools.items()}):
+        log.warning("%s", account)
     told = {one.where for one in config.warnings}
-    for nobody in unknown_people(config, Directory(from_config(config), stored)):
-        if nobody.where not in told:
-            log.warning("%s", nobody)
+    for person in unknown_people(config, Directory(from_config(config), stored)):
+        if person.where not in told:
+            log.warning("%s", person)
 
 
 def _warn_of_owner(state_dir: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import ask, every, print_json, tell
+from aimux.cli.asking import ask, confirm, every, given, print_json, tell
 from aimux.cli.options import AccountName, config_option, json_option, refuse_json
 from aimux.cli.words import say, warn
 
@@ -105,11 +104,7 @@ def set_command(
     """
     if groups and no_groups:
         raise click.UsageError("--group excludes --no-groups.")
-    body: dict[str, Any] = {
-        **({"weight": weight} if weight is not None else {}),
-        **({"priority": priority} if priority is not None else {}),
-        **({"groups": list(groups)} if groups or no_groups else {}),
-    }
+    body = given(weight=weight, priority=priority, groups=list(groups) if groups or no_groups else None)
     if not body:
         raise click.UsageError("Nothing is to be changed: see aimux accounts set --help.")
 
@@ -145,10 +140,7 @@ def remove_command(name: str, yes: bool, config: Path | None, as_json: bool) -> 
     async def remove(backend: Backend) -> str:
         account = await find(backend, name)
         full = _full(account)
-        if not yes:
-            if not sys.stdin.isatty():
-                raise click.UsageError(f"{full} would be removed: say --yes.")
-            click.confirm(f"Remove {full}, and its credential with it?", abort=True)
+        confirm(f"Remove {full}, and its credential with it?", yes=yes, what=f"{full} would be removed")
         await backend.call("DELETE", _path(account))
         return full
 

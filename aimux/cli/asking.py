@@ -38,16 +38,18 @@ def ask(config: Path | None, work: Callable[[Backend], Awaitable[Any]], *, chang
 async def every(backend: Backend, path: str, **query: str | int | None) -> list[dict[str, Any]]:
     """All items of a list that comes in pages."""
     found: list[dict[str, Any]] = []
-    wanted: dict[str, str | int] = {
-        "limit": 1000,
-        **{name: value for name, value in query.items() if value is not None},
-    }
+    wanted = {"limit": 1000, **given(**query)}
     while True:
         page = await backend.call("GET", path, query=wanted)
         found += page["items"]
         if page["next"] is None:
             return found
         wanted["after"] = page["next"]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the command line named: all but those that are None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def print_json(value: Any) -> None:
@@ -116,7 +118,7 @@ def print_lines(title: str, lines: Mapping[str, str]) -> None:
 
 
 def confirm(question: str, *, yes: bool, what: str) -> None:
-    """The command ends here unless the person agrees, or has said `--yes`."""
+    """End the command unless the person agrees, or has said `--yes`."""
     if yes:
         return
     if not sys.stdin.isatty():

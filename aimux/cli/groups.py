@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table, tell
+from aimux.cli.asking import ask, confirm, every, given, print_json, print_lines, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
@@ -105,11 +105,7 @@ def set_command(
     """Change a group; what is not named stays."""
     if scopes and no_scopes:
         raise click.UsageError("--scope excludes --no-scopes.")
-    body: dict[str, Any] = {
-        **({"reserved": reserved} if reserved is not None else {}),
-        **({"own_login": own_login} if own_login is not None else {}),
-        **({"scopes": list(scopes)} if scopes or no_scopes else {}),
-    }
+    body = given(reserved=reserved, own_login=own_login, scopes=list(scopes) if scopes or no_scopes else None)
     if not body:
         raise click.UsageError("Nothing is to be changed: see aimux groups set --help.")
     group = ask(config, lambda backend: backend.call("PATCH", _path(name), body))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import ask, confirm, every, print_json, print_lines, print_table, tell
+from aimux.cli.asking import ask, confirm, every, given, print_json, print_lines, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
@@ -135,14 +135,15 @@ def set_command(
     """Change a user; what is not named stays."""
     if (groups and no_groups) or (scopes and no_scopes):
         raise click.UsageError("--group excludes --no-groups, and --scope excludes --no-scopes.")
-    body: dict[str, Any] = {
-        **({"groups": list(groups)} if groups or no_groups else {}),
-        **({"role": role} if role is not None else {}),
-        **({"email": email or None} if email is not None else {}),
-        **({"scopes": list(scopes)} if scopes or no_scopes else {}),
-        **({"pin_accounts": pin_accounts} if pin_accounts is not None else {}),
-        **({"own_login": own_login} if own_login is not None else {}),
-    }
+    body = given(
+        groups=list(groups) if groups or no_groups else None,
+        role=role,
+        scopes=list(scopes) if scopes or no_scopes else None,
+        pin_accounts=pin_accounts,
+        own_login=own_login,
+    )
+    if email is not None:
+        body["email"] = email or None
     if not body:
         raise click.UsageError("Nothing is to be changed: see aimux users set --help.")
     _change(config, name, body, as_json, "is changed")

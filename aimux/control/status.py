@@ -10,7 +10,7 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused
 from aimux.control.state import control_of, ends, unwritten
-from aimux.gateway.whence import from_foreign_page
+from aimux.gateway.client_address import from_foreign_page
 from aimux.plugin.parts import CERTIFICATE, HEALTH, METRICS, READY
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _guard(request: web.Request) -> None:
     control = control_of(request)
     if control.metrics_public:
         return
-    local = control.gateway.setup.authentication.whence.is_here(request.headers, *ends(request))
+    local = control.gateway.setup.authentication.proxies.is_here(request.headers, *ends(request))
     if not local or from_foreign_page(request.headers):
         detail = f"{request.path} is served to this machine only."
         raise Refused(403, "forbidden", detail, remedy="`metrics_public: true` opens it")

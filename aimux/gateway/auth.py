@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from aimux.gateway.caller import Caller
+from aimux.gateway.client_address import TrustedProxies, from_foreign_page
 from aimux.gateway.cors import Cors
 from aimux.gateway.guesses import Guesses, NotLookedAt
-from aimux.gateway.whence import Whence, from_foreign_page
 from aimux.people import Access, Denied
 from aimux.people.tokens import digest, form
 from aimux.plugin.errors import CredentialError, ErrorKind, GatewayError
@@ -51,7 +51,7 @@ class Authentication:
         directory: Directory,
         *,
         allow_anonymous: bool,
-        whence: Whence | None = None,
+        proxies: TrustedProxies | None = None,
         cors: Cors | None = None,
         guesses: Guesses | None = None,
         signed: Signed | None = None,
@@ -59,7 +59,7 @@ class Authentication:
         self._directory = directory
         self._signed = signed
         self._allow_anonymous = allow_anonymous
-        self.whence = whence or Whence()
+        self.proxies = proxies or TrustedProxies()
         self._cors = cors or Cors()
         self.guesses = guesses if guesses is not None else Guesses()
 
@@ -68,7 +68,7 @@ class Authentication:
         return Authentication(
             directory,
             allow_anonymous=self._allow_anonymous,
-            whence=self.whence,
+            proxies=self.proxies,
             cors=self._cors,
             guesses=self.guesses,
             signed=signed,
@@ -94,7 +94,7 @@ class Authentication:
         tokens = presented_tokens(headers)
         if self.nobody:
             return self._anonymous(headers, peer, own, tokens)
-        address, shown = self.whence.address(headers, peer), digest("\n".join(tokens))
+        address, shown = self.proxies.address(headers, peer), digest("\n".join(tokens))
         looked = bool(tokens) and self._look(tokens, address, shown, provider, now)
         denied: tuple[Denied, str] | None = None
         for token in tokens:
@@ -174,7 +174,7 @@ class Authentication:
         if self._allow_anonymous:
             return True
         foreign = from_foreign_page(headers) and not self._cors.names(headers)
-        return not foreign and self.whence.is_here(headers, peer, own)
+        return not foreign and self.proxies.is_here(headers, peer, own)
 
 
 ENDED = "Your access to aimux has ended; ask whoever runs it."

@@ -154,7 +154,7 @@ class Epoch:
             received,
             path_of(received.target),
             self.request_id(received.headers, ""),
-            _sender(mount, provider, caller, head, authentication.whence.address(received.headers, ends.peer)),
+            _sender(mount, provider, caller, head, authentication.proxies.address(received.headers, ends.peer)),
             _who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),

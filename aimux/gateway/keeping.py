@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aimux.gateway.large_bodies import references_of
 from aimux.gateway.own_lists import OwnLists
-from aimux.gateway.skimming import references_of
 from aimux.plugin.body import Body
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from aimux.gateway.cors import Cors
     from aimux.gateway.deposits import Deposits, Key
     from aimux.gateway.epoch import Admitted
+    from aimux.gateway.large_bodies import Skimmed
     from aimux.gateway.models import Target
     from aimux.gateway.setup import Setup
-    from aimux.gateway.skimming import Skimmed
     from aimux.http.turn import Turn
 
 

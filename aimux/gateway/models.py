@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aimux.config import pattern_kind
+from aimux.gateway.large_bodies import Large
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
-from aimux.gateway.skimming import Large
 from aimux.plugin.body import Body
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from websockets.frames import CloseCode
 
 from aimux.gateway.answers import UPSTREAM_FAILED
 from aimux.gateway.handshakes import RESTARTING
-from aimux.gateway.skimming import start_of
+from aimux.gateway.large_bodies import start_of
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
 from aimux.plugin.errors import GatewayError

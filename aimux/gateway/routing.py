@@ -8,8 +8,8 @@ from aimux.accounts import Selection
 from aimux.gateway.bounds import within_bounds
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
+from aimux.gateway.large_bodies import is_large, skim
 from aimux.gateway.models import Target
-from aimux.gateway.skimming import is_large, skim
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from aimux.gateway.epoch import Admitted
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.keeping import Keeping
+    from aimux.gateway.large_bodies import Skimmed
     from aimux.gateway.limiting import Limiting
     from aimux.gateway.setup import Setup
-    from aimux.gateway.skimming import Skimmed
     from aimux.metering.record import RequestRecord
     from aimux.plugin.body import Body
     from aimux.plugin.types import Headers

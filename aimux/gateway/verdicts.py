@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aimux.gateway.answers import redirected
+from aimux.gateway.large_bodies import is_large, references_of, skim
 from aimux.gateway.preview import Preview
 from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS, masked
-from aimux.gateway.skimming import is_large, references_of, skim
 from aimux.plugin.errors import RefreshError, RefreshRejected
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.exchange import HELD_BACK

@@ -20,7 +20,7 @@ OF_REQUESTS = re.compile(r"aimux\.(gateway|relay)\.|uvloop\.|ssl\.SSLObject$|_as
 """Objects that a request, a connection or a task leaves behind if it leaves anything."""
 KEPT = re.compile(
     r"aimux\.gateway\.(headers\.(_Passing|Dropped)|models\.(Target|ModelRoutes)|mounts\.Mount(Table)?|cors\.Cors)$"
-    r"|aimux\.gateway\.((auth\.Authentication|guesses\.Guesses)|route\.Route|whence\.Whence)$|aimux\.relay\.pool\.Origin$"
+    r"|aimux\.gateway\.((auth\.Authentication|guesses\.Guesses)|route\.Route|client_address\.TrustedProxies)$|aimux\.relay\.pool\.Origin$"
 )
 """Those that caches of a fixed size and the present configuration hold."""
 SETUP = {"aimux.gateway.setup.Setup", "aimux.gateway.epoch.Epoch"}

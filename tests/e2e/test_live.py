@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from yarl import URL
 
-from aimux.cli.live import examine_live
+from aimux.cli.doctor.live import examine_live
 from aimux.cli.reach import reach
 from aimux.simulator import Simulator
 from tests.e2e.process import TOKEN, Aimux, config_of, put_account, serving

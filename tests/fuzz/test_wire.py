@@ -12,8 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 from multidict import CIMultiDict
 
+from aimux.gateway.client_address import LONGEST, TrustedProxies
 from aimux.gateway.mounts import NEVER_UPSTREAM, MountTable, check_target
-from aimux.gateway.whence import LONGEST, Whence
 from aimux.http.errors import ProtocolError
 from aimux.http.framing import LAST_CHUNK, Chunked, Length
 from aimux.http.head import ResponseHead, clean
@@ -228,10 +228,10 @@ def test_a_chain_of_addresses(data: bytes) -> None:
     value = data.decode("utf-8", "surrogateescape")
     for name in ("x-forwarded-for", "forwarded"):
         headers = CIMultiDict({name: value})
-        nobody = Whence()
+        nobody = TrustedProxies()
         assert nobody.address(headers, "203.0.113.9") == "203.0.113.9"
         assert not nobody.is_here(headers, "127.0.0.1"), "it came through somebody who isn't trusted"
-        trusting = Whence([ipaddress.ip_network("10.0.0.0/8")])
+        trusting = TrustedProxies([ipaddress.ip_network("10.0.0.0/8")])
         assert len(trusting.address(headers, "10.0.0.1")) <= LONGEST
         if trusting.is_here(headers, "10.0.0.1"):
             assert "127." in value or "1" in value

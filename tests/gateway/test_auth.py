@@ -9,8 +9,8 @@ from multidict import CIMultiDict
 
 from aimux.config import Config
 from aimux.gateway.auth import Authentication
+from aimux.gateway.client_address import TrustedProxies
 from aimux.gateway.guesses import FREE
-from aimux.gateway.whence import Whence
 from aimux.people import Directory, from_config
 from aimux.people.tokens import make_token
 from aimux.plugin import GatewayError, Provider
@@ -32,7 +32,7 @@ def authentication(*, users: int = 1, anonymous: bool = False, trusted: str = ""
     config = Config.model_validate({"users": [{"name": "ann", "token": TOKEN}] * users})
     networks = [ipaddress.ip_network(trusted)] if trusted else []
     directory = Directory(from_config(config))
-    return Authentication(directory, allow_anonymous=anonymous, whence=Whence(networks))
+    return Authentication(directory, allow_anonymous=anonymous, proxies=TrustedProxies(networks))
 
 
 def refused(auth: Authentication, headers: dict[str, str], peer: str = "127.0.0.1", now: float = 0.0) -> GatewayError:

@@ -12,8 +12,8 @@ import pytest
 import zstandard
 from multidict import CIMultiDict
 
+from aimux.gateway.large_bodies import LARGE, OVERLAP, References
 from aimux.gateway.limiting import text_size
-from aimux.gateway.skimming import LARGE, OVERLAP, References
 from aimux.http import rounds
 from aimux.http.unpacking import RATIO
 from aimux.plugin.body import Body
@@ -109,7 +109,7 @@ async def test_meanwhile_others_are_served(start: Start, upstream: Upstream, mon
         await served.wait()
         await through(steps)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("aimux.gateway.skimming.through", after_others)
+    monkeypatch.setattr("aimux.gateway.large_bodies.through", after_others)
     waiting = asyncio.create_task(ask(aimux, slow))
     assert status_of(await aimux.send(request())) == 200
     served.set()

@@ -63,7 +63,7 @@ def doctor_command(
 
 
 def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
-    from aimux.cli.live import examine_live
+    from aimux.cli.doctor.live import examine_live
     from aimux.cli.reach import reach, refuse_vendor_token, token_of_a_person
 
     known = reach(config, url)

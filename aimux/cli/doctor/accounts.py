@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aimux.accounts import AccountPool, PoolOptions, file_vault, stores
-from aimux.accounts.named import unknown_accounts
 from aimux.accounts.twins import twins
+from aimux.accounts.unknown import unknown_accounts
 from aimux.accounts.vault import DEFAULT, VaultError
 from aimux.cli.doctor.finding import Finding
 from aimux.storage import StorageError

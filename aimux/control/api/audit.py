@@ -1,4 +1,4 @@
-"""Operations on the audit log, and on the configuration."""
+"""Operations on the audit log."""
 
 # ruff: noqa: TC001 - the table reads the annotations
 

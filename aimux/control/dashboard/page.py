@@ -56,7 +56,7 @@ CALLER = RequestKey("caller", Principal)
 
 def address_of(request: web.Request) -> str:
     """Where the browser is, as trusted proxies tell."""
-    return control_of(request).gateway.setup.authentication.whence.address(request.headers, ends(request)[0])
+    return control_of(request).gateway.setup.authentication.proxies.address(request.headers, ends(request)[0])
 
 
 def dashboard_of(request: web.Request) -> Dashboard:

@@ -84,7 +84,7 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
     key = control.key
     if key is not None and hmac.compare_digest(digest(secret), key.sha256):
         looked.right()
-        if key.local and not callers.whence.is_here(request.headers, peer, own):
+        if key.local and not callers.proxies.is_here(request.headers, peer, own):
             detail = "The machine's own key signs in from this machine only."
             raise Refused(403, "forbidden", detail, remedy="set admin.token, or sign in with a token of your own")
         return MACHINE, key.id

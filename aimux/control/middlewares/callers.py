@@ -45,14 +45,14 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
         looked.right()
         # A token that was narrowed is for what its scopes say, and for nothing here.
         narrow = bool(found.scopes)
-        role, address = Role.MEMBER if narrow else found.user.role, callers.whence.address(request.headers, peer)
+        role, address = Role.MEMBER if narrow else found.user.role, callers.proxies.address(request.headers, peer)
         request[PRINCIPAL] = Principal(
             found.user.name, role, address, found.user, found.expires_at, narrow, found.token_id
         )
         return await handler(request)
     is_key = key is not None and hmac.compare_digest(digest(token), key.sha256)
     if (
-        not callers.whence.is_here(request.headers, peer, own)
+        not callers.proxies.is_here(request.headers, peer, own)
         and (key is None or key.local)
         and (is_key or callers.nobody)
     ):
@@ -61,7 +61,7 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     if is_key:
         assert key is not None
         looked.right()
-        address = callers.whence.address(request.headers, peer)
+        address = callers.proxies.address(request.headers, peer)
         request[PRINCIPAL] = Principal(ADMIN_KEY, Role.ADMIN, address, token_id=key.id)
     elif found is not None:
         looked.wrong()
@@ -119,7 +119,11 @@ async def look(request: web.Request, secret: str) -> Look:
     """To be taken before `secret` ("" for none) is compared with anything. Refused 429 where too many guesses come from
     there."""
     callers = control_of(request).gateway.setup.authentication
-    guesses, address, shown = callers.guesses, callers.whence.address(request.headers, ends(request)[0]), digest(secret)
+    guesses, address, shown = (
+        callers.guesses,
+        callers.proxies.address(request.headers, ends(request)[0]),
+        digest(secret),
+    )
     if not secret or guesses.knows(address, shown) or form(secret) == "whole":
         return Look(guesses, address, shown, taken=False)
     try:
@@ -155,7 +159,7 @@ def _where(request: web.Request) -> tuple[str, str | None]:
     if not control.key.local:
         return "the key is admin.token of the configuration", None
     peer, own = ends(request)
-    if not control.gateway.setup.authentication.whence.is_here(request.headers, peer, own):
+    if not control.gateway.setup.authentication.proxies.is_here(request.headers, peer, own):
         return "the key is in admin.key in the state folder", None
     file = str(control.key.file)
     return f"the key is in {file}", file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.gateway.whence import from_other_origin
+from aimux.gateway.client_address import from_other_origin
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler

@@ -42,8 +42,8 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
     finally:
         record.bytes_in = request.content.total_bytes
         record.duration = time.perf_counter() - started
-        whence = control_of(request).gateway.setup.authentication.whence
-        record.sender = Sender(address=whence.address(request.headers, ends(request)[0]))
+        proxies = control_of(request).gateway.setup.authentication.proxies
+        record.sender = Sender(address=proxies.address(request.headers, ends(request)[0]))
         principal = request.get(PRINCIPAL)
         record.user = principal.name if principal is not None else ""
         control_of(request).gateway.finished(record)

@@ -1,4 +1,4 @@
-"""Where a request comes from: its client's address, and whether that is this machine."""
+"""Where a request comes from: its client's address, whether that is this machine, and which web page sent it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PORT = re.compile(r"(?::(?:\d{1,5}|_[A-Za-z0-9._-]*))?")
 _PAIR = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^";,\s]*)\s*')
 
 
-class Whence:
+class TrustedProxies:
     """What trusted proxies say of their clients counts, in every form that RFC 7239 or custom allows:
     `203.0.113.7:4711`, `[2001:db8::7]:4711`, `"203.0.113.7"`, `for=…;proto=…`. Their last word is read first, and
     where that is no address (`unknown`, `_hidden`), its client is a stranger who counts under that word.

@@ -1,4 +1,4 @@
-"""Users and groups that limits are set for and nobody knows: a typing error in a configuration is silent otherwise."""
+"""Users and groups that have limits and do not exist: otherwise a typing error in a configuration goes unnoticed."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ import ipaddress
 import pytest
 from multidict import CIMultiDict
 
-from aimux.gateway.whence import Whence
+from aimux.gateway.client_address import TrustedProxies
 
 PROXY = "10.0.0.1"
 
 
-def trusting(*networks: str) -> Whence:
-    return Whence([ipaddress.ip_network(network) for network in networks])
+def trusting(*networks: str) -> TrustedProxies:
+    return TrustedProxies([ipaddress.ip_network(network) for network in networks])
 
 
 def forwarded_for(*values: str) -> CIMultiDict[str]:
@@ -42,10 +42,10 @@ FORMS = [
 
 @pytest.mark.parametrize(("value", "address"), FORMS)
 def test_a_stranger_behind_a_trusted_proxy_on_this_machine_is_never_this_machine(value: str, address: str) -> None:
-    whence = trusting("127.0.0.1/32")
+    proxies = trusting("127.0.0.1/32")
     headers = forwarded_for(value)
-    assert whence.address(headers, "127.0.0.1") == address
-    assert not whence.is_here(headers, "127.0.0.1", "127.0.0.1")
+    assert proxies.address(headers, "127.0.0.1") == address
+    assert not proxies.is_here(headers, "127.0.0.1", "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_a_stranger_behind_a_trusted_proxy_on_this_machine_is_never_this_machine
     ],
 )
 def test_the_standard_header_is_read_too(value: str, address: str) -> None:
-    whence = trusting("127.0.0.1/32")
+    proxies = trusting("127.0.0.1/32")
     headers = CIMultiDict({"Forwarded": value})
-    assert whence.address(headers, "127.0.0.1") == address
-    assert not whence.is_here(headers, "127.0.0.1")
+    assert proxies.address(headers, "127.0.0.1") == address
+    assert not proxies.is_here(headers, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_a_trusted_proxy_on_this_machine_speaks_for_its_client(headers: dict[str
     ],
 )
 def test_without_a_proxy_the_connection_tells(peer: str, own: str, here: bool) -> None:
-    whence = trusting()
-    assert whence.is_here(CIMultiDict(), peer, own) is here
-    assert not whence.is_here(forwarded_for("127.0.0.1"), peer, own)
-    assert not whence.is_here(CIMultiDict({"forwarded": "for=127.0.0.1"}), peer, own)
+    proxies = trusting()
+    assert proxies.is_here(CIMultiDict(), peer, own) is here
+    assert not proxies.is_here(forwarded_for("127.0.0.1"), peer, own)
+    assert not proxies.is_here(CIMultiDict({"forwarded": "for=127.0.0.1"}), peer, own)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_the_clients_address_is_the_last_one_that_is_not_trusted(values: list[st
 
 
 def test_a_client_that_makes_up_the_other_header_counts_as_its_proxy() -> None:
-    whence = trusting("10.0.0.0/8")
+    proxies = trusting("10.0.0.0/8")
     for number in range(3):
         headers = CIMultiDict({"x-forwarded-for": "1.1.1.1", "forwarded": f"for=9.9.9.{number}"})
-        assert whence.address(headers, PROXY) == PROXY
+        assert proxies.address(headers, PROXY) == PROXY
 
 
 def test_an_untrusted_peer_cannot_choose_its_address() -> None:

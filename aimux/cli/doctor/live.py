@@ -18,12 +18,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from aimux.cli.doctor.finding import Finding, Status
-from aimux.cli.formats import FORMATS
+from aimux.cli.doctor.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from aimux.cli.formats import Format
+    from aimux.cli.doctor.formats import Format
     from aimux.cli.reach import Reach
 
 PATIENCE = aiohttp.ClientTimeout(total=90, sock_connect=10)
