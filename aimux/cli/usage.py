@@ -27,7 +27,7 @@ BAR = 24
 @click.command("usage", short_help="Show who used what, and what it cost.")
 @click.option("--by", type=click.Choice(BY), default="user", show_default=True, help="What the sums are of.")
 @click.option("--since", default="7d", show_default=True, metavar="WHEN", help="7d, 24h, 2026-11-01, or RFC 3339.")
-@click.option("--until", metavar="WHEN", help="Written alike. Default: now.")
+@click.option("--until", metavar="WHEN", help="Written alike; of a date, its beginning. Default: now.")
 @click.option("--user", help="Only this user's.")
 @click.option("--group", help="Only this group's.")
 @click.option("--model", help="Only what this model served.")
@@ -66,6 +66,8 @@ def usage_command(
     else:
         if not found["items"]:
             say("There was no such request in that time.")
+            if query["since"] == query.get("until"):
+                say(f"It ends where {query['until']} begins: name the day after it to have that day.", err=True)
             return
         _print(by, found, None if everything else SHOWN)
         if unpriced := found["total"]["unpriced_requests"]:

@@ -70,7 +70,7 @@ def _model_pattern(pattern: str) -> str:
         try:
             re.compile(pattern[1:-1])
         except re.error as error:
-            raise wrong(f"is not a regular expression: {error}") from None
+            raise wrong(f"is not a regular expression: {error}", "write it as Python's `re` does") from None
     elif not pattern:
         raise wrong("is the name of no model", "write a name, prefix*, or /a regular expression/")
     elif "*" in pattern[:-1]:

@@ -34,6 +34,7 @@ class Use(NamedTuple):
     groups: tuple[str, ...]
     provider: str
     model: str
+    """As it was asked for, which is what limits go by."""
     tokens: int
     cost: int
 
@@ -99,8 +100,9 @@ async def read(database: Database, zone: tzinfo, now: float, *, node: str | None
         for start in sorted(starts)
         for amount in (tokens, hours.c.cost)
     ]
+    model = case((keys.c.asked != "", keys.c.asked), else_=keys.c.model)
     query = (
-        select(keys.c.user, keys.c.token, keys.c.groups, keys.c.provider, keys.c.model, *sums)
+        select(keys.c.user, keys.c.token, keys.c.groups, keys.c.provider, model, *sums)
         .join_from(hours, keys, keys.c.id == hours.c.key)
         .where(hours.c.start >= int(min(starts) * 1000))
         .group_by(keys.c.id)
@@ -145,7 +147,6 @@ def amounts(policy: Policy, zone: tzinfo, rows: Sequence[Values]) -> dict[Place,
 def _budgets(policy: Policy, row: Row) -> list[Key]:
     """What holds for one who sends such requests, of calendar windows."""
     key = row.key
-    holdings = policy.holdings(
-        Who(key.user, key.token, key.groups), lambda scope: scope.covers(key.provider, key.model)
-    )
+    model = key.asked or key.model
+    holdings = policy.holdings(Who(key.user, key.token, key.groups), lambda scope: scope.covers(key.provider, model))
     return [holding.key for holding in holdings if LIMITS[holding.key.limit].period in PERIODS]

@@ -33,8 +33,8 @@ class Flattener:
     def __init__(self, node: str, prices: Prices) -> None:
         self.node = node
         self._prices = prices
-        self._seen: dict[str, set[str]] = {"client": set(), "class": set(), "model": set()}
-        self._keys: dict[tuple[str, Sender, str, str, str, str, str], tuple[Key, int, str | None]] = {}
+        self._seen: dict[str, set[str]] = {"client": set(), "class": set(), "model": set(), "asked": set()}
+        self._keys: dict[tuple[str, Sender, str, str, str, str, str, bool], tuple[Key, int, str | None]] = {}
 
     def rows(self, records: Iterable[RequestRecord]) -> list[Values]:
         """`Row`s, as plain tuples."""
@@ -46,9 +46,10 @@ class Flattener:
             read, written = usage.cache_read_tokens, usage.cache_write_tokens
             asked = record.model
             served = usage.model or asked
-            if not (output or input_ or read or written) and served not in models:
+            charged = bool(output or input_ or read or written)
+            if not charged and served not in models:
                 served = ""  # a model that nothing was charged for is a name that the client made up
-            under = (record.user, record.sender, record.provider, record.account, served, asked, usage.tier)
+            under = (record.user, record.sender, record.provider, record.account, served, asked, usage.tier, charged)
             try:
                 key, number, detail = keys[under]
             except KeyError:
@@ -108,7 +109,15 @@ class Flattener:
         return (*row[:COST], cost, *row[COST + 1 :])
 
     def _new_key(
-        self, user: str, sender: Sender, provider: str, account: str, served: str, asked: str, tier: str
+        self,
+        user: str,
+        sender: Sender,
+        provider: str,
+        account: str,
+        served: str,
+        asked: str,
+        tier: str,
+        charged: bool,
     ) -> tuple[Key, int, str | None]:
         """The key, its number, and the detail of a request that was served at once: made once for all alike."""
         key = Key(
@@ -121,6 +130,7 @@ class Flattener:
             self._bounded("model", served),
             self._bounded("class", sender.request_class),
             self._bounded("client", sender.client),
+            self._bounded("asked", asked) if charged and asked != served else "",
         )
         if len(self._keys) >= MOST_KEYS:
             self._keys.clear()
@@ -132,7 +142,7 @@ class Flattener:
         }
         said = {name: value for name, value in usual.items() if value}
         found = key, key.hash(), _json(said) if said else None
-        self._keys[user, sender, provider, account, served, asked, tier] = found
+        self._keys[user, sender, provider, account, served, asked, tier, charged] = found
         return found
 
     def _bounded(self, kind: str, value: str) -> str:

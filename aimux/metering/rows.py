@@ -39,15 +39,17 @@ class Key(NamedTuple):
     model: str
     request_class: str
     client: str
+    asked: str = ""
+    """The model by which limits counted it; "": `model`, which is the one that the upstream says it served."""
 
     def hash(self) -> int:
-        """63 bits, the same on every node; never TOTAL."""
-        digest = blake2b(json.dumps(self).encode(), digest_size=8).digest()
+        """63 bits, the same on every node and as it was before there was `asked`; never TOTAL."""
+        digest = blake2b(json.dumps(self if self.asked else self[:-1]).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1 or 1
 
     def served(self) -> Key:
         """The same without who sent it: of these there are few, however many people there are."""
-        return self._replace(user="", token="", groups=(), mount="")
+        return self._replace(user="", token="", groups=(), mount="", asked="")
 
 
 class Row(tuple[Any, ...]):

@@ -63,7 +63,11 @@ def test_questions_can_be_narrowed(aimux: Commands) -> None:
         assert "ann" in [item["user"] for item in found["items"]]
         assert set(found) == {"items", "total"}
     assert aimux.json("usage", *SPAN, "--user", "nobody")["items"] == []
-    assert aimux("usage", *SPAN, "--user", "nobody").stdout == "There was no such request in that time.\n"
+    nothing = aimux("usage", *SPAN, "--user", "nobody")
+    assert nothing.stdout == "There was no such request in that time.\n"
+    assert "name the day after it" not in nothing.stderr
+    one_day = aimux("usage", "--since", "2026-11-26", "--until", "2026-11-26")
+    assert "It ends where 2026-11-26 begins: name the day after it to have that day." in one_day.stderr
 
 
 def test_csv_is_csv(aimux: Commands) -> None:

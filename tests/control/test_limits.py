@@ -87,6 +87,16 @@ async def test_a_provider_that_is_not_there_has_no_limits(aimux: Aimux, method: 
     assert status == 200
 
 
+async def test_a_model_that_can_be_no_pattern_is_refused_with_what_to_write(aimux: Aimux) -> None:
+    body = {"models": {"*opus*": {"cost_per_day": 1}, "/(/": {"cost_per_day": 1}}}
+    status, _, told = await aimux.send("PUT", "/limits/user/alice", json=body)
+    assert (status, told["remedy"]) == (
+        422,
+        "write a regular expression between slashes: /…/; write it as Python's `re` does",
+    )
+    assert told["errors"][0] == {"where": "body.models.*opus*", "message": "has a `*` before its end"}
+
+
 async def test_it_outlives_a_restart(start: Start, aimux: Aimux) -> None:
     await put(aimux, "/limits/group/research", {"requests_per_minute": 0, "each": {"cost_per_day": 5}, "weight": 2})
     again = await start(users=USERS)

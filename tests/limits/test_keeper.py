@@ -134,11 +134,20 @@ async def write(database: Database, *records: RequestRecord) -> None:
     await store.write(rows, int(time.time() * 1000))
 
 
-def record(at: float, tokens: int, *, user: str = "alice", model: str = "opus-5") -> RequestRecord:
-    usage = Usage(model, tokens, tokens, tokens, tokens, 1, 1)
+def record(at: float, tokens: int, *, user: str = "alice", model: str = "opus-5", served: str = "") -> RequestRecord:
+    usage = Usage(served or model, tokens, tokens, tokens, tokens, 1, 1)
     sender = Sender(token="laptop", groups=("research", "all"))
     return RequestRecord(
-        new_id(at), at, "POST", "/x", user=user, provider="claude", sender=sender, usage=usage, attempts=1
+        new_id(at),
+        at,
+        "POST",
+        "/x",
+        user=user,
+        provider="claude",
+        model=model,
+        sender=sender,
+        usage=usage,
+        attempts=1,
     )
 
 
@@ -160,6 +169,21 @@ async def test_a_restart_forgets_nothing(node: Node) -> None:
     }
     strict = (await node(default={"tokens_per_day": 50})).limits
     assert isinstance(strict.reserve("r", strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
+
+
+async def test_a_restart_goes_by_the_models_that_were_asked_for(node: Node) -> None:
+    """As limits do while aimux runs: vendors answer with dated names, and `models` gives others."""
+    now = time.time()
+    first = await node()
+    dated = record(now, 10, model="sonnet-4-5", served="sonnet-4-5-20250929")
+    await write(first.database, dated, record(now, 5, model="fast", served="haiku"), record(now, 2, model="haiku"))
+    models = {"sonnet-4-5": {"tokens_per_day": 10**6}, "fast": {"tokens_per_week": 10**6}, "h*": {"cost_per_day": 50}}
+    again = await node(default={"models": models})
+    assert used(again) == {
+        "user:alice tokens_per_day": 40,
+        "user:alice tokens_per_week": 20,
+        "user:alice cost_per_day": 2,
+    }
 
 
 class Clock:

@@ -81,6 +81,7 @@ async def test_a_database_of_the_first_schema_gets_what_came_after(opened: Open)
         connection.exec_driver_sql("ALTER TABLE limit_shares RENAME COLUMN gone TO reserved")
         connection.exec_driver_sql("INSERT INTO limit_shares VALUES ('x', 1, 'node', 500, 300, 40, 2)")
         connection.exec_driver_sql("ALTER TABLE deposits DROP COLUMN due")
+        connection.exec_driver_sql("ALTER TABLE usage_keys DROP COLUMN asked")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
         connection.exec_driver_sql("UPDATE migrations SET version = '0001'")
 

@@ -76,10 +76,14 @@ class Refused(Exception):
 
 def invalid(error: ValidationError, where: str) -> Refused:
     """A request that doesn't fit its model. What was sent is not repeated: it may be a secret."""
-    faults = []
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+    faults, remedies = [], []
+    for detail in error.errors(include_url=False, include_input=False):
         if detail["type"] == "json_invalid":
             return Refused(400, "not-json", "The body is not valid JSON.")
         message = detail["msg"].removeprefix("Value error, ")
-        faults.append(Fault(where=".".join([where, *map(str, detail["loc"])]), message=message))
-    return Refused(422, "invalid", "; ".join(f"{f.where}: {f.message}" for f in faults), errors=faults)
+        steps = [str(step) for step in detail["loc"] if step != "[key]"]  # pydantic's word for a name in a mapping
+        faults.append(Fault(where=".".join([where, *steps]), message=message))
+        if remedy := detail.get("ctx", {}).get("remedy"):
+            remedies.append(remedy)
+    remedy = "; ".join(dict.fromkeys(remedies))
+    return Refused(422, "invalid", "; ".join(f"{f.where}: {f.message}" for f in faults), remedy=remedy, errors=faults)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ClauseElement, Connection
     from sqlalchemy.engine.mock import MockConnection
 
-HEAD = "0005"
+HEAD = "0006"
 """The schema's version that this program reads and writes: the last revision in versions/. They count up."""
 SCRIPTS = Path(__file__).parent
 

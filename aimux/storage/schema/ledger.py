@@ -108,9 +108,11 @@ usage_keys = Table(
     Column("model", Text, nullable=False),
     Column("class", Text, nullable=False),
     Column("client", Text, nullable=False),
+    Column("asked", Text, nullable=False, server_default=text("''")),
     Column("served", BigInteger, nullable=False),
     comment="What requests are counted under. `id` is a hash of the rest, so that every node gives it the same. "
-    "`served`: the key that has no user, token, groups and mount, and the rest of this one.",
+    "`served`: the key that has no user, token, groups, mount and `asked`, and the rest of this one. "
+    "`asked`: the model by which limits counted them, where `model`, which served them, is another.",
 )
 
 usage_hours = Table(
