@@ -9,21 +9,21 @@ from aimux.http.request import RequestError
 KEEP_ALIVE_SECONDS = 75.0
 """A connection without a whole request on it: idle, or with a head that comes slowly."""
 HANDSHAKE_SECONDS = 10.0
-"""A TLS handshake."""
+"""The time for a TLS handshake."""
 BODY_SECONDS = 30.0
 """Between two packets of a request's body."""
 BODY_RATE = 4096
-"""Bytes of a body a second, on average, …"""
+"""Bytes of a body that have to arrive per second, on average …"""
 BODY_GRACE = 30.0
-"""… after so many seconds: 32 MB may take two hours."""
+"""… once this many seconds have passed: 32 MB may take two hours."""
 SEND_SECONDS = 60.0
-"""A client that takes nothing of its answer, while it is full."""
+"""For a client that takes nothing of its answer while its connection is full."""
 LINGER_SECONDS = 10.0
-"""The same, once its connection is to be closed; and how long a client may go on with a request that was refused."""
+"""The same once its connection is being closed; also how long a client may go on sending a refused request."""
 UNWANTED_SECONDS = 0.05
-"""Between two packets of that, where they are large: about 5 MB a second."""
+"""Between two large packets of such a request: about 5 MB a second."""
 SWEEP_SECONDS = 5.0
-"""How often somebody looks: each deadline for bodies and answers may be that much later."""
+"""How often the sweep runs: each deadline for bodies and answers may be late by this much."""
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request's head."""
@@ -36,13 +36,14 @@ HEAD_TOO_LARGE = (
     "of them or for the first line."
 )
 MAX_CONNECTIONS = 16_384
-"""Client connections, where file descriptors last for so many."""
+"""Client connections, if there are enough file descriptors for them."""
 KEPT_DESCRIPTORS = 64
 """Files, listening sockets, name look-ups, renewals: what serving requests may not use up."""
 
 
 def raise_descriptor_limit() -> None:
-    """As many file descriptors as MAX_CONNECTIONS needs, or as the hard limit allows. For the process's start."""
+    """Allow as many file descriptors as MAX_CONNECTIONS needs, or as the hard limit permits. Called when the process
+    starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS + KEPT_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
@@ -51,11 +52,11 @@ def raise_descriptor_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (ValueError, OSError):
-            pass  # some systems have a lower ceiling than they say; the soft limit is then what there is
+            pass  # some systems have a lower ceiling than they report; then the soft limit stays
 
 
 def connection_limit() -> int:
-    """Client connections that the file descriptors last for: each may need a second one, to an upstream."""
+    """Client connections that there are file descriptors for: each may need a second one, to an upstream."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
@@ -63,8 +64,8 @@ def connection_limit() -> int:
 
 
 def check_part(data: bytes, seen: int) -> None:
-    """Half a head, of which so many bytes were looked at before: what can't become one any more is told so at once.
-    Raises RequestError.
+    """Check the beginning of a head, of which `scanned` bytes were checked before. Raises RequestError as soon as it
+    can't become a head.
     """
     if len(data) > MAX_HEAD:
         raise RequestError(HEAD_TOO_LARGE, 431)
@@ -75,7 +76,7 @@ def check_part(data: bytes, seen: int) -> None:
 
 
 def check_head(block: bytes) -> None:
-    """A whole one. Raises RequestError (431)."""
+    """Check a whole head. Raises RequestError (431)."""
     if (
         len(block) > MAX_HEAD
         or block.count(b"\r\n") > MAX_FIELDS

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux.gateway")
 
 READ_AHEAD: Final = 64 * 1024
-"""Bytes that are kept of a body nobody has asked for, or of requests behind the one that is served."""
+"""Bytes kept of a body that nobody has asked for, or of requests behind the one that is being served."""
 
 
 class Server(Protocol):
@@ -97,22 +97,22 @@ class ClientConnection:
         """The client's address, and `own` the one that it came to; "" over a unix socket."""
         self.served = 0
         self.full = False
-        """The client takes less than it is sent: an answer that starts now starts paused."""
+        """The client reads more slowly than it is sent data: an answer that starts now starts paused."""
         self._reading = True
         self._buffer = b""
-        """What came and is not read yet: a part of a head, or what follows the request that is being served."""
+        """Received and not parsed yet: a part of a head, or what follows the request that is being served."""
         self._scanned = 0
 
         # From one request to the next with the same head.
         self._heads = LastHead()
         self.admission: object = None
-        """What whoever serves has found out from the last head alone."""
+        """What the server derived from the last head alone."""
 
         # While a request is served.
         self._request: ReceivedRequest | None = None
         self.flow: Flow | None = None
         self._tunnel: asyncio.Protocol | None = None
-        """Who gets the bytes of a connection that was upgraded."""
+        """Gets the bytes of a connection that was upgraded."""
 
         # Deadlines, by the loop's clock.
         self.idle_since = 0.0
@@ -197,7 +197,7 @@ class ClientConnection:
         request.turn.start(self._server.handler(request))
 
     def _refuse(self, error: RequestError) -> None:
-        """The answer to what is no request."""
+        """Answer bytes that are not a request."""
         log.info("a request from %s is refused: %s", self.peer or "a local socket", error)
         self.transport.write(plain_answer(error.status, not_accepted(error)))
         self._linger()
@@ -227,7 +227,7 @@ class ClientConnection:
             request.turn.resume()
 
     def _unwanted(self, data: bytes) -> None:
-        """Somebody sends what nobody reads. At the speed of a wire that alone would keep the loop busy."""
+        """The client sends what nobody reads. At wire speed that alone would keep the loop busy."""
         if len(data) >= READ_AHEAD:
             self.read(False)
             self._server.loop.call_later(bounds.UNWANTED_SECONDS, self.read, True)
@@ -244,7 +244,7 @@ class ClientConnection:
                 self.read(True)
 
     def body_wanted(self, reader: BodyReader, *, continues: bool) -> float:
-        """Somebody waits for the body; the client may wait to be told. Returns the time on the loop's clock."""
+        """Read on, as somebody awaits the body; tell the client if it waits for that. Returns the loop's time."""
         self.read(not reader.unread)
         if continues:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -291,7 +291,7 @@ class ClientConnection:
             self.read(True)
 
     def _next(self) -> None:
-        """Be ready for another request, which may have come already; not while the client takes no answers."""
+        """Get ready for another request, which may have arrived already, unless the client takes no answers."""
         self._request, self._state = None, IDLE
         self.idle_since = self._server.now()
         if (reads := not self.full and len(self._buffer) <= READ_AHEAD) != self._reading:
@@ -364,9 +364,10 @@ class ClientConnection:
 
     @property
     def spent(self) -> bool:
-        """It was refused or is over, and the client has all that it will get: nothing of it is waited for but its end.
+        """The request was refused or is over, and the client has all that it will get: only the connection's end is
+        missing.
 
-        One whose client has just gone is among them: it counts as open until the loop has told so.
+        This includes a connection whose client has just gone: it counts as open until the loop has reported that.
         """
         state = self._state
         waited_for = state is IDLE or state is SERVING or state is UPGRADED
@@ -374,7 +375,7 @@ class ClientConnection:
 
     @property
     def at_rest(self) -> bool:
-        """It has served a request, and nothing of another one has come."""
+        """It has served a request, and no part of another one has arrived."""
         return self.idle and self.served > 0 and not self._buffer
 
     def sweep(self, now: float) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 async def hand_over(request: ReceivedRequest, protocol: asyncio.Protocol) -> Sent:
-    """Have `protocol` serve this request, the last one on its connection. To be the first thing in the request's turn.
+    """Have `protocol` serve this request, the last one on its connection. This has to be the first thing in the
+    request's turn.
 
     It gets what was strictly parsed and nothing else: this one request, its body in a framing of ours, and what comes
     behind only once it has switched protocols (101). The front's bounds and deadlines hold on. Raises BodyError where
@@ -85,7 +86,7 @@ class Handover(TransportBefore):
         self._protocol.resume_writing()
 
     def stop(self, error: GatewayError) -> None:
-        """There is no telling it in whatever the protocol is sending."""
+        """An error can't be reported within whatever the protocol is sending."""
         self.abort()
 
     # --- the transport --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""TLS handshakes that fail: what the log says of them, and what a client hears that speaks no TLS."""
+"""Failed TLS handshakes: what the log says about them, and what a client that speaks no TLS is told."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux.gateway")
 
 EVERY_SECONDS = 60.0
-"""How often one reason is told: scanners come by the hundred."""
+"""Seconds between two log lines for the same reason: scanners come by the hundred."""
 _PLAIN_HTTP = "HTTP_REQUEST"
 _HUNG_UP = "HUNG_UP"
 _DISTRUST = ("ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_UNKNOWN", "ALERT_CERTIFICATE_EXPIRED")
 
 
 class Handshakes:
-    """Those of one listener that failed."""
+    """The failed handshakes of one listener."""
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[float, int]] = {}
-        """By reason, when it was last told, and how often it has come since."""
+        """By reason: when it was last logged, and how often it has occurred since."""
 
     def refused(self, error: ssl.SSLError, transport: asyncio.Transport) -> bytes:
         """Log it, and return what to send in the clear."""

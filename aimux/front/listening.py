@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aimux.front.server import FrontServer
 
 BACKLOG = 4096
-"""As much as systemd's sockets and Linux's `somaxconn` have: who comes while aimux restarts waits there."""
+"""The same as systemd's sockets and Linux's `somaxconn`: connections that arrive while aimux restarts wait there."""
 
 
 class Listen(Protocol):

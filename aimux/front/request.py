@@ -29,7 +29,7 @@ class Flow(Protocol):
         """The client can take more."""
 
     def stop(self, error: GatewayError) -> None:
-        """Nothing more may be sent but `error`, in the protocol's own way."""
+        """Send nothing more but `error`, in the protocol's own form."""
 
 
 class Connection(Protocol):
@@ -45,7 +45,7 @@ class Connection(Protocol):
     full: bool
     """The client takes less than it is sent: an answer that starts now starts paused."""
     admission: object
-    """What whoever serves has found out from the last head alone, for the next request with the same one."""
+    """What the server derived from the last head alone, for the next request with the same head."""
 
     @property
     def lost(self) -> bool:
@@ -103,10 +103,10 @@ class ReceivedRequest(Request):
     __slots__ = ("asked_at", "body_error", "front", "limit", "raw", "reader", "seen", "seen_at")
 
     front: ReadConnection
-    """Its connection, as who reads from it knows it."""
+    """Its connection, as the reading side sees it."""
     asked_at: float
     seen: int
-    """Bytes of the body that had come when the sweep last saw more of them, at `seen_at`."""
+    """Bytes of the body when the sweep last saw that there were more, at `seen_at`."""
     seen_at: float
 
     def __init__(self, connection: ReadConnection, head: RequestHead) -> None:

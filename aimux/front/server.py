@@ -29,9 +29,9 @@ _BUSY = "aimux has as many connections as it can hold; try again in a moment."
 class FrontServer:
     """Makes a protocol for each connection, and keeps them.
 
-    A request's turn is cancelled as soon as its client leaves, which stops the upstream's work. With `limit`
-    connections open, those whose request was refused make room for new ones, then the ones that have been idle for
-    longest; where there are none, a new one gets 503.
+    A request's turn is cancelled as soon as its client leaves, which stops the upstream's work. When `limit`
+    connections are open, those whose request was refused make room for new ones, then those that have been idle
+    longest; if there are none, a new connection gets 503.
     """
 
     def __init__(self, handler: Callable[[Request], Coroutine[None, None, Answer | Sent]]) -> None:
@@ -41,7 +41,7 @@ class FrontServer:
         self.limit = bounds.connection_limit()
         self.connections: set[ClientConnection] = set()
         self._evicted: set[ClientConnection] = set()
-        """Those of them that are being closed to make room, and no longer count."""
+        """Connections that are being closed to make room; they no longer count."""
         self._full = False
         self._exhausted = False
         self._sweeper: asyncio.TimerHandle | None = None
@@ -100,7 +100,7 @@ class FrontServer:
         self._sweeper = self.loop.call_later(bounds.SWEEP_SECONDS, self._sweep) if self.connections else None
 
     def _look_for_descriptors(self) -> None:
-        """The loop (libuv) hangs up on whom it has no descriptor for, and tells nobody."""
+        """The loop (libuv) hangs up on clients that it has no descriptor for, without reporting it."""
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
             self._exhausted = False

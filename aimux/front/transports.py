@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TransportBefore(asyncio.Transport):
-    """Does what `below` does, where a subclass has nothing else in mind."""
+    """Passes every call on to `below`, unless a subclass overrides it."""
 
     def __init__(self, below: asyncio.Transport) -> None:
         super().__init__()
@@ -69,12 +69,13 @@ class TransportBefore(asyncio.Transport):
 
 
 def left_to_send(transport: asyncio.Transport) -> int:
-    """Bytes that a client has not taken: ours, and the kernel's, which may hold megabytes and take from us in gulps."""
+    """Bytes that a client has not taken: ours and the kernel's, which may hold megabytes and takes ours in large
+    steps."""
     left = transport.get_write_buffer_size()
     sock = transport.get_extra_info("socket")
     if left and sock is not None:
         try:
             left += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         except (OSError, ValueError):
-            pass  # not every system can tell; then ours have to do
+            pass  # not every system reports them; then ours have to do
     return left

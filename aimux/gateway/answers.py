@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 DONE = "done"
-"""A request's error until it is recorded, where the client hung up behind the protocol's last event: it is none."""
+"""A request's error until it is recorded, if the client hung up behind the protocol's last event: that is not an
+error."""
 UPSTREAM_FAILED = "upstream_failed"
-"""… and where the protocol's last event said that the answer failed, behind a status of 200."""
+"""… and if the protocol's last event said that the answer failed, in spite of a status of 200."""
 
 
 class ClientSink:
@@ -58,14 +59,14 @@ class ClientSink:
             self._feed.end()
             if self._feed.whole:
                 return None
-            if self._feed.complete:  # behind the protocol's last event an error would make a failure of a whole answer
+            if self._feed.complete:  # behind the protocol's last event an error would make a whole answer look failed
                 return b""
         return self._event(
             error.told if isinstance(error, Stopped) else _cut(f"This answer broke off: {error}; try again.")
         )
 
     def _event(self, error: GatewayError) -> bytes:
-        # Behind half an event an error is unreadable: SDKs then fail on its JSON, where a broken connection is plain.
+        # Behind half an event an error is unreadable: SDKs would fail to parse it, while a broken connection is clear.
         if self._error_event is None or (self._feed is not None and self._feed.torn):
             return b""
         return self._error_event(error)

@@ -1,7 +1,7 @@
 """Requests at the wrong place: the API of one format below the mount of another, or below none.
 
-Claude Code shows any 404 as a problem with the model, and an SDK nothing of an error in another format. Whoever sent it
-is told the right base URL, in the form that its own client shows.
+Claude Code shows any 404 as a problem with the model, and an SDK shows nothing of an error in another format. So the
+client is told the right base URL, in the form that it shows to its user.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Astray(GatewayError):
 
 
 def astray(setup: Setup, path: str, headers: Headers, *, at: Mount | None, secure: bool) -> Astray | None:
-    """What to say of a path (below the mount `at`, where there is one) that is another format's; None where it is not.
+    """The error for a path (below the mount `at`, if any) that belongs to another format; None if it does not.
 
     `secure`: the client speaks TLS with us.
     """
@@ -58,7 +58,7 @@ def _advice(setup: Setup, mounts: Iterable[Mount], origin: str) -> str:
 
 
 def _origin(headers: Headers, secure: bool) -> str:
-    """As the client reached us."""
+    """The scheme and host by which the client reached us."""
     host = headers.get("host", "")
     forwarded = headers.get("x-forwarded-proto", "").strip().lower()
     scheme = forwarded if forwarded in {"http", "https"} else ("https" if secure else "http")

@@ -33,21 +33,21 @@ log = logging.getLogger("aimux.gateway")
 
 MAX_ATTEMPTS: Final = 3
 MAX_SEARCHED: Final = 10
-"""Accounts that are asked for something that lies with one of them, and nobody knows with which."""
+"""How many accounts are asked for something that one of them has, if nobody knows which."""
 RENEWAL_SECONDS = 10.0
-"""How long a request waits for an account's renewal, where another account could serve it."""
+"""How long a request waits for an account's renewal if another account could serve it."""
 
 
 class Attempts:
     """Runs one call. `run` returns the answer to relay; the caller streams it and calls `Attempt.end`."""
 
     _sought: tuple[str, ...] = ()
-    """Ids that some account did not know: they lie with the one that does."""
+    """Ids that some account did not know: the account that does know them has them."""
     _judge: Judge | None = None
     _resorted = False
     _last: Attempt | None = None
     _replaced: Account | None = None
-    """An account to ask again where no other one can serve: it has another login by now."""
+    """An account to ask again if no other one can serve: it has another login by now."""
     _cause: Exception | None = None
     _unreached: WireError | None = None
     """Why an upstream gave no answer."""
@@ -171,7 +171,7 @@ class Attempts:
         return replace(self._selection, exclude=frozenset(self._tried))
 
     def _last_resort(self) -> Account | None:
-        """Everybody's limit is known to be reached: one try all the same, whose answer is the client's."""
+        """Every account is known to be limited: try one anyway, and give the client its answer."""
         restraint, now = self._call.restraint, time.time()
         for target in self._call.targets:
             self._enter(target)
@@ -205,7 +205,7 @@ class Attempts:
         try:
             request, origin = build_request(call, self._body, route, credential)
         except RequestRefused as refusal:
-            # Of this account; one of another kind may serve it, as an API key does what a login can't.
+            # Only this account refuses; another kind may serve the request, as an API key allows what a login doesn't.
             self._cause = refusal
             call.note(account.name, 0, "refused", refusal.message)
             return None
@@ -241,7 +241,8 @@ class Attempts:
         return verdict
 
     async def _renewal(self, account: Account) -> Credential:
-        """The renewal goes on where this request stops waiting: another account may serve it meanwhile."""
+        """The renewal goes on when this request stops waiting for it: another account may serve the request
+        meanwhile."""
         others = len(self._route.accounts.accounts) > 1 or self._waiting
         remaining = self._deadline - time.monotonic()
         try:
@@ -266,7 +267,7 @@ class Attempts:
             return account
         held = account.credential
         if verdict.action is Action.PARK and held is not None and held.secret != attempt.credential.secret:
-            self._replaced = account  # it was about a login that somebody has replaced meanwhile
+            self._replaced = account  # it was about a login that has been replaced meanwhile
             return None
         if verdict.action in {Action.COOL_DOWN, Action.PARK}:
             account.apply(verdict, time.time())
@@ -282,7 +283,7 @@ class Attempts:
     def _settle(self, attempt: Attempt) -> Attempt:
         """The last real answer, with the time at which some account is free again.
 
-        Where that is long from now, aimux says it itself: the vendor's words are about one account, which is not the
+        If that time is far away, aimux answers itself: the vendor's words are about one account, which is not the
         client's, and its time is not the one that counts.
         """
         self._last = None
@@ -307,11 +308,11 @@ class Attempts:
 
 
 def _says_less(attempt: Attempt, last: Attempt) -> bool:
-    """What another account said is more to the client."""
+    """Another account's answer tells the client more."""
     verdict, before = attempt.verdict, last.verdict
     if attempt.head.status in {401, 403}:
         return True  # it is about a credential of aimux's
     if verdict.action is Action.MISSING:
         return True
-    # Of several limits the one that ends first is the client's.
+    # Among several limits, the client is told about the one that ends first.
     return verdict.action is before.action is Action.COOL_DOWN and (before.until or 0.0) <= (verdict.until or 0.0)

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from aimux.plugin.types import Headers
 
 NO_PLACEHOLDER = 16
-"""Characters of what an anonymous caller shows that may be a secret. Shorter ones (`1`, `dummy`) are what clients that
-want a key are given, and would be found in headers that have nothing to do with them."""
+"""An anonymous caller's key of at least this many characters may be a secret. Shorter ones (`1`, `dummy`) are given to
+clients that insist on a key, and would be found in headers that have nothing to do with them."""
 OWN_HEADER = "x-aimux-token"
-"""Where the aimux token is while `Authorization` holds a credential of the vendor's."""
+"""Holds the aimux token when `Authorization` holds a credential of the vendor's."""
 
 
 def presented_tokens(headers: Headers) -> list[str]:
     """The bearer token and the `x-api-key`, each once; both vendors' SDKs may send the two.
 
-    With an `x-aimux-token` that is the only one: what the others hold is the vendor's.
+    If there is an `x-aimux-token`, it is the only one: the other headers then hold the vendor's credential.
     """
     if token := headers.get(OWN_HEADER, "").strip():
         return [token]
@@ -44,7 +44,7 @@ def presented_tokens(headers: Headers) -> list[str]:
 
 
 class Authentication:
-    """Who may call, in one epoch, and what is said to everybody else."""
+    """Who may call in one epoch, and what everybody else is told."""
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class Authentication:
 
     @property
     def nobody(self) -> bool:
-        """There are no users, and never were, and nobody else says who one is."""
+        """There are no users and never were, and no signed tokens either."""
         return self._directory.empty and self._signed is None
 
     def find(self, token: str) -> Access | Denied:
-        """What a token gives, without a word about it to whoever sent it."""
+        """Look a token up, without telling its sender anything."""
         sha256, now = digest(token), int(time.time() * 1000)
         found = self._directory.find(sha256, now)
         if found is Denied.UNKNOWN and self._signed is not None:
@@ -114,10 +114,10 @@ class Authentication:
         raise GatewayError(ErrorKind.UNAUTHORIZED, _advice(tokens, provider), retry=False)
 
     def _look(self, tokens: list[str], address: str, shown: bytes, provider: Provider, now: float) -> bool:
-        """Take a look for what may be a guess; False: it is none. Raises NotLookedAt, and the 401 of a vendor's own
-        token, which is the same whether or not it was looked at."""
+        """Count what may be a guess; False: it is not one. Raises NotLookedAt, and the 401 for a vendor's own token,
+        which is the same whether or not it was looked at."""
         if self.guesses.knows(address, shown) or any(form(token) == "whole" for token in tokens):
-            return False  # of aimux's own there are 2^256, and a right one is not to wait
+            return False  # aimux's own tokens can't be guessed (2^256), and a right one should not wait
         try:
             self.guesses.look(address, now)
             return True
@@ -128,14 +128,14 @@ class Authentication:
             raise GatewayError(ErrorKind.UNAUTHORIZED, _advice(tokens, provider), retry=False) from None
 
     def _with_own(self, caller: Caller, headers: Headers, provider: Provider) -> Caller:
-        """The caller with the vendor's credential that stands beside the aimux token. GatewayError 400, 403."""
+        """The caller, with the vendor's credential that was sent beside the aimux token. GatewayError 400, 403."""
         try:
             own = provider.own_credential(headers)
         except CredentialError as error:
             mask_error(error, *(headers.get(name, "") for name in ("authorization", "x-api-key")))
             message = f"What you sent beside `{OWN_HEADER}` can't be used with {provider.instance}: it {error}."
             raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False) from None
-        # An aimux token there is none of the vendor's, whoever's it is, and must not be sent to it.
+        # An aimux token in that place is not the vendor's, whosever it is, and must not be sent there.
         if own is None or form(own.secret) != "foreign" or self.find(own.secret) is not Denied.UNKNOWN:
             return caller
         if caller.access is None or not caller.access.own_login:

@@ -1,4 +1,4 @@
-"""What a caller may use of what a request asks for."""
+"""Which of the targets that a request asks for its caller may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def within_bounds(
     caller: Caller, targets: tuple[Target, ...], provider: str, model: str | None, upgrade: Handshake | None
 ) -> tuple[Target, ...]:
-    """The targets that the caller may use. Raises GatewayError where that is none.
+    """The targets that the caller may use. Raises GatewayError if there are none.
 
     `provider` is the mount's instance; `model` is what the request asks for: "" where its body names none, None where
     it has no body.

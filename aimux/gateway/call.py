@@ -30,7 +30,7 @@ MAX_ID = 128
 
 
 class Call:
-    """A client's request as the attempts need it. `targets` are tried in their order."""
+    """A client's request as the attempts need it. `targets` are tried in order."""
 
     __slots__ = (
         "admitted",
@@ -76,7 +76,7 @@ class Call:
         self.shared = shared
 
     def again(self, admitted: Admitted, selection: Selection) -> Call:
-        """The same for another head, and whom that leaves."""
+        """The same request with another head, and a restraint of its own."""
         return Call(
             self.turn,
             admitted,
@@ -154,7 +154,7 @@ class Attempt:
         self.own = own
         self.verdict: Verdict = RELAY
         self.retry_after: float | None = None
-        """What to tell the client instead of the upstream's own: another account may be free sooner."""
+        """What to tell the client instead of the upstream's own words: another account may be free sooner."""
         self.ended = False
 
     @property

@@ -17,15 +17,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LONGEST = 64
-"""Characters of a hop that is no address: it is kept to count guesses."""
+"""Characters kept of a hop that is not an address, to count guesses by."""
 _PORT = re.compile(r"(?::(?:\d{1,5}|_[A-Za-z0-9._-]*))?")
 _PAIR = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^";,\s]*)\s*')
 
 
 class TrustedProxies:
-    """What trusted proxies say of their clients counts, in every form that RFC 7239 or custom allows:
-    `203.0.113.7:4711`, `[2001:db8::7]:4711`, `"203.0.113.7"`, `for=…;proto=…`. Their last word is read first, and
-    where that is no address (`unknown`, `_hidden`), its client is a stranger who counts under that word.
+    """Believes what trusted proxies say about their clients, in every form that RFC 7239 or custom allows:
+    `203.0.113.7:4711`, `[2001:db8::7]:4711`, `"203.0.113.7"`, `for=…;proto=…`. The last hop is read first; if it is not
+    an address (`unknown`, `_hidden`), the client is a stranger who is known by that word.
     """
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
@@ -36,14 +36,14 @@ class TrustedProxies:
         if not self._trusts(peer):
             return peer
         told = [self._client(hops) for hops in (_x_forwarded_for(headers), _forwarded(headers)) if hops]
-        # A proxy writes one of the two and may pass the other on as the client made it up: only both together can be
-        # believed.
+        # A proxy writes one of the two and may pass on the other as the client made it up, so they have to agree.
         return told[0] if told and len({*told}) == 1 else peer
 
     def is_here(self, headers: Headers, peer: str, own: str = "") -> bool:
         """This machine: over a unix socket, from loopback, or from the very address (`own`) that it came to.
 
-        What came through somebody in between is none, wherever that one runs, unless it is a trusted proxy and says so.
+        A request that came through something in between is not from this machine, unless that is a trusted proxy and
+        says so.
         """
         if not from_stand_in(headers):
             ip = _ip(peer)
@@ -73,7 +73,7 @@ def from_foreign_page(headers: Headers) -> bool:
     """A web page in a browser on this machine reaches loopback too, also by a name that resolves to it (rebinding)."""
     if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         return True
-    # A WebSocket needs no leave from us to cross origins, and not every browser says more than `origin` on it.
+    # A WebSocket may cross origins without asking us, and some browsers send only `origin` with it.
     scheme, _, origin = headers.get("origin", "").partition("://")
     if scheme == "null" or (scheme in {"http", "https"} and origin != headers.get("host")):
         ip = _ip(_name(origin))
@@ -84,7 +84,7 @@ def from_foreign_page(headers: Headers) -> bool:
 
 
 def from_other_origin(headers: Headers) -> bool:
-    """A browser sends it for a page that is none of aimux's own. Programs say nothing about that."""
+    """A browser sends it for a page that is not aimux's own. Other programs don't send these headers."""
     if site := headers.get("sec-fetch-site"):
         return site not in {"same-origin", "none"}
     return "origin" in headers and headers["origin"].partition("://")[2] != headers.get("host")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aimux.plugin.types import RequestHead
 
 LONGEST = 128
-"""Characters of a key that a client chose: thousands of them are kept."""
+"""Characters kept of a key that a client chose: there are thousands of them."""
 _NO_CONVERSATION = frozenset({"system", "developer"})
 
 

@@ -1,4 +1,4 @@
-"""Cross-origin requests (Fetch standard): what a browser asks before a page of another site may call, and is told.
+"""Cross-origin requests (Fetch standard): what a browser asks before a page of another site may call, and the answer.
 
 A page that may call needs a token like everybody else; nothing that a browser sends by itself opens anything.
 """
@@ -31,7 +31,7 @@ class Cors:
         return headers.get("origin", "").lower() in self._allowed
 
     def preflight(self, method: str, headers: Headers) -> Answer | None:
-        """The answer to a browser's question whether a page may call; None where it may not, or nobody asked."""
+        """The answer to a browser that asks whether a page may call; None if it may not, or if that was not asked."""
         if method != "OPTIONS" or not self._allowed or "access-control-request-method" not in headers:
             return None
         allowed = self.answer_headers(headers)
@@ -46,7 +46,7 @@ class Cors:
         return Answer(204, told)
 
     def answer_headers(self, headers: Headers) -> dict[str, str]:
-        """What lets the page read an answer; `{}` where it may not."""
+        """The headers that let the page read an answer; `{}` if it may not."""
         origin = headers.get("origin")
         if not self._allowed or origin is None or not ({origin.lower(), "*"} & self._allowed):
             return {}

@@ -1,6 +1,6 @@
 """The memory of what users keep with the vendors, in the database: for the next start, and for other nodes.
 
-Written every second; what a kill in between loses is somebody's to use who can name it, and in nobody's lists.
+Written every second. What a kill in between loses is in nobody's lists, and whoever can name it may use it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ TOPIC = "deposits"
 FLUSH_SECONDS = 1.0
 DAY = 86_400.0
 LASTING_DAYS, PASSING_DAYS = 400, 40
-"""How long files and the like are remembered, and what is made in passing: responses, which vendors keep for 30."""
+"""Days for which files and the like are remembered, and for which responses are, which vendors keep for 30."""
 UNKNOWN_SECONDS = 10.0
 """How long an id that no node knows is not asked for again."""
 LOOK_SECONDS, REST_SECONDS = 1.0, 10.0
-"""How long a request waits for the database; and how long none is asked after one that waited in vain."""
+"""How long a request waits for the database, and how long it is left alone after a wait in vain."""
 MOST_UNKNOWN = 10_000
 AT_ONCE = 200
-"""Ids in one question."""
+"""Ids in one query."""
 OVERLAP = 10_000
 """Milliseconds by which nodes' clocks may differ, and a transaction may take."""
 
@@ -49,7 +49,7 @@ class DepositRows:
         """`shared`: other nodes write to the database, too."""
         self.deposits = Deposits()
         self.on_counted: Callable[[RequestRecord], None] = lambda _record: None
-        """Takes the records of what was used behind an answer."""
+        """Gets the records of what was used after an answer."""
         self._claimed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._database = database
@@ -60,7 +60,7 @@ class DepositRows:
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take over what was written before, the newest of it where that is much. Raises StorageError."""
+        """Load what was written before; if there is much, only the newest. Raises StorageError."""
         if self._database.touched(TOPIC):
             await self._read_newest()
         self.deposits.on_claim = self._claimed.set
@@ -77,8 +77,8 @@ class DepositRows:
             log.warning("what users have stored could not be written down: %s", error)
 
     async def look_up(self, keys: Sequence[Key]) -> None:
-        """Have the memory hold what is written of these. A database that can't be read now, or not at once, knows
-        nothing of them: no request waits for it."""
+        """Load what the database has about these ids. If it can't be read at once, nothing is known about them: no
+        request waits for it."""
         now = time.monotonic()
         asked = [key for key in keys if self._unknown.get(key, 0.0) <= now]
         if not asked or now < self._rests_until or not self._database.touched(TOPIC):
@@ -186,7 +186,7 @@ class DepositRows:
         try:
             async with self._database.write(TOPIC) as connection:
                 added = insert(connection.dialect, deposits)
-                # Of two nodes that learn of one thing, the first says whose it is.
+                # If two nodes learn of the same thing, the first one decides whose it is.
                 moved = {name: added.excluded[name] for name in ("account", "at", "until")}
                 await connection.execute(
                     added.on_conflict_do_update(index_elements=["provider", "id"], set_=moved), rows
@@ -196,7 +196,7 @@ class DepositRows:
             raise
 
     async def _read_newest(self) -> None:
-        """What was written since the last time."""
+        """Rows that were written since the last time."""
         from sqlalchemy import select
 
         from aimux.storage.schema.deposits import deposits

@@ -1,9 +1,9 @@
 """What users keep with the vendors (files, batches, stored responses): whose it is, and which account it lies with.
 
 Ids are learned from answers, and kept in the database too, so that a restart and other nodes know them
-(`aimux/gateway/deposit_rows.py`). One that nobody knows was made beside aimux, or was forgotten: it is nobody's, and
-whoever can name it may use it, for ids can't be guessed and no list tells them. A request with such an id goes to any
-account, and a "not found" is tried with the others before it is relayed (`Action.MISSING`).
+(`aimux/gateway/deposit_rows.py`). An unknown id was made with the same account outside aimux, or was forgotten: it is
+nobody's, and whoever can name it may use it, because ids can't be guessed and no list shows them. A request with such
+an id goes to any account, and a "not found" is tried with the others before it is relayed (`Action.MISSING`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aimux.plugin.types import Over
 
 EACH = 2_000
-"""Ids that are remembered of one user, the oldest goes first; about 400 bytes each."""
+"""Ids remembered for one user; the oldest is dropped first. They take about 400 bytes each."""
 MOST = 50_000
 LONGEST = 128
 """Characters of an id."""
@@ -44,7 +44,7 @@ class Deposit(NamedTuple):
     due: str = ""
 
     def belongs_to_another(self, user: str) -> bool:
-        """What was kept while there were no users is everybody's."""
+        """What was stored while there were no users is everybody's."""
         return bool(self.owner) and self.owner != user
 
 
@@ -55,7 +55,7 @@ class Deposits:
         self.fresh: dict[Key, tuple[Deposit, bool]] = {}
         """What was learned since somebody took it from here to write it down; True: it lasts."""
         self.claims: list[Claim] = []
-        """What was told to be over since, and may be recorded by whoever changes its due."""
+        """What was reported to be over since then; whoever changes its due may record it."""
         self.on_claim: Callable[[], None] = lambda: None
         self._most = most
         self._each = each
@@ -83,7 +83,7 @@ class Deposits:
         return found
 
     def find(self, instance: str, ids: Iterable[str]) -> Deposit | None:
-        """Of the first id that is known."""
+        """The deposit of the first id that is known."""
         for one in ids:
             if (place := self._places.get((instance, one))) is not None:
                 return place
@@ -99,8 +99,8 @@ class Deposits:
         lasts: bool | None = True,
         due: str | None = None,
     ) -> None:
-        """They lie with this account. Whose something is stays as it was first told. `lasts` None: that is written
-        down already; False: it was made in passing, as a response is. `due` None: that stays as well."""
+        """Note that this account has them. An owner, once known, stays. `lasts` None: that is written down already;
+        False: it is short-lived, like a response. `due` None: the due stays as well."""
         for one in ids:
             if not 0 < len(one) <= LONGEST:
                 continue
@@ -129,7 +129,7 @@ class Deposits:
                 self._forget(oldest)
 
     def place_of(self, ids: tuple[str, ...], targets: tuple[Target, ...]) -> tuple[tuple[Target], str] | None:
-        """The target and the account that have what a request refers to; None where nothing of it is known."""
+        """The target and the account that have what a request refers to; None if nothing is known about it."""
         for target in targets:
             place = self.find(target.route.provider.instance, ids)
             if place is not None and place.account in target.route.accounts.accounts:
@@ -137,12 +137,12 @@ class Deposits:
         return None
 
     def unknown(self, ids: Iterable[str], targets: Iterable[Target]) -> list[Key]:
-        """Those that nothing is known of, here."""
+        """The ids that this node knows nothing about."""
         instances = {target.route.provider.instance for target in targets}
         return [(instance, one) for one in ids for instance in instances if (instance, one) not in self._places]
 
     def refuse_others(self, ids: Iterable[str], targets: Iterable[Target], user: str) -> None:
-        """Raises GatewayError (404) where one of these is another user's."""
+        """Raises GatewayError (404) if one of these is another user's."""
         instances = {target.route.provider.instance for target in targets}
         for one in ids:
             for instance in instances:
@@ -153,8 +153,8 @@ class Deposits:
                     )
 
     def learn(self, call: Call, attempt: Attempt, meter: Meter, *, whole: bool = True) -> None:
-        """Ids from an answer. Whoever makes something owns it, and what is told of it is its owner's. What a request
-        itself names was there before it, and is not made the caller's by being named.
+        """Ids from an answer. Whoever makes something owns it, and owns what it leads to. What a request itself names
+        existed before, and does not become the caller's by being named.
 
         `whole` False: the answer broke off."""
         instance, caller = attempt.account.provider, call.admitted.caller.name
@@ -174,7 +174,7 @@ class Deposits:
             self.count(instance, meter.over, call.record.path, whole=whole)
 
     def count(self, instance: str, told: Iterable[Over], path: str, *, whole: bool = True) -> None:
-        """Have what is over be recorded, as far as something of it is due. `path`: whose answer told it."""
+        """Have what is over recorded, as far as it is due. `path`: the one whose answer reported it."""
         for over in told:
             place = self._places.get((instance, over.id))
             if place is None or place.owner is None or not is_open(place.due):

@@ -1,8 +1,8 @@
-"""What is used when the request that asked for it is over: by batches, and by answers in the background.
+"""What is used after the request that asked for it is over: by batches, and by answers in the background.
 
-Whatever begins such work leaves a due with what it made (`Deposit.due`): under which token, groups and so on it counts.
-What it took is told by whichever answer shows it first, and recorded once: the record is made when the due could be
-changed in the database (`DepositRows`), which one process can do.
+A request that begins such work leaves a due with what it made (`Deposit.due`): under which token, groups and so on it
+counts. The first answer that reports what it took is recorded, once: the record is made only if the due could be
+changed in the database (`DepositRows`), and only one process can do that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Claim(NamedTuple):
 
 
 def due(sender: Sender, conversation: str) -> str:
-    """What is kept of who began something."""
+    """What is kept about whoever began something."""
     told: dict[str, Any] = {
         "mount": sender.mount,
         "token": sender.token,
@@ -60,7 +60,7 @@ def is_open(due: str) -> bool:
 
 
 def claim(provider: str, account: str, owner: str, over: Over, due: str, path: str) -> Claim | None:
-    """What is to be recorded of what an answer to `path` told, beyond what was before; None: nothing."""
+    """What to record of what an answer to `path` reported, beyond what was recorded before; None: nothing."""
     told: dict[str, Any] = json.loads(due)
     counted: dict[str, list[int]] = told.get("counted", {})
     now = time.time()

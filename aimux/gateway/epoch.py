@@ -1,4 +1,4 @@
-"""What holds for a while: the settings, who may call, and what was found out about requests on the strength of both."""
+"""What holds for a while: the settings, who may call, and what was derived about requests from both."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _LONGEST_START: Final = 512
 
 
 def asks_for_stream(body: Body) -> bool:
-    """Whether the answer is to be a stream, as both vendors' bodies say it. One that can't be read may be for a whole
+    """Whether the answer is to be a stream, as both vendors' bodies say it. An unreadable body may be for a whole
     answer, which takes longer.
 
-    The CLIs write it at the end, others near the start: 60 kB between them need not be looked through. Inside of
-    strings, its quotes are escaped.
+    The CLIs write it at the end, others near the start: the 60 kB in between need not be searched. Inside strings its
+    quotes are escaped.
     """
     raw = body.raw
     size = len(raw)
@@ -76,27 +76,27 @@ class Admitted:
     received: ReceivedHead
     """The same, with its lines."""
     path: str = ""
-    """What records tell of the target."""
+    """The target as records show it."""
     request_id: str = ""
-    """The client's own; "" where each request gets one."""
+    """The client's own id; "" if each request gets one from aimux."""
     sender: Sender = NOBODY
     """What the head says, for the record."""
     who: Who = ANYBODY
     terms: Terms | None = None
-    """What limits hold for the caller, as was last looked up."""
+    """The limits that hold for the caller, as last looked up."""
     counted: bool = False
     """Limits count such a request."""
     asks_usage: bool = False
-    """It is the client's question how much of its limits is used."""
+    """The client asks how much of its limits is used."""
     sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
     start: bytes = field(default=b"", repr=False)
-    """How the last body began that begins with its model, up to the end of that …"""
+    """The beginning of the last body that began with its model, up to the end of the model …"""
     model: str = ""
     """… and the model."""
 
     def model_of(self, body: Body) -> str:
-        """`body.model`. A client's bodies begin alike for hours; to look for it anew takes six times as long."""
+        """`body.model`. A client's bodies begin alike for hours; a search takes six times as long."""
         raw = body.raw
         if self.start and raw.startswith(self.start) and not body.encoding:
             return self.model
@@ -119,7 +119,7 @@ class Epoch:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self._harmless: set[str] = set()
-        """Targets that hold no token: a team's clients ask for a handful all day."""
+        """Targets that hold no token: a team's clients ask for the same handful all day."""
 
     def exposes_token(self, target: str) -> bool:
         """Whether there is a token in a request's target."""
@@ -132,12 +132,12 @@ class Epoch:
         return False
 
     def request_id(self, headers: Headers, own: str) -> str:
-        """What a request is called: as its client did, where that can be told, else `own`."""
+        """The request's id: the one that its client chose if that may be shown, else `own`."""
         name = request_id(headers, own)
         return name if name is own or may_name(name, headers, self.setup.authentication) else own
 
     def admit(self, request: Request, route: Route, mount: Mount, target: str) -> Admitted:
-        """`target` is below the mount. Raises GatewayError for who may not call."""
+        """`target` is below the mount. Raises GatewayError for callers who may not call."""
         received, ends, authentication = request.head, request.connection, self.setup.authentication
         now = time.monotonic()
         caller = authentication.authenticate(received.headers, ends.peer, route.provider, now, own=ends.own)
@@ -162,7 +162,7 @@ class Epoch:
 
 
 def path_of(target: str) -> str:
-    """What records tell of a target: no query, which may hold anything."""
+    """A target as records show it: without its query, which may hold anything."""
     return target.partition("?")[0][:TOLD]
 
 
@@ -189,5 +189,5 @@ def _who(caller: Caller) -> Who:
 
 
 def _word(text: str) -> str:
-    """Foreign text for a column of the ledger."""
+    """Foreign text, made fit for a column of the ledger."""
     return text[:MAX_WORD] if text.isprintable() else ""

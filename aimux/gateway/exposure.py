@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from aimux.plugin.types import Headers
 
 WITHHELD = "/…"
-"""What is told of such an address."""
+"""What records show in place of such an address."""
 SHORTEST = 8
-"""Characters of a token, and of what was meant to be one of aimux's own."""
+"""The least length of a token, and of what was meant to be one of aimux's own."""
 SHORTEST_OWN = 20
 _BETWEEN = re.compile(r"[/?&=;,:\s]+")
 _VENDORS = ("sk-", "eyJ")
 
 
 def holds_token(text: str, authentication: Authentication) -> bool:
-    """Whether a text holds somebody's token (or one that was), or what was meant to be one of aimux's own."""
+    """Whether a text holds somebody's token (or a former one), or something that was meant to be one of aimux's own."""
     if "%" in text:
         text = unquote(text)
     parts = [part for part in _BETWEEN.split(text) if len(part) >= SHORTEST]
@@ -35,7 +35,7 @@ def holds_token(text: str, authentication: Authentication) -> bool:
 
 
 def may_name(given: str, headers: Headers, authentication: Authentication) -> bool:
-    """Whether an `x-request-id` that a client has chosen may be told: it is no token, also none that is wrong."""
+    """Whether an `x-request-id` that a client has chosen may be shown: it is not a token, not even a wrong one."""
     if len(given) < SHORTEST:
         return True
     shown = headers.get("authorization", "") + headers.get("x-api-key", "")

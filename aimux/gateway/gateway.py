@@ -66,8 +66,8 @@ class Gateway:
         limiting: Limiting,
         keeping: Keeping,
     ) -> None:
-        """`finished` takes the record of each request below a mount that is over, whatever came of it; `outside` serves
-        what is below no mount, and sees to its record."""
+        """`finished` takes the record of each finished request below a mount, however it ended; `outside` serves
+        everything that is below no mount, and makes its records."""
         self.pool = pool
         self.metrics = metrics
         self.finished = finished
@@ -88,10 +88,10 @@ class Gateway:
         return self.epoch.setup
 
     def begin(self, setup: Setup) -> None:
-        """Begin an epoch. Requests under way go on, but for those of callers who may no longer call.
+        """Begin an epoch. Requests under way go on, except those of callers who may no longer call.
 
-        Those end at once, whatever they are doing: with an error, or where their answer has begun with the protocol's
-        error event and a broken connection; a WebSocket with the protocol's error message and a close frame.
+        These end at once: with an error, or, if their answer has begun, with the protocol's error event and a broken
+        connection; a WebSocket ends with the protocol's error message and a close frame.
         """
         self.epoch = Epoch(setup)
         objection = setup.authentication.objection
@@ -106,7 +106,7 @@ class Gateway:
 
     @property
     def running(self) -> list[RequestRecord]:
-        """Of requests below a mount that are under way: what is known so far."""
+        """What is known so far of the requests below a mount that are under way."""
         return [record for record in self.open.values() if record.provider]
 
     def use_lane(self, on: bool) -> None:
@@ -236,7 +236,7 @@ class Gateway:
             attempt = found
         else:
             attempt = await self._attempt(call, patience)
-        # An open stream needs its request no more: with 1,000 of them these are 60 MB.
+        # An open stream no longer needs its request: with 1,000 streams that is 60 MB.
         call.body = body = NO_BODY
         del raw, skimmed
         try:
@@ -270,7 +270,7 @@ class Gateway:
         return Attempts(call, self.pool, self._proofs, self.keeping.deposits, patience, zone).run()
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
-        """How much of their own limits a caller has used, and how much of the accounts' is."""
+        """Answer how much of their own limits a caller has used, and how much of the accounts' limits is used."""
         route, now = admitted.route, time.time()
         standings = self.limiting.limits.standings(admitted.who, now, provider=route.provider.instance)
         windows = self.limiting.windows(route.accounts.candidates(selection), admitted.who, now)
@@ -308,7 +308,7 @@ class Gateway:
         try:
             connection.flow = exchange
             whole = exchange.begin(outlet, sink, head, paused=connection.full)
-            head, lines = b"", []  # an open stream would keep them: 2 kB
+            head, lines = b"", []  # an open stream would keep them, 2 kB
             if not whole:
                 await exchange.rest()
         except asyncio.CancelledError:

@@ -1,10 +1,9 @@
 """Guesses at tokens: how many of them are looked at, by address and in all.
 
-A token that was right here before, from this address, is looked at as if nobody guessed, and so is one of aimux's own
-form, which nobody guesses. Any other takes a look: an address has ten, and then four a second. Where there are none
-left, whoever came last gets the next one, a quarter of a second later at most, and the one who waited before hears that
-the token was not looked at. So a guesser finds nothing out any faster by asking faster, and an honest newcomer at the
-guesser's own address hardly notices.
+A token that was right before, from the same address, is always looked at, and so is one of aimux's own form, which
+nobody guesses. Any other token uses up a look: an address has ten, and then four a second. If none is left, the latest
+to come gets the next one, at most a quarter of a second later, and the one who waited before is told that the token was
+not looked at. So guessing faster gains nothing, and an honest newcomer at the guesser's own address hardly notices.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from typing import NamedTuple
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 FREE, EACH_SECOND = 10, 4.0
-"""Looks of an address: so many at once, and then so many a second."""
+"""Looks of an address: this many at once, and then this many a second."""
 FREE_IN_ALL, IN_ALL_EACH_SECOND = 200, 40.0
 MAX_ADDRESSES = 10_000
 MAX_RIGHT = 20_000
 REMEMBERED = 10
-"""Wrong tokens of an address: the same one again is no guess, and hears each time what is wrong with it."""
+"""Wrong tokens remembered for an address: the same one again is not a guess, and gets the reason each time."""
 
 
 class NotLookedAt(GatewayError):
@@ -39,7 +38,7 @@ class NotLookedAt(GatewayError):
 
 
 def slowed_down(wrong: GatewayError) -> GatewayError:
-    """What whoever had to wait is told of a token that was wrong: a guesser is told to slow down, as others expect."""
+    """The error for a wrong token that had to wait: 429, so that its sender slows down."""
     if wrong.kind is not ErrorKind.UNAUTHORIZED:
         return wrong
     message = f"{wrong.message} Many wrong tokens came from your address: each takes its time."
@@ -56,7 +55,7 @@ _NOTHING = _Seen(0.0, 0.0, ())
 
 
 class Guesses:
-    """Times are the monotonic clock's. `shown` is the digest of what somebody shows."""
+    """Times are the monotonic clock's. `shown` is the digest of the token."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
@@ -68,7 +67,7 @@ class Guesses:
         return len(self._seen) + len(self._right)
 
     def knows(self, address: str, shown: bytes) -> bool:
-        """Whether it is no guess: it was shown from there before."""
+        """Whether it is not a guess, because it was shown from there before."""
         short = shown[:8]
         if (address, short) in self._right:
             return True
@@ -87,7 +86,7 @@ class Guesses:
         self._all = _Seen(level_of_all + 1, now, ())
 
     def right(self, address: str, shown: bytes, *, looked: bool) -> None:
-        """It is right, and no guess: the look that was taken for it is given back."""
+        """It is right, so not a guess: give back the look that was taken for it."""
         key = address, shown[:8]
         if key in self._right:
             return
@@ -108,7 +107,7 @@ class Guesses:
         self._keep(place, seen._replace(wrong=(*seen.wrong, shown[:8])[-REMEMBERED:]))
 
     async def turn(self, address: str) -> bool:
-        """Wait until one more may be looked at. False: somebody came later, whose turn it is."""
+        """Wait until one more may be looked at. False: somebody who came later got the turn."""
         place, loop = _network(address), asyncio.get_running_loop()
         before = self._waiting.get(place)
         if before is not None and not before.done():
@@ -136,7 +135,7 @@ def _come(turn: asyncio.Future[bool]) -> None:
 
 
 def _network(address: str) -> str:
-    """Whoever has one IPv6 address has the 2^64 beside it, too."""
+    """Whoever has one IPv6 address has the 2^64 beside it as well."""
     if ":" not in address:
         return address
     try:

@@ -23,7 +23,7 @@ class Handshake:
     def __init__(self, client: ClientSide, fields: list[tuple[bytes, bytes]]) -> None:
         self.client = client
         self.fields = fields
-        """What a 101 says to the client; the subprotocol is the upstream's choice."""
+        """The fields of the 101 for the client; the subprotocol is the upstream's choice."""
         self.upstream: UpstreamSide | None = None
         """Of the last attempt."""
 

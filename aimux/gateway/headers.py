@@ -36,7 +36,7 @@ STAND_INS = frozenset(
         "x-original-url",
         "x-real-ip",
         "x-scheme",
-        # … and what those who ask for a login hand on about who it is, tokens among it
+        # … and what login proxies pass on about their user, tokens included
         "x-access-token",
         "x-anonymous-consumer",
         "x-id-token",
@@ -44,7 +44,7 @@ STAND_INS = frozenset(
         "x-userinfo",
     }
 )
-"""Added in front of aimux, and nobody's business upstream: a CDN that finds its own there even refuses the request."""
+"""Added in front of aimux, and of no use upstream: a CDN that finds its own headers there even refuses the request."""
 STAND_IN_PREFIXES = (
     "akamai-",
     "cf-",
@@ -113,8 +113,8 @@ NEVER_TO_CLIENT_PREFIXES = ("x-accel-", "x-sendfile", "x-aimux-")
 
 
 class _Passing(dict[tuple[str, ...], Callable[[list[bytes]], Iterable[bytes]]]):
-    """The names of a head → what picks the lines that pass. Remembered, as most heads have the names of one before
-    them: to look at each of 22 costs twice as much."""
+    """The names of a head → what picks the lines that pass. Remembered because most heads have the same names as an
+    earlier one: looking at each of 22 costs twice as much."""
 
     def __init__(self, blocked: frozenset[str], prefixes: tuple[str, ...]) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class _Passing(dict[tuple[str, ...], Callable[[list[bytes]], Iterable[bytes]]]):
         return name not in self._blocked and not name.startswith(self._prefixes)
 
     def lines(self, head: RequestHead | ResponseHead, ended: Collection[str]) -> list[bytes]:
-        """Those of a head that pass; `ended` are further names that don't."""
+        """The lines of a head that pass; `ended` are further names that don't."""
         lines = [*self[head.names](head.lines)]
         if ended:
             lines = [line for line in lines if line.partition(b":")[0].decode("ascii").lower() not in ended]
@@ -158,7 +158,7 @@ def from_stand_in(headers: Headers) -> bool:
 
 
 class Dropped(NamedTuple):
-    """Headers of clients that a configuration keeps from an upstream as well: names, and beginnings of names."""
+    """Further client headers that the configuration keeps from upstreams: names, and beginnings of names."""
 
     names: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
@@ -204,7 +204,8 @@ def to_client(head: ResponseHead, blocked: frozenset[str], prefix: str = "") -> 
 def under_name(lines: list[bytes], asked: str, name: str) -> list[bytes]:
     """The same lines with the model that aimux asked for under the client's `name` for it.
 
-    Codex takes another name in `openai-model` than its own for a sign that its user has been flagged, and says so.
+    If `openai-model` has another name than Codex asked for, Codex takes it for a sign that its user has been flagged,
+    and says so.
     """
     if not (name and name.isascii() and name.isprintable()):
         return lines

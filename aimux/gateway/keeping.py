@@ -1,4 +1,4 @@
-"""What a request has to do with what users keep with the vendors: where it has to go for it, and whether it may."""
+"""How what users keep with the vendors affects a request: where it has to go, and whether it may."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Keeping:
         return setup.shared_storage or caller.access is None or caller.own is not None
 
     def wants_body(self, caller: Caller, targets: Iterable[Target] | None, *, shared: bool) -> bool:
-        """Whether a body may name what matters. `targets` None: wherever it goes.
+        """Whether a body may name something that matters. `targets` None: wherever it goes.
 
-        To look through 50 kB takes 0.05 to 0.1 ms: it is done only where somebody has stored something with the very
-        provider, which neither vendor's CLI does.
+        Searching 50 kB takes 0.05 to 0.1 ms, so it is done only if somebody has stored something with this provider,
+        which neither vendor's CLI does.
         """
         if shared:
             return self.deposits.has(caller.name)
@@ -50,7 +50,7 @@ class Keeping:
     async def references(
         self, turn: Turn[Any], admitted: Admitted, body: Body, skimmed: Skimmed | None, targets: tuple[Target, ...]
     ) -> tuple[str, ...]:
-        """What the request names, where anything is known of what it may mean."""
+        """The ids that the request names, if anything is known about what they may mean."""
         if skimmed is not None:
             found = skimmed.references
         else:
@@ -69,7 +69,7 @@ class Keeping:
         return place[0], selection if selection.pinned is not None else replace(selection, pinned=place[1])
 
     def refuse_others(self, call: Call, message: bytes) -> None:
-        """Raises GatewayError (404) where a socket's message names what is another user's, as far as memory tells."""
+        """Raises GatewayError (404) if a socket's message names something of another user's, as far as memory knows."""
         if self.deposits.any_with(call.targets):
             named = references_of(call.admitted.route.provider, call.head, Body(message))
             self.deposits.refuse_others(named, call.targets, call.admitted.caller.name)

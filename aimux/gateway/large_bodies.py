@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from aimux.plugin.types import RequestHead
 
 LARGE: Final = 128 * 1024
-"""Bytes of a body, unpacked, that are parsed at once: in 15 ms at worst, in 0.4 where it is a conversation."""
+"""Unpacked bytes of a body that is parsed at once: in 15 ms at worst, in 0.4 ms if it is a conversation."""
 MOST_UNPACKED = 64 * 1024 * 1024
 OVERLAP = 16 * 1024
-"""Bytes of the text before a slice that are looked at with it: more than a reference has, or a list of 500."""
+"""Bytes of the text before a slice that are searched with it: longer than a reference, or a list of 500."""
 _TOO_MANY = "This request names more stored files and the like than can be looked at."
 _WHITE = re.compile(rb"\s{2,}")
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
 class Large(Body):
-    """A large body that is sent as it is, but for its model. `spans`: where that stands in it."""
+    """A large body that is sent as it is, except for its model. `spans`: where the model is."""
 
     def __init__(self, raw: bytes, encoding: str, spans: list[tuple[int, int]]) -> None:
         super().__init__(raw, encoding)
@@ -44,12 +44,13 @@ class Skimmed:
     def __init__(self, outline: Outline, references: tuple[str, ...]) -> None:
         self._outline = outline
         self.summary = Body(json.dumps(outline.members).encode() if outline.done or outline.hard else b"")
-        """A small one in its place, for whoever looks into a body: its short members and the first items of lists."""
+        """A small body in its place, for code that looks into bodies: its short members and the first items of
+        lists."""
         self.references = references
 
     @property
     def model(self) -> str:
-        """As the upstream takes it. Raises GatewayError where that can't be told: it could be any."""
+        """The model as the upstream reads it. Raises GatewayError if that is unclear: it could be any."""
         if self._outline.hard:
             raise GatewayError(
                 ErrorKind.BAD_REQUEST,
@@ -60,7 +61,7 @@ class Skimmed:
         return self.summary.routed_model
 
     async def changeable(self, body: Body) -> Large:
-        """The body, whose model is to be changed. GatewayError 413 where it unpacks to too much."""
+        """The body, readied for another model. GatewayError 413 if it unpacks to too much."""
         if not body.encoding:
             return Large(body.raw, "", self._outline.spans)
         pieces: list[bytes] = []
@@ -89,7 +90,7 @@ def is_large(body: Body) -> bool:
 
 
 def start_of(raw: bytes) -> Body:
-    """A body of which, where it is large, only the outline of its beginning is there."""
+    """A body of which, if it is large, only the outline of its beginning is available."""
     if len(raw) <= LARGE:
         return Body(raw)
     outline = Outline()
@@ -99,7 +100,7 @@ def start_of(raw: bytes) -> Body:
 
 
 async def skim(body: Body, head: RequestHead, provider: Provider | None) -> Skimmed:
-    """Read a large body once. `provider`: who knows references, where anybody wants to know them."""
+    """Read a large body once. `provider`: recognizes references, if anybody needs them."""
     outline, references = Outline(), References(head, provider) if provider is not None else None
     await through(_steps(body, outline, references))
     if references is None:

@@ -1,4 +1,4 @@
-"""A meter's seat beside the stream: it sees decoded copies, and whatever it does the stream goes on."""
+"""Shows a meter decoded copies of a stream; whatever the meter does, the stream goes on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ log = logging.getLogger("aimux.metering")
 
 
 class MeterFeed:
-    """Feeds a meter. `truncated` is True only where the meter could follow and did not see the protocol's end, and
-    `torn` where the payload ended inside an event. `whole`: the protocol's last event was seen, and nothing
-    began behind it.
+    """Feeds a meter. `truncated` is True only if the meter could follow and did not see the protocol's end, and `torn`
+    if the payload ended inside an event. `whole`: the protocol's last event was seen, and nothing began behind it.
 
-    Pieces of the payload are put into `pending`, and `flush` shows the meter several at once: to look through 60 events
-    together costs what looking through five of them does one by one.
+    Pieces of the payload go into `pending`, and `flush` shows the meter several at once: searching 60 events together
+    costs as much as searching five one by one.
     """
 
     __slots__ = ("_decoder", "_meter", "_name", "pending", "torn", "truncated", "whole")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def model_list(call: Call, attempt: Attempt, names: Mapping[str, str]) -> bytes | None:
-    """None where the request is for something else, or the answer has to pass as it came."""
+    """None if the request is for something else, or the answer has to pass as it came."""
     provider, head, answer = attempt.route.provider, call.head, attempt.head
     if head.method != "GET" or answer.status == 304 or provider.list_models(head, b"", names) is None:
         return None

@@ -34,7 +34,7 @@ class ModelRoutes:
     """`models:` of the configuration. An exact name wins over the longest prefix, and that over expressions."""
 
     def __init__(self, models: Mapping[str, Sequence[ModelTarget]], routes: Mapping[str, Route]) -> None:
-        """`models` as in the configuration, each entry's targets in the order of their priority."""
+        """`models` as in the configuration, with each entry's targets in order of priority."""
         self._routes = routes
         self._exact = {name: targets for name, targets in models.items() if pattern_kind(name) == "exact"}
         prefixes = ((name[:-1], targets) for name, targets in models.items() if pattern_kind(name) == "prefix")
@@ -85,8 +85,8 @@ class ModelRoutes:
 def rewrite_model(body: Body, model: str) -> Body:
     """The same body asking for `model`. Every other byte stays; a compressed body is sent decompressed.
 
-    A body in which no model is found is returned as it is. Only as much is checked as that takes: what else is wrong
-    with the JSON stays so, and the upstream says it.
+    A body in which no model is found is returned as it is. Only what this needs is checked: whatever else is wrong with
+    the JSON is left for the upstream to report.
     """
     if isinstance(body, Large):
         pieces, position = [], 0

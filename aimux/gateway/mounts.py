@@ -32,8 +32,8 @@ NEVER_UPSTREAM = (
     "/api/oauth/exchange",
     "/api/oauth/tokens",
 )
-"""What the gateways that serve from the root had there: a login's code and verifier that a script still sends must not
-reach a vendor with an account's credential."""
+"""Paths of other gateways that serve from the root: a login's code and verifier that a script still sends there must
+not reach a vendor with an account's credential."""
 
 REMEMBERED = 1024
 SHORT = 256
@@ -68,7 +68,7 @@ class MountTable:
 
     def find(self, target: str) -> tuple[Mount, str] | None:
         """The mount and the target below it, which begins with "/". Raises GatewayError (400) for a bad target."""
-        # A team's clients ask for a handful of targets all day: a look-up costs 0.1 µs, checking and finding 4.
+        # A team's clients ask for the same handful of targets all day: a look-up costs 0.1 µs, checking and finding 4.
         if target in self._found:
             return self._found[target]
         found = self._find(target)
@@ -133,7 +133,7 @@ def check_target(target: str, *, slashes: bool = False) -> None:
 
 
 def _is_dots(segment: str) -> bool:
-    """Some servers cut off what stands behind a semicolon, or the spaces at either end, before they look."""
+    """Some servers first cut off what follows a semicolon, or the spaces at either end."""
     return segment.partition(";")[0].strip() in {".", ".."}
 
 

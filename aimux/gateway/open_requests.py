@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux.gateway")
 
 TOLD = 5
-"""Requests that are told of when aimux ends."""
+"""Requests that are listed in the log when aimux ends."""
 ARRIVAL_SECONDS = 0.3
 """How long a stop waits for the first request of connections that were accepted just before it."""
 
@@ -26,9 +26,9 @@ class OpenRequests(dict["Request", "RequestRecord"]):
 
     def __init__(self) -> None:
         self.draining = False
-        """No more are wanted: each answer ends its connection."""
+        """Nothing new is accepted: each answer ends its connection."""
         self.hurried = False
-        """Nobody waits for those that are left."""
+        """Nobody waits any longer for those that are left."""
         self._cut = False
         self._idle = asyncio.Event()
 

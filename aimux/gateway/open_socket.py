@@ -58,7 +58,7 @@ class OpenSocket:
         self._turns = 0
         self._draining = False
         self._answering = False
-        """The client has something of the present turn's answer."""
+        """The client has received a part of the current turn's answer."""
 
     @property
     def at_rest(self) -> bool:
@@ -77,7 +77,7 @@ class OpenSocket:
         self.pipe.close(CloseCode.POLICY_VIOLATION, close_reason(error.message))
 
     def admits(self, message: bytes) -> bool:
-        """Whether a message of the client goes on: it may name nothing of another user's, and one that begins a turn
+        """Whether a client's message is passed on: it may name nothing of another user's, and one that begins a turn
         needs room. The socket stays open."""
         call, limiting = self._call, self._limiting
         begins = self._turn is None and self._meter is not None
@@ -115,8 +115,8 @@ class OpenSocket:
             self._drop(error)
 
     def answered(self, message: bytes) -> bytes | None:
-        """Called before the message goes on: a socket that is closed here does not send it. One that tells the
-        account's limits is the caller's own instead, where he has any: that is returned."""
+        """Called before the message is passed on: a socket that is closed here does not send it. A message about the
+        account's limits is replaced by one about the caller's own, if there are any: that is returned."""
         meter, turn, own = self._meter, self._turn, None
         if meter is None:
             return None
@@ -182,8 +182,8 @@ class OpenSocket:
     def _judge(self, verdict: Verdict) -> None:
         """The account ran into a limit. While the client has nothing of this turn, another account may serve it.
 
-        An account can't be changed under a socket; but a client that is told to come back does, at once and without a
-        word to its user (Codex: 0.3 s), and a limit would end the user's work although other accounts have room.
+        An open socket can't change its account. But a client that is told to reconnect does so at once, without
+        bothering its user (Codex: 0.3 s), while the limit would end the user's work although other accounts have room.
         """
         account, call, now = self._account, self._call, time.time()
         if verdict.action not in {Action.COOL_DOWN, Action.PARK}:

@@ -1,6 +1,6 @@
 """What a large JSON body says at its top, found without building objects for the rest.
 
-A body of 60 MB that is parsed takes ten seconds and a gigabyte. Here its bytes go by in slices: long strings and nested
+Parsing a body of 60 MB takes ten seconds and a gigabyte. Here its bytes are read in slices: long strings and nested
 values are skipped by one regular expression, and only the top-level members that are short are parsed, and the first
 items of longer lists.
 """
@@ -12,13 +12,13 @@ import re
 from typing import Any
 
 SLICE = 4 * 1024
-"""Bytes at a time: 2 ms where each is a bracket, else 0.05."""
+"""Bytes at a time: they take 2 ms if each is a bracket, else 0.05 ms."""
 KEPT = 64 * 1024
 """Bytes of values that are kept for parsing, and …"""
 SHORT = 1024
-"""… so many of each in any case, …"""
+"""… this many of each value in any case, …"""
 MEMBERS = 1_000
-"""… of so many: an object with more of them at its top is made to be hard to read, …"""
+"""… of this many values: an object with more members at its top is made to be hard to read, …"""
 MAX_STEPS = 1_000_000
 """… and so is one with more tokens that the regular expressions don't skip."""
 ITEMS = 8
@@ -41,15 +41,15 @@ class Outline:
 
     def __init__(self) -> None:
         self.members: dict[str, Any] = {}
-        """Top-level members; of a key that is repeated the last one, as everybody reads it."""
+        """Top-level members; for a repeated key the last one, as every parser reads it."""
         self.spans: list[tuple[int, int]] = []
         """Where the values of all members called `model` begin and end."""
         self.done = False
-        """The object is over. False in the end: it is none."""
+        """The object is over. False at the end: the body is not an object."""
         self.broken = False
-        """It can't become one any more."""
+        """It can't become an object any more."""
         self.hard = False
-        """It is made to be hard to read, and was given up."""
+        """It is made to be hard to read, so reading was given up."""
         self._depth = 0
         self._in_string = False
         self._key: str | None = None
@@ -75,7 +75,7 @@ class Outline:
         self._offset += position
 
     def _read(self, data: bytes) -> tuple[int, int]:
-        """How far it could be read, and from where on that belongs to the value under way."""
+        """How far it could be read, and where the part begins that belongs to the current value."""
         position, mark, size = 0, 0, len(data)
         while position < size and not (self.done or self.broken or self.hard):
             self._steps += 1
@@ -125,7 +125,7 @@ class Outline:
             self._depth += 1 if byte in _OPENING else -1
 
     def _outside(self, data: bytes, position: int) -> bool:
-        """Between two members, or before and behind the object. True: more has to come before it can be told."""
+        """Between two members, or before or after the object. True: more bytes are needed to decide."""
         byte = data[position]
         if self._depth == 0 and byte == ord("{"):
             self._depth = 1
@@ -174,7 +174,7 @@ def _text(quoted: bytes) -> str:
 
 
 def _value(kept: bytearray, size: int) -> Any:
-    """What a member's value reads as; None where that can't be told. `kept` is its beginning, of `size` bytes."""
+    """A member's value, parsed; None if that is impossible. `kept` is the beginning of its `size` bytes."""
     text = kept.decode("utf-8", "replace")
     if len(kept) < size:
         if text.startswith("["):

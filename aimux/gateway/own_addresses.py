@@ -1,4 +1,4 @@
-"""Answers that send the client somewhere: to the upstream itself, where its token would be shown and refused."""
+"""Answers that send the client to the upstream itself, where its aimux token would be exposed and refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def with_own_addresses(call: Call, attempt: Attempt, keeping: Keeping) -> bytes | None:
-    """The answer's body with paths in place of the upstream's addresses; None where it passes as it came."""
+    """The answer's body with paths in place of the upstream's addresses; None if it passes as it came."""
     provider, answer = attempt.route.provider, attempt.head
     addresses = provider.own_addresses(call.head)
     if addresses is None or answer.status != 200:

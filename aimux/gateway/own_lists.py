@@ -1,7 +1,7 @@
 """Lists of what a vendor keeps for an account: each user gets their own things, and nobody else's.
 
-The vendor's pages are gone through from the first one, on every account that has something of the user's: a page
-without anything of theirs would end a client's own walk through them.
+All of the vendor's pages are read from the first one, on every account that has something of the user's: a page with
+nothing of theirs would make a client stop paging.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 MOST_PAGES = 50
 _OF_THE_WHOLE = ("etag", "last-modified", "content-range", "accept-ranges")
-"""Headers of an answer that say something of what is left out."""
+"""Headers of an answer that reveal something about what is left out."""
 
 
 class OwnLists:
-    """The first request goes up as the client wrote it, and what turns out to be no list passes as it came.
+    """The first request is sent as the client wrote it, and what turns out not to be a list passes as it came.
 
-    `send` asks an upstream, `look_up` has the memory hold what is written down of some ids.
+    `send` asks an upstream, `look_up` loads what the database has about some ids.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class OwnLists:
 
     async def gather(self, call: Call, cors: Cors) -> tuple[Attempt, dict[str, str], bytes] | Attempt:
         """The answer's headers and body, with the last page's attempt; or an attempt that is to be relayed as it is.
-        Raises GatewayError where that can't be."""
+        Raises GatewayError if neither is possible."""
         provider, items = call.admitted.route.provider, []
         if provider.lists(call.head) == "refused":
             message = "aimux can't tell whose these are, and lists none of them. Ask for what is yours by its id."
@@ -76,7 +76,7 @@ class OwnLists:
         return attempt, {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body
 
     def _accounts(self, call: Call) -> list[str | None]:
-        """Those that have something of the user's; None: any."""
+        """Accounts that have something of the user's; None: any."""
         if call.selection.pinned is not None:
             return [call.selection.pinned]
         accounts = call.targets[0].route.accounts.accounts
@@ -84,7 +84,7 @@ class OwnLists:
         return [name for name in owned if name in accounts] or [None]
 
     async def _page(self, call: Call, attempt: Attempt, target: str) -> tuple[StoredPage, bytes] | None:
-        """None: what came is no list. Raises GatewayError."""
+        """None: the answer is not a list. Raises GatewayError."""
         status, provider = attempt.head.status, attempt.route.provider
         json = attempt.head.get("content-type").startswith("application/json")
         if status >= 400 or status in {204, 304} or (status == 200 and not json):
@@ -109,7 +109,7 @@ class OwnLists:
         return page
 
     async def _own(self, call: Call, attempt: Attempt, page: StoredPage) -> list[Any]:
-        """What is the user's, and what is no stored thing (such as the vendor's own)."""
+        """The items that are the user's, and those that nobody stored (such as the vendor's own)."""
         instance, user = attempt.account.provider, call.admitted.caller.name
         ids = [item["id"] for item in page.items if isinstance(item, dict) and isinstance(item.get("id"), str)]
         await self._look_up(self._deposits.unknown(ids, call.targets))

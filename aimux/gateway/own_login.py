@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from aimux.relay.pool import Pool
 
 NAME = "(own-login)"
-"""What stands in the place of an account in records; no account can be called that."""
+"""Stands in place of an account in records; no account can have this name."""
 
 
 async def send(call: Call, pool: Pool, credential: Credential, patience: float) -> Attempt:
-    """The upstream's answer, whatever it is: what it says of the credential is for its owner. Raises GatewayError."""
+    """The upstream's answer, whatever it is: what it says about the credential is for its owner. Raises
+    GatewayError."""
     record, route = call.record, call.admitted.route
     record.account = NAME
     request, origin = build_request(call, call.body, route, credential)

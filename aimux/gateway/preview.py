@@ -1,4 +1,4 @@
-"""The start of an answer that may be compressed, readable for whoever judges it."""
+"""The start of an answer that may be compressed, decoded so that it can be judged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Preview:
             self.full = True
 
     def read(self, payload: bytes) -> bytes:
-        """What can be read of `payload`, which begins with what was given before."""
+        """The readable part of `payload`, which begins with what was given before."""
         if not self._decoders:
             return b"" if self.full else payload
         while not self.full and self._seen < len(payload):

@@ -36,13 +36,13 @@ ERROR_BODY = 64 * 1024
 """How much of an error's body is read to judge it, and for how long."""
 ERROR_BODY_SECONDS = 5.0
 LASTS = 30.0
-"""Seconds for which an answer holds: who sends one refused request after the other asks no more often."""
+"""Seconds for which an answer holds, so that a series of refused requests does not ask more often."""
 
 
 async def ask_cheapest(
     route: Route, account: Account, credential: Credential, relay: Pool, seconds: float
 ) -> tuple[int, Verdict]:
-    """The upstream's status and what it means; what it says of limits counts. Raises WireError, RequestRefused."""
+    """The upstream's status and what it means; limits in the answer are noted. Raises WireError, RequestRefused."""
     return await in_turn(lambda turn: _ask_cheapest(turn, route, account, credential, relay, seconds))
 
 
@@ -82,7 +82,7 @@ def masked(verdict: Verdict) -> Verdict:
 
 
 class Proofs:
-    """What is known of the credentials that a client's request was refused with. One question at a time for each."""
+    """What is known about credentials that a client's request was refused with. One question at a time for each."""
 
     def __init__(self, relay: Pool) -> None:
         self._relay = relay

@@ -1,4 +1,4 @@
-"""What a client gets of an upstream's answer besides its body: the head, and errors in a form that is shown."""
+"""What a client gets of an upstream's answer besides its body: the head, and errors in a form that clients show."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: C
     if attempt.retry_after is not None:
         own[b"retry-after"] = b"%d" % max(1, round(attempt.retry_after))
     if answer.status == 401 and call.admitted.caller.own is None:
-        # The credential that was refused is aimux's: the client can't mend it by trying again.
+        # The refused credential is aimux's: the client can't change that by trying again.
         own[b"x-should-retry"] = b"false"
-    if own:  # instead of the upstream's (and of its retry-after-ms): Claude Code takes two of one name for none
+    if own:  # replaces the upstream's (and its retry-after-ms): Claude Code ignores a header that is there twice
         lines = [line for line in lines if not line.lower().startswith(tuple(own))]
         lines += [b"%b: %b" % field for field in own.items()]
     return cors.with_headers(lines, call.head.headers) + own_lines(call, attempt)

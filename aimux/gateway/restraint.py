@@ -1,4 +1,4 @@
-"""Accounts that could serve a request and are left alone all the same: for the sake of others' shares, or of money."""
+"""Accounts that could serve a request but must not: because of others' shares, or of paid extra usage."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class Restraint:
-    """Of one request: `objects` is asked of each account that was chosen."""
+    """The restraint of one request: `objects` is asked about each account that was chosen."""
 
     def __init__(self, who: Who, weight: float, fair: FairShare | None, zone: tzinfo, *, no_overage: bool) -> None:
-        """`zone` is that of the times that are told. `fair` None: accounts are not shared. `no_overage`: none may be
-        used whose included usage is used up."""
+        """`zone` is for the times in messages. `fair` None: accounts are not shared. `no_overage`: accounts whose
+        included usage is used up must not be used."""
         self._who = who
         self._weight = weight
         self._fair = fair
         self._zone = zone
         self._no_overage = no_overage
         self._spent_model = ""
-        """What nothing that is included was left for, where it was not everything."""
+        """What had no included usage left, if that was not everything."""
         self._until: dict[str, float] = {}
-        """When a window begins anew that stood in the way, by what the reason was; the earliest of them."""
+        """By reason: when the earliest of the windows that stood in the way begins anew."""
 
     def objects(self, account: Account, model: str, now: float) -> bool:
-        """Whether the account has to be left alone for a request to `model`. One that isn't is shared from now on with
-        this user as well."""
+        """Whether the account must not be used for a request to `model`. If it may be, this user has a share of it from
+        now on."""
         quota = account.quota
         if self._no_overage and (until := quota.spent_until(model, now)):
             if not quota.spent_until("", now):
@@ -55,7 +55,7 @@ class Restraint:
 
     @property
     def error(self) -> str:
-        """For the record of a request that no account was left for."""
+        """The error in the record of a request that no account was left for."""
         return "share_used_up" if "share" in self._until else "overage_forbidden"
 
     def refusal(self, name: str, now: float) -> LimitReached:

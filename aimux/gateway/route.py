@@ -16,14 +16,14 @@ class Route:
     provider: Provider
     accounts: AccountPool
     required: bool = True
-    """The configuration names it: without an account that can serve, aimux isn't ready."""
+    """The configuration names it: without an account that can serve it, aimux isn't ready."""
     dropped: Dropped = NONE
     """Headers of clients that don't go upstream, beside those that never do."""
     blocked: frozenset[str] = field(init=False)
     """Header names of an answer that don't reach the client."""
     watches_openings: bool = field(init=False)
     explains: bool = field(init=False)
-    """Some of its upstream's errors are put into another form."""
+    """Some of its upstream's errors are rewritten into another form."""
     extra_headers: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

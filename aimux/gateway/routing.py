@@ -1,4 +1,4 @@
-"""Where a request may go: by what it asks for, and by what is remembered of those before it."""
+"""Where a request may go: by what it asks for, and by what is remembered of earlier ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Routing:
-    """Looks into a request no further than somebody needs to know."""
+    """Looks into a request no further than necessary."""
 
     def __init__(self, limiting: Limiting, keeping: Keeping) -> None:
         self.limiting = limiting
@@ -42,14 +42,14 @@ class Routing:
         body: Body,
         upgrade: Handshake | None,
     ) -> tuple[tuple[Target, ...], Selection, Skimmed | None, tuple[str, ...], bool]:
-        """What is tried, in its order, and with which accounts; the skimmed body of a large one; what it names of what
-        is kept upstream, and whether it may name what others have stored.
+        """What to try, in order, and with which accounts; the skimmed body if it is large; the ids that it names of
+        what is kept upstream, and whether it may name what others have stored.
 
         Fills in the record's model and conversation. Raises GatewayError where the caller may not go there.
         """
         route, caller, head = admitted.route, admitted.caller, admitted.head
         provider, raw = route.provider, body.raw
-        # Where the model decides something, it has to be the one that the upstream takes the request for.
+        # If the model decides something, it has to be the one that the upstream reads.
         bound = caller.access is not None and caller.access.allowance is not None
         decisive = bound or not setup.models.empty or self.limiting.limits.policy.by_model
         shared = self.keeping.is_shared(setup, caller)
@@ -61,7 +61,7 @@ class Routing:
             record.model = seen.routed_model if skimmed is None else skimmed.model
         elif raw:
             record.model = admitted.model_of(seen)
-        # A socket names its models later, and then it has its account.
+        # A socket names its models later, when it already has its account.
         by_model = upgrade is None and caller.own is None
         targets = setup.models.targets(record.model, provider.instance) if by_model else (Target(route),)
         if bound:
@@ -88,7 +88,7 @@ class Routing:
     async def _skimmed(
         self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, shared: bool
     ) -> Skimmed | None:
-        """None: nobody asks for more of it than the model, and it begins with that."""
+        """None: nobody needs more of it than the model, and it begins with that."""
         stores = self.keeping.wants_body(admitted.caller, None, shared=shared)
         sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
         if not (decisive or stores or sticky) and body.leading_model:

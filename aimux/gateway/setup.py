@@ -26,7 +26,7 @@ class Setup:
     request_timeout: float
     stream_start_timeout: float
     shared_storage: bool = False
-    """What vendors keep is everybody's who may use the provider."""
+    """What vendors keep is shared by everybody who may use the provider."""
 
     def patience(self, *, streamed: bool) -> float:
         """Seconds until the head of the answer has to be there."""

@@ -1,4 +1,4 @@
-"""Why no account can serve a request, in words for whoever sent it. No account is named: that is the admin's to see."""
+"""Why no account can serve a request, in words for its sender. No account is named: only admins may see that."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from aimux.gateway.route import Route
 
 SOON = 15.0
-"""Seconds that a client may be left to try again by itself. Codex asks 30 times in 24 s, and then shows no reason."""
+"""Up to this many seconds, a client may try again by itself. Codex asks 30 times in 24 s, and then shows no reason."""
 WAITED = 60.0
-"""Seconds that clients wait by themselves when they are told to; with more, Claude Code gives up."""
+"""Seconds that clients wait by themselves if told to; with more, Claude Code gives up."""
 ADMIN = "whoever runs aimux sees why with `aimux accounts`"
 
 
 def unserved(route: Route, selection: Selection, now: float, zone: tzinfo) -> GatewayError:
-    """No account can serve. Trying again helps only where one is merely limited or can't be renewed now. `zone` is that
-    of the time that is told."""
+    """No account can serve. Trying again helps only if one is merely limited or can't be renewed now. `zone` is for the
+    time in the message."""
     name, pinned = route.provider.instance, selection.pinned
     accounts = list(route.accounts.candidates(selection))
     if pinned is not None and pinned not in route.accounts.accounts:
@@ -53,12 +53,12 @@ def unserved(route: Route, selection: Selection, now: float, zone: tzinfo) -> Ga
 
 
 def failure(route: Route, cause: Exception | None, *, late: bool) -> GatewayError | None:
-    """Why there was no answer, where that was not for want of an account. `late`: the time is used up."""
+    """Why there was no answer, if not for lack of an account. `late`: the time is used up."""
     name = route.provider.instance
     if isinstance(cause, RequestRefused):
         return cause
     if isinstance(cause, HeadTimeout) or (cause is None and late):
-        # Whoever tries again waits as long once more, and the vendor may count both.
+        # A second try would wait as long again, and the vendor may count both.
         message = f"{name} did not answer in time: {cause or 'the time is used up'} (`request_timeout` of aimux)."
         return GatewayError(ErrorKind.TIMEOUT, message, retry=False)
     if isinstance(cause, ConnectError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aimux.plugin.body import Body
 
 PROOF_SECONDS = 10.0
-"""How long a request that was refused waits to hear whether its account's credential is."""
+"""How long a refused request waits for the answer whether its account's credential is refused, too."""
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -63,7 +63,7 @@ class Judge:
         if head.status < 400:
             return await self._opening(attempt)
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
-        if attempt.exchange.error is not None:  # half of a text may say anything
+        if attempt.exchange.error is not None:  # half a text may say anything
             return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
         body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
         verdict = masked(provider.classify(head.status, head.headers, body, model=attempt.model))
@@ -103,12 +103,12 @@ class Judge:
         return bool(ids)
 
     async def _unauthorized(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        """The upstream says that it is the credential. A request alone is no proof of it: an odd one, or one that the
+        """The upstream blames the credential. A single request does not prove that: an odd request, or one that the
         credential's scopes leave out, is refused in the same words.
 
-        Known to be refused it is where the provider's cheapest request is refused, too. Then it is renewed and the
-        request tried once more; a fresh one that is refused again, and never served, parks the account. Everything else
-        leaves the account as it is: another one may serve, or the client hears the answer.
+        It is known to be refused if the provider's cheapest request is refused, too. Then it is renewed and the request
+        tried once more; a fresh credential that is refused again, and has never served, parks the account. Anything
+        else leaves the account as it is: another one may serve, or the client gets the answer.
         """
         account, used = attempt.account, attempt.credential
         held, first = account.credential, account not in self._renewed

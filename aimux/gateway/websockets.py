@@ -1,6 +1,6 @@
 """A WebSocket's way: its handshake goes through the attempt loop like any request; then a pipe, metered and drained.
 
-The socket belongs to the account that answered the handshake until it ends. Its record tells how long it was open and
+The socket belongs to the account that answered the handshake until it ends. Its record says how long it was open and
 how many bytes crossed it; each of its turns has a record of its own.
 """
 
@@ -56,12 +56,12 @@ class WebSockets:
         return len(self._open)
 
     def drain(self) -> None:
-        """Close each socket as soon as it is at rest."""
+        """Close each socket as soon as no turn is under way."""
         for socket in list(self._open):
             socket.drain()
 
     def cut(self) -> None:
-        """Close those that are left in the middle of a turn."""
+        """Close the sockets that are left in the middle of a turn."""
         for socket in list(self._open):
             socket.pipe.close(CloseCode.SERVICE_RESTART, RESTARTING)
 

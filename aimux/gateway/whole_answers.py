@@ -1,4 +1,4 @@
-"""Answers that aimux reads as a whole before it says anything: short ones, which a client gets changed."""
+"""Answers that aimux reads as a whole before it answers: short ones that it changes for the client."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MOST = 16 * 1024 * 1024
 """Bytes of an upstream's list. OpenRouter's of models has half a megabyte, the Codex backend's their instructions."""
 SECONDS = 10.0
 AT_ONCE = 128 * 1024
-"""What is read in less than a millisecond; a longer answer is read beside the event loop."""
+"""A shorter answer is parsed in less than a millisecond; a longer one is parsed beside the event loop."""
 
 
 async def whole_answer(attempt: Attempt) -> bytes | None:
-    """As it came, compressed or not; None where it is too large or broke off. It can still be relayed."""
+    """As it came, compressed or not; None if it is too large or broke off. It can still be relayed."""
     raw = await attempt.exchange.peek(lambda _payload: False, SECONDS, MOST)
     return raw if attempt.exchange.held_whole else None
 

@@ -12,6 +12,6 @@ class WireError(Exception):
 
 
 class ProtocolError(WireError):
-    """It sent what is not HTTP/1.1."""
+    """The other side sent something that is not HTTP/1.1."""
 
     phase: ClassVar[str] = "protocol"

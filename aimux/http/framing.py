@@ -1,8 +1,8 @@
 """Where an answer's body ends, sans-IO: one framer for each of HTTP/1.1's ways to say it.
 
 A framer is fed with what the upstream sent and returns what may go to the client unchanged together with the payload
-inside it. It holds back only what could turn out to be the body's end, so that a stream which ends too early can still
-be told from one that is complete. Trailers end here: they can carry what must not pass, and no client reads them.
+inside it. It holds back only what could turn out to be the body's end, so that a stream that ends too early can still
+be told from a complete one. Trailers end here: they can carry what must not pass, and no client reads them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?>(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*)"'
-# Lines pass as they came, so that extensions have to be what every client reads: without the white space that RFC 9112
-# allows beside the signs and llhttp does not.
+# Lines pass as they came, so extensions have to be what every client can read: without the white space that RFC 9112
+# allows around the signs, but llhttp does not.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?>(?:;%b(?:=(?:%b|%b))?)*)" % (_TOKEN, _TOKEN, _QUOTED))
 
 
@@ -56,14 +56,14 @@ class Framer:
     done = False
     clean = True
     unread = b""
-    """What was fed and would take too long now: `feed` again in another round, with nothing."""
+    """Fed bytes that would take too long now: call `feed` again in another round, with nothing."""
 
     def feed(self, data: bytes) -> tuple[bytes, Pieces]:
         """What to forward as it is, and the payload in it. Raises ProtocolError."""
         raise NotImplementedError
 
     def eof(self) -> None:
-        """The upstream ended the connection: sets `done` where that is this framing's end."""
+        """The upstream ended the connection: sets `done` if that is how this framing ends."""
 
     def wrap(self, data: bytes) -> bytes:
         """`data` (an error event) framed so that it can follow what was forwarded so far."""
@@ -71,7 +71,7 @@ class Framer:
 
     @property
     def endable(self) -> bool:
-        """Whether what was forwarded so far can be made a whole body by ending it now."""
+        """Whether what was forwarded so far becomes a whole body if it is ended now."""
         return False
 
 
@@ -101,7 +101,7 @@ class Length(Framer):
         return data, (data,)
 
     def wrap(self, data: bytes) -> bytes:
-        """Nothing where it would fill the length up: the answer would look whole."""
+        """Nothing if it would fill the length up: the answer would look whole."""
         return data if len(data) < self.remaining else b""
 
 

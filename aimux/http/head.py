@@ -54,8 +54,8 @@ _SHORT: Final = 512
 class FieldLines(dict[bytes, Field]):
     """Header lines → fields, remembered: most lines of a head came before, word for word.
 
-    A look-up costs 0.1 µs, reading a line 0.7. Lines that hold a secret are read each time. When it is full all of it
-    is forgotten: what comes often is soon back, what came once (dates, ids) is not.
+    A look-up costs 0.1 µs, parsing a line 0.7. Lines that hold a secret are parsed each time. When it is full,
+    everything is forgotten: frequent lines are soon back, lines that came once (dates, ids) are not.
     """
 
     def __init__(self, encoding: str, errors: str) -> None:
@@ -63,7 +63,7 @@ class FieldLines(dict[bytes, Field]):
         self._encoding = encoding
         self._errors = errors
         self._names: dict[bytes, tuple[istr, bool]] = {}
-        """Names as they came → the same as text, and whether their lines may be remembered."""
+        """Names as received → the names as text, and whether their lines may be remembered."""
 
     def read(self, lines: list[bytes]) -> list[Field]:
         """The fields of `lines`, which are `name: value` afterwards. Raises ProtocolError."""
@@ -101,7 +101,7 @@ class FieldLines(dict[bytes, Field]):
 
 
 def names_of(fields: list[Field]) -> tuple[str, ...]:
-    """The name of each. In a CIMultiDict made of them each may be no more than once."""
+    """The name of each. A CIMultiDict made of them may have each only once."""
     return tuple([name for name, _ in fields])
 
 
@@ -164,7 +164,7 @@ class ResponseHead:
         self.keep_alive = keep_alive
 
     def like(self, lines: list[bytes], headers: CIMultiDict[str], length: int | None) -> ResponseHead:
-        """Another answer's, which differs from this one in nothing else."""
+        """The head of another answer, which does not differ in anything else."""
         return ResponseHead(
             self.status,
             self.reason,
@@ -215,7 +215,7 @@ def parse_response_head(block: bytes) -> ResponseHead:
     connection, keep_alive = _NOTHING, minor > 0
     if CONNECTION in headers:
         options = ",".join(headers.getall(CONNECTION)).lower()
-        if options == "keep-alive":  # on every answer of many; a header of that name never passes anyway
+        if options == "keep-alive":  # on every answer of many servers; a header of that name never passes anyway
             keep_alive = True
         else:
             connection = frozenset([option.strip() for option in options.split(",")])

@@ -1,7 +1,7 @@
 """Finds an answer's head in what an upstream sends, and reads it.
 
-Most heads are like one before them but for a date, ids and what is left of limits. Those are not taken to pieces: what
-is alike is compared as a whole, and only the rest is read.
+Most heads differ from an earlier one only in a date, ids and what is left of limits. These are not taken apart: what is
+alike is compared as a whole, and only the rest is parsed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _FRAMING: Final = frozenset({"connection", "transfer-encoding"})
 
 
 class _Shape:
-    """Heads that are alike but for the values of some lines."""
+    """Heads that differ only in the values of some lines."""
 
     __slots__ = ("_alike", "_headers", "_lengths_differ", "_one", "_varying")
 
     def __init__(self, first: bytes, one: ResponseHead, differing: Collection[int]) -> None:
         """`first` is the status line, `one` such a head, and `differing` says which of its lines differ."""
-        # Of a name that is there several times, all lines: the order of their values counts.
+        # All lines of a repeated name: the order of their values matters.
         differ = {one.names[at].lower() for at in differing}
         self._lengths_differ = CONTENT_LENGTH in differ
         self._alike = [first]
@@ -52,7 +52,7 @@ class _Shape:
         self._one = one.like([], self._headers, one.length)
 
     def read(self, lines: list[bytes]) -> ResponseHead | None:
-        """The head with these lines; None: it is none of these, or a closer look is needed. Raises ProtocolError."""
+        """The head with these lines; None: it is not of this kind, or needs a closer look. Raises ProtocolError."""
         if len(lines) != len(self._alike):
             return None
         rest, headers = lines.copy(), self._headers.copy()
@@ -87,7 +87,7 @@ class Heads:
 
     def __init__(self) -> None:
         self._shapes: list[_Shape] = []
-        """Those that were met last before the others."""
+        """The most recently used first."""
         self._kinds: dict[tuple[bytes, ...], _Kind] = {}
         """By status line, names and framing."""
 

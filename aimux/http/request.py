@@ -25,22 +25,22 @@ _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]++")
 _LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?=\r\n|\Z)")
 MAX_DIGITS: Final = 18
 FRAMING_FROM: Final = 256 * 1024
-"""Bytes of a chunked body from which on less than a third of it has to be framing. A chunk costs 1.5 µs."""
+"""From this many bytes on, less than a third of a chunked body may be framing. A chunk costs 1.5 µs."""
 MAX_KEPT: Final = 8 * 1024
-"""Bytes of a head that its connection remembers: those of the vendors' programs have 1 to 3 kB, and how much idle
-connections hold must not be a stranger's to choose."""
+"""The largest head that a connection remembers. Heads of the vendors' programs have 1 to 3 kB, and strangers must not
+decide how much idle connections hold."""
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _HOST = istr("host")
 _EXPECT = istr("expect")
 _UNSERVED = frozenset({b"CONNECT", b"TRACE"})
-"""One asks for a tunnel; the other makes an upstream say what it got, and that holds the account's credential."""
+"""CONNECT asks for a tunnel; TRACE makes an upstream repeat what it got, the account's credential included."""
 _IN_NO_TRAILER = frozenset({"content-length", "transfer-encoding"})
 _REMEMBERED: Final = 1024
 _SHORT: Final = 256
 
 
 class RequestError(Exception):
-    """This is no request that aimux can read; `status` answers it. The message quotes nothing of it."""
+    """Not a request that aimux can read; it is answered with `status`. The message quotes nothing of it."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -134,9 +134,9 @@ def parse_request_head(block: bytes) -> RequestHead:
 
 
 class LastHead:
-    """The head of a connection's last request: the next one's is mostly the same but for its length.
+    """The head of a connection's last request: the next one is usually the same except for its length.
 
-    To see that costs 0.5 µs, to parse a head of 1 kB 12.
+    Recognizing it costs 0.5 µs, parsing a head of 1 kB costs 12.
     """
 
     __slots__ = ("_after", "_before", "_begin", "_behind", "_head", "_length")
@@ -148,7 +148,7 @@ class LastHead:
         self._begin = self._behind = 0
         """Their sizes."""
         self._length = False
-        """Between the two stand the length's digits; else nothing may."""
+        """Only the length's digits may be between the two."""
 
     def keep(self, block: bytes, head: RequestHead) -> None:
         if len(block) > MAX_KEPT:
@@ -183,7 +183,7 @@ class BodyReader:
         """`length` None: it is chunked."""
         self._chunks = Chunked() if length is None else None
         self._left = length or 0
-        # Not a list of pieces, as chunks of one byte would make 60 of each; and what is taken from it is no copy.
+        # Not a list of pieces, because a chunk of one byte would take 60; and taking its value does not copy.
         self._data = BytesIO()
         self.complete = length == 0
         self.received = 0
@@ -224,7 +224,7 @@ class BodyReader:
             if read > FRAMING_FROM and 3 * self.size < 2 * read:
                 raise ProtocolError("the answer has chunks of a few bytes each")
             if chunks.done:
-                # They end here like an answer's; but who sends a framing as one has something in mind.
+                # They end here like an answer's; but a framing header among them is an attack.
                 for name, _ in _fields.read(chunks.trailers.split(b"\r\n")) if chunks.trailers else ():
                     if name.lower() in _IN_NO_TRAILER:
                         raise ProtocolError("a trailer field that is not allowed there")

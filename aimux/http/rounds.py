@@ -1,8 +1,8 @@
 """Work that foreign bytes cause, spread over the rounds of the event loop.
 
 A packet may hold tens of thousands of chunks or frames, and a hundred connections may each bring one in the same round.
-Whoever reads such bytes reads a piece of them at once and leaves the rest to `soon`: whatever waits there takes turns,
-and all of it together gets a share of each round, so that everybody else waits no longer than that.
+Code that reads such bytes reads one piece at once and leaves the rest to `soon`: what waits there takes turns, and all
+of it together gets a share of each round, so that nobody else waits longer than that.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def soon(piece: Callable[[], None]) -> None:
 
 
 async def through(steps: Iterable[object]) -> None:
-    """Take the steps of a long work in as many rounds as that needs; each is to take a millisecond at most."""
+    """Spread the steps of long work over as many rounds as it needs; each step should take at most a millisecond."""
     work = _Work(iter(steps))
     soon(work.step)
     await work.done
 
 
 class _Work:
-    """A closure that has itself called again would be a cycle, and hold what it works on until a garbage collection."""
+    """A closure that schedules itself would be a cycle, and keep what it works on until a garbage collection."""
 
     def __init__(self, steps: Iterator[object]) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,7 +1,7 @@
 """TLS on a connection of the event loop's: a transport for the protocol above, a protocol of the transport below.
 
 The loop's own TLS keeps 256 kB for each connection to read into, as long as it lives: 1,000 idle WebSockets with TLS on
-both sides took 280 MB, and take 73 like this. OpenSSL does the work here too, and this carries its bytes.
+both sides take 280 MB with it, and 73 with this. OpenSSL does the work here too; this only carries its bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RECORD = 16 * 1024
 """Bytes that one record holds at most."""
 PIECE = 2 * 1024
-"""Bytes that OpenSSL is given at once: its buffers never shrink, and an idle connection keeps them.
+"""Bytes given to OpenSSL at once: its buffers never shrink, and an idle connection keeps them.
 
 With 4 kB, 1,000 WebSockets with TLS on both sides took 12 MB more. 2 kB cost 20 µs for the 60 kB of a turn, and a
 handshake needs as much.
@@ -30,7 +30,8 @@ _NOBODY = asyncio.Protocol()
 
 
 class TLSTransport(asyncio.Protocol, asyncio.Transport):
-    """A client's `app` gets `connection_made` after the handshake, a server's before: it counts who never ends it, too.
+    """A client's `app` gets `connection_made` after the handshake, a server's before: so it also counts clients that
+    never end it.
 
     A peer that ends without saying so is an error to it.
     """
@@ -61,7 +62,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
     ) -> None:
         """With `server_hostname` this is the client, which also awaits `established`, else the server.
 
-        `refused` hears of a handshake that fails, with the connection below; what it gives is sent in the clear.
+        `refused` is called when a handshake fails, with the connection below; what it returns is sent in the clear.
         """
         self._app = app
         self._incoming = ssl.MemoryBIO()
@@ -77,10 +78,10 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         self._deadline = None if handshake_seconds is None else loop.call_later(handshake_seconds, self.abort)
         self._refused = refused
         self._began = False
-        """Something of a handshake has come."""
+        """A part of a handshake has arrived."""
         self._error: Exception | None = None
         self._over = False
-        """This side has said that nothing more comes from it."""
+        """This side has said that it sends nothing more."""
 
     async def established(self) -> None:
         """Wait for the handshake. Raises OSError, of which every ssl.SSLError is one; then the connection is closed."""
@@ -205,7 +206,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
             self._ready.set_exception(
                 self._error or exc or ConnectionResetError("the connection ended in the TLS handshake")
             )
-            self._ready.exception()  # whoever connects may have given up
+            self._ready.exception()  # the caller may have given up connecting
 
     def pause_writing(self) -> None:
         self._app.pause_writing()
@@ -234,7 +235,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Nothing more goes out, and what still comes is dropped: the peer can read to the end without a reset."""
+        """Send nothing more, and drop what still arrives: the peer can read to the end without a reset."""
         if not self._over:
             self._end_tls()
             self._tcp.write_eof()
@@ -249,7 +250,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         try:
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # it would wait for the peer's word, or the handshake isn't over
+            pass  # it would wait for the peer, or the handshake isn't over
         self._send()
 
     def abort(self) -> None:
@@ -306,8 +307,8 @@ async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
 
 
 async def _dial(app: asyncio.Protocol, host: str, port: int) -> asyncio.Transport:
-    """Over TCP. An address that is silent holds nothing up: the next one is tried a moment later (RFC 8305), where the
-    loop would wait for the system to give the first one up, after two minutes."""
+    """Over TCP. If an address is silent, the next one is tried a moment later (RFC 8305). The loop would wait until the
+    system gives the first one up, after two minutes."""
     loop = asyncio.get_running_loop()
     found = await resolve(host, port)
     if len(found) == 1:

@@ -1,8 +1,8 @@
 """Runs one request's coroutine on the event loop without an asyncio task.
 
-A task is woken a round of the loop after what it waits for has come, twice for each request, and costs 8 µs to make.
-A turn goes on within the very callback that brought the packet. Whatever needs a task (locks, timeouts, connecting)
-gets one by `apart`.
+A task is woken one round of the loop after the packet it waits for, twice for each request, and costs 8 µs to make. A
+turn goes on within the very callback that brought the packet. Whatever needs a task (locks, timeouts, connecting) gets
+one by `apart`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class _Pause:
 
 
 PAUSE: Awaitable[None] = _Pause()
-"""Awaited, it waits for the turn's `resume`. That may come for another reason: look again whether there is what you
-want."""
+"""Awaiting it waits for the turn's `resume`. That may come for another reason, so check again for what you wait for."""
 
 
 class Turn(Generic[T]):
@@ -48,7 +47,7 @@ class Turn(Generic[T]):
         self.resume()
 
     def resume(self) -> None:
-        """Go on. While it runs this does nothing: it looks by itself before it pauses."""
+        """Go on. Does nothing while the turn runs: it checks by itself before it pauses."""
         work = self._coroutine
         if work is None or self._running:
             return
@@ -64,7 +63,7 @@ class Turn(Generic[T]):
             log.exception("a request ended with a fault in aimux itself")
         else:
             self._running = False
-            if awaited is not None and self._thrown is None:  # nobody would ever resume it
+            if awaited is not None and self._thrown is None:  # nothing would ever resume it
                 kind = type(awaited).__name__
                 self._thrown = RuntimeError(f"a turn awaits a {kind}: it may await `PAUSE` alone, or use `apart`")
             if self._thrown is not None:
@@ -75,8 +74,8 @@ class Turn(Generic[T]):
         self._ended(result)
 
     def _taken(self) -> BaseException:
-        """What is to be thrown. No name may hold it from where it is caught on upwards: it knows those frames, and with
-        all of its frames, a request's body among them, it would stay until a garbage collection."""
+        """The exception to throw. No name may hold it in the frames from where it is caught upwards: it refers to these
+        frames, and all of them, a request's body included, would stay until a garbage collection."""
         thrown, self._thrown = self._thrown, None
         assert thrown is not None
         return thrown
@@ -105,12 +104,12 @@ class Turn(Generic[T]):
 
     def _done(self, task: asyncio.Future[Any]) -> None:
         if not task.cancelled():
-            task.exception()  # the turn may be over, and nobody there to hear of it
+            task.exception()  # the turn may be over, so that nobody is waiting for it
         self.resume()
 
 
 async def in_turn(work: Callable[[Turn[None]], Coroutine[object, None, U]]) -> U:
-    """What `work` gives, run as a turn: for a task that has something to do of what turns alone can wait for.
+    """Run `work` as a turn, and return its result: for a task that has to wait for what only turns can wait for.
 
     Raises what it raises. Cancelled, it ends the turn.
     """

@@ -105,11 +105,11 @@ class Codec(Protocol):
     def receive_data(self, data: bytes | bytearray) -> None:
         super().receive_data(data)
         if self.parser_exc is not None:
-            # Its frames hold what was being read, megabytes perhaps, and only a collection would free them.
+            # Its frames hold what was being read, possibly megabytes, and only a collection would free them.
             self.parser_exc.__traceback__ = None
 
     def frames_received(self) -> list[Frame]:
-        """What came since the last call; the handshake is not the codec's, so that nothing but frames can have come."""
+        """The frames since the last call; the handshake is not the codec's, so nothing else can have come."""
         return cast("list[Frame]", self.events_received())
 
     @property
@@ -127,18 +127,18 @@ class Codec(Protocol):
 
     @property
     def fault(self) -> str:
-        """How the peer broke the protocol; "" as long as it did not. A close frame that says so is ready to send."""
+        """How the peer broke the protocol; "" if it did not. A close frame that says so is ready to send."""
         sent = self.close_sent
         return f"{int(sent.code)}: {sent.reason}" if self.parser_exc is not None and sent is not None else ""
 
     @property
     def overfed(self) -> bool:
-        """The peer sent a message that is larger than may be, which is no fault of its own."""
+        """The peer sent a message above the bound, which does not break the protocol."""
         sent = self.close_sent
         return bool(self.fault) and sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG
 
     def relay(self, frame: Frame) -> None:
-        """Send a data frame, ping or pong of the other side's. Nothing happens once this side is closing."""
+        """Send a data frame, ping or pong from the other side. Does nothing once this side is closing."""
         if not self.open:
             return
         match frame.opcode:

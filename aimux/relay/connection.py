@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Receiver(Protocol):
-    """Who gets what comes: an exchange."""
+    """Gets the received bytes: an exchange."""
 
     def received(self, data: bytes) -> None:
         """A packet."""
@@ -25,7 +25,7 @@ class Receiver(Protocol):
 
 
 class Keeper(Protocol):
-    """Whose connections they are: a pool's."""
+    """The owner of connections: a pool."""
 
     def give_back(self, connection: Connection) -> None:
         """The connection is ready for another exchange."""
@@ -44,7 +44,7 @@ class Connection:
         self.chunks: tuple[Outlet, Chunked, Callable[[bytes], None], Callable[[bytes], None]] | None = None
         """Where the exchange's answer streams chunk by chunk: its outlet and framer, and who writes and observes."""
         self.tunnel: asyncio.Protocol | None = None
-        """What took over after a 101."""
+        """Has taken over after a 101."""
         self.served = 0
         self.idle_since = 0.0
         self.closed = False
@@ -56,8 +56,8 @@ class Connection:
         if self.chunks is not None:
             outlet, framer, write, observe = self.chunks
             if framer.between:
-                # An upstream that flushes each event sends packets of exactly one chunk. What is done here for one is
-                # what a turn costs, 300 times: hence in a single call, and by counted instructions.
+                # An upstream that flushes each event sends packets of exactly one chunk. A turn does this 300 times, so
+                # it is a single call, written by counted instructions.
                 size = len(data)
                 rest = data.removeprefix(chunk_heads[size])
                 if rest is not data:  # which it is where there was no such beginning

@@ -1,10 +1,10 @@
 """One side of a relayed WebSocket: what its peer sends is read in pieces and goes to the other side.
 
 Flow control reaches across as for HTTP: while one side's transport is full, the other side isn't read. A large packet
-is taken in pieces, one in a round of the event loop: its kilobytes may be megabytes of compressed text, which must
-fill a transport only once, or thousands of empty frames, during which other clients want to be served.
+is taken in pieces, one in each round of the event loop: its kilobytes may be megabytes of compressed text, which must
+fill a transport only once, or thousands of empty frames, which must not keep other clients waiting.
 
-A message has to arrive in time, and all those that have not yet hold no more than the process can spare.
+A message has to arrive in time, and all unfinished ones together hold no more than the process can spare.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aimux.relay.unfinished import Unfinished
 
 MESSAGE_RATE = 4096
-"""A message gets a second more for so many bytes of it, as they come over the wire."""
+"""A message gets one more second for each so many of its bytes on the wire."""
 CLOSE_SECONDS = 10.0
 """How long a peer has to answer a close frame, and to read something of what was sent before it."""
 
@@ -137,7 +137,7 @@ class End(asyncio.Protocol):
     # --- messages that have not ended ---------------------------------------------------------------------------------
 
     def _hold(self, size: int) -> None:
-        """So much is there of one."""
+        """This many bytes of a message are there."""
         if size and self._deadline is None:
             self._began, self._before = self._loop.time(), self.bytes_in
             self._deadline = self._loop.call_later(self._patience, self._late)
@@ -148,7 +148,7 @@ class End(asyncio.Protocol):
 
     def _late(self) -> None:
         now = self._loop.time()
-        if self._stopped:  # it can't be taken, which is not its peer's fault
+        if self._stopped:  # it can't be accepted, which is not its peer's fault
             self._began, self._before = now, self.bytes_in
         left = self._began + self._patience + (self.bytes_in - self._before) / MESSAGE_RATE - now
         if left > 0:
@@ -178,7 +178,7 @@ class End(asyncio.Protocol):
             self.gone()
 
     def gone(self) -> None:
-        """The connection is no more, and what it brought has been dealt with or does not matter."""
+        """The connection is gone, and what it brought has been dealt with or does not matter."""
         self._lost = True
         self.leave()
         self._end()
@@ -222,7 +222,7 @@ class End(asyncio.Protocol):
             self._over()
 
     def _say_no_more(self) -> None:
-        """The handshake is complete, or the peer broke the rules. Then closing at once could cost it the close frame.
+        """The closing handshake is complete, or the peer broke the rules. Closing at once could lose the close frame.
 
         A connection that is closed with unread bytes in it is reset, and a reset discards what the peer hasn't read.
         """
@@ -237,7 +237,7 @@ class End(asyncio.Protocol):
             self._timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
 
     def leave(self) -> None:
-        """Whoever owns the connection ends it. Half a message goes now: only a collection would free the ends."""
+        """The connection's owner ends it. Drop half a message now: only a collection would free the ends."""
         self.drop()
         if self._timer is not None:
             self._timer.cancel()
@@ -265,7 +265,7 @@ class End(asyncio.Protocol):
         self._pause()
 
     def let_go(self) -> None:
-        """It can be taken again, or is only waited out."""
+        """It can be taken again, or this end only waits for the close."""
         if self._stopped:
             self._stopped = False
             self.go_on()

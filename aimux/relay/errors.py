@@ -17,7 +17,7 @@ class ConnectError(WireError):
 
 
 class ConnectTimeout(ConnectError):
-    """The connection did not stand within `connect_timeout`."""
+    """The connection was not established within `connect_timeout`."""
 
     phase: ClassVar[str] = "connect_timeout"
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 HELD_BACK: Final = 128 * 1024
 """Bytes of an answer kept while nobody has decided about it, unless whoever peeks wants more; reading pauses above."""
 SWEPT_SECONDS: Final = 5.0
-"""A head's deadline that is at least so far away is left to the pool's sweep, which may be a second late: a timer for
-each request would cost it 2 µs."""
+"""A head's deadline that is at least this far away is left to the pool's sweep, which may be a second late: a timer
+would cost each request 2 µs."""
 
 
 class State(Enum):
-    """Of an exchange. It goes from each to one further down, and never back."""
+    """The state of an exchange. It only ever moves further down this list."""
 
     AWAITED = "the answer's head has not come"
     HELD = "the answer is held back: nobody has decided about it"
@@ -52,11 +52,12 @@ ENDED: Final = State.ENDED
 
 
 class Exchange:
-    """One request and its answer. Whoever holds it ends it: `begin` and `rest` do so themselves, else `discard`."""
+    """One request and its answer. Its holder has to end it: `begin` and `rest` do so themselves, otherwise call
+    `discard`."""
 
     # As long as it lasts.
     paused = False
-    """The upstream isn't read for now: that nothing comes is not its fault."""
+    """The upstream isn't being read for now, so its silence is not its fault."""
 
     # Until the head is there.
     deadline: float | None = None
@@ -91,7 +92,7 @@ class Exchange:
         self.connection = connection
         self.method = method
         self.progress = 0
-        """Bytes received, but for the chunks that its connection passed on by itself: the outlet counts those."""
+        """Bytes received, except for chunks that the connection passed on by itself: the outlet counts those."""
         self.error: WireError | None = None
         """What ended the answer before its time: then the client's connection has to be broken."""
         self._state = AWAITED
@@ -152,7 +153,7 @@ class Exchange:
         if head.status != 101:
             self._framer = framer_for(self.method, head.status, chunked=head.chunked, length=head.length)
         elif self._upgrade:
-            self._framer = UntilClose()  # what follows is the other protocol's, whatever the head says about a body
+            self._framer = UntilClose()  # what follows is the other protocol's, whatever the head says of it
         else:
             raise ProtocolError("the upstream switched protocols without being asked")
         self._head, self._state = head, HELD
@@ -239,11 +240,11 @@ class Exchange:
         self._fail(HeadTimeout(f"no answer within {self._timeout:g} s"))
 
     def stop(self, error: GatewayError) -> None:
-        """Break the answer off from this side: the client is told `error`."""
+        """Break the answer off from our side: the client is told `error`."""
         self._fail(Stopped(error))
 
     def idle_timeout(self, seconds: float) -> None:
-        """The pool saw no byte for that long."""
+        """The pool saw no byte for this long."""
         self._fail(ReadError(f"no data from the upstream for {seconds:g} s"))
 
     # --- deciding about the answer --------------------------------------------------------------------------------
@@ -254,7 +255,8 @@ class Exchange:
         timeout: float,  # noqa: ASYNC109
         most: int = HELD_BACK,
     ) -> bytes:
-        """The payload so far, as soon as `enough(payload)` or the body's end, its failure, `most` bytes or the timeout.
+        """The payload so far, as soon as `enough(payload)` is true, the body ends or fails, there are `most` bytes, or
+        time is up.
 
         Nothing is consumed: `begin` sends it all.
         """
@@ -266,7 +268,7 @@ class Exchange:
         try:
             while True:
                 payload = b"".join(self._held_payload)
-                # `enough` is asked in any case: whoever peeks may draw conclusions from what it was shown.
+                # Always ask `enough`: the caller may draw conclusions from what it was shown.
                 if (
                     enough(payload)
                     or self._state is ENDED
@@ -283,7 +285,7 @@ class Exchange:
 
     @property
     def passed(self) -> int:
-        """Grows with each byte of the answer."""
+        """A count that grows with each byte of the answer."""
         return self.progress + (self._outlet.bytes_out if self._outlet is not None else 0)
 
     @property
@@ -298,7 +300,7 @@ class Exchange:
         return Outlet(self._framer, self._head, http11=http11)
 
     def begin(self, outlet: Outlet, sink: Sink, head: bytes, *, paused: bool = False) -> bool:
-        """Send the answer: `head`, and what was held back. True: this was all, else await `rest`.
+        """Send the answer: `head`, and what was held back. True: this was all; otherwise await `rest`.
 
         `paused`: the client can't take more yet, `resume` will be called.
         """
@@ -323,7 +325,8 @@ class Exchange:
         return False
 
     async def rest(self) -> None:
-        """Wait until all was sent, as it comes, or could not be. Cancelled (the client left), it stops the upstream."""
+        """Wait until all was sent as it comes, or sending failed. If it is cancelled (the client left), it stops the
+        upstream."""
         try:
             while self._state is not ENDED:
                 await PAUSE
@@ -331,9 +334,9 @@ class Exchange:
             self.discard()
 
     def switch(self, tunnel: asyncio.Protocol) -> bytes:
-        """After a 101: `tunnel` takes over until the connection's end. Raises WireError where that is over already.
+        """After a 101: `tunnel` takes over until the connection ends. Raises WireError if it has ended already.
 
-        Returns what came behind the head. If that was much, the transport is not being read: the tunnel resumes it.
+        Returns what followed the head. If that was much, the transport is not being read: the tunnel has to resume it.
         """
         if self._state is ENDED:
             raise self.error or ReadError("the upstream closed the connection right after it switched protocols")
@@ -357,7 +360,7 @@ class Exchange:
             self._reads()
 
     def _reads(self) -> None:
-        """Read from the upstream, or don't while the client can't take more, or a packet is not dealt with."""
+        """Read from the upstream, unless the client can't take more or a packet is still being dealt with."""
         transport, framer = self.connection.transport, self._framer
         if self._state is ENDED or transport.is_closing():
             return
@@ -367,7 +370,7 @@ class Exchange:
             transport.resume_reading()
 
     def discard(self) -> None:
-        """Give the answer up. A complete one has returned its connection already."""
+        """Give up the answer. A complete one has already returned its connection."""
         if self._state is not ENDED:
             self._close()
 
@@ -377,7 +380,7 @@ class Exchange:
         connection, head, framer = self.connection, self._head, self._framer
         assert head is not None
         assert framer is not None
-        # An answer before the request was sent whole leaves the rest of the request in the way.
+        # If the answer came before the whole request was sent, the rest of the request is in the way.
         if head.keep_alive and framer.clean and not connection.transport.get_write_buffer_size():
             connection.keeper.give_back(connection)
         else:

@@ -1,15 +1,15 @@
-"""What a WebSocket's peer has sent and nobody has read, cut into pieces that are read in a fraction of a millisecond.
+"""Unread bytes of a WebSocket's peer, cut into pieces that are read in a fraction of a millisecond each.
 
 A packet may hold tens of thousands of empty frames, each of which costs 6 µs, or a part of a large one, which costs
-nothing until its end has come. So pieces are cut by frames, of which nothing but the lengths is read here.
+nothing until its end has come. So pieces are cut at frames, of which only the lengths are read here.
 """
 
 from __future__ import annotations
 
 FRAMES = 32
-"""Frames of a piece."""
+"""Frames in a piece."""
 PIECE = 8 * 1024
-"""Bytes of a piece that has several."""
+"""Bytes of a piece with several frames."""
 PLAIN, PACKED = 64 * 1024, 160
 """Bytes of a frame, as it is and compressed, that is read in a tenth of a millisecond and needs no round of its own."""
 _COMPRESSED, _OPCODE = 0x40, 0x0F
@@ -23,17 +23,17 @@ class Intake:
     def __init__(self) -> None:
         self._held = bytearray()
         self._missing = 0
-        """Bytes of a frame of which the beginning was taken."""
+        """Missing bytes of a frame whose beginning was taken."""
         self._missing_slow = False
         self._packed = False
-        """The message is compressed whose frames come."""
+        """The message whose frames are arriving is compressed."""
 
     @property
     def ready(self) -> bool:
         return bool(self._held) and (self._missing > 0 or frame_size(self._held, 0) > 0)
 
     def at_once(self, data: bytes) -> bool:
-        """Whether this is no more than a frame, and quickly read; it then counts as taken. Spares a copy of it."""
+        """Whether this is at most one frame, and quickly read; then it counts as taken. Saves copying it."""
         if self._held or self._missing or not data:
             return not data
         size = frame_size(data, 0)
@@ -46,7 +46,7 @@ class Intake:
         self._held += data
 
     def take(self, *, quick: bool = False) -> bytes:
-        """A few small frames, or what there is of a large one. `quick`: nothing that needs a round of its own."""
+        """A few small frames, or the available part of a large one. `quick`: nothing that needs a round of its own."""
         held, size = self._held, len(self._held)
         position = min(self._missing, size)
         if quick and self._missing_slow and position == self._missing:
@@ -81,7 +81,7 @@ class Intake:
 
 
 def frame_size(data: bytes | bytearray, begin: int) -> int:
-    """Bytes of the frame that begins there, its head included; 0 as long as that isn't whole."""
+    """Bytes of the frame that begins there, with its head; 0 as long as the head isn't whole."""
     there = len(data) - begin
     if there < 2:
         return 0

@@ -1,4 +1,4 @@
-"""Whether anybody is at the other end of a connection on which nothing comes: a network goes away without a word."""
+"""Whether anybody is at the other end of a silent connection: a network can disappear without notice."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import asyncio
 
 _ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A machine that is gone is noticed within two minutes; an answer may be silent for longer, a socket for hours."""
+"""A machine that is gone is noticed within two minutes; an answer may be silent for longer, and a socket for hours."""
 _UNHEARD = 5
 """Packets in a row that nobody acknowledged, 6 to 15 s. A peer that is only busy acknowledges that it takes no more."""
 
 
 def notice_when_gone(transport: asyncio.Transport) -> None:
-    """Have the connection end where its peer is silent altogether, and has nothing to acknowledge."""
+    """Make the connection end if its peer is completely silent while it has nothing to acknowledge."""
     sock = _tcp(transport)
     if sock is None:
         return
@@ -27,7 +27,7 @@ def notice_when_gone(transport: asyncio.Transport) -> None:
 
 
 def is_unheard(transport: asyncio.Transport) -> bool:
-    """Whether what was sent reaches nobody, as far as the system tells (Linux does). It would try for 15 minutes."""
+    """Whether what was sent reaches nobody, if the system can tell (Linux can). It would try for 15 minutes."""
     sock = _tcp(transport) if sys.platform == "linux" else None
     if sock is None:
         return False

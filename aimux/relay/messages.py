@@ -1,4 +1,4 @@
-"""A WebSocket's frames put together to messages, for those who look at whole ones."""
+"""Puts a WebSocket's frames together into messages, for code that looks at whole ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FRAME = 250
 
 
 class Messages:
-    """Of one direction. The codec bounds what a message may hold."""
+    """The messages of one direction. The codec bounds their size."""
 
     def __init__(self, observe: Callable[[bytes], bytes | None], judge: Callable[[bytes], bool] | None) -> None:
         """`observe` sees each whole message before its end goes on, and gives what goes on in its place, None for the
@@ -26,7 +26,7 @@ class Messages:
         """Bytes that are held of one that has not ended."""
         self._observe = observe
         self._judge = judge
-        self._begun = bytearray()  # and no list: fragments of a byte would make 40 of each
+        self._begun = bytearray()  # not a list: a fragment of one byte would take 40
         self._withheld: list[Frame] = []
 
     def take(self, frame: Frame) -> list[Frame]:
@@ -59,7 +59,7 @@ class Messages:
             self._observe(message)
 
     def clear(self) -> None:
-        """Forget what has come of one."""
+        """Forget an unfinished message."""
         self._begun.clear()
         self._withheld.clear()
         self.size = 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
 
 FLUSH_EVERY: Final = 8 * 1024
-"""Bytes of a stream, some 60 events, between two looks of whoever observes it."""
+"""Bytes of a stream, some 60 events, between two looks of its observer."""
 
 CHUNKED = b"transfer-encoding: chunked"
 
@@ -24,7 +24,7 @@ class Sink(Protocol):
 
     @property
     def write(self) -> Callable[[bytes], None]:
-        """Hands bytes to the client's transport. RuntimeError where that is closed."""
+        """Hands bytes to the client's transport. RuntimeError if that is closed."""
 
     @property
     def observe(self) -> Callable[[bytes], None]:
@@ -32,10 +32,10 @@ class Sink(Protocol):
 
     @property
     def flush(self) -> Callable[[], None]:
-        """Called now and then: whoever observes may look at what it took. Must not raise."""
+        """Called now and then: the observer may look at what it took. Must not raise."""
 
     def complete(self) -> bytes | None:
-        """The body ended. None: all is well. Bytes (may be empty): it was cut short; they say so to the client."""
+        """The body ended. None: all is well. Bytes (may be empty): it was cut short; they tell the client so."""
 
     def broken(self, error: WireError) -> bytes | None:
         """The upstream died: what to write before the client's connection is broken. None: nothing is missing."""
@@ -48,17 +48,17 @@ class Outlet:
     header = b""
     """The header line, without its end, that says how the body is framed; none: by the connection's."""
     reframe: Callable[[Sequence[bytes]], bytes] | None = None
-    """Frames payload anew; None: the upstream's framing is the client's, and bytes go as they came."""
+    """Frames the payload anew; None: the upstream's framing suits the client, and bytes pass as they came."""
     _end = b""
     """What ends the body."""
 
     def __init__(self, framer: Framer, head: ResponseHead, *, http11: bool) -> None:
         self.bytes_out = 0
-        """Of the body, framing included."""
+        """Bytes of the body, framing included."""
         self.flush_at = FLUSH_EVERY
         self._framer = framer
         self._frame: Callable[[bytes], bytes] = bytes
-        """How bytes of our own are framed behind those already sent."""
+        """Frames bytes of our own so that they can follow those already sent."""
         if isinstance(framer, Length):
             self._frame = framer.wrap
         elif isinstance(framer, Chunked):
@@ -80,12 +80,12 @@ class Outlet:
             self.flush()
 
     def flush(self) -> None:
-        """Whoever observes may look now at what it took."""
+        """Let the observer look at what it took."""
         self.flush_at = self.bytes_out + FLUSH_EVERY
         self.sink.flush()
 
     def finish(self, data: bytes, payload: Sequence[bytes]) -> bool:
-        """The last bytes, shown before they are written: only then can it be told whether the answer is whole.
+        """The last bytes. They are observed before they are written: only then is it clear whether the answer is whole.
 
         False: it is not, and the client was told so.
         """

@@ -28,13 +28,14 @@ IDLE_SECONDS = 50.0
 """Below the 60 s after which common load balancers drop an idle connection, so that few requests meet a stale one."""
 SWEEP_SECONDS = 1.0
 ASLEEP_SECONDS = 5.0
-"""By so much more than the loop's clock the wall's has moved: the machine slept, for that one stands still then."""
+"""If the wall clock has moved by this much more than the loop's clock, the machine slept: the loop's stands still
+then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
-    """Where connections go. Make it once per base URL: only the same object shares connections, because to compare them
-    field by field would cost each request 1 µs. `base_path` has no slash at its end.
+    """Where connections go. Make it once per base URL: only the same object shares connections, because comparing field
+    by field would cost each request 1 µs. `base_path` has no slash at its end.
     """
 
     scheme: str
@@ -90,7 +91,7 @@ class Pool:
         self._active: set[Exchange] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._ahead = 0.0
-        """By how much the wall's clock is ahead of the loop's."""
+        """By how much the wall clock is ahead of the loop's."""
         self._closed = False
 
     @property
@@ -176,7 +177,7 @@ class Pool:
             ) from None
         except (OSError, ssl.CertificateError) as error:
             raise ConnectError(f"can't connect to {origin.host}:{origin.port}: {reason(error)}") from error
-        if not connection.closed:  # or nobody would forget it
+        if not connection.closed:  # or it would never be forgotten
             self._origins[connection] = origin
         return connection
 
@@ -210,14 +211,14 @@ class Pool:
         for exchange in list(self._active):
             connection = exchange.connection
             if connection.served and not exchange.progress and is_unheard(connection.transport):
-                # The network is another one, say, and what connections it had are dead.
+                # The network may have changed, so that all its connections are dead.
                 self._drop_idle([self._idle[self._origins[connection]]])
                 connection.abort()
                 exchange.lost(None)
             elif exchange.deadline is not None and now >= exchange.deadline:
                 exchange.head_timeout()
             elif (passed := exchange.passed) != exchange.seen or exchange.paused:
-                # A client that takes nothing is the server's to let go.
+                # Letting go of a client that takes nothing is the server's task.
                 exchange.seen, exchange.since = passed, now
             elif exchange.progress and now - exchange.since >= self.idle_timeout:
                 exchange.idle_timeout(self.idle_timeout)

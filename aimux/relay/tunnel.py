@@ -1,8 +1,8 @@
 """A WebSocket between a client and an upstream: two connections, and what one reads goes out at the other.
 
-What crosses: data frames as they came (fragments stay fragments), pings and pongs, close codes with their reasons, and
-an end without any. What doesn't: a peer's violation of the protocol ends its own side with the code that names it, and
-the other side with one that says where the fault lies.
+Passed on are data frames as they came (fragments stay fragments), pings and pongs, close codes with their reasons, and
+an end without any. A peer's violation of the protocol is not: it ends its own side with the code that names it, and the
+other side with one that says where the fault lies.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from aimux.relay.unfinished import Unfinished
 
 MESSAGE_SECONDS = 30.0
-"""How long a client's message may take to arrive, but for what its size adds (`MESSAGE_RATE`)."""
+"""How long a client's message may take to arrive, without what its size adds (`MESSAGE_RATE`)."""
 UPSTREAM_SECONDS = 300.0
-"""The same of an upstream's."""
+"""The same for an upstream's."""
 
 
 class Pipe:
@@ -72,7 +72,7 @@ class Pipe:
         self.upstream.go_on()
 
     def close(self, code: int, reason: str) -> None:
-        """End both sides from here: the client is told `code`, the upstream that its client goes away."""
+        """End both sides from here: the client is told `code`, and the upstream that its client goes away."""
         self.client.close(code, reason)
         self.upstream.close(CloseCode.GOING_AWAY)
 

@@ -1,11 +1,11 @@
-"""Messages of WebSockets that have come in part: what all of them hold together is bounded."""
+"""Messages of WebSockets that have arrived only in part: what they all hold together is bounded."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 MOST = 64 * 1024 * 1024
-"""Bytes. Codex's messages have up to 1 MB each, and are there within a second."""
+"""Bytes. Codex's messages have up to 1 MB each, and arrive within a second."""
 
 
 class Holder(Protocol):
@@ -16,7 +16,7 @@ class Holder(Protocol):
 
 
 class Unfinished:
-    """Of one process. Where it becomes too much, whoever holds most is given up."""
+    """Those of one process. If they hold too much, the largest is given up."""
 
     def __init__(self, most: int = MOST) -> None:
         self.total = 0
@@ -24,7 +24,7 @@ class Unfinished:
         self._held: dict[Holder, int] = {}
 
     def holds(self, holder: Holder, size: int) -> None:
-        """So much from now on."""
+        """A side holds this much from now on."""
         self.total += size - self._held.pop(holder, 0)
         if size:
             self._held[holder] = size
