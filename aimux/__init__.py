@@ -20,6 +20,6 @@ __version__ = version()
 
 def application(config: Mapping[str, Any] | str | os.PathLike[str]) -> web.Application:
     """aimux as an aiohttp application, for a server of your own: see `aimux.embedding`."""
-    # No import statement: every part imports this package for its version, and would stand in a circle with all others.
+    # No import statement: every part imports this package for its version, so an import here would be circular.
     made: web.Application = import_module("aimux.embedding").application(config)
     return made

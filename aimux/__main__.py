@@ -8,7 +8,7 @@ from aimux.installed import version_line
 
 
 def main() -> None:
-    """What asks for nothing but the version gets it without the libraries of a command line."""
+    """A call that only asks for the version gets it without loading the command line's libraries."""
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"aimux {version_line()}\n")
         return

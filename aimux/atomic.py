@@ -1,4 +1,4 @@
-"""A file is there whole, the old one or the new, at any moment: written beside its place, brought to disk, renamed."""
+"""At any moment the whole old or the whole new file is there: it is written beside its place, synced and renamed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 PREFIX, SUFFIX = ".aimux-", ".tmp"
-"""Of a file's name before it has its own; one that is left has lost its writer."""
+"""Prefix of a file's name until it is renamed; one that is left over has lost its writer."""
 
 
 def write(path: Path, raw: bytes, mode: int = 0o600) -> None:
-    """Put a new file in the place of whatever bears that name, a link for instance. Blocks. Raises OSError."""
+    """Put a new file in place of whatever has that name, for instance a link. Blocks. Raises OSError."""
     fd, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=path.parent)
     try:
         try:
@@ -28,7 +28,7 @@ def write(path: Path, raw: bytes, mode: int = 0o600) -> None:
 
 
 def fill(fd: int, raw: bytes) -> None:
-    """Have an open file hold just this, on disk. Raises OSError."""
+    """Make an open file hold just this, on disk. Raises OSError."""
     done = 0
     while done < len(raw):
         done += os.pwrite(fd, raw[done:], done)
@@ -37,7 +37,7 @@ def fill(fd: int, raw: bytes) -> None:
 
 
 def obstacle(folder: Path) -> OSError | None:
-    """What keeps files from being made there, found out by making one, as permissions do not tell. Blocks."""
+    """What keeps files from being made there. Found out by making one, because permissions do not tell. Blocks."""
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""aimux as an aiohttp application, for a server or an application of somebody else's."""
+"""aimux as an aiohttp application, for another server or application."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def application(
     config: Mapping[str, Any] | str | os.PathLike[str], *, plugins: Plugins | None = None
 ) -> web.Application:
     """Mounts, API and all, to be run by aiohttp: `web.run_app(application("config.yaml"))`, or below a prefix of
-    another application by `add_subapp`. There is no fast lane then, and `listen` and `tls` count for nothing.
+    another application by `add_subapp`. Then there is no fast lane, and `listen` and `tls` have no effect.
 
     `config` is what a configuration file holds, or its path. It is read when the application starts, which raises
     what `App.start` does. `plugins`: instead of those that are installed.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # importing typing for it would cost half a start of Python
     from collections.abc import Iterator
 
 DISTRIBUTION = "aimux-gateway"
-"""Under which name aimux is installed: `aimux` is another program in the registry."""
+"""The name under which aimux is installed: in the registry `aimux` is another program."""
 
 
 def version() -> str:

@@ -1,7 +1,7 @@
-"""Texts without secrets: what logs, errors and answers say that was worded elsewhere.
+"""Texts without secrets: for what logs, errors and answers repeat from elsewhere.
 
-Nothing relies on the shapes: whoever words a text leaves secrets out of it. A plugin or a library may not have done so,
-and what aimux itself holds is known by its value.
+Nothing relies on the shapes: code that writes a text leaves secrets out of it. A plugin or a library may not have done
+so, and what aimux itself holds is known by its value.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 KEEP = 8
-"""Characters of a secret that stay, to tell one from another; of a short one half of it."""
+"""Characters of a secret that stay, to tell one from another; half of a short one."""
 SHORTEST = 8
-"""Characters of a secret that is looked for: a shorter one would be found in words that are none."""
+"""The least length of a secret that is searched for: a shorter one would be found in ordinary words."""
 
 _SECRET = re.compile(
     r"""
@@ -53,12 +53,12 @@ def holding(secrets: Callable[[], Iterable[str]]) -> Iterator[None]:
 
 
 def held() -> Iterator[str]:
-    """Every secret that this process holds. With 1,000 accounts a look for all of them costs 0.2 ms."""
+    """Every secret that this process holds. With 1,000 accounts searching for all of them costs 0.2 ms."""
     return chain.from_iterable(secrets() for secrets in _holders)
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` with each of `secrets`, and of those that are held, cut to its first characters."""
+    """`text` with each of `secrets`, and of those that this process holds, cut to its first characters."""
     for secret in chain(secrets, held()):
         if len(secret) >= SHORTEST and secret in text:
             text = text.replace(secret, f"{secret[: min(KEEP, len(secret) // 2)]}…")
@@ -76,8 +76,8 @@ def _cut(match: re.Match[str]) -> str:
 
 
 def mask_error(error: Exception, *secrets: str | bytes) -> None:
-    """Mask what a plugin has raised, wherever its text goes from here. `secrets`: what it was given to work with; of
-    a credential file (bytes) every value in it.
+    """Mask what a plugin has raised, wherever its text goes from here. `secrets`: what it was given to work with; for a
+    credential file (bytes) every value in it.
     """
     given: list[str] = []
     for secret in secrets:

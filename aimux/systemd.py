@@ -22,7 +22,7 @@ FIRST_FD = 3
 
 
 class Notifier:
-    """Tells the service manager where the service is in its life. A manager that doesn't listen is no error."""
+    """Tells the service manager what state the service is in. A manager that doesn't listen is no error."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`."""
@@ -31,7 +31,7 @@ class Notifier:
         """Seconds between two signs of life (half of what the manager allows), None without a watchdog."""
 
     def ready(self, status: str = "") -> None:
-        """The service answers requests, or does so again after `reloading`."""
+        """The service answers requests; after `reloading`, it does so again."""
         self._send("READY=1", *_status(status))
 
     def reloading(self) -> None:

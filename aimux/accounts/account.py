@@ -1,4 +1,4 @@
-"""One account: its credential, and how it fares. Changes go through methods, so that the ranking hears of them."""
+"""One account: its credential and its state. Changes go through methods, so that the ranking learns of them."""
 
 from __future__ import annotations
 
@@ -96,13 +96,14 @@ class Account:
         self.provider = provider
         self.margin = margin
         self.settings = AccountSettings()
-        """Those in force."""
+        """The settings in force."""
         self.assigned = AccountSettings()
-        """What was set while aimux runs; in force where the configuration says nothing of the account."""
+        """What was set while aimux ran; in force if the configuration does not mention the account."""
         self.credential: Credential | None = None
         self.fingerprint: str | None = None
         self.served = False
-        """An upstream has answered a request with this credential: no refusal of a single request parks it any more."""
+        """An upstream has answered a request with this credential: refusing a single request no longer parks the
+        account."""
         self.last_used: float | None = None
         self.disabled = False
         self.parked: Parked | None = None
@@ -118,7 +119,7 @@ class Account:
         self.on_load: Callable[[int], None] = _nothing
         """Called with the difference when `in_flight` changes."""
         self.on_publish: Callable[[Account, Credential | None], None] = _nothing
-        """Called after a credential took the place of another (None: of none)."""
+        """Called after a credential replaced another (None: there was none)."""
         self._stale_at = -math.inf
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class Account:
         return self.quota.windows
 
     def load(self, difference: int) -> None:
-        """So many more requests are under way: 1, and -1 when it is over, however it ended."""
+        """This many more requests are under way: 1, and -1 when one is over, however it ended."""
         self.in_flight += difference
         self.on_load(difference)
 
@@ -164,7 +165,7 @@ class Account:
         return AccountState("healthy", "; ".join(told), remedy) if told else HEALTHY
 
     def _ended_for_good(self, now: float) -> AccountState | None:
-        """A credential that has run out and can't be renewed: the first request would park the account."""
+        """A credential that has expired and can't be renewed: the first request would park the account."""
         credential = self.credential
         if credential is None or credential.renewable or not credential.expires_within(0, now):
             return None
@@ -173,7 +174,7 @@ class Account:
         return AccountState("parked", f"its credential expired on {day} and can't be renewed", remedy)
 
     def addressed(self, remedy: str) -> str:
-        """A provider's remedy, which knows no account, with this one in the command to log in."""
+        """A provider's remedy, with this account added to its login command: providers know no account names."""
         command = rf"aimux login {re.escape(self.provider)}(?![\w-]| --account)"
         return re.sub(command, rf"\g<0> --account {self.name}", remedy)
 
@@ -208,7 +209,7 @@ class Account:
         raise RefreshRejected("the API key from the configuration was not accepted")
 
     def publish(self, credential: Credential, now: float, *, renewed: bool = False) -> None:
-        """Use this credential from now on. `renewed`: it comes from our own renewal, not from somebody's login."""
+        """Use this credential from now on. `renewed`: it comes from our own renewal, not from a login."""
         mark = fingerprint(credential)
         if mark == self.fingerprint:
             self.credential = credential
@@ -221,7 +222,7 @@ class Account:
         parked = self.parked
         if parked is not None and parked.fingerprint != mark:
             if renewed and parked.fingerprint is not None and not parked.dead:
-                # What upstream has against the account is not cured by a renewal; a person's new login may cure it.
+                # A renewal does not cure what the upstream has against the account; a new login may.
                 self.parked = Parked(parked.reason, parked.remedy, mark)
             else:
                 self._unpark()
@@ -268,7 +269,7 @@ class Account:
         self.on_change()
 
     def distrust(self, now: float) -> bool:
-        """Forget what was noted at a time yet to come, as the clock was wrong then. True if there was anything."""
+        """Forget what was noted at a time in the future: the clock was wrong then. True if there was anything."""
         wrong = self.quota.distrust(now)
         if self.hold is not None and self.hold.since > now:
             self.hold, wrong = None, True
@@ -278,7 +279,7 @@ class Account:
         return wrong
 
     def park(self, reason: str, remedy: str = "", *, dead: bool = False, unreadable: bool = False) -> None:
-        """Out of the choice until its credential changes, or `enable`."""
+        """Take it out of the choice until its credential changes, or `enable`."""
         mark = None if unreadable else self.fingerprint
         before = self.parked
         if before is not None and before.fingerprint == mark:
@@ -295,7 +296,8 @@ class Account:
         self.on_change()
 
     def enable(self, now: float | None = None) -> None:
-        """Back into the choice, whatever took it out: a person, a verdict, or a limit that is said to last longer."""
+        """Take it back into the choice, whatever took it out: a person, a verdict, or a limit that is said to last
+        longer."""
         self.disabled = False
         if self.credential is not None:
             self.parked = None
@@ -304,7 +306,7 @@ class Account:
         self.on_change()
 
     def disable(self) -> None:
-        """Out of the choice. Its credential is renewed all the same."""
+        """Take it out of the choice. Its credential is still renewed."""
         self.disabled = True
         self.on_change()
 

@@ -1,4 +1,4 @@
-"""Which account a conversation is on, so that its prompt cache lives. Soft: whoever can't use it starts afresh."""
+"""Which account a conversation is on, to keep its prompt cache. Not binding: without that account it starts afresh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Stay(NamedTuple):
-    """Where a conversation is at home, and who serves it while its home can't. Account names."""
+    """The account that is a conversation's home, and the one that serves it while its home can't."""
 
     home: str
     used: float
@@ -45,7 +45,7 @@ class Conversations:
             del entries[oldest]
 
     def served(self, conversation: str, account: str) -> None:
-        """An account has answered it: it is at home there, unless another one has answered it before."""
+        """An account has answered it: that is its home, unless another one has answered it before."""
         conversation = _short(conversation)
         stay = self._entries.get(conversation)
         if stay is not None and not stay.served:

@@ -1,4 +1,4 @@
-"""What a provider makes of a credential file. It is a plugin's code: whatever it raises, its words hold no secret."""
+"""Calls of a provider's code on a credential file. Whatever that raises, no secret is left in the message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live state of accounts, where several nodes share them: each tells the others, and takes over what they tell."""
+"""The live state of accounts that several nodes share: each publishes its changes and takes over those of others."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class DatabaseState:
     """Rows of `account_states`. Made by `open`.
 
     `flush` is called every two seconds by the keeper: it takes over what other nodes wrote, and writes what is new
-    here, merged field by field, so that a node which disables an account and one that learns of a limit don't undo each
-    other's. What only says how far limits are used is written every ten seconds.
+    here, merged field by field, so that a node that disables an account and one that learns of a limit don't undo each
+    other's change. How far limits are used is written only every ten seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -126,7 +126,7 @@ class DatabaseState:
         except StorageError as error:
             self._changed = True
             if isinstance(error, Conflict):
-                return  # another node told of the same account at the same moment: next time it is there
+                return  # another node wrote the same account at the same moment: next time its row is there
             raise
         self._news -= 1  # our own
         current = self._snapshots()
@@ -152,7 +152,7 @@ class DatabaseState:
 
 
 def merged(base: Entry, ours: Entry, theirs: Entry) -> Entry:
-    """What both sides made of `base`. Where both changed the same, ours counts: it is written later."""
+    """The changes of both sides to `base`, merged. If both changed the same field, ours counts: it is written later."""
     result = _merged(base, ours, theirs)
     for name, keyed in (("cooldowns", dict), ("limits", _by_name)):
         one = _merged(*(keyed(entry.get(name, ())) for entry in (base, ours, theirs)))

@@ -93,7 +93,7 @@ class DatabaseVault(Vault):
         return {}
 
     async def reserve(self, instance: str, account: str, file_name: str, size: int) -> None:
-        """A database that gave the lock a moment ago has room, as far as anybody can know."""
+        """Does nothing: a database that gave the lock a moment ago has room, as far as anybody can know."""
 
     @asynccontextmanager
     async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:
@@ -101,7 +101,8 @@ class DatabaseVault(Vault):
             yield
 
     async def seal_anew(self) -> int:
-        """Encrypt with the first key what an old one of ours encrypts; how many there were. Raises VaultError."""
+        """Encrypt with the first key what is encrypted with one of our old keys; return how many there were. Raises
+        VaultError."""
         from aimux.storage.schema.accounts import credentials as t
 
         async with self._reading() as connection:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from aimux.accounts.selection import Selection
 
 MOST = 8
-"""Accounts that are told of; with more, only their number."""
+"""Accounts that are listed; of further ones only the number is given."""
 
 
 class Standing(NamedTuple):
@@ -19,7 +19,7 @@ class Standing(NamedTuple):
     name: str
     status: str
     until: float | None
-    """Unix seconds at which it is free again, for one that is cooling down."""
+    """Unix seconds at which a cooling account is free again."""
     used: float
     in_flight: int
     rank: str
@@ -41,7 +41,7 @@ class Choice(NamedTuple):
     home: str
     standings: tuple[Standing, ...]
     more: int
-    """Accounts that are not told of."""
+    """Accounts that are not listed."""
 
     def words(self, at: float) -> str:
         """One line."""
@@ -55,7 +55,8 @@ class Choice(NamedTuple):
 
 
 def explain(pool: AccountPool, selection: Selection, home: str | None, chosen: Account | None, now: float) -> Choice:
-    """`home` is the account that the conversation was on before the choice. 2 µs, and 1 µs for each account told of."""
+    """`home` is the account that the conversation was on before the choice. Takes 2 µs, and 1 µs for each account
+    listed."""
     accounts = list(pool.accounts.values())
     if chosen is not None and len(accounts) > MOST:
         accounts.remove(chosen)

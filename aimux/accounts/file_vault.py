@@ -30,8 +30,8 @@ _IN_PLACE = "%s is written in place, for its folder or mount allows no rename; m
 class FileVault(Vault):
     """`{state_dir}/{instance}/{file}` is the account `default`, `{state_dir}/{instance}/{account}/{file}` any other.
 
-    0600 in 0700. Where the file is a symbolic link (a login shared with the vendor's CLI) its target is replaced and
-    the link stays. Files and folders below `state_dir` that others can read are fixed, others are refused.
+    0600 in 0700. If the file is a symbolic link (a login shared with the vendor's CLI), its target is replaced and the
+    link stays. Files and folders below `state_dir` that others can read are fixed, others are refused.
     """
 
     def __init__(self, state_dir: Path, *, lock_timeout: float = 90.0) -> None:
@@ -82,8 +82,8 @@ class FileVault(Vault):
     async def link(self, instance: str, account: str, file_name: str, target: Path, *, replace: bool = False) -> None:
         """Make the account a link to another program's login, which both use from then on.
 
-        Raises Conflict where there is such an account, unless it is to be replaced. It is not before the link is there
-        and leads to a file that can be used.
+        Raises Conflict if there is such an account, unless it is to be replaced; it is replaced only once the link is
+        there and leads to a usable file.
         """
         path = self._path(instance, account, file_name)
         async with self._locked(path):
@@ -319,7 +319,7 @@ def _tag(path: Path) -> str | None:
         return f"unreadable:{error.errno}"
     tag = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     # File times move in ticks of some milliseconds: a second change within one would not show. So a file that changed
-    # just now gets another tag when it has come to rest, and is read once more.
+    # just now gets another tag a moment later, and is read once more.
     return tag if abs(time.time_ns() - info.st_ctime_ns) > _TICK_NS else f"{tag}:moving"
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _LOCK = ".aimux.lock"
 _NOT_HERE = {errno.EROFS, errno.EACCES, errno.EPERM}
-"""A folder we can't create files in, though the file itself may be ours to write."""
+"""We can't create files in the folder, although we may be able to write the file itself."""
 _MOUNT_POINT = {errno.EBUSY, errno.EXDEV}
 """What a rename onto a bind-mounted file answers (Docker's `-v file:file`)."""
 
@@ -41,14 +41,14 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([future])
         if not future.cancelled():
-            future.exception()  # retrieved, so that nobody complains; the cancellation goes first
+            future.exception()  # retrieved, so that asyncio does not warn; the cancellation goes first
         raise
 
 
 def reserve(path: Path, size: int) -> Path | None:
-    """A file with so many bytes of room, for `replace` of this one. None: it will be written in place.
+    """Reserve a file with this many bytes of room, for `replace` of this one. None: it will be written in place.
 
-    Raises OSError where there is no room, or where nothing can be written at all.
+    Raises OSError if there is no room, or if nothing can be written at all.
     """
     try:
         fd, name = tempfile.mkstemp(prefix=atomic.PREFIX, suffix=atomic.SUFFIX, dir=path.parent)
@@ -77,7 +77,7 @@ def replace(path: Path, raw: bytes, reserved: Path | None = None) -> bool:
     `reserved`: a file with room for it, of the same folder.
 
     Temporary file, fsync, rename, fsync of the folder: at any moment the old or the new content is there, whole.
-    A file that is itself a mount point, or whose folder is read-only, leaves only writing in place.
+    A file that is itself a mount point, or whose folder is read-only, can only be written in place.
     """
     try:
         before = path.stat()
@@ -132,14 +132,14 @@ def _overwrite(path: Path, raw: bytes) -> None:
         try:
             atomic.fill(fd, raw)
         except OSError:
-            atomic.fill(fd, old)  # its blocks are there already, so that this fits even on a full disk
+            atomic.fill(fd, old)  # its blocks are reserved already, so this fits even on a full disk
             raise
     finally:
         os.close(fd)
 
 
 def sweep(folder: Path, spared: Collection[Path] = ()) -> None:
-    """Remove what a killed writer left. Only under the folder's lock, or a living writer loses its file."""
+    """Remove what a killed writer left. Only under the folder's lock, or a running writer loses its file."""
     for left in folder.glob(f"{atomic.PREFIX}*{atomic.SUFFIX}"):
         if left not in spared:
             left.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ class Grip:
                 raise error from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it may have removed the file with its account: then this is a lock on nothing.
+            # Its former holder may have removed the file with its account: then this is a lock on nothing.
             if os.fstat(fd).st_ino == lock.stat().st_ino:
                 self._fd, fd = fd, -1
                 return True

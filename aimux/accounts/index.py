@@ -1,6 +1,6 @@
-"""Gives the answer of `selection.choose` without looking at every account.
+"""Gives the answer of `selection.choose` without looking at each account.
 
-What makes a choice among 1,000 accounts cost what one among ten costs: a heap for each kind of request, in which only
+A choice among 1,000 accounts costs as much as one among ten: there is a heap for each kind of request, in which only
 the slots that changed since the last choice are ranked again.
 """
 
@@ -25,7 +25,7 @@ Kind = tuple[frozenset[str] | None, str]
 """The groups of the user, and the model where some quota is used up for that model alone."""
 
 MAX_RANKINGS = 64
-"""Kinds of requests that are kept; one more, and the oldest is built again when it is needed."""
+"""Kinds of requests that are kept; beyond them the oldest is dropped, and built again when needed."""
 
 
 class Ranking:
@@ -44,7 +44,7 @@ class Ranking:
         self._version = 0
 
     def update(self, slot: Slot, now: float) -> None:
-        """Take note of a slot that changed and was settled."""
+        """Note a slot that changed and was settled."""
         current = self._current
         if (
             not slot.able
@@ -56,7 +56,7 @@ class Ranking:
         position = rank(self._strategy, slot)
         known = current.get(slot.index)
         if known is None or known[0] != position:
-            self._version += 1  # so that two entries of one slot never get to comparing slots
+            self._version += 1  # so that two entries of one slot never compare the slots themselves
             entry = current[slot.index] = (position, slot.index, self._version, slot)
             heapq.heappush(self._heap, entry)
             if len(self._heap) > 4 * len(current) + 64:
@@ -64,7 +64,7 @@ class Ranking:
                 heapq.heapify(self._heap)
 
     def first(self, exclude: frozenset[str]) -> Slot | None:
-        """The best slot that has somebody left to offer."""
+        """The best slot that has a member left to offer."""
         heap, current = self._heap, self._current
         passed = []
         found = None
@@ -94,10 +94,11 @@ class Index:
         self._limited: dict[str, float] = {}
         """Models that some quota is used up for, and until when at the latest."""
         self._named: frozenset[str] = NO_GROUPS
-        """Groups that accounts are in: users' others would only make more kinds of requests of one."""
+        """Groups that have accounts: a user's other groups would only split one kind of request into several."""
         self._reserved: frozenset[str] = NO_GROUPS
         self._turns: dict[int, float] = {}
-        """By priority: how far the turns have come. Who comes back joins there and gets no more than its share."""
+        """By priority: how far the turns have come. A slot that comes back joins there, and gets no more than its
+        share."""
 
     def arrange(
         self,
@@ -132,7 +133,7 @@ class Index:
         self._reserved = reserved
 
     def settle(self, now: float) -> None:
-        """Rank again whatever changed, be it by itself as time went by."""
+        """Rank again whatever changed, including what changed because time went by."""
         wakes, slots = self._wakes, self._slots
         while wakes and wakes[0][0] <= now:
             slots[heapq.heappop(wakes)[1]].touch()

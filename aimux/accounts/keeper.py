@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Every `poll` seconds it looks for changed files; every `interval` (give or take a tenth) it renews whatever would
-    become stale before the next time, idle, cooling and disabled accounts too, at most `parallel` at once.
+    """Every `poll` seconds it looks for changed files. Every `interval` (give or take a tenth) it renews whatever would
+    become stale before the next time, also of idle, cooling and disabled accounts, at most `parallel` at once.
 
-    `pools` is looked at anew each time, so that a reload may change it.
+    `pools` is read anew each time, so that a reload may change it.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Keeper:
         now, margin = self._clock(), pool.options.refresh_before_expiry
         within = margin + self._interval * 1.2 if full else 0.0
         due = [a.renewer for a in pool.accounts.values() if a.renewer is not None and a.renewer.due(now, within)]
-        random.shuffle(due)  # whoever shares a token endpoint with us should not always be hit by the same ones first
+        random.shuffle(due)  # otherwise always the same accounts would reach a shared token endpoint first
         for renewer in due:
             if renewer not in self._queued:
                 self._queued.add(renewer)

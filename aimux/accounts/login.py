@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LIFETIME = 600.0
 """Seconds that a person has between the start of a flow and its end."""
 MOST = 100
-"""Flows under way at once; one more, and the oldest is forgotten."""
+"""Flows under way at once; beyond them the oldest is forgotten."""
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[T]):
-    """A credential file's content, and whatever the caller gave along at the start."""
+    """A credential file's content, and whatever the caller passed at the start."""
 
     provider: Provider
     raw: bytes = field(repr=False)
@@ -80,7 +80,7 @@ class Logins(Generic[T]):
     # --- with a browser ----------------------------------------------------------------------------------------------
 
     def begin(self, provider: Provider, redirect_uri: str, note: T) -> Started:
-        """Start the authorization code flow (PKCE, S256). Raises LoginError where the provider has none."""
+        """Start the authorization code flow (PKCE, S256). Raises LoginError if the provider has none."""
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         state = secrets.token_urlsafe(32)
@@ -116,7 +116,7 @@ class Logins(Generic[T]):
         return name, device
 
     async def device_poll(self, instance: str, name: str) -> Finished[T] | None:
-        """None while the person hasn't confirmed, and to whoever asks too often. Raises LoginError."""
+        """None while the person hasn't confirmed, and if asked too often. Raises LoginError."""
         flow = self._flows.get(name)
         if flow is None or flow.device is None or flow.provider.instance != instance:
             raise LoginError("this login is not under way (or was, until it ended): start again")
@@ -152,7 +152,7 @@ class Logins(Generic[T]):
 def read_answer(pasted: str) -> AuthorizationResponse:
     """From what a person copied: `CODE#STATE`, the address that the browser ended at, or its query.
 
-    A code alone has the state "". Raises LoginError where nothing of it is there.
+    A code alone has the state "". Raises LoginError if there is no code.
     """
     text = pasted.strip()
     if "response_type=" in text:
@@ -189,10 +189,10 @@ PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-"""The page's address holds a code: nothing may be loaded from elsewhere, or told to."""
+"""The page's address holds a code: nothing may be loaded from other sites, or sent to them."""
 
 
 def page(heading: str, text: str) -> bytes:
-    """What the browser shows in the end."""
+    """The page that the browser shows at the end."""
     heading, text = html.escape(heading), html.escape(text)
     return f"<!doctype html><title>aimux</title><h1>{heading}</h1><p>{text}</p>".encode()

@@ -25,7 +25,7 @@ class CredentialFile(NamedTuple):
 
 
 async def credentials(vault: Vault, file_names: Mapping[str, str]) -> AsyncIterator[CredentialFile]:
-    """All of these instances, with what lies beside them. `file_names`: by instance. Raises VaultError."""
+    """All credentials of these instances, with the files beside them. `file_names`: by instance. Raises VaultError."""
     for instance, file_name in file_names.items():
         for account in await vault.list(instance, file_name):
             for name in (file_name, *(file_name + suffix for suffix in BESIDE)):
@@ -39,9 +39,9 @@ async def credentials(vault: Vault, file_names: Mapping[str, str]) -> AsyncItera
 
 
 async def put_credentials(vault: Vault, files: Iterable[CredentialFile]) -> int:
-    """Put them where none are; one that is there already, to the byte, is left. How many were written.
+    """Write them where none are; identical ones are left. Returns how many were written.
 
-    Raises Conflict, before anything is written, where an account has another credential there; VaultError.
+    Raises Conflict, before anything is written, if an account has another credential there; VaultError.
     """
     new = []
     for file in files:

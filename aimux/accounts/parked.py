@@ -1,5 +1,5 @@
-"""Why an account is out of service. A module of its own: it lies in the saved state, and what pydantic validates is not
-compiled (CONTRIBUTING.md)."""
+"""Why an account is out of service. A module of its own because it is part of the saved state, and what pydantic
+validates is not compiled (CONTRIBUTING.md)."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class AccountPool:
     # --- the choice --------------------------------------------------------------------------------------------------
 
     def select(self, selection: Selection, now: float) -> Account | None:
-        """The account for this request, or None where none can serve it now.
+        """The account for this request, or None if none can serve it now.
 
         A conversation stays where it was: see `_for_conversation`. With 1,000 accounts a call takes
         3.0 µs (10 accounts: 2.7), with the bookkeeping that a request's begin and end leave to the next call 3.6, after
@@ -127,7 +127,7 @@ class AccountPool:
         return None if stay is None else stay.home
 
     def last_resort(self, selection: Selection, now: float) -> Account | None:
-        """Where nobody can serve: the account that is free soonest, for the real upstream's own answer."""
+        """If none can serve: the account that is free soonest, to get the real upstream's answer."""
         able = (
             (account.free_at(selection.model), account.name, account)
             for account in self.candidates(selection)
@@ -137,7 +137,7 @@ class AccountPool:
         return None if free_at == math.inf else account
 
     def retry_after(self, selection: Selection, now: float) -> float | None:
-        """Seconds until an account is free (0: one is now); None where waiting doesn't help. `exclude` is ignored."""
+        """Seconds until an account is free (0: one is free now); None if waiting doesn't help. `exclude` is ignored."""
         free_at = min((account.free_at(selection.model) for account in self.candidates(selection)), default=math.inf)
         return None if free_at == math.inf else max(0.0, free_at - now)
 
@@ -146,7 +146,7 @@ class AccountPool:
         return any(account.free_at("") <= now for account in self.accounts.values())
 
     def candidates(self, selection: Selection) -> Iterator[Account]:
-        """Those that may serve such a request, in whatever state they are now."""
+        """The accounts that may serve such a request, whatever their state is now."""
         for account in self.accounts.values():
             if selection.pinned in {None, account.name} and self.admits(selection, account):
                 yield account
@@ -163,8 +163,8 @@ class AccountPool:
         )
 
     def _for_conversation(self, conversation: str, selection: Selection, now: float) -> Account | None:
-        """The account that the conversation is on. Where that can't serve for a moment, another one is lent to it; it
-        moves only where its home is out of service, or away for longer than what it has cached there lives."""
+        """The account that the conversation is on. While that can't serve for a moment, another one is lent to it; it
+        moves only if its home is out of service, or away for longer than the prompt cache there lives."""
         stay = self._conversations.get(conversation, now)
         home = self.accounts.get(stay.home) if stay is not None else None
         if stay is None or home is None or self._is_left(home, selection, now):
@@ -190,7 +190,7 @@ class AccountPool:
     async def load(self) -> None:
         """Find the accounts, or look again: new, removed and changed ones. Cheap when nothing changed.
 
-        An account whose credential can't be read is there, parked with the reason. Raises VaultError where the folder
+        An account whose credential can't be read is included, parked with the reason. Raises VaultError if the folder
         itself can't be read; the accounts then stay as they are.
         """
         async with self._loading:
@@ -218,20 +218,20 @@ class AccountPool:
             )
 
     def reconfigure(self, provider: Provider) -> None:
-        """Take new settings; `load` is to follow. Live state, requests under way and conversations stay."""
+        """Take new settings; call `load` afterwards. Live state, requests under way and conversations stay."""
         self._resources.provider = provider
         for account in self.accounts.values():
             self._settle(account)
         self._rearrange = True
 
     def reserve(self, groups: frozenset[str]) -> None:
-        """Have the accounts in these groups serve their members alone, also when every other one is limited."""
+        """Make the accounts in these groups serve only their members, even when every other account is limited."""
         if groups != self._reserved:
             self._reserved = groups
             self._rearrange = True
 
     def assign(self, name: str, settings: AccountSettings) -> None:
-        """Weight, priority and groups from now on, where the configuration says nothing of the account."""
+        """Weight, priority and groups from now on, if the configuration does not mention the account."""
         account = self.accounts[name]
         account.assigned = settings
         self._settle(account)
@@ -263,12 +263,12 @@ class AccountPool:
             self._remove(name)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The state of each account that has to outlive a restart; `{}` where there is none."""
+        """The state of each account that has to outlive a restart; `{}` if there is none."""
         now = self.options.clock()
         return {name: snapshot(account, now) for name, account in self.accounts.items()}
 
     def adopt(self, name: str, entry: object) -> None:
-        """Take over what another node told of an account."""
+        """Take over what another node wrote about an account."""
         if (account := self.accounts.get(name)) is not None:
             adopt(account, entry, self.options.clock())
             self._settle(account)
@@ -337,7 +337,7 @@ class AccountPool:
         self.accounts[account.name] = account
         if self.options.state is not None:
             saved = self.options.state.entry(account.provider, account.name)
-            if saved is not None or not self._loaded:  # nothing can have been saved of one that came later
+            if saved is not None or not self._loaded:  # nothing can have been saved about an account that came later
                 restore(account, saved, self.options.clock())
         self._settle(account)
         self._rearrange = True
@@ -367,7 +367,7 @@ class AccountPool:
         self._rearrange = True
 
     def _leave(self, account: Account) -> None:
-        """It is not among its organization's accounts any more. With the last one the organization's quota goes."""
+        """It is no longer among its organization's accounts. The organization's quota goes with the last one."""
         organization = account.quota.organization
         if organization is not None and organization in self._organizations:
             accounts = self._organizations[organization][1]
@@ -380,7 +380,7 @@ class AccountPool:
         self._index.arrange(self.accounts.values(), self.provider.settings.strategy, self._changed, self._reserved)
 
     def _settle(self, account: Account) -> None:
-        """Have the settings in force that hold for it now."""
+        """Put the settings in force that hold for it now."""
         settings = self.provider.settings.accounts.get(account.name) or account.assigned
         if settings != account.settings:
             account.settings, self._rearrange = settings, True

@@ -1,4 +1,5 @@
-"""Limits of one owner as upstream told them. Accounts of one organization share a quota, others have one each."""
+"""Limits of one owner as the upstream reported them. Accounts of one organization share a quota, others have one
+each."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 FLOOR = 1.0
 """No cooldown is shorter: an upstream's `retry-after: 0.02` is an invitation to a storm."""
 CEILING = 31 * 86400.0
-"""The longest limit that any upstream has, a month's spending; a reset beyond it is a mistake of somebody's."""
+"""The longest limit that any upstream has, a month's spending; a reset beyond it is a mistake."""
 UNTOLD = 30.0
 """How long to stay away when the upstream limits but doesn't say for how long."""
 MOST_PAID = 100
@@ -53,18 +54,18 @@ class Quota:
         self.cooldowns: dict[str, Cooldown] = {}
         self.listeners: list[Callable[[], None]] = []
         self.used = 0.0
-        """Of the tightest window that holds for everything: 0 is unused (or nothing told), 1 is full."""
+        """Use of the tightest window that holds for everything: 0 is unused (or not reported), 1 is full."""
         self.changes_at = math.inf
         self.full_for_some = False
-        """A window that holds for some models is used up, and nobody says for which."""
+        """A window that holds for some models is used up, and the upstream does not say for which."""
         self.paid: dict[str, float] = {}
-        """Models of which that is known since an answer was paid extra usage, and until when."""
+        """Models that are known to be among them because an answer was paid extra usage, and until when."""
         self.paid_since: dict[str, float] = {}
         """When that answer came."""
         self.full_since: dict[str, float] = {}
-        """When an answer said first that a window is used up, by its name."""
+        """By window: when an answer first said that it is used up."""
         self.shared: dict[str, Any] = {}
-        """What fair share knows of each window, which ends with the quota."""
+        """What fair share knows about each window; it ends with the quota."""
 
     def free_at(self, model: str) -> float:
         """When this model may be used, unix seconds; in the past if it may be used now."""
@@ -82,8 +83,8 @@ class Quota:
         return cooldown if cooldown is not None and cooldown.until > now else None
 
     def spent_until(self, model: str, now: float) -> float:
-        """Until when nothing that is included is left for a model, so that what is served is paid extra usage; 0.0:
-        something is left."""
+        """Until when no included usage is left for a model, so that what is served is paid extra usage; 0.0: some is
+        left."""
         until = self.paid.get(model, 0.0) if self.paid else 0.0
         for window in self.windows.values():
             if window.scope is None and (window.used or 0.0) >= FULL and not _over(window, now):
@@ -91,7 +92,7 @@ class Quota:
         return until if until > now else 0.0
 
     def spent_since(self, model: str, now: float) -> float:
-        """Since when `spent_until` says something else than 0.0; 0.0: nobody knows."""
+        """Since when `spent_until` is not 0.0; 0.0: unknown."""
         full = [
             self.full_since.get(window.name, 0.0)
             for window in self.windows.values()
@@ -100,8 +101,8 @@ class Quota:
         return min(full) if full else self.paid_since.get(model, 0.0)
 
     def note_paid(self, model: str, now: float) -> None:
-        """An answer of this model was paid extra usage. Where that is not for a window of the whole account, it is for
-        one that holds for this model."""
+        """An answer of this model was paid extra usage. If no window of the whole account explains that, one that holds
+        for this model does."""
         if self.spent_until("", now):
             return
         full = [w for w in self.windows.values() if w.scope is not None and (w.used or 0.0) >= FULL]
@@ -128,9 +129,9 @@ class Quota:
         self._changed(now)
 
     def observe(self, limits: Sequence[LimitWindow], now: float) -> None:
-        """Take what an answer's headers told, and end cooldowns that they prove wrong.
+        """Take what an answer's headers reported, and end cooldowns that they prove wrong.
 
-        A window that turned from rejected to allowed is proof. Where no window showed the cause, room in all of them is
+        A window that turned from rejected to allowed is proof. If no window showed the cause, room in all of them is
         proof only after a while: the answer may belong to a request that was sent before the limit was hit.
         """
         if self.cooldowns:
@@ -148,7 +149,7 @@ class Quota:
 
     def _end_disproved(self, limits: Sequence[LimitWindow], now: float) -> None:
         for model, cooldown in list(self.cooldowns.items()):
-            # A scope's words are the provider's own, so that any scoped window may be the one of a model's cooldown.
+            # A scope's words are the provider's own, so any scoped window may be the one behind a model's cooldown.
             told = [window for window in limits if (window.scope is not None) == bool(model)]
             if told and not any(window.status == "rejected" for window in told):
                 recovered = any(self._rejected(window.name, now) for window in told)
@@ -157,7 +158,7 @@ class Quota:
                     self.changes_at = now
 
     def distrust(self, now: float) -> bool:
-        """End cooldowns that began at a time yet to come: the clock was wrong then. True if there were any."""
+        """End cooldowns that began at a time in the future: the clock was wrong then. True if there were any."""
         wrong = [model for model, cooldown in self.cooldowns.items() if cooldown.since > now]
         for model in wrong:
             del self.cooldowns[model]
@@ -194,7 +195,7 @@ class Quota:
         self.used, self.changes_at, self.full_for_some = min(1.0, used), changes_at, full_for_some
 
     def absorb(self, other: Quota, now: float) -> None:
-        """Take over what another account knows of what turned out to be the same quota."""
+        """Take over what another account knows, because it turned out to be the same quota."""
         for name, window in other.windows.items():
             if name not in self.windows:
                 self.windows[name] = window

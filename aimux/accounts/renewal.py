@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
 LONGEST_TOLD = 3600.0
-"""A pause that the authorization server asks for is kept up to here."""
+"""The longest pause that is kept if the authorization server asks for one."""
 UNSAVED_PAUSE = 30.0
-"""The longest one while a renewed credential is in memory alone, and would be lost with the process."""
+"""The longest pause while a renewed credential is only in memory, and would be lost with the process."""
 YOUNG_MARGIN = 30.0
-"""A credential that somebody else just wrote is taken unless it has less than this left."""
+"""A credential that another program just wrote is used unless it has less than this left."""
 
 
 class Renewer:
@@ -53,7 +53,7 @@ class Renewer:
     # --- from outside ------------------------------------------------------------------------------------------------
 
     def due(self, now: float, within: float) -> bool:
-        """Whether the keeper should call `keep` now. Routed to or not, disabled or not: tokens age."""
+        """Whether the keeper should call `keep` now. Tokens age whether the account is used, idle or disabled."""
         account = self._account
         if self._flight is not None or now < self._retry_at or account.credential is None:
             return False
@@ -79,7 +79,7 @@ class Renewer:
                 if self._failure is not None and self._pauses(now):
                     raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
             elif self._flight is None and self._failure is not None and self._pauses(now := self._resources.clock()):
-                # Each request that is still refused would ask the server once more, and double the pause.
+                # Otherwise each further refused request would ask the server again, and double the pause.
                 failure = self._failure
                 account.keep_off(self._retry_at, now, _unrenewed(failure))
                 raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
@@ -95,11 +95,12 @@ class Renewer:
             raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
 
     def _pauses(self, now: float) -> bool:
-        """Whether it is too early for another try. A pause from a time yet to come is none, as in `distrust`."""
+        """Whether it is too early for another try. A pause that begins in the future does not count, as in
+        `distrust`."""
         return self._paused_at <= now < self._retry_at
 
     def distrust(self, now: float) -> bool:
-        """End a pause that began at a time yet to come: the clock was wrong then. True if there was one."""
+        """End a pause that began at a time in the future: the clock was wrong then. True if there was one."""
         if self._paused_at <= now:
             return False
         self._paused_at = self._retry_at = now
@@ -107,7 +108,7 @@ class Renewer:
 
     @property
     def trouble(self) -> tuple[str, str]:
-        """What is wrong while the credential still serves, and what a person can do: empty where nothing is."""
+        """What is wrong while the credential still serves, and what a person can do; empty if nothing is."""
         if self._place.pending is not None and self._unsaved is not None:
             return f"its renewed credential is in memory alone: {self._unsaved.reason}", self._unsaved.remedy
         if self._failure is not None:
@@ -115,12 +116,13 @@ class Renewer:
         return "", ""
 
     async def move(self, new: str) -> None:
-        """Give the account another name. A renewal under way ends before, or goes on under it. Raises VaultError."""
+        """Give the account another name. A renewal under way ends first, or goes on under the new name. Raises
+        VaultError."""
         await self._place.move(new)
         self._account.name = new
 
     async def reload(self) -> bool:
-        """Use what lies in the vault. False: a renewal is under way, ask again later."""
+        """Use what is in the vault. False: a renewal is under way, ask again later."""
         account = self._account
         if self._flight is not None:
             return False
@@ -131,12 +133,12 @@ class Renewer:
             self._unreadable(error)
             return True
         if self._flight is not None or account.fingerprint != before:
-            return False  # what was read may be older than what is in use by now
+            return False  # what was read may be older than what is in use now
         account.publish(credential, self._resources.clock())
         return True
 
     async def close(self) -> None:
-        """A last try to save what a disk did not take. Call it when no renewal is under way."""
+        """Try a last time to save what a disk did not take. Call it when no renewal is under way."""
         await self._save_pending()
         if self._place.pending is not None:
             account = self._account
@@ -186,9 +188,9 @@ class Renewer:
         return credential
 
     async def _look(self, rejected: Credential | None, within: float) -> tuple[bytes, Credential | None]:
-        """What lies in the vault now, and its credential if that will do.
+        """What is in the vault now, and its credential if that will do.
 
-        Raises RefreshRejected where it won't do and can't be renewed; VaultError, CredentialError.
+        Raises RefreshRejected if it won't do and can't be renewed; VaultError, CredentialError.
         """
         account, now = self._account, self._resources.clock()
         raw = await self._place.read()
@@ -218,7 +220,7 @@ class Renewer:
                 fresh = await renew_credential(resources.provider, raw, resources.http)
                 credential = self._place.parse(fresh)
             except RefreshRejected:
-                # Another program may have rotated it a moment ago: what it wrote counts, and then what we kept.
+                # Another program may have rotated it a moment ago: try what it wrote first, then what we kept.
                 if await self._place.read() != raw or await self._place.rescue(raw):
                     continue
                 raise
@@ -292,7 +294,8 @@ class Renewer:
         self._retry_at = self._paused_at + pause
 
     def _unreadable(self, error: VaultError | CredentialError) -> None:
-        """A file that can't be read: one in use may be half written, so that what is in memory goes on for a while."""
+        """A file that can't be read: another program may be writing it, so the credential in memory goes on for a
+        while."""
         account = self._account
         if isinstance(error, CredentialError):
             where = f"{account.provider}/{account.name}: {self._resources.provider.credential_file}"

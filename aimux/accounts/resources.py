@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Resources:
-    """Shared by all of them; owns their tasks. `provider` is exchanged when the configuration is read again."""
+    """Shared by all of them; owns their tasks. `provider` is replaced when the configuration is read again."""
 
     provider: Provider
     vault: Vault
@@ -40,7 +40,7 @@ class Resources:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waited for it has got it; perhaps they all left
+            task.exception()  # whoever waited for it has seen it, or nobody waits any longer
 
     async def close(self) -> None:
         while self.tasks:

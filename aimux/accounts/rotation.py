@@ -1,7 +1,7 @@
-"""Brings a rotated credential to the vault, whatever happens there meanwhile.
+"""Gets a rotated credential into the vault, whatever happens there meanwhile.
 
 A provider has just replaced a refresh token: the old one is dead, and the new one exists only in this process until it
-is written. So nothing here gives it up: not a full disk, not another program that wrote the file in between.
+is written. So nothing here makes it give up: neither a full disk nor another program that wrote the file in between.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 MARGIN = 16 * 1024
-"""Bytes that a renewed credential may be longer than before, and that what is remembered of it may have."""
+"""Bytes by which a renewed credential may be longer than before, and that its rotation file may have."""
 
 
 class Pending(NamedTuple):
-    """`fresh` belongs in the place of `base`."""
+    """`fresh` has to replace `base`."""
 
     base: bytes
     fresh: bytes
@@ -46,32 +46,32 @@ class Place:
         self._file = resources.provider.credential_file
         self.pending: Pending | None = None
         self._token: str | None = None
-        """The refresh token that was read last and is not known to be dead, and …"""
+        """The last refresh token that was read and is not known to be dead, and …"""
         self._newest: bytes | None = None
         """… the file that had it."""
         self._rotations = Rotations()
         self._unsaved: Rotations | None = None
 
     async def move(self, new: str) -> None:
-        """To another account name, with what is still to be saved. Raises VaultError."""
+        """Rename to another account name, with what is still to be saved. Raises VaultError."""
         instance, account = self._where
         await self._resources.vault.rename(instance, account, new, self._file)
         self._where = (instance, new)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
-        """Raises VaultError where it can't be had; nothing could be saved there either."""
+        """Raises VaultError if the lock can't be had; then nothing could be saved there either."""
         return self._resources.vault.lock(*self._where, self._file)
 
     async def reserve(self, raw: bytes) -> None:
-        """Room for what will take the place of `raw`. Raises VaultError: nobody should be asked for it then."""
+        """Reserve room for what will replace `raw`. Raises VaultError: then no server should be asked for it."""
         for name in (self._file, self._file + ROTATED):
             await self._resources.vault.reserve(*self._where, name, len(raw) + MARGIN)
-        self._rotations = await self._known()  # now: nothing may delay what comes back
+        self._rotations = await self._known()  # now, as nothing may delay the answer
 
     async def read(self) -> bytes:
-        """The credential file, or what belongs in its place and was not written yet. Raises VaultError.
+        """The credential file, or its replacement that was not written yet. Raises VaultError.
 
-        A token that was rotated away is dead: where another program writes it back, the living one belongs there.
+        A token that was rotated away is dead: if another program writes it back, the living one replaces it.
         """
         raw = await self._resources.vault.read(*self._where, self._file)
         if self.pending is not None and self.pending.base == raw:
@@ -96,7 +96,7 @@ class Place:
         old, self._token = self._refresh_token(raw), self._refresh_token(fresh)
         self._newest = fresh
         if old is not None and old != self._token:
-            # Before the credential: with what is written here it can be made whole, should that be all that is written.
+            # Before the credential: if nothing else gets written, the credential can be restored from this.
             await self._remember(self._rotations.after(old, raw, fresh))
         await self.retry()
 
@@ -110,17 +110,17 @@ class Place:
                 try:
                     theirs = await self._resources.vault.read(*self._where, self._file)
                 except Missing:
-                    self.pending = None  # the account was removed: putting it back would be against somebody's will
+                    self.pending = None  # the account was removed on purpose: don't put it back
                     raise
                 self.pending = await self._merge(pending, theirs)
 
     async def _merge(self, pending: Pending, theirs: bytes) -> Pending | None:
         """Another program wrote the file meanwhile.
 
-        If what it wrote holds a token that is dead, the rest of it is kept and the living one put into it. Otherwise a
-        person has logged in anew, or the file is broken: theirs stays, since it is newer and may be another account
-        altogether, and ours is kept beside it, since its token may be the one that lives. `rescue` takes it from there
-        should theirs be refused.
+        If that holds a dead token, the rest of it is kept and the living token put into it. Otherwise a person has
+        logged in anew, or the file is broken: theirs stays, since it is newer and may be another account altogether,
+        and ours is kept beside it, since its token may be the living one. If theirs is refused, `rescue` takes ours
+        from there.
         """
         if (mended := await self._mended(theirs)) is not None:
             return Pending(theirs, mended)
@@ -131,7 +131,7 @@ class Place:
     # --- what was rotated away ---------------------------------------------------------------------------------------
 
     async def _mended(self, raw: bytes) -> bytes | None:
-        """The file with living tokens in the place of dead ones; None: it has none of those, or none are known."""
+        """The file with living tokens in place of dead ones; None: it has no dead ones, or no living ones are known."""
         rotations = await self._known()
         if not rotations.covers(self._refresh_token(raw)):
             return None
@@ -140,7 +140,7 @@ class Place:
         return None if mended is None or rotations.covers(self._refresh_token(mended)) else mended
 
     async def _known(self) -> Rotations:
-        """With what other processes have rotated."""
+        """The rotations, including those of other processes."""
         try:
             raw = await self._resources.vault.read(*self._where, self._file + ROTATED)
         except VaultError:

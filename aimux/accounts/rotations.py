@@ -1,4 +1,4 @@
-"""What is remembered of the refresh tokens that were rotated away, so that no stale copy of a file brings one back."""
+"""Remembers the refresh tokens that were rotated away, so that no stale copy of a file brings one back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aimux.plugin.documents import load_object
 from aimux.plugin.errors import CredentialError
 
 KEPT = 64
-"""Tokens of an account: with one renewal in eight hours these are three weeks."""
+"""Tokens kept for an account: with a renewal every eight hours they cover three weeks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotations:
-    """Of one account. Lies beside its credential, and is as secret."""
+    """The rotations of one account. The file is beside its credential, and as secret."""
 
     retired: tuple[str, ...] = ()
     """Hashes of the tokens, oldest first."""
@@ -25,7 +25,7 @@ class Rotations:
 
     @classmethod
     def read(cls, raw: bytes) -> Rotations:
-        """What can't be read counts as nothing."""
+        """A file that can't be read counts as empty."""
         try:
             data = load_object(raw)
         except CredentialError:
@@ -43,7 +43,7 @@ class Rotations:
         return token is not None and _hashed(token) in self.retired
 
     def after(self, token: str, before: bytes, fresh: bytes) -> Rotations:
-        """With one more: `token` was replaced, and the file went from `before` to `fresh`."""
+        """These and one more: `token` was replaced, and the file went from `before` to `fresh`."""
         try:
             change = _difference(load_object(before), load_object(fresh))
         except CredentialError:
@@ -51,9 +51,10 @@ class Rotations:
         return Rotations((*self.retired, _hashed(token))[-KEPT:], change)
 
     def mended(self, stale: bytes, newest: bytes | None) -> bytes | None:
-        """A file that holds a dead token, with the living one in its place; all else stays. None: it isn't known.
+        """A file that holds a dead token, with the living one in its place; everything else stays. None: the living one
+        isn't known.
 
-        `newest`: the file as it was used last, where that is known.
+        `newest`: the file as it was last used, if known.
         """
         if self.change is None:
             return newest  # the format is the provider's own: only the whole of it is known

@@ -15,7 +15,7 @@ _NONCE = 12
 
 
 class Sealer:
-    """Seals with the first key and opens with any. A key is 32 bytes; its id gives nothing of it away."""
+    """Seals with the first key and opens with any. A key is 32 bytes; its id reveals nothing about it."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 30 ms: only where there is a database
@@ -25,12 +25,12 @@ class Sealer:
         """The ids of the key that seals, and of those that only open."""
 
     def seal(self, raw: bytes, place: str) -> bytes:
-        """Another one each time, for the same content too."""
+        """Different each time, even for the same content."""
         nonce = secrets.token_bytes(_NONCE)
         return nonce + self._ciphers[self.current].encrypt(nonce, raw, place.encode())
 
     def open(self, sealed: bytes, key: str, place: str) -> bytes:
-        """Raises VaultError where the key is not there, or this was sealed elsewhere or changed since."""
+        """Raises VaultError if the key is missing, or if this was sealed elsewhere or changed since."""
         from cryptography.exceptions import InvalidTag
 
         cipher = self._ciphers.get(key)

@@ -20,12 +20,12 @@ NO_NAMES: frozenset[str] = frozenset()
 
 STEPS = 20
 """Accounts within a step (5 %) of each other count as equally used, so that requests in flight decide between them:
-what those will use shows only in their answers, and a burst would all land on one account."""
+what these use shows only in their answers, so otherwise a whole burst would land on one account."""
 
 
 @dataclass(slots=True, init=False)
 class Selection:
-    """What a request needs. Nobody changes one: it is replaced.
+    """What a request needs. Never changed, only replaced.
 
     `groups` None: any account that is reserved for nobody; a set: accounts of one of these groups, and those without
     groups. `conversation` names the user too, or one user could move another's conversations. `exclude`: names already
@@ -38,7 +38,7 @@ class Selection:
     groups: frozenset[str] | None
     pinned: str | None
 
-    # What a dataclass makes of it would be interpreted where the module is compiled: 2,000 instructions more.
+    # A dataclass's `__init__` would be interpreted even in a compiled module: 2,000 instructions more.
     def __init__(
         self,
         model: str = "",
@@ -57,7 +57,7 @@ class Selection:
 class Slot:
     """Accounts that draw on one quota with the same settings: one candidate, however many logins it has.
 
-    `served` counts how often it was chosen, divided by its weight: who is behind is next.
+    `served` counts how often it was chosen, divided by its weight: the smallest is next.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Slot:
         self.on_dirty = on_dirty
         self.accounts: list[Account] = []
         self.members: list[Account] = []
-        """Those of its accounts that are neither parked, disabled nor on hold; the next to serve is first."""
+        """Its accounts that are neither parked, disabled nor on hold; the next to serve is first."""
         self.in_flight = 0
         self.served = 0.0
         self.wake = math.inf
@@ -94,7 +94,7 @@ class Slot:
         self._held_until = math.inf
 
     def touch(self) -> None:
-        """Something changed: its rank is worked out again before the next choice."""
+        """Something changed: work its rank out again before the next choice."""
         if not self.dirty:
             self.dirty = True
             self.on_dirty(self)
@@ -111,7 +111,7 @@ class Slot:
         self.touch()
 
     def settle(self, now: float) -> None:
-        """Bring everything that depends on time up to `now`."""
+        """Update everything that depends on time to `now`."""
         if now >= self.quota.changes_at:
             self.quota.settle(now)
         if self._regroup or now >= self._held_until:
@@ -159,7 +159,7 @@ def rank(strategy: Strategy, slot: Slot) -> Rank:
 
 
 def admits(groups: frozenset[str] | None, settings: AccountSettings, reserved: frozenset[str] = NO_GROUPS) -> bool:
-    """Whether somebody bound to `groups` may use the account. One in `reserved` groups is for their members alone."""
+    """Whether a user of these `groups` may use the account. One in `reserved` groups is for their members only."""
     if not settings.groups:
         return True
     if reserved and not reserved.isdisjoint(settings.groups):
@@ -174,7 +174,7 @@ def choose(
     now: float,
     reserved: frozenset[str] = NO_GROUPS,
 ) -> Slot | None:
-    """The decision itself, over settled slots; a conversation and a pin are the pool's to look at before."""
+    """The decision itself, over settled slots; the pool looks at conversations and pins before."""
     able = (
         slot
         for slot in slots

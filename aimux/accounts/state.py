@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEBOUNCE = 10.0
-"""Limit windows change with every answer; what is lost by a kill is at most this many seconds of them."""
+"""Limit windows change with every answer; a kill loses at most this many seconds of them."""
 
 
 VERSION = 1
@@ -34,7 +34,7 @@ UNREADABLE = "unreadable"
 
 
 class Entry(BaseModel):
-    """One account's state as it lies in the file. Unknown keys are a newer version's: `StateFile` carries them on."""
+    """One account's state as it is in the file. Unknown keys are a newer version's: `StateFile` preserves them."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -68,7 +68,7 @@ def snapshot(account: Account, now: float) -> dict[str, Any]:
 
 
 def restore(account: Account, saved: object, now: float) -> None:
-    """Put an account back into the state it had. Where nobody can read whether it was out of service, it is parked."""
+    """Put an account back into its saved state. If that does not show whether it was out of service, it is parked."""
     if not isinstance(saved, dict):
         _park(account, "its saved state can't be read")
         return
@@ -78,7 +78,7 @@ def restore(account: Account, saved: object, now: float) -> None:
     account.disabled = entry.disabled
     account.assigned = entry.settings
     account.last_used = entry.last_used
-    # A credential that was replaced meanwhile deserves a fresh start; one that can't be read says so already.
+    # A credential that was replaced meanwhile gets a fresh start; an unreadable one has its own reason already.
     if entry.parked is not None and account.parked is None and entry.parked.fingerprint == account.fingerprint:
         account.parked = entry.parked
     quota = Quota()
@@ -107,7 +107,7 @@ def _park(account: Account, why: str) -> None:
 
 
 def adopt(account: Account, saved: object, now: float) -> None:
-    """Put a living account into the state that another node told. What can't be read is let be."""
+    """Put a live account into the state that another node wrote. What can't be read is ignored."""
     try:
         entry = Entry.model_validate(saved)
     except ValidationError:
@@ -116,7 +116,7 @@ def adopt(account: Account, saved: object, now: float) -> None:
         log.info("%s account %s is %s", account.provider, account.name, "disabled" if entry.disabled else "enabled")
     account.disabled, account.assigned, account.last_used = entry.disabled, entry.settings, entry.last_used
     if entry.parked is None:
-        # One that can't be read here is nobody else's affair.
+        # A credential that can't be read here does not concern other nodes.
         if account.parked is not None and account.parked.fingerprint is not None:
             account.parked = None
     elif entry.parked.fingerprint == account.fingerprint:
@@ -131,14 +131,14 @@ def adopt(account: Account, saved: object, now: float) -> None:
 
 
 class Accounts(Protocol):
-    """The accounts of one provider instance, as those see them who keep their state."""
+    """The accounts of one provider instance, as their state's store sees them."""
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The state of each; `{}` where there is nothing to keep."""
+        """The state of each; `{}` if there is nothing to keep."""
         ...
 
     def adopt(self, name: str, entry: object) -> None:
-        """Take over what another node told of one; of none where it is not there."""
+        """Take over what another node wrote about an account, if it is there."""
         ...
 
 
@@ -146,7 +146,7 @@ class LiveState(Protocol):
     """Where the state of accounts lies. Shared by all pools."""
 
     def entry(self, instance: str, account: str) -> object:
-        """What was saved for an account; `{}` where nothing was, None where that can't be read."""
+        """What was saved for an account; `{}` if nothing was, None if it can't be read."""
         ...
 
     def changed(self, instance: str, accounts: Accounts) -> None:
@@ -158,7 +158,7 @@ class LiveState(Protocol):
         ...
 
     async def put(self, entries: Mapping[tuple[str, str], Any]) -> None:
-        """Save these beside what is there: for moving in from elsewhere. Raises StorageError."""
+        """Add these to what is saved: for moving in from elsewhere. Raises StorageError."""
         ...
 
     async def flush(self, *, now: bool = False) -> None:
@@ -167,14 +167,14 @@ class LiveState(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why what changed is not written at present; "" while it is."""
+        """Why changes are not being written now; "" if they are."""
         ...
 
 
 class StateFile:
     """`{state_dir}/accounts.json`, shared by all pools.
 
-    One that can't be read, or that a newer version wrote, is kept beside the one that takes its place.
+    A file that can't be read, or that a newer version wrote, is kept beside the one that replaces it.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -184,7 +184,7 @@ class StateFile:
         self._changed: dict[str, Accounts] = {}
         self._writing = asyncio.Lock()
         self._aside = ""
-        """What the present file is kept as before another one takes its place; "": it needn't be."""
+        """The name under which the current file is kept when it is replaced; "": it needn't be kept."""
         self._unreadable = False
         self.trouble = ""
         self._document = self._read()
@@ -231,7 +231,7 @@ class StateFile:
         taken, self._changed = self._changed, {}
         new = {instance: self._carried(instance, accounts.snapshot()) for instance, accounts in taken.items()}
         if all(accounts == self._data.get(instance, {}) for instance, accounts in new.items()):
-            return  # so that a command which only looks doesn't write over a running server's file
+            return  # so that a command that only reads doesn't overwrite a running server's file
         data = self._data | new
         try:
             await self._save(data)
@@ -271,7 +271,7 @@ class StateFile:
         files.replace(self._path, raw)
 
     def _read(self) -> dict[str, Any]:
-        """The document. Whatever is wrong with it is said, and remembered."""
+        """The document. Whatever is wrong with it is logged, and remembered."""
         why = ""
         try:
             document = json.loads(self._path.read_bytes())

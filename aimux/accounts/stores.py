@@ -30,7 +30,7 @@ class Stores(NamedTuple):
 
 
 async def stores_in(config: Config, database: Database) -> Stores:
-    """Those that the configuration asks for, `database` being the open one. Raises StorageError, VaultError.
+    """The stores that the configuration asks for; `database` is open. Raises StorageError, VaultError.
 
     What an old key encrypts there is encrypted anew.
     """
@@ -44,7 +44,7 @@ async def stores_in(config: Config, database: Database) -> Stores:
 
 @asynccontextmanager
 async def stores(config: Config) -> AsyncIterator[Stores]:
-    """The same for a command, which has no database open and only looks. Raises StorageError."""
+    """The same for a command that has no database open and only reads. Raises StorageError."""
     if config.database.url is None:
         yield _files(config)
         return

@@ -17,7 +17,7 @@ def same_login(one: Credential, other: Credential) -> bool:
 
 
 def twins(accounts: Mapping[str, Account]) -> dict[str, list[str]]:
-    """By name, the other accounts that have the very same login; those that are alone are left out."""
+    """By name: the other accounts that have the very same login. Accounts without any are left out."""
     owners: dict[tuple[str | None, ...], list[str]] = {}
     for name, account in accounts.items():
         for mark in _marks(account.credential) if account.credential is not None else ():
@@ -30,7 +30,7 @@ def twins(accounts: Mapping[str, Account]) -> dict[str, list[str]]:
 
 
 def _marks(credential: Credential) -> Iterator[tuple[str | None, ...]]:
-    """What tells whose login it is: two that have one of these in common are the same."""
+    """What identifies whose login it is: two accounts that have one of these in common are the same."""
     yield ("secret", credential.secret)
     if credential.account_id is not None:
         yield (credential.kind, credential.account_id, credential.organization)

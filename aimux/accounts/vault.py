@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 SPARE = ".spare"
-"""Suffix of the file beside a credential that keeps a second one which must not be lost, …"""
+"""Suffix of the file beside a credential that keeps a second one, which must not be lost, …"""
 ROTATED = ".rotated"
-"""… and of the one that keeps what is known of its rotations."""
+"""… and of the file that keeps its rotations."""
 BESIDE = (SPARE, ROTATED)
 """They go where the credential goes."""
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
@@ -36,7 +36,7 @@ class Unsafe(VaultError):
 
 
 class Conflict(VaultError):
-    """The credential isn't what the writer expected: somebody else wrote meanwhile. Nothing was changed."""
+    """The credential isn't what the writer expected: another program wrote it meanwhile. Nothing was changed."""
 
 
 class Vault(Protocol):
@@ -59,8 +59,7 @@ class Vault(Protocol):
     ) -> None:
         """Compare and swap: `expect` is what the writer last read, None that nothing was there. Raises Conflict.
 
-        `detach`: a credential that is shared with another program stays as it is for that one, and the account gets
-        its own.
+        `detach`: a credential that is shared with another program stays as it is there, and the account gets its own.
         """
         ...
 
@@ -69,7 +68,7 @@ class Vault(Protocol):
         ...
 
     async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
-        """Raises Missing, or Conflict where `new` is taken."""
+        """Raises Missing, or Conflict if `new` is taken."""
         ...
 
     async def links(self, instance: str, file_name: str) -> dict[str, str]:
@@ -77,9 +76,9 @@ class Vault(Protocol):
         ...
 
     async def reserve(self, instance: str, account: str, file_name: str, size: int) -> None:
-        """See to it that a `write` of so many bytes will find room. Under the lock, and until that is given up.
+        """Make sure that a `write` of this many bytes will find room. Holds while the lock is held.
 
-        Raises VaultError where it would not.
+        Raises VaultError if there is no room.
         """
         ...
 

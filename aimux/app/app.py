@@ -1,4 +1,4 @@
-"""One running aimux: its parts, from their start over each reload to their end."""
+"""One running aimux: starts its parts, reloads their configuration, and stops them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class App:
         self.outside: Outside
         self.key: Key | None = None
         self.made_key: str | None = None
-        """An admin key that this start has made, until it was announced."""
+        """The admin key that this start has made, until it is announced."""
         self.tls: ServerTLS | None = None
         self.load = load
         """Called at the start and at each reload."""
@@ -99,14 +99,14 @@ class App:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._configured: frozenset[str] = frozenset()
-        """Secrets of the configuration, or of two while one takes the other's place."""
+        """Secrets of the configuration; of both while a new one replaces an old one."""
         self._stack = contextlib.AsyncExitStack()
 
     # --- start ----------------------------------------------------------------------------------------------------
 
     async def start(self, *, listen: bool = True) -> None:
-        """Build everything and listen. Raises ConfigError, StorageError, TLSError, VaultError or ListenError; then
-        nothing is left. Without `listen`, requests come by an aiohttp application with this `control`.
+        """Build everything and listen. Raises ConfigError, StorageError, TLSError, VaultError or ListenError, and then
+        leaves nothing open. Without `listen`, requests come by an aiohttp application with this `control`.
         """
         self.config = config = self.load()
         self._configured = frozenset(secrets_in(config))
@@ -138,7 +138,7 @@ class App:
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
     async def _open_stores(self, config: Config, stack: contextlib.AsyncExitStack) -> Pool:
-        """What lies on disks and in databases, and the ways out: the one that requests take is returned."""
+        """Open the database, the vault and the connections to the outside. Returns the pool that requests use."""
         self.database = await Database.open(config.database.address, config.state_dir)
         stack.push_async_callback(self.database.close)
         self._vault, self._state = await stores_in(config, self.database)
@@ -185,7 +185,7 @@ class App:
         if claims is not None:
             self.metering.ledger.store.beside = self.limits.wrote
         await self.limits.start()
-        await self.metering.start()  # by then the limits hold that what was left counts for
+        await self.metering.start()  # by then the limits are loaded that left-over records count for
         return limits
 
     def _build_gateway(
@@ -262,7 +262,7 @@ class App:
         self.addresses = [address_of(sock, scheme) for server in self._servers for sock in server.sockets]
 
     def run(self, work: Coroutine[None, None, None]) -> None:
-        """Have it done beside all else, and ended before what it may use is closed."""
+        """Run it as a task that ends before what it may use is closed."""
         self._tasks.append(asyncio.create_task(work))
 
     async def sign_in_link(self) -> str:
@@ -274,12 +274,12 @@ class App:
 
     @property
     def control(self) -> Control:
-        """What is outside the mounts shows and changes."""
+        """What the control plane shows and changes."""
         return self.outside.control
 
     @property
     def watched(self) -> bool:
-        """Somebody looks at live values."""
+        """Whether somebody is watching live values."""
         return self.outside.made is not None and self.outside.made.dashboard.watching > 0
 
     def accounts(self) -> Iterator[Account]:
@@ -290,7 +290,7 @@ class App:
         return self.tls.not_after if self.tls is not None else None
 
     def _secrets(self) -> Iterator[str]:
-        """Every secret that it holds, for logs and errors to leave out."""
+        """Every secret that it holds, to be kept out of logs and errors."""
         yield from self._configured
         yield from self.pools.secrets()
 
@@ -312,7 +312,7 @@ class App:
         return setup_of(config, providers, self.pools, self.people.directory, self.trust.signed, self._guesses)
 
     def _begin(self, setup: Setup) -> None:
-        """An epoch with the people of now: what was revoked ends, wherever it is in use."""
+        """Begin an epoch with the current people: what was revoked ends, wherever it is in use."""
         directory = self.people.directory
         self.pools.reserve(directory.reserved)
         self.gateway.begin(
@@ -334,7 +334,7 @@ class App:
     # --- reload and stop ------------------------------------------------------------------------------------------
 
     async def reload(self) -> bool:
-        """`take_again`, where nobody waits to hear what is wrong with it: for SIGHUP, as the audit log says."""
+        """Like `take_again`, but nobody waits for its errors: for SIGHUP, which is what the audit log says."""
         try:
             await self.take_again()
         except ConfigError:
@@ -365,7 +365,7 @@ class App:
         for name, accounts in self.pools.items():
             try:
                 await accounts.load()
-            except VaultError as error:  # a disk at fault must not end what serves from memory
+            except VaultError as error:  # a faulty disk must not stop what serves from memory
                 log.error("%s: can't look for accounts, those that were known stay: %s", name, error)
         warn_of_unknown(config, self.pools, self.people.directory.stored)
         config, after_restart = with_what_stays(config, self.config)
@@ -417,5 +417,5 @@ class App:
         await self._stack.aclose()
 
     def hurry(self) -> None:
-        """Wait for open requests no longer. For a `stop` that is under way or about to begin."""
+        """Stop waiting for open requests. For a `stop` that is under way or about to begin."""
         self.gateway.open.hurry()

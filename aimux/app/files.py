@@ -1,4 +1,4 @@
-"""What a server finds on its machine: a state folder, and who else uses it; a certificate; keys."""
+"""What a server finds on its machine: the state folder and who else uses it, a certificate, keys."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger("aimux")
 
 
 def claim(state_dir: Path) -> Grip:
-    """A hold on the state folder, for as long as it serves. Where another one has it, that is said."""
+    """Hold the state folder for as long as aimux serves. If another aimux holds it, warn."""
     grip = Grip(state_dir / "serving")
     try:
         alone = grip.take()
-    except OSError:  # nothing can be written there, which others tell
+    except OSError:  # nothing can be written there, which is reported elsewhere
         return grip
     if not alone:
         log.warning(
@@ -49,7 +49,7 @@ def tls_files(config: Config) -> TLSFiles | None:
 
 
 def admin_key(config: Config) -> tuple[Key | None, str | None]:
-    """The configured key, or this machine's own; and in words, where this has made it. None: no disk takes one."""
+    """The configured key, or this machine's own; and its text if it was made just now. None: no disk takes one."""
     if config.admin.configured:
         return Key(config.admin.sha256, local=False), None
     try:

@@ -1,6 +1,6 @@
 """What is outside the mounts (status, API, dashboard, pages): built for the first request that goes there.
 
-Importing it takes 0.3 s of CPU and 20 MB, half of them aiohttp's, for which the mounts need not wait.
+Importing it takes 0.3 s of CPU and 20 MB, half of them for aiohttp, and the mounts need not wait for that.
 """
 
 from __future__ import annotations

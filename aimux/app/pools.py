@@ -18,7 +18,7 @@ class Pools(dict[str, AccountPool]):
     """By the name of their provider."""
 
     async def adopt(self, providers: Mapping[str, Provider], made: Callable[[Provider], AccountPool]) -> None:
-        """Have one for each of these. Accounts keep their live state where theirs was there before."""
+        """Have a pool for each of these. Accounts of a pool that existed before keep their live state."""
         for name in [name for name in self if name not in providers]:
             await self.pop(name).close()
         for name, provider in providers.items():
@@ -33,7 +33,7 @@ class Pools(dict[str, AccountPool]):
         self.clear()
 
     def reserve(self, groups: frozenset[str]) -> None:
-        """Have the accounts in these groups serve their members alone."""
+        """Make the accounts in these groups serve only their members."""
         for pool in self.values():
             pool.reserve(groups)
 
@@ -46,7 +46,7 @@ class Pools(dict[str, AccountPool]):
             yield from pool.accounts.values()
 
     def quota(self, provider: str, name: str) -> Quota | None:
-        """What is left of an account; None where there is no such account any more."""
+        """What is left of an account; None if there is no such account any more."""
         pool = self.get(provider)
         account = pool.accounts.get(name) if pool is not None else None
         return account.quota if account is not None else None

@@ -32,7 +32,7 @@ M_MMAP_THRESHOLD = -3
 async def serve(app: App, announce: Callable[[App], Awaitable[None]]) -> bool:
     """Run until SIGTERM, SIGINT or the end of its terminal; SIGHUP reloads. A second signal waits for no request.
 
-    True: open requests were waited for as long as it was to be. False: a second signal cut them off.
+    True: open requests had all their time. False: a second signal cut them off.
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -62,10 +62,10 @@ async def serve(app: App, announce: Callable[[App], Awaitable[None]]) -> bool:
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGINT, end)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
-    await app.start()  # only now: whoever hears that it is ready may send a signal at once
+    await app.start()  # only now: whoever is told that it is ready may send a signal at once
     started = True
-    # What is there now stays, and a request leaves no cycles: looking for them after each 700 objects costs a small
-    # request 3 % of its instructions.
+    # What exists now stays, and a request leaves no cycles: looking for them every 700 objects costs a small request 3
+    # % of its instructions.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     await announce(app)
@@ -97,7 +97,7 @@ def _is_there(terminal: int) -> bool:
 
 
 def _return_large_blocks() -> None:
-    """Have memory of large bodies and messages go back to the system when it is freed.
+    """Make memory of large bodies and messages go back to the system when it is freed.
 
     glibc learns from the first such block that is freed to keep the next ones (up to 32 MB each), between small ones
     that stay: a few rounds of 16 MB messages left 1 GB.

@@ -66,7 +66,7 @@ def setup_of(
 
 
 def compatibility(config: Config, plugins: Plugins) -> frozenset[str]:
-    """The other gateways whose paths are served. Those that no plugin knows are said."""
+    """The other gateways whose paths are served. Warns of those that no plugin knows."""
     known = {routes.compatibility for routes in plugins.routes.values()} - {""}
     for name in config.compatibility:
         if name not in known:
@@ -75,13 +75,13 @@ def compatibility(config: Config, plugins: Plugins) -> frozenset[str]:
 
 
 def health_text(config: Config, plugins: Plugins) -> str:
-    """What `/health` says for the scripts of a gateway that `compatibility` names; "" where it is aimux's own JSON."""
+    """What `/health` says for the scripts of a gateway that `compatibility` names; "" if it is aimux's own JSON."""
     found = (one.health for one in plugins.routes.values() if one.health and one.compatibility in config.compatibility)
     return next(found, "")
 
 
 def with_what_stays(config: Config, before: Config) -> tuple[Config, list[str]]:
-    """A new configuration, but for what takes a restart; and which of that has changed."""
+    """A new configuration, without the changes that need a restart; and which settings those are."""
     kept = {name: getattr(before, name) for name in AFTER_RESTART}
     changed = [name for name, value in kept.items() if getattr(config, name) != value]
     return config.model_copy(update=kept), changed

@@ -1,4 +1,5 @@
-"""What a start or a reload says of its surroundings, and of a configuration that is legal and probably not meant."""
+"""Warnings of a start or a reload: about its surroundings, and about a configuration that is legal but probably not
+meant."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def warn_of_unknown(config: Config, pools: Pools, stored: Stored) -> None:
 
 
 def _warn_of_owner(state_dir: Path) -> None:
-    """Where root writes what the folder's owner could not read."""
+    """Warn if root writes what the folder's owner could not read."""
     try:
         owner = state_dir.stat().st_uid
     except OSError:

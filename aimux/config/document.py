@@ -1,7 +1,7 @@
 """YAML (and with it JSON) as plain data that knows the line of everything in it.
 
 Built from PyYAML's events and not by its loaders: libyaml's composer overflows the C stack on deep nesting, SafeLoader
-accepts duplicate keys, and YAML 1.1 takes `no`, `12:30` and dates for something else than text. Scalars follow YAML
+accepts duplicate keys, and YAML 1.1 does not take `no`, `12:30` and dates for text. Scalars follow YAML
 1.2's core schema instead. PyYAML's messages don't pass as they are: they can quote a line, which can hold a token.
 """
 

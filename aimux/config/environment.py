@@ -24,7 +24,7 @@ FILE_VARIABLE = "AIMUX_CONFIG"
 KEY_VARIABLE = "AIMUX_ADMIN_TOKEN"
 """What commands show to a running server. The server's own setting is AIMUX_ADMIN__TOKEN."""
 NO_FIELDS = frozenset({FILE_VARIABLE, KEY_VARIABLE, "AIMUX_TOKEN"})
-"""The last is where people keep their own token for clients, in the shell that runs `aimux` as well."""
+"""People keep their own token for clients in the last one, also in the shell that runs `aimux`."""
 
 # Kubernetes and Docker links put these into every container beside a service named `aimux` or `aimux-…`.
 _SERVICE_LINK = re.compile(r"AIMUX_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")

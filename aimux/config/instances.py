@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def provider_instances(config: Config, providers: Mapping[str, type[Provider]]) -> dict[str, Provider]:
-    """By name: those that the configuration names, else every installed one that needs no settings."""
+    """By name: the providers that the configuration names, else every installed one that needs no settings."""
     if config.providers is not None:
         entries = config.providers.items()
         return {name: providers[entry.plugin](entry.settings, instance=name) for name, entry in entries}

@@ -24,8 +24,8 @@ class Ledger(Section):
 
 
 class Price(Section):
-    """What a model costs. What is not given costs what the price list says, or what it is a part of: `cache_read` as
-    much as `input`, `reasoning` as much as `output`."""
+    """What a model costs. A price that is not given follows the price list, or what it is a part of: `cache_read` costs
+    as much as `input`, `reasoning` as much as `output`."""
 
     input: Dollars | None = Field(default=None, description="US dollars for a million tokens of input.")
     output: Dollars | None = Field(default=None, description="US dollars for a million tokens of output.")

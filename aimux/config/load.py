@@ -1,4 +1,4 @@
-"""From a file and the environment to a Config, or to all that is wrong with them at once."""
+"""Makes a Config from a file and the environment, or reports everything that is wrong with them at once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def parse_config(
 def admin_token(
     path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]
 ) -> str | None:
-    """`admin.token` itself, for a command that has to show it to the server; None where only its hash is there.
+    """`admin.token` itself, for a command that has to show it to the server; None if only its hash is given.
 
     A Config does not keep it. Call it with a configuration that `load_config` has taken.
     """
@@ -76,7 +76,8 @@ def admin_token(
 
 
 def check_form(path: Path | None, *, environ: Mapping[str, str], providers: Mapping[str, type[Provider]]) -> None:
-    """Check a file without reading the secrets it refers to, where there are none (a build). Raises ConfigError."""
+    """Check a file without reading the secrets it refers to, for a place that has none (a build). Raises
+    ConfigError."""
     _Load(_read(path), path, environ, providers, read=False).validate()
 
 
@@ -160,7 +161,8 @@ class _Load:
 
     def _explained(self, error: ValidationError) -> Iterator[Problem]:
         for detail in error.errors(include_url=False):
-            # What a reference left open can't fit. Its own failure says more, but for a key that nobody knows.
+            # A value that a reference left open fits nothing. The reference's own failure says more, except for an
+            # unknown key.
             if detail["input"] is not UNRESOLVED or detail["type"] == "extra_forbidden":
                 yield self._problem(*explain(detail, Config))
 
@@ -168,7 +170,7 @@ class _Load:
         self._warnings.append(self._problem(path, message, remedy))
 
     def _problem(self, path: Where, message: str, remedy: str, *, line: int | None = None) -> Problem:
-        """`line`: of the file, where it is known. Else that of the closest place above `path`, or its variable."""
+        """`line`: in the file, if known. Otherwise that of the closest place above `path`, or its variable."""
         for value in self._references.values:
             if len(value) >= 4:
                 message = message.replace(value, MASK)
@@ -194,7 +196,7 @@ class _Load:
 
 
 def _leave_out(data: Any, path: Where) -> None:
-    """Take one value out of what references were resolved in, which is a copy."""
+    """Remove one value from the resolved data, which is a copy."""
     for part in path[:-1]:
         data = data[part]
     del data[path[-1]]

@@ -166,7 +166,7 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is legal and probably not meant."""
+        """What is legal but probably not meant."""
         return self._warnings
 
     def with_warnings(self, warnings: tuple[Problem, ...], origin: Origin) -> Self:

@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 
 
 class Unresolved:
-    """Stands where a reference led nowhere, so that the rest can still be checked. No field accepts it."""
+    """Takes the place of a reference that led nowhere, so that the rest can still be checked. No field accepts it."""
 
     def __repr__(self) -> str:
         return "<unresolved>"

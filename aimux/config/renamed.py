@@ -1,4 +1,4 @@
-"""Settings that had another name in an older version. They keep working, and a warning says the new one."""
+"""Settings that had another name in an older version. They keep working, and a warning names the new one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Renamed = list[tuple["Path", str, str]]
 
 
 def in_document(document: Document) -> tuple[Document, Renamed]:
-    """The document with new names for old ones. Where both are given it has a fault."""
+    """The document with new names for old ones. Giving both is a fault."""
     document, found = replace(document, lines=dict(document.lines), faults=list(document.faults)), Renamed()
     for old, new in RENAMED.items():
         holder = _at(document.data, old[:-1])

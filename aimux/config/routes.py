@@ -42,7 +42,7 @@ class ModelTarget(Section):
 
     @property
     def account_name(self) -> str | None:
-        """The account's name within its provider, where the target is one account."""
+        """The account's name within its provider, if the target is one account."""
         return self.account.partition("/")[2] if self.account else None
 
 

@@ -1,7 +1,6 @@
 """What may be used, in one small language for users, groups and tokens: `provider:NAME`, `model:PATTERN`, `group:NAME`.
 
-A pattern has a `*` at either end at most: members write them too, and no expression of theirs may keep the event loop
-busy.
+A pattern may have a `*` only at its ends: members write patterns too, and none may keep the event loop busy.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ KINDS = ("provider", "model", "group")
 _NAME = "[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}"
 _MODEL = r"\*?[!-)+-~]{1,200}\*?"
 SCOPE_PATTERN = f"(provider|group):{_NAME}|model:{_MODEL}|(?!(provider|group|model):){_MODEL}"
-"""Of one in any form, for JSON Schemas."""
+"""A scope in any form, for JSON Schemas."""
 
 
 class ScopeError(ValueError):
-    """A scope can't be read. The message says why, and `remedy` what can be."""
+    """A scope can't be read. The message says why, and `remedy` what to write."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)

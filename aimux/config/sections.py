@@ -26,10 +26,9 @@ class Loading:
     """What validators need to know, and what they leave for those of later fields: pydantic's validation context.
 
     `folder`: where relative paths begin; without one they stay relative, as a running server's working folder may be
-    gone. `read`: whether token files are read. `warn(path, message, remedy)` takes
-    what does not stop the start. `taken`: what may be there once only (user names, token hashes, mounts), with its
-    owner. `instances`: the names under `providers`, once that field was read. `lenient`: tokens that can't be read are
-    unknown, and no fault.
+    gone. `read`: whether token files are read. `warn(path, message, remedy)` takes what does not stop the start.
+    `taken`: what may occur only once (user names, token hashes, mounts), with its owner. `instances`: the names under
+    `providers`, once that field was read. `lenient`: tokens that can't be read are unknown, and no fault.
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -43,7 +42,7 @@ class Loading:
 
 
 def loading(info: ValidationInfo) -> Loading:
-    """The context of this validation; a fresh one where a model is built by hand (tests, `Config()`)."""
+    """The context of this validation; a fresh one if a model is built by hand (tests, `Config()`)."""
     return info.context if isinstance(info.context, Loading) else Loading()
 
 
@@ -156,4 +155,4 @@ def _path_or_nothing(value: Any, info: ValidationInfo) -> Any:
 LocalPath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
 """An absolute path: `~` is expanded, a relative path starts at the configuration file's folder."""
 OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_nothing), WithJsonSchema({"type": "string"})]
-"""The same, where an empty string means that there is none."""
+"""The same; an empty string means that there is none."""

@@ -37,7 +37,7 @@ def _masked(value: Any) -> Any:
 
 
 def secrets_in(value: Any) -> Iterator[str]:
-    """Every secret of a configuration or of a part of one, whichever plugin has asked for it."""
+    """Every secret of a configuration or of a part of one, including those of plugins' settings."""
     match value:
         case SecretStr():
             yield value.get_secret_value()
@@ -100,7 +100,7 @@ def _providers_schema(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_references(schema: Any) -> Any:
-    """Whatever is no free text may also be written as a reference."""
+    """Whatever is not free text may also be written as a reference."""
     if isinstance(schema, list):
         return [_with_references(item) for item in schema]
     if not isinstance(schema, dict):

@@ -33,8 +33,8 @@ _PLAIN = re.compile(r"[!#-~]+").fullmatch
 class AccessLog:
     """Writes `time ACCESS key=value …`, or one JSON object. A value can forge neither a line nor a field.
 
-    What is the same for many requests is looked at, and said in the log's way, once: who, where, and how it ended.
-    That leaves numbers, and the id where it is the client's.
+    What is the same for many requests (who, where, and how it ended) is checked and formatted once. That leaves
+    numbers, and the id if it is the client's.
     """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -42,7 +42,7 @@ class AccessLog:
         self.json = False
         self.soon: Callable[[Callable[[], None]], object] | None = None
         """The event loop's `call_soon`. With it, the lines of one round of the loop are one write: under load a third
-        as many, at 3 µs each."""
+        as many writes, at 3 µs each."""
         self._write = write
         self._lines: list[str] = []
         self._known: dict[Alike, tuple[str, str, str]] = {}
@@ -75,7 +75,7 @@ class AccessLog:
         own, ttfb = record.request_id, record.ttfb
         if own != record.id:
             own = _said(own, as_json=as_json)
-        # `%` writes numbers into the line without a text for each, which an f-string makes.
+        # `%` writes numbers into the line directly; an f-string would make a text of each.
         if as_json:
             line = _JSON % (
                 clock,
@@ -127,7 +127,7 @@ class AccessLog:
             self._write(lines.encode())
 
     def _learn(self, alike: Alike) -> tuple[str, str, str]:
-        """What the line says of it, and there of model and error."""
+        """The line's text for it, and for model and error."""
         as_json, user, provider, account, method, path, status, model, error = alike
         nothing = "" if as_json else "-"
         user, provider, account, model, error = (

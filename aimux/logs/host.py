@@ -1,4 +1,4 @@
-"""Logging where aimux is a part of another program, whose logging stays as it is."""
+"""Logging when aimux is a part of another program, whose logging stays as it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ACCESS = logging.getLogger("aimux.access")
 
 
 class HostLogs:
-    """What the loggers below `aimux` say goes on to the program's own handlers, without any secret, until `close`.
+    """Passes what the loggers below `aimux` say on to the program's own handlers, without any secret, until `close`.
 
     A request's line is a record of `aimux.access` at level info.
     """
@@ -30,7 +30,7 @@ class HostLogs:
         _OURS.propagate = False
 
     def configure(self, level: str, log_format: LogFormat) -> None:
-        """Levels are the program's; `log_format` is that of the lines of requests."""
+        """Levels are the program's; `log_format` is for the lines of requests."""
         self.access.json = log_format == "json"
 
     def close(self) -> None:

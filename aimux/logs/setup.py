@@ -29,8 +29,8 @@ def clean_texts(record: logging.LogRecord) -> tuple[str, str]:
     """Message and traceback ("": none) without secrets."""
     message = record.getMessage()
     trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
-    # What a plugin or a library raised may hold a secret of any shape. To look for each costs too much for lines that
-    # say how it goes, and nothing for those that say what is wrong.
+    # What a plugin or a library raised may hold a secret of any shape. Looking for each costs too much for routine
+    # lines, but not for those that say what is wrong.
     if trace or record.levelno >= logging.WARNING:
         message, trace = mask(message), mask(trace)
     return redact(message), redact(trace)
@@ -94,7 +94,7 @@ class Logs:
         colour = os.isatty(self._fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._handler.setFormatter(_Formatter(log_format, colour=colour))
         self._root.setLevel(number)
-        # They say each step of their own, and each statement with its values.
+        # These libraries log each of their steps, and each statement with its values.
         for name in ("alembic", "aiosqlite", "sqlalchemy"):
             logging.getLogger(name).setLevel(max(number, logging.WARNING))
         self.access.enabled = number <= logging.INFO

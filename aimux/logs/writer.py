@@ -19,13 +19,13 @@ MAX_WAITING = 1024 * 1024
 class LineWriter:
     """Writes straight through while that can't block (1.3 µs into a file, 1.8 µs into a pipe).
 
-    Once the reader of a pipe or terminal stalls, a thread takes over until it has caught up. A thread for every line
-    would cost ten times the line. A descriptor that can't be written at all (full disk, closed pipe) loses lines and
-    nothing else.
+    Once the reader of a pipe or terminal stalls, a thread takes over until it has caught up. A thread for each line
+    would cost ten times as much as the line. A descriptor that can't be written at all (full disk, closed pipe) loses
+    lines and nothing else.
     """
 
     def __init__(self, fd: int, *, lost: Callable[[int], bytes]) -> None:
-        """`lost(n)` is the line that says, when writing works again, that n lines were lost."""
+        """`lost(n)` gives the line that reports n lost lines once writing works again."""
         self._fd = fd
         self._lost_line = lost
         self._lost = 0

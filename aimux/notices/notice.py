@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Notice:
     """`event` is a word that programs can rely on, `about` who or what it is about, `message` a sentence for a person.
 
-    `time` is in unix seconds. Two with the same `event`, `about` and `once` are one: the second is not told.
+    `time` is in unix seconds. Two with the same `event`, `about` and `once` are one: the second is not sent.
     """
 
     event: str

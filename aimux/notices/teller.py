@@ -1,4 +1,4 @@
-"""Tells notices to whoever the configuration names, in the background and again until they have arrived."""
+"""Sends notices to whoever the configuration names, in the background, again until they have arrived."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT = 200
-"""Notices that are remembered to be shown."""
+"""Notices that are kept to be shown."""
 REMEMBERED = 10_000
-"""Of which it is known that they were told."""
+"""Notices that are known to have been sent."""
 WAITING = 500
-"""Deliveries under way: beyond them a notice is only shown."""
+"""Deliveries under way at once: beyond them a notice is only shown."""
 PAUSES = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Seconds before each further attempt."""
 SECONDS = 10.0
@@ -46,7 +46,7 @@ class Teller:
         self._session: aiohttp.ClientSession | None = None
 
     def tell(self, notice: Notice) -> None:
-        """Tell it, unless it was told before."""
+        """Send it, unless it was sent before."""
         if notice.key in self._told:
             return
         self._told[notice.key] = None
@@ -60,11 +60,11 @@ class Teller:
             self._start(self._apprise(notice))
 
     def forget(self, notice: Notice) -> None:
-        """What it was about is over: the next time it is told again."""
+        """What it was about is over: the next time it is sent again."""
         self._told.pop(notice.key, None)
 
     async def close(self) -> None:
-        """Those that have not arrived by now don't."""
+        """End the deliveries. Notices that have not arrived by now are given up."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -102,7 +102,7 @@ class Teller:
             await asyncio.sleep(pause)
 
     async def _attempt(self, url: str, webhook: Webhook, body: bytes) -> tuple[str, bool]:
-        """Why it has not arrived, "" where it has; and whether another attempt may help."""
+        """Why it has not arrived, "" if it has; and whether another attempt may help."""
         if self._session is None:
             await asyncio.to_thread(import_module, "aiohttp")  # 0.1 s and 14 MB, which a start does without
         import aiohttp
@@ -116,7 +116,7 @@ class Teller:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 if answer.status < 300:
                     return "", False
-                # Too many, and what is wrong with the receiver, passes; what is wrong with us does not.
+                # Too many requests, or a receiver's own fault, passes; a fault in what we send does not.
                 passes = answer.status in {408, 425, 429} or answer.status >= 500
                 return f"it answers with status {answer.status}", passes
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -126,7 +126,7 @@ class Teller:
 
     async def _apprise(self, notice: Notice) -> None:
         try:
-            # A second or more at first, for a hundred services: no request waits for that.
+            # The import takes a second or more, for a hundred services: no request waits for that.
             targets = await asyncio.to_thread(self._targets)
         except ImportError:
             log.error("notices.apprise is set, and apprise is not installed: pip install apprise")
@@ -151,7 +151,7 @@ class Teller:
 
 
 def told(notice: Notice) -> dict[str, Any]:
-    """As webhooks and the API have it."""
+    """The form that webhooks and the API have."""
     return {
         "event": notice.event,
         "about": notice.about,
@@ -162,5 +162,5 @@ def told(notice: Notice) -> dict[str, Any]:
 
 
 def signature(secret: str, body: bytes, now: int) -> str:
-    """`t=TIME,v1=HEX`: the HMAC-SHA256 of the time, a dot and the body, so that an old one can't be sent once more."""
+    """`t=TIME,v1=HEX`: the HMAC-SHA256 of the time, a dot and the body, so that an old one can't be sent again."""
     return f"t={now},v1={hmac.new(secret.encode(), b'%d.' % now + body, 'sha256').hexdigest()}"

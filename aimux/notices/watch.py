@@ -1,4 +1,4 @@
-"""Looks at a running aimux now and then for what is worth a notice. Nothing of it is on a request's way."""
+"""Checks a running aimux now and then for what is worth a notice. None of it is on a request's way."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 EVERY = 5.0
 MARKS = (0.8, 0.95)
 DAYS = (14, 3)
-"""Before a certificate or a login that can't be renewed ends."""
+"""Seconds before the end of a certificate, or of a login that can't be renewed."""
 
 
 class Watch:
-    """`run` looks until it is cancelled; `marked` is for the limits, which tell by themselves."""
+    """`run` checks until it is cancelled; limits call `marked` by themselves."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Watch:
                 log.exception("a fault in looking for notices")
 
     def look(self, now: float) -> None:
-        """Tell what is new. What is over may come again."""
+        """Send what is new. What is over may come again."""
         found = {notice.key: notice for notice in self._notices(now)}
         for notice in found.values():
             self._teller.tell(notice)
@@ -64,7 +64,7 @@ class Watch:
         self._present = found
 
     def marked(self, mark: Mark) -> None:
-        """So much of a limit is used."""
+        """A limit has reached one of its marks."""
         standing = mark.standing
         cost = LIMITS[standing.limit].unit is Unit.COST
         amount = dollars(standing.amount) if cost else f"{standing.amount:,.0f}"
