@@ -67,6 +67,8 @@ class Prices:
         self.tariffs: dict[tuple[str, str], Tariff | None] = {}
         self._overrides: list[Override] = []
         self._factors: Mapping[tuple[str, str], float] = {}
+        self._adjusted = False
+        """Whether the configuration has anything to say of what a request costs."""
         self.on_unknown: Callable[[str, str, int], None] = lambda _provider, _model, _at: None
         """Told of providers and models that nobody has looked up yet, and of when one was asked for (milliseconds)."""
         self._overridden: dict[str, Mapping[str, int] | None] = {}
@@ -75,6 +77,7 @@ class Prices:
         """Take the configuration's prices, and the factors of accounts (provider and name) that have one."""
         self._overrides = sorted(overrides, key=lambda override: override.order)
         self._factors = factors
+        self._adjusted = bool(overrides or factors)
         self._overridden.clear()
 
     def of_record(self, record: RequestRecord) -> int | None:
@@ -82,15 +85,24 @@ class Prices:
         if record.cost is not None:
             return record.cost
         usage = record.usage
-        if usage is None or not (usage.output_tokens or usage.input_tokens or usage.total_input):
+        if usage is None:
+            return 0
+        tokens = usage.total_input
+        if not (tokens or usage.output_tokens or usage.input_tokens):
             return 0
         model = usage.model or record.model
         tariff = self.tariffs.get((record.provider, model))
-        special = usage.beside or usage.tier == BATCH
-        if tariff is None or tariff.only is None or self._overrides or self._factors or special:
+        if (
+            tariff is None
+            or self._adjusted
+            or tokens > tariff.usual_input
+            or record.time < tariff.usual_from
+            or usage.tier in tariff.apart
+            or usage.beside
+        ):
             cost = self.cost(record.provider, record.account, model, usage, int(record.time * 1000))
         else:
-            cost = tariff.only.cost(usage)  # the usual case
+            cost = tariff.usual.cost(usage)
         record.cost = cost
         return cost
 

@@ -5,14 +5,19 @@ Prices are whole picodollars a token (3 $ a million tokens are 3,000,000), costs
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aimux.plugin.types import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aimux.plugin.usage import Usage
 
+NO_END = 1 << 60
+"""More tokens than any request has."""
 STANDARD = ""
 """The service tier that counts for every one that has no prices of its own."""
 KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "server_tools")
@@ -64,9 +69,13 @@ class Tariff:
         """`steps`: from when (milliseconds since 1970), and what each service tier costs then; in the order of time."""
         self._from = [at for at, _ in steps]
         self._tiers = [tiers for _, tiers in steps]
-        levels = [level for tiers in self._tiers for tier in tiers.values() for level in tier]
-        self.only = levels[0][1] if len(levels) == 1 else None
-        """What holds for every request, as with nearly all models."""
+        latest = self._tiers[-1]
+        self.usual = latest[STANDARD][-1][1]
+        """What holds for nearly every request: since `usual_from` (unix seconds), of so many tokens of input at most, of a
+        tier that is none of `apart`."""
+        self.usual_from = self._from[-1] / 1000 if len(self._from) > 1 else -math.inf
+        self.usual_input = latest[STANDARD][-2][0] if len(latest[STANDARD]) > 1 else NO_END
+        self.apart = frozenset(latest.keys() - {STANDARD}) | {BATCH}
 
     def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
         """What holds for a request of that time. Before the first step, the first one holds."""
