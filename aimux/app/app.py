@@ -126,7 +126,7 @@ class App:
             await written.start()
             self._build_gateway(config, setup, pool, limits, Keeping(written.deposits, written.look_up), stack)
             written.on_counted = self.records
-            self._logs.access.soon = asyncio.get_running_loop().call_soon
+            self.records.soon = self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
                 await self._listen(config)
             self._stack = stack.pop_all()
@@ -208,7 +208,7 @@ class App:
             self._note_use,
             *self.plugins.sinks,
         )
-        limiting = Limiting(limits, self.fair, self.metering.prices)
+        limiting = Limiting(limits, self.fair, self.metering.prices, self.records.flush)
         self.outside = Outside(self._make_control, [*self.plugins.routes.values()])
         stack.push_async_callback(self.outside.close)
         self.gateway = Gateway(setup, pool, self.metrics, self.records, self.outside.serve, limiting, keeping)
@@ -410,7 +410,8 @@ class App:
         await self.outside.shutdown()
         await self.gateway.drained(self.config.drain_timeout)
         await self.gateway.server.shutdown(1.0)
-        self._logs.access.soon = None
+        self.records.soon = self._logs.access.soon = None
+        self.records.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

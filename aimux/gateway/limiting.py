@@ -16,7 +16,7 @@ from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, PromptToo
 from aimux.plugin.types import LimitState, LimitWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import tzinfo
 
     from aimux.accounts import Account
@@ -62,10 +62,12 @@ def text_size(body: bytes) -> int:
 class Limiting:
     """The limits of this node, the shares of its accounts, and what is dear: every request that may consume asks."""
 
-    def __init__(self, limits: Limits, fair: FairShare, prices: Prices) -> None:
+    def __init__(self, limits: Limits, fair: FairShare, prices: Prices, settle: Callable[[], bool]) -> None:
+        """`settle`: what is over but not settled yet. Whether there was anything."""
         self.limits = limits
         self.fair = fair
         self._prices = prices
+        self._settle = settle
         self._told: dict[Plan | tuple[Plan | Who, str], tuple[float, list[bytes] | None]] = {}
 
     def concerns(self, admitted: Admitted) -> bool:
@@ -94,6 +96,8 @@ class Limiting:
             # Not when it began: a body that comes slowly would be of a minute, or a day, that is over for the others.
             now = time.time()
             answer = limits.reserve(record.id, plan, size, now)
+            if isinstance(answer, Refusal) and self._settle():
+                answer = limits.reserve(record.id, plan, size, now)
             if isinstance(answer, Refusal):
                 record.limit = self._hit(answer, admitted.who)
                 raise refused(answer, now, limits.zone)

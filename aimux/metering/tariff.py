@@ -71,8 +71,8 @@ class Tariff:
         self._tiers = [tiers for _, tiers in steps]
         latest = self._tiers[-1]
         self.usual = latest[STANDARD][-1][1]
-        """What holds for nearly every request: since `usual_from` (unix seconds), of so many tokens of input at most, of a
-        tier that is none of `apart`."""
+        """What nearly every request costs: since `usual_from` (unix seconds), with `usual_input` tokens of input at
+        most, in a tier that is none of `apart`."""
         self.usual_from = self._from[-1] / 1000 if len(self._from) > 1 else -math.inf
         self.usual_input = latest[STANDARD][-2][0] if len(latest[STANDARD]) > 1 else NO_END
         self.apart = frozenset(latest.keys() - {STANDARD}) | {BATCH}

@@ -7,12 +7,15 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aimux.limits import Who
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ANN = Who("ann")
 
@@ -102,6 +105,17 @@ async def test_too_many_at_once_wait_and_are_told_so(start: Start, upstream: Ups
     release.set()
     assert status(await first) == 200
     assert status(await aimux.send(request())) == 200
+
+
+async def test_what_is_over_and_waits_to_be_settled_is_in_nobodys_way(start: Start, upstream: Upstream) -> None:
+    aimux = await start(limits={"default": {"concurrent_requests": 1}})
+    upstream.answer = answer(5)
+    rounds: list[Callable[[], object]] = []
+    aimux.app.records.soon = rounds.append  # the round of the event loop does not end
+    assert status(await aimux.send(request())) == 200
+    assert len(aimux.app.gateway.limiting.limits) == 1
+    assert status(await aimux.send(request())) == 200
+    assert len(rounds) == 2
 
 
 async def test_a_refusals_length_is_in_the_log(start: Start, upstream: Upstream) -> None:
