@@ -118,20 +118,20 @@ def lease(batches: int, users: int) -> None:
     policy = Policy(tuple(Rule(EVERYBODY, name, 10**15) for name in NAMES))
     limits, now = Limits(policy, UTC, on_mark=lambda _mark: None), time.time()
     people = [limits.terms(Who(f"user{number}", f"token-{number}", ("team",))) for number in range(users)]
-    requests = [(f"r-{number}", people[number % users]) for number in range(3 * BATCH)]
+    requests = [people[number % users] for number in range(3 * BATCH)]
     for terms in people:
-        _lease(limits, f"first-{terms.who.user}", terms, now)
+        _lease(limits, terms, now)
     gc.freeze()  # as aimux does
     gc.set_threshold(10_000, 20, 20)
-    for own, terms in requests[: batches * BATCH]:
-        _lease(limits, own, terms, now)
+    for terms in requests[: batches * BATCH]:
+        _lease(limits, terms, now)
 
 
-def _lease(limits: Limits, own: str, terms: Terms, now: float) -> None:
+def _lease(limits: Limits, terms: Terms, now: float) -> None:
     plan = terms.plans.get(("claude", "claude-sonnet-4-5"))
     if plan is None:
         plan = limits.plan(terms, "claude", "claude-sonnet-4-5", now)
-    found = limits.reserve(own, plan, 4096, now)
+    found = limits.reserve(plan, 4096, now)
     assert isinstance(found, Lease)
     limits.settle(found, 15_125, 290, 9_000_000)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import itertools
 import random
 import timeit
 from collections.abc import Iterator
@@ -126,12 +125,10 @@ class Ours:
         owner = Owner("group", TEAM) if shared else EVERYBODY
         rules = (Rule(owner, "tokens_per_day", tokens), Rule(owner, "cost_per_day", cost))
         self.limits = Limits(Policy(rules), UTC)
-        self._number = 0
 
     def ask(self, request: Request, now: float) -> Lease | None:
-        self._number += 1
         plan = self.limits.plan(self.limits.terms(Who(request.user, "", (TEAM,))), "claude", request.model, now)
-        answer = self.limits.reserve(f"{self._number}", plan, request.size, now)
+        answer = self.limits.reserve(plan, request.size, now)
         return None if isinstance(answer, Refusal) else answer
 
     def over(self, lease: Lease, request: Request) -> None:
@@ -293,12 +290,10 @@ def cost_of_a_lease() -> str:
 
 
 def _time(limits: Limits, *, settle: bool) -> float:
-    who, numbers = Who("alice", "laptop", (TEAM,)), itertools.count()
+    who = Who("alice", "laptop", (TEAM,))
 
     def one() -> None:
-        lease = limits.reserve(
-            str(next(numbers)), limits.plan(limits.terms(who), "claude", "opus", MONDAY), 60_000, MONDAY
-        )
+        lease = limits.reserve(limits.plan(limits.terms(who), "claude", "opus", MONDAY), 60_000, MONDAY)
         assert isinstance(lease, Lease)
         if settle:
             limits.settle(lease, 15_000, 400, 90_000_000)

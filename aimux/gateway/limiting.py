@@ -11,6 +11,7 @@ from aimux.gateway.restraint import Restraint
 from aimux.gateway.unserved import when
 from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who, dollars
+from aimux.limits.sums import Lease
 from aimux.metering.record import LimitHit
 from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, PromptTooLong
 from aimux.plugin.types import LimitState, LimitWindow
@@ -68,7 +69,7 @@ class Limiting:
         self.fair = fair
         self._prices = prices
         self._settle = settle
-        self._told: dict[Plan | tuple[Plan | Who, str], tuple[float, list[bytes] | None]] = {}
+        self._told: dict[tuple[Plan | Who, str], tuple[float, list[bytes] | None]] = {}
 
     def concerns(self, admitted: Admitted) -> bool:
         """Whether anything is limited, forbidden or shared for a caller, whatever he asks for."""
@@ -95,12 +96,13 @@ class Limiting:
                 self._refuse_long(record, admitted, plan, size)
             # Not when it began: a body that comes slowly would be of a minute, or a day, that is over for the others.
             now = time.time()
-            answer = limits.reserve(record.id, plan, size, now)
+            answer = limits.reserve(plan, size, now)
             if isinstance(answer, Refusal) and self._settle():
-                answer = limits.reserve(record.id, plan, size, now)
+                answer = limits.reserve(plan, size, now)
             if isinstance(answer, Refusal):
                 record.limit = self._hit(answer, admitted.who)
                 raise refused(answer, now, limits.zone)
+            record.lease = answer
         if not (fair or plan.no_overage):
             return None
         weight = limits.policy.weight(admitted.who)
@@ -109,8 +111,9 @@ class Limiting:
 
     def later(self, record: RequestRecord) -> None:
         """Give back the room for what a request begins and does not take yet: it counts when it is told."""
-        if (lease := self.limits.open.get(record.id)) is not None:
-            self.limits.settle(lease, 0, 0, 0, estimated=True)
+        if isinstance(record.lease, Lease):
+            self.limits.settle(record.lease, 0, 0, 0, estimated=True)
+            record.lease = None
 
     def told(self, call: Call, provider: Provider, account: Account | None) -> list[bytes] | None:
         """The header lines that tell a caller of their own limits, or of their share of the account that answered
@@ -118,25 +121,25 @@ class Limiting:
 
         Worked out once a second for each caller and model: it takes three times as long as the lease.
         """
-        lease = self.limits.open.get(call.record.id)
+        lease = call.record.lease
+        plan = lease.plan if isinstance(lease, Lease) else None
         shared = account if call.restraint is not None and self.fair.on else None
-        if lease is None and shared is None:
-            return None
-        place: Plan | tuple[Plan | Who, str]
-        if shared is not None:
-            place = call.admitted.who if lease is None else lease.plan, shared.name
-        else:
-            assert lease is not None
-            place = lease.plan
         now = time.monotonic()
+        if shared is None:
+            if plan is None:
+                return None
+            until, lines = plan.told
+            if now >= until:
+                lines = self._all_lines(call, provider, plan, None)
+                plan.told = now + TOLD_SECONDS, lines
+            return lines
+        place = call.admitted.who if plan is None else plan, shared.name
         found = self._told.get(place)
         if found is not None and now < found[0]:
             return found[1]
         if len(self._told) >= MOST_TOLD:
             self._told.clear()
-        at = time.time()
-        own = [] if lease is None else [state(one) for one in self.limits.budgets_of(lease.plan, at)]
-        lines = self._lines(provider, own, shared, call.admitted.who, at)
+        lines = self._all_lines(call, provider, plan, shared)
         self._told[place] = now + TOLD_SECONDS, lines
         return lines
 
@@ -157,6 +160,13 @@ class Limiting:
         if terms is None or terms.epoch != self.limits.epoch:
             terms = admitted.terms = self.limits.terms(admitted.who)
         return terms
+
+    def _all_lines(
+        self, call: Call, provider: Provider, plan: Plan | None, shared: Account | None
+    ) -> list[bytes] | None:
+        now = time.time()
+        own = [] if plan is None else [state(one) for one in self.limits.budgets_of(plan, now)]
+        return self._lines(provider, own, shared, call.admitted.who, now)
 
     def _states(self, who: Who, provider: Provider, now: float) -> list[LimitState]:
         limits = self.limits

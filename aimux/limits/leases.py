@@ -92,13 +92,13 @@ class Limits:
         self.epoch = 0
         """Terms of another one hold no longer."""
         self._terms: dict[Who, Terms] = {}
-        self.open: dict[str, Lease] = {}
-        """Leases that are not settled yet, by the request's id."""
+        self._open: dict[int, Lease] = {}
+        """Leases that are not settled yet, by number."""
         self._number = 0
 
     def __len__(self) -> int:
         """Leases that are open."""
-        return len(self.open)
+        return len(self._open)
 
     # --- one request ----------------------------------------------------------------------------------------------
 
@@ -117,11 +117,8 @@ class Limits:
         found = terms.plans.get((provider, model))
         return self._plan(terms, provider, model, now) if found is None else found
 
-    def reserve(self, request_id: str, plan: Plan, size: int, now: float) -> Lease | Refusal:
-        """Room for a request with `size` bytes of text: what it sends, and what such answers usually take.
-
-        `request_id` is aimux's own: no other open lease has it.
-        """
+    def reserve(self, plan: Plan, size: int, now: float) -> Lease | Refusal:
+        """Room for a request with `size` bytes of text: what it sends, and what such answers usually take."""
         if self.claims is not None and self.claims.round != self._round:
             self._hear(self.claims.round)
         number = self._number + 1
@@ -148,7 +145,6 @@ class Limits:
         self._number = number
         lease = Lease()
         lease.number = number
-        lease.request_id = request_id
         lease.plan = plan
         lease.size = size
         lease.time = now
@@ -160,7 +156,7 @@ class Limits:
         if plan.noting:
             for noting in plan.noting:
                 noting.took()
-        self.open[request_id] = lease
+        self._open[number] = lease
         return lease
 
     def settle(self, lease: Lease, tokens_in: int, tokens_out: int, cost: int, *, estimated: bool = False) -> bool:
@@ -171,9 +167,9 @@ class Limits:
         if lease.state:
             return False
         lease.state = SETTLED
-        del self.open[lease.request_id]
-        tokens = tokens_in + tokens_out
         number, plan = lease.number, lease.plan
+        del self._open[number]
+        tokens = tokens_in + tokens_out
         more_tokens, more_cost = tokens - lease.tokens, cost - lease.cost
         lease.tokens, lease.cost = tokens, cost
         for one in plan.sums:
@@ -213,8 +209,8 @@ class Limits:
     def expire(self, now: float) -> int:
         """Settle what has been open for LONGEST with an estimate. Returns how many there were: each is a bug."""
         count = 0
-        while self.open:
-            lease = next(iter(self.open.values()))
+        while self._open:
+            lease = next(iter(self._open.values()))
             if now - lease.time < LONGEST:
                 break
             count += self.estimate(lease)

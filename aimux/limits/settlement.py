@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimux.limits.rules import Who
+from aimux.limits.sums import Lease
 from aimux.metering.record import LATER
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class Settlement:
         self._cost = cost
 
     def __call__(self, record: RequestRecord) -> None:
-        limits, usage = self._limits, record.usage
-        lease = limits.open.get(record.id)
-        if lease is None:
+        lease, limits, usage = record.lease, self._limits, record.usage
+        if not isinstance(lease, Lease):
             if record.method == LATER and usage is not None:
                 self._add(record, usage)
             return
+        record.lease = None
         if not record.attempts:
             limits.cancel(lease)
         elif usage is not None and ((tokens_in := usage.total_input) or usage.output_tokens or record.status >= 400):

@@ -45,10 +45,9 @@ class Lease:
     Its maker sets what it has: to make one takes 1,000 instructions that way, and 3,100 with an `__init__`.
     """
 
-    __slots__ = ("cost", "number", "plan", "request_id", "size", "state", "time", "tokens")
+    __slots__ = ("cost", "number", "plan", "size", "state", "time", "tokens")
 
     number: int
-    request_id: str
     plan: Plan
     size: int
     time: float
@@ -77,6 +76,7 @@ class Plan:
         "rates",
         "recents",
         "sums",
+        "told",
         "who",
     )
 
@@ -100,6 +100,9 @@ class Plan:
         self.no_long_context = no_long_context
         self.free = not (counters or no_overage or no_long_context)
         """Nothing is limited or forbidden."""
+        self.told: tuple[float, list[bytes] | None] = (-math.inf, None)
+        """The header lines that tell of these limits (None: there is nothing to tell), and until when they do
+        (seconds by the monotonic clock)."""
 
 
 class Counter:

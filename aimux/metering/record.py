@@ -110,6 +110,7 @@ class RequestRecord:
         "duration",
         "error",
         "id",
+        "lease",
         "limit",
         "method",
         "model",
@@ -161,6 +162,8 @@ class RequestRecord:
     """Requests sent upstream; 0 where aimux answered by itself."""
     error: str
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
+    lease: object
+    """The room that limits have found for it, until it is settled: theirs alone. None: nothing is limited."""
     limit: LimitHit | None
     """What refused it, where that was a limit of aimux's own."""
     steps: list[Step]
@@ -214,6 +217,7 @@ class RequestRecord:
         self.cost = cost
         self.attempts = attempts
         self.error = error
+        self.lease = None
         self.limit = limit
         self.steps = [] if steps is None else steps
         self.choices = choices

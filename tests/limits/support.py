@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -32,11 +31,8 @@ def strictest(policy: Policy, who: Who) -> dict[str, int]:
     return found
 
 
-IDS = itertools.count()
-
-
 def ask(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Lease | Refusal:
-    return book.reserve(f"req-{next(IDS)}", book.plan(book.terms(who), "claude", model, now), size, now)
+    return book.reserve(book.plan(book.terms(who), "claude", model, now), size, now)
 
 
 def lease(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 4000, model: str = "m") -> Lease:

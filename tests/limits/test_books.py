@@ -96,14 +96,12 @@ class Books(RuleBasedStateMachine):
     @rule(size=st.integers(0, 20_000))
     def reserve(self, size: int) -> None:
         now = time.time()
-        own = new_id(now)
-        lease = self.limits.reserve(
-            own, self.limits.plan(self.limits.terms(self.who), "claude", "sonnet", now), size, now
-        )
+        lease = self.limits.reserve(self.limits.plan(self.limits.terms(self.who), "claude", "sonnet", now), size, now)
         if isinstance(lease, Refusal):
             return
         sender = Sender(token=self.who.token, groups=self.who.groups)
-        record = RequestRecord(own, now, "POST", "/x", user=self.who.user, provider="claude", sender=sender)
+        record = RequestRecord(new_id(now), now, "POST", "/x", user=self.who.user, provider="claude", sender=sender)
+        record.lease = lease
         self.entries.append(Entry(lease, record, lease.tokens))
 
     @precondition(lambda self: any(entry.open for entry in self.entries))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -28,7 +27,6 @@ from tests.limits.test_keeper import record
 
 UTC = ZoneInfo("UTC")
 ALICE = Who("alice", "laptop", ("research",))
-IDS = itertools.count()
 SIZE, TOKENS = 2000, 700
 
 HOUR = 3600.0
@@ -73,7 +71,7 @@ async def node(postgresql_url: str, tmp_path: Path, passed: Time) -> AsyncIterat
 
 def reserve(keeper: LimitKeeper, who: Who = ALICE, now: float | None = None) -> Lease | Refusal:
     limits, now = keeper.limits, time.time() if now is None else now
-    return limits.reserve(f"r-{next(IDS)}", limits.plan(limits.terms(who), "claude", "m", now), SIZE, now)
+    return limits.reserve(limits.plan(limits.terms(who), "claude", "m", now), SIZE, now)
 
 
 def ask(keeper: LimitKeeper, who: Who = ALICE) -> bool:

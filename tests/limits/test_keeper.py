@@ -168,7 +168,7 @@ async def test_a_restart_forgets_nothing(node: Node) -> None:
         "group:research tokens_per_month": 460,
     }
     strict = (await node(default={"tokens_per_day": 50})).limits
-    assert isinstance(strict.reserve("r", strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
+    assert isinstance(strict.reserve(strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
 
 
 async def test_a_restart_goes_by_the_models_that_were_asked_for(node: Node) -> None:
@@ -206,7 +206,7 @@ async def test_a_clock_that_is_right_again_brings_back_what_was_used(
     monkeypatch.setattr("aimux.limits.keeper.LOOK_SECONDS", 0.01)
     keeper = await node(default={"tokens_per_day": 10**6, "tokens_per_month": 10**6})
     limits, now = keeper.limits, clock.time()
-    lease = limits.reserve("r", limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
+    lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
     assert not isinstance(lease, Refusal)
     limits.settle(lease, 30, 10, 0)
     await write(keeper.database, record(time.time(), 10))
@@ -221,7 +221,7 @@ async def test_a_limit_that_comes_with_a_reload_counts_what_was_used_before_it(n
     keeper = await node(default={"tokens_per_day": 10**6})
     who = ALICE
     lease = keeper.limits.reserve(
-        "r", keeper.limits.plan(keeper.limits.terms(who), "claude", "m", time.time()), 10, time.time()
+        keeper.limits.plan(keeper.limits.terms(who), "claude", "m", time.time()), 10, time.time()
     )
     assert not isinstance(lease, Refusal)
     keeper.limits.settle(lease, 30, 10, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
 
@@ -28,7 +27,6 @@ from aimux.limits.rules import (
 from aimux.limits.sums import Lease
 from aimux.limits.windows import bounds
 
-IDS = itertools.count()
 ZONE = timezone(timedelta(hours=2))
 START = 1_792_000_000.0
 PEOPLE = (
@@ -155,7 +153,7 @@ class Leases(RuleBasedStateMachine):
         need = (1, tokens, tokens * habit.price)
         full = [held for held in holdings if not self.has_room(held, need[LIMITS[held.key.limit].unit])]
         plan = self.limits.plan(self.limits.terms(who), provider, model, self.now)
-        answer = self.limits.reserve(f"r-{next(IDS)}", plan, size, self.now)
+        answer = self.limits.reserve(plan, size, self.now)
         if isinstance(answer, Refusal):
             assert answer.standing.limit in {held.key.limit for held in full}
             assert answer.free_at > self.now

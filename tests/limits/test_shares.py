@@ -40,9 +40,7 @@ class Nodes(RuleBasedStateMachine):
     @rule(at=st.integers(0, NODES - 1), size=st.integers(0, 2000), times=st.sampled_from([1, 1, 5, 50]))
     def reserve(self, at: int, size: int, times: int) -> None:
         for _ in range(times):
-            answer = self.nodes[at].reserve(
-                f"r-{next(IDS)}", self.nodes[at].plan(self.nodes[at].terms(ALICE), "p", "m", NOW), size, NOW
-            )
+            answer = self.nodes[at].reserve(self.nodes[at].plan(self.nodes[at].terms(ALICE), "p", "m", NOW), size, NOW)
             if not isinstance(answer, Refusal):
                 self.open.append((self.nodes[at], answer))
                 self.largest = max(self.largest, answer.tokens)
