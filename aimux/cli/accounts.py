@@ -68,7 +68,7 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def enable_command(name: str, config: Path | None, as_json: bool) -> None:
-    """Let an account serve again, whatever took it out: a person, a refusal, or a cooldown."""
+    """Let an account serve again, whatever took it out of service: a person, a refusal, or a cooldown."""
     _tell(ask(config, lambda backend: _act(backend, name, "enable")), as_json)
 
 
@@ -98,9 +98,9 @@ def set_command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Change an account's weight, priority and groups; what is not named stays.
+    """Change an account's weight, priority and groups; whatever is not named stays.
 
-    One that the configuration has settings for is changed there.
+    Accounts that the configuration has settings for are changed there.
     """
     if groups and no_groups:
         raise click.UsageError("--group excludes --no-groups.")
@@ -187,7 +187,7 @@ async def _all(backend: Backend) -> list[dict[str, Any]]:
 
 
 async def find(backend: Backend, name: str) -> dict[str, Any]:
-    """The account that `NAME` or `PROVIDER/NAME` means. Ends the command where that is none, or several."""
+    """The account that `NAME` or `PROVIDER/NAME` means. Ends the command if there is none, or more than one."""
     accounts = await _all(backend)
     found = [account for account in accounts if name in {account["name"], _full(account)}]
     if len(found) == 1:
@@ -220,7 +220,7 @@ def _tell(account: dict[str, Any], as_json: bool) -> None:
 
 
 def report(account: dict[str, Any]) -> None:
-    """One line: whose it is and how it fares. On stderr, what is odd about it."""
+    """Print one line: whose it is and its state. On stderr, what is odd about it."""
     from aimux.cli.show import expiry, same_login, state
 
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What the commands share that ask the API: running one, reading a list to its end, and printing what came of it."""
+"""What commands that ask the API share: running them, reading a list to its end, and printing the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def ask(config: Path | None, work: Callable[[Backend], Awaitable[Any]], *, changes: bool = True) -> Any:
-    """What `work` gives, on the running server or on its files. `changes`: it does more than read."""
+    """Run `work` on the running server or on its files, and return its result. `changes`: it does more than read."""
     # Imported late: they bring aiohttp, which `aimux --help` does not need.
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting
@@ -57,7 +57,7 @@ def print_json(value: Any) -> None:
 
 
 def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
-    """What came of a change: the API's answer, or in words."""
+    """Print the result of a change: the API's answer, or a sentence."""
     if as_json:
         print_json(value)
     else:
@@ -65,7 +65,8 @@ def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
-    """Aligned, `numbers` (names of columns) to the right; on a terminal too narrow for that, a paragraph a row."""
+    """Print aligned columns, `numbers` (names of columns) to the right; on too narrow a terminal, a paragraph for each
+    row."""
     rows = [[*map(visible, row)] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console, Group
@@ -103,14 +104,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
 
 
 def fits(table: Table, console: Console) -> bool:
-    """A table that is squeezed into fewer columns breaks names and numbers apart."""
+    """Whether the table fits: squeezed, it would break names and numbers apart."""
     from rich.measure import Measurement
 
     return Measurement.get(console, console.options, table).maximum < console.width
 
 
 def print_lines(title: str, lines: Mapping[str, str]) -> None:
-    """What is known of one thing; what is empty is left out."""
+    """Print what is known about one thing; empty values are left out."""
     click.echo(title)
     for name, value in lines.items():
         for index, line in enumerate(value.splitlines()):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def audit_command(context: click.Context, last: int, target: str | None, config: Path | None, as_json: bool) -> None:
-    """Show the last changes, the newest first: when, who, from where, and what."""
+    """Show the latest changes, the newest first: when, who, from where, and what."""
     if as_json:
         refuse_json(context, audit_command)
     if context.invoked_subcommand is not None:
@@ -66,9 +66,9 @@ def audit_command(context: click.Context, last: int, target: str | None, config:
 @json_option
 @click.pass_context
 def verify_command(context: click.Context, config: Path | None, as_json: bool) -> None:
-    """Check that no entry was changed, taken out or cut off. Exits with 1 where one was.
+    """Check that no entry was changed, removed or cut off. Exits with 1 if one was.
 
-    Note the last hash down elsewhere: whoever may write to the database could make the whole chain anew.
+    Note the last hash elsewhere: somebody who can write to the database could rebuild the whole chain.
     """
     verdict = ask(config, lambda backend: backend.call("GET", "/audit/verdict"), changes=False)
     if as_json:
@@ -82,7 +82,7 @@ def verify_command(context: click.Context, config: Path | None, as_json: bool) -
 
 
 def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    """What is other than it was; of something new, what it has."""
+    """What differs from before; for something new, all that it has."""
     old, new = before or {}, after or {}
     changed = [name for name in (*old, *(name for name in new if name not in old)) if old.get(name) != new.get(name)]
     if before is not None and after is not None:

@@ -1,4 +1,4 @@
-"""What the account commands work on: the running server that the configuration names, or else its files."""
+"""What commands work on: the running server that the configuration names, or else its files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Backend]:
-    """The server if one listens there, else the files. Says on stderr which it is.
+    """The server if one listens there, otherwise the files. Says on stderr which of them.
 
-    Nothing is changed behind the back of *another* aimux that listens there: it would never see it, and whoever types
-    the command would believe that it had.
+    Nothing is changed if *another* aimux listens there: it would never see the change, although its user would believe
+    that it did.
     """
     address = await listening(setting.reach)
     if (demo := _demo(setting, address)) is not None:
@@ -62,7 +62,7 @@ async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Ba
 
 
 def _demo(setting: Setting, address: str | None) -> Setting | None:
-    """The setting of a demo that runs, where nobody has configured anything and nothing else listens there."""
+    """The setting of a running demo, if nothing is configured and nothing else listens there."""
     if setting.path is not None or any(name in os.environ for name in ("AIMUX_LISTEN", STATE_VARIABLE)):
         return None
     demo = running_demo()

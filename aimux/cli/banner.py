@@ -23,10 +23,9 @@ PATIENCE = 5.0
 
 
 async def print_banner(app: App) -> None:
-    """Print it to stdout, at once, if that can be. With JSON logs it stays away, because collectors read both streams
-    as one."""
+    """Print it to stdout, if possible at once. Not with JSON logs, because collectors read both streams as one."""
     if app.config.log_format == "text":
-        # A link that signs in is for the person at the terminal alone, too.
+        # A sign-in link, too, is only for the person at the terminal.
         link = await _link(app) if sys.stdout.isatty() and not app.addresses[0].startswith("unix:") else None
         try:
             say("\n".join(banner_lines(app, time.time(), link)), hang=12)
@@ -36,7 +35,7 @@ async def print_banner(app: App) -> None:
 
 
 def banner_lines(app: App, now: float, link: str | None = None) -> Iterator[str]:
-    """The lines, for an app that runs. `now`: unix seconds; `link` signs in to the dashboard."""
+    """The lines for a running app. `now`: unix seconds; `link` signs in to the dashboard."""
     yield f"aimux {__version__} listens on {', '.join(app.addresses)}"
     mounts = app.gateway.setup.mounts.mounts
     yield from _block("mounts", [f"{mount.prefix or '/'} → {mount.provider}" for mount in mounts])
@@ -74,14 +73,14 @@ def _users(app: App) -> str:
 
 
 def _admin_key(app: App) -> Iterator[str]:
-    """The one time that it is shown, to a terminal only: journals and containers' logs have other readers."""
+    """Shows it once, and only on a terminal: journals and containers' logs have other readers."""
     if app.made_key is not None:
         path = app.config.state_dir / KEY_FILE
         yield f"{app.made_key} (kept in {path}, not shown again)" if sys.stdout.isatty() else f"in {path}"
 
 
 async def _link(app: App) -> str | None:
-    """None where the database gives none, or not soon: whoever started aimux waits for the rest of the banner."""
+    """None if the database gives none soon enough: somebody is waiting for the rest of the banner."""
     try:
         async with asyncio.timeout(PATIENCE):
             return await app.sign_in_link()

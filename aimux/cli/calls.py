@@ -1,4 +1,4 @@
-"""What a command needs: the configuration, and something that carries out the admin API's operations."""
+"""What commands need: the configuration, and something that carries out the admin API's operations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ApiRefused(click.ClickException):
-    """The API said no: ends the command with its words, unless the command knows better."""
+    """The API refused: ends the command with its words, unless the command knows better."""
 
     def __init__(self, problem: Problem) -> None:
         detail = problem.detail.removeprefix("body.")  # whoever types a command has sent none
@@ -53,8 +53,8 @@ class Backend(Protocol):
 class Setting:
     """The configuration, as much of it as a command needs, and the plugins that it is checked with.
 
-    Outside of the service its secrets may be out of reach (`${cred:…}`), and a command for the running server needs
-    none of the users'. A wrong configuration ends the command.
+    Outside the service its secrets may be out of reach (`${cred:…}`), and a command for the running server needs none
+    of the users' secrets. A wrong configuration ends the command.
     """
 
     def __init__(self, config: Path | None) -> None:
@@ -73,7 +73,7 @@ class Setting:
 
     @cached_property
     def whole(self) -> Config:
-        """All of it, for work without a server."""
+        """The whole configuration, for work without a server."""
         return self._load(None)
 
     def _load(self, fields: Collection[str] | None) -> Config:

@@ -84,7 +84,7 @@ def _print(told: dict[str, Any]) -> None:
 
 
 def _told(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """`path`: the setting's place in the configuration. `file`: the file or the environment variable it stands in."""
+    """`path`: the setting's place in the configuration. `file`: the file or environment variable that it is in."""
     return [
         {
             "path": problem.where,
@@ -119,7 +119,7 @@ def _reached(one: _Reached) -> dict[str, Any]:
 
 
 def _who_reaches_what(config: Config) -> Iterator[_Reached]:
-    """Where groups or scopes make a difference: the accounts that the configuration names, and the users in it."""
+    """If groups or scopes make a difference: the accounts that the configuration names, and the users in it."""
     bound = any(user.groups or user.scopes for user in config.users) or any(g.scopes for g in config.groups.values())
     different = {
         provider: entry.settings.accounts
@@ -127,7 +127,7 @@ def _who_reaches_what(config: Config) -> Iterator[_Reached]:
         if bound or any(settings.groups for settings in entry.settings.accounts.values())
     }
     if not different:
-        return  # and nothing is imported for it: this is what most configurations need
+        return  # and nothing has to be imported, as for most configurations
     from aimux.people import Directory, from_config
     from aimux.people.reach import serves, users_of
     from aimux.plugin import AccountSettings

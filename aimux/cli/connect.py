@@ -51,12 +51,12 @@ def connect_command(
     to_file: bool,
     as_json: bool,
 ) -> None:
-    """Show the settings with which CLIENT uses this gateway, or write them.
+    """Show the settings that CLIENT needs to use this gateway, or write them.
 
-    Shown settings hold no token. To be written, the token is taken from the variable AIMUX_TOKEN, from a hidden prompt,
-    or from standard input; never from an argument, which others could see.
+    Shown settings hold no token. For --write, the token is taken from the variable AIMUX_TOKEN, from a hidden prompt,
+    or from standard input, never from an argument, which others could see.
 
-    On another machine than the gateway's give --url; without a configuration the usual mounts are assumed.
+    On another machine than the gateway's, give --url; without a configuration the usual mounts are assumed.
     """
     about = CLIENTS[client]
     known = reach(config, url, need_config=user is not None)
@@ -96,7 +96,7 @@ def connect_command(
 
 
 def _as_json(client: str, known: Reach, file: dict[str, Any] | None, hints: str) -> dict[str, Any]:
-    """No token is in it, whatever was written."""
+    """The result as JSON; no token is in it, whatever was written."""
     return {"client": client, "address": known.address, "file": file, "hints": hints.splitlines()}
 
 
@@ -114,7 +114,7 @@ def _gateway(known: Reach, mount: str | None, certificate: Path | None) -> Gatew
 
 
 def _people(known: Reach) -> Directory | None:
-    """None: they are not known here, because the gateway is elsewhere or its database is somebody else's."""
+    """None: they are unknown here, because the gateway is elsewhere or its database belongs to another user."""
     from aimux.storage import StorageError
 
     if not known.own:
@@ -153,7 +153,7 @@ def _token(known: Reach, people: Directory | None, owner: User | None) -> str:
 
 
 def _write(path: Path, settings: dict[str, Any], file_format: Format) -> Path | None:
-    """Where a backup of what was there is."""
+    """Where the backup is, if a file was there before."""
     try:
         return write(path, settings, file_format)
     except MergeError as error:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
 @json_option
 def dashboard_command(config: Path | None, user: str | None, open_it: bool, as_json: bool) -> None:
-    """Print a link that signs a browser in to the dashboard of the running server.
+    """Print a link that signs a browser in to the running server's dashboard.
 
-    It is good once, and for five minutes.
+    It works once, and for five minutes.
     """
     from aimux.cli.backend import backend
     from aimux.cli.calls import Setting

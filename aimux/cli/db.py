@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CREDENTIAL, STATE = "credential", "account_state"
 ELSEWHERE = frozenset({"credentials", "account_states"})
-"""Tables that go into the archive as what they stand for, because with SQLite that lies in files."""
+"""Tables that go into the archive as files, because with SQLite they are files."""
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
 @click.group("db", short_help="Look after the database, or move it to the other engine.")
 def db_command() -> None:
-    """The database: its state, copies of it, and moving it between SQLite and PostgreSQL.
+    """The database: its state, copying it, and moving it between SQLite and PostgreSQL.
 
     docs/database.md says more.
     """
@@ -44,9 +44,9 @@ def db_command() -> None:
 @json_option
 @click.pass_context
 def status_command(context: click.Context, config: Path | None, as_json: bool) -> None:
-    """Show where it is, its version, whether it is whole, and what is in it. Changes nothing.
+    """Show where it is, its version, whether it is whole, and what is in it. Change nothing.
 
-    Exits with 1 where it can't be used as it is.
+    Exits with 1 if it can't be used as it is.
     """
     from aimux.storage import migrations
     from aimux.storage.status import status
@@ -65,7 +65,7 @@ def status_command(context: click.Context, config: Path | None, as_json: bool) -
 @config_option
 @json_option
 def migrate_command(config: Path | None, as_json: bool) -> None:
-    """Bring the tables to this version of aimux, as its start does, or make them."""
+    """Migrate the tables to this version of aimux, as a start does, or make them."""
     from aimux.storage.status import status
 
     settings = read_config(config)
@@ -121,7 +121,7 @@ def backup_command(config: Path | None, file: Path, as_json: bool) -> None:
 def export_command(config: Path | None, file: Path, as_json: bool) -> None:
     """Write everything into the archive FILE: users, tokens (as hashes), the ledger, and the accounts' credentials.
 
-    The credentials are in it as they are, so that it is as secret as they are (0600).
+    The credentials in it are not encrypted, so it is as secret as they are (0600).
     """
     from aimux.plugin.loader import load_plugins
 
@@ -140,7 +140,8 @@ def export_command(config: Path | None, file: Path, as_json: bool) -> None:
 @_file
 @json_option
 def import_command(config: Path | None, file: Path, as_json: bool) -> None:
-    """Put an archive of `aimux db export` into the configured database, which has to be empty. All of it or nothing."""
+    """Import an archive of `aimux db export` into the configured database, which has to be empty. All of it or
+    nothing."""
     counts = _run(_import(read_config(config), file))
     if as_json:
         click.echo(json.dumps({"file": str(file), "counts": counts}))
@@ -179,7 +180,7 @@ async def _export(config: Config, plugins: Plugins, file: Path) -> dict[str, int
 async def _export_accounts(stores: Stores, config: Config, plugins: Plugins, writer: Writer) -> None:
     from aimux.accounts.moving import credentials
 
-    # What is configured, and what else is installed: a provider may have been taken out for a while.
+    # Configured providers, and others that are installed: one may be out of the configuration for a while.
     files = {name: provider.credential_file for name, provider in plugins.providers.items()}
     for instance, entry in (config.providers or {}).items():
         files[instance] = plugins.providers[entry.plugin].credential_file
@@ -214,7 +215,7 @@ async def _import(config: Config, file: Path) -> dict[str, int]:
     try:
         await _refuse_occupied(database)
         stores = await stores_in(config, database)
-        # First what may be there already, to the byte, so that an import that failed can be done again.
+        # First the files, which may be there already if they are identical: so a failed import can be repeated.
         await put_credentials(stores.vault, files)
         await stores.state.put(states)
         lines = ((kind, row) for kind, row in archive.read(file) if kind in known)

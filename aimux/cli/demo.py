@@ -27,7 +27,7 @@ TOKEN = "demo-token-for-the-simulator"  # noqa: S105 - it opens nothing but the 
 def demo_command(listen: str) -> None:
     """Run the gateway with a simulator as its upstream, a demo account of each provider and a demo user.
 
-    Nothing leaves this machine, and nothing is kept.
+    Nothing leaves this machine, and nothing is kept afterwards.
     """
     run_demo(listen)
 
@@ -100,7 +100,7 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
             async def greet(app: App) -> None:
                 try:
                     await demo_data.look(app, TOKEN)
-                finally:  # after the log's lines of that, which would push it out of sight
+                finally:  # after the log lines about that, which would push it out of sight
                     _announce(app.addresses[0], simulator.url, await app.sign_in_link())
 
             async def announce(app: App) -> None:
@@ -118,14 +118,14 @@ async def _demo(listen: str, state_dir: Path, logs: object) -> None:
 
 
 class RunningDemo(NamedTuple):
-    """A demo of this user's that runs: where, as `listen` is written, and with which state folder."""
+    """A running demo of this user: its address, as in `listen`, and its state folder."""
 
     listen: str
     state_dir: Path
 
 
 def running_demo() -> RunningDemo | None:
-    """The one that was started last, if it still runs."""
+    """The demo that was started last, if it still runs."""
     try:
         told = json.loads(_place().read_text(encoding="utf-8"))
         os.kill(told["pid"], 0)
@@ -141,7 +141,7 @@ def _place() -> Path:
 
 @contextmanager
 def _to_be_found(state_dir: Path) -> Iterator[Callable[[str], None]]:
-    """Call what is yielded with the address, once it listens. Where nothing can be written, nobody finds the demo."""
+    """Yields a function to call with the address, once it listens. If nothing can be written, nobody finds the demo."""
     place = _place()
 
     def told(listen: str) -> None:

@@ -1,4 +1,4 @@
-"""What the demo has to show: a team, a month of its requests, and a few that run while somebody looks."""
+"""What the demo shows: a team, a month of its requests, and a few that run while somebody watches."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ LOGINS = {
 }
 """Provider and name of accounts beside the simulator's own → how much of their short and long windows is used."""
 ACCOUNTS = {"claude": {"default": 5, "team": 3, "night": 2}, "chatgpt": {"default": 2, "codex": 5}}
-"""Which served the month, and how much of it."""
+"""Which accounts served the month, and how much of it."""
 HOLDS = {"5h": 6.0, "7d": 40.0}
-"""Dollars in a login's windows, as the month tells them."""
+"""Dollars in a login's windows, as the month suggests."""
 
 
 def settings() -> dict[str, Any]:
     """The team in the configuration, with limits."""
     return {
         "users": [{"name": person.name, "token": TOKENS[person.name], "groups": [person.group]} for person in TEAM],
-        # A ChatGPT login serves Codex alone, not the SDKs' plain calls, which people try as well.
+        # A ChatGPT login only serves Codex, not the SDKs' plain calls, which people try as well.
         "groups": {name: {"reserved": True} for name in ("product", "automation")},
         "providers": {
             "claude": {"accounts": {"team": {"groups": ["platform"]}, "second": {"priority": 1}}},
@@ -98,8 +98,8 @@ def logins(simulator: Simulator) -> dict[tuple[str, str], bytes]:
 
 
 async def look(app: App, token: str) -> None:
-    """Have each account serve a request of the demo's own user, so that it is known how it fares; and tell when each
-    person was last here."""
+    """Make each account serve a request of the demo's own user, so that its state is known; and note when each person
+    was last here."""
     import aiohttp
 
     from aimux.people.tokens import digest
@@ -171,7 +171,7 @@ def _record(rng: random.Random, person: Person, at: float) -> RequestRecord:
 
 
 async def remember(app: App) -> None:
-    """Have ledger and limits hold the history, a piece at a time: the gateway serves meanwhile."""
+    """Put the history into ledger and limits, a piece at a time: the gateway serves meanwhile."""
     models = {record.usage.model: record for record in history(time.time()) if record.usage and record.usage.model}
     for _ in range(100):  # prices are looked up when a model is first seen
         if all(app.metering.prices.of_record(record) is not None for record in models.values()):
@@ -191,7 +191,8 @@ async def remember(app: App) -> None:
 
 
 async def _remember_windows(app: App, spent: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
-    """What the vendors would have told of their windows meanwhile: `aimux plan` takes from it what one holds."""
+    """What the vendors would have reported of their windows meanwhile: `aimux plan` derives from it what a window
+    holds."""
     from aimux.storage.schema.ledger import account_windows
 
     rows = []
@@ -246,6 +247,6 @@ async def _send(client: Any, url: str, model: str, token: str, headers: Mapping[
         else {"model": model, "input": text, "stream": True, "store": False}
     )
     whose = {"authorization": f"Bearer {token}", "anthropic-version": "2023-06-01"}
-    with contextlib.suppress(Exception):  # it is only for show: a gateway that ends has nothing to tell here
+    with contextlib.suppress(Exception):  # only for show, so the end of the gateway is no error here
         async with client.post(url, json=body, headers={**whose, **headers}) as answer:
             await answer.read()

@@ -1,4 +1,4 @@
-"""The demo's state folder, which goes with the process. One that was killed leaves it to the next demo."""
+"""The demo's state folder, which is removed with the process. The next demo removes what a killed one left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def demo_folder() -> Iterator[Path]:
     """A new folder, held by a lock for as long as the block or the process lasts, and removed after the block."""
     _remove_left()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    # Whoever cleans up takes no folder without this file, and locks it before: none loses a folder it has just made.
+    # Cleaning up skips folders without this file, and locks it first: no demo loses a folder that it has just made.
     fd = os.open(folder / f"{LOCK}.new", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

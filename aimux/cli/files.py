@@ -1,4 +1,4 @@
-"""The same operations without a server: in this process, on the credentials and their state, wherever they lie."""
+"""The same operations without a server: in this process, on the credentials and their state, wherever they are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 
 def owner() -> Principal:
-    """Whoever may read and write the files, by the name that the machine knows."""
+    """The user who runs this, by the machine's name for them: whoever can read and write the files may do
+    everything."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -51,7 +52,7 @@ def owner() -> Principal:
 
 
 class Files:
-    """The same operations in this process, on the credentials and their state, wherever they lie."""
+    """The same operations in this process, on the credentials and their state, wherever they are."""
 
     live = False
     address = ""
@@ -75,7 +76,7 @@ class Files:
         return result.model_dump(mode="json") if isinstance(result, BaseModel) else {}
 
     async def close(self) -> None:
-        """Wait for what was begun: a login half renewed would be lost."""
+        """Wait for what was begun: a half-renewed login would be lost."""
         await self._api.close()
 
 
@@ -121,7 +122,7 @@ async def _people(config: Config) -> AsyncIterator[People]:
 
 
 def _refuse_strangers(state_dir: Path) -> None:
-    """Files that root writes, the service's user could neither read nor lock."""
+    """Refuse to run as root: the service's user could neither read nor lock files that root writes."""
     try:
         owner = state_dir.stat().st_uid
     except OSError:

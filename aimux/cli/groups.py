@@ -118,7 +118,7 @@ def set_command(
 @config_option
 @json_option
 def remove_command(name: str, yes: bool, config: Path | None, as_json: bool) -> None:
-    """Remove a group that has no members. What it reserves serves everybody then."""
+    """Remove a group that has no members. The accounts that it reserves serve everybody afterwards."""
     confirm(f"Remove the group {name}?", yes=yes, what=f"the group {name} would be removed")
     ask(config, lambda backend: backend.call("DELETE", _path(name)))
     tell({"name": name, "removed": True}, as_json, f"{name} is removed.")

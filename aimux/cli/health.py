@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def health_command(config: Path | None, as_json: bool) -> None:
     """Ask the running server whether it answers: 0 if it does, 1 if not.
 
-    The configuration tells where it is, with TLS or on a unix socket too, and no key is needed: for a container's
-    health check, or a script that waits. Whether accounts can serve is what /ready tells.
+    The configuration says where it is, also with TLS or on a unix socket, and no key is needed: for a container's
+    health check, or a script that waits. /ready tells whether accounts can serve.
     """
     from aimux.cli.calls import Setting
     from aimux.cli.remote import is_aimux

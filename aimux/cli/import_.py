@@ -63,8 +63,8 @@ def import_command(
 ) -> None:
     """Take over logins that the vendors' own CLIs have on this machine, or the login in PATH (a file or folder).
 
-    A copy of a login that gets renewed is for machines where the vendor's CLI is used no more: of two that renew the
-    same login, one loses it. With --link both use, and renew, the same file.
+    Copy a login that gets renewed only if the vendor's CLI is no longer used: of two programs that renew the same
+    login, one loses it. With --link both use, and renew, the same file.
     """
     from aimux.cli.calls import Setting
 
@@ -92,7 +92,7 @@ def import_command(
 async def _import(
     setting: Setting, found: list[FoundLogin], account: str | None, *, link: bool, force: bool
 ) -> list[dict[str, Any]]:
-    """The accounts that came of them. A login that can't be taken ends the command where it is the only one."""
+    """The accounts made from them. A login that can't be taken ends the command if it is the only one."""
     from aimux.cli.backend import backend
 
     taken = []
@@ -118,8 +118,8 @@ async def _import(
 
 def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[FoundLogin]:
     """The vendors' own logins on this machine, or in a folder (a home, or a CLI's own). The first good file in each
-    place counts: what else may lie there is older. Each file is one provider's, whose format it is."""
-    # Of several instances of one plugin, the one with its own name; for another there is --provider.
+    place counts: others there are older. Each file belongs to the one provider whose format it has."""
+    # Of several instances of one plugin, take the one with its own name; --provider names another.
     first: dict[str, Provider] = {}
     for provider in sorted(providers.values(), key=lambda provider: provider.instance != provider.name):
         first.setdefault(provider.name, provider)
@@ -165,7 +165,7 @@ def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
 
 
 def read_given(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
-    """A file that the person named, with the provider whose it is. Ends the command where that is none, or unclear."""
+    """A file that the person named, with its provider. Ends the command if there is none, or it is unclear."""
     try:
         return _whose(path, providers)
     except click.ClickException as error:
@@ -173,16 +173,16 @@ def read_given(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
 
 
 def _whose(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
-    """The login in a file, of the one provider whose it is. Raises ClickException (UsageError where there are several),
-    in words that follow the path."""
+    """The login in a file, with its provider. Raises ClickException (UsageError if several fit), in words that follow
+    the path."""
     found, reasons = [], {}
     for name, provider in providers.items():
         try:
             found.append(_read(path, provider))
         except click.ClickException as error:
             reasons[name] = error.message
-    # `{"api_key": …}` and `{"access_token": …}` fit everywhere: then whoever knows the vendor's tokens by their looks,
-    # or whose CLI keeps its login in such a place.
+    # `{"api_key": …}` and `{"access_token": …}` fit everywhere: then choose the provider that recognizes its tokens, or
+    # whose CLI keeps its login in such a place.
     for tells in (_by_looks, _by_place):
         if len(found) > 1:
             found = [login for login in found if tells(login)] or found
@@ -229,7 +229,7 @@ async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, for
 
     text = credential_text(login.raw)
     if login.raw.strip() == text.encode():
-        text = login.raw.decode()  # to the byte, where it is plain UTF-8
+        text = login.raw.decode()  # unchanged if it is plain UTF-8
     body = {"provider": login.provider.instance, "file": text, "name": account, "replace": force}
     click.echo(f"{login.path}:")
     saved = await save(backend, body)
@@ -244,7 +244,7 @@ async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, for
 async def _link(
     backend: Backend, setting: Setting, login: FoundLogin, account: str | None, *, force: bool
 ) -> dict[str, Any]:
-    """Made on the files in any case: a running server sees it at its next look, which the last call brings about."""
+    """Always made on the files: a running server sees it at its next look, which the last call triggers."""
     from aimux.accounts import FileVault
     from aimux.cli.accounts import report
     from aimux.cli.files import local_parts

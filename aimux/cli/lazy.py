@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class LazyCommand(NamedTuple):
-    """`target` is `module:attribute`. `help` is its line in the group's own help, which then imports nothing."""
+    """`target` is `module:attribute`. `help` is its line in the group's own help, which imports nothing."""
 
     target: str
     help: str
 
 
 class LazyGroup(click.Group):
-    """Commands from a table, shown in the table's order. `more` gives further ones, when the table has not the one
-    that is wanted or all are to be listed."""
+    """Commands from a table, shown in the table's order. `more` gives further ones, if the table lacks the wanted one
+    or all are listed."""
 
     def __init__(
         self,

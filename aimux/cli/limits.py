@@ -1,4 +1,4 @@
-"""`aimux limits`: what users, groups and tokens may use, and what of it is used."""
+"""`aimux limits`: what users, groups and tokens may use, and how much of it is used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _owner(text: str) -> str:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """`NAME=AMOUNT`; the amount None takes the limit away."""
+    """`NAME=AMOUNT`; the amount None removes the limit."""
     from aimux.limits.rules import LIMITS, Unit
 
     name, equals, value = text.partition("=")
@@ -59,14 +59,14 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """A variable of a shell that is not set must not have a part's limit become the whole's."""
+    """An unset shell variable must not turn the limit of a part into one of the whole."""
     if value == "":
         raise click.BadParameter("is empty")
     return value
 
 
 def _until(text: str) -> str:
-    """A moment as it is written: what names no zone is in the server's `limits.time_zone`."""
+    """A moment as it was written: without a zone, it is in the server's `limits.time_zone`."""
     from aimux.limits.windows import moment
 
     try:
@@ -83,7 +83,7 @@ def _until(text: str) -> str:
 def limits_command(context: click.Context, config: Path | None, as_json: bool) -> None:
     """Show everybody's limits, and how much of them is used.
 
-    An OWNER is user:NAME, group:NAME or token:ID. What stands in the configuration is changed there.
+    An OWNER is user:NAME, group:NAME or token:ID. Limits in the configuration are changed there.
     """
     if as_json:
         refuse_json(context, limits_command)
@@ -130,7 +130,7 @@ def set_command(
         raise click.UsageError("Say --provider or --model, not both.")
 
     async def change(backend: Backend) -> dict[str, Any]:
-        # What holds where nothing is said of a word is that it is allowed.
+        # A word that is not set means `allow`.
         changes = {name: "allow" if name in _WORDS and amount is None else amount for name, amount in settings}
         for part, name in (("providers", provider), ("models", model)):
             if name:
@@ -179,7 +179,7 @@ def grant_command(owner: str, setting: tuple[str, Any], until: str, config: Path
 @config_option
 @json_option
 def remove_command(owner: str, config: Path | None, as_json: bool) -> None:
-    """Take an OWNER's own limits away: the default holds from then on."""
+    """Remove an OWNER's own limits: the default holds from then on."""
     ask(config, lambda backend: backend.call("DELETE", owner))
     _, _, kind, name = owner.split("/")
     tell({"kind": kind, "name": unquote(name), "removed": True}, as_json, "They are removed.")
@@ -223,7 +223,7 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
 
 
 def _lines(limits: Mapping[str, Any], usage: Iterable[Mapping[str, Any]] = (), prefix: str = "") -> list[str]:
-    """A line for each limit, with what is used of it."""
+    """A line for each limit, with how much of it is used."""
     used = {(one["scope"], one["limit"]): one for one in usage}
     lines = []
     for name, value in limits.items():
@@ -275,7 +275,7 @@ def _amount(name: str, value: float) -> str:
 
 
 def _end(text: str) -> str:
-    """Of a grant, in `limits.time_zone` as it is told."""
+    """The end of a grant, in `limits.time_zone`, as the server gives it."""
     return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M %Z}"
 
 

@@ -55,8 +55,8 @@ def login_command(
     """Log in to PROVIDER (claude, chatgpt, …), and keep the account.
 
     On a desktop a browser opens. Over SSH or without a display you type a code on another device, or paste one here.
-    Tokens and keys are asked for, or read from stdin; never from the command line, where everybody could read them.
-    The vendor is asked about them first: what it refuses is not kept.
+    Tokens and keys are asked for, or read from stdin, never from the command line, where everybody could read them. The
+    vendor is asked about them first: what it refuses is not kept.
     """
     if secrets:
         # Not repeated: it may well be a secret.
@@ -111,7 +111,7 @@ async def _login(
 
 
 def choose_flow(provider: Provider, wanted: Flow | None, environ: Mapping[str, str]) -> Flow:
-    """What the person asked for, else what this machine allows. Ends the command where there is nothing."""
+    """The flow that the person asked for, else one that this machine allows. Ends the command if there is none."""
     offered = provider.login_flows
     if wanted is not None:
         if wanted not in offered:
@@ -128,7 +128,7 @@ def choose_flow(provider: Provider, wanted: Flow | None, environ: Mapping[str, s
 
 
 async def sign_in(provider: Provider, flow: Flow, http: Http) -> bytes:
-    """Run a flow: the credential file that comes of it. Raises LoginError."""
+    """Run a flow, and return the credential file that results. Raises LoginError."""
     from aimux.cli import signin
     from aimux.cli.loopback import NoPort
 
@@ -145,7 +145,7 @@ async def sign_in(provider: Provider, flow: Flow, http: Http) -> bytes:
 
 
 def read_secret(what: str) -> str:
-    """From a hidden prompt, or from stdin where that is no terminal."""
+    """From a hidden prompt, or from stdin if that is not a terminal."""
     if sys.stdin.isatty():
         secret: str = click.prompt(what, hide_input=True, err=True)
     else:
@@ -159,7 +159,7 @@ def read_secret(what: str) -> str:
 
 
 async def _confirmed(backend: Backend, provider: str, account: str) -> bool:
-    """Before the person goes and logs in: whether an account of that name gives way. It ends here if not."""
+    """Before the person logs in: whether to replace an account of that name. Ends the command if not."""
     from urllib.parse import quote
 
     from aimux.cli.calls import ApiRefused
@@ -175,16 +175,16 @@ async def _confirmed(backend: Backend, provider: str, account: str) -> bool:
 
 
 def ask_to_replace(full: str) -> None:
-    """The command ends here unless the person agrees."""
+    """End the command unless the person agrees."""
     if not sys.stdin.isatty():
         raise click.ClickException(f"there is an account {full} already: --force replaces it, --account names another")
     click.confirm(f"There is an account {full} already. Replace its login?", abort=True)
 
 
 async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -> dict[str, Any]:
-    """Add the account, ask where it would take another's place, and say what came of it. Gives the account.
+    """Add the account, ask if it would replace another one, and print the result. Returns the account.
 
-    `fresh`: a person has just made this login. Nobody being there to ask, it takes the place of its older self.
+    `fresh`: a person has just made this login. If nobody is there to ask, it replaces its older self.
     """
     from aimux.cli.accounts import report
     from aimux.cli.calls import ApiRefused
@@ -205,7 +205,7 @@ async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -
 
 
 async def _try(backend: Backend, account: dict[str, Any]) -> None:
-    """Say whether it works: the vendor does not refuse it, and may not have been reached."""
+    """Say whether it works: the vendor does not refuse it, but may not have been reached."""
     tested = await backend.call("POST", f"/accounts/{account['provider']}/{account['name']}/test")
     if tested["ok"]:
         say(f"It works: {tested['status']} after {tested['seconds']:.2f} s.")

@@ -1,4 +1,4 @@
-"""Where a browser on this machine brings the code back to."""
+"""Where a browser on this machine returns the code to."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class NoPort(Exception):
-    """Every port that the browser could come back to is taken."""
+    """Every port that the browser could return to is taken."""
 
 
 class Loopback:
-    """A listener on this machine's loopback. It takes one answer: the first that shows the right state."""
+    """A listener on this machine's loopback. It takes one answer: the first with the right state."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -31,7 +31,7 @@ class Loopback:
         self.answer: asyncio.Future[AuthorizationResponse] = asyncio.get_running_loop().create_future()
 
     def expect(self, path: str, state: str) -> None:
-        """From now on, what comes to `path` with `state` is the answer."""
+        """From now on, a request for `path` with `state` is the answer."""
         self._path, self._state = path, state
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -68,7 +68,7 @@ async def loopback(ports: Sequence[int]) -> AsyncIterator[Loopback]:
             raise NoPort(f"port {' and '.join(map(str, ports))} is taken; is another login under way?")
         stack.callback(first.close)
         waiting.port = first.sockets[0].getsockname()[1]
-        # `localhost` is the IPv6 loopback to some browsers. Where there is none, they don't go there either.
+        # For some browsers `localhost` is the IPv6 loopback. If there is none, they don't go there either.
         with contextlib.suppress(OSError):
             second = await loop.create_server(server, "::1", waiting.port)
             stack.callback(second.close)

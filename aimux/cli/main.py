@@ -57,7 +57,7 @@ COMMANDS = {
 
 
 def _commands_of_plugins() -> dict[str, LazyCommand]:
-    """Loading plugins costs 0.2 s: it is done only where there are others than aimux's own."""
+    """Loading plugins costs 0.2 s: it is done only if there are others than aimux's own."""
     if not others_in("aimux"):
         return {}
     from aimux.plugin.loader import load_plugins
@@ -67,7 +67,7 @@ def _commands_of_plugins() -> dict[str, LazyCommand]:
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """click's own option would have to know the version before anybody asks."""
+    """click's own option would need the version before anybody asks."""
     if wanted and not context.resilient_parsing:
         click.echo(f"{context.info_name} {version_line()}")
         context.exit()
@@ -121,7 +121,7 @@ def main() -> None:
         error.show() if isinstance(error, ConfigRefused) else fail(error)
         sys.exit(error.exit_code)
     except click.Abort as abort:
-        # click makes one exception of Ctrl-C, the end of the input and a declined question.
+        # click raises the same exception for Ctrl-C, the end of the input and a declined question.
         if isinstance(abort.__cause__ or abort.__context__, KeyboardInterrupt):
             sys.exit(130)
         click.echo("Aborted.", err=True)

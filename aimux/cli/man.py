@@ -1,6 +1,6 @@
 """The manual page, made from the commands' own help: `python -m aimux.cli.man > aimux.1`.
 
-The wheel brings it along (`hatch_build.py`), where nothing but click is there to import.
+The wheel contains it (`hatch_build.py`), and nothing but click can be imported when that is built.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _prose(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text that roff prints as it is: no line of it begins a request, and a hyphen can be copied."""
+    """Text that roff prints as it is: no line begins a request, and a hyphen can be copied."""
     escaped = text.replace("\\", r"\e").replace("-", r"\-")
     return rf"\&{escaped}" if escaped.startswith((".", "'")) else escaped
 

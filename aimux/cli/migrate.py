@@ -66,8 +66,8 @@ def migrate_command(
     sing-box (its ccm and ocm services) and CLIProxyAPI (its config.yaml or auth folder).
 
     FILE and all that it names are only read. Nothing that exists is overwritten. What aimux has no counterpart for is
-    listed, and where something essential stays behind, the exit code is 1. A login that lies in the home of the
-    vendor's own CLI is shared with it; with --copy it is copied, for a machine where that CLI is used no more.
+    listed, and if something essential stays behind, the exit code is 1. A login in the home of the vendor's own CLI is
+    shared with it; with --copy it is copied, for a machine where that CLI is no longer used.
     """
     from aimux.migrate import MigrationError, read_source
     from aimux.plugin.loader import load_plugins
@@ -131,7 +131,7 @@ def _validated(plan: Plan, output: Path, plugins: Plugins) -> Config:
 
 
 def _referenced(plan: Plan) -> dict[str, str]:
-    """A stand-in for each `${env:…}` of the plan: they need not be set on this machine, nor now."""
+    """A placeholder for each `${env:…}` of the plan: they need not be set on this machine, or now."""
     import re
 
     names = re.findall(r"\$\{env:([^}]+)\}", repr(plan.config))
@@ -170,7 +170,7 @@ def _of_vendors_cli(file: Path | None, provider: Provider) -> bool:
 
 
 async def _store(config: Config, plugins: Plugins, credentials: list[_Credential], *, dry_run: bool) -> list[str]:
-    """Put every credential into the state folder, or none. One that lies there already, byte for byte, is left."""
+    """Put every credential into the state folder, or none. An identical one that is there already is left."""
     from aimux.accounts.stores import file_vault
     from aimux.accounts.vault import VaultError
 
@@ -219,7 +219,7 @@ async def _is_there(vault: FileVault, credential: _Credential, state_dir: Path) 
 
 
 async def _switch_off(config: Config, vault: FileVault, credentials: Iterable[_Credential]) -> None:
-    """Accounts that are disabled there serve nobody here either."""
+    """Accounts that are disabled there stay disabled here."""
     from aimux.accounts import AccountPool, ControlHttp, PoolOptions, StateFile
 
     by_provider: dict[Provider, list[str]] = {}
@@ -238,7 +238,7 @@ async def _switch_off(config: Config, vault: FileVault, credentials: Iterable[_C
 
 
 async def _revoke(config: Config, subjects: Mapping[str, str]) -> None:
-    """What was revoked there stays so here."""
+    """What was revoked there stays revoked here."""
     from aimux.people import Actor, People, from_config
     from aimux.people.issuing import revoke_subject
     from aimux.storage import Database, StorageError
@@ -258,7 +258,7 @@ async def _revoke(config: Config, subjects: Mapping[str, str]) -> None:
 
 
 def _keep_secret(plan: Plan, config: Config) -> None:
-    """The secret that signs tokens goes into a file of its own, and its place into the configuration."""
+    """The secret that signs tokens goes into a file of its own, and the file's path into the configuration."""
     jwt = plan.config.get("auth", {}).get("jwt")
     if jwt is None:
         return
@@ -289,7 +289,7 @@ def _write_config(plan: Plan, output: Path) -> None:
 
 
 def _as_json(plan: Plan, output: Path, written: list[str], *, dry_run: bool) -> dict[str, Any]:
-    """`tokens`: new ones by their users, which are shown only now. `accounts` are said as they are to people."""
+    """`tokens`: new ones by user, which are shown only now. `accounts` are in the same words as for people."""
     return {
         "source": plan.source,
         "output": None if dry_run else str(output),

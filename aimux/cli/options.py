@@ -47,18 +47,18 @@ def json_option(command: F) -> F:
 
 
 def refuse_json(context: click.Context, group: click.Group, otherwise: str = "") -> None:
-    """For a group that was given `--json`: the command behind it has to print some. `otherwise`: what runs if none."""
+    """For a group that was given `--json`: its subcommand has to print JSON. `otherwise`: what runs without one."""
     name = context.invoked_subcommand or otherwise
     command = group.get_command(context, name) if name else None
     if isinstance(command, click.Group):
-        return  # whatever is below it has the last word
+        return  # a subcommand of it decides
     if command is not None and not any(parameter.name == "as_json" for parameter in command.params):
         raise click.UsageError(f"{name} prints no JSON: leave out --json.", context)
 
 
 class AccountName(_TextType):
-    """An account's name within its provider, checked before anything is asked or done. `full`: the provider may stand
-    before it, and is left out."""
+    """An account's name within its provider, checked before anything is asked or done. `full`: the provider may precede
+    it, and is left out."""
 
     name = "name"
 
@@ -76,7 +76,7 @@ class AccountName(_TextType):
 
 
 class ConfigRefused(click.ClickException):
-    """Ends the command with every problem of the configuration on stderr, and exit code 1."""
+    """End the command with every problem of the configuration on stderr, and exit code 1."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(str(error))
@@ -102,7 +102,7 @@ def read_config(
 ) -> Config:
     """The effective configuration for a command. A wrong one ends the command.
 
-    `fields`: these alone, for a command that has not all of the service's secrets, and works without them.
+    `fields`: only these, for a command that does not have all of the service's secrets and works without them.
     """
     from aimux.config import ConfigError, load_config, load_leniently
     from aimux.plugin.loader import load_plugins

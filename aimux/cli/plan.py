@@ -41,8 +41,8 @@ def plan_command(
 ) -> None:
     """Say how many requests would have waited or been refused, and which account was idle.
 
-    The ledger's requests go once more through the choice of accounts, in virtual time. What a window holds is taken
-    from how far the vendors' windows moved meanwhile (`aimux usage --accounts`), or from --window 5h=12.50.
+    The ledger's requests go through the choice of accounts again, in virtual time. What a window holds is derived from
+    how far the vendors' windows moved meanwhile (`aimux usage --accounts`), or given by --window 5h=12.50.
     """
     from aimux.cli.calls import Setting
 

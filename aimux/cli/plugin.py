@@ -1,4 +1,5 @@
-"""aimux's own commands, registered as a plugin's are, so that none can take a name of theirs; and the plugins' ones."""
+"""aimux's own commands, registered like a plugin's, so that no plugin can take their names; and the plugins'
+commands."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reas
 @json_option
 @click.pass_context
 def prices_command(context: click.Context, config: Path | None, as_json: bool) -> None:
-    """Show what the models cost that were used: US dollars for a million tokens.
+    """Show what the models cost that were used, in US dollars for a million tokens.
 
     Prices come from genai-prices, which is installed with aimux. Those of the configuration (`prices`) are marked by *.
     """
@@ -44,7 +44,7 @@ def prices_command(context: click.Context, config: Path | None, as_json: bool) -
 @config_option
 @json_option
 def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
-    """Take the newest list from the internet. What was priced before stays as it is."""
+    """Take the newest list from the internet. Requests that were priced before keep their price."""
     if url is not None and not url.startswith(("https://", "http://")):
         raise click.UsageError("--url begins with https:// or http://.")
     found = _call(config, "POST", "/prices/update", {"url": url} if url else {})

@@ -16,7 +16,7 @@ Severity = Literal["error", "warning"]
 
 
 def foreign_hint(problems: Sequence[Problem]) -> str:
-    """What to do where the file is another gateway's configuration; "" where it isn't."""
+    """What to do if the file is another gateway's configuration; "" if it isn't."""
     from aimux.migrate.sources import gateway_of
 
     for source in dict.fromkeys(problem.source for problem in problems):

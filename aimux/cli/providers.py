@@ -24,7 +24,7 @@ _COLUMNS = ("PLUGIN", "BRINGS", "DISTRIBUTION", "VERSION", "STATE")
 def providers_command(context: click.Context, as_json: bool) -> None:
     """List the provider plugins: what is loaded, where it comes from, what failed and why.
 
-    Exits with 1 where one failed.
+    Exits with 1 if one failed.
     """
     from aimux.plugin.loader import load_plugins
 

@@ -1,4 +1,4 @@
-"""A gateway as its clients reach it: by its own configuration, or by the address that a person gives."""
+"""A gateway as its clients reach it: by its own configuration, or by an address that a person gives."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Reach(NamedTuple):
 
 
 def reach(path: Path | None, url: str | None, *, need_config: bool = False) -> Reach:
-    """With a URL, and no configuration asked for, the usual mounts are assumed. A failure ends the command."""
+    """With a URL and without `--config`, the usual mounts are assumed. A failure ends the command."""
     from aimux.config import parse_config, provider_instances
     from aimux.config.instances import mounts_of
     from aimux.plugin.loader import load_plugins
 
     plugins = load_plugins()
     own = url is None or path is not None or need_config
-    # Of an address alone nothing else is known, nor needed: not even a home that a state folder could be in.
+    # Nothing else is known or needed with an address alone, not even a home that a state folder could be in.
     config = (
         read_config(path, plugins) if own else parse_config({"state_dir": "."}, environ={}, providers=plugins.providers)
     )
@@ -93,7 +93,7 @@ async def people_of(config: Config) -> Directory:
 
 
 def refuse_vendor_token(token: str, known: Reach) -> None:
-    """A credential of a vendor is nobody's aimux token, and is neither kept nor sent. It ends the command."""
+    """End the command if this is a vendor's credential: it is not an aimux token, and must be neither kept nor sent."""
     for provider in known.mounts.values():
         if provider.vendor_token_advice(token):
             raise click.ClickException(
@@ -102,7 +102,7 @@ def refuse_vendor_token(token: str, known: Reach) -> None:
 
 
 def token_of_a_person(prompt: str) -> str:
-    """From the variable AIMUX_TOKEN, a hidden prompt, or standard input; "" where there is none."""
+    """From the variable AIMUX_TOKEN, a hidden prompt, or standard input; "" if there is none."""
     token = os.environ.get(TOKEN_VARIABLE, "")
     if not token and sys.stdin.isatty():
         token = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
     """Have the running server take its configuration again.
 
-    Exits with 0 when it has, and with 1 and every problem when it has not: then the old one stays. Open requests go on
-    in any case.
+    Exits with 0 if it did, and with 1 and every problem if not: then the old one stays. Open requests go on in any
+    case.
     """
     from aimux.cli.calls import ApiRefused
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 2.0
 TLS_END_SECONDS = 0.02
-"""aiohttp does not wait until asyncio has ended TLS with a server that ends its connections."""
+"""aiohttp does not wait until asyncio has closed TLS to a server that ends its connections."""
 STATE_VARIABLE = "AIMUX_STATE_DIR"
 ANSWER_SECONDS = 180.0
 """A renewal may wait for another process's lock, and a test for an upstream."""
@@ -92,7 +92,7 @@ def _why(error: Exception) -> str:
 
 
 async def listening(config: Config) -> str | None:
-    """The address of whatever listens where the configuration says, or None."""
+    """The address of whatever listens where the configuration says, or None if nothing does."""
     listen = config.listen
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -150,7 +150,7 @@ def _base(config: Config) -> URL:
 
 
 async def stranger(config: Config) -> Problem | None:
-    """What an aimux that listens there answers to nobody in particular; None where it is no aimux."""
+    """What an aimux that listens there answers without a key; None if it is not an aimux."""
     connector: aiohttp.BaseConnector = aiohttp.TCPConnector(ssl=False)  # nothing secret is sent
     if config.listen.unix_path is not None:
         connector = aiohttp.UnixConnector(config.listen.unix_path)
@@ -167,7 +167,7 @@ async def stranger(config: Config) -> Problem | None:
 
 
 def command_there(key_file: str | None) -> str:
-    """The present command as it would reach the server whose key is in this file, on a line of its own."""
+    """The current command as it would reach the server whose key is in this file, on a line of its own."""
     if key_file is None:
         return ""
     folder = os.path.dirname(key_file)  # noqa: PTH120 - of another user's file, which need not be one here
@@ -202,11 +202,11 @@ async def remote(setting: Setting, address: str, key: tuple[str, str]) -> AsyncI
 
 
 def _trusting(config: Config) -> ssl.SSLContext:
-    """The server's certificate itself is what we trust: its names need not be ours, nor its issuer known here."""
+    """We trust the server's certificate itself: its names need not match, and its issuer need not be known here."""
     path = config.tls.cert_path or own_pair(config.state_dir)[0]
     try:
         text = read_text(path)
-        # Of a chain only the first: trusting an issuer would mean all that it has ever signed.
+        # Only the first of a chain: trusting an issuer would mean trusting all that it has ever signed.
         first, end = text.index("-----BEGIN CERTIFICATE-----"), text.index("-----END CERTIFICATE-----")
         der = ssl.PEM_cert_to_DER_cert(text[first:end] + "-----END CERTIFICATE-----")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -225,7 +225,7 @@ def _trusting(config: Config) -> ssl.SSLContext:
 def admin_key(setting: Setting) -> tuple[str, str] | None:
     """The admin key and where it comes from: $AIMUX_ADMIN_TOKEN, else the configuration, else the server's own.
 
-    None: no aimux was ever started with this state folder, or it would have made one.
+    None: no aimux was ever started with this state folder; it would have made one.
     """
     admin, made = setting.reach.admin, setting.reach.state_dir / KEY_FILE
     if key := os.environ.get(KEY_VARIABLE, "").strip():

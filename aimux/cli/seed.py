@@ -29,7 +29,7 @@ STDIN = Path("-")
 def seed_command(config: Path | None, accounts: tuple[str, ...], as_json: bool) -> None:
     """Copy credential files into the state folder, each only where there is none yet.
 
-    For whatever sets a machine up: a service's start, a container's init. aimux renews what lies in the state folder,
+    For programs that set up a machine: a service's start, a container's init. aimux renews what is in the state folder,
     so a credential that is there is newer than FILE and stays. `-` is the standard input.
     """
     from aimux.plugin.loader import load_plugins
@@ -55,7 +55,7 @@ def _parsed(written: str) -> tuple[str, str, Path]:
 
 
 async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str, Path]]) -> list[dict[str, Any]]:
-    """Of each: its provider and name, and whether it was `added` or there before."""
+    """For each: its provider and name, and whether it was `added` or there before."""
     from aimux.accounts import VaultError, stores
     from aimux.storage import StorageError
 
@@ -71,7 +71,7 @@ async def _seed(config: Config, plugins: Plugins, accounts: list[tuple[str, str,
 
 
 async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> bool:
-    """One file into the vault, unless the account is there: whether it was put. Raises VaultError."""
+    """Put one file into the vault, unless the account is there. Returns whether it was put. Raises VaultError."""
     from aimux.accounts import Missing
     from aimux.accounts.credentials import parse_credential
     from aimux.plugin import CredentialError
@@ -86,7 +86,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> bo
         click.echo(f"{instance}/{account} is there already.")
         return False
     try:
-        # A command has nothing else to do meanwhile.
+        # Blocking is fine here: a command has nothing else to do meanwhile.
         raw = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()  # noqa: ASYNC240
         parse_credential(provider, raw)
     except OSError as error:

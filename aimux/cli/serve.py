@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.option("--or-demo", is_flag=True, help="While there is no account and no configuration yet, run the demo.")
 @config_option
 def serve_command(config: Path | None, or_demo: bool = False) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP takes the configuration again.
+    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP makes it read its configuration again.
 
-    The address, accounts and what is missing go to stdout, logs to stderr.
+    The address, the accounts and what is missing go to stdout, logs to stderr.
     """
     gc.set_threshold(50_000)  # what a start makes stays: looking for cycles in it took 4 to 9 % of the time
     from aimux.accounts import VaultError
@@ -39,7 +39,7 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
             run_demo(os.environ.get("AIMUX_LISTEN", "127.0.0.1:8080"))
             return
         run(
-            # The file is looked for anew at each reload: it may be there by then.
+            # The file is searched for at each reload: it may exist by then.
             lambda plugins: load_config(config_path(config), environ=os.environ, providers=plugins.providers),
             print_banner,
         )

@@ -103,7 +103,7 @@ def own_command() -> tuple[str, ...]:
 
 
 def _listen(config: Path | None) -> Listen:
-    """The address that the configuration gives, without its secrets: those may be there for the service alone."""
+    """The address that the configuration gives. Its secrets are not read: only the service may have them."""
     import yaml
 
     from aimux.cli.options import ConfigRefused
@@ -120,7 +120,7 @@ def _listen(config: Path | None) -> Listen:
 
 
 def _outside_homes(program: Path, config: Path | None) -> None:
-    """The system's service sees no home folders, so nothing that it needs may lie in one."""
+    """The system's service sees no home folders, so nothing that it needs may be in one."""
     for path in (program, config):
         if path is not None and any(path.is_relative_to(home) for home in _HOMES):
             raise click.ClickException(
@@ -130,7 +130,7 @@ def _outside_homes(program: Path, config: Path | None) -> None:
 
 
 def _install(wanted: dict[Path, str], *, force: bool) -> None:
-    """Write all files or, if one of them is there and differs, none."""
+    """Write all files, or none if one of them exists and differs."""
     try:
         for path, text in wanted.items():
             if path.exists() and path.read_text(encoding="utf-8") != text and not force:

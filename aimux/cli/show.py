@@ -52,7 +52,7 @@ def why(account: Mapping[str, Any]) -> str:
 
 
 def same_login(account: Mapping[str, Any]) -> str:
-    """Which others have the very same login, and what comes of that."""
+    """Which other accounts have the very same login, and what follows from that."""
     others = " and ".join(f"{account['provider']}/{name}" for name in account["same_as"])
     so = (
         "of two copies the one that is renewed second is logged out"
@@ -100,7 +100,7 @@ def _span(seconds: float) -> str:
 
 
 def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
-    """Print them: on a terminal a table with the reasons below it, in a pipe aligned columns that have everything."""
+    """Print them: on a terminal a table with the reasons below it, in a pipe aligned columns with everything."""
     now = datetime.now(UTC)
     if sys.stdout.isatty():
         _on_terminal(accounts, now)
@@ -154,7 +154,7 @@ def _on_terminal(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
 
 
 def account_lines(account: Mapping[str, Any], users: Sequence[str]) -> None:
-    """Print all that is known of one. `users`: those who can reach it."""
+    """Print all that is known about one. `users`: those who can reach it."""
     now = datetime.now(UTC)
     lines = {
         "kind": account["kind"] or "unknown: its credential can't be read",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def with_browser(provider: Provider, http: Http) -> bytes:
-    """Open a browser and wait for it to come back. Raises LoginError, NoPort."""
+    """Open a browser and wait for its return. Raises LoginError, NoPort."""
     async with loopback(provider.loopback_ports) as waiting:
         redirect_uri = provider.redirect_uri("loopback", waiting.port)
         logins: Logins[None] = Logins(http)
@@ -44,7 +44,7 @@ async def with_browser(provider: Provider, http: Http) -> bytes:
 
 
 async def with_paste(provider: Provider, http: Http) -> bytes:
-    """Show the address and ask for what it ended with, until it is something that can be used."""
+    """Show the address and ask what the browser ended at, until that can be used."""
     logins: Logins[None] = Logins(http)
     while True:
         started = logins.begin(provider, provider.redirect_uri("paste", 0), None)
@@ -58,7 +58,7 @@ async def with_paste(provider: Provider, http: Http) -> bytes:
 
 
 def _pasted(state: str) -> AuthorizationResponse:
-    """What a person pastes, once it belongs to the login that was begun with `state`."""
+    """What a person pastes, as soon as it belongs to the login that was begun with `state`."""
     while True:
         try:
             # Blocking is fine here: nothing else is under way.
@@ -90,7 +90,7 @@ async def _polled(logins: Logins[None], provider: Provider, name: str, device: D
 
 
 def _spinner(text: str) -> AbstractContextManager[object]:
-    """On a terminal; a line of text elsewhere."""
+    """A spinner on a terminal; a line of text elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
 

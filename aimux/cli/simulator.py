@@ -55,7 +55,7 @@ def simulator_command(host: str, port: int, scenario: str | None, capacity: floa
     """Run fake Anthropic, OpenAI and ChatGPT upstreams, with their OAuth servers, on one port.
 
     They check credentials, count usage and refuse as the real ones do, and fail in any way on request: by the header
-    `x-simulator`, or with --scenario. No model is behind them.
+    `x-simulator`, or with --scenario. There is no model behind them.
     """
     import uvloop
 
@@ -99,7 +99,7 @@ def _announce(simulator: Simulator, folder: Path | None) -> None:
 
 
 def _write(files: DemoFiles, folder: Path) -> Path:
-    """A configuration with an OAuth account and an API key for each provider; its state folder lies beside it."""
+    """Write a configuration with an OAuth account and an API key for each provider; its state folder is beside it."""
     import yaml
 
     from aimux.plugin.loader import load_plugins

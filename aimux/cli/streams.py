@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or can't be written: no reason not to serve."""
+"""Standard streams that are closed or can't be written: aimux serves all the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def open_closed_streams() -> None:
-    """Put /dev/null in the place of each that the process was started without.
+    """Put /dev/null in place of each stream that the process was started without.
 
-    The next files that it opens would be those streams otherwise, and libuv ends a process that closes one.
+    Otherwise the next files that it opens would become those streams, and libuv ends a process that closes one.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -22,7 +22,7 @@ def open_closed_streams() -> None:
 
 
 def give_up_stdout(error: OSError) -> None:
-    """It is full, or its reader has gone: what it still holds is lost, and so is what comes."""
+    """It is full, or its reader has gone: what it still holds is lost, and so is what follows."""
     import logging  # which takes as long as the rest of a command's start
 
     logging.getLogger("aimux").warning("stdout can't be written: %s", error.strerror)

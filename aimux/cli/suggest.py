@@ -1,4 +1,4 @@
-"""What a shell may complete: the providers, accounts and users that there are. Whatever is wrong, nothing is said."""
+"""What a shell may complete: existing providers, accounts and users. No error is ever shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def providers(context: click.Context, _parameter: click.Parameter, incomplete: s
 
 
 def accounts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """`PROVIDER/NAME`, or the name alone where that is how it begins and only one has it."""
+    """`PROVIDER/NAME`, or the name alone if the text begins like it and only one account has it."""
 
     def names(setting: Setting) -> Iterator[str]:
         found = [(provider, name) for provider, name in asyncio.run(_accounts(setting))]
@@ -60,7 +60,7 @@ def _those(context: click.Context, incomplete: str, names: Callable[[Setting], I
         config = load_config(find_config(given, os.environ, Path.cwd()), environ=os.environ, providers=plugins)
         found = names((config, provider_instances(config, plugins)))
         return sorted({name for name in found if name.startswith(incomplete)})
-    except Exception:  # a shell's line is no place for what is wrong
+    except Exception:  # a shell's line is no place for errors
         return []
 
 

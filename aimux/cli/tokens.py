@@ -34,7 +34,7 @@ _LINE = re.compile(
 @json_option
 @click.pass_context
 def tokens_command(context: click.Context, config: Path | None, as_json: bool) -> None:
-    """Show the tokens: whose, what for, until when, and when they were last used."""
+    """Show the tokens: whose they are, what for, until when, and when they were last used."""
     if as_json:
         refuse_json(context, tokens_command)
     if context.invoked_subcommand is None:
@@ -62,7 +62,7 @@ def list_command(user: str | None, config: Path | None, as_json: bool) -> None:
 def issue_command(
     user: str, label: str, ttl: str | None, scopes: tuple[str, ...], config: Path | None, as_json: bool
 ) -> None:
-    """Issue a token. It is printed this once, alone on stdout."""
+    """Issue a token. It is printed only this once, alone on stdout."""
     body = {"user": user, "label": label, "ttl": ttl, "scopes": list(scopes)}
     _show_issued(ask(config, lambda backend: backend.call("POST", "/tokens", body)), as_json)
 
@@ -87,7 +87,7 @@ def rotate_command(name: str, overlap: str | None, ttl: str | None, config: Path
 def revoke_command(name: str | None, subject: str | None, config: Path | None, as_json: bool) -> None:
     """Revoke a token for good, by its ID; with "-" the token itself is read from stdin.
 
-    Within a second it is refused everywhere, and what it has open ends.
+    Within a second it is refused everywhere, and its open requests end.
     """
     if (name is None) == (subject is None):
         raise click.UsageError("Give an ID, - or --subject.")
@@ -112,7 +112,7 @@ def revoke_command(name: str | None, subject: str | None, config: Path | None, a
 @config_option
 @json_option
 def restore_command(subject: str, config: Path | None, as_json: bool) -> None:
-    """Take a subject's tokens again (auth.jwt). A token of aimux's own stays revoked."""
+    """Accept a subject's tokens again (auth.jwt). A revoked token of aimux's own stays revoked."""
     ask(config, lambda backend: backend.call("DELETE", "/revocations", query={"subject": subject}))
     tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are accepted again.")
 
@@ -124,7 +124,7 @@ def restore_command(subject: str, config: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def import_command(file: Any, user: str | None, yes: bool, config: Path | None, as_json: bool) -> None:
-    """Take over tokens that people have already, by a FILE of their SHA-256s (- is stdin).
+    """Take over tokens that people already have, from a FILE of their SHA-256s (- is stdin).
 
     \b
     Each line: the SHA-256 in hex, the user, and a label if you like.

@@ -28,7 +28,7 @@ ROWS = 30
 @config_option
 @json_option
 def top_command(once: bool, config: Path | None, as_json: bool) -> None:
-    """Show who is running what, on which account, tokens a second, and the vendors' windows filling.
+    """Show who is running what, on which account, tokens per second, and how full the vendors' windows are.
 
     Press q or Ctrl-C to end it; with --json it is shown once. Nodes that share a database are shown together.
     """
@@ -70,7 +70,7 @@ async def _top(config: Path | None, *, once: bool, as_json: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _keys() -> AsyncIterator[asyncio.Event]:
-    """An event that is set by q; the terminal gives keys at once meanwhile."""
+    """An event that q sets; meanwhile the terminal passes keys on at once."""
     ended = asyncio.Event()
     if not sys.stdin.isatty():
         yield ended

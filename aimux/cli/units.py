@@ -24,7 +24,7 @@ def unit_settings() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What is to run. `socket`: the manager binds `listen`, and not aimux."""
+    """What to run. `socket`: the manager binds `listen` instead of aimux."""
 
     command: tuple[str, ...]
     config: Path | None
@@ -40,7 +40,7 @@ class Service:
 
 
 def systemd_unit(service: Service, *, user: bool) -> str:
-    """The .service file, for a person's own manager or the system's."""
+    """The .service file, for a user's own manager or the system's."""
     settings = unit_settings()
     unit: dict[str, Any] = {"Description": "aimux, a gateway to a team's AI accounts"}
     if not user:
@@ -49,7 +49,7 @@ def systemd_unit(service: Service, *, user: bool) -> str:
         unit |= {"Requires": "aimux.socket", "After": [*unit.get("After", []), "aimux.socket"]}
     run: dict[str, Any] = {
         "ExecStart": " ".join(map(_quoted, service.arguments("serve"))),
-        # It fails where the new configuration is refused, and says why; a signal would only be sent.
+        # It fails if the new configuration is refused, and says why; a signal would only be sent.
         "ExecReload": " ".join(map(_quoted, service.arguments("reload"))) + " --pid $MAINPID",
         **settings["service"],
         **settings["hardening"],
@@ -65,7 +65,7 @@ def systemd_unit(service: Service, *, user: bool) -> str:
 
 
 def systemd_socket(listen: Listen) -> str:
-    """The .socket file. Its syntax is that of `listen`, less the marks that systemd does not need."""
+    """The .socket file. Its address is written as in `listen`, without the marks that systemd does not need."""
     stream = str(listen).removeprefix("unix:").removeprefix(":")
     return _ini(
         {

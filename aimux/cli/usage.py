@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BY = ("user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour")
 SHOWN = 40
-"""Rows in the terminal; what is left is summed up in one."""
+"""Rows in the terminal; the rest is summed up in one."""
 BAR = 24
 
 
@@ -43,8 +43,8 @@ def usage_command(
 ) -> None:
     """Show who used what, and what it cost.
 
-    Tokens do not overlap: input is what was in no cache. A subscription's cost is what it would have cost by the price
-    list.
+    Tokens do not overlap: input is what was not in a cache. A subscription's cost is what its requests would have cost
+    by the price list.
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
@@ -125,12 +125,12 @@ def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _print(by: str, found: dict[str, Any], most: int | None) -> None:
-    """As much of it as the terminal has room for: without the bars, then without telling kinds of tokens apart."""
+    """As much of it as the terminal has room for: first without the bars, then with all kinds of tokens together."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # whoever reads a pipe needs whole names
+        console.width = 200  # the reader of a pipe needs whole names
         console.print(_table(by, found, most, COLUMNS, bars=False))
         return
     for columns in (COLUMNS, FEW_COLUMNS):

@@ -173,7 +173,7 @@ def enable_command(name: str, config: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def remove_command(name: str, yes: bool, config: Path | None, as_json: bool) -> None:
-    """Remove a user with all tokens, which are dead for good."""
+    """Remove a user with all tokens, which can't be used again."""
     confirm(f"Remove {name}, with all tokens?", yes=yes, what=f"the user {name} would be removed, with all tokens")
     ask(config, lambda backend: backend.call("DELETE", _path(name)))
     tell({"name": name, "removed": True}, as_json, f"{name} is removed, and the tokens are revoked.")

@@ -1,4 +1,4 @@
-"""What commands say to people: in one style, and on a terminal broken between words."""
+"""What commands say to people: in one style, and on a terminal wrapped between words."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ORDINARY = re.compile(r"(?!aimux\b)[a-z][a-z']*(?:[ ,]|:(?!/))")
-"""How a text begins whose first word is none of a name, a path, a URL, a command."""
+"""The beginning of a text whose first word is not a name, a path, a URL or a command."""
 
 
 def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
     """Print it to stdout, or stderr. Lines that begin with a space are commands and tables, which stay as they are,
-    unless `hang` says how far in they go on."""
+    unless `hang` gives the indent of their continuation."""
     click.echo(wrapped(text, sys.stderr if err else sys.stdout, hang), err=err)
 
 
 def prose_on_stderr(wanted: bool) -> contextlib.AbstractContextManager[object]:
-    """While it lasts, what is said and asked goes to stderr, if `wanted`: stdout is left to the JSON that follows."""
+    """If `wanted`, everything said and asked goes to stderr meanwhile: stdout is for the JSON that follows."""
     return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
 
 
@@ -35,7 +35,7 @@ def warn(text: str) -> None:
 
 
 def fail(error: click.ClickException) -> None:
-    """Print to stderr what ends the command; behind the usage, if it was used wrongly."""
+    """Print to stderr what ends the command, after the usage if it was used wrongly."""
     told = error.format_message()
     if isinstance(error, click.UsageError):
         shown = io.StringIO()
@@ -45,20 +45,20 @@ def fail(error: click.ClickException) -> None:
 
 
 def sentence(text: str) -> str:
-    """With a capital, unless a name begins it, and a full stop, unless a remedy behind an arrow or on a line of its own
-    ends it."""
+    """With a capital, unless it begins with a name, and a full stop, unless it ends with a remedy after an arrow or on
+    a line of its own."""
     if _ORDINARY.match(text):
         text = text[0].upper() + text[1:]
     return text if not text or "→" in text or "\n" in text or text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 def visible(text: str) -> str:
-    """A stranger's text, with whatever a terminal would obey written out: no model is named so that it does."""
+    """A stranger's text, with everything that a terminal would obey written out."""
     return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def wrapped(text: str, stream: TextIO, hang: int | None = None) -> str:
-    """In a pipe, lines stay whole: programs read them."""
+    """Lines stay whole in a pipe, because programs read them."""
     return "\n".join(_lines(text, hang)) if stream.isatty() else text
 
 

@@ -37,11 +37,11 @@ SERVER = {
     "max_field_size": bounds.MAX_FIELD,
     "max_line_size": bounds.MAX_FIELD,
 }
-"""Arguments of the `web.Server` that serves it, whoever makes that: where it is the outermost application."""
+"""Arguments of the `web.Server` that serves it, whoever makes that, if it is the outermost application."""
 
 
 def control_application(control: Control | None = None, routes: Iterable[Routes] = ()) -> web.Application:
-    """`control` None: it is there, as `CONTROL`, when the application has started. `routes` are the plugins'."""
+    """`control` None: it is set as `CONTROL` by the time the application has started. `routes` are the plugins'."""
     app = web.Application(middlewares=MIDDLEWARES, handler_args=SERVER)
     if control is not None:
         app[CONTROL] = control

@@ -44,7 +44,7 @@ def merged(text: str, settings: Mapping[str, Any], file_format: Format) -> str:
         _merge(parsed, settings, "")
         after = tomlkit.dumps(parsed)
         agrees = tomllib.loads(after) == expected
-    except Exception:  # it keeps comments and layout, and stumbles over some of them in ways of its own
+    except Exception:  # it keeps comments and layout, and fails on some of them with errors of its own
         agrees = False
     if not agrees:
         raise MergeError("has a layout that the settings can't be put into; add them by hand")
@@ -79,10 +79,10 @@ def _merge(into: MutableMapping[str, Any], settings: Mapping[str, Any], where: s
 
 
 def write(path: Path, settings: Mapping[str, Any], file_format: Format) -> Path | None:
-    """Merge into the file at `path`, or make it; it holds a token then, so it is its owner's alone. A link stays one.
+    """Merge into the file at `path`, or make it. It holds a token then, so only its owner may read it. A link stays
+    one.
 
-    The backup's path; None where there was no file, or nothing to change. Raises MergeError, also where the system
-    refuses.
+    The backup's path; None if there was no file, or nothing to change. Raises MergeError, even if the system refuses.
     """
     try:
         path = path.resolve()

@@ -1,4 +1,4 @@
-"""What each client has to be told to use a gateway: settings for its own file, and what a person types or clicks."""
+"""What each client needs to use a gateway: settings for its own file, and what a person types or clicks."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """`settings(gateway, token)`: for its file, where it has one; without a token they hold a placeholder that works
-    if the client knows one. `hints`: what else there is to know, line by line. `certificate_variable`: of the
-    environment, where settings can't name the gateway's certificate. `caution`: what would be in the way."""
+    """`settings(gateway, token)`: for its file, if it has one; without a token they hold a placeholder that works if
+    the client knows one. `hints`: what else to know, line by line. `certificate_variable`: an environment variable, if
+    settings can't name the gateway's certificate. `caution`: what would be in the way."""
 
     title: str
     hints: Callable[[Gateway], Iterator[str]]
@@ -93,7 +93,7 @@ def _codex(gateway: Gateway, token: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": "aimux",
         "base_url": base,
-        # Else Codex (0.156 and later) knows of the models what it was built with, and nothing of newer ones.
+        # Otherwise Codex (0.156 and later) only knows the models that it was built with.
         "model_catalog_url": f"{base}/models",
         "wire_api": "responses",
         "supports_websockets": True,

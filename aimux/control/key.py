@@ -27,14 +27,14 @@ class Key:
 
     @property
     def id(self) -> str:
-        """Names it where it opened something that ends with it. No token's id has a colon."""
+        """Identifies the key in what it opened and what ends with it. No token's id has a colon."""
         return f"key:{self.sha256.hex()[:16]}"
 
 
 def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
-    """The key in `state_dir`, made (0600) where there is none; then it is also returned, to be shown this once.
+    """The key in `state_dir`, made (0600) if there is none; then its text is also returned, to be shown this once.
 
-    Raises OSError where the folder can't be written.
+    Raises OSError if the folder can't be written.
     """
     path = state_dir / KEY_FILE
     text = read_key(path)
@@ -47,9 +47,9 @@ def ensure_key(state_dir: Path) -> tuple[Key, str | None]:
 
 
 def read_key(path: Path) -> str | None:
-    """The key in a file; None where there is none, or none that could be a key. Raises OSError.
+    """The key in a file; None if there is none, or nothing that could be one. Raises OSError.
 
-    A file that others could read is made private: it was so from the start, unless somebody changed it.
+    A file that others can read is made private, as it was when it was made.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

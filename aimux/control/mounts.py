@@ -1,4 +1,4 @@
-"""The mounts as a resource of the application's router: what comes there is relayed by the gateway, as in the lane."""
+"""The mounts as a resource of the application's router: the gateway relays requests there, as in the lane."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 TARGET = RequestKey("target", str)
-"""On requests below a mount: what stands in the request line, without a prefix that the whole application has."""
+"""On requests below a mount: the target of the request line, without the prefix of the whole application."""
 
 
 class Mounts(web.AbstractResource):
-    """All that the gateway's table of mounts holds now, which a reload replaces."""
+    """Everything in the gateway's table of mounts, which a reload replaces."""
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(name="mounts")
@@ -56,7 +56,7 @@ class Mounts(web.AbstractResource):
             if self._app[CONTROL].gateway.setup.mounts.find(target) is None:
                 return None, set()
         except GatewayError:
-            pass  # the gateway says what is wrong with it
+            pass  # the gateway answers what is wrong with it
         request[TARGET] = target
         return web.UrlMappingMatchInfo({}, self._route), set()
 
@@ -69,7 +69,7 @@ class Mounts(web.AbstractResource):
 
 @web.middleware
 async def first(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost middleware: none of the others is for what is below a mount."""
+    """The outermost middleware: none of the others applies below a mount."""
     return await (request.match_info.handler if TARGET in request else handler)(request)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees who opens aimux's address in a browser."""
+"""What a person sees when opening aimux's address in a browser."""
 
 from __future__ import annotations
 

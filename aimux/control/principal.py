@@ -1,7 +1,7 @@
 """Who asks the control plane for something.
 
-A middleware finds out and puts it on the request (`aimux.control.middlewares.callers`); operations state the role that
-they need.
+A middleware finds that out and puts it on the request (`aimux.control.middlewares.callers`); operations state the role
+that they need.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ADMIN_KEY = "admin-key"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who has shown who they are. `address` is where they are ("" for this machine's own sockets).
+    """An authenticated caller. `address` is where they are ("" for this machine's own sockets).
 
-    `user` None: whoever has the admin key, or the files. `expires_at`: when what was shown ends (milliseconds).
-    `narrow`: it was a token with scopes, which is for nothing else. `token_id` names it ("": it was none).
+    `user` None: the holder of the admin key, or of the files. `expires_at`: when the token ends (milliseconds).
+    `narrow`: it is a token with scopes, which is for nothing else. `token_id` names it ("": no token).
     """
 
     name: str
@@ -45,8 +45,8 @@ class Principal:
 
 
 def refuse_signed(token_id: str) -> None:
-    """Refused 403 for tokens signed elsewhere: what a session would outlive (their end, their role, a subject that is
-    barred) is known of the token itself alone."""
+    """Refused 403 for tokens signed elsewhere: only the token itself shows what a session would outlive (its end, its
+    role, a revoked subject)."""
     if token_id.startswith(SIGNED):
         detail = "A token that was signed elsewhere opens no session."
         raise Refused(403, "signed", detail, remedy="sign in with a token that this aimux has issued")

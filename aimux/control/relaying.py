@@ -1,6 +1,6 @@
 """A request that aiohttp has read, relayed by the gateway that serves the lane; its answer is a response of aiohttp's.
 
-Slower than the lane, with the same result: what the gateway writes for the wire is taken apart again.
+Slower than the lane, with the same result: what the gateway writes for the wire is parsed again.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ if TYPE_CHECKING:
 FULL = 64 * 1024
 """Bytes of an answer that wait for aiohttp to take them; above, the upstream isn't read."""
 LOOK_SECONDS = 1.0
-"""aiohttp tells a handler that its client has left only with `handler_cancellation`: otherwise it is looked at."""
+"""Only with `handler_cancellation` does aiohttp tell a handler that its client has left: otherwise we check this
+often."""
 _UNPACKED = frozenset({"gzip", "deflate", "br", "zstd"})
-"""Codings of a body that aiohttp undoes unless it is told not to: then the request's head is not true any more."""
+"""Codings of a body that aiohttp undoes unless told not to: then the request's head is no longer true."""
 _OF_AIOHTTP = ("content-type", "date", "server")
-"""Headers that aiohttp adds to an answer that has none …"""
+"""Headers that aiohttp adds to an answer that lacks them …"""
 _UNNAMED = RequestKey("unnamed", set)
-"""… and those that this request's answer has none of."""
+"""… and those of them that this request's answer should not have."""
 
 
 async def relay(gateway: Gateway, received: web.Request, target: str) -> web.StreamResponse:
     """Serve a request below a mount. `target` is as the client sent it, less what the application is mounted at.
 
-    Raises CancelledError where the connection is at its end: after an answer that broke off, and after a WebSocket.
+    Raises CancelledError if the connection has to end: after an answer that broke off, and after a WebSocket.
     """
     try:
         head = _head(received, target)
@@ -63,7 +64,7 @@ async def relay(gateway: Gateway, received: web.Request, target: str) -> web.Str
 
 
 def _head(received: web.Request, target: str) -> RequestHead:
-    """Read once more, as strictly as the front reads. Raises RequestError."""
+    """Parse it again, as strictly as the front does. Raises RequestError."""
     major, minor = received.version
     lines = [f"{received.method} {target} HTTP/{major}.{minor}".encode("utf-8", "surrogateescape")]
     lines += [b"%b: %b" % field for field in received.raw_headers]
@@ -73,7 +74,7 @@ def _head(received: web.Request, target: str) -> RequestHead:
 
 
 async def tidy(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: leave out what aiohttp has added and the lane would not."""
+    """For `on_response_prepare`: remove what aiohttp has added and the lane would not."""
     for name in request.get(_UNNAMED, ()):
         response.headers.popall(name, None)
 
@@ -112,7 +113,7 @@ class _Request(Request):
         if raw is None:
             raise too_large(limit)
         coding = self.head.headers.get("content-encoding", "")
-        # The arguments for its server that the application has are those of the outermost one.
+        # The server's arguments are those of the outermost application.
         if raw and coding.strip().lower() in _UNPACKED and len(self._received.match_info.apps) > 1:
             try:
                 decoder(coding).decode(raw[:64])
@@ -175,7 +176,7 @@ class _Connection:
     # --- for aiohttp ----------------------------------------------------------------------------------------------
 
     async def respond(self) -> web.StreamResponse:
-        """Raises CancelledError where the connection is at its end."""
+        """Raises CancelledError if the connection has to end."""
         wire = self.wire
         while wire.head is None and not self._ended:
             await self._change()
@@ -212,7 +213,7 @@ class _Connection:
         return response
 
     async def _change(self) -> None:
-        """Wait until there is something new. Raises CancelledError where the client has left."""
+        """Wait until there is something new. Raises CancelledError if the client has left."""
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 await self._changed.wait()
@@ -223,7 +224,7 @@ class _Connection:
 
 
 class _Wire(TransportBefore):
-    """Takes what the gateway writes: an answer is taken apart, a WebSocket gets the connection itself."""
+    """Takes what the gateway writes: an answer is parsed, a WebSocket gets the connection itself."""
 
     def __init__(self, received: web.Request, below: asyncio.Transport, connection: _Connection) -> None:
         super().__init__(below)
@@ -242,7 +243,7 @@ class _Wire(TransportBefore):
         return self._framer is not None and self._framer.done
 
     def take(self) -> bytes:
-        """What was written of the answer's body."""
+        """The part of the answer's body that was written."""
         data = b"".join(self._pieces)
         self._pieces.clear()
         self.size = 0
@@ -275,7 +276,7 @@ class _Wire(TransportBefore):
 
 
 class _Switched(asyncio.Protocol):
-    """What a connection's bytes come to once it is a WebSocket's. `server` is told of its end."""
+    """Gets a connection's bytes once it is a WebSocket's. `server` is told of its end."""
 
     def __init__(self, connection: _Connection, server: asyncio.Protocol) -> None:
         self._connection = connection

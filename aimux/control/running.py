@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reload(NamedTuple):
-    """What a reload has to say."""
+    """The result of a reload."""
 
     warnings: list[str]
     after_restart: list[str]
@@ -32,5 +32,5 @@ class Running:
     certificate: Callable[[], bytes | None]
     """The self-signed one, as PEM."""
     activity: Callable[[], Activity]
-    """What runs at this moment."""
+    """What is running now."""
     started: float = field(default_factory=time.time)

@@ -28,7 +28,7 @@ class ControlServer:
     async def serve(self, request: Request) -> Sent:
         """Serve a request of the front's. Runs as its turn. Raises BodyError, and GatewayError for an odd method."""
         assert isinstance(request, ReceivedRequest)
-        if request.head.method not in hdrs.METH_ALL:  # aiohttp would log a traceback, with the request's line
+        if request.head.method not in hdrs.METH_ALL:  # aiohttp would log a traceback that includes the request line
             raise GatewayError(
                 ErrorKind.METHOD_NOT_ALLOWED, "aimux does not know this method.", retry=False, status=501
             )

@@ -25,7 +25,7 @@ __all__ = ["CONTROL", "Control", "RequestKey", "control_of", "ends", "unwritten"
 
 @dataclass(slots=True)
 class Control:
-    """The running parts that it shows and changes. A reload replaces `key` and what stands below it."""
+    """The running parts that it shows and changes. A reload replaces `key` and the fields after it."""
 
     gateway: Gateway
     api: Api
@@ -39,20 +39,20 @@ class Control:
     compatibility: frozenset[str] = frozenset()
     """Other gateways whose paths are answered."""
     health: str = ""
-    """What `/health` says as text, where one of them did; else it is JSON for everybody."""
+    """What `/health` says as text, if one of them did; otherwise it is JSON for everybody."""
 
 
 CONTROL = web.AppKey("control", Control)
 
 
 def unwritten(control: Control) -> list[str]:
-    """Why the state of accounts is not written at present, where that is so."""
+    """Why the state of accounts is not being written, if it is not."""
     states = {pool.options.state for pool in control.api.parts.pools.values()} - {None}
     return sorted(state.trouble for state in states if state is not None and state.trouble)
 
 
 def control_of(request: web.Request) -> Control:
-    """Also for handlers of sub-applications."""
+    """Works in handlers of sub-applications, too."""
     return request.config_dict[CONTROL]
 
 

@@ -26,7 +26,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def health(request: web.Request) -> web.StreamResponse:
-    """For everybody: that it answers, and nothing more."""
+    """For everybody: only that it answers."""
     text = control_of(request).health
     if text and "application/json" not in request.headers.get("accept", ""):
         return web.Response(text=text)
@@ -36,8 +36,9 @@ async def health(request: web.Request) -> web.StreamResponse:
 async def ready(request: web.Request) -> web.StreamResponse:
     """200 as soon as every provider that has accounts has one that can serve, else 503 with what is missing.
 
-    One without any account is told, and keeps nobody from using the others. What is wrong with the database or the
-    disk, and what of the ledger waits for them, is told and makes it no less ready: requests are served.
+    A provider without any account is listed, but does not keep anybody from using the others. Problems of the database
+    or the disk, and what waits for them in the ledger, are listed too, but do not make aimux unready: requests are
+    served.
     """
     _guard(request)
     control = control_of(request)
@@ -64,7 +65,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
 
 
 async def certificate(request: web.Request) -> web.StreamResponse:
-    """The self-signed one, for everybody: each client is shown it anyway."""
+    """The self-signed certificate, for everybody: each client sees it anyway."""
     pem = control_of(request).api.parts.running.certificate()
     if pem is None:
         raise Refused(404, "not-found", "This aimux has no certificate of its own making.")
@@ -78,9 +79,9 @@ def _metrics_page(metrics: Metrics) -> tuple[bytes, str]:
 
 
 def _guard(request: web.Request) -> None:
-    """Refused 403 for callers from elsewhere unless `metrics_public`: what follows names users, models and accounts.
+    """Refused 403 for callers from elsewhere unless `metrics_public`: the answers name users, models and accounts.
 
-    What a browser on this machine fetches for another site's page is from elsewhere, too.
+    Requests that a browser on this machine makes for another site's page count as from elsewhere.
     """
     control = control_of(request)
     if control.metrics_public:

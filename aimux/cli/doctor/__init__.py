@@ -38,12 +38,12 @@ _MARKS = {"ok": ("âœ“", "green"), "warning": ("!", "bold yellow"), "error": ("âœ
 def doctor_command(
     context: click.Context, config: Path | None, as_json: bool, offline: bool, live: str | None, url: str | None
 ) -> None:
-    """Check configuration, permissions, address, certificate, database, accounts, upstreams, clock; say what to do.
+    """Check configuration, permissions, address, certificate, database, accounts, upstreams and clock; say what to do.
 
-    Run it as the user that aimux runs as. Exits with 1 where something is broken; warnings alone exit with 0.
+    Run it as the user that aimux runs as. Exits with 1 if something is broken; with warnings only it exits with 0.
 
-    With --live, check from outside what clients meet: tokens, errors, streams, limits, WebSocket. Each mount gets one
-    small streamed request.
+    With --live, check from outside what clients experience: tokens, errors, streams, limits, WebSocket. Each mount gets
+    one small streamed request.
     """
     if live is not None:
         findings = _live(config, live, url)
@@ -77,7 +77,7 @@ def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
 
 
 async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
-    """Everything that was found. A configuration that can't be read is the end of it: the rest depends on it."""
+    """Everything that was found. It ends with a configuration that can't be read: the rest depends on it."""
     from aimux.accounts import ControlHttp
     from aimux.cli.doctor import accounts, database, machine, setup, upstreams
     from aimux.config import ConfigError, load_config, provider_instances
@@ -100,7 +100,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
         found_database, usable = await database.of_database(config)
         found += found_database
         used: list[Provider] = []
-        if usable or config.database.url is None:  # else accounts lie where nothing can be looked at
+        if usable or config.database.url is None:  # otherwise the accounts can't be looked at
             found_accounts, used = await accounts.of_accounts(config, providers, http)
             found += found_accounts
         if not offline:

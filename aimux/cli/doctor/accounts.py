@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aimux.plugin.provider import Provider
 
 SOON = 7 * 86400.0
-"""The end of a credential that can't be renewed is told this long before."""
+"""Warn this long before the end of a credential that can't be renewed."""
 
 
 async def of_accounts(
@@ -53,7 +53,7 @@ async def of_accounts(
                     elif config.providers is not None:
                         remedy = f"aimux login {name}{_places(config, provider)}, or set providers.{name}.api_key"
                         found.append(Finding("error", f"accounts of {name}", "there is none", remedy))
-        except StorageError:  # told where the database is looked at
+        except StorageError:  # reported by the check of the database
             return found, used
     for unknown in unknown_accounts(config, named):
         found.append(Finding("warning", "configuration", f"{unknown.where}: {unknown.message}", unknown.remedy))
@@ -73,7 +73,7 @@ def _places(config: Config, *providers: Provider) -> str:
 
 
 def _twins(pool: AccountPool) -> Iterator[Finding]:
-    """Accounts that have one login between them, told once for all of them."""
+    """Accounts that share one login, reported once for all of them."""
     for name, others in twins(pool.accounts).items():
         same = sorted([name, *others], key=lambda one: (one != DEFAULT, one))
         if name == same[0]:
@@ -112,7 +112,7 @@ def _span(seconds: float) -> str:
 
 @contextmanager
 def _told_by_vault() -> Iterator[list[str]]:
-    """What the vault logs meanwhile: a file's mode that it mended, say. The rest is in the accounts' state."""
+    """What the vault logs meanwhile, such as a file mode that it corrected. The rest is in the accounts' state."""
     told: list[str] = []
 
     class Listener(logging.Handler):

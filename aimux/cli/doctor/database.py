@@ -22,7 +22,7 @@ SUBJECT = "database"
 
 
 async def of_database(config: Config) -> tuple[list[Finding], bool]:
-    """What was found, and whether what lies in it can be looked at as it is. Nothing is migrated or written."""
+    """What was found, and whether its content can be read as it is. Nothing is migrated or written."""
     try:
         found = await status(config.database.address, config.state_dir)
     except StorageError as error:

@@ -10,7 +10,7 @@ Status = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. An `error` keeps aimux from working, a `warning` may do so one day."""
+    """One thing that was checked. An `error` keeps aimux from working, a `warning` may do so one day."""
 
     status: Status
     subject: str

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHEAP = ("haiku", "nano", "mini", "luna")
-"""Words in the names of models that cost little."""
+"""Words in the names of cheap models."""
 _COUNT = "Count from 1 to 40, in words."
 
 
@@ -34,7 +34,7 @@ class Format:
         return json.dumps({"model": model, **self.body}).encode()
 
     def message(self, body: bytes) -> str | None:
-        """The message of an error in this format; None where it is none."""
+        """The message of an error in this format; None if it is not one."""
         try:
             error = json.loads(body)["error"]
             return str(error["message"])
@@ -42,7 +42,7 @@ class Format:
             return None
 
     def model(self, body: bytes) -> str:
-        """The cheapest of the models listed, as far as names tell."""
+        """The cheapest of the listed models, as far as names show."""
         try:
             listed = json.loads(body)
             names = [str(one.get("id") or one.get("slug")) for one in listed.get("data") or listed.get("models")]

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 PATIENCE = aiohttp.ClientTimeout(total=90, sock_connect=10)
 LARGE = 2 * 1024 * 1024
-"""Bytes of a request that a proxy's usual limit of one megabyte would stop; Claude Code's grow to many."""
+"""Bytes of a request that a proxy's usual limit of one megabyte would stop; Claude Code's grow to several."""
 MANY_EVENTS = 8
 BURST = 0.05
-"""Where many events come within this share of the time, something kept them back."""
+"""If many events come within this share of the time, something kept them back."""
 REVEALING = ("set-cookie", "anthropic-organization-id", "openai-organization", "chatgpt-account-id")
 
 _TOKEN = "use a token of the configuration's `users`; a proxy in between must pass its header"  # noqa: S105 - advice
@@ -50,7 +50,7 @@ class Reply:
 
 
 async def examine_live(reach: Reach, token: str) -> list[Finding]:
-    """What clients of this gateway meet. `token` "": they have none."""
+    """What clients of this gateway experience. `token` "": they have none."""
     context = ssl.create_default_context()
     if reach.certificate is not None and reach.certificate.exists():
         context.load_verify_locations(reach.certificate)
@@ -117,7 +117,7 @@ class Mount:
     token: str = field(repr=False)
 
     async def absent(self) -> bool:
-        """aimux itself says that there is no such mount."""
+        """Whether aimux itself says that there is no such mount."""
         try:
             reply = await self._ask(self.about.models, next(iter(self._forms.values())))
         except (aiohttp.ClientError, TimeoutError):
@@ -125,7 +125,7 @@ class Mount:
         return reply.status == 404 and reply.headers.get("content-type", "").startswith("application/problem+json")
 
     async def examine(self) -> AsyncIterator[Finding]:
-        """Finding by finding. Without an account that can be asked, the rest would only say so again."""
+        """Yields each finding. Without an account that can be asked, the rest would only repeat that."""
         accepted = await self._accepted()
         yield accepted
         for refused in await self._refused():
@@ -181,7 +181,7 @@ class Mount:
         return self._finding("ok", "token", f"accepted as {', '.join(self._forms)}")
 
     async def _refused(self) -> list[Finding]:
-        """What those hear who have none; clients stop at once only when they are told to."""
+        """What clients without a token are told; they stop at once only if the answer says so."""
         strangers = {
             "no token": {},
             "a wrong token": {"authorization": "Bearer this-is-nobodys-token"},
@@ -272,7 +272,7 @@ class Mount:
         return self._finding("ok", "stream", f"{self._model} answers, whole to its last event")
 
     def _cadence(self, reply: Reply) -> Finding:
-        """Events are to come as they are made. One that answers in an instant says nothing about that."""
+        """Events should arrive as they are made. An instant answer says nothing about that."""
         events, first, end = reply.body.count(b"\n\n"), reply.arrivals[0], reply.arrivals[-1]
         message = f"{events} events over {end - first:.1f} s, the first after {first:.1f} s"
         if events >= MANY_EVENTS and end > 1.0 and end - first < BURST * end:

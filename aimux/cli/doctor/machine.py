@@ -57,7 +57,7 @@ def of_state_dir(folder: Path) -> list[Finding]:
 
 
 async def of_address(config: Config) -> list[Finding]:
-    """Whether `listen` is free, or aimux itself has it."""
+    """Whether `listen` is free, or used by aimux itself."""
     subject = f"listen {config.listen}"
     try:
         _try_unix(Path(config.listen.unix_path)) if config.listen.unix_path else _try_tcp(config.listen)

@@ -1,4 +1,4 @@
-"""The network: whether each upstream can be reached, and what its clock says of ours."""
+"""The network: whether each upstream can be reached, and how far its clock is from ours."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def of_upstreams(providers: Iterable[Provider], http: Http) -> list[Findin
 
 
 async def _ask(origin: URL, whose: str, http: Http, offsets: list[float]) -> Finding:
-    """Find the name, ask for `/` without any credential, note how far our clock is off. Any answer is a good one."""
+    """Resolve the name, ask for `/` without any credential, note how far our clock is off. Any answer is fine."""
     subject = f"upstream {origin}"
     try:
         found = proxy_for(origin.scheme, origin.host or "", origin.port or 443)
@@ -67,10 +67,10 @@ async def _ask(origin: URL, whose: str, http: Http, offsets: list[float]) -> Fin
 
 
 async def _name_trouble(origin: URL) -> str:
-    """Why the name can't be resolved; "" where it can.
+    """Why the name can't be resolved; "" if it can.
 
-    In a thread of its own and not in asyncio's pool, which the program would wait for at its end: a resolver without
-    a network may take half a minute.
+    In a thread of its own, because the program would wait at its end for asyncio's pool: without a network a resolver
+    may take half a minute.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[str] = loop.create_future()

@@ -89,7 +89,7 @@ async def show_account(parts: Parts, provider: Instance, name: Name) -> Account:
 
 @operation("GET", "/accounts/{provider}/{name}/users", "List who can reach an account", role=Role.VIEWER)
 async def list_account_users(parts: Parts, provider: Instance, name: Name) -> AccountUsers:
-    """By groups, reservations and scopes, whatever state it is in."""
+    """By groups, reservations and scopes, whatever its state."""
     _, account = await parts.account(provider, name)
     return AccountUsers(items=users_of(parts.people.directory, provider, account.settings))
 
@@ -98,7 +98,7 @@ async def list_account_users(parts: Parts, provider: Instance, name: Name) -> Ac
 async def change_account(
     parts: Parts, provider: Instance, name: Name, body: AccountChange, caller: Principal
 ) -> Account:
-    """At once, and on every node within two seconds. Refused where the configuration has settings for it."""
+    """At once here, and within two seconds on every node. Refused if the configuration has settings for it."""
     pool, account = await parts.account(provider, name)
     full = f"{provider}/{name}"
     if pool.configured(name):
@@ -129,7 +129,7 @@ async def enable_account(parts: Parts, provider: Instance, name: Name, caller: P
 
 @operation("POST", "/accounts/{provider}/{name}/disable", "Take an account out of service")
 async def disable_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> Account:
-    """It keeps being renewed, and open requests end as usual."""
+    """It is still renewed, and open requests end as usual."""
     pool, account = await parts.account(provider, name)
     account.disable()
     log.info("admin: %s/%s was disabled", provider, name)
@@ -141,7 +141,7 @@ async def disable_account(parts: Parts, provider: Instance, name: Name, caller: 
 async def rename_account(parts: Parts, provider: Instance, name: Name, body: Rename, caller: Principal) -> Account:
     """Its state, open requests and conversations stay. Refused while the configuration names it and not the new name.
 
-    Otherwise it would lose its groups, and with them the bounds of who may use it.
+    Otherwise it would lose its groups, and with them the limits on who may use it.
     """
     pool, account = await parts.account(provider, name)
     if pool.configured(name) and not pool.configured(body.name):
@@ -161,7 +161,7 @@ async def rename_account(parts: Parts, provider: Instance, name: Name, body: Ren
 
 @operation("DELETE", "/accounts/{provider}/{name}", "Remove an account", status=204, errors=(409,))
 async def remove_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> None:
-    """Deletes its credential. One that is shared with another program stays that program's."""
+    """Deletes its credential. If it is shared with another program, that program keeps it."""
     pool, account = await parts.account(provider, name)
     refuse_configured(account)
     await pool.remove(name)
@@ -194,7 +194,7 @@ def _why_fixed(kind: str) -> str:
 
 @operation("POST", "/accounts/{provider}/{name}/test", "Make the cheapest real call with an account")
 async def test_account(parts: Parts, provider: Instance, name: Name) -> Tested:
-    """Also with one that is parked or disabled; it stays so. What the upstream says of limits counts."""
+    """Also with an account that is parked or disabled; it stays so. Limits in the upstream's answer are noted."""
     pool, account = await parts.account(provider, name)
     started = time.monotonic()
     status, verdict = await probe(pool, account, parts.relay)

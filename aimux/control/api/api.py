@@ -1,4 +1,4 @@
-"""Runs operations: from what came with a call to what it gives. No sockets and no keys here: routes.py has them."""
+"""Runs operations: from a call's parameters to its result. No sockets and no keys here: routes.py has them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Api:
     async def run(
         self, operation: Operation, parameters: Mapping[str, str], query: str, raw: bytes, caller: Principal | None
     ) -> Answered:
-        """Raises Refused, whatever went wrong. Where it is cancelled the operation goes on: half of it would be worse.
+        """Raises Refused, whatever went wrong. If it is cancelled, the operation goes on: half of it would be worse.
 
         `parameters` are the path's, `query` and `raw` as they were sent. `caller` has the role that it needs.
         """
@@ -169,6 +169,6 @@ def _refusal(error: Exception) -> Refused:
 
 
 def _sentence(text: str) -> str:
-    """A name that begins it (a host's, an account's) stays as it is."""
+    """Capitalized, unless it begins with a name (of a host, an account)."""
     word = text.partition(" ")[0]
     return f"{text}." if "." in word or "/" in word else f"{text[:1].upper()}{text[1:]}."

@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Body(BaseModel):
-    """Built when it is first asked for: sixty of them took a tenth of each start, and few gateways use them all."""
+    """Built at its first use: sixty of them took a tenth of each start, and few gateways use them all."""
 
     model_config = ConfigDict(defer_build=True)

@@ -138,13 +138,13 @@ async def show_system(parts: Parts) -> System:
 
 @operation("POST", "/sign-in-links", "Make a link that signs a browser in", status=201, errors=(404,))
 async def make_link(parts: Parts, body: NewLink, caller: Principal) -> SignInLink:
-    """Good once and for five minutes, at any node. The session ends with the token or key that asked for the link."""
+    """Works once and for five minutes, at any node. The session ends with the token or key that asked for the link."""
     parts.running  # noqa: B018 - refused where none serves
     if body.user is not None and body.user not in parts.people.directory.users:
         raise Refused(404, "not-found", f"There is no user {body.user!r}.")
     refuse_signed(caller.token_id)
     user = body.user or (caller.user.name if caller.user is not None else "")
-    # Whoever uses it acts under that name: the log has to tell who had it made.
+    # Its user acts under that name: the log has to say who had it made.
     await parts.note(caller, "sign-in-link.make", f"user:{user or ADMIN_KEY}")
     code = await links.make(parts.people.database, user, caller.token_id)
     return SignInLink(path=f"{DASHBOARD}/sign-in?code={code}", expires_in=links.LIFETIME)

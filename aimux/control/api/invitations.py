@@ -25,13 +25,13 @@ Code = Annotated[str, Field(min_length=1, max_length=200, description="As the li
 
 
 class NewInvitation(Given):
-    """For a user who is there already."""
+    """For an existing user."""
 
     user: UserName
 
 
 class Invitation(Body):
-    """A link that works once. It is in this answer and nowhere else."""
+    """A link that works once. It is only in this answer."""
 
     user: str
     path: str = Field(description="To be put behind aimux's address.")
@@ -53,21 +53,21 @@ class Invited(Body):
 
 @operation("POST", "/invitations", "Invite a user to fetch a token", status=201, errors=(404,))
 async def invite(parts: Parts, body: NewInvitation, caller: Principal) -> Invitation:
-    """An older invitation of the same user is good no more."""
+    """An older invitation of the same user no longer works."""
     made, code = await invitations.invite(parts.people, caller.actor, body.user)
     return Invitation(user=made.user, path=f"{DASHBOARD}/join?code={code}", expires_at=_time(made.expires_at))
 
 
 @operation("POST", "/invitations/look", "Show whom an invitation is for", errors=(404,), role=None)
 async def look(parts: Parts, body: ShownCode) -> Invited:
-    """The code authorizes it, and stays good."""
+    """The code authorizes this, and stays valid."""
     found = await invitations.look(parts.people, body.code)
     return Invited(user=found.user, expires_at=_time(found.expires_at))
 
 
 @operation("POST", "/invitations/accept", "Fetch the token of an invitation", status=201, errors=(404,), role=None)
 async def accept(parts: Parts, body: ShownCode) -> IssuedToken:
-    """The code authorizes it, once."""
+    """The code authorizes this, once."""
     return views.issued(await invitations.accept(parts.people, Actor("invitation"), body.code))
 
 

@@ -57,7 +57,7 @@ class Amounts(Allowance):
 
 
 class _Brief(Body):
-    """Says nothing of what is at its default: who reads limits wants to see those that there are."""
+    """Leaves out what is at its default: whoever reads limits wants to see those that exist."""
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         return super().model_dump(**{"exclude_defaults": True, **options})
@@ -105,12 +105,12 @@ class LimitChanges(SomeAmounts):
     )
 
     def of(self, held: Mapping[str, Any]) -> LimitSet:
-        """What they make of the limits that there are."""
+        """The existing limits with these changes."""
         return LimitSet.model_validate(_merged(held, self.model_dump(exclude_unset=True)))
 
 
 def _merged(held: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What is empty in the end is not there."""
+    """Parts that are empty afterwards are left out."""
     result = dict(held)
     for name, change in changes.items():
         value = _merged(result.get(name, {}), change) if isinstance(change, Mapping) else change
@@ -137,7 +137,7 @@ class Used(Body):
 
 
 class RefusedNow(Body):
-    """A provider whose accounts have nothing included left."""
+    """A provider whose accounts have no included usage left."""
 
     provider: str
     model: str = Field(description="The one that is refused; empty: every model.")
@@ -161,7 +161,7 @@ class Restriction(Body):
 
 
 class OwnLimits(Body):
-    """What holds for whoever asks."""
+    """What holds for the caller."""
 
     items: list[Used]
     forbidden: list[Restriction]

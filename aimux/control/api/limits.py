@@ -52,7 +52,7 @@ async def list_limits(parts: Parts) -> LimitList:
 
 @operation("GET", "/limits/{kind}/{name}", "Show the limits of a user, group or token", role=Role.VIEWER)
 async def show_limits(parts: Parts, kind: OwnerKind, name: OwnerName) -> LimitSet:
-    """Those that are its own: the default and those of its groups hold besides."""
+    """Only its own: the default and those of its groups hold in addition."""
     keeper = parts.limits
     await keeper.refresh()
     _listed(parts, kind, name)
@@ -62,7 +62,7 @@ async def show_limits(parts: Parts, kind: OwnerKind, name: OwnerName) -> LimitSe
 
 @operation("GET", "/limits/{kind}/{name}/usage", "Show what a user, group or token may use", role=Role.VIEWER)
 async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> OwnLimits:
-    """Every limit that holds, whoever set it, and what is used of it. Of a group, what its members share."""
+    """Every limit that holds, whoever set it, and how much of it is used. For a group: what its members share."""
     await parts.limits.refresh()
     _listed(parts, kind, name)
     owner = Owner(kind, name)
@@ -81,7 +81,7 @@ async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> Ow
 
 @operation("PUT", "/limits/{kind}/{name}", "Set the limits of a user, group or token", errors=(404, 409))
 async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: LimitSet, caller: Principal) -> LimitSet:
-    """All of them: what is not named has no limit any more. They hold from the next request on."""
+    """Replaces all of them: what is not named has no limit any more. They hold from the next request on."""
     keeper = parts.limits
     _known(parts, kind, name)
     _changeable(keeper, kind, name)
@@ -96,7 +96,7 @@ async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: Limit
 async def change_limits(
     parts: Parts, kind: OwnerKind, name: OwnerName, body: LimitChanges, caller: Principal
 ) -> LimitSet:
-    """Those that are named; null takes one away, and the others stay. They hold from the next request on."""
+    """Changes those that are named; null removes one, and the others stay. They hold from the next request on."""
     keeper = parts.limits
     _known(parts, kind, name)
     _changeable(keeper, kind, name)
@@ -128,7 +128,7 @@ async def list_grants(parts: Parts, kind: OwnerKind, name: OwnerName) -> GrantLi
 
 @operation("POST", "/limits/{kind}/{name}/grants", "Grant more of a limit for a while", status=201, errors=(404, 409))
 async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGrant, caller: Principal) -> Grant:
-    """On top of the limit of that name, which has to be there, and of other grants."""
+    """Added to the limit of that name, which has to exist, and to other grants."""
     keeper = parts.limits
     await keeper.refresh()
     _known(parts, kind, name)
@@ -153,7 +153,7 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
 
 
 def _granted(limit: str, value: float) -> int:
-    """What is granted, as it is counted. Raises Refused for what could not be the limit itself."""
+    """The granted amount as it is counted. Raises Refused for an amount that could not be the limit itself."""
     if limit.startswith("cost"):
         if value > MOST_DOLLARS:
             raise Refused(422, "invalid", f"A grant of {limit} is {MOST_DOLLARS:,} dollars at most.")
@@ -167,7 +167,7 @@ def _granted(limit: str, value: float) -> int:
 
 @operation("GET", "/me/limits", "Show what I may use, and have used", role=Role.MEMBER)
 async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
-    """Those of the caller's own, of their groups and of everybody together."""
+    """Limits of the caller's own, of their groups and of everybody."""
     user = caller.user
     if user is None:
         return OwnLimits(items=[], forbidden=[])
@@ -214,7 +214,7 @@ def _told(allowances: Allowances) -> LimitSet:
 
 
 def _allowances(kind: str, body: LimitSet) -> Allowances:
-    """Refused for what only other owners have."""
+    """Refused for settings that only other kinds of owners have."""
     section: type[Allowances] = {"user": UserAllowances, "group": GroupAllowances}.get(kind, Allowances)
     given = body.model_dump()
     for name in given:
@@ -224,7 +224,7 @@ def _allowances(kind: str, body: LimitSet) -> Allowances:
 
 
 def _known(parts: Parts, kind: str, name: str) -> None:
-    """Refused for whoever is not there: a limit of a misspelt name would hold for nobody."""
+    """Refused for an owner who does not exist: a limit for a misspelt name would hold for nobody."""
     directory = parts.people.directory
     if kind == "token":
         configured = {token.id for token in directory.configured.hashes.values()}
@@ -236,7 +236,7 @@ def _known(parts: Parts, kind: str, name: str) -> None:
 
 
 def _served(parts: Parts, body: LimitSet | LimitChanges) -> None:
-    """Refused where it limits a provider that is not there; what is left of one that is gone can be taken away."""
+    """Refused if it limits a provider that does not exist; what is left of a former one can be removed."""
     for name, amounts in body.providers.items():
         given = amounts is not None and any(
             amount not in (None, "allow") for amount in amounts.model_dump(exclude_unset=True).values()
@@ -251,7 +251,7 @@ def _configured(keeper: LimitKeeper, kind: str, name: str) -> bool:
 
 
 def _listed(parts: Parts, kind: str, name: str) -> None:
-    """The same, but for whom the configuration limits and nobody knows: he is in the list, too."""
+    """The same, but also accepts an owner whom the configuration limits and nobody knows: the list has these, too."""
     if not _configured(parts.limits, kind, name):
         _known(parts, kind, name)
 

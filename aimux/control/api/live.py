@@ -53,7 +53,7 @@ class Live(Body):
 
 @operation("GET", "/live", "Show what runs now", role=Role.VIEWER)
 async def show_live(parts: Parts) -> Live:
-    """At all nodes that share the database; what the others do is a second old."""
+    """At all nodes that share the database; what the others report is up to a second old."""
     activity = parts.running.activity()
     nodes = [activity.own(), *activity.others()]
     items = [Running(**one._asdict(), node=node.node) for node in nodes for one in node.items]

@@ -37,7 +37,7 @@ operation = Table()
 
 @operation("POST", "/oauth/{provider}/authorize", "Begin a login with a browser", errors=(409,))
 async def authorize(parts: Parts, provider: Instance, body: Authorize) -> Authorization:
-    """The PKCE verifier stays here, for ten minutes and one `exchange`."""
+    """The PKCE verifier stays here for ten minutes and one `exchange`."""
     pool = parts.pool(provider)
     wanted = await reserve(pool, body.account, replace=body.replace)
     started = parts.logins.begin(pool.provider, pool.provider.redirect_uri("paste", 0), wanted)
@@ -46,7 +46,7 @@ async def authorize(parts: Parts, provider: Instance, body: Authorize) -> Author
 
 @operation("POST", "/oauth/{provider}/exchange", "End a login with the code that the person brought", errors=(409,))
 async def exchange(parts: Parts, provider: Instance, body: Exchange, caller: Principal) -> Account:
-    """The state is used up by this, whatever comes of it."""
+    """This uses up the state, whatever the outcome."""
     pool = parts.pool(provider)
     given = read_answer(body.code)
     if body.state is not None:
@@ -90,7 +90,7 @@ async def device_begin(parts: Parts, provider: Instance, body: Authorize) -> Dev
 
 @operation("POST", "/oauth/{provider}/device/poll", "Ask whether the person has confirmed", errors=(409,))
 async def device_poll(parts: Parts, provider: Instance, body: DevicePoll, caller: Principal) -> DeviceState:
-    """More often than `interval` allows is `pending` without asking."""
+    """Asked more often than `interval` allows, it answers `pending` without asking the vendor."""
     pool = parts.pool(provider)
     finished = await parts.logins.device_poll(provider, body.id)
     if finished is None:

@@ -17,7 +17,7 @@ Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", des
 
 
 def _account_name(name: str) -> str:
-    """In words, since people choose names; without the name, as nothing that was sent is repeated."""
+    """An explanation, since people choose names; without the name, because nothing that was sent is repeated."""
     if not ACCOUNT_NAME.fullmatch(name):
         raise PydanticCustomError(
             "account_name",
@@ -40,7 +40,7 @@ Name = Annotated[
 RequestId = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="An answer's `x-request-id`, or the vendor's own id.")
 ]
-# The configuration's users may be called almost anything; what no path may hold, a name in a path can't.
+# The configuration's users may be called almost anything; a name in a path can't hold what no path may hold.
 ANY_NAME = r"^\.*[^./\\%\x00-\x1f\x7f][^/\\%\x00-\x1f\x7f]*$"
 GroupName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A group's name.")]
 FlowId = Annotated[str, Field(min_length=1, max_length=128, description="As the flow's start gave it.")]
@@ -65,7 +65,7 @@ class Limit(Body):
 
 
 class Account(Body):
-    """An account and how it fares."""
+    """An account and its state."""
 
     provider: str
     name: str
@@ -159,7 +159,7 @@ class NewAccount(Given):
 
 
 class AccountChange(Given):
-    """What is to be different; what is not there stays."""
+    """The fields to change; absent ones stay."""
 
     weight: float = Field(default=1.0, gt=0, le=1000, description="Share of the load against the others.")
     priority: int = Field(default=0, ge=-1000, le=1000, description="Lower is tried first, whatever the strategy.")
@@ -178,7 +178,7 @@ class Rename(Given):
 
 
 class Tested(Body):
-    """What a real call brought."""
+    """The result of a real call."""
 
     ok: bool
     status: int | None = Field(description="The upstream's; null: it gave no answer.")

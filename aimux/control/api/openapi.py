@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 BASE = API
 ALWAYS = (400, 401, 403, 429, 500)
-"""What any operation may answer: what no address may hold (a token, say), no key, a caller from elsewhere, too many
-wrong keys, a disk that fails."""
+"""What any operation may answer: to an address with a token or the like in it, to no key, to a caller from elsewhere,
+to too many wrong keys, and if a disk fails."""
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     for name, schema in model["properties"].items():
         about = schema.pop("description", "")
         required = name in model.get("required", ())
-        # What may be left out is left out; a query has no null.
+        # Optional parameters have no null: a query leaves them out.
         given = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
         given = {key: value for key, value in given.items() if key != "title"}
         parameters.append({"name": name, "in": "query", "required": required, "description": about, "schema": given})

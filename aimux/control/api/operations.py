@@ -42,7 +42,8 @@ class Operation:
     status: int
     errors: tuple[int, ...]
     role: Role | None
-    """What the caller has to be at least. None: anybody, for what authorizes it is in the request itself."""
+    """The role that the caller has to have at least. None: anybody, because what authorizes it is in the request
+    itself."""
     wants_caller: bool
     body: type[BaseModel] | None
     query: type[BaseModel] | None
@@ -100,7 +101,7 @@ class Table:
 
 
 def find(operations: Iterable[Operation], method: str, path: str) -> tuple[Operation, dict[str, str]]:
-    """For callers without a server: the operation of a path below `/api/v1`, and the path's parameters.
+    """For callers without a server: the operation for a path below `/api/v1`, and the path's parameters.
 
     Raises LookupError.
     """

@@ -46,15 +46,15 @@ class Parts:
     metering: Metering
     uses: Uses
     notices: Sequence[Notice] = ()
-    """The last ones, newest last."""
+    """The latest notices, newest last."""
     trust: Trust | None = None
-    """None: no server runs, and nobody signs."""
+    """None: no server runs, so nothing is signed."""
     reload: Callable[[], Awaitable[Reload]] | None = None
     """Raises ConfigError. None: no server runs."""
     process: Running | None = None
     """None: the same."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the one plan that is being made."""
+    """Held while a plan is being made."""
     logins: Logins[Wanted] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,13 +62,13 @@ class Parts:
 
     @property
     def running(self) -> Running:
-        """Refused 409 where no server runs."""
+        """Refused 409 if no server runs."""
         if self.process is None:
             raise Refused(409, "no-server", "Only a running server can tell.", remedy="start it: aimux serve")
         return self.process
 
     def pool(self, provider: str) -> AccountPool:
-        """Refused where there is no such provider."""
+        """Refused if there is no such provider."""
         pool = self.pools.get(provider)
         if pool is None:
             known = ", ".join(sorted(self.pools)) or "none"
@@ -76,7 +76,7 @@ class Parts:
         return pool
 
     async def account(self, provider: str, name: str) -> tuple[AccountPool, Account]:
-        """As its file is now. Refused where there is none."""
+        """The account as its file is now. Refused if there is none."""
         pool = self.pool(provider)
         await pool.load()
         account = pool.accounts.get(name)
@@ -85,7 +85,7 @@ class Parts:
         return pool, account
 
     async def show(self, pool: AccountPool, account: Account) -> models.Account:
-        """What the API says of it."""
+        """The account as the API shows it."""
         links = await self.vault.links(pool.provider.instance, pool.provider.credential_file)
         same_as = twins(pool.accounts).get(account.name, [])
         return shown(
@@ -105,12 +105,12 @@ class Parts:
         before: Mapping[str, Any] | None = None,
         after: Mapping[str, Any] | None = None,
     ) -> None:
-        """Have a change that was made in the audit log. It stands also where that can't be written now."""
+        """Note a change in the audit log. The change holds even if that can't be written now."""
         actor = caller.actor if caller is not None else Actor("callback")
         await audit.note(self.people.database, actor, action, target, before=before, after=after)
 
     async def keep(self) -> None:
-        """Have what changed about accounts on disk."""
+        """Write to disk what changed about accounts."""
         for state in {pool.options.state for pool in self.pools.values()} - {None}:
             assert state is not None
             await state.flush(now=True)

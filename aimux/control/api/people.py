@@ -66,20 +66,20 @@ async def show_user(parts: Parts, name: UserName) -> User:
 
 @operation("PATCH", "/users/{name}", "Change a user", errors=(409,))
 async def change_user(parts: Parts, name: UserName, body: UserChange, caller: Principal) -> User:
-    """Also whether the user is enabled: a disabled one's tokens are refused, and open requests end."""
+    """This includes whether the user is enabled: a disabled user's tokens are refused, and open requests end."""
     values = _values(parts, body.model_dump(exclude_unset=True))
     return views.user(await users.change_user(parts.people, caller.actor, name, values))
 
 
 @operation("DELETE", "/users/{name}", "Remove a user", status=204, errors=(409,))
 async def remove_user(parts: Parts, name: UserName, caller: Principal) -> None:
-    """With all tokens, which are dead for good; somebody of the same name gets new ones."""
+    """With all tokens, which never work again; a later user of the same name gets new ones."""
     await users.remove(parts.people, caller.actor, name)
 
 
 @operation("GET", "/groups", "List the groups", role=Role.VIEWER)
 async def list_groups(parts: Parts, query: PageQuery) -> GroupPage:
-    """Also those that only users or accounts of the configuration name."""
+    """Includes groups that only users or accounts of the configuration name."""
     page, after = _page(sorted(parts.people.directory.known_groups()), query)
     return GroupPage(items=[show_known_group(parts, name) for name in page], next=after)
 
@@ -105,19 +105,19 @@ async def change_group(parts: Parts, name: GroupName, body: GroupChange, caller:
 
 @operation("DELETE", "/groups/{name}", "Remove a group", status=204, errors=(409,))
 async def remove_group(parts: Parts, name: GroupName, caller: Principal) -> None:
-    """Only one without members: what they may use would change with it."""
+    """Only a group without members: otherwise what they may use would change."""
     await groups.remove(parts.people, caller.actor, name)
 
 
 def show_known_group(parts: Parts, name: str) -> Group:
-    """One that has no entry of its own shares nothing."""
+    """A group without an entry of its own shares nothing."""
     directory = parts.people.directory
     found = directory.groups.get(name) or KnownGroup(name, configured=name in directory.configured.named)
     return views.group(found, parts)
 
 
 def read_scopes(parts: Parts, scopes: Iterable[str]) -> tuple[str, ...]:
-    """In their full form. Refused 404 for a provider that is not there."""
+    """In their full form. Refused 404 for a provider that does not exist."""
     try:
         return tuple(dict.fromkeys(parse_scope(scope, parts.pools.keys()) for scope in scopes))
     except ScopeError as error:

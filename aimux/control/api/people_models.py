@@ -30,7 +30,7 @@ NewName = Annotated[str, AfterValidator(_new_name), WithJsonSchema({"type": "str
 UserName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A user's name.")]
 TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
 Email = Annotated[str, Field(pattern=r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$")]
-"""No `\\s` in it, which every engine of regular expressions reads in its own way."""
+"""Without `\\s`, which every engine of regular expressions reads in its own way."""
 Label = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -87,7 +87,7 @@ class NewUser(Given):
 
 
 class UserChange(Given):
-    """What is to be different; what is not there stays."""
+    """The fields to change; absent ones stay."""
 
     email: Email | None = None
     role: Role = Role.MEMBER
@@ -136,7 +136,7 @@ class NewGroup(Given):
 
 
 class GroupChange(Given):
-    """What is to be different; what is not there stays."""
+    """The fields to change; absent ones stay."""
 
     reserved: bool = False
     scopes: Scopes = Field(default=[])
@@ -178,7 +178,7 @@ class NewToken(NewOwnToken):
 
 
 class Rotation(Given):
-    """How a token gives way to a new one."""
+    """How a new token replaces an old one."""
 
     overlap: Span | None = Field(default=None, description="How long the old one stays good; null: not at all.")
     ttl: Span | None = Field(
@@ -187,7 +187,7 @@ class Rotation(Given):
 
 
 class IssuedToken(Body):
-    """A new token. It is shown this once."""
+    """A new token. It is shown only this once."""
 
     id: str
     token: str
@@ -233,7 +233,7 @@ class TokenQuery(PageQuery):
 
 
 class ImportedToken(Given):
-    """A token that somebody has already."""
+    """A token that somebody already has."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     user: UserName
@@ -295,7 +295,7 @@ class NewSignedToken(Given):
 
 
 class SignedToken(Body):
-    """A signed token. It is shown this once; `subject` is by what it can be revoked."""
+    """A signed token. It is shown only this once; it can be revoked by its `subject`."""
 
     token: str
     subject: str

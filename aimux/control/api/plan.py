@@ -1,4 +1,4 @@
-"""The operation that plans: would other accounts, or another choice of them, have done?"""
+"""The operation that plans: would other accounts, or another choice of them, have sufficed?"""
 
 # ruff: noqa: TC001 - the table reads the annotations
 
@@ -45,7 +45,7 @@ def _windows(text: str) -> str:
 
 
 class PlanQuery(Given):
-    """What is imagined; without anything, the accounts that served, whatever became of them since."""
+    """What to assume; without anything, the accounts that served, whatever became of them since."""
 
     since: When = Field(default="30d", description="Whose requests: since RFC 3339, a date, or `7d` (m, h, d, w).")
     accounts: (

@@ -29,7 +29,7 @@ operation = Table()
 
 @operation("GET", "/prices", "List what models cost", role=Role.VIEWER)
 async def list_prices(parts: Parts) -> PriceList:
-    """Those that were charged for, by provider and name, at their standard prices of today."""
+    """Models that were charged for, by provider and name, at today's standard prices."""
     metering = parts.metering
     await metering.book.read()
     prices, at = metering.prices, now()
@@ -50,7 +50,7 @@ async def list_prices(parts: Parts) -> PriceList:
 
 @operation("POST", "/prices/update", "Take the newest list of prices", errors=(502,))
 async def update_prices(parts: Parts, body: PriceUpdate, caller: Principal) -> UpdatedPrices:
-    """Asks the internet for it. What was priced before stays as it is."""
+    """From the internet. Requests that were priced before keep their price."""
     try:
         models, priced, source = await parts.metering.book.update(body.url or "")
     except (OSError, ValueError) as error:
@@ -61,7 +61,7 @@ async def update_prices(parts: Parts, body: PriceUpdate, caller: Principal) -> U
 
 @operation("POST", "/prices/apply", "Price what had no price")
 async def apply_prices(parts: Parts, body: Repricing, caller: Principal) -> Priced:
-    """Requests that are still kept, and every sum that they are a part of."""
+    """For requests that are still kept, and in every sum that they are a part of."""
     metering = parts.metering
     await metering.book.read()
     requests = await metering.reprice(time_of(metering, "since", body.since))

@@ -23,8 +23,8 @@ SECONDS = 30.0
 
 
 async def check(accounts: AccountPool, raw: bytes, relay: Pool) -> None:
-    """Ask the vendor about a credential that is not kept yet. Refused 422 where it says no; who can't be asked says
-    nothing. Raises CredentialError."""
+    """Ask the vendor about a credential that is not kept yet. Refused 422 if the vendor refuses it, but not if it can't
+    be reached. Raises CredentialError."""
     provider = accounts.provider
     credential = parse_credential(provider, raw)
     account = Account("new", provider.instance)

@@ -43,9 +43,9 @@ class Problem(Body):
 
 
 class Refused(Exception):
-    """An operation's own way to say no. `word` is the last part of the problem's type.
+    """An operation's own refusal. `word` is the last part of the problem's type.
 
-    Its texts may be a plugin's: no secret that aimux holds is in them.
+    Its texts may come from a plugin: no secret that aimux holds is left in them.
     """
 
     def __init__(

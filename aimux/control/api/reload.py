@@ -25,7 +25,7 @@ class Reloaded(Body):
 
 @operation("POST", "/reload", "Reload the configuration", errors=(409, 422))
 async def reload_configuration(parts: Parts, caller: Principal) -> Reloaded:
-    """A bad one changes nothing, and each of its problems is told."""
+    """A bad configuration changes nothing, and each of its problems is listed."""
     if parts.reload is None:
         raise Refused(409, "no-server", "No server runs here that could reload its configuration.")
     try:

@@ -1,4 +1,4 @@
-"""A request that is over as the API shows it: from memory, where its whole way is known, or from the ledger."""
+"""A finished request as the API shows it: from memory, if its whole way is known, or from the ledger."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def of_record(record: RequestRecord, node: str, cost: int | None) -> Request:
 
 
 def of_row(row: Mapping[Any, Any]) -> Request:
-    """As the ledger has it. A way of one step is not kept: it is told again."""
+    """As the ledger has it. The ledger does not keep a single step: it follows from the rest."""
     detail = row["detail"] or {}
     when = moment(row["at"] / 1000)
     assert when is not None  # it is a clock's

@@ -22,7 +22,7 @@ operation = Table()
 
 @operation("GET", "/requests", "List requests that are over, the latest first", role=Role.VIEWER)
 async def list_requests(parts: Parts, query: RequestQuery) -> RequestPage:
-    """Those of the ledger, half a second behind. As CSV for who accepts `text/csv`."""
+    """Requests in the ledger, which is half a second behind. As CSV for callers who accept `text/csv`."""
     metering = parts.metering
     await metering.ledger.catch_up()
     picked = Picked(span_of(metering, query), query.after, query.conversation, query.status, query.failed)
@@ -46,7 +46,7 @@ async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002
 
 @operation("GET", "/me/requests", "List one's own requests that are over, the latest first", role=Role.MEMBER)
 async def list_own_requests(parts: Parts, query: OwnRequestQuery, caller: Principal) -> RequestPage:
-    """With whichever token. What served them is not told."""
+    """With whichever token. The accounts that served them are not shown."""
     if caller.user is None:
         return RequestPage(items=[], next=None)
     metering = parts.metering
@@ -61,7 +61,7 @@ async def list_own_requests(parts: Parts, query: OwnRequestQuery, caller: Princi
 
 @operation("GET", "/me/requests/{id}", "Explain a request of one's own", role=Role.MEMBER)
 async def explain_own_request(parts: Parts, id: RequestId, caller: Principal) -> Request:  # noqa: A002
-    """What it took, and which limit refused it. What served it is not told."""
+    """What it took, and which limit refused it. The account that served it is not shown."""
     found = await explain_request(parts, id)
     if caller.user is None or found.user != caller.user.name:
         raise _not_found(parts.metering, id)
@@ -69,7 +69,7 @@ async def explain_own_request(parts: Parts, id: RequestId, caller: Principal) ->
 
 
 def _own(request: Request) -> Request:
-    """Without what is the admins': accounts, and how they stood."""
+    """Without what only admins may see: accounts and their state."""
     return request.model_copy(update={"node": "", "account": "", "steps": [], "choices": []})
 
 

@@ -1,4 +1,4 @@
-"""What limits forbid to somebody, and what is refused now because of it."""
+"""What limits forbid to somebody, and what is refused because of that now."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class Spent(NamedTuple):
-    """A provider whose accounts serve a model ("": every one) as paid extra usage alone, since when (0.0: nobody
-    knows) and until when."""
+    """A provider whose accounts serve a model ("": every one) only as paid extra usage; since when (0.0: unknown) and
+    until when."""
 
     provider: str
     model: str
@@ -43,7 +43,7 @@ def restrictions(parts: Parts, owner: Owner, who: Who, now: float) -> list[Restr
 
 
 def _access(parts: Parts, owner: Owner) -> Access | None:
-    """Whom a provider's accounts have to serve: a user, with the token; of a group, one who is in no other."""
+    """Whom a provider's accounts have to serve: a user, with the token; for a group, a member who is in no other."""
     directory, (kind, name) = parts.people.directory, owner
     if kind == "group":
         return directory.access(User(name, groups=(name,)), "", None, ())
@@ -70,7 +70,7 @@ def _refused(parts: Parts, access: Access, scope: Scope, now: float) -> Iterator
 
 
 def _spent(parts: Parts, access: Access, provider: str, now: float) -> Iterator[Spent]:
-    """Of every model, where no account that would serve has anything included left, or of the single ones."""
+    """For every model, if no account that would serve has any included usage left, or for single ones."""
     if access.allowance is not None and not access.allowance.allows(provider, None):
         return
     candidates = parts.pools[provider].candidates(Selection(groups=access.groups))

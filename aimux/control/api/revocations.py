@@ -43,7 +43,7 @@ async def list_revocations(parts: Parts) -> RevocationPage:
 
 @operation("POST", "/revocations", "Stop accepting a subject's signed tokens", status=201)
 async def revoke_subject(parts: Parts, body: NewRevocation, caller: Principal) -> Revocation:
-    """They get a 403 from then on, and what they have open ends."""
+    """They get a 403 from then on, and their open requests end."""
     await issuing.revoke_subject(parts.people, caller.actor, body.subject, issuer=body.issuer, reason=body.reason)
     return Revocation(
         subject=body.subject,
@@ -60,8 +60,8 @@ async def restore_subject(parts: Parts, query: RevocationQuery, caller: Principa
 
 @operation("POST", "/tokens/signed", "Issue a signed token that is not stored", status=201, errors=(409,))
 async def issue_signed_token(parts: Parts, body: NewSignedToken, caller: Principal) -> SignedToken:
-    """Where `auth.jwt` has a secret. For clients of gateways that issued such tokens; others are better off with
-    `POST /tokens`, whose tokens can be listed."""
+    """Needs a secret in `auth.jwt`. For clients of gateways that issued such tokens; others are better off with `POST
+    /tokens`, whose tokens can be listed."""
     trust = parts.trust.signed if parts.trust is not None else None
     now = datetime.now(UTC).replace(microsecond=0)
     ends, subject = now + timedelta(seconds=body.ttl), str(uuid.uuid4())

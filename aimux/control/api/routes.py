@@ -39,7 +39,7 @@ def api_application() -> web.Application:
 
 @web.middleware
 async def _with_known_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Which paths there are is told to those who may call them."""
+    """Only callers who may use the API learn which paths exist."""
     if request.match_info.http_exception is not None:
         authenticated(request)
         if isinstance(request.match_info.http_exception, web.HTTPNotFound):
@@ -66,7 +66,7 @@ def _handler(operation: Operation) -> Handler:
 
 
 def _prefers_csv(request: web.Request) -> bool:
-    """Whether the caller accepts `text/csv` rather than JSON: by weight, and by order where that is the same."""
+    """Whether the caller prefers `text/csv` to JSON: by weight, and by order if the weights are equal."""
     weights: dict[str, float] = {}
     for one in request.headers.get("accept", "").lower().split(","):
         kind, *parameters = [part.strip() for part in one.split(";")]

@@ -1,4 +1,4 @@
-"""A new login on its way into the vault: under which name, and whose place it may take."""
+"""A new login on its way into the vault: under which name, and what it may replace."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where a login goes: a name (None: aimux chooses), and whether the account that has it gives way."""
+    """Where a login goes: a name (None: aimux chooses), and whether it may replace an account of that name."""
 
     name: str | None
     replace: bool
 
 
 async def reserve(pool: AccountPool, name: str | None, *, replace: bool) -> Wanted:
-    """Before a person goes and logs in: refused 409 where the result would have no place.
+    """Before a person logs in: refused 409 if the result could not be kept.
 
-    A login without a name goes to the account that has it already, or to a new one.
+    A login without a name goes to the account that already has it, or to a new one.
     """
     if name is None:
         return Wanted(None, replace=True)
@@ -39,7 +39,7 @@ async def reserve(pool: AccountPool, name: str | None, *, replace: bool) -> Want
 
 
 async def save(vault: Vault, pool: AccountPool, raw: bytes, wanted: Wanted) -> Account:
-    """Put a credential file into the vault, and use it. Refused 409 where it would take an account's place.
+    """Put a credential file into the vault, and use it. Refused 409 if it would replace an account.
 
     A login that is shared with another program is not written to: the account gets a file of its own instead.
     Raises CredentialError, VaultError.
@@ -73,7 +73,7 @@ def refuse_configured(account: Account) -> None:
 
 
 def _refuse_taken(pool: AccountPool, name: str, wanted: Wanted) -> None:
-    """Also where its credential can't be read."""
+    """Even if its credential can't be read."""
     account = pool.accounts.get(name)
     if account is None:
         return
@@ -86,7 +86,8 @@ def _refuse_taken(pool: AccountPool, name: str, wanted: Wanted) -> None:
 
 
 def choose_name(credential: Credential, accounts: Mapping[str, Account]) -> str:
-    """The name of the account that has this very login; else `default` if it is free, else one after the person."""
+    """The name of the account that has this very login; else `default` if it is free, else one made from the
+    person's."""
     for name, account in accounts.items():
         if account.credential is not None and same_login(credential, account.credential):
             return name

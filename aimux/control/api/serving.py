@@ -42,7 +42,7 @@ class OwnProviders(Body):
 
 @operation("GET", "/me/providers", "Show which providers serve me now", role=Role.MEMBER)
 async def show_own_providers(parts: Parts, caller: Principal) -> OwnProviders:
-    """By the groups and scopes of the caller's own, whatever a token narrows."""
+    """By the caller's own groups and scopes, whatever their token narrows."""
     now, found = time.time(), []
     access = None if caller.user is None else parts.people.directory.access(caller.user, "", None, ())
     for name, pool in sorted(parts.pools.items()):

@@ -1,4 +1,4 @@
-"""Answers that are tables, too, and can be had as CSV."""
+"""Answers that are also tables, which can be had as CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Tabular(Body):
-    """An answer that is a table, too: as CSV for who accepts `text/csv`."""
+    """An answer that is also a table: as CSV for callers who accept `text/csv`."""
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
         """The columns' names, and the rows."""
@@ -33,5 +33,5 @@ class Tabular(Body):
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")  # as the JSON has it
-    # A spreadsheet would run what begins so, and clients choose the names of conversations and models.
+    # A spreadsheet would execute what begins so, and clients choose the names of conversations and models.
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

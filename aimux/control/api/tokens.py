@@ -1,4 +1,4 @@
-"""Operations on tokens, and on who oneself is."""
+"""Operations on tokens, and on the caller's own identity."""
 
 # ruff: noqa: TC001 - the table reads the annotations
 
@@ -37,7 +37,7 @@ operation = Table()
 
 @operation("GET", "/tokens", "List the tokens", role=Role.VIEWER)
 async def list_tokens(parts: Parts, query: TokenQuery) -> TokenPage:
-    """Also those that have ended, for 90 days."""
+    """Includes ended ones, for 90 days."""
     wanted = TokenFilter(query.user, bytes.fromhex(query.sha256) if query.sha256 is not None else None)
     page, after = await list_page(parts.people, parts.uses, wanted, query.limit, query.after)
     return TokenPage(items=[views.token(token, use) for token, use in page], next=after)
@@ -45,7 +45,7 @@ async def list_tokens(parts: Parts, query: TokenQuery) -> TokenPage:
 
 @operation("POST", "/tokens", "Issue a token", status=201, errors=(404, 409))
 async def issue_token(parts: Parts, body: NewToken, caller: Principal) -> IssuedToken:
-    """It is in this answer and nowhere else."""
+    """It is only in this answer."""
     scopes = read_scopes(parts, body.scopes)
     return views.issued(
         await issuing.issue(parts.people, caller.actor, body.user, label=body.label, ttl=body.ttl, scopes=scopes)
@@ -54,7 +54,7 @@ async def issue_token(parts: Parts, body: NewToken, caller: Principal) -> Issued
 
 @operation("POST", "/tokens/import", "Take over tokens by their SHA-256", status=201, errors=(404, 409))
 async def import_tokens(parts: Parts, body: TokenImport, caller: Principal) -> TokenList:
-    """All of them or none; those that are known are left as they are, and are not in the answer."""
+    """All of them or none; known ones are left as they are, and are not in the answer."""
     wanted = [issuing.Import(bytes.fromhex(one.sha256), one.user, one.label) for one in body.tokens]
     added = await issuing.import_tokens(parts.people, caller.actor, wanted)
     return TokenList(items=[views.token(token, None) for token in added])
@@ -62,7 +62,7 @@ async def import_tokens(parts: Parts, body: TokenImport, caller: Principal) -> T
 
 @operation("DELETE", "/tokens/{id}", "Revoke a token", status=204, errors=(409,))
 async def revoke_token(parts: Parts, id: TokenId, caller: Principal) -> None:  # noqa: A002 - the path's name for it
-    """Within a second it is refused on every node, and what it has open has ended."""
+    """Within a second every node refuses it, and its open requests have ended."""
     await issuing.revoke(parts.people, caller.actor, id)
 
 
@@ -77,7 +77,7 @@ async def rotate_token(parts: Parts, id: TokenId, body: Rotation, caller: Princi
 
 @operation("GET", "/me", "Show who I am", role=Role.MEMBER)
 async def show_me(parts: Parts, caller: Principal) -> Me:
-    """With own groups and tokens."""
+    """With the caller's groups and tokens."""
     user, directory = caller.user, parts.people.directory
     tokens: list[Token] = []
     if user is not None:
@@ -134,7 +134,7 @@ async def rotate_own_token(
 
 
 def _self_service(parts: Parts, caller: Principal) -> User:
-    """Who serves themselves. Refused 403."""
+    """Check that the caller may manage their own tokens. Refused 403."""
     if caller.user is None:
         raise Refused(403, "no-user", "The admin key has no tokens of its own.", remedy="POST /api/v1/tokens")
     if caller.narrow:
@@ -148,7 +148,7 @@ def _self_service(parts: Parts, caller: Principal) -> User:
 
 
 def _refuse_longer(caller: Principal, ttl: int | None) -> None:
-    """A token that ends makes none that outlives it, or it would never end. Refused 403."""
+    """A token that expires can't issue one that outlives it, or it would never end. Refused 403."""
     if caller.expires_at is not None and (ttl is None or now() + ttl * 1000 > caller.expires_at):
         raise Refused(
             403,

@@ -44,12 +44,12 @@ MOST_POINTS = 10_000
 REST = "other"
 PICO = 10**12
 LARGEST = 7
-"""Series that are told apart in a plot beside a table: with all others they are as many as colours that can be."""
+"""Series in a plot beside a table: together with the one for all others they are as many as distinguishable colours."""
 
 
 @operation("GET", "/usage", "Sum up usage by user, model, day, …", errors=(404,), role=Role.VIEWER)
 async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
-    """To the last request that is over. As CSV for who accepts `text/csv`."""
+    """Up to the last finished request. As CSV for callers who accept `text/csv`."""
     metering, only, span = parts.metering, filter_of(query), span_of(parts.metering, query)
     by, bucket, reports = query.by, query.bucket, metering.reports
     if by in {"conversation", "day", "hour"}:
@@ -111,7 +111,7 @@ async def show_own_usage(parts: Parts, query: OwnUsageQuery, caller: Principal) 
 
 @operation("GET", "/usage/series", "Plot usage over time", errors=(409,), role=Role.VIEWER)
 async def plot_usage(parts: Parts, query: SeriesQuery) -> UsageSeries:
-    """Points without gaps, the series with the highest cost first; what is left is summed up as `other`."""
+    """Points without gaps, the series with the highest cost first; the rest is summed up as `other`."""
     metering = parts.metering
     span = span_of(metering, query)
     bucket = query.bucket or _fitting(span, split=query.by is not None)
@@ -135,7 +135,7 @@ def _series(metering: Metering, span: Span, bucket: Bucket, lines: Lines) -> Usa
 
 @operation("GET", "/usage/accounts", "Compare what was metered with the vendors' own windows", role=Role.VIEWER)
 async def compare_accounts(parts: Parts, query: SpanQuery) -> AccountWindows:
-    """Where a window moved and nothing was metered, somebody used the account outside aimux."""
+    """If a window moved and nothing was metered, somebody used the account outside aimux."""
     return AccountWindows(items=[_window(one) for one in await parts.metering.windows(span_of(parts.metering, query))])
 
 
@@ -229,7 +229,7 @@ def _no_page() -> Refused:
 
 
 def _place(after: str) -> tuple[int, str, str]:
-    """Behind which conversation a page begins: its hour, its name and its user. Refused 404."""
+    """The conversation after which a page begins: its hour, its name and its user. Refused 404."""
     try:
         hour, name, user = json.loads(urlsafe_b64decode(after))
     except (ValueError, TypeError, RecursionError):
@@ -277,7 +277,7 @@ def _line(name: str, points: list[Item]) -> Series:
 
 
 def _fitting(span: Span, *, split: bool) -> Bucket:
-    """Points that can be told apart, and that are read from few rows."""
+    """The length of points that can be told apart, and that are read from few rows."""
     length = min(span.until, now()) - span.since
     if length <= 3 * DAY:
         return "hour"

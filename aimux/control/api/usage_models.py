@@ -136,7 +136,7 @@ class UsageSeries(Tabular):
 
 
 class Kinds(Body):
-    """What each kind of tokens costs, and what the prompt cache saves: US dollars at the list's prices of today."""
+    """What each kind of tokens costs, and what the prompt cache saves: US dollars at today's list prices."""
 
     input: float
     output: float

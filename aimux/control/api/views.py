@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def shown(
     account: Account, shared_with: str | None, same_as: list[str], serves: str, *, settings_configured: bool
 ) -> models.Account:
-    """An account as the API shows it. Nothing of its credential but whose it is and when it ends."""
+    """An account as the API shows it. Of its credential only whose it is and when it ends."""
     now = time.time()
     state, credential = account.state(now), account.credential
     return models.Account(

@@ -1,4 +1,4 @@
-"""The REST API from within: for aimux's own pages and for plugins', so that there is no second way in."""
+"""The REST API for callers within aimux: its own pages and plugins', so that there is no second way in."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _PLUGIN = Principal("plugin", Role.ADMIN)
 _CALLER: ContextVar[Principal] = ContextVar("caller", default=_PLUGIN)
-"""In whose name a plugin asks: whoever asked the plugin, where it is known."""
+"""In whose name a plugin asks: the caller who asked the plugin, if known."""
 
 
 @contextmanager
 def acting_for(caller: Principal) -> Iterator[None]:
-    """What plugins ask in here, they ask in this name: the audit log has to tell it."""
+    """What plugins ask within this context they ask in this name, for the audit log."""
     token = _CALLER.set(caller)
     try:
         yield
@@ -58,7 +58,7 @@ async def call(api: Api, caller: Principal, method: str, path: str, body: Any = 
 
 
 async def call_of_plugin(api: Api, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """The same as plugins have it: status and JSON, of the answer or of the problem."""
+    """The same in the form for plugins: status and JSON, of the answer or of the problem."""
     try:
         answer = await call(api, _CALLER.get(), method, path, body)
     except Refused as refused:

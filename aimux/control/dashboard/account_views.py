@@ -28,7 +28,7 @@ def _windows(account: Mapping[str, Any], now: float) -> list[Any]:
     made = []
     for limit in account["limits"]:
         if limit["used"] is None and limit["resets_at"] is None:
-            continue  # it is there, and nothing is known of it
+            continue  # the window exists, but nothing is known about it
         resets_at = parsed(limit["resets_at"])
         made.append(
             window(
@@ -44,7 +44,7 @@ def _windows(account: Mapping[str, Any], now: float) -> list[Any]:
 
 
 def alerts(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What wants somebody's attention, worst first: an account, and what is to be said of it."""
+    """What needs attention, worst first: an account, and the message about it."""
     found: list[dict[str, Any]] = []
     for account in accounts:
         if account["status"] == "parked":

@@ -1,4 +1,4 @@
-"""Accounts: their state and why, and how one is added, changed and taken away."""
+"""Accounts: their state and why, and adding, changing and removing them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACTIONS = {
     "disable": "{} serves nobody until it is enabled again. Requests under way go on.",
     "refresh": "{} was renewed.",
 }
-"""Operation → what is told when it is done."""
+"""Operation → the message when it is done."""
 WAYS = {
     "browser": "Log in with a browser",
     "device": "Log in with a device code",
@@ -35,7 +35,7 @@ WAYS = {
 """How an account can be added → what that is called."""
 
 UNSET = {"weight": "1", "priority": "0"}
-"""What an account has that nobody said anything about."""
+"""The settings of an account that nobody changed."""
 
 
 @routes.get("/accounts")
@@ -46,7 +46,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/accounts/add/{provider}")
 async def ways(request: web.Request) -> web.StreamResponse:
-    """In which ways an account of this provider can be added."""
+    """The ways in which an account of this provider can be added."""
     name = request.match_info["provider"]
     provider = _provider(request, name)
     found = _ways(provider)
@@ -168,7 +168,7 @@ async def act(request: web.Request) -> web.StreamResponse:
 
 
 def _change(given: Mapping[str, str]) -> dict[str, Any]:
-    """What was typed; the API says what is wrong with a number that is none."""
+    """What was typed; the API reports what is not a number."""
     body: dict[str, Any] = {"groups": [name.removeprefix("group:") for name in given if name.startswith("group:")]}
     for field, read in (("weight", float), ("priority", int)):
         text = given.get(field, "").strip()
@@ -187,7 +187,7 @@ def _settings(given: Mapping[str, str]) -> dict[str, str]:
 async def _added(
     request: web.Request, account: Mapping[str, Any], given: Mapping[str, str], done: str
 ) -> web.StreamResponse:
-    """Have it serve whom it is for, and say what became of it."""
+    """Set whom it serves, and return a message about the result."""
     name, settings = f"{account['provider']}/{account['name']}", _settings(given)
     text = f"{name} {done} and is {account['status']}."
     if settings and settings != UNSET:
@@ -222,7 +222,7 @@ def _provider(request: web.Request, name: str) -> Provider:
 
 
 def _ways(provider: Provider) -> list[str]:
-    """In which this provider's accounts can be added."""
+    """The ways in which this provider's accounts can be added."""
     from aimux.plugin import Provider as Plain
 
     offered = {

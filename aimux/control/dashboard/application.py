@@ -35,7 +35,7 @@ POLICY = (
 )
 MAX_FORM = 512 * 1024
 OPEN = ("/sign-in", "/join", "/static/")
-"""Paths for whoever is not signed in."""
+"""Paths for callers who are not signed in."""
 
 
 def dashboard_application() -> web.Application:
@@ -54,7 +54,7 @@ async def _policy(_request: web.Request, response: web.StreamResponse) -> None:
 
 @web.middleware
 async def _as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What is refused is told on a page; a form goes back to where it was sent from."""
+    """Refusals are shown on a page; a form goes back to the page that it was sent from."""
     await ready()
     try:
         return await handler(request)
@@ -63,7 +63,7 @@ async def _as_pages(request: web.Request, handler: Handler) -> web.StreamRespons
             return go(request, back.lstrip("/"), told(refused), "bad")
         problem = refused.problem
         return render(request, "problem.html", problem.status, title=problem.title, problem=problem, text=told(refused))
-    except StorageError:  # its log has said why, and that may name what a stranger need not know
+    except StorageError:  # the log says why, and that may name what a stranger need not know
         text = "The database does not work at present; nothing was changed. /ready and aimux's log say why."
         return render(request, "problem.html", 503, title="Not now", problem=None, text=text)
     except web.HTTPNotFound:
@@ -82,7 +82,7 @@ async def _signed_in(request: web.Request, handler: Handler) -> web.StreamRespon
         for entry in PAGES:
             if entry.path == ("" if page == "now" else page):
                 if not page and not found[1].role.includes(entry.role):
-                    return go(request, "me")  # whoever sees only what is their own begins there
+                    return go(request, "me")  # users who only see their own data begin there
                 require(found[1], entry.role)
     elif not path.startswith(OPEN):
         if request.method == "GET":
@@ -93,7 +93,7 @@ async def _signed_in(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def _with_csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every form of somebody who is signed in carries the session's own word."""
+    """Every form of a signed-in user carries the session's own word."""
     if (
         request.method == "POST"
         and SESSION in request
@@ -112,7 +112,7 @@ async def _static(request: web.Request) -> web.StreamResponse:
     file = (await asyncio.to_thread(files)).get(request.match_info["name"])
     if file is None:
         raise web.HTTPNotFound
-    # Pages ask with the version behind the name: it is another address when it may be another file.
+    # Pages ask with the version after the name: the address changes whenever the file may have changed.
     headers = {"cache-control": "public, max-age=3600" if request.query_string else "no-cache", "etag": file.etag}
     if request.headers.get("if-none-match") == file.etag:
         return web.Response(status=304, headers=headers)

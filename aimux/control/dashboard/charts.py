@@ -1,7 +1,7 @@
 """Plots as SVG, made here: without a script in the page, in its colours, readable by keyboard and screen reader.
 
-Every mark says its exact value on hover and on focus; behind each plot stands a table with the same numbers, which the
-templates write.
+Every mark shows its exact value on hover and on focus; below each plot the templates write a table with the same
+numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 960, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 8, 12, 24
 WIDEST = 48.0
-"""A bar: a single day is none as wide as the plot."""
+"""The widest bar: a single day should not be as wide as the plot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def stacked(
             f'<g class="mark" tabindex="0" role="img"><title>{escape(chr(10).join(tip))}</title>'
             f'<rect class="hit" x="{x:.1f}" y="{TOP}" width="{step:.1f}" height="{inner_height}"/></g>'
         )
-    # One path a series: a page with a bar an element would be three times as large.
+    # One path for each series: with an element for each bar the page would be three times as large.
     parts += [f'<path class="s{number}" d="{"".join(drawn)}"/>' for number, drawn in enumerate(bars) if drawn]
     for i, text in enumerate(axis):
         if text:
@@ -87,7 +87,7 @@ def _frame(ticks: Sequence[float], top: float, told: Callable[[float], str]) -> 
 
 
 def scale(largest: float) -> tuple[float, list[float]]:
-    """Where an axis ends, and round values on it: never so that the largest bar touches the end of nothing."""
+    """Where an axis ends, and the round values on it; the largest bar never reaches beyond them."""
     if largest < 1e-9 or not math.isfinite(largest):
         return 1.0, [0.0]
     rough = largest / 4
@@ -132,7 +132,7 @@ _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 def window(
     name: str, used: float | None, resets_at: float | None, status: str, scope: str | None, now: float
 ) -> Window:
-    """From what an upstream tells of it. A name like `5h` or `7d` says how long it is."""
+    """From what an upstream reports. A name like `5h` or `7d` gives the length."""
     found = _LENGTH.match(name)
     if found is None or resets_at is None or resets_at <= now:
         return Window(name, used, None, resets_at, None, status, scope)

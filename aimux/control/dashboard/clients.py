@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Settings(NamedTuple):
-    """For one client. `file` and `content` are None where it is set up by hand alone."""
+    """For one client. `file` and `content` are None if it can only be set up by hand."""
 
     title: str
     file: str | None
@@ -23,12 +23,12 @@ class Settings(NamedTuple):
 
 
 def address(request: web.Request) -> str:
-    """The gateway's as this browser reaches it, without a slash at its end."""
+    """The gateway's address as this browser reaches it, without a slash at its end."""
     return str(request.url.origin())
 
 
 def settings(request: web.Request, token: str | None) -> list[Settings]:
-    """Of every client that this gateway has a mount for. Without a token they hold a placeholder."""
+    """Settings of every client that this gateway has a mount for. Without a token they hold a placeholder."""
     gateway = _gateway(request)
     found = []
     for client in CLIENTS.values():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 LOOK_AGAIN = 10
-"""Events after which it is looked whether the session was ended. That of its token or user is seen at once."""
+"""After this many events, check whether the session was ended. The end of its token or user is seen at once."""
 
 
 async def stream(
@@ -42,7 +42,7 @@ async def stream(
                 if count % LOOK_AGAIN == 0 and await dashboard.sessions.find(request, address) is None:
                     break
                 made = await parts(request)
-            except (Refused, StorageError):  # the browser asks again, and is told
+            except (Refused, StorageError):  # the browser asks again, and gets the reason
                 break
             for name, html in made.items():
                 if shown.get(name) != html:

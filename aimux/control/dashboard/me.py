@@ -55,7 +55,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 def _series(days: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Sums by day, as `/usage/series` would tell them."""
+    """Sums by day, as `/usage/series` would give them."""
     one = {name: [day[name] for day in days] for name in TOKENS}
     return {
         "bucket": "day",

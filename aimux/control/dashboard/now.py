@@ -1,4 +1,4 @@
-"""Now: how the accounts fare, who is on them, and what wants attention."""
+"""Now: the state of the accounts, who is on them, and what needs attention."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = ("alerts", "sums", "accounts", "running", "notices")
 TOLD = 8
 """Notices that are shown …"""
 MOST_ALERTS = 5
-"""… and alerts, the worst: of many accounts nearly all may be cooling down, and there is more to see here."""
+"""… and alerts, worst first: nearly all of many accounts may be cooling down, and there is more to see here."""
 
 
 @routes.get("/")
@@ -67,7 +67,7 @@ async def _values(request: web.Request) -> dict[str, Any]:
 
 
 def _troubles(control: Control) -> list[str]:
-    """What is wrong with the database and the disk, as sentences: requests are served all the same."""
+    """What is wrong with the database and the disk, as sentences: requests are still served."""
     found = []
     if (error := control.database.trouble) is not None:
         found.append(f"The database does not work: {error}.")

@@ -55,7 +55,7 @@ CALLER = RequestKey("caller", Principal)
 
 
 def address_of(request: web.Request) -> str:
-    """Where the browser is, as trusted proxies tell."""
+    """The browser's address, as trusted proxies report it."""
     return control_of(request).gateway.setup.authentication.proxies.address(request.headers, ends(request)[0])
 
 
@@ -98,7 +98,7 @@ def segment(name: str) -> str:
 
 
 def render(request: web.Request, template: str, /, status: int = 200, **values: Any) -> web.Response:
-    """A page. Its notice, which the request before it left, is shown once."""
+    """A page. It shows the notice that the request before it left, once."""
     caller: Principal | None = request.get(CALLER)
     told = request.cookies.get(NOTICE)
     notices = [*values.pop("notices", [])]
@@ -117,7 +117,7 @@ def render(request: web.Request, template: str, /, status: int = 200, **values: 
         )
     )
     response = web.Response(text=html, status=status, content_type="text/html")
-    response.enable_compression()  # nobody else's page can have one sent: its cookie is SameSite=Strict
+    response.enable_compression()  # no other page can cause one to be sent: the cookie is SameSite=Strict
     if told:
         response.del_cookie(NOTICE, path="/", secure=True, httponly=True, samesite="Strict")
     return response
@@ -140,7 +140,7 @@ def common(request: web.Request) -> Mapping[str, Any]:
 
 
 def part(request: web.Request, template: str, block: str, values: Mapping[str, Any]) -> str:
-    """One block of a page, as it would be there: for live values."""
+    """One block of a page, rendered as it is there: for live values."""
     found = environment().get_template(template)
     return "".join(found.blocks[block](found.new_context({**common(request), **values})))
 
@@ -172,7 +172,7 @@ def told(refused: Refused) -> str:
 
 
 def shown(given: Mapping[str, str]) -> Mapping[str, Any]:
-    """What a form showed when its page was made; nothing, where it does not say."""
+    """What a form showed when its page was made; nothing if it does not say."""
     try:
         values = json.loads(given.get("shown", ""))
     except ValueError:
@@ -183,8 +183,8 @@ def shown(given: Mapping[str, str]) -> Mapping[str, Any]:
 async def edited(
     request: web.Request, path: str, given: Mapping[str, str], wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What of a form was changed, for a PATCH of `path`. The rest, and the rest of a list, stays as somebody else may
-    have set it since the form was shown. Refused."""
+    """The fields of a form that were changed, for a PATCH of `path`. The rest, and the rest of a list, stays as
+    somebody else may have set it since the form was shown. Refused."""
     before = shown(given)
     changes = {name: value for name, value in wanted.items() if name not in before or before[name] != value}
     lists = [name for name, value in changes.items() if isinstance(value, list) and isinstance(before.get(name), list)]
@@ -201,7 +201,7 @@ async def form(request: web.Request) -> Mapping[str, str]:
     values: dict[str, str] = {}
     for name, value in (await request.post()).items():
         if isinstance(value, web.FileField):
-            value.file.seek(0)  # it is asked for more than once: of a file read to its end nothing is left
+            value.file.seek(0)  # this is called more than once, and a file that was read to its end gives nothing
             values[name] = value.file.read(MAX_FILE).decode("utf-8", "replace")
         else:
             values[name] = value if isinstance(value, str) else value.decode("utf-8", "replace")

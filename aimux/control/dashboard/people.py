@@ -1,4 +1,4 @@
-"""People: users, groups and tokens; giving somebody access, more of a limit, or none any more."""
+"""People: users, groups and tokens; giving access, raising limits, and taking access away."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ async def act_group(request: web.Request) -> web.StreamResponse:
 
 
 async def _back(request: web.Request, back: str, done: str, operation: tuple[str, str, Any]) -> web.Response:
-    """Do it, and go back with what came of it."""
+    """Do it, and go back with a message about the result."""
     try:
         await ask(request, *operation)
     except Refused as refused:
@@ -241,7 +241,7 @@ async def _back(request: web.Request, back: str, done: str, operation: tuple[str
 
 
 async def _groups(request: web.Request) -> list[str]:
-    """Those that were ticked: a form has each field once, so that every group is a field."""
+    """The ticked groups: a form has each field once, so every group is a field of its own."""
     given = await request.post()
     return [str(name).removeprefix("group:") for name in given if str(name).startswith("group:")]
 
@@ -256,14 +256,14 @@ def _about(given: Mapping[str, str], groups: list[str]) -> dict[str, Any]:
 
 
 async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
-    """What was set, and what holds with what is used of it."""
+    """What was set, what holds, and how much of it is used."""
     path = f"/limits/{kind}/{segment(name)}"
     own, holding = await asyncio.gather(ask(request, "GET", path), ask(request, "GET", f"{path}/usage"))
     return {"own": own, "usage": holding["items"], "forbidden": holding["forbidden"], "of": f"{kind}:{name}"}
 
 
 async def _limits_of_tokens(request: web.Request, tokens: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
-    """Those of them that have limits of their own, with these."""
+    """Those of them that have limits of their own, with their limits."""
     held = {one["name"] for one in (await ask(request, "GET", "/limits"))["items"] if one["kind"] == "token"}
     limited = [token for token in tokens if token["id"] in held and token["state"] == "active"]
     found = await asyncio.gather(*(_limits(request, "token", one["id"]) for one in limited))
@@ -271,7 +271,7 @@ async def _limits_of_tokens(request: web.Request, tokens: Sequence[Any]) -> list
 
 
 async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:
-    """What was changed in the form; whatever else is set, by somebody else meanwhile too, stays."""
+    """The changes made in the form; everything else stays, also what somebody else set meanwhile."""
     path = f"/limits/{kind}/{segment(name)}"
     try:
         wanted = {name: _number(text) if (text := given.get(name, "").strip()) else None for name in AMOUNTS}
@@ -286,7 +286,7 @@ async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping
 
 def _number(text: str) -> float | int:
     """As people write it: 1000000, 1,000,000, 1 000 000, 2.5, 2M, 500k. A comma that may begin a fraction is refused:
-    who writes 5,50 would get 550."""
+    otherwise 5,50 would become 550."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise Refused(422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M")
@@ -299,7 +299,7 @@ async def _issued(request: web.Request, body: Mapping[str, Any]) -> web.StreamRe
 
 
 async def _welcome(request: web.Request, issued: Mapping[str, Any]) -> web.StreamResponse:
-    """The one time that a token is shown, with all that its user has to set."""
+    """Shows a token, this once, with everything that its user has to set."""
     return render(
         request,
         "welcome.html",

@@ -23,7 +23,7 @@ SHARING = {"true": "divided among who is active", "false": "for whoever comes"}
 
 @routes.get("/usage/plan")
 async def page(request: web.Request) -> web.StreamResponse:
-    """The form; with anything in the address, what would have happened as well."""
+    """The form; with a query, also what would have happened."""
     asked = request.query
     providers = sorted(control_of(request).api.parts.pools)
     counts = {name: asked[f"accounts.{name}"].strip() for name in providers if asked.get(f"accounts.{name}")}

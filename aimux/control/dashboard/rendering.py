@@ -25,7 +25,7 @@ _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 async def ready() -> None:
-    """Have everything that pages are made of in memory: then making one waits for no disk."""
+    """Load everything that pages are made of into memory, so that rendering never waits for a disk."""
     if not environment.cache_info().currsize:
         await asyncio.to_thread(environment)
 
@@ -63,7 +63,7 @@ def environment() -> Environment:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One that browsers load."""
+    """A file that browsers load."""
 
     content: bytes
     kind: str
@@ -82,7 +82,7 @@ def files() -> dict[str, File]:
 
 
 def exact(value: float | None) -> str:
-    """A count with all its digits; an en dash for what is not known."""
+    """A count with all its digits; an en dash if it is unknown."""
     return "–" if value is None else f"{value:,.0f}"
 
 
@@ -96,7 +96,7 @@ def short(value: float) -> str:
 
 
 def amount(value: float | None) -> Markup:
-    """A count that may be long: short to read, exact on hover."""
+    """A count that may be long: shortened, and exact on hover."""
     if value is None:
         return Markup("–")
     told = short(value)
@@ -106,7 +106,7 @@ def amount(value: float | None) -> Markup:
 
 
 def money(value: float | None) -> Markup:
-    """US dollars: cents where there are some, exact on hover."""
+    """US dollars: with cents if there are any, exact on hover."""
     if value is None:
         return Markup("–")
     told = f"${value:,.2f}" if value >= 0.005 or not value else "<$0.01"
@@ -114,7 +114,7 @@ def money(value: float | None) -> Markup:
 
 
 def percent(part: float | None) -> str:
-    """Of a fraction from 0 on; never 100 % for what is not all."""
+    """A fraction from 0 on as a percentage; never 100 % if it is less."""
     if part is None:
         return "–"
     return f"{int(part * 100) if 0.99 < part < 1 else round(part * 100)} %"
@@ -145,7 +145,7 @@ def duration(seconds: float | None) -> str:
 
 
 def parsed(value: Any) -> datetime | None:
-    """What the API tells of a time: RFC 3339, or unix seconds."""
+    """A time as the API gives it: RFC 3339, or unix seconds."""
     if value is None or value == "":
         return None
     if isinstance(value, datetime):
@@ -156,7 +156,7 @@ def parsed(value: Any) -> datetime | None:
 
 
 def moment(value: Any) -> Markup:
-    """A time as it is, in UTC; the browser shows its own zone's on hover."""
+    """An absolute time, in UTC; the browser shows it in its own zone on hover."""
     when = parsed(value)
     return Markup("–") if when is None else _time(when, f"{when.astimezone(UTC):%Y-%m-%d %H:%M}")
 
@@ -180,7 +180,7 @@ def until(value: Any) -> Markup:
 
 
 def whose(limit: Mapping[str, str]) -> str:
-    """Whose a limit is, and where its amount, or what it forbids, comes from."""
+    """Whose a limit is, and where its amount or its prohibition comes from."""
     kind, _, name = limit["set_by"].partition(":")
     match kind:
         case "default":

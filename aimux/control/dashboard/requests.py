@@ -1,4 +1,4 @@
-"""Requests: the last ones, and why each went the way it did."""
+"""Requests: the latest, and why each went the way it did."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ async def explained(request: web.Request, where: str) -> web.StreamResponse:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """A bar, and what it is made of: name and seconds."""
+    """A bar, and its parts: name and seconds."""
 
     svg: Markup
     parts: list[tuple[str, float]]
 
 
 def _timings(found: Mapping[str, Any]) -> Timings | None:
-    """Attempt by attempt until an answer's head, then to the first byte that the client got, then to the end."""
+    """Each attempt until an answer's head, then the time to the client's first byte, then to the end."""
     total, first = found["seconds"], found["first_byte_seconds"]
     if not total:
         return None

@@ -1,6 +1,7 @@
-"""Who is signed in with a browser. The browser holds a secret, the database its digest and whose it is.
+"""Who is signed in with a browser. The browser has a secret, the database its digest and owner.
 
-A session ends with its time, with the token that opened it, and with its user; the role is looked up anew each time.
+A session ends when its time is over, with the token that opened it, and with its user; the role is looked up anew each
+time.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ COOKIE = "__Host-aimux"
 LIFETIME = 7 * 86400
 """Seconds."""
 USED_AGAIN = 300
-"""Seconds after which a session's last use is written anew."""
+"""Seconds after which a session's last use is written again."""
 MACHINE = ""
-"""The user of a session that was opened with the machine's own key, or by a link that it gave."""
+"""The user of a session that was opened with the machine's own key, or by a link made with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser's. `secret` is its cookie."""
+    """One browser's session. `secret` is its cookie."""
 
     secret: str
     user: str
@@ -64,7 +65,7 @@ class Sessions:
         self._key = key
 
     async def open(self, user: str, token_id: str, address: str, agent: str) -> Session:
-        """A new one, with a secret that nobody had before: signing in never takes over what a browser brought."""
+        """A new session with a fresh secret: signing in never takes over a secret that the browser brought."""
         from aimux.storage.schema.people import sessions
 
         session = Session(secrets.token_urlsafe(32), user, token_id)
@@ -102,7 +103,7 @@ class Sessions:
         if principal is None:
             return None
         if now - row.used_at >= USED_AGAIN * 1000:
-            with contextlib.suppress(StorageError):  # where it can't be written it can be read, and that is enough
+            with contextlib.suppress(StorageError):  # if it can't be written, it can still be read, and that is enough
                 async with self._database.write() as connection:
                     await connection.execute(
                         sessions.update().where(sessions.c.sha256 == digest).values(used_at=now, address=address)
@@ -110,11 +111,11 @@ class Sessions:
         return session, principal
 
     def principal(self, user: str, token_id: str, address: str) -> Principal | None:
-        """Who that is now; None: nobody any more."""
+        """Who that is now; None: no longer anybody."""
         directory, key = self._directory(), self._key()
         token = directory.token(token_id)
         by_key = key is not None and token_id == key.id
-        # A token that is not there any more was taken out of the configuration, or is long over; a key was replaced.
+        # A missing token was removed from the configuration, or ended long ago; a key was replaced.
         if token_id and not by_key and (token is None or token.state(present()) != "active"):
             return None
         if user == MACHINE:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 routes = web.RouteTableDef()
 MOST = 60
-"""Settings that are shown until somebody asks for all."""
+"""Settings that are shown unless somebody asks for all."""
 LONGEST = 200
 """Characters of a change."""
 
@@ -67,7 +67,7 @@ def _value(value: Any) -> str:
 
 @routes.post("/settings/reload")
 async def reload(request: web.Request) -> web.StreamResponse:
-    """Take the configuration again. What is wrong with it is told, and the one before stays in effect."""
+    """Read the configuration again. If something is wrong with it, that is shown and the old one stays in effect."""
     done = await ask(request, "POST", "/reload")
     text = "The configuration was read again, and is in effect."
     if later := done["after_restart"]:

@@ -27,7 +27,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     code = request.query.get("code")
     if code is None:
         return render(request, "sign_in.html", title="Sign in", user=None, code=None, unsafe=_unsafe(request))
-    # The link itself signs nobody in: whoever previews it in a chat must not use it up.
+    # Opening the link does not sign in yet: a chat's preview must not use it up.
     user = await links.user_of(dashboard_of(request).database, code)
     if user is None:
         raise Refused(
@@ -78,7 +78,7 @@ async def _welcome(request: web.Request, user: str, token_id: str) -> web.Stream
 
 
 async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
-    """User and token id. Refused 401, and 429 where too many guesses come from there."""
+    """User and token id. Refused 401, and 429 if too many guesses come from there."""
     control, looked = control_of(request), await look(request, secret)
     callers, (peer, own) = control.gateway.setup.authentication, ends(request)
     key = control.key
@@ -106,7 +106,7 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
 
 
 def _unsafe(request: web.Request) -> bool:
-    """The browser would not keep a session: it takes its cookie over HTTPS, and from this machine, only."""
+    """Whether the browser would not keep a session: it takes the cookie only over HTTPS, or from this machine."""
     host = request.url.host or ""
     local = host in {"localhost", "127.0.0.1", "::1"} or host.endswith(".localhost")
     return request.scheme != "https" and request.headers.get("x-forwarded-proto") != "https" and not local

@@ -1,4 +1,4 @@
-"""Usage: sums, a plot and a table, by whatever one wants to know; and what would be with other accounts."""
+"""Usage: sums, a plot and a table, by user, model and the like; and what other accounts would have changed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ RANGES = {
     "90d": ("90 days", "day"),
     "365d": ("year", "month"),
 }
-"""What is asked → what it is called, and how long a step of its plot is."""
+"""Span → its label, and the length of a step in its plot."""
 MEASURES = {"tokens": "Tokens", "cost_usd": "Cost", "requests": "Requests"}
 RANKS = {"tokens": "tokens", "cost_usd": "cost", "requests": "requests"}
 ROWS = 50
-"""Of the table, until somebody asks for all."""
+"""Rows of the table, unless somebody asks for all."""
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 FILTERS = ("user", "group", "token", "model", "account", "provider", "class")
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """`svg`, what its colours stand for, and the same numbers for a table: a row for each step that has any."""
+    """`svg`, the meaning of its colours, and the same numbers for a table: a row for each step that has any."""
 
     svg: Markup
     names: list[str]
@@ -124,7 +124,7 @@ def _hit_rate(total: Mapping[str, Any]) -> float | None:
 
 
 def plot(series: Mapping[str, Any], measure: str) -> Plot | None:
-    """From a `UsageSeries`: stacked. None where there is nothing."""
+    """Stacked bars from a `UsageSeries`. None if there is nothing."""
     starts = [start for text in series["times"] if (start := parsed(text)) is not None]
     found = [charts.Series(one["name"] or "–", _values(one, measure)) for one in series["series"]]
     if not any(any(one.values) for one in found):

@@ -1,1 +1,1 @@
-"""What holds for every request of the control plane, one concern a file. `application.py` has their order."""
+"""What holds for every request of the control plane, one concern per file. `application.py` has their order."""

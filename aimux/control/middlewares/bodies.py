@@ -23,7 +23,7 @@ class BodyTimeout(Exception):
 
 @asynccontextmanager
 async def in_time(request: web.Request) -> AsyncIterator[None]:
-    """The front's deadlines, also where another server accepts the connections. Raises BodyTimeout."""
+    """The front's deadlines, which hold even if another server accepts the connections. Raises BodyTimeout."""
     body, loop = request.content, asyncio.get_running_loop()
     started = since = loop.time()
     seen = body.total_bytes
@@ -36,7 +36,7 @@ async def in_time(request: web.Request) -> AsyncIterator[None]:
             return
         transport = request.transport
         if body.total_bytes != seen or transport is None or not transport.is_reading():
-            seen, since = body.total_bytes, now  # where nobody takes what has come, the client is not to blame
+            seen, since = body.total_bytes, now  # if nobody reads what has arrived, the client is not to blame
         slow = seen < bounds.BODY_RATE * (now - started - bounds.BODY_GRACE)
         if now - since >= bounds.BODY_SECONDS or slow:
             deadline.reschedule(now)
@@ -58,7 +58,7 @@ async def in_time(request: web.Request) -> AsyncIterator[None]:
 
 @web.middleware
 async def with_deadline(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refused 408 where the body comes too slowly, whatever the handler is doing meanwhile."""
+    """Refused 408 if the body comes too slowly, whatever the handler is doing meanwhile."""
     if not request.can_read_body:
         return await handler(request)
     try:
@@ -69,7 +69,7 @@ async def with_deadline(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """All of it. Refused 413 above `limit` bytes, told before any of it is asked for where the head has a length."""
+    """The whole body. Refused 413 above `limit` bytes, before any of it is asked for if the head has a length."""
     raw = None if (request.content_length or 0) > limit else await collect(request, limit)
     if raw is None:
         raise Refused(413, "too-large", f"The body is larger than {limit} bytes.")
@@ -88,11 +88,11 @@ async def collect(request: web.Request, limit: int) -> bytes | None:
 
 
 async def not_yet(_request: web.Request) -> None:
-    """A route's `expect_handler`: the body is asked for when somebody reads it, not before it is known who sends it."""
+    """A route's `expect_handler`: the body is asked for when it is read, not before its sender is known."""
 
 
 async def continue_(request: web.Request) -> None:
-    """Ask for a body that waits for that (`Expect: 100-continue`)."""
+    """Ask for a body whose client waits for that (`Expect: 100-continue`)."""
     if request.headers.get("expect", "").lower() == "100-continue" and not request.content.total_bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0

@@ -1,4 +1,4 @@
-"""Who calls: whoever has the admin key, or a user with a token of their own."""
+"""Who calls: the holder of the admin key, or a user with a token of their own."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 PRINCIPAL = RequestKey("principal", Principal)
-"""Who it is, on requests of those who have shown it."""
+"""The caller, on requests that carry a right key or token."""
 DENIED = RequestKey("denied", Denied)
-"""Why the token that was shown is none, or none any more."""
+"""Why the token that was sent is not valid, or no longer."""
 
 
 @web.middleware
 async def identified(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Puts the principal on the request, where a right key or token is shown. Refused 403 for callers from elsewhere,
-    as long as there are no users and no admin token.
+    """Puts the principal on the request if it has a right key or token. Refused 403 for callers from elsewhere as long
+    as there are no users and no admin token.
 
     Only `Authorization: Bearer` and `X-API-Key` count, which no browser sends by itself: there is nothing to forge.
     """
@@ -43,7 +43,7 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     found = callers.find(token) if token else None
     if isinstance(found, Access):
         looked.right()
-        # A token that was narrowed is for what its scopes say, and for nothing here.
+        # A narrowed token is only for what its scopes say, and for nothing here.
         narrow = bool(found.scopes)
         role, address = Role.MEMBER if narrow else found.user.role, callers.proxies.address(request.headers, peer)
         request[PRINCIPAL] = Principal(
@@ -70,13 +70,13 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _shown(request: web.Request) -> str:
-    """The key or token that came along; "" where none did."""
+    """The key or token of the request; "" if it has none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
 
 
 def authenticated(request: web.Request) -> Principal:
-    """For whatever is not open to everybody. Refused 401, and 403 for a disabled user."""
+    """The caller, for what is not open to everybody. Refused 401, and 403 for a disabled user."""
     if PRINCIPAL in request:
         return request[PRINCIPAL]
     control, denied = control_of(request), request.get(DENIED)
@@ -101,7 +101,7 @@ def authenticated(request: web.Request) -> Principal:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At what somebody shows, which may be a guess."""
+    """A look at a key or token, which may be a guess."""
 
     guesses: Guesses
     address: str
@@ -116,7 +116,7 @@ class Look:
 
 
 async def look(request: web.Request, secret: str) -> Look:
-    """To be taken before `secret` ("" for none) is compared with anything. Refused 429 where too many guesses come from
+    """Take a look before `secret` ("" for none) is compared with anything. Refused 429 if too many guesses come from
     there."""
     callers = control_of(request).gateway.setup.authentication
     guesses, address, shown = (
@@ -152,7 +152,7 @@ _BEARER = {"www-authenticate": 'Bearer realm="aimux admin"'}
 
 
 def _where(request: web.Request) -> tuple[str, str | None]:
-    """What to say of where the key is, and its file; a path of this machine is told on this machine alone."""
+    """A message about where the key is, and its file; a path is only shown to callers on this machine."""
     control = control_of(request)
     if control.key is None:
         return "there is no admin key: set admin.token, or make state_dir writable", None

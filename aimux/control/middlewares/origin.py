@@ -1,6 +1,6 @@
-"""Pages of other origins change nothing here. Browsers say where a request comes from, and other programs need not.
+"""Pages of other origins can change nothing here. Browsers say where a request comes from; other programs need not.
 
-What is open to this machine without a key is guarded further (`aimux.control.status`): a foreign page can have its own
+What is open to this machine without a key is guarded further (`aimux.control.status`): a foreign page can make its own
 name resolve to this machine.
 """
 
@@ -33,7 +33,7 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def _has_address(request: web.Request) -> bool:
-    """Without a Host header, which HTTP/1.0 allows, aiohttp would ask DNS for our name."""
+    """Without a Host header, which HTTP/1.0 permits, aiohttp would ask DNS for our name."""
     if not request.headers.get("host"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is told as problem details (RFC 9457)."""
+"""Every error is answered with problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("aimux.control")
 
 
 _ANSWERING = RequestKey("answering", bool)
-"""It has begun, and nothing else can be answered."""
+"""The answer has begun, so nothing else can be answered."""
 _VENDORS = {"x-should-retry": "false"}
 
 
@@ -40,7 +40,7 @@ async def with_problems(request: web.Request, handler: Handler) -> web.StreamRes
         refused = _of_aiohttp(request, error)
     except Exception:
         if _ANSWERING in request:
-            raise  # half an answer is with the client: aiohttp logs it and breaks the connection
+            raise  # the client has half an answer: aiohttp logs this and breaks the connection
         log.exception("%s: a fault in aimux itself", request[REQUEST_ID])
         refused = Refused(500, "internal", f"aimux failed; its log has the details under {request[REQUEST_ID]}.")
     if _ANSWERING in request:
@@ -49,7 +49,7 @@ async def with_problems(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def problem_response(request: web.Request, refused: Refused) -> web.Response:
-    """The answer, whose word goes into the request's record."""
+    """The answer; its word goes into the request's record."""
     problem = refused.problem
     word = problem.type.rpartition(":")[2].replace("-", "_")
     request[ERROR] = word
@@ -66,7 +66,7 @@ async def begun(request: web.Request, _response: web.StreamResponse) -> None:
 
 
 def _astray(request: web.Request) -> web.Response | None:
-    """For a client that forgot the mount: what its base URL has to be, in its own format."""
+    """For a client whose base URL lacks the mount: what it has to be, in the client's own format."""
     setup = control_of(request).gateway.setup
     error = astray(setup, request.raw_path.partition("?")[0], request.headers, at=None, secure=request.secure)
     if error is None:
@@ -80,7 +80,7 @@ def _astray(request: web.Request) -> web.Response | None:
 def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:
     match error:
         case web.HTTPNotFound():
-            # A base URL without its mount brings the vendors' SDKs here: they look for `error` in the body.
+            # The vendors' SDKs get here by a base URL without its mount: they look for `error` in the body.
             mounts = control_of(request).gateway.setup.mounts.mounts
             listed = ", ".join(mount.prefix or "/" for mount in mounts) or "none"
             return Refused(404, "not-found", f"Nothing is served at this path. Mounts: {listed}.", headers=_VENDORS)

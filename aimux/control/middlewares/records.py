@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 ERROR = RequestKey("error", str)
-"""The word that the record has for what went wrong."""
+"""The record's word for what went wrong."""
 
 
 @web.middleware

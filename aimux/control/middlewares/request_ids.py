@@ -1,4 +1,4 @@
-"""Each request has an id, which its answer, its line in the log and its errors tell."""
+"""Each request has an id, which is in its answer, its log line and its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST_ID = RequestKey("request_id", str)
 
 @web.middleware
 async def with_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The client's own `x-request-id`, where it is one, else a new one."""
+    """The client's own `x-request-id` if it is acceptable, else a new one."""
     epoch = control_of(request).gateway.epoch
     request[REQUEST_ID] = epoch.request_id(request.headers, new_id(time.time()))
     return await handler(request)

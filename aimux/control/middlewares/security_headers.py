@@ -1,4 +1,4 @@
-"""What browsers are told about every answer of the control plane. A handler may say something else about its own."""
+"""Security headers on every answer of the control plane. A handler may set others on its own."""
 
 from __future__ import annotations
 
