@@ -6,6 +6,7 @@ A pattern may have a `*` only at its ends: members write patterns too, and none 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, ValidationInfo
@@ -38,6 +39,10 @@ def parse_scope(text: str, providers: Collection[str] = ()) -> str:
     Raises ScopeError. Without `providers` any name will do for one.
     """
     kind, colon, value = text.partition(":")
+    if colon and kind not in KINDS and (meant := get_close_matches(kind, KINDS, 1, 0.75)):
+        raise ScopeError(
+            f"{kind!r} is no kind of scope", f"write {meant[0]}:{value}; a model of that name is model:{text}"
+        )
     if not colon or kind not in KINDS:
         kind, value = ("provider" if text in providers else "model"), text
     if kind == "model":

@@ -82,6 +82,17 @@ def test_limits_of_a_user_whom_nobody_knows_are_shown(tmp_path: Path, serve: boo
         aimux("limits", "grant", "user:nobody", "tokens_per_day=5", "--until", "3d", expect=1)
 
 
+def test_limits_outlive_their_owner_and_can_be_taken_away(aimux: Commands) -> None:
+    aimux("users", "add", "bob")
+    aimux("limits", "set", "user:bob", "tokens_per_day=7")
+    aimux("users", "remove", "bob", "--yes")
+    assert "user:bob\n  tokens_per_day 7" in aimux("limits").stdout
+    assert "tokens_per_day 7" in aimux("limits", "show", "user:bob").stdout
+    assert "There is no user 'bob'" in aimux("limits", "set", "user:bob", "tokens_per_day=8", expect=1).stderr
+    aimux("limits", "remove", "user:bob")
+    assert "bob" not in aimux("limits").stdout
+
+
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     day = (datetime.now(UTC) + timedelta(days=3)).date()
     end = day + timedelta(days=1)

@@ -32,7 +32,20 @@ def test_how_they_are_written(written: str, means: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", "provider:", "provider:nosuch", "model:a*b", "model:", "a b", "group:../x", "*", "model:a\tb"]
+    "written",
+    [
+        "",
+        "provider:",
+        "provider:nosuch",
+        "model:a*b",
+        "model:",
+        "a b",
+        "group:../x",
+        "*",
+        "model:a\tb",
+        "modle:x",
+        "models:x",
+    ],
 )
 def test_what_can_not_be_read_is_refused(written: str) -> None:
     with pytest.raises(ScopeError):

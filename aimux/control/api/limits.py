@@ -31,7 +31,7 @@ from aimux.limits.windows import moment
 from aimux.people.audit import Actor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import tzinfo
 
     from aimux.limits.keeper import LimitKeeper
@@ -251,8 +251,10 @@ def _configured(keeper: LimitKeeper, kind: str, name: str) -> bool:
 
 
 def _listed(parts: Parts, kind: str, name: str) -> None:
-    """The same, but also accepts an owner whom the configuration limits and nobody knows: the list has these, too."""
-    if not _configured(parts.limits, kind, name):
+    """The same, but also accepts an owner who has limits and is unknown, maybe by now: the list has these, too."""
+    rows = parts.limits.stored
+    held: Mapping[str, Allowances] = {"user": rows.users, "group": rows.groups, "token": rows.tokens}[kind]
+    if name not in held and not _configured(parts.limits, kind, name):
         _known(parts, kind, name)
 
 

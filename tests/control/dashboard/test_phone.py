@@ -39,9 +39,13 @@ def test_long_names_are_broken(visitor: Visitor, site: Site) -> None:
     site.api("POST", "/users", {"name": name, "groups": [name]})
     site.api("PUT", f"/limits/user/{name}", {"cost_per_day": 1, "models": {model: {"cost_per_day": 1}}})
     site.api("PUT", f"/limits/group/{name}", {"models": {model: {"cost_per_day": 1}}})
+    assert site.message(site.api("POST", "/tokens", {"user": name})["token"]) == 200
     visit = visitor("admin", **PHONE)
     for path in (f"people/users/{name}", f"people/groups/{name}"):
         assert visit.go(path).evaluate(WIDER) == []
+    page = visit.go("usage")
+    page.locator(".legend", has_text=name).wait_for()
+    assert page.evaluate(WIDER) == []
 
 
 def test_nor_is_why_a_request_went_its_way(visitor: Visitor, site: Site) -> None:
