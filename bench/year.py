@@ -22,7 +22,7 @@ from aimux.metering.reports import Reports
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import TOTAL, Key
 from aimux.metering.spans import Span
-from aimux.metering.store import FOLDED, Statements, values_of
+from aimux.metering.store import FOLDED, Statements, execute, values_of
 from aimux.metering.usage import BY, Filter, Picked
 from aimux.storage import Database
 from aimux.storage.schema import ledger as schema
@@ -138,7 +138,7 @@ async def year(database: Database, people: int = TEAM, a_day: int = A_DAY) -> Re
             (schema.usage_conversations, talks()),
         ):
             for chunk in chunks(rows):
-                await sql.add(connection, table, chunk)
+                await execute(connection, sql.add(table, chunk))
         until = {"conversations": calendar.hour(AT) - HOUR, "days": calendar.day(AT), "months": calendar.month(AT)}
         await connection.execute(schema.folded.insert(), [{"name": name, "until": until[name]} for name in FOLDED])
     async with database.write() as connection:

@@ -18,9 +18,8 @@ from aimux.metering.rows import COST, KEY
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.metering.rows import Values
+    from aimux.storage.engine import Statement
 
     Columns = list[tuple[Any, ...]]
 
@@ -41,27 +40,27 @@ vendor's id, detail."""
 _OF_FEW = tuple(SOME if place in _NULLABLE else EACH for place in range(KEY))
 
 
-async def insert_requests(connection: AsyncConnection, rows: Sequence[Values]) -> None:
-    """Insert all, on SQLite. Raises IntegrityError where one is there."""
+def inserting_requests(rows: Sequence[Values]) -> Iterator[Statement]:
+    """What inserts all, on SQLite."""
     columns = _columns(rows)
     if len(rows) < SIZES[0] or _alike(columns, _TOLD):
-        await _insert(connection, columns)
+        yield from _inserting(columns)
         return
     usual = [*map(_USUAL.__eq__, map(itemgetter(*_TOLD), rows))]
     for part in ([*compress(rows, usual)], [*compress(rows, map(not_, usual))]):
         if part:
-            await _insert(connection, _columns(part))
+            yield from _inserting(_columns(part))
 
 
-async def insert_many(connection: AsyncConnection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """What `statement`, an INSERT of one row that binds each value, does with each of `rows`, on SQLite."""
+def for_many(statement: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Statement]:
+    """What does the same as `statement`, an INSERT of one row that binds each value, with each of `rows`, on SQLite."""
     one = f"({', '.join('?' * len(rows[0]))})"
     values = [*chain.from_iterable(rows)]
     for size, bound in _pieces(len(rows), len(rows[0]), values):
-        await connection.exec_driver_sql(statement.replace(one, ", ".join([one] * size)), bound)
+        yield statement.replace(one, ", ".join([one] * size)), bound
 
 
-async def _insert(connection: AsyncConnection, columns: Columns) -> None:
+def _inserting(columns: Columns) -> Iterator[Statement]:
     count = len(columns[0])
     shape = _OF_FEW if count < SIZES[0] else _shape(columns)
     once, each = [], []
@@ -72,7 +71,7 @@ async def _insert(connection: AsyncConnection, columns: Columns) -> None:
             each.append(column if how == EACH else ["" if value is None else value for value in column])
     values = [*chain.from_iterable(zip(*each, strict=True))]
     for size, bound in _pieces(count, len(each), values, once):
-        await connection.exec_driver_sql(_statement(size, shape), bound)
+        yield _statement(size, shape), bound
 
 
 def _columns(rows: Sequence[Values]) -> Columns:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import Part, sums_of_parts
-from aimux.metering.store import Statements, add_to_folded
+from aimux.metering.store import Statements, add_to_folded, execute
 from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
@@ -85,5 +85,5 @@ async def _add(connection: AsyncConnection, calendar: Calendar, found: list[tupl
         for changed in ({"unpriced": -1, "cost": cost},)
     ]
     sql = Statements(connection)
-    await sql.add(connection, usage_hours, sums_of_parts(parts, calendar))
+    await execute(connection, sql.add(usage_hours, sums_of_parts(parts, calendar)))
     await add_to_folded(connection, sql, calendar, parts)

@@ -11,12 +11,12 @@ from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from aimux.metering.inserts import insert_many, insert_requests
+from aimux.metering.inserts import for_many, inserting_requests
 from aimux.metering.rows import AT, ID, KEY, NUMBER, TOTAL, add_up, part_of, sums, sums_of_parts
 from aimux.storage import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aimux.metering.calendar import Calendar
     from aimux.metering.rows import Key, Part, Values
     from aimux.storage import Database
+    from aimux.storage.engine import Statement
 
     Beside = Callable[[AsyncConnection, Sequence[Values]], Awaitable[None]]
 
@@ -49,21 +50,21 @@ class Statements:
         self._insert = partial(insert, self._dialect)
         self._added: dict[str, str] = {}
 
-    async def insert(self, connection: AsyncConnection, rows: Sequence[Values]) -> None:
-        """Insert all into `requests`. Raises IntegrityError where one is there."""
+    def insert(self, rows: Sequence[Values]) -> Iterator[Statement]:
+        """Insert all into `requests`: an IntegrityError where one is there."""
         if self._dialect.name == "sqlite":
-            await insert_requests(connection, rows)
+            yield from inserting_requests(rows)
         else:
-            await connection.exec_driver_sql(self._requests, [row[:KEY] for row in rows])
+            yield self._requests, [row[:KEY] for row in rows]
 
-    async def add(self, connection: AsyncConnection, table: Table, sums: Sequence[tuple[Any, ...]]) -> None:
+    def add(self, table: Table, sums: Sequence[tuple[Any, ...]]) -> Iterator[Statement]:
         """Add measures to rows, or begin these with them."""
         if not sums:
             return
         if self._dialect.name == "sqlite":
-            await insert_many(connection, self._add(table), sums)
+            yield from for_many(self._add(table), sums)
         else:
-            await connection.exec_driver_sql(self._add(table), sums)
+            yield self._add(table), sums
 
     @cached_property
     def _requests(self) -> str:
@@ -130,25 +131,35 @@ class LedgerStore:
         first = min(times)
         added = sums(rows, first, max(times), self.calendar)
         fresh = self._unknown(rows, {number for _, number, *_ in added})
-        async with self._database.write() as connection:
-            if self._statements is None:
-                self._statements = Statements(connection)
-            sql = self._statements
-            await sql.insert(connection, rows)
-            if fresh:
-                await connection.exec_driver_sql(sql.keys, list(fresh.values()))
-            from aimux.storage.schema.ledger import usage_hours
-
-            await sql.add(connection, usage_hours, added)
-            latest = now - LATE
-            if first < latest:
-                late = [part_of(row) for row in rows if row[AT] < latest]
-                await add_to_folded(connection, sql, self.calendar, late)
-            if self.beside is not None:
-                await self.beside(connection, rows)
+        late = [part_of(row) for row in rows if row[AT] < now - LATE] if first < now - LATE else []
+        sql = self._statements
+        if (
+            sql is None
+            or late
+            or self.beside is not None
+            or not await self._database.at_once(self._usual(sql, rows, fresh, added))
+        ):
+            async with self._database.write() as connection:
+                sql = self._statements = self._statements or Statements(connection)
+                await execute(connection, self._usual(sql, rows, fresh, added))
+                if late:
+                    await add_to_folded(connection, sql, self.calendar, late)
+                if self.beside is not None:
+                    await self.beside(connection, rows)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         self._known.update(fresh)
+
+    def _usual(
+        self, sql: Statements, rows: Sequence[Values], fresh: dict[int, Any], added: Sequence[tuple[Any, ...]]
+    ) -> Iterator[Statement]:
+        """What every batch is written by."""
+        from aimux.storage.schema.ledger import usage_hours
+
+        yield from sql.insert(rows)
+        if fresh:
+            yield sql.keys, list(fresh.values())
+        yield from sql.add(usage_hours, added)
 
     def _unknown(self, rows: Iterable[Values], numbers: set[int]) -> dict[int, tuple[Any, ...]]:
         """Those of the keys with these numbers that the database may not have yet."""
@@ -175,6 +186,12 @@ class LedgerStore:
                 ids = [row[ID] for row in rows[start : start + 500]]
                 there.update((await connection.execute(select(requests.c.id).where(requests.c.id.in_(ids)))).scalars())
         return [row for row in rows if row[ID] not in there]
+
+
+async def execute(connection: AsyncConnection, statements: Iterable[Statement]) -> None:
+    """Each of them with each of its rows."""
+    for statement, rows in statements:
+        await connection.exec_driver_sql(statement, rows)
 
 
 def values_of(number: int, key: Key) -> tuple[Any, ...]:
@@ -214,4 +231,4 @@ async def add_to_folded(
         ),
     }
     for table, added in folded.items():
-        await sql.add(connection, table, added)
+        await execute(connection, sql.add(table, added))

@@ -13,12 +13,12 @@ from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.sqlite import SQLite
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Engine, Told
+    from aimux.storage.engine import Engine, Statement, Told
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,22 @@ class Database:
             if receipt is not None:
                 self._engine.settle(receipt, committed=committed)
                 self._heard(topics)
+
+    async def at_once(self, statements: Iterable[Statement]) -> bool:
+        """One transaction of statements in the driver's own words, of which nobody is told. False: only `write` can.
+
+        SQLite has a thread do all of it, the making of the statements too, where `write` waits for a thread at each of
+        its steps: twelve rows of the ledger take 0.6 ms of CPU and not 2. Raises StorageError, Conflict.
+        """
+        await self._ready()
+        try:
+            async with self._engine.writing:
+                done = await self._engine.at_once(statements)
+        except Exception as error:  # as in `write`
+            raise self._explained(error, refused=True) from None
+        if done:
+            self._recovered()
+        return done
 
     def lock(self, name: str, *, patience: float = 90.0) -> AbstractAsyncContextManager[None]:
         """Exclusive over all tasks and nodes while it is held; a node that dies or loses the database lets go.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Heard = Callable[[Collection[str] | None], None]
     """Takes the topics that somebody wrote to; None: nobody knows which, it may be all."""
+    Statement = tuple[str, Sequence[tuple[Any, ...]]]
+    """In the driver's own words, and the rows for each of which it is executed."""
     Told = Callable[[str, str], None]
     """Takes what names another node's process, and what it tells."""
 
@@ -46,6 +48,10 @@ class Engine(Protocol):
 
     async def quick(self, queries: Sequence[str]) -> list[list[Mapping[str, Any]]] | None:
         """See Database.quick."""
+        ...
+
+    async def at_once(self, statements: Iterable[Statement]) -> bool:
+        """See Database.at_once."""
         ...
 
     def touched(self, topic: str) -> bool:

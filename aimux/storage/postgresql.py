@@ -19,12 +19,12 @@ from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import behind, create, schema_of, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Heard, Told
+    from aimux.storage.engine import Heard, Statement, Told
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,9 @@ class PostgreSQL:
 
     async def quick(self, queries: Sequence[str]) -> None:
         return None
+
+    async def at_once(self, statements: Iterable[Statement]) -> bool:
+        return False
 
     def touched(self, topic: str) -> bool:
         return True

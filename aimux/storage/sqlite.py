@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import sqlite3
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,13 @@ from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.migrations import behind, schema_of, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Heard, Told
+    from aimux.storage.engine import Heard, Statement, Told
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class SQLite:
         self._path = path
         self._made: AsyncEngine | None = None
         self._seen: dict[str, int] = {}
+        self._plain: sqlite3.Connection | None = None
+        self._plain_lock = threading.Lock()
 
     async def look(self) -> bool:
         if not sqlite_file.there(self._path):
@@ -56,6 +59,20 @@ class SQLite:
         if self._made is not None:
             return None
         return await asyncio.to_thread(sqlite_file.rows, self._path, queries)
+
+    async def at_once(self, statements: Iterable[Statement]) -> bool:
+        await asyncio.to_thread(self._execute, statements)
+        return True
+
+    def _execute(self, statements: Iterable[Statement]) -> None:
+        with self._plain_lock:  # one whose caller was cancelled goes on
+            if self._plain is None:
+                self._plain = sqlite_file.connect(self._path)
+                _set_up(self._plain)
+            self._plain.execute("BEGIN IMMEDIATE")
+            with self._plain:  # commits, or rolls back
+                for statement, rows in statements:
+                    self._plain.executemany(statement, rows)
 
     def touched(self, topic: str) -> bool:
         return topic in self._seen
@@ -137,17 +154,21 @@ class SQLite:
         raise StorageError(f"{self.name} has no locks between nodes")
 
     def explain(self, error: BaseException) -> StorageError:
-        from sqlalchemy.exc import DBAPIError, IntegrityError
+        from sqlalchemy.exc import DBAPIError
 
-        if isinstance(error, IntegrityError):
-            return Conflict(str(error.orig))  # names the columns, not their values
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        if isinstance(cause, sqlite3.IntegrityError):
+            return Conflict(str(cause))  # names the columns, not their values
         return sqlite_file.explain(self._path, cause)
 
     async def close(self) -> None:
         if self._made is not None:
             await self._made.dispose()
             self._made = None
+        with self._plain_lock:
+            if self._plain is not None:
+                self._plain.close()
+                self._plain = None
 
     def _lost(self) -> None:
         """What is written from now on goes where nobody will find it."""
@@ -190,6 +211,12 @@ class _Connection(sqlite3.Connection):
             super().close()  # it has done nothing yet that would have to be rolled back
 
 
+def _set_up(connection: Any) -> None:
+    # FULL: a commit is on the disk before it is answered, also when the power fails. (NORMAL loses the last ones.)
+    for setting in ("synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {setting}")
+
+
 def _make_engine(path: Path) -> AsyncEngine:
     from sqlalchemy import URL, event
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -204,9 +231,7 @@ def _make_engine(path: Path) -> AsyncEngine:
     def opened(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
-        # FULL: a commit is on the disk before it is answered, also when the power fails. (NORMAL loses the last ones.)
-        for setting in ("synchronous = FULL", "foreign_keys = ON"):
-            cursor.execute(f"PRAGMA {setting}")
+        _set_up(cursor)
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

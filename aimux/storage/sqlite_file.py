@@ -52,8 +52,10 @@ class Found:
 
 
 def connect(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
-    """A plain connection that begins no transactions by itself. Makes no file. Raises sqlite3.Error."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=timeout, uri=True, isolation_level=None)
+    """A plain connection, for one thread at a time, that begins no transactions by itself. Makes no file. Raises
+    sqlite3.Error."""
+    address = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(address, timeout=timeout, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def there(path: Path) -> bool:

@@ -10,12 +10,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from aimux.storage import Database, StorageError, Unusable, sqlite_file
+from aimux.storage import Conflict, Database, StorageError, Unusable, sqlite_file
 from aimux.storage.status import status
 from tests.accounts.disks import failing
 from tests.storage.conftest import keys, meta, put
@@ -227,6 +228,61 @@ async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
     await put(database, "c")
     assert (await keys(again), database.trouble) == (["a", "b", "c"], None)
     await again.close()
+    await database.close()
+
+
+INSERT = "INSERT INTO meta (key, value) VALUES (?, ?)"
+
+
+async def test_statements_at_once_are_one_transaction(state_dir: Path) -> None:
+    database = await Database.open(None, state_dir)
+    assert await database.at_once([(INSERT, [("a", "1"), ("b", "2")]), (INSERT, [("c", "3")])])
+    with pytest.raises(Conflict) as refused:
+        await database.at_once([(INSERT, [("d", "a-secret-value")]), (INSERT, [("a", "a-secret-value")])])
+    assert "a-secret-value" not in str(refused.value)
+    with pytest.raises(StorageError):
+        await database.at_once([(INSERT, [("e", "5")]), ("INSERT INTO nowhere VALUES (?)", [("f",)])])
+    assert await database.at_once([(INSERT, [("g", "7")])])
+    assert await keys(database) == ["a", "b", "c", "g"]
+    assert database.trouble is None
+    await database.close()
+
+
+async def test_statements_at_once_wait_for_those_before_and_for_writers(written: Path) -> None:
+    database = await Database.open(None, written.parent)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        yield INSERT, [("x", "1")]
+        begun.set()
+        go_on.wait(10)
+
+    first = asyncio.create_task(database.at_once(slowly()))
+    await asyncio.to_thread(begun.wait, 10)
+    first.cancel()  # its thread goes on
+    await asyncio.gather(first, return_exceptions=True)
+    async with asyncio.timeout(10):
+        _, *done = await asyncio.gather(
+            asyncio.to_thread(go_on.set),
+            *(database.at_once([(INSERT, [(f"y{number}", "1")])]) for number in range(5)),
+            *(put(database, f"z{number}") for number in range(5)),
+        )
+    assert done == [True] * 5 + [None] * 5
+    assert len([key for key in await keys(database) if key[0] in "xyz"]) == 11
+    await database.close()
+
+
+async def test_statements_at_once_on_a_full_disk_are_tried_again(small_disk: Path) -> None:
+    database = await Database.open(None, small_disk)
+    assert await database.at_once([(INSERT, [("a", "1")])])
+    fill(small_disk)
+    with pytest.raises(Unusable, match="is full: free some space"):
+        await database.at_once([(INSERT, [("b", "x" * 100_000)])])
+    assert await keys(database) == ["a"]
+    assert database.trouble is not None
+    (small_disk / "filler").unlink()
+    assert await database.at_once([(INSERT, [("b", "2")])])
+    assert (await keys(database), database.trouble) == (["a", "b"], None)
     await database.close()
 
 
