@@ -1,0 +1,79 @@
+"""A few clients who count what they were answered, for tests of what the ledger has of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.e2e.process import TOKEN, Aimux
+
+KINDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+@dataclass
+class Load:
+    """What a few clients sent, and were answered: by request id when, and with which usage."""
+
+    sent: int = 0
+    over: bool = False
+    answered: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
+    late: float = 0.0
+    """By how many seconds at most this process was woken too late: so busy is the machine."""
+
+    async def client(self, session: aiohttp.ClientSession, aimux: Aimux, name: str) -> None:
+        headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
+        while not self.over:
+            self.sent += 1
+            own = f"{name}-{self.sent}"
+            message = {"model": "claude-sonnet-5", "max_tokens": 99, "messages": [{"role": "user", "content": own * 9}]}
+            try:
+                async with session.post(
+                    f"{aimux.claude}/v1/messages", json=message, headers={**headers, "x-request-id": own}
+                ) as answer:
+                    body = await answer.json()
+            except aiohttp.ClientError:
+                return
+            assert answer.status == 200, body
+            self.answered[own] = (time.monotonic(), body["usage"])
+            await asyncio.sleep(random.uniform(0, 0.05))
+
+    async def watch_the_machine(self) -> None:
+        self.late = 0.0
+        while not self.over:
+            due = time.monotonic() + 0.05
+            await asyncio.sleep(0.05)
+            self.late = max(self.late, time.monotonic() - due)
+
+    async def answers(self, count: int) -> None:
+        """Until so many more came."""
+        count += len(self.answered)
+        async with asyncio.timeout(30):
+            while len(self.answered) < count:
+                await asyncio.sleep(0.02)
+
+    def used(self) -> Counter[str]:
+        """In sum."""
+        total: Counter[str] = Counter(requests=len(self.answered))
+        for _, usage in self.answered.values():
+            total.update({kind: usage[kind] for kind in KINDS})
+        return total
+
+
+@asynccontextmanager
+async def under_load(aimux: Aimux, load: Load, clients: int = 4) -> AsyncIterator[None]:
+    load.over = False
+    async with aiohttp.ClientSession() as session:
+        tasks = [asyncio.create_task(load.client(session, aimux, f"{time.time_ns()}-{n}")) for n in range(clients)]
+        tasks.append(asyncio.create_task(load.watch_the_machine()))
+        try:
+            yield
+        finally:
+            load.over = True
+            await asyncio.gather(*tasks)
