@@ -8,7 +8,7 @@ RUFF   ?= $(BIN)/ruff
 # What is compiled is kept, also where a container says otherwise: each of two hundred starts, and each run, would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run check test compiled clients chaos fuzz lint types format bench limits failover screenshots constraints release clean
+.PHONY: run check test compiled compiled-wheel compiled-tests clients chaos fuzz lint types format bench limits failover screenshots constraints release clean
 
 run: $(VENV)/.run
 	@$(BIN)/aimux serve --or-demo
@@ -71,10 +71,15 @@ bench: $(STAMP)
 
 # The wheel with the hot path in machine code (CONTRIBUTING.md), and the hot path's tests on what it brings.
 COMPILED := build/compiled
-compiled: $(STAMP)
+compiled: compiled-wheel
+	@$(MAKE) --no-print-directory compiled-tests
+
+compiled-wheel: $(STAMP)
 	rm -rf $(COMPILED) && mkdir -p $(COMPILED)
 	AIMUX_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation --outdir $(COMPILED)/wheel
 	$(BIN)/python -m zipfile -e $(COMPILED)/wheel/*.whl $(COMPILED)
+
+compiled-tests: $(STAMP)
 	cp -r tests docs bench pyproject.toml flake.nix config.example.yaml $(COMPILED)
 	cd $(COMPILED) && COMPILED=1 PYTHONPATH=$$PWD $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PARALLEL) \
 	  tests/compiled tests/http tests/front tests/relay tests/accounts tests/metering tests/limits tests/logs tests/gateway tests/fuzz \

@@ -17,6 +17,7 @@ from aimux.metering.calendar import DAY
 from aimux.metering.spans import Span
 from aimux.storage import Database
 from bench import instructions, limits, report, traffic, year
+from bench.__main__ import check
 from bench.contenders import Served, Unavailable
 from bench.peers import link_assistant_router, litellm
 from bench.report import Results
@@ -94,6 +95,25 @@ def upstream() -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(("environ", "status"), [({}, 0), ({"CI": "true"}, 1)])
+def test_what_can_not_be_counted_fails_in_ci_only(
+    environ: dict[str, str],
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def count(*_: object) -> dict[str, int]:
+        raise Unavailable("valgrind is not installed")
+
+    monkeypatch.setattr(instructions, "count", count)
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert check(tmp_path, write=False) == status
+    assert capsys.readouterr().out == "skipped: valgrind is not installed\n"
 
 
 @pytest.mark.parametrize("kind", ["small", "short", "hold"])
