@@ -129,10 +129,10 @@ class Ledger:
         """Have what was recorded so far written, or put on the disk while the database is away."""
         until = time.monotonic() + EVERY - WAIT
         async with self._turn:
-            batch, self._pending = self._pending, []
-            if batch:
+            if batch := self._pending[:]:
                 few = len(batch) <= AT_ONCE
                 self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
+                del self._pending[: len(batch)]  # not before: whoever called may have been cancelled
             free = (self._warm or self._refused) and self._writing is None and not self._spill.size
             if self._held and free and await self._write(self.store.write(self._held, now())):
                 self._held, self._refused = [], ""

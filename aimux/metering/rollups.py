@@ -1,6 +1,7 @@
 """Folds hours that are over into conversations, days and months, and deletes requests that were kept long enough.
 
 Both happen in small steps, each a transaction: a node that comes upon another one's waits for it and finds it done.
+Days and months are those of one time zone. In another one they are made anew, from hours, which are kept for ever.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 GRACE = 600_000
 """Milliseconds for which an hour that is over still waits for requests; later ones are added to what was folded."""
+ZONE = "ledger.time_zone"
+"""The row of `meta` that names the time zone of days and months."""
 PERIODS = 31
 """Days, months or days of conversations that are folded in one step."""
 STEP = 2_000
@@ -37,6 +40,8 @@ async def fold(database: Database, calendar: Calendar, now: int) -> bool:
             start = await _folded(connection, name)
             if start is None:
                 return False  # nothing was ever written
+            if name == "days" and await _begun_anew(connection, calendar):
+                return True
             latest = now - GRACE
             if name == "months":
                 latest = min(latest, await _folded(connection, "days") or 0)
@@ -45,7 +50,7 @@ async def fold(database: Database, calendar: Calendar, now: int) -> bool:
                 begin, end = _period(name, at, latest, calendar)
                 if end > latest:
                     break
-                await _sum_up(connection, name, begin, end)
+                await _sum_up(connection, name, begin, max(begin, at), end)
                 at = await _next(connection, name, end, latest, calendar)
             if at != start:
                 await _set(connection, name, at)
@@ -96,6 +101,30 @@ async def _folded(connection: AsyncConnection, name: str) -> int | None:
     return until or (await connection.execute(select(func.min(usage_hours.c.start)))).scalar()
 
 
+async def _begun_anew(connection: AsyncConnection, calendar: Calendar) -> bool:
+    """Whether days and months are of another time zone than the calendar's. Some of them are deleted then, and nothing
+    is folded before all are; until then hours answer."""
+    from sqlalchemy import delete, func, select
+
+    from aimux.storage.schema.base import insert, meta
+    from aimux.storage.schema.ledger import usage_days, usage_days_served, usage_months
+
+    zone = str(calendar.zone)
+    if (await connection.execute(select(meta.c.value).where(meta.c.key == ZONE))).scalar() == zone:
+        return False
+    for name in ("days", "months"):
+        await _set(connection, name, 0)
+    oldest = (await connection.execute(select(func.min(usage_days.c.start)))).scalar()
+    if oldest is not None:
+        for table in (usage_days, usage_days_served):
+            await connection.execute(delete(table).where(table.c.start < oldest + PERIODS * DAY))
+        return True
+    await connection.execute(delete(usage_months))
+    named = insert(connection.dialect, meta).values(key=ZONE, value=zone)
+    await connection.execute(named.on_conflict_do_update(index_elements=[meta.c.key], set_={"value": zone}))
+    return True
+
+
 async def _set(connection: AsyncConnection, name: str, until: int) -> None:
     from sqlalchemy import update
 
@@ -116,7 +145,9 @@ async def _next(connection: AsyncConnection, name: str, end: int, latest: int, c
     return max(end, _period(name, target, latest, calendar)[0])
 
 
-async def _sum_up(connection: AsyncConnection, name: str, start: int, end: int) -> None:
+async def _sum_up(connection: AsyncConnection, name: str, start: int, since: int, end: int) -> None:
+    """Fold a period. `since`: where it begins, or up to when its first hour is folded already (hours may have begun at
+    another minute)."""
     from sqlalchemy import BigInteger, cast, func, literal, select
 
     from aimux.metering.columns import of_requests
@@ -129,7 +160,7 @@ async def _sum_up(connection: AsyncConnection, name: str, start: int, end: int) 
         found = (
             select(at, requests.c.conversation, keys.c.user, *of_requests())
             .join(keys, keys.c.id == requests.c.key)
-            .where(requests.c.id >= id_of(start), requests.c.id < id_of(end), requests.c.conversation.is_not(None))
+            .where(requests.c.id >= id_of(since), requests.c.id < id_of(end), requests.c.conversation.is_not(None))
             .group_by(at, requests.c.conversation, keys.c.user)
         )
         columns = ["start", "conversation", "user"]

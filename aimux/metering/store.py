@@ -121,7 +121,7 @@ class LedgerStore:
             rows = sorted(rows, key=itemgetter(ID))
         try:
             await self._write(rows, now)
-        except Conflict:  # some are there: they were written, and nobody told us
+        except Conflict:  # some are there, or come twice: they were written or put by, and nobody told us
             await self._write(await self.missing(rows), now)
 
     async def _write(self, rows: Sequence[Values], now: int) -> None:
@@ -175,7 +175,7 @@ class LedgerStore:
         return {number: values_of(number, key) for number, key in sorted(found.items())}
 
     async def missing(self, rows: Sequence[Values]) -> list[Values]:
-        """Those that are not there yet. Raises StorageError."""
+        """Those that are not there yet, each once. Raises StorageError."""
         from sqlalchemy import select
 
         from aimux.storage.schema.ledger import requests
@@ -185,7 +185,7 @@ class LedgerStore:
             for start in range(0, len(rows), 500):
                 ids = [row[ID] for row in rows[start : start + 500]]
                 there.update((await connection.execute(select(requests.c.id).where(requests.c.id.in_(ids)))).scalars())
-        return [row for row in rows if row[ID] not in there]
+        return [*{row[ID]: row for row in rows if row[ID] not in there}.values()]
 
 
 async def execute(connection: AsyncConnection, statements: Iterable[Statement]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +295,52 @@ async def test_clients_can_not_fill_the_keys(database: Database, make: Make) -> 
     assert len(keys) < 420, "and the key of each without its sender"
     assert ("other", "sonnet") in [tuple(key) for key in keys]
     await ledger.close()
+
+
+async def test_whoever_leaves_while_rows_are_made_takes_no_request_along(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads usage has the ledger write first, and may be cancelled at any moment: a stop does that."""
+    monkeypatch.setattr("aimux.metering.ledger.AT_ONCE", 1)
+    ledger, begun = make(), threading.Event()
+    make_rows = ledger._rows
+
+    def slowly(batch: Any) -> Any:
+        begun.set()
+        return make_rows(batch)
+
+    monkeypatch.setattr(ledger, "_rows", slowly)
+    for number in range(3):
+        ledger.record(record(NOON + number))
+    reader = asyncio.create_task(ledger.flush())
+    await asyncio.to_thread(begun.wait)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    ledger.record(record(NOON + 3))
+    await settled(ledger)
+    assert await total(database) == times(4)
+    await ledger.close()
+
+
+async def test_what_is_on_the_disk_twice_is_written_once_and_at_once(database: Database, make: Make) -> None:
+    """Whoever was cancelled while it was put there does not know that it is."""
+    flaky = Flaky(database)
+    flaky.away = True
+    ledger = make(flaky)
+    for number in range(3):
+        ledger.record(record(NOON + number))
+    await ledger.flush()
+    lines = [path.read_bytes() for path in ledger._spill._folder.iterdir()]
+    await ledger.close()
+    (left,) = ledger._spill._folder.iterdir()
+    left.write_bytes(lines[0] * 2)
+    told: list[Any] = []
+    after = make()
+    after.on_left = told.extend
+    await after.adopt()
+    await after.catch_up()
+    assert after.status() is None
+    assert len(told) == 3
+    assert await total(database) == times(3)
+    await after.close()

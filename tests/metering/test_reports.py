@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC
 from pathlib import Path
@@ -23,7 +24,7 @@ from aimux.storage import Database
 from aimux.storage.schema.ledger import requests
 
 from .conftest import Make
-from .support import DAY, HOUR, NOON, Cheap, record, settled
+from .support import DAY, HOUR, NOON, Cheap, record, settled, total
 
 AT = int(NOON * 1000)
 ALL = Span(0)
@@ -173,6 +174,54 @@ async def test_a_series_is_the_same_in_time(
                     name = names_of(one, by, calendar)[0] if by else ""  # type: ignore[arg-type]
                     places.setdefault((start(int(one.time * 1000)), name), []).append(one)
             assert found == {where: summed(those, where[1]) for where, those in places.items()}, (bucket, by)
+    await ledger.close()
+
+
+MONTH = 1_793_491_200_000
+"""2026-11-01 00:00 UTC: in these zones a month is about to begin, or began some hours ago."""
+
+
+@pytest.mark.parametrize(
+    "zones",
+    [
+        ["UTC", "Europe/Berlin", "America/New_York"],
+        ["Asia/Kolkata", "UTC", "Asia/Kolkata"],
+    ],
+)
+async def test_in_another_time_zone_everything_is_still_counted_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zones: list[str]
+) -> None:
+    """Also what comes late, around the end of a month."""
+    calendar = Calendar(ZoneInfo(zones[0]))
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    # At 45 minutes past, where hours are the same ones whether they begin at :00 or at :30.
+    every = [record(MONTH / 1000 + (number - 100) * HOUR + 2700, user=f"user{number % 3}") for number in range(200)]
+    late, every = every[7::9], [one for number, one in enumerate(every) if number % 9 != 7]
+    told = list(every)
+    for one in every:
+        ledger.record(one)
+    await settled(ledger)
+    for hours in range(-60, 90, 6):
+        at = MONTH + hours * 3_600_000
+        monkeypatch.setattr("aimux.metering.reports.now", lambda at=at: at)
+        monkeypatch.setattr("aimux.metering.ledger.now", lambda: MONTH + 50 * 86_400_000)  # all that comes is late
+        calendar.move(ZoneInfo(zones[(hours + 60) // 12 % len(zones)]))
+        await ledger.upkeep(at)
+        told += late[:2]
+        for one in late[:2]:
+            ledger.record(one)
+        del late[:2]
+        await settled(ledger)
+        assert (await reports.usage("user", ALL)).total == summed(told), hours
+        assert (await reports.usage("model", ALL)).total == summed(told), hours
+    calendar.move(ZoneInfo("America/New_York"))
+    await ledger.upkeep(MONTH + 40 * 86_400_000)
+    for table in ("usage_days", "usage_days_served", "usage_months", "usage_conversations"):
+        assert (await total(database, table))["requests"] == len(told), table
+    for bucket, name in (("day", calendar.date), ("month", lambda at: calendar.date(at)[:7])):
+        found = await reports.series(None, ALL, Filter(), bucket)  # type: ignore[arg-type]
+        of = {reports.label(bucket, start): item.requests for (start, _), item in found.items()}  # type: ignore[arg-type]
+        assert of == Counter(name(int(one.time * 1000)) for one in told)
     await ledger.close()
 
 
