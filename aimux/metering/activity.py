@@ -1,4 +1,4 @@
-"""What runs at this moment and what ended lately: here, and at the other nodes, which tell each other once a second."""
+"""What is running and what ended lately, here and at the other nodes; the nodes tell each other once a second."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 RECENT = 30.0
-"""Seconds over which what ended is counted."""
+"""Seconds over which ended requests are counted."""
 BELIEVED = 5.0
-"""Seconds after which nobody knows any more what a node told: it was killed, or has lost the database."""
+"""Seconds after which a silent node is forgotten: it was killed, or has lost the database."""
 NAME = 100
-"""Characters of a name that are told: a client chooses some of them."""
+"""Characters of a name that are shared: clients choose some names."""
 
 
 class Open(NamedTuple):
@@ -44,7 +44,7 @@ class Open(NamedTuple):
 
 
 class NodeActivity(NamedTuple):
-    """What a node does."""
+    """What a node is doing."""
 
     node: str
     """Its host."""
@@ -53,11 +53,11 @@ class NodeActivity(NamedTuple):
     """Output of the requests that ended in the last 30 s."""
     requests_per_minute: float
     items: list[Open]
-    """The longest first; of another node those that fit into a notice, some thirty."""
+    """The longest-running first; of another node those that fit into a notice, some thirty."""
 
 
 class Activity:
-    """Of one node: what it does, and what the others say that they do."""
+    """The activity of one node, and what the others report of theirs."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Activity:
         return NodeActivity(socket.gethostname(), len(items), *rates, items)
 
     def others(self) -> list[NodeActivity]:
-        """Of the nodes at which there is something. Empty while the database is away."""
+        """The activities of nodes that do something. Empty while the database is unavailable."""
         since = self._clock() - BELIEVED
         self._others = {node: told for node, told in self._others.items() if told[0] > since}
         return sorted((told for _, told in self._others.values()), key=lambda told: told.node)
@@ -97,7 +97,7 @@ class Activity:
             await self.tell()
 
     async def tell(self) -> None:
-        """Tell the others what there is, and once that nothing is left."""
+        """Tell the others what is running, and once that nothing is left."""
         own = self.own()
         busy = _busy(own)
         if busy or self._told_some:
@@ -137,7 +137,7 @@ def _open(record: RequestRecord, now: float) -> Open:
 
 
 def _notice(activity: NodeActivity, most: int) -> str:
-    """At most so many bytes: the sums are all there, and as many requests as fit."""
+    """At most this many bytes: all sums, and as many requests as fit."""
     sums = json.dumps(activity[:-1])[:-1] + ", ["
     items = [json.dumps([_cut(value) for value in item]) for item in activity.items]
     return sums + ", ".join(_fitting(items, most - len(sums) - 2)) + "]]"

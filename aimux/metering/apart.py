@@ -1,4 +1,4 @@
-"""Work that would keep a server from its own, in a process beside it: JSON in, JSON out."""
+"""Runs work that would hold up a server in a process beside it: JSON in, JSON out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def run_apart(module: str, asked: Any, *, longest: float, needs: Callable[
         async with asyncio.timeout(longest):
             out, problem = await process.communicate(json.dumps(asked).encode())
     finally:
-        if process.returncode is None:  # a stop does not wait for it either, and leaves no process behind
+        if process.returncode is None:  # a stop does not wait for it, and leaves no process behind
             process.kill()
             await process.wait()
     if process.returncode:
@@ -41,5 +41,5 @@ async def run_apart(module: str, asked: Any, *, longest: float, needs: Callable[
 
 def _environment(needs: Callable[[str], bool]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name == "PATH" or needs(name)}
-    # A packaged program's modules may be on a path that only it was told.
+    # A packaged program's modules may be on a path that only this process knows.
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HOUR = 3_600_000
 DAY = 24 * HOUR
 _QUARTER = HOUR // 4
-"""No zone's clock is changed but at a quarter of an hour."""
+"""Clocks of time zones only change at a quarter of an hour."""
 
 
 def now() -> int:
@@ -27,7 +27,7 @@ class Calendar:
         self.move(zone)
 
     def move(self, zone: tzinfo) -> None:
-        """Take another zone. What was summed up stays where it is."""
+        """Take another zone. Existing sums stay where they are."""
         self.zone = zone
         self._quarter = -1
         self._hour = 0
@@ -35,7 +35,7 @@ class Calendar:
     def hour(self, at: int) -> int:
         """The start of the hour that holds `at`."""
         quarter = at // _QUARTER
-        if quarter != self._quarter:  # most requests are of the same one as the request before
+        if quarter != self._quarter:  # most requests are in the same hour as the one before
             offset = self._local(at).utcoffset() or timedelta()
             shift = offset // timedelta(milliseconds=1)
             self._hour = (at + shift) // HOUR * HOUR - shift
@@ -43,12 +43,12 @@ class Calendar:
         return self._hour
 
     def day(self, at: int, days: int = 0) -> int:
-        """The start of the day that holds `at`, or of one so many days later."""
+        """The start of the day that holds `at`, or of the one this many days later."""
         first = self._local(at).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
         return self._start(first + timedelta(days=days))
 
     def month(self, at: int, months: int = 0) -> int:
-        """The start of the month that holds `at`, or of one so many months later."""
+        """The start of the month that holds `at`, or of the one this many months later."""
         here = self._local(at)
         count = here.year * 12 + here.month - 1 + months
         return self._start(datetime(count // 12, count % 12 + 1, 1))  # noqa: DTZ001 - the zone's is put on below

@@ -1,4 +1,4 @@
-"""Conversations, the last active first: from sums of hours that are over, and from single requests since then."""
+"""Conversations, the most recently active first: from sums of past hours, and from single requests since then."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ async def listed(
     limit: int,
     after: Place | None,
 ) -> list[tuple[Place, Item]]:
-    """At most `limit` of them behind `after`."""
+    """At most `limit` of them after `after`."""
     if only._replace(user=None) != Filter():
-        folded = 0  # sums know the user alone
+        folded = 0  # sums only know the user
     since = calendar.hour(span.since)
     recent = await _recent(connection, calendar, Span(max(since, folded), span.until), only)
     places = sorted((place for place in recent.values() if _behind(place, after)), key=_order)[:limit]
@@ -88,7 +88,7 @@ async def _older(
     after: Place | None,
     recent: dict[tuple[str, str], Place],
 ) -> list[Place]:
-    """Those whose last hour in the span is one of the sums'. Goes along an index, however long the span is."""
+    """Those whose last hour in the span is one of the sums'. Uses an index, however long the span is."""
     one, later = usage_conversations.c, usage_conversations.alias("later").c
     goes_on = exists().where(
         later.conversation == one.conversation,

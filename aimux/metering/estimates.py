@@ -1,8 +1,8 @@
-"""What an answer took that was cut short, or whose upstream told nothing: what was told, and an estimate of the rest.
+"""What an answer took that was cut short, or whose upstream did not say: what was reported, and an estimate of the
+rest.
 
 About four characters are a token; how many exactly is learned for each model from answers that are whole. A vendor
-charges for what it made, so an answer that was left in its middle is not one token, which is what some protocols say at
-its start.
+charges for what it made, so an answer that was left in the middle is not one token, as some protocols say at its start.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
 CHARACTERS = 4.0
-"""Of a token, until a model has shown better."""
+"""Characters of a token, until a model's answers have shown better."""
 LEAST_OUT, LEAST_IN = 50, 200
-"""Tokens from which an answer or a question teaches something: short ones are mostly frame."""
+"""An answer or a question teaches something from this many tokens on: short ones are mostly framing."""
 LEARNED = 0.1
-"""How much one answer moves what is known."""
+"""How much one answer moves what was learned."""
 MOST = 1000
 """Models that are known."""
 
@@ -33,10 +33,10 @@ class Estimates:
         self._in: dict[tuple[str, str], float] = {}
 
     def usage(self, record: RequestRecord, meter: Meter) -> Usage:
-        """Of an answer that is over, however it ended. What is estimated of it is marked."""
+        """The usage of an answer that is over, however it ended. Estimates are marked."""
         usage = meter.usage
         if not meter.sees_end and (usage.output_tokens or usage.total_input):
-            return usage  # JSON tells all or nothing
+            return usage  # JSON reports all or nothing
         sent = meter.sent
         model = (record.provider, usage.model or record.model)
         if meter.complete and not meter.failed and usage.output_tokens and usage.total_input:
@@ -45,7 +45,7 @@ class Estimates:
             return usage
         made = round(sent / self._out.get(model, CHARACTERS))
         if not made:
-            return usage  # nothing was said that could have a price nobody told
+            return usage  # there was no content whose price could be unreported
         output = max(usage.output_tokens, made)
         known_input = usage.total_input
         if output == usage.output_tokens and known_input:

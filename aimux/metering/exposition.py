@@ -31,7 +31,7 @@ BOUNDS = (*map(str, SECONDS), "+Inf")
 
 
 def render(metrics: Metrics) -> tuple[bytes, str]:
-    """The page for `/metrics`, with the process's memory, CPU and descriptors, and its content type.
+    """The page for `/metrics`, which includes the process's memory, CPU and descriptors, and its content type.
 
     20 ms with MAX_USERS users: worth a thread.
     """

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 MAX_TEXT = 256
 """Characters of a foreign text (a model's name, a conversation's) that the ledger keeps."""
 MAX_VALUES = 200
-"""Clients, classes and models that a process tells apart: each is a row for ever, and clients choose the names."""
+"""Clients, classes and models that a process distinguishes: each is a row for ever, and clients choose the names."""
 MOST_KEYS = 50_000
 """Keys that are remembered; a conversation's name may be among what tells senders apart."""
 OTHER = "other"
 _NO_USAGE = Usage()
 _json = json.JSONEncoder(separators=(",", ":")).encode
-"""As `json.dumps`, which makes an encoder for each text that is not in its own way."""
+"""Like `json.dumps`, which makes an encoder for each text unless its defaults are used."""
 
 
 class Flattener:
@@ -38,7 +38,7 @@ class Flattener:
 
     def rows(self, records: Iterable[RequestRecord]) -> list[Values]:
         """`Row`s, as plain tuples."""
-        # One function, as a call takes as long as a tenth of a row.
+        # One function, because a call takes a tenth of a row's time.
         rows, keys, models, node, priced = [], self._keys, self._seen["model"], self.node, self._prices.of_record
         for record in records:
             usage, steps = record.usage or _NO_USAGE, record.steps
@@ -48,7 +48,7 @@ class Flattener:
             served = usage.model or asked
             charged = bool(output or input_ or read or written)
             if not charged and served not in models:
-                served = ""  # a model that nothing was charged for is a name that the client made up
+                served = ""  # a model without any charge may be a name that the client made up
             under = (record.user, record.sender, record.provider, record.account, served, asked, usage.tier, charged)
             try:
                 key, number, detail = keys[under]
@@ -86,7 +86,7 @@ class Flattener:
                     usage.cache_write_1h_tokens,
                     usage.reasoning_tokens,
                     usage.server_tools,
-                    priced(record) if cost is None else cost,  # limits have asked for it already
+                    priced(record) if cost is None else cost,  # limits have worked it out already
                     1 if usage.estimated else 0,  # sqlite3 looks for an adapter of each bool
                     named if named != own and named else None,
                     upstream_id or None,
@@ -97,7 +97,7 @@ class Flattener:
         return rows
 
     def priced(self, row: Values) -> Values:
-        """The same with a cost, where there is a price by now."""
+        """The same with a cost, if there is a price now."""
         if row[COST] is not None:
             return row
         key, detail = row[KEY], row[KEY - 1]
@@ -182,7 +182,7 @@ def _told(steps: Sequence[Step]) -> list[Step]:
 
 
 def _detail(record: RequestRecord, usual: str | None) -> str | None:
-    """What is worth keeping where it is not as usual."""
+    """What is worth keeping if it is not as usual."""
     steps = record.steps
     detail = json.loads(usual) if usual else {}
     if record.attempts != 1:

@@ -1,9 +1,9 @@
-"""Many rows in one statement, as SQLite takes them at half of what they cost one by one.
+"""Many rows in one statement, which costs SQLite half as much as one by one.
 
-A statement costs as much to begin and end as a row of 25 columns to write, and each value that is bound some 200
-instructions, a text 800. So what all rows of a statement say alike is bound once. None is the dearest value of all, as
-Python's sqlite3 looks for an adapter of it each time: where it is one among others it is said as "", of which SQLite
-makes NULL.
+Beginning and ending a statement costs as much as writing a row of 25 columns; each bound value costs some 200
+instructions, a text 800. So values that all rows of a statement share are bound once. None is the most expensive value,
+because Python's sqlite3 looks for an adapter of it each time: among other values it is passed as "", which SQLite turns
+into NULL.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     Columns = list[tuple[Any, ...]]
 
 SIZES = (64, 8, 1)
-"""Rows of a statement; each size is another one for SQLite to prepare, and to keep."""
+"""Rows of a statement; for each size SQLite prepares and keeps another one."""
 MOST_STATEMENTS = 64
-"""Of those that tell so many rows: SQLite keeps 100 kB for each."""
+"""Statements of this many rows that are kept: SQLite keeps 100 kB for each."""
 ONCE, EACH, SOME = range(3)
-"""How the rows of a statement say a column: all alike, each for itself, each for itself or not at all."""
+"""The ways of a column in a statement's rows: the same for all, one for each, one for each or none."""
 _MARKS = {EACH: "?", SOME: "NULLIF(?, '')"}
 _TOLD = (5, 7, 8, 21, 22)
 _USUAL = ("POST", 200, "", 0, None)
-"""What most requests say of method, status, error, `estimated` and `request_id`."""
+"""The usual values of method, status, error, `estimated` and `request_id`."""
 _NULLABLE = frozenset({4, 10, COST, 22, 23, 24})
 _ALIKE = (_TOLD, (3,), (4,), (6,), (17, 18, 19), (23,), (24,))
-"""What many rows may say alike, those of a group together: node, conversation, path, the rarer kinds of tokens, the
-vendor's id, detail."""
+"""Columns that many rows may share, group by group: node, conversation, path, the rarer kinds of tokens, the vendor's
+id, detail."""
 _OF_FEW = tuple(SOME if place in _NULLABLE else EACH for place in range(KEY))
 
 
@@ -81,7 +81,7 @@ def _columns(rows: Sequence[Values]) -> Columns:
 def _pieces(
     count: int, width: int, values: list[Any], once: Sequence[Any] = ()
 ) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
-    """So many rows' values, one behind the other: for each size of a statement, what it binds, time and again."""
+    """The values of this many rows, one after the other: for each size of a statement, what it binds, repeatedly."""
     start = 0
     for size in SIZES:
         if piece := size * ((count - start) // size):

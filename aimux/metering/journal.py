@@ -1,4 +1,4 @@
-"""The last requests in memory, with the way that each was routed: for `aimux why` and `/api/v1/requests/{id}`."""
+"""The latest requests in memory, with the way each was routed: for `aimux why` and `/api/v1/requests/{id}`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Journal:
     def record(self, record: RequestRecord) -> None:
         """Keep a request that is over. One with the same id (a client may choose it) is replaced.
 
-        What is outside the mounts is routed nowhere, and probes would soon have filled the journal.
+        Requests outside the mounts are not routed, and probes would soon have filled the journal.
         """
         if not record.provider:
             return
@@ -36,11 +36,11 @@ class Journal:
             self._entries.popitem(last=False)
 
     def latest(self) -> Iterator[RequestRecord]:
-        """The last ones first."""
+        """The latest first."""
         return iter(list(reversed(self._entries.values())))
 
     def get(self, request_id: str) -> RequestRecord | None:
-        """By the id that the client knows, or else by one of the vendor's, for which all are looked through."""
+        """By the id that the client knows, or else by one of the vendor's, which takes a search through all."""
         found = self._entries.get(request_id)
         if found is not None or not request_id:
             return found

@@ -1,8 +1,8 @@
 """The ledger: every request's row in the database, at most half a second late, whatever happens to the database.
 
-Rows go to the database in batches. A batch that it has not taken within WAIT goes to the spill file as well, and so
-does everything after it until the database has taken all that waits there, in the order in which it came. So a kill -9
-loses what was answered in the last second at most (in the database a row is as safe as a commit is), a stop nothing.
+Rows go to the database in batches. A batch that is not committed within WAIT also goes to the spill file, and so does
+everything after it until the database has taken all that waits there, in order. So a kill -9 loses at most what was
+answered in the last second (in the database a row is as safe as a commit), and a stop loses nothing.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ log = logging.getLogger("aimux.metering")
 EVERY = 0.3
 """Seconds between two batches …"""
 WAIT = 0.2
-"""… and how long a batch has the database for itself before it is put on the disk here."""
+"""… and how long a batch may take in the database before it is also put on the disk here."""
 AT_ONCE = 250
-"""Records of which rows are made on the event loop, in a millisecond: a thread may have to wait for an import."""
+"""Up to this many records are made into rows on the event loop, in a millisecond: a thread may have to wait for an
+import."""
 RETRY = 1.0
-"""Seconds between two attempts while the database is away."""
+"""Seconds between two attempts while the database is unavailable."""
 FAILURES = 5
-"""Attempts of one batch before the row is looked for that the database never takes: it must not stop the rest."""
+"""Attempts of one batch before searching for a row that the database never takes: it must not stop the rest."""
 MOST_HELD = 50_000
-"""Rows in memory while neither the database nor the disk takes them, 1 kB each."""
+"""Rows kept in memory while neither the database nor the disk takes them, 1 kB each."""
 NEARLY_FULL = 0.8
 MAINTAIN_EVERY = 60.0
 PATIENCE = 3.0
-"""How long a reader waits for what is not written yet."""
+"""How long a reader waits for rows that are not written yet."""
 LAST_CHANCE = 5.0
 """How long a stop waits for the database."""
 
@@ -74,15 +75,16 @@ class Ledger:
         self.store = LedgerStore(database, calendar)
         self._spill = Spill(folder, spill_limit)
         self.on_left: Callable[[Sequence[Row]], None] = lambda _rows: None
-        """Told, once, of rows that an earlier process left on the disk and that are not in the database yet."""
+        """Called once with rows that an earlier process left on the disk and that are not in the database yet."""
         self._pending: list[RequestRecord] = []
         self._held: list[Values] = []
-        """Neither in the database nor on the disk …"""
+        """Rows neither in the database nor on the disk …"""
         self._refused = ""
-        """… because of this; "": the disk takes what it is given."""
+        """… because of this; "": the disk works."""
         self._writing: asyncio.Task[None] | None = None
         self._warm = False
-        """The database took something: until then everything is put by first, for opening it can take seconds."""
+        """The database has taken something: until then everything is spilled first, because opening it can take
+        seconds."""
         self._failures = 0
         self._retry_at = 0.0
         self._away_since: float | None = None
@@ -101,16 +103,16 @@ class Ledger:
     def record(self, record: RequestRecord) -> None:
         """Take a request that is over.
 
-        Left out are those that are for no provider (whoever looks at a dashboard uses nothing), those of strangers (who
-        has no token must not fill the disk), and what aimux answered by itself without refusing it: clients ask each
-        minute how much of their limits is used, and use nothing by that.
+        Left out are requests for no provider (looking at a dashboard uses nothing), those of strangers (who must not
+        fill the disk), and those that aimux answered by itself without refusing: clients ask each minute how much of
+        their limits is used, which uses nothing.
         """
         if record.provider and (record.attempts or (record.user and record.status != 200)):
             self._pending.append(record)
 
     async def start(self) -> None:
-        """Write what an earlier process left, for PATIENCE at most. From then on until `close`: write batches, and keep
-        what is there in order."""
+        """Write what an earlier process left, for at most PATIENCE. From then on until `close`: write batches, and fold
+        and delete old rows."""
         await self.adopt()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._maintain())]
         await self.catch_up()
@@ -122,11 +124,11 @@ class Ledger:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(following):
                     await self._stopping.wait()
-            following = loop.time() + EVERY  # what waits on the disk has the time until then
+            following = loop.time() + EVERY  # what waits on the disk has until then
             await self.flush()
 
     async def flush(self) -> None:
-        """Have what was recorded so far written, or put on the disk while the database is away."""
+        """Write what was recorded so far, or put it on the disk while the database is unavailable."""
         until = time.monotonic() + EVERY - WAIT
         async with self._turn:
             if batch := self._pending[:]:
@@ -143,13 +145,13 @@ class Ledger:
             await self._drain(until)
 
     async def rest(self) -> None:
-        """Wait for the batch that the database has now, whatever becomes of it; later ones are made anew."""
+        """Wait for the batch that is being written, whatever becomes of it; later ones are made anew."""
         await self.flush()
         if self._writing is not None:
             await asyncio.wait({self._writing})
 
     async def catch_up(self, seconds: float = PATIENCE) -> None:
-        """Wait until what was recorded so far can be read, or the database has taken too long or failed."""
+        """Wait until what was recorded so far can be read, or the database takes too long or fails."""
         deadline = time.monotonic() + seconds
         await self.flush()
         while (self._spill.size or self._writing) and not self._failures and time.monotonic() < deadline:
@@ -157,7 +159,7 @@ class Ledger:
             await self.flush()
 
     async def close(self) -> None:
-        """Write or spill what there is. The spill file stays for the next start where the database is away."""
+        """Write or spill what there is. If the database is unavailable, the spill file stays for the next start."""
         self._stopping.set()
         for task in self._tasks[1:]:
             task.cancel()
@@ -181,7 +183,7 @@ class Ledger:
         self._spill.close()
 
     def status(self) -> dict[str, Any] | None:
-        """What `/ready` says of it: None while all is written as it should be."""
+        """What `/ready` says about it: None while everything is written as it should be."""
         if self._away_since is None and not self._spill.size and not self._lost and not self._refused:
             return None
         told: dict[str, Any] = {
@@ -201,7 +203,7 @@ class Ledger:
     def _rows(self, batch: Sequence[RequestRecord]) -> list[Values]:
         try:
             return self._flattener.rows(sorted(batch, key=attrgetter("id")))
-        except Exception as error:  # a fault of ours: the others' requests must be there
+        except Exception as error:  # a fault of ours: other requests must still be written
             if len(batch) > 1:
                 return [row for record in batch for row in self._rows([record])]
             log.error("%s can't be written to the ledger", batch[0].request_id, exc_info=error)
@@ -237,13 +239,13 @@ class Ledger:
         return False
 
     async def _drain(self, until: float) -> None:
-        """Have the database take some of what waits, and more of it until then."""
+        """Write some of what waits to the database, and go on until then."""
         while self._spill.size and self._writing is None and self._retry_at <= time.monotonic():
             if not await self._write(self._take()) or time.monotonic() >= until:
                 return
 
     async def _take(self) -> None:
-        """Some of what waits, from the disk to the database."""
+        """Move some of what waits from the disk to the database."""
         if rows := await asyncio.to_thread(self._waiting):
             if self._spill.untold():
                 left = await self.store.missing(rows)
@@ -259,13 +261,13 @@ class Ledger:
         return [self._flattener.priced(row) for row in self._spill.read()]
 
     async def _sift(self, rows: Sequence[Values]) -> None:
-        """If the database works, and does not take this batch all the same, something in it has to stay behind: which
-        row that is, its halves tell."""
+        """If the database works but does not take this batch, one of its rows has to stay behind: halving finds
+        which."""
         try:
             await self.store.write(rows, now())
-        except Unusable:  # full, or read-only, which looking would not tell
+        except Unusable:  # full or read-only, which a look would not show
             raise
-        except Exception as error:  # a driver has its own for what it can't pass on
+        except Exception as error:  # a driver has its own error for what it can't pass on
             async with self._database.read() as connection:
                 await connection.exec_driver_sql("SELECT 1")
             if len(rows) > 1:
@@ -304,7 +306,8 @@ class Ledger:
     # --- maintenance -------------------------------------------------------------------------------------------------
 
     async def upkeep(self, at: int) -> None:
-        """Fold what is over, and delete what was kept long enough, as of that time (milliseconds). StorageError."""
+        """Fold what is over, and delete what was kept long enough, as of that time (milliseconds). Raises
+        StorageError."""
         while await fold(self._database, self.calendar, at):
             pass
         while await prune(self._database, self.calendar, at - int(self.keep * 1000)):  # noqa: ASYNC110

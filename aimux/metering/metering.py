@@ -1,4 +1,4 @@
-"""The ledger with what belongs to it: prices, the calendar of its sums, what is read out of it."""
+"""The ledger and what belongs to it: prices, the calendar of its sums, reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAMPLE_SECONDS = 60.0
 
 
 class Metering:
-    """Of one process. `start`, `reconfigure` as often as needed, `close`."""
+    """The metering of one process. `start`, `reconfigure` as often as needed, `close`."""
 
     def __init__(
         self,
@@ -109,13 +109,14 @@ class Metering:
         return Wanted(known.price_list, known.settings.base_url, model) if known else Wanted("", "", model)
 
     async def reprice(self, since: int) -> int:
-        """Price what has none, from `since` on (milliseconds). How many requests have one now. Raises StorageError."""
+        """Price requests without a price, from `since` on (milliseconds). Returns how many have one now. Raises
+        StorageError."""
         await self.ledger.catch_up()
         return await reprice(self.database, self.calendar, self.prices, since)
 
     async def _priced(self, models: list[tuple[str, str]], since: int) -> None:
         """The first requests of a new model came before its price was looked up."""
-        await self.ledger.rest()  # what is being written came before them, too
+        await self.ledger.rest()  # what is being written came before it, too
         count = await reprice(self.database, self.calendar, self.prices, since)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
         log.info("prices were looked up for %s; requests that have one by that: %d", names, count)

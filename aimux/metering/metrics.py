@@ -104,7 +104,7 @@ class Tokens:
 
 
 class Metrics:
-    """Counts on the event loop's thread. What makes a page of it may run on another one."""
+    """Counts on the event loop's thread. The page may be made on another one."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Metrics:
         self.user_models: dict[tuple[str, str], Tokens] = {}
 
     def opened(self, provider: str) -> None:
-        """An answer's head went to a client of this provider; `closed` must follow."""
+        """An answer's head was sent to a client of this provider; `closed` must follow."""
         self.providers[provider].open += 1
 
     def closed(self, provider: str) -> None:
@@ -142,7 +142,7 @@ class Metrics:
         if not provider:
             self.control[record.method if record.method in METHODS else OTHER, record.status] += 1
             return
-        if record.method != LATER:  # that is no request
+        if record.method != LATER:  # that is not a request
             self.requests[provider, record.account, record.status] += 1
             if record.error:
                 self.errors[provider, record.error] += 1
@@ -159,7 +159,7 @@ class Metrics:
                 self.users[user] = self.users.get(user, 0) + 1
         usage = record.usage
         if usage is None or not (usage.output_tokens or usage.total_input):
-            return  # a model that nothing was charged for is a name that the client made up
+            return  # a model without any charge may be a name that the client made up
         model = usage.model or record.model
         tokens = self.models.get((provider, model)) or self._new_model(provider, model)
         tokens.add(usage)

@@ -1,4 +1,4 @@
-"""The price lists of the models that were asked for: kept in the database, looked up when a new model comes."""
+"""The prices of the models in use: kept in the database, looked up for each new model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RETRY = 60.0
 LONGEST = 60.0
 """Seconds for a look at the list."""
 MOST_WANTED = 100
-"""Models that wait to be looked up; clients can name more, but only those that were charged for come here."""
+"""Models that wait to be looked up; clients can name more, but only charged ones get here."""
 
 
 class PriceBook:
@@ -39,8 +39,9 @@ class PriceBook:
         wanted: Callable[[str, str], Wanted],
         found: Callable[[list[tuple[str, str]], int], Awaitable[None]],
     ) -> None:
-        """`wanted(provider, model)` says where to look; `found` hears of models that have a price now, and since when
-        (milliseconds) there may be requests that were written without one. It may raise StorageError, and hears again.
+        """`wanted(provider, model)` says where to look; `found` is called with models that have a price now, and since
+        when (milliseconds) there may be requests that were written without one. If it raises StorageError, it is called
+        again.
         """
         self._database = database
         self._prices = prices
@@ -49,7 +50,7 @@ class PriceBook:
         self._wanted: dict[tuple[str, str], int] = {}
         """Models without a price, and their oldest request's time in milliseconds."""
         self._fresh: dict[tuple[str, str], int] = {}
-        """The same of models that have one now, but `found` has not done its work yet."""
+        """The same for models that have one now, but for which `found` has not succeeded yet."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,7 +60,7 @@ class PriceBook:
         prices.on_unknown = self._unknown
 
     async def start(self) -> None:
-        """Read what is there, and look up the rest as it comes, until `close`."""
+        """Read the known prices, and look up others as they are needed, until `close`."""
         if self._database.touched(TOPIC):
             try:
                 await self._read_first()
@@ -78,9 +79,9 @@ class PriceBook:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def update(self, url: str = "") -> tuple[int, int, str]:
-        """Take the newest list: how many models were looked up, how many of them it has, and what it is called.
+        """Take the newest list. Returns how many models were looked up, how many of them it has, and its name.
 
-        What it has not keeps the price that it had: a list without a model, or an empty one, must not make it free.
+        Models that it lacks keep their price: a list without a model, or an empty one, must not make it free.
         Raises OSError, ValueError, StorageError.
         """
         models = sorted(await self._models())
@@ -94,7 +95,7 @@ class PriceBook:
         return len(models), sum(tariff is not None for tariff in tariffs), source
 
     async def _models(self) -> set[tuple[str, str]]:
-        """Those that were looked up, or charged for."""
+        """The models that were looked up, or charged for."""
         from sqlalchemy import select
 
         from aimux.storage.schema.ledger import prices, usage_keys
@@ -105,9 +106,9 @@ class PriceBook:
             return {(row.provider, row.model) for row in await connection.execute(charged.union(known))}
 
     def _unknown(self, provider: str, model: str, at: int) -> None:
-        """Nobody has looked for this model's prices yet. Called in the ledger's threads, too."""
+        """This model's prices have not been looked up yet. Also called in the ledger's threads."""
         if not model:
-            return  # a request that was refused, or for none
+            return  # a refused request, or one without a model
         wanted = self._wanted
         known = wanted.get((provider, model))
         if known is None and len(wanted) < MOST_WANTED:
@@ -158,7 +159,7 @@ class PriceBook:
         self._take((row.provider, row.model, row.tariff, row.source) for row in rows)
 
     async def _read_first(self) -> None:
-        """The same at a start, where it can be without SQLAlchemy."""
+        """The same at a start, if possible without SQLAlchemy."""
         if (found := await self._database.quick(["SELECT provider, model, tariff, source FROM prices"])) is None:
             await self.read()
             return
@@ -189,7 +190,8 @@ class PriceBook:
 async def store(
     database: Database, found: Iterable[tuple[tuple[str, str], Any]], source: str, *, over: bool = True
 ) -> None:
-    """Keep tariffs by provider and model, None for "not in the list"; `over` what is there. Raises StorageError."""
+    """Keep tariffs by provider and model, None for "not in the list"; `over`: replace existing ones. Raises
+    StorageError."""
     from sqlalchemy import delete, exists
 
     from aimux.storage.schema.ledger import prices
@@ -206,7 +208,7 @@ async def store(
 
 
 async def _in_a_process(wanted: list[Wanted], fetch: str | None = None) -> tuple[str, list[Any]]:
-    """What price_list finds, in a list from `fetch` ("": from where it is published). Raises OSError, ValueError."""
+    """What price_list finds, in a list from `fetch` ("": where it is published). Raises OSError, ValueError."""
     try:
         answer = await run_apart(
             "aimux.metering.price_list",

@@ -27,7 +27,7 @@ PER = {"server_tools": Decimal(10) ** 9}
 
 
 class Wanted(NamedTuple):
-    """A model whose prices are asked for. `vendor`: as genai-prices calls it ("": whose address `base_url` is)."""
+    """A model whose prices are wanted. `vendor`: as genai-prices names it ("": the one whose address `base_url` is)."""
 
     vendor: str
     base_url: str
@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
 
 
 def source() -> str:
-    """Which list it is."""
+    """The name of the list."""
     return f"genai-prices {version('genai-prices')}"
 
 
@@ -47,14 +47,14 @@ def fetch(url: str = "") -> None:
     updater = UpdatePrices(url=url) if url else UpdatePrices()
     try:
         snapshot = updater.fetch()
-    except Exception as error:  # its HTTP client's, or what the list does not stand up to
+    except Exception as error:  # its HTTP client's, or those of checking the list
         reason = str(error).partition("\n")[0]
         raise OSError(f"the list of prices can't be fetched from {updater.url}: {reason}") from error
     set_custom_snapshot(snapshot)
 
 
 def look_up(wanted: Wanted) -> list[Any] | None:
-    """The model's tariff, as `Tariff.of_json` takes it; None where the list does not have it."""
+    """The model's tariff, as `Tariff.of_json` takes it; None if the list does not have it."""
     model = _find(wanted)
     if model is None:
         return None
@@ -93,7 +93,7 @@ def _find(wanted: Wanted) -> Any:
 
 
 def _prices(model: Any, at: datetime, context: dict[str, str]) -> Any:
-    """Prices that change with the time of day count at their fullest."""
+    """Prices that change with the time of day count at their highest."""
     prices = model.prices
     if isinstance(prices, list) and any(hasattr(one.constraint, "start_time") for one in prices):
         return max((one.prices for one in prices), key=lambda one: _flat(getattr(one, "input_mtok", None)))
@@ -105,7 +105,7 @@ def _flat(price: Any) -> Decimal:
 
 
 def _tier(prices: Any) -> list[Any]:
-    """`[[above, {kind: price}]]`, the longest context first; [] where no token has a price."""
+    """`[[above, {kind: price}]]`, the longest context first; [] if no token has a price."""
     found = {kind: price for key, kind in KEYS.items() if (price := vars(prices).get(key)) is not None}
     if not {"input", "output"} & set(found):
         return []
@@ -126,7 +126,7 @@ def _at(price: Any, start: int) -> Decimal:
 
 
 def main() -> None:
-    """Tariffs for the models on stdin, as JSON; from the newest list where `fetch` is not null."""
+    """Tariffs for the models on stdin, as JSON; from the newest list if `fetch` is not null."""
     asked = json.load(sys.stdin)
     name = source()
     if asked["fetch"] is not None:

@@ -1,4 +1,4 @@
-"""The statements that read the ledger. Importing this imports SQLAlchemy; `reports` does so when it is asked."""
+"""The statements that read the ledger. Importing this imports SQLAlchemy; `reports` does so at its first use."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def usage_of_models(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any
 
 
 def _together(pieces: Iterable[Piece], only: Filter) -> Subquery:
-    """Key and measures of all pieces, a row each key: named and sorted by name are these few alone."""
+    """Key and measures of all pieces, a row for each key: so only these few have to be named and sorted."""
     every = union_all(*[_part(piece, only) for piece in pieces]).subquery("pieces")
     sums = [func.sum(every.c[name]).label(name) for name in ledger.MEASURES]
     return select(every.c.key, *sums).group_by(every.c.key).subquery("sums")
 
 
 def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
-    """Names, those of the highest cost first."""
+    """Names, the most expensive first."""
     sums = union_all(*[_part(piece, only, ("cost",)) for piece in pieces]).subquery("sums")
     name = cast(_column(by), Text)
     joined = sums.join(KEYS, KEYS.c.id == sums.c.key)
@@ -67,8 +67,7 @@ def ranked(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:
 def at_once(
     start: int, piece: Piece, only: Filter, by: By, names: Sequence[str] | None = None, *, models: bool = False
 ) -> Select[Any]:
-    """The same as `over_time` of a piece that is all of one point: summed up by key first, few rows are left to be
-    named."""
+    """Like `over_time`, for a piece that belongs to one point: summing by key first leaves few rows to name."""
     sums = _part(piece, only, named=(by, names)).subquery("sums")
     named = _by_name(by, sums, *((KEYS.c.provider, KEYS.c.model) if models else ())).subquery("named")
     return select(literal(start, BigInteger), *named.c)
@@ -77,7 +76,7 @@ def at_once(
 def _by_name(by: By, sums: Subquery, *also: ColumnElement[Any]) -> Select[Any]:
     name = cast(_column(by), Text)
     joined = sums.join(KEYS, KEYS.c.id == sums.c.key)
-    # Selected under names of their own: `model` may be what it is by, too.
+    # Selected under names of their own: `by` may be `model`, too.
     shown = [column.label(f"also_{column.key}") for column in also]
     return select(name, *shown, *measures_of(sums)).select_from(joined).group_by(name, *also)
 
@@ -95,7 +94,7 @@ def over_time(
     `names`: of these alone. `models`: provider and model stand behind the name."""
     keys = matching(only, (by, names))
     if by is not None and keys is None and piece.level in {"days", "months"}:
-        # These tables are in the order of keys: to read them key by key takes SQLite half as long as by the index.
+        # These tables are in the order of keys: reading them key by key takes SQLite half as long as using the index.
         keys = select(KEYS.c.id)
     name: Any = literal("") if by is None else cast(_column(by), Text)
     also = [KEYS.c.provider.label("also_provider"), KEYS.c.model.label("also_model")] if models else []
@@ -134,7 +133,7 @@ def requests(only: Filter, picked: Picked, limit: int) -> Select[Any]:
 
 
 def request(request_id: str) -> Select[Any]:
-    """The request that is known by this id: aimux's own, or the latest that the client or the vendor called so."""
+    """The request with this id: aimux's own, or the latest with this id of the client's or the vendor's."""
     columns = ledger.requests.c
     own = select(columns.id).where(columns.id == request_id)
     foreign = (
@@ -145,7 +144,7 @@ def request(request_id: str) -> Select[Any]:
 
 
 def replayed(provider: str, span: Piece, after: str, limit: int) -> Select[Any]:
-    """What of a provider's requests took something, in the order of time, behind an id."""
+    """A provider's requests that took something, in the order of time, after an id."""
     columns = ledger.requests.c
     return (
         select(columns.id, columns.at, columns.conversation, columns.cost, columns.duration, KEYS.c.user, KEYS.c.model)
@@ -181,7 +180,7 @@ def _part(
 
 
 def between(piece: Piece) -> list[ColumnElement[bool]]:
-    """Rows that are in a piece."""
+    """The rows in a piece."""
     if piece.level == "requests":
         ids = ledger.requests.c.id
         return [ids >= id_of(piece.since), *([ids < id_of(piece.until)] if piece.until < FOREVER else [])]
@@ -190,7 +189,7 @@ def between(piece: Piece) -> list[ColumnElement[bool]]:
 
 
 def matching(only: Filter, named: Named = NO_NAMES) -> Select[Any] | None:
-    """Ids of the keys that a filter lets through, and that have one of these names; None: all."""
+    """Ids of the keys that pass a filter and have one of these names; None: all."""
     columns, conditions = KEYS.c, list[Any]()
     by, names = named
     if by is not None and names is not None:
@@ -214,7 +213,7 @@ def matching(only: Filter, named: Named = NO_NAMES) -> Select[Any] | None:
 
 
 def measures_of(source: Any) -> list[ColumnElement[Any]]:
-    """Sums of the measures of a table or subquery. PostgreSQL's are of another type than what is summed."""
+    """Sums of the measures of a table or subquery. PostgreSQL's sums have another type than their terms."""
     return [cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES]
 
 

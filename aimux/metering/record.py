@@ -1,4 +1,4 @@
-"""What is known of one request when it is over, and the way of that to whoever wants to know: the record sinks."""
+"""What is known of one request when it is over, and the sinks that get it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
     RecordSink = Callable[["RequestRecord"], None]
-    """Takes a record that is over, on the event loop's thread, and may keep it: nobody changes it any more."""
+    """Takes a finished record, on the event loop's thread, and may keep it: it does not change any more."""
 
 log = logging.getLogger("aimux.metering")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 TOLD = 512
-"""Characters of a path that are told and kept: a client's may have 32,000, and thousands of records stay in memory."""
+"""Characters of a path that are shown and kept: a client's may have 32,000, and thousands of records stay in memory."""
 
 
 class Sender(NamedTuple):
-    """What a request's head says of who sent it: made once for all requests of a connection with the same head."""
+    """What a request's head says about its sender: made once for all requests of a connection with the same head."""
 
     mount: str = ""
     """The prefix, without a slash at its end ("" for the root)."""
     token: str = ""
-    """Names the token, and is none: "" for an anonymous caller."""
+    """Identifies the token without being one: "" for an anonymous caller."""
     groups: tuple[str, ...] = ()
     client: str = ""
     """The user agent's first word."""
     conversation: str = ""
-    """As far as headers name it."""
+    """The conversation, if headers name it."""
     request_class: str = ""
-    """What the client says that it is for (`main`, `subagent`, …)."""
+    """What it is for, in the client's own word (`main`, `subagent`, …)."""
     agent: str = ""
     parent_agent: str = ""
     address: str = ""
-    """Where it came from, as far as trusted proxies tell; "" for a unix socket's peer."""
+    """Where it came from, as far as trusted proxies say; "" for a unix socket's peer."""
 
 
 NOBODY: Final = Sender()
@@ -57,7 +57,7 @@ class Step(NamedTuple):
     reason: str
     seconds: float
     model: str = ""
-    """What it was asked for, where `models` renamed it."""
+    """The model that it was asked for, if `models` renamed it."""
     upstream_id: str = ""
     """What the vendor calls this request."""
 
@@ -67,11 +67,11 @@ REFUSED = {
     "long_context_forbidden": "It was so long that a token costs more, and limits forbid that (long_context: forbid).",
     "share_used_up": "The user's fair share was used up while others were working (fair_share).",
 }
-"""What a record's `error` says of a request that was refused for the sake of others or of money."""
+"""A record's `error` if the request was refused because of others' shares or of money."""
 
 
 class LimitHit(NamedTuple):
-    """A limit of aimux's own that was used up. Amounts are requests, tokens or dollars; `free_at`: unix seconds."""
+    """One of aimux's own limits that was used up. Amounts are requests, tokens or dollars; `free_at`: unix seconds."""
 
     limit: str
     """Such as `tokens_per_day`."""
@@ -89,14 +89,14 @@ class LimitHit(NamedTuple):
 TURN: Final = "TURN"
 """The method of a WebSocket's turn."""
 LATER: Final = "LATER"
-"""… and of what a batch or an answer in the background took: it is told when the request that asked for it is over."""
+"""… and of what a batch or an answer in the background took: it is reported after the request that asked for it."""
 
 
 class RequestRecord:
-    """One request, or one turn of a WebSocket: made when its head is in, filled on its way.
+    """One request, or one turn of a WebSocket: made when its head has arrived, filled on its way.
 
-    No field holds a secret; "" and None mean unknown. Not a dataclass: compiled, what makes one of these would still
-    be interpreted, and take four times as long.
+    No field holds a secret; "" and None mean unknown. Not a dataclass: its `__init__` would still be interpreted if
+    compiled, and take four times as long.
     """
 
     __slots__ = (
@@ -127,19 +127,19 @@ class RequestRecord:
     )
 
     id: str
-    """aimux's own, unique, in the order of time."""
+    """aimux's own id: unique, in the order of time."""
     time: float
-    """Unix seconds at which the head was in."""
+    """Unix seconds at which the head had arrived."""
     method: str
-    """TURN for a turn of a WebSocket, LATER for what was used behind an answer and told by another one."""
+    """TURN for a turn of a WebSocket, LATER for what was used after an answer and reported by a later one."""
     path: str
     """As the client sent it, mount included, percent-encoding kept, without the query; its first TOLD characters."""
     request_id: str
-    """What the client knows it by: `x-request-id`, its own or aimux's."""
+    """The id that the client knows: `x-request-id`, its own or aimux's."""
     user: str
     sender: Sender
     provider: str
-    """The provider's instance name; "" where no mount matched."""
+    """The provider's instance name; "" if no mount matched."""
     account: str
     """The account that served the last attempt."""
     conversation: str
@@ -157,19 +157,19 @@ class RequestRecord:
     """As the client asked for it; `usage.model` is what the upstream says it was."""
     usage: Usage | None
     cost: int | None
-    """In billionths of a dollar, once somebody has asked for it: limits do so first, then the ledger."""
+    """In billionths of a dollar, once it was worked out: for limits first, then for the ledger."""
     attempts: int
-    """Requests sent upstream; 0 where aimux answered by itself."""
+    """Requests sent upstream; 0 if aimux answered by itself."""
     error: str
     """What ended it early, in one word of a small set (`client_gone`, `upstream_lost`, `timeout`, …)."""
     lease: object
     """The room that limits have found for it, until it is settled: theirs alone. None: nothing is limited."""
     limit: LimitHit | None
-    """What refused it, where that was a limit of aimux's own."""
+    """The limit of aimux's own that refused it, if one did."""
     steps: list[Step]
     """How it was routed."""
     choices: tuple[Choice, ...]
-    """Why there: what was weighed before each attempt, where there was a choice."""
+    """Why there: what was weighed before each attempt, if there was a choice."""
 
     def __init__(
         self,
@@ -226,13 +226,13 @@ class RequestRecord:
 def new_id(now: float) -> str:
     """An id for a record that begins `now`: `req_` and 24 hexadecimal digits, in the order of time; 0.2 µs.
 
-    It names a request and protects nothing: os.urandom would be a system call more.
+    It identifies a request and protects nothing, so it need not be random: os.urandom would be one more system call.
     """
     return "req_" + (int(now * 1000) << 48 | getrandbits(48)).to_bytes(12, "big").hex()
 
 
 def request_id(headers: Mapping[str, str], own: str) -> str:
-    """What a request is called in answers and logs: as its client did, where that can be an id, else `own`."""
+    """A request's id in answers and logs: its client's if that can be an id, else `own`."""
     given = headers.get("x-request-id")
     return given if given is not None and _REQUEST_ID.fullmatch(given) else own
 

@@ -1,4 +1,4 @@
-"""What is read out of the ledger. The CLI, the API and the dashboard all ask here."""
+"""Reports from the ledger. The CLI, the API and the dashboard all ask here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aimux.storage import Database
 
 CHUNK = 20_000
-"""Requests that are read at a time to be replayed."""
+"""Requests that are read at a time for a replay."""
 
 
 class Reports:
@@ -52,7 +52,7 @@ class Reports:
     async def usage_of_models(
         self, by: By, span: Span, only: Filter = EVERYTHING
     ) -> tuple[Report, dict[tuple[str, str], Item]]:
-        """The same as `usage`, and from the same look at the ledger each model's sum, by provider and model."""
+        """The same as `usage`, and from the same state of the ledger each model's sum, by provider and model."""
         from aimux.metering import questions
 
         async with self._database.read() as connection:
@@ -63,8 +63,8 @@ class Reports:
     async def usage_over_time(
         self, by: By, span: Span, only: Filter, bucket: Bucket
     ) -> tuple[Report, dict[tuple[str, str], Item], Points]:
-        """The same as `usage_of_models`, and the points of all names, from one look. For what has few names: of many,
-        `lines` reads less. Not by group."""
+        """The same as `usage_of_models`, and the points of all names, from one state of the ledger. For few names: with
+        many, `lines` reads less. Not by group."""
         async with self._database.read() as connection:
             rows = await self._rows(connection, bucket, span, only, by, models=True)
         found: Points = {}
@@ -75,8 +75,8 @@ class Reports:
     async def conversations(
         self, span: Span, only: Filter, limit: int, after: Place | None = None
     ) -> tuple[list[tuple[Place, Item]], Item]:
-        """At most `limit` conversations behind `after` that were active in the span, the last active first; and the
-        sum of all requests. The span's first and last hours count whole."""
+        """At most `limit` conversations after `after` that were active in the span, the most recently active first, and
+        the sum of all requests. The span's first and last hours count whole."""
         from aimux.metering import questions
         from aimux.metering.conversations import listed
 
@@ -86,7 +86,7 @@ class Reports:
         return found, await self.total(span, only)
 
     async def total(self, span: Span, only: Filter = EVERYTHING) -> Item:
-        """The sum of all requests. Without a filter it is read from a row an hour, day or month."""
+        """The sum of all requests. Without a filter it is read from one row for each hour, day or month."""
         found = await self._over_time("month", span, only, None)
         return _sum([Item("", *sums) for sums in found.values()])
 
@@ -98,14 +98,14 @@ class Reports:
     async def lines(
         self, by: By | None, span: Span, only: Filter, bucket: Bucket, most: int, names: Sequence[str] | None = None
     ) -> Lines:
-        """A plot's lines: at most so many names, and what is left. `names`: all that there are, in another order.
+        """A plot's lines: at most this many names, and the rest. `names`: all names, in another order.
 
-        Of many names those are looked for that cost the most, and then their points alone: 200 people's 365 days are
+        If there are many names, find the most expensive first, and then only their points: 200 people's 365 days are
         73,000 points, of which nobody wants to see more than a few lines.
         """
         from aimux.metering import questions
 
-        if by is None or by == "group":  # groups are few, and what they share can't be taken from the whole
+        if by is None or by == "group":  # groups are few, and what they share can't be subtracted from the whole
             found = await self._over_time(bucket, span, only, by)
             return lines_of(found, _ranked(found) if names is None else names, most)
         async with self._database.read() as connection:
@@ -127,14 +127,14 @@ class Reports:
         return Lines(shown, {start: Item("", *sums) for start, sums in rest.items() if any(sums)})
 
     async def requests(self, only: Filter, picked: Picked, limit: int) -> list[RowMapping]:
-        """Single requests as they are kept, with what they are counted under, the latest first."""
+        """Single requests as they are kept, with their keys, the latest first."""
         from aimux.metering import questions
 
         async with self._database.read() as connection:
             return list((await connection.execute(questions.requests(only, picked, limit))).mappings())
 
     async def request(self, request_id: str) -> RowMapping | None:
-        """The latest that is known by this id: aimux's own, the client's, or the vendor's."""
+        """The latest request with this id: aimux's own, the client's, or the vendor's."""
         from aimux.metering import questions
 
         async with self._database.read() as connection:
@@ -158,7 +158,7 @@ class Reports:
             after = rows[-1].id
 
     def label(self, bucket: Bucket, start: int) -> str:
-        """How an hour, day or month is called."""
+        """The label of an hour, day or month."""
         if bucket == "hour":
             return datetime.fromtimestamp(start / 1000, UTC).isoformat().replace("+00:00", "Z")
         date = self.calendar.date(start)
@@ -176,7 +176,7 @@ class Reports:
         folded = await questions.folded(connection)
         impersonal = _impersonal(by, only)
         if impersonal and coarsest == "months":
-            coarsest = "days"  # of everybody together they are fewer rows than months of each
+            coarsest = "days"  # these are fewer rows, of everybody together, than each one's months
         found = pieces(span, folded, self.calendar, kept_since=kept_since, coarsest=coarsest)
         return [piece._replace(level="served") if impersonal and piece.level == "days" else piece for piece in found]
 
@@ -211,7 +211,7 @@ class Reports:
         *,
         models: bool = False,
     ) -> list[Sequence[Any]]:
-        """Start, name and sums, a point in several rows; with `models`, provider and model stand behind the name."""
+        """Start, name and sums, with a point in several rows; with `models`, provider and model follow the name."""
         from sqlalchemy import union_all
 
         from aimux.metering import questions
@@ -252,7 +252,7 @@ def _ranked(found: Points) -> list[str]:
 
 
 def lines_of(points: Points, names: Sequence[str], most: int) -> Lines:
-    """The first of these names, and the others together."""
+    """The first of these names, and all others together."""
     named = _by_name(points, names)
     shown, others = dict(list(named.items())[:most]), list(named.values())[most:]
     return Lines(shown, _added(others))
@@ -293,7 +293,7 @@ def _answer(items: Iterable[Item], whole: Sequence[Item]) -> Report:
 
 
 def _by_group(rows: Iterable[Any], wanted: str | None) -> list[Item]:
-    """A request of somebody in two groups counts in both; of somebody in none, under ""."""
+    """A request of somebody in two groups counts in both, of somebody in none under ""."""
     found: dict[str, list[int]] = {}
     for groups, *sums in rows:
         for group in _groups(groups):

@@ -22,9 +22,9 @@ STEP = 500
 
 
 async def reprice(database: Database, calendar: Calendar, prices: Prices, since: int) -> int:
-    """Price what came from `since` on (milliseconds) and has no price, as far as there is one now. How many did.
+    """Price requests from `since` on (milliseconds) without a price, as far as there is one now. Returns how many.
 
-    Raises StorageError. What it has done by then stays.
+    Raises StorageError. What was priced by then stays.
     """
     done, after = 0, id_of(since)
     while after:
@@ -75,7 +75,7 @@ def _cost(prices: Prices, row: Row[Any]) -> int | None:
 
 
 async def _add(connection: AsyncConnection, calendar: Calendar, found: list[tuple[Row[Any], int]]) -> None:
-    """One unpriced request less, and its cost more, wherever it is counted."""
+    """Take the request out of the unpriced ones and add its cost, wherever it is counted."""
     from aimux.storage.schema.ledger import MEASURES, usage_hours
 
     none = dict.fromkeys(MEASURES, 0)

@@ -1,6 +1,6 @@
-"""Folds hours that are over into conversations, days and months, and deletes requests that were kept long enough.
+"""Folds past hours into conversations, days and months, and deletes requests that were kept long enough.
 
-Both happen in small steps, each a transaction: a node that comes upon another one's waits for it and finds it done.
+Both happen in small steps, each a transaction: a node that meets another one's step waits for it and finds it done.
 Days and months are those of one time zone. In another one they are made anew, from hours, which are kept for ever.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aimux.storage import Database
 
 GRACE = 600_000
-"""Milliseconds for which an hour that is over still waits for requests; later ones are added to what was folded."""
+"""Milliseconds for which a past hour still waits for requests; later ones are added to what was folded."""
 ZONE = "ledger.time_zone"
 """The row of `meta` that names the time zone of days and months."""
 PERIODS = 31
@@ -29,7 +29,7 @@ STEP = 2_000
 
 
 def id_of(at: int) -> str:
-    """What the ids of requests from `at` on are not below."""
+    """A lower bound of the ids of requests from `at` on."""
     return f"req_{at:012x}"
 
 
@@ -59,7 +59,7 @@ async def fold(database: Database, calendar: Calendar, now: int) -> bool:
 
 
 def _period(name: str, at: int, latest: int, calendar: Calendar) -> tuple[int, int]:
-    """What is folded into one: a day, a month; for conversations all hours that are over, at most a day of them."""
+    """What is folded into one: a day, a month; for conversations all past hours, at most a day of them."""
     if name == "days":
         return calendar.day(at), calendar.day(at, 1)
     if name == "months":
@@ -69,7 +69,7 @@ def _period(name: str, at: int, latest: int, calendar: Calendar) -> tuple[int, i
 
 
 async def prune(database: Database, calendar: Calendar, before: int) -> bool:
-    """Delete some of the requests, conversations and samples of windows from `before` that moment.
+    """Delete some of the requests, conversations and samples of windows from before the moment `before`.
 
     False when none is left. What is not folded yet stays. Raises StorageError.
     """
@@ -90,7 +90,7 @@ async def prune(database: Database, calendar: Calendar, before: int) -> bool:
 
 
 async def _folded(connection: AsyncConnection, name: str) -> int | None:
-    """Up to when; at first, the hour of the oldest sum. Locked until the end of the transaction."""
+    """Up to when it was folded; at first, the hour of the oldest sum. Locked until the end of the transaction."""
     from sqlalchemy import func, select
 
     from aimux.storage.schema.ledger import folded, usage_hours
@@ -134,7 +134,7 @@ async def _set(connection: AsyncConnection, name: str, until: int) -> None:
 
 
 async def _next(connection: AsyncConnection, name: str, end: int, latest: int, calendar: Calendar) -> int:
-    """Where the next period with a request in it begins: a quiet year is one step."""
+    """The start of the next period with a request in it: a quiet year is one step."""
     from sqlalchemy import func, select
 
     from aimux.storage.schema.ledger import usage_hours
@@ -156,7 +156,7 @@ async def _sum_up(connection: AsyncConnection, name: str, start: int, since: int
     at: Any = literal(start, BigInteger)
     if name == "conversations":
         table, requests, keys = ledger.usage_conversations, ledger.requests, ledger.usage_keys
-        at = requests.c.at - (requests.c.at - start) % HOUR  # a zone whose clock moves by half an hour has it so once
+        at = requests.c.at - (requests.c.at - start) % HOUR  # as in a zone whose clock moves by half an hour
         found = (
             select(at, requests.c.conversation, keys.c.user, *of_requests())
             .join(keys, keys.c.id == requests.c.key)

@@ -22,9 +22,9 @@ NANO = 10**9
 TOTAL = 0
 """The key of the sum of everything."""
 ID, NUMBER, AT, COST, KEY = 0, 1, 2, 20, 25
-"""Where they stand in a row."""
+"""Their places in a row."""
 _json = json.JSONEncoder(separators=(",", ":")).encode
-"""As `json.dumps`, which makes an encoder for each text that is not in its own way."""
+"""Like `json.dumps`, which makes an encoder for each text unless its defaults are used."""
 
 
 class Key(NamedTuple):
@@ -48,15 +48,15 @@ class Key(NamedTuple):
         return int.from_bytes(digest, "big") >> 1 or 1
 
     def served(self) -> Key:
-        """The same without who sent it: of these there are few, however many people there are."""
+        """The same without the sender: there are few of these, however many people there are."""
         return self._replace(user="", token="", groups=(), mount="", asked="")
 
 
 class Row(tuple[Any, ...]):
     """One request: the columns of `requests`, in their order, and its key behind them.
 
-    Whole batches of them are plain tuples: to make each one of this class, and to ask it by name, takes as long as all
-    else that is done with it.
+    Whole batches of them are plain tuples: making each an instance of this class and reading it by name takes as long
+    as everything else that is done with it.
     """
 
     __slots__ = ()
@@ -76,12 +76,12 @@ class Row(tuple[Any, ...]):
 
     @property
     def tokens(self) -> int:
-        """Of every kind, each once."""
+        """Tokens of every kind, each counted once."""
         return sum(self[13:17])
 
     @property
     def cost(self) -> int | None:
-        """Nanodollars; None where no price is known."""
+        """Nanodollars; None if no price is known."""
         cost: int | None = self[COST]
         return cost
 
@@ -105,7 +105,7 @@ def part_of(row: Values) -> Part:
 
 
 def _measured(rows: Sequence[Values]) -> tuple[int, ...]:
-    """The measures of rows, column by column: of many rows at once it is 0.2 µs each."""
+    """The measures of rows, column by column: for many rows at once it takes 0.2 µs each."""
     if len(rows) == 1:
         row = rows[0]
         cost = row[COST]
@@ -152,7 +152,7 @@ def sums_of_parts(parts: Iterable[Part], calendar: Calendar) -> list[tuple[int, 
 
 
 def add_up(parts: Iterable[tuple[tuple[Any, ...], Iterable[int]]]) -> list[tuple[Any, ...]]:
-    """Measures with the same place in a table, added; each behind its place."""
+    """Measures with the same place in a table, added up, each after its place."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for where, added in parts:
         known = found.get(where)
@@ -172,7 +172,7 @@ def encode(row: Values) -> bytes:
 
 
 def decode(line: bytes) -> Values | None:
-    """None for a line that is no row: the last one before a crash may be half there."""
+    """None for a line that is not a row: the last one before a crash may be incomplete."""
     try:
         values, key = json.loads(line)
         return (*values, Key(*key)._replace(groups=tuple(key[2])))

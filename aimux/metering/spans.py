@@ -1,6 +1,6 @@
-"""A span of time, cut into what the ledger has sums of: months, days, hours, and single requests at its ends.
+"""A span of time, cut into pieces that the ledger has sums of: months, days, hours, and single requests at its ends.
 
-So a year is a few thousand rows, and a span is exact all the same.
+So a year is a few thousand rows, and yet a span is exact.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Level = Literal["requests", "hours", "days", "served", "months"]
 """`served`: days, of everybody together."""
 FOREVER = 1 << 62
 LATEST = 32_503_680_000_000
-"""The year 3000: nothing is later, and calendars still have room behind it."""
+"""The year 3000: nothing is later, and calendars go beyond it."""
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
 _BARE_PLUS = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
-"""What a `+` of a time zone has become in a URL in which it was not encoded."""
+"""What an unencoded `+` of a time zone becomes in a URL."""
 _UNITS = {"m": 60_000, "h": HOUR, "d": DAY, "w": 7 * DAY}
 
 
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
 
 def moment(text: str, at: int, calendar: Calendar) -> int:
-    """`7d` (so long before `at`; m, h, d and w), a date, or RFC 3339. Raises ValueError with what is wrong."""
+    """`7d` (that long before `at`; m, h, d and w), a date, or RFC 3339. Raises ValueError with what is wrong."""
     if match := _AGO.fullmatch(text):
         return max(0, at - int(match[1]) * _UNITS[match[2]])
     try:
@@ -63,8 +63,8 @@ def pieces(
 ) -> Iterator[Piece]:
     """The pieces of a span, in the order of time; one of requests lies within an hour.
 
-    `folded`: up to when there are `days` and `months`. `kept_since`: from when on there are single requests; before
-    that a span is made of whole hours. `coarsest`: the largest pieces wanted.
+    `folded`: until when there are `days` and `months`. `kept_since`: since when there are single requests; before that
+    a span is made of whole hours. `coarsest`: the largest pieces wanted.
     """
     first, last = _up(span.since, calendar.hour(span.since), HOUR), span.until
     if span.since < kept_since:

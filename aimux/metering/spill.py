@@ -1,6 +1,6 @@
-"""Where rows wait for the database: append-only files in the state folder, one a process.
+"""Where rows wait for the database: append-only files in the state folder, one for each process.
 
-A process that was killed leaves its file; whoever starts next (or runs on beside it) takes it over. Files are locked by
+A killed process leaves its file; the next one to start (or one that still runs) takes it over. Files are locked by
 their owners, so that nobody takes one that is in use.
 """
 
@@ -29,8 +29,8 @@ class SpillFull(Exception):
 
 
 class _File:
-    """One file, locked. `start`: where the rows begin that are not in the database. `told`: where those end of another
-    process's that `Ledger.on_left` knows."""
+    """One file, locked. `start`: where the rows begin that are not in the database. `told`: where the other process's
+    rows end that `Ledger.on_left` knows."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class _File:
         self.end = os.fstat(fd).st_size
 
     def read(self, most: int) -> tuple[list[Values], int]:
-        """Some rows from `start` on, and where they end."""
+        """Some rows from `start` on, and their end."""
         data = os.pread(self.fd, min(most, self.end - self.start), self.start)
         whole = data[: data.rfind(b"\n") + 1]
         if not whole:  # half a line, before a crash
@@ -49,17 +49,17 @@ class _File:
         return rows, self.start + len(whole)
 
     def remove(self) -> None:
-        """On a file system that is read-only now it stays, and `Spill.adopt` comes across it again."""
+        """If the file system is read-only now, it stays, and `Spill.adopt` will find it again."""
         with suppress(OSError):
             self.path.unlink()
         os.close(self.fd)
 
 
 class Spill:
-    """Rows that wait. Its methods do file I/O: call them in threads, as many as there are."""
+    """Rows that wait. Its methods do file I/O: call them in threads; any number of threads may."""
 
     READ = 1024 * 1024
-    """Bytes of rows at a time, about 2,500 of them."""
+    """Bytes read at a time, about 2,500 rows."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         """`limit`: bytes in all files together."""
@@ -76,7 +76,7 @@ class Spill:
         return sum(file.end - file.start for file in self._files)
 
     def append(self, rows: Sequence[Values]) -> None:
-        """Add rows, on the disk when this returns. Raises SpillFull (then none was added), OSError."""
+        """Add rows; they are on the disk when this returns. Raises SpillFull (then none was added), OSError."""
         data = b"".join(map(encode, rows))
         with self._lock:
             self._append(data)
@@ -87,7 +87,7 @@ class Spill:
         file = self._own
         if file is None:
             while (file := _open(self._folder / f"{uuid.uuid4().hex}{SUFFIX}", create=True)) is None:
-                pass  # another process saw it before it was locked, and took it for one that was left
+                pass  # another process saw it before it was locked, and took it for an abandoned one
             self._own = file
             self._files.append(file)
         try:
@@ -96,7 +96,7 @@ class Spill:
         except OSError:
             with suppress(OSError):
                 os.ftruncate(file.fd, file.end)
-            if not file.end:  # nobody would come to read it, and remove it
+            if not file.end:  # otherwise nobody would ever read and remove it
                 self._files.remove(file)
                 self._own = None
                 file.remove()
@@ -104,7 +104,7 @@ class Spill:
         file.end += len(data)
 
     def read(self) -> list[Values]:
-        """The first rows that wait; `written` says that they are in the database now."""
+        """The first rows that wait; call `written` once they are in the database."""
         with self._lock:
             while self._files:
                 rows, self._read_to = self._files[0].read(self.READ)
@@ -114,18 +114,18 @@ class Spill:
             return []
 
     def untold(self) -> bool:
-        """Whether what was read last was left by another process, and `told` was not called for it."""
+        """Whether the rows read last were left by another process, and `told` was not called for them."""
         with self._lock:
             file = self._files[0]
             return file is not self._own and file.told < self._read_to
 
     def told(self) -> None:
-        """Whoever counts what is used knows what was read last."""
+        """The rows read last were passed on to whoever counts usage."""
         with self._lock:
             self._files[0].told = self._read_to
 
     def written(self) -> None:
-        """What was read last is in the database."""
+        """The rows read last are in the database."""
         with self._lock:
             self._written()
 
@@ -147,11 +147,11 @@ class Spill:
                     continue
                 if file.end:
                     self._files.append(file)
-                else:  # its process ended before it wrote: nobody would come to read it, and remove it
+                else:  # its process ended before it wrote: otherwise nobody would ever read and remove it
                     file.remove()
 
     def close(self) -> None:
-        """What waits stays in the files."""
+        """Close the files; what waits stays in them."""
         with self._lock:
             for file in self._files:
                 os.close(file.fd)
@@ -160,7 +160,7 @@ class Spill:
 
 
 def _open(path: Path, *, create: bool = False) -> _File | None:
-    """None where somebody has it."""
+    """None if another process has it."""
     if create:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
@@ -173,7 +173,7 @@ def _open(path: Path, *, create: bool = False) -> _File | None:
     except BlockingIOError:
         os.close(fd)
         return None
-    if not os.fstat(fd).st_nlink:  # it was written and removed between the two
+    if not os.fstat(fd).st_nlink:  # it was written and removed in between
         os.close(fd)
         return None
     return _File(path, fd)

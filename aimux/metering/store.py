@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 MAX_KNOWN = 100_000
 FOLDED = ("conversations", "days", "months")
 LATE = 300_000
-"""Milliseconds after which a request is written late: its hour may be folded by then, and has to be locked."""
+"""A request that is written this many milliseconds later is late: its hour may be folded by then, and has to be
+locked."""
 
 
 def prepare() -> None:
@@ -41,7 +42,7 @@ def prepare() -> None:
 
 
 class Statements:
-    """The statements as the driver takes them: SQLAlchemy takes longer to pass a row on than SQLite to write it."""
+    """The statements as the driver takes them: SQLAlchemy needs longer to pass a row on than SQLite to write it."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         from aimux.storage.schema.base import insert
@@ -58,7 +59,7 @@ class Statements:
             yield self._requests, [row[:KEY] for row in rows]
 
     def add(self, table: Table, sums: Sequence[tuple[Any, ...]]) -> Iterator[Statement]:
-        """Add measures to rows, or begin these with them."""
+        """Add measures to rows, or insert rows with them."""
         if not sums:
             return
         if self._dialect.name == "sqlite":
@@ -72,7 +73,7 @@ class Statements:
 
         from aimux.storage.schema.ledger import requests
 
-        # A row says `estimated` as a number, which PostgreSQL takes for no boolean by itself.
+        # A row has `estimated` as a number, which PostgreSQL does not convert to a boolean by itself.
         values: dict[str, Any] = {column.name: bindparam(column.name, type_=column.type) for column in requests.c}
         values["estimated"] = cast(bindparam("estimated", type_=Integer), Boolean)
         return self._sql(self._insert(requests).values(values))
@@ -115,7 +116,7 @@ class LedgerStore:
         self._known: set[int] = set()
 
     async def write(self, rows: Sequence[Values], now: int) -> None:
-        """Write those that are not there yet. `now`: milliseconds. Raises StorageError."""
+        """Write the rows that are not there yet. `now`: milliseconds. Raises StorageError."""
         ids = [row[ID] for row in rows]
         if ids != sorted(ids):
             rows = sorted(rows, key=itemgetter(ID))
@@ -162,7 +163,7 @@ class LedgerStore:
         yield from sql.add(usage_hours, added)
 
     def _unknown(self, rows: Iterable[Values], numbers: set[int]) -> dict[int, tuple[Any, ...]]:
-        """Those of the keys with these numbers that the database may not have yet."""
+        """The keys among these that the database may not have yet."""
         fresh = numbers - self._known - {TOTAL}
         if not fresh:
             return {}

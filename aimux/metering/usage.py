@@ -1,4 +1,4 @@
-"""What is asked of the ledger, and what its answers are made of: the words that questions and reports share."""
+"""The vocabulary of questions to the ledger and of its answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 By = Literal["user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"]
 BY: tuple[By, ...] = get_args(By)
 SERVED: frozenset[By] = frozenset({"model", "account", "provider", "class", "client"})
-"""What says nothing of who sent a request: it has few names, and sums of its own for each day."""
+"""Groupings that do not depend on the sender: they have few names, and daily sums of their own."""
 Bucket = Literal["hour", "day", "month"]
 Points = dict[tuple[int, str], list[int]]
 """Sums by the start of an hour, day or month, and by name."""
 
 
 class Filter(NamedTuple):
-    """Which requests count; "" is none of them, None all."""
+    """Which requests count; "" means those without a value, None all."""
 
     user: str | None = None
     group: str | None = None
@@ -37,7 +37,7 @@ EVERYTHING = Filter()
 
 
 class Picked(NamedTuple):
-    """Which single requests, besides a filter. `before`: the id that they come before, in the order of time."""
+    """Which single requests, besides a filter. `before`: only those before this id, in the order of time."""
 
     span: Span
     before: str | None = None
@@ -71,22 +71,21 @@ class Item(NamedTuple):
 
 
 class Report(NamedTuple):
-    """`items` by cost, those of days and hours by time. `total` has each request once, also where groups share it."""
+    """`items` by cost, days and hours by time. `total` has each request once, even if groups share it."""
 
     items: list[Item]
     total: Item
 
 
 class Lines(NamedTuple):
-    """A plot. `named`: points by their start, of the names that cost the most in that order; `rest`: of all others
-    together."""
+    """A plot. `named`: points by start, of the most expensive names in order; `rest`: of all others together."""
 
     named: dict[str, dict[int, Item]]
     rest: dict[int, Item]
 
 
 def add_to(found: dict[Any, list[int]], where: Any, sums: Sequence[int]) -> None:
-    """Add sums to those that are there."""
+    """Add sums to the existing ones."""
     known = found.get(where)
     if known is None:
         found[where] = [*sums]

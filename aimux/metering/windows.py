@@ -1,7 +1,9 @@
-"""The vendors' own windows (5 hours, 7 days, credits) beside what was metered: use outside aimux becomes visible.
+"""Compares the vendors' own windows (5 hours, 7 days, credits) with what was metered: use outside aimux becomes
+visible.
 
-What an account's headers tell is sampled; between two samples a window has moved by so much, while so many tokens went
-through aimux. An hour in which it moved and nothing did is somebody else's: the vendor's own app, another gateway.
+What an account's headers report is sampled; between two samples a window has moved by some amount, while some tokens
+went through aimux. If it moved in an hour without any, somebody used the account otherwise: by the vendor's own app, or
+another gateway.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 SAMPLE_EVERY = 300_000
 """Milliseconds between two samples of a window that moves."""
 LEAST = 0.002
-"""A window that moved by less in an hour did not move: vendors tell whole percents, or less of them."""
+"""A window that moved by less in an hour did not move: vendors report whole percents, or less precisely."""
 
 
 class Sample(NamedTuple):
@@ -40,7 +42,8 @@ class Sample(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A window and what was metered meanwhile. `moved` and `unexplained` are in windows: 1.5 is one and a half."""
+    """A window and what was metered meanwhile. `moved` and `unexplained` are in windows: 1.5 is one and a half
+    windows."""
 
     provider: str
     account: str
@@ -49,12 +52,12 @@ class Compared(NamedTuple):
     resets_at: int | None
     moved: float
     unexplained: float
-    """The part of `moved` that is of hours in which nothing was metered."""
+    """The part of `moved` in hours in which nothing was metered."""
     metered: Item | None
 
 
 class Sampler:
-    """Keeps what accounts' headers tell."""
+    """Keeps what accounts' headers report."""
 
     def __init__(self, database: Database, accounts: Callable[[], Iterable[AccountView]]) -> None:
         self._database = database
@@ -62,7 +65,7 @@ class Sampler:
         self._last: dict[tuple[str, str, str], Sample] = {}
 
     async def sample(self, at: int) -> int:
-        """Keep the windows that are not as they were. How many there were. Raises StorageError."""
+        """Keep the windows that have changed. Returns how many. Raises StorageError."""
         fresh = [
             sample
             for account in self._accounts()
@@ -119,7 +122,7 @@ def _compared(
     moved = unexplained = 0.0
     hours: dict[int, float] = {}
     for before, after in pairwise(samples):
-        # A window that began again has moved by all that it shows.
+        # A window that began anew has moved by all that it shows.
         step = after.used - before.used if _same(before, after) else after.used
         if step > 0:
             moved += step
@@ -133,7 +136,7 @@ def _compared(
 
 
 def _same(before: Sample, after: Sample) -> bool:
-    """Both are of one window: vendors' resets move by seconds, a window's by its length."""
+    """Whether both belong to one window: vendors' resets vary by seconds, another window's by its length."""
     if before.resets_at is None or after.resets_at is None:
         return after.used >= before.used
     return abs(after.resets_at - before.resets_at) < HOUR // 2

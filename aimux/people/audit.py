@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 FIRST = bytes(32)
 """The hash before the first entry."""
 HEAD = "audit_head"
-"""The row of `meta` that holds id and hash of the last entry: it is the lock for the next, and tells when the end of
-the log was cut off."""
+"""The row of `meta` that holds id and hash of the last entry: it is the lock for the next, and shows if the end of the
+log was cut off."""
 BATCH = 1000
 
 
@@ -69,7 +69,7 @@ async def append(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> int:
-    """Add an entry in the connection's transaction: the entry's id. From here to the commit all other changes wait."""
+    """Add an entry in the connection's transaction; returns its id. From here to the commit all other changes wait."""
     from aimux.storage.schema.audit import audit
     from aimux.storage.schema.base import meta
     from aimux.storage.times import now
@@ -104,7 +104,7 @@ async def note(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """An entry for a change elsewhere than in the database, which stands also where that can't be written."""
+    """An entry for a change outside the database. The change holds even if the entry can't be written."""
     try:
         async with database.write() as connection:
             await append(connection, actor, action, target, before=before, after=after)
@@ -113,7 +113,7 @@ async def note(
 
 
 async def lock(connection: AsyncConnection) -> tuple[int, bytes]:
-    """Have every other change wait until this transaction ends: id and hash of the last entry."""
+    """Make every other change wait until this transaction ends; returns id and hash of the last entry."""
     from sqlalchemy import text
 
     from aimux.storage.schema.base import meta
@@ -129,11 +129,11 @@ async def lock(connection: AsyncConnection) -> tuple[int, bytes]:
 
 
 class Verdict(NamedTuple):
-    """What a look at the whole log found. `broken` "": it is whole."""
+    """The result of checking the whole log. `broken` "": it is whole."""
 
     entries: int
     hash: bytes
-    """Of the last entry: who notes it down can tell later whether anything before it was changed."""
+    """The hash of the last entry: somebody who notes it can tell later whether anything before it was changed."""
     broken: str = ""
 
 
@@ -159,7 +159,7 @@ async def verify(database: Database) -> Verdict:
 
 
 async def entries(database: Database, after: int = 0) -> AsyncIterator[Entry]:
-    """All entries behind `after`, oldest first. Raises StorageError."""
+    """All entries after `after`, oldest first. Raises StorageError."""
     while True:
         found = await page(database, limit=BATCH, after=after)
         for entry in found:
@@ -172,7 +172,7 @@ async def entries(database: Database, after: int = 0) -> AsyncIterator[Entry]:
 async def page(
     database: Database, *, limit: int, after: int | None = None, before: int | None = None, target: str | None = None
 ) -> list[Entry]:
-    """At most `limit` entries: oldest first behind the id `after`, or else newest first, those ahead of `before`."""
+    """At most `limit` entries: oldest first after the id `after`, or else newest first, before `before`."""
     from aimux.storage.schema.audit import audit
 
     query = audit.select().limit(limit)

@@ -1,7 +1,7 @@
-"""Everybody who may call, in memory: replaced as a whole by each change, asked by every request without waiting.
+"""Everybody who may call, in memory: each change replaces it as a whole, and every request asks it without waiting.
 
 `find` is one dictionary look-up however many users there are. What a token gives is worked out at its first use and
-kept until the next change: 30,000 tokens need not be looked through at each of them.
+kept until the next change: a change need not go through 30,000 tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Denied(Enum):
     REVOKED = auto()
     EXPIRED = auto()
     DISABLED = auto()
-    """Its user is."""
+    """Its user is disabled."""
     # Of tokens signed elsewhere:
     EARLY = auto()
     """It is not valid yet."""
@@ -37,24 +37,24 @@ class Denied(Enum):
     BARRED = auto()
     """Its subject was revoked."""
     PENDING = auto()
-    """The key that it names is being asked for."""
+    """The key that it names is being fetched."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """What a token that is valid gives. `token_id` names it, and is no secret."""
+    """What a valid token gives. `token_id` identifies it, and is not a secret."""
 
     user: User
     token_id: str
     expires_at: int | None
     allowance: Allowance | None
-    """None: whatever there is."""
+    """None: everything."""
     groups: frozenset[str] | None
-    """Of accounts. None: those that are reserved for nobody."""
+    """Groups of accounts. None: accounts that are reserved for nobody."""
     own_login: bool
-    """May bring a credential of the vendor's along."""
+    """May send a credential of the vendor's along."""
     scopes: tuple[str, ...] = ()
-    """The token's own."""
+    """The token's own scopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Stored:
         tokens: Iterable[Token],
         subjects: Mapping[tuple[str, str], bool],
     ) -> Stored:
-        """A copy with what is new. None stands for what was removed; a subject is revoked, or is not any more."""
+        """A copy with the changes. None stands for what was removed; a subject is revoked, or no longer."""
         by_id, hashes = self.tokens, self.hashes
         fresh = list(tokens)
         if fresh:
@@ -113,13 +113,13 @@ class Configured:
     groups: dict[str, Group] = field(default_factory=dict)
     hashes: dict[bytes, Token] = field(default_factory=dict)
     named: frozenset[str] = frozenset()
-    """Groups that users or accounts name: each of them is one, whether or not it has an entry of its own."""
+    """Groups that users or accounts name: they exist whether or not they have an entry of their own."""
     self_service: bool = False
     """Members issue and revoke tokens of their own."""
 
 
 class Directory:
-    """The configuration's people and the database's; of two with one name the configuration's counts."""
+    """The configuration's people and the database's; if both have the same name, the configuration's counts."""
 
     def __init__(self, configured: Configured | None = None, stored: Stored | None = None) -> None:
         self.configured = configured = configured or Configured()
@@ -133,13 +133,13 @@ class Directory:
 
     @property
     def empty(self) -> bool:
-        """Nobody was ever given access: then this machine is served, and nobody else."""
+        """Nobody was ever given access: then only this machine is served."""
         return not self.users and not self._hashes
 
     def find(self, sha256: bytes, now: int) -> Access | Denied:
         """What the token with this SHA-256 gives."""
         found = self._found.get(sha256)
-        # The look-up compares digests, of which a caller controls no bit; the second compare costs 0.2 µs.
+        # The look-up compares digests, no bit of which a caller controls; the second comparison costs 0.2 µs.
         if found is not None and hmac.compare_digest(found[0], sha256):
             access = found[1]
             return access if access.expires_at is None or now < access.expires_at else Denied.EXPIRED
@@ -174,7 +174,7 @@ class Directory:
         )
 
     def known_groups(self) -> frozenset[str]:
-        """Those that a user can be put into."""
+        """The groups that a user can be put into."""
         return self.configured.named | self.groups.keys()
 
     def token_of(self, sha256: bytes) -> Token | None:

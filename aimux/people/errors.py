@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PeopleError(Exception):
-    """`reason` is a sentence for a person without its full stop, `remedy` what to do ("" where nothing is known)."""
+    """`reason` is a sentence for a person without its full stop, `remedy` what to do ("" if nothing is known)."""
 
     def __init__(self, reason: str, *, remedy: str = "") -> None:
         super().__init__(f"{reason}: {remedy}" if remedy else reason)
@@ -17,11 +17,11 @@ class Unknown(PeopleError):
 
 
 class Taken(PeopleError):
-    """There is one already, or something else is in the way."""
+    """It exists already, or something else is in the way."""
 
 
 class Fixed(PeopleError):
-    """It stands in the configuration, and is changed there alone."""
+    """It is in the configuration, and can only be changed there."""
 
 
 class Invalid(PeopleError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def add(people: People, actor: Actor, group: Group) -> Group:
-    """A new one."""
+    """Add a group."""
     from aimux.storage.schema.people import groups
     from aimux.storage.times import now
 
@@ -36,7 +36,7 @@ async def add(people: People, actor: Actor, group: Group) -> Group:
 
 
 async def change_group(people: People, actor: Actor, name: str, values: Mapping[str, Any]) -> Group:
-    """Other values for some of a group's fields."""
+    """Change some of a group's fields."""
     from aimux.storage.schema.people import groups
 
     refuse_configured("group", name, people.directory.configured.groups)
@@ -44,7 +44,7 @@ async def change_group(people: People, actor: Actor, name: str, values: Mapping[
 
 
 async def remove(people: People, actor: Actor, name: str) -> None:
-    """Taken where it has members: what they may use would change with it, and nobody would have said so."""
+    """Remove a group. Taken if it has members: what they may use would change without anybody saying so."""
     from aimux.storage.schema.people import groups
     from aimux.storage.times import now
 
@@ -68,7 +68,7 @@ async def _members(connection: AsyncConnection, people: People, group: str) -> l
 
 
 async def known(connection: AsyncConnection, name: str) -> Group:
-    """As the database has it. Unknown where it hasn't, or not any more."""
+    """As the database has it. Unknown if it hasn't, or no longer."""
     from aimux.storage.schema.people import groups
 
     row = (await connection.execute(groups.select().where(groups.c.name == name))).first()

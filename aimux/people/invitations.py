@@ -26,7 +26,7 @@ LIFETIME = DAYS * 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """One that is open. Times are milliseconds."""
+    """An open invitation. Times are milliseconds."""
 
     id: str
     user: str
@@ -34,7 +34,7 @@ class Invitation:
 
 
 async def invite(people: People, actor: Actor, user: str) -> tuple[Invitation, str]:
-    """A new one and its code, which is known this once. An older one of the same user is good no more."""
+    """A new invitation and its code, which is known only this once. An older one of the same user no longer works."""
     from aimux.storage.schema.people import invitations
     from aimux.storage.times import now
 
@@ -60,7 +60,7 @@ async def invite(people: People, actor: Actor, user: str) -> tuple[Invitation, s
 
 
 async def look(people: People, code: str) -> Invitation:
-    """The open invitation that a code belongs to. Unknown where there is none."""
+    """The open invitation that a code belongs to. Unknown if there is none."""
     async with people.database.read() as connection:
         row = await _row(connection, code)
     return Invitation(row.id, row.user, row.expires_at)

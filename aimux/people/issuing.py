@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from aimux.people.people import People
 
 MAX_TOKENS = 1000
-"""Of one user that are neither revoked nor expired: a loop that makes them ends here."""
+"""Tokens of one user that are neither revoked nor expired: a loop that makes them ends here."""
 
 
 class Issued(NamedTuple):
-    """A token, and its secret, which is known this once."""
+    """A token, and its secret, which is known only this once."""
 
     token: Token
     secret: str
@@ -34,7 +34,7 @@ class Issued(NamedTuple):
 
 
 class Import(NamedTuple):
-    """A token that somebody has already, by its SHA-256."""
+    """A token that somebody already has, by its SHA-256."""
 
     sha256: bytes
     user: str
@@ -62,7 +62,7 @@ async def issue(
 
 
 async def issue_within(connection: AsyncConnection, people: People, actor: Actor, user: str, label: str) -> Issued:
-    """The same as a part of another change: a token that lasts, for all that its user may use."""
+    """The same as a part of another change: a token that does not expire, for all that its user may use."""
     from aimux.storage.times import now
 
     issued = _make(user, label, (), now(), None)
@@ -72,7 +72,7 @@ async def issue_within(connection: AsyncConnection, people: People, actor: Actor
 
 
 async def revoke(people: People, actor: Actor, name: str, *, owner: str | None = None) -> Token:
-    """End a token for good, by its id. `owner`: whose it has to be. One that has ended already stays as it is."""
+    """Revoke a token for good, by its id. `owner`: whose it has to be. One that has ended already stays as it is."""
     from aimux.storage.times import now
 
     async with change(people) as connection:
@@ -93,7 +93,7 @@ async def rotate(
     ttl: float | None = None,
     owner: str | None = None,
 ) -> Issued:
-    """A new token in the place of an old one, which is good for `overlap` seconds more.
+    """A new token in place of an old one, which stays valid for `overlap` more seconds.
 
     Without a `ttl` the new one lasts as long as the old one was made to.
     """
@@ -119,7 +119,7 @@ async def rotate(
 
 
 async def import_tokens(people: People, actor: Actor, imports: Sequence[Import]) -> list[Token]:
-    """Take tokens over that people have already: all of them or none. Those that are known are left as they are."""
+    """Take over tokens that people already have: all of them or none. Known ones are left as they are."""
     from aimux.storage.schema.people import tokens
     from aimux.storage.times import now
 
@@ -146,14 +146,14 @@ async def import_tokens(people: People, actor: Actor, imports: Sequence[Import])
 
 
 async def revoke_subject(people: People, actor: Actor, subject: str, *, issuer: str = "", reason: str = "") -> None:
-    """Take no token any more that was signed elsewhere for this subject."""
+    """Stop accepting tokens that were signed elsewhere for this subject."""
     from aimux.storage.times import now
 
     await _set_subject(people, actor, subject, issuer, now(), reason)
 
 
 async def restore_subject(people: People, actor: Actor, subject: str, *, issuer: str = "") -> None:
-    """Take a subject's tokens again. Unknown where they were not revoked."""
+    """Accept a subject's tokens again. Unknown if they were not revoked."""
     if (issuer, subject) not in people.directory.stored.subjects:
         raise Unknown(f"the subject {subject!r} is not revoked")
     await _set_subject(people, actor, subject, issuer, None, "")
@@ -194,7 +194,7 @@ async def _check_user(connection: AsyncConnection, people: People, user: str) ->
 
 
 async def _token(connection: AsyncConnection, people: People, name: str, owner: str | None) -> Token:
-    """As the database has it. Unknown, Fixed where the same token stands in the configuration."""
+    """As the database has it. Unknown; Fixed if the same token is in the configuration."""
     from aimux.storage.schema.people import tokens
 
     row = (await connection.execute(tokens.select().where(tokens.c.id == name))).first()

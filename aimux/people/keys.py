@@ -1,7 +1,7 @@
 """The public keys by which tokens signed elsewhere are verified: from a file, or from their signer's URL.
 
-Nothing here is waited for by a request: keys are fetched beside it, now and then and when a token names one that is not
-known, and the last ones are kept in the state folder for the next start.
+No request waits for this: keys are fetched in the background, now and then and when a token names an unknown one, and
+the last ones are kept in the state folder for the next start.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FETCH_SECONDS = 600.0
-"""How often they are fetched anyway."""
+"""How often keys are fetched anyway."""
 COOL_SECONDS = 15.0
-"""At most how often for the sake of an unknown key: anybody can name one."""
+"""How often at most because of an unknown key: anybody can name one."""
 
 
 class NoKeys(Exception):
-    """A set of keys can't be used, or can't be had. The message says why."""
+    """A set of keys can't be used, or can't be fetched. The message says why."""
 
 
 class KeySet:
@@ -41,7 +41,7 @@ class KeySet:
 
     def __init__(self, text: str) -> None:
         """`text`: a JWKS, or one key as PEM. Raises NoKeys."""
-        import jwt  # 40 ms, and only for those who have configured it
+        import jwt  # 40 ms, which only those pay who have configured it
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
         self._keys: dict[str | None, Any]
@@ -54,14 +54,14 @@ class KeySet:
             raise NoKeys(f"no usable key is in it ({error})") from None
 
     def find(self, name: str | None) -> Any | None:
-        """See `signed.Keys`. A single key without an id verifies whatever names none of another."""
+        """See `signed.Keys`. A single key without an id verifies every token that names no other."""
         if name is None or (None in self._keys and len(self._keys) == 1):
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(name)
 
 
 def read_keys(path: Path) -> KeySet:
-    """Of a file. Raises NoKeys."""
+    """The keys of a file. Raises NoKeys."""
     try:
         return KeySet(read_text(path))
     except (OSError, NoKeys) as error:
@@ -69,7 +69,7 @@ def read_keys(path: Path) -> KeySet:
 
 
 class FetchedKeys:
-    """Keys of a URL; `run` fetches them. `on_change` is called when other ones came."""
+    """Keys of a URL; `run` fetches them. `on_change` is called when they have changed."""
 
     def __init__(self, url: str, http: Http, kept: Path, on_change: Callable[[], None]) -> None:
         """`kept`: a file that may hold what was fetched last."""
@@ -83,7 +83,7 @@ class FetchedKeys:
         self._fetched_at = float("-inf")
 
     def find(self, name: str | None) -> Any | None:
-        """See `signed.Keys`. One that is not known is asked for, but not waited for."""
+        """See `signed.Keys`. An unknown key is fetched, but not waited for."""
         found = self._keys.find(name) if self._keys is not None else None
         if found is None and time.monotonic() - self._fetched_at >= COOL_SECONDS:
             self._wanted.set()
@@ -94,7 +94,7 @@ class FetchedKeys:
         return self._wanted.is_set()
 
     async def load(self) -> None:
-        """What was fetched before the last stop, so that a start needs no signer."""
+        """Load what was fetched before the last stop, so that a start does not need the signer."""
         with contextlib.suppress(OSError, NoKeys):
             self._take(await asyncio.to_thread(read_text, self._kept))
 

@@ -18,7 +18,7 @@ LIFETIME = 300
 
 
 async def make(database: Database, user: str, token_id: str) -> str:
-    """A code for `user` ("": an administrator without a name). The session ends with the token that asked."""
+    """A code for `user` ("": an administrator without a name). The session ends with the token that asked for it."""
     from aimux.storage.schema.people import sign_in_links as links
 
     code = secrets.token_urlsafe(24)
@@ -30,19 +30,19 @@ async def make(database: Database, user: str, token_id: str) -> str:
 
 
 async def user_of(database: Database, code: str) -> str | None:
-    """Whom it would sign in; it stays good."""
+    """Whom it would sign in; it stays valid."""
     async with database.read() as connection:
         row = (await connection.execute(_good(code))).one_or_none()
     return row.user if row is not None else None
 
 
 async def use(database: Database, code: str) -> tuple[str, str] | None:
-    """Whom it signs in, once, and the id of the token that asked for it."""
+    """Use the link: whom it signs in, and the id of the token that asked for it."""
     from aimux.storage.schema.people import sign_in_links as links
 
     async with database.write() as connection:
         row = (await connection.execute(_good(code))).one_or_none()
-        # Of two that use it at once, one deletes it.
+        # If two use it at once, only one deletes it.
         gone = await connection.execute(links.delete().where(links.c.sha256 == digest(code)))
     return (row.user, row.token_id) if row is not None and gone.rowcount == 1 else None
 

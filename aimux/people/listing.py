@@ -1,4 +1,4 @@
-"""Lists of tokens, with their last use: read from the database, which may hold more than anybody wants at once."""
+"""Lists of tokens with their last use, page by page from the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TokenFilter(NamedTuple):
-    """None: whichever."""
+    """None: any."""
 
     user: str | None = None
     sha256: bytes | None = None
@@ -25,7 +25,7 @@ class TokenFilter(NamedTuple):
 async def list_page(
     people: People, uses: Uses, wanted: TokenFilter, limit: int, after: str | None
 ) -> tuple[list[tuple[Token, Use | None]], str | None]:
-    """At most `limit` tokens behind `after`, the configuration's first and then the oldest; and the next `after`.
+    """At most `limit` tokens after `after`, the configuration's first and then the oldest; and the next `after`.
 
     Raises StorageError.
     """
@@ -46,7 +46,7 @@ async def list_page(
         query = query.where(tokens.c.user == wanted.user)
     if wanted.sha256 is not None:
         query = query.where(tokens.c.sha256 == wanted.sha256)
-    if people.directory.stored.revision:  # else nothing was ever stored
+    if people.directory.stored.revision:  # otherwise nothing was ever stored
         async with people.database.read() as connection:
             for row in (await connection.execute(query)).all():
                 written = Use(row.used_at, row.used_from or "") if row.used_at is not None else None
@@ -56,7 +56,7 @@ async def list_page(
 
 
 def _cursor(after: str | None) -> tuple[int, str]:
-    """Tokens come by when they were made (the configuration's at 0) and by id."""
+    """Tokens are sorted by when they were made (the configuration's at 0) and by id."""
     if after is None:
         return (0, "")
     at, _, name = after.partition("-")

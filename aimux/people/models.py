@@ -1,4 +1,4 @@
-"""Users, groups and tokens as they are known in memory. Times are whole milliseconds since 1970, as in the database."""
+"""Users, groups and tokens as they are in memory. Times are whole milliseconds since 1970, as in the database."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 
 class Role(StrEnum):
-    """What a user may do to aimux itself. Each may do what those before it may."""
+    """What a user may do to aimux itself. Each role includes the ones before it."""
 
     MEMBER = "member"
-    """Sees the own user alone."""
+    """Sees only their own user."""
     VIEWER = "viewer"
     """Sees everybody, and changes nothing."""
     ADMIN = "admin"
@@ -25,7 +25,7 @@ _RANKS = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or machine that may call. `configured`: it stands in the configuration, and is changed there alone."""
+    """A person or machine that may call. `configured`: it is in the configuration, and can only be changed there."""
 
     name: str
     email: str | None = None
@@ -35,14 +35,14 @@ class User:
     enabled: bool = True
     pin_accounts: bool = False
     own_login: bool = False
-    """May bring a credential of the vendor's along."""
+    """May send a credential of the vendor's along."""
     configured: bool = False
     created_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Users who share bounds and limits, and accounts. `reserved`: its accounts serve nobody else."""
+    """Users who share scopes, limits and accounts. `reserved`: its accounts serve nobody else."""
 
     name: str
     reserved: bool = False
@@ -57,7 +57,7 @@ TokenState = Literal["active", "expired", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """All that is kept of a token. `shown`: its first characters."""
+    """All that is kept about a token. `shown`: its first characters."""
 
     id: str
     user: str

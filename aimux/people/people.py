@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 TOPIC = "people"
 LOOK_SECONDS = 2.0
-"""How often the clock is looked at: it may be set, and the loop's stands still in a machine that sleeps."""
+"""How often the clock is checked: it may be set, and the loop's stands still while the machine sleeps."""
 DAY = 86_400_000
 RETRY_SECONDS = 1.0
 """How long to wait before a database that could not be read is asked again."""
 
 
 class People:
-    """`directory` is replaced as a whole; `on_change` is called when it was, and when time alone ends a token."""
+    """`directory` is replaced as a whole; `on_change` is called after that, and when a token expires."""
 
     def __init__(self, database: Database, configured: Configured) -> None:
         self.database = database
@@ -37,15 +37,15 @@ class People:
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
         self._ends: list[int] = []
-        """When tokens expire, in order, a day back; some of them may have been revoked by then."""
+        """When tokens expire, in order, from a day ago on; some may have been revoked by then."""
         self._looked = _milliseconds()
-        """When that was last looked at, by a clock that may have been wrong."""
+        """When that was last checked, by a clock that may have been wrong."""
         self._end: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Read everybody, and keep up from here on. Raises StorageError."""
+        """Read everybody, and keep up with changes from here on. Raises StorageError."""
         self._unsubscribe = self.database.subscribe(TOPIC, self._stale.set)
         if self.database.touched(TOPIC):
             await self.refresh()
@@ -60,11 +60,11 @@ class People:
             await asyncio.gather(self._keeper, return_exceptions=True)
 
     def reconfigure(self, configured: Configured) -> None:
-        """Take the people of another configuration. Whoever asked for that begins the epoch."""
+        """Take the people of another configuration. The caller begins the epoch."""
         self.directory = Directory(configured, self.directory.stored)
 
     async def refresh(self) -> None:
-        """Have the snapshot hold what the database does. Raises StorageError."""
+        """Update the snapshot from the database. Raises StorageError."""
         async with self._reading:
             read = await rows.read(self.database, self.directory.stored)
             if read is None:
@@ -78,7 +78,7 @@ class People:
         self.on_change()
 
     async def catch_up(self) -> bool:
-        """The same, where a database that can't be read now is no failure: then False, and it is tried again."""
+        """The same, but if the database can't be read now, return False and try again later."""
         try:
             await self.refresh()
         except StorageError as error:
@@ -94,12 +94,12 @@ class People:
             await self.catch_up()
 
     def ends(self, at: int) -> None:
-        """Have `on_change` called then (milliseconds since 1970), for a token that the database doesn't know."""
+        """Call `on_change` then (milliseconds since 1970), for a token that the database doesn't know."""
         insort(self._ends, at)
         self._await_end()
 
     def _await_end(self) -> None:
-        """Have whoever uses the next token that expires hear of it then."""
+        """Call `on_change` when the next token expires."""
         if self._end is not None:
             self._end.cancel()
             self._end = None

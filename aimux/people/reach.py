@@ -1,4 +1,4 @@
-"""Who can reach which account: what the groups, reservations and scopes come to, in words."""
+"""Who can reach which account: what groups, reservations and scopes amount to, in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def serves(directory: Directory, settings: AccountSettings) -> str:
-    """Whom an account serves, as far as groups tell: `everybody`, `ci alone`, `dev, and users in no group`."""
+    """Whom an account serves, as far as groups decide: `everybody`, `ci alone`, `dev, and users in no group`."""
     reserved = [group for group in settings.groups if group in directory.reserved]
     if reserved:
         return f"{_either(reserved)} alone"

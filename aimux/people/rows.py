@@ -1,4 +1,4 @@
-"""Rows of the database as what they mean, and which of them are new."""
+"""Turns rows of the database into users, groups and tokens, and finds the new ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from aimux.storage import Database
 
 PORTION = 500
-"""Rows that are taken at once: requests are served between two of them (4 ms each)."""
+"""Rows that are taken at once: requests are served in between (every 4 ms)."""
 
 
 async def read(database: Database, known: Stored) -> tuple[Stored, list[Token]] | None:
-    """`known` with what was changed since, and the tokens among that; None where nothing was. Raises StorageError."""
+    """`known` with the changes since then, and the changed tokens; None if there were none. Raises StorageError."""
     first = not known.revision
     if first and (found := await database.quick(_WHOLE)) is not None:
         return _whole(known, found)
@@ -41,7 +41,7 @@ async def read(database: Database, known: Stored) -> tuple[Stored, list[Token]] 
             changed = table.select().where(table.c.revision > known.revision)
             return changed.where(table.c.removed_at.is_(None)) if first else changed
 
-        # What is read is made into what it means as it comes: 10,000 at once would keep requests waiting for 70 ms.
+        # Rows are converted as they arrive: 10,000 at once would keep requests waiting for 70 ms.
         users = {row.name: user(row) async for row in _rows(connection, fresh(people.users))}
         groups = {row.name: group(row) async for row in _rows(connection, fresh(people.groups))}
         since = people.tokens.c.revision > known.revision

@@ -1,6 +1,6 @@
 """What lists of scopes allow. How a scope is written: aimux.config.scopes.
 
-Of each kind in a list one that fits is enough; a kind that is not named is not restricted.
+One fitting scope of each kind in a list is enough; a kind that is not named is not restricted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ REMEMBERED = 256
 
 
 class Scope(NamedTuple):
-    """One list, read. None: of this kind everything."""
+    """One list, parsed. None: everything of this kind."""
 
     providers: frozenset[str] | None
     models: tuple[str, ...] | None
@@ -37,7 +37,7 @@ class Scope(NamedTuple):
         )
 
     def allows(self, provider: str, model: str | None) -> bool:
-        """`model` "": the request names none, which those who are bound to models may not; None: any at all."""
+        """`model` "": the request names none, which callers limited to certain models may not do; None: any at all."""
         if self.providers is not None and provider not in self.providers:
             return False
         return self.models is None or model is None or any(_fits(pattern, model) for pattern in self.models)
@@ -51,7 +51,7 @@ def _fits(pattern: str, model: str) -> bool:
 
 
 class Allowance:
-    """What somebody may use: whatever all of `own` allow, and any of `groups` where there are some."""
+    """What somebody may use: whatever all of `own` allow, and any of `groups` if there are some."""
 
     def __init__(self, own: Sequence[Scope], groups: Sequence[Scope]) -> None:
         self._own = own
@@ -59,7 +59,7 @@ class Allowance:
         self._known: dict[tuple[str, str | None], bool] = {}
 
     def allows(self, provider: str, model: str | None) -> bool:
-        """As `Scope.allows`; remembered, so that asking costs a look-up (0.1 µs)."""
+        """Like `Scope.allows`, but remembered, so that it costs a look-up (0.1 µs)."""
         known = self._known.get((provider, model))
         if known is None:
             known = all(scope.allows(provider, model) for scope in self._own) and (
@@ -71,7 +71,7 @@ class Allowance:
         return known
 
     def accounts(self, groups: Collection[str]) -> frozenset[str] | None:
-        """The account groups for a member of `groups`. None: whatever is reserved for nobody."""
+        """The account groups for a member of `groups`. None: accounts that are reserved for nobody."""
         left = frozenset(groups) if groups else None
         shared = [scope.groups for scope in self._groups if scope.groups is not None]
         for named in [*(scope.groups for scope in self._own), frozenset().union(*shared) if shared else None]:
@@ -81,9 +81,9 @@ class Allowance:
 
 
 def allowance(own: Iterable[Iterable[str]], groups: Iterable[Iterable[str]]) -> Allowance | None:
-    """Of the lists of a user and a token, and of those of the user's groups; None where nothing is restricted.
+    """Made from the lists of a user and a token, and of the user's groups; None if nothing is restricted.
 
-    A group without a list says nothing, so that being in it as well takes back no other group's bounds.
+    A group without a list is ignored, so being in it does not lift another group's limits.
     """
     read_own = [Scope.of(scopes) for scopes in own if scopes]
     read_groups = [Scope.of(scopes) for scopes in groups if scopes]

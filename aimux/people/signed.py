@@ -1,6 +1,6 @@
-"""Tokens signed elsewhere (JWT): verified once, kept until they end, and what their claims give here.
+"""Tokens signed elsewhere (JWT): verified once, kept until they expire, and what their claims give here.
 
-PyJWT does the cryptography; which algorithms count follows from the kind of key, never from the token's head alone.
+PyJWT does the cryptography; the kind of key decides which algorithms count, never the token's head alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from aimux.people.directory import Directory
 
 REMEMBERED = 10_000
-"""Tokens; the one that was not used for longest is verified again."""
+"""Tokens that are kept; the least recently used one has to be verified again."""
 MAX_LENGTH = 8192
 SIGNED = "jwt:"
-"""How the ids of these tokens begin."""
+"""The prefix of these tokens' ids."""
 PUBLIC = ("RS256", "ES256", "EdDSA")
 _SHARED = ("HS256",)
 _PARTS = 3
@@ -34,7 +34,7 @@ class Keys(Protocol):
     """Public keys by their id."""
 
     def find(self, name: str | None) -> Any | None:
-        """A key as PyJWT takes it; `name` None: the only one there is. None: it is not known, at least not yet."""
+        """A key as PyJWT takes it; `name` None: the only one there is. None: it is unknown, at least for now."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Keys(Protocol):
 
 
 class Claims(NamedTuple):
-    """What a token says that is verified. `ends_at`: milliseconds since 1970."""
+    """What a verified token says. `ends_at`: milliseconds since 1970."""
 
     issuer: str
     subject: str
@@ -55,7 +55,7 @@ class Claims(NamedTuple):
 
     @property
     def token_id(self) -> str:
-        """Names the token in the ledger, and whom to revoke."""
+        """Identifies the token in the ledger, and whom to revoke."""
         return f"{SIGNED}{self.subject[:100]}"
 
 
@@ -69,11 +69,11 @@ class Signed:
         self._known: OrderedDict[bytes, Claims] = OrderedDict()
         self._algorithms = _SHARED if settings.secret is not None else PUBLIC
         if settings.secret is not None:
-            # PyJWT warns of less than 32 bytes at each token; how long it has to be is the configuration's to say.
+            # PyJWT warns about less than 32 bytes with each token; the configuration decides how long it has to be.
             warnings.filterwarnings("ignore", "The HMAC key is")
 
     def find(self, token: str, sha256: bytes, directory: Directory, now: int) -> Access | Denied:
-        """What the token gives. A look-up where it was verified before, else a signature (30 to 200 µs)."""
+        """What the token gives. A look-up if it was verified before, else checking a signature (30 to 200 µs)."""
         claims = self._known.get(sha256)
         if claims is None:
             verified = self._verify(token)
@@ -97,8 +97,8 @@ class Signed:
         self._known.clear()
 
     def issue(self, subject: str, label: str, issued_at: int, ends_at: int) -> str | None:
-        """A token of this kind; None where only others can sign. Unix seconds."""
-        import jwt  # 40 ms, and only for those who have configured it
+        """A token of this kind; None if only others can sign. Times are unix seconds."""
+        import jwt  # 40 ms, which only those pay who have configured it
 
         secret, settings = self.settings.secret, self.settings
         if secret is None:
@@ -165,7 +165,7 @@ class Signed:
         return Claims(issuer if isinstance(issuer, str) else "", str(said["sub"]), name, groups, role, ends_at)
 
     def _access(self, claims: Claims, directory: Directory) -> Access | Denied:
-        """The user of that name, where there is one, with what the claims say on top."""
+        """The user of that name, if there is one, with what the claims add."""
         user = directory.users.get(claims.name) or User(claims.name)
         if not user.enabled:
             return Denied.DISABLED
@@ -177,7 +177,7 @@ class Signed:
 
 
 def _claim(said: Mapping[str, Any], path: str) -> Any:
-    """`realm_access.roles` is one in another, where no claim is called that."""
+    """`realm_access.roles` is a nested claim, unless a claim has that very name."""
     if path in said:
         return said[path]
     value: Any = said

@@ -1,6 +1,6 @@
 """The form of a token that aimux issues: `aimux_`, 32 random bytes in base 62, and a CRC-32 of both in base 62.
 
-Secret scanners find it (`aimux_[0-9A-Za-z]{49}`), and a mistyped or cut one is told apart from one that is not known.
+Secret scanners find it (`aimux_[0-9A-Za-z]{49}`), and a mistyped or cut one can be told from an unknown one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Form = Literal["whole", "mistyped", "foreign"]
 
 
 def make_token() -> str:
-    """A new token; whoever gets it is the only one who has it."""
+    """A new token; it is kept nowhere else."""
     body = PREFIX + _base62(int.from_bytes(secrets.token_bytes(32), "big"), _BODY)
     return body + _checksum(body)
 
 
 def make_id(kind: str) -> str:
-    """A name for a row that nobody types and nobody guesses: `tok_` and 12 characters."""
+    """An id for a row that nobody types and nobody can guess: `tok_` and 12 characters."""
     return f"{kind}_{_base62(secrets.randbelow(62**12), 12)}"
 
 

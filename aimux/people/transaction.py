@@ -26,7 +26,7 @@ T = TypeVar("T", "Group", "User")
 
 @asynccontextmanager
 async def change(people: People) -> AsyncIterator[AsyncConnection]:
-    """A transaction that no other change overlaps; what it changed holds here when this ends.
+    """A transaction that no other change overlaps; its changes hold here when this ends.
 
     Raises StorageError; then nothing was changed.
     """
@@ -45,7 +45,7 @@ async def amend(
     name: str,
     values: Mapping[str, Any],
 ) -> T:
-    """Other values for some fields of what `known` finds by its name; its `Unknown` ends the change."""
+    """Change some fields of what `known` finds by name; its `Unknown` ends the change."""
     async with change(people) as connection:
         before = await known(connection, name)
         after = replace(before, **values)
@@ -59,7 +59,7 @@ async def amend(
 
 
 async def put(connection: AsyncConnection, table: Table, thing: User | Group, revision: int) -> None:
-    """Insert the row of something new, or bring back the one that has its name."""
+    """Insert the row of something new, or bring back the removed one with its name."""
     values: dict[str, Any] = {**asdict(thing), "removed_at": None, "revision": revision}
     del values["configured"]
     there = table.update().where(table.c.name == thing.name).values(values)
@@ -74,7 +74,7 @@ def refuse_configured(kind: str, name: str, configured: Container[str]) -> None:
 
 
 def told(thing: User | Group | Token) -> dict[str, Any]:
-    """What the audit log says of it: its fields without its name and what stays the same anyway."""
+    """What the audit log records of it: its fields, without its name and those that never change."""
     said = asdict(thing)
     for unsaid in ("name", "id", "sha256", "configured", "created_at"):
         said.pop(unsaid, None)

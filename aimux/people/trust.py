@@ -1,4 +1,4 @@
-"""Whose signatures count: as the configuration says it at the time."""
+"""Whose signatures count, according to the current configuration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Trust:
         self._fetching: asyncio.Task[None] | None = None
 
     async def adopt(self, settings: SignedTokens | None) -> None:
-        """Go by these from here on; what was verified stays so where they are the same. Raises NoKeys."""
+        """Use these settings from here on; verified tokens stay verified if they are the same. Raises NoKeys."""
         if settings == self._settings and (settings is None or settings.key_file is None):
             return
         keys: KeySet | FetchedKeys | None = None
@@ -53,7 +53,7 @@ class Trust:
             self._fetching = None
 
     def _changed(self) -> None:
-        """What the old keys have verified counts no more: one of them may have been given up for a reason."""
+        """Verify everything again: one of the old keys may have been given up for a reason."""
         assert self.signed is not None
         self.signed.forget()
         self._people.on_change()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def unknown_people(config: Config, directory: Directory) -> Iterator[Problem]:
-    """Each that is in no configuration and in no database. Where tokens are signed elsewhere, anybody may come."""
+    """Each that is in neither the configuration nor the database. If tokens are signed elsewhere, anybody may come."""
     if config.auth.jwt is not None:
         return
     limited, known = config.limits, directory.known_groups()

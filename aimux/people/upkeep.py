@@ -1,4 +1,4 @@
-"""What is written about people without anybody asking for it: when tokens were last used, and what is past keeping."""
+"""Background work on people: writes when tokens were last used, and deletes what was kept long enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ KEPT_DAYS = 90
 MINUTE = 60_000
 STORED = "tok_"
 KEPT = (STORED, "cfg_")
-"""How the ids of tokens begin whose last use is known; those signed elsewhere are none of ours, and without number."""
+"""The prefix of the ids of tokens whose last use is kept; those signed elsewhere are not ours, and unlimited in
+number."""
 
 
 class Use(NamedTuple):
@@ -43,16 +44,16 @@ class Uses:
         self._written: dict[str, Use] = {}
 
     def note(self, token: str, at: float, address: str) -> None:
-        """A request with this token's id ("" for none) came in at so many unix seconds. Takes 0.2 µs."""
+        """Note that a request with this token's id ("" for none) came at this time (unix seconds). Takes 0.2 µs."""
         if token.startswith(KEPT):
             self._last[token] = (at, address)
 
     def last(self) -> Mapping[str, Use]:
-        """Of each token that was used here since the start, by its id."""
+        """The last use of each token that was used here since the start, by id."""
         return {name: Use(int(at * 1000) // MINUTE * MINUTE, address) for name, (at, address) in self._last.items()}
 
     async def flush(self) -> None:
-        """Write what is new. Raises StorageError; then it is written the next time."""
+        """Write what is new. Raises StorageError; then it is written next time."""
         last = self.last()
         fresh = {n: use for n, use in last.items() if n.startswith(STORED) and use != self._written.get(n)}
         if not fresh:
@@ -78,7 +79,7 @@ class Uses:
 
 
 async def prune(database: Database) -> None:
-    """Delete what is past keeping. Nodes that still hold it in memory go on saying that it is revoked.
+    """Delete what was kept long enough. Nodes that still have it in memory go on saying that it is revoked.
 
     Raises StorageError.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def add(people: People, actor: Actor, user: User) -> User:
-    """A new one. Tokens that somebody of this name once had stay dead."""
+    """Add a user. Tokens of a former user of this name stay revoked."""
     from aimux.storage.schema.people import tokens, users
     from aimux.storage.times import now
 
@@ -39,7 +39,7 @@ async def add(people: People, actor: Actor, user: User) -> User:
 
 
 async def change_user(people: People, actor: Actor, name: str, values: Mapping[str, Any]) -> User:
-    """Other values for some of a user's fields."""
+    """Change some of a user's fields."""
     from aimux.storage.schema.people import users
 
     refuse_configured("user", name, people.directory.configured.users)
@@ -48,7 +48,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 
 
 async def remove(people: People, actor: Actor, name: str) -> None:
-    """With all tokens, which end everywhere."""
+    """Remove a user with all tokens, which end everywhere."""
     from aimux.storage.schema.people import sessions, sign_in_links, tokens, users
     from aimux.storage.times import now
 
@@ -66,7 +66,7 @@ async def remove(people: People, actor: Actor, name: str) -> None:
 
 
 def check_groups(people: People, groups: Iterable[str]) -> None:
-    """Raises Unknown for one that is not there."""
+    """Raises Unknown for a group that does not exist."""
     known = people.directory.known_groups()
     for group in groups:
         if group not in known:
@@ -75,7 +75,7 @@ def check_groups(people: People, groups: Iterable[str]) -> None:
 
 
 async def known(connection: AsyncConnection, name: str) -> User:
-    """As the database has it. Unknown where it hasn't, or not any more."""
+    """As the database has it. Unknown if it hasn't, or no longer."""
     from aimux.storage.schema.people import users
 
     row = (await connection.execute(users.select().where(users.c.name == name))).first()

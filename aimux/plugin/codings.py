@@ -19,7 +19,7 @@ class DecodeError(ValueError):
 
 
 class TooLarge(DecodeError):
-    """They grow past the bound."""
+    """The bytes grow past the bound."""
 
 
 class Decoder(Protocol):
@@ -78,7 +78,7 @@ class _Sliced:
     """
 
     def __init__(self, process: Callable[[bytes], bytes], error: type[Exception], size: int) -> None:
-        """`size`: bytes a slice, so that one can't become more than about 50 MB."""
+        """`size`: bytes of a slice, so that one can't become more than about 50 MB."""
         self._process = process
         self._error = error
         self._size = size
@@ -125,7 +125,7 @@ def _unbrotlied(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Source:
-    """Pieces as a file, for a library that asks for what it needs."""
+    """Pieces as a file, for a library that reads what it needs."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -179,7 +179,7 @@ def decoder(coding: str) -> Decoder:
 
 
 def _undone(coding: str) -> list[str]:
-    """The codings of a list, in the order in which they are undone."""
+    """The codings of a list, in the order in which to undo them."""
     codings = [one.strip().lower() for one in coding.split(",")]
     if len(codings) > MAX_CODINGS:
         raise DecodeError(f"names more than {MAX_CODINGS} codings")
@@ -194,9 +194,9 @@ def decode(data: bytes, coding: str) -> bytes:
 
 
 def unpacked(data: bytes, coding: str, most: int = MAX_DECODED) -> Iterator[bytes]:
-    """The same in pieces of at most PIECE bytes, of which none is made before it is asked for.
+    """The same in pieces of at most PIECE bytes, each made only when it is asked for.
 
-    Raises DecodeError behind `most` bytes.
+    Raises DecodeError after `most` bytes.
     """
     pieces = iter([data])
     for one in _undone(coding):

@@ -14,13 +14,13 @@ _HEX = re.compile(r"(?:0x)?((?:[0-9a-fA-F]{2}){2,})")
 
 
 def credential_text(raw: bytes) -> str:
-    """The text of a credential file, without white space around it. Raises CredentialError where it is none.
+    """The text of a credential file, without white space around it. Raises CredentialError if it is not text.
 
-    Beside UTF-8 it may be what PowerShell's `>` writes (UTF-16), begin with a byte order mark, or be an object in hex
-    digits, as macOS's `security find-generic-password -w` prints a login that has a character beyond ASCII.
+    Besides UTF-8 it may be UTF-16, as PowerShell's `>` writes it, begin with a byte order mark, or be an object in hex
+    digits, as macOS's `security find-generic-password -w` prints a login with a character beyond ASCII.
     """
     encoding = next((name for mark, name in _BOMS if raw.startswith(mark)), None)
-    if encoding is None:  # a text begins with ASCII, so that a zero tells UTF-16 without its mark
+    if encoding is None:  # a text begins with ASCII, so a zero reveals UTF-16 without its mark
         encoding = "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be" if raw[:1] == b"\0" else "utf-8"
     try:
         text = raw.decode(encoding).strip()

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class CredentialError(ValueError):
-    """A credential can't be used as it lies there. The message says why and what to do, and holds no secret."""
+    """A credential can't be used as it is. The message says why and what to do, and holds no secret."""
 
 
 class RefreshError(Exception):
-    """A renewal did not bring a new credential. The old one stays where it is, always."""
+    """A renewal did not give a new credential. The old one always stays where it is."""
 
     def __init__(self, reason: str, *, remedy: str = "") -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class LoginError(Exception):
 
 
 class ErrorKind(Enum):
-    """What aimux itself answers, with the HTTP status that goes with it. A provider renders it."""
+    """The kinds of errors that aimux itself answers, with their HTTP status. A provider renders them."""
 
     BAD_REQUEST = 400
     UNAUTHORIZED = 401
@@ -62,9 +62,9 @@ class ErrorKind(Enum):
 class GatewayError(Exception):
     """An answer of aimux's own to a client.
 
-    `message` is one sentence for a person: what is wrong and what to do. `retry` is False where trying again is
-    pointless (the client is told so with `x-should-retry: false`); `retry_after` is in seconds. `request_id` is the
-    gateway's own, filled in where the error is rendered, for the formats that repeat it in the body.
+    `message` is one sentence for a person: what is wrong and what to do. `retry` is False if trying again is pointless
+    (the client is told so with `x-should-retry: false`); `retry_after` is in seconds. `request_id` is the gateway's
+    own, filled in when the error is rendered, for formats that repeat it in the body.
     """
 
     request_id: str | None = None
@@ -87,15 +87,15 @@ class GatewayError(Exception):
 
 
 class RequestRefused(GatewayError):
-    """`Provider.prepare` raises this where an account can't serve the request at all: the caller's own fault."""
+    """`Provider.prepare` raises this if an account can't serve the request at all: the caller's own fault."""
 
     def __init__(self, message: str, *, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
         super().__init__(kind, message, retry=False)
 
 
 class PromptTooLong(GatewayError):
-    """400: a conversation is longer than its sender may make one. Clients that know the format's form of it make the
-    conversation shorter. `request` is the one that was refused."""
+    """400: the conversation is longer than its sender's limits allow. Clients that recognize the format's form of this
+    error shorten the conversation. `request` is the refused one."""
 
     def __init__(self, message: str, request: RequestHead) -> None:
         super().__init__(ErrorKind.BAD_REQUEST, message, retry=False)
@@ -103,8 +103,8 @@ class PromptTooLong(GatewayError):
 
 
 class LimitReached(GatewayError):
-    """429: nothing more until `until` (unix seconds). `limit` is the caller's own that is used up; None: those of all
-    the accounts that could serve are."""
+    """429: nothing more until `until` (unix seconds). `limit` is the caller's own limit that is used up; None: the
+    limits of all accounts that could serve are used up."""
 
     def __init__(self, message: str, *, until: float, limit: LimitState | None = None) -> None:
         self.until = until

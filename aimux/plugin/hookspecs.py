@@ -39,4 +39,4 @@ class Hooks(Protocol):
 
     @hookspec
     def aimux_register_sinks(self, register: RegisterSink) -> None:
-        """Call `register(sink)` for each function that wants to see every request's record."""
+        """Call `register(sink)` for each function that should get every request's record."""

@@ -1,4 +1,4 @@
-"""The HTTP client that a provider gets for control traffic: renewal, login, account tests. Nothing relayed."""
+"""The HTTP client that a provider gets for control traffic: renewal, login, account tests. Not for relayed requests."""
 
 from __future__ import annotations
 

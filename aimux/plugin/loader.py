@@ -38,8 +38,8 @@ class Plugin:
 
 @dataclass(slots=True)
 class Parts:
-    """What plugins bring. `providers` maps a provider's name to its class, `commands` a command's to it, `routes` a
-    prefix to what is served there; `sinks` see each request's record."""
+    """What plugins bring. `providers` maps names to provider classes, `commands` names to commands, `routes` prefixes
+    to what is served there; `sinks` get each request's record."""
 
     providers: dict[str, type[Provider]] = field(default_factory=dict)
     commands: dict[str, Command] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Plugins(Parts):
 
 
 class _Registration:
-    """What one plugin registers, checked as it does."""
+    """What one plugin registers, checked at once."""
 
     def __init__(self, known: Parts) -> None:
         self.known = known
@@ -100,7 +100,7 @@ class _Registration:
         self.fresh.sinks.append(sink)
 
     def keep(self) -> None:
-        """Raises LookupError where nothing was registered."""
+        """Raises LookupError if nothing was registered."""
         fresh = self.fresh
         if not (fresh.providers or fresh.commands or fresh.routes or fresh.sinks):
             raise LookupError("registered nothing (are its hooks marked with @hookimpl?)")
@@ -113,7 +113,7 @@ class _Registration:
 def load_plugins(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Plugins:
     """Import every plugin and let it register. Never raises for a plugin's fault: `Plugin.error` says what it was.
 
-    aimux's own come first, so that no other can take a name of theirs.
+    aimux's own come first, so that no other plugin can take their names.
     """
     if entry_points is None:
         entry_points = importlib.metadata.entry_points(group=GROUP)
@@ -139,7 +139,7 @@ def load_plugins(entry_points: Iterable[importlib.metadata.EntryPoint] | None = 
             ):
                 manager.subset_hook_caller(hook, others)(register=register)
             registration.keep()
-        except Exception as error:  # a stranger's code: anything may come out of it
+        except Exception as error:  # a stranger's code: it may raise anything
             plugin.error = redact(f"{type(error).__name__}: {error}")
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)

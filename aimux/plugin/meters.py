@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 MAX_LINE = 8 * 1024 * 1024
 """A line of a stream longer than this is not kept: `response.completed` repeats the whole answer, images too."""
 EDGE = 64 * 1024
-"""Bytes at either end of such a line that are."""
+"""Bytes at either end of such a line that are kept."""
 MAX_JSON = 32 * 1024 * 1024
 SHARE = 24
-"""One byte of so many in a stream is looked at for content: what a cut answer took is an estimate in any case. To count
-what all of it has would take a tenth of an event."""
+"""One in so many bytes of a stream is searched for content: what a cut answer took is an estimate anyway. Counting all
+of it would take a tenth of an event's time."""
 SAMPLE = 512
-"""Bytes that are looked at together, at least: two events or more."""
+"""Bytes that are searched together, at least: two events or more."""
 STEP = 10 * 1024
-"""… and at most so many bytes on it is looked again."""
+"""… and at most this many bytes later the next search follows."""
 MOST_MODELS = 100
 """Models that one batch's results are added up by."""
 AT_FIRST = 32 * 1024
-"""At its beginning a stream is looked at as if it had been so long already: short ones have few events."""
+"""At its beginning a stream is searched as if it were this long already: short ones have few events."""
 
 
 class Meter:
     """Fed with the decoded payload in pieces; `usage` is true at any moment.
 
-    `complete` says whether the protocol's own last event was seen. Where it stays False at a clean end of the bytes,
-    the answer was cut short upstream, and the client is told so. `failed`: that event said that the answer is not
-    whole, and not what it took. `limits`: windows that its events told; `verdict`:
-    what an error among a socket's messages means for the account (COOL_DOWN or PARK). `stored`: ids of what lies with
-    this account from now on (a file, a stored response), so that requests which name them go there. `begun`: the one
-    of these that goes on when this answer is over (a batch, an answer in the background), and this answer does not tell
-    what it takes; `over`: what such things took. They count as their maker's, once, however often they are told.
+    `complete` says whether the protocol's own last event was seen. If it stays False at a clean end of the bytes, the
+    answer was cut short upstream, and the client is told so. `failed`: that event said that the answer is not whole,
+    without saying what it took. `limits`: windows that its events reported; `verdict`: what an error among a socket's
+    messages means for the account (COOL_DOWN or PARK). `stored`: ids of what this account stores from now on (a file, a
+    stored response), so that requests that name them go there. `begun`: the one of these that goes on when this answer
+    is over (a batch, an answer in the background), and whose usage this answer does not report; `over`: what such
+    things took. It counts for their maker, once, however often it is reported.
     """
 
     sees_end: ClassVar[bool] = True
-    """Whether `complete` comes from the protocol: then nothing is missing, however the bytes end behind it."""
+    """Whether `complete` comes from the protocol: then nothing is missing, however the bytes end after it."""
     consumes: ClassVar[bool] = True
-    """False: it is here for `stored` and `over` alone, and nobody pays for such answers."""
+    """False: it exists only for `stored` and `over`, and such answers cost nothing."""
 
     complete: bool = False
     failed: bool = False
@@ -60,12 +60,13 @@ class Meter:
 
     @property
     def sent(self) -> int:
-        """About how many characters of content there were so far, for an estimate where usage is not told."""
+        """About how many characters of content there were so far, to estimate usage that is not reported."""
         return 0
 
     @property
     def torn(self) -> bool:
-        """So far the payload ends inside an event's line, and whatever followed would be read as its rest."""
+        """Whether the payload so far ends inside an event's line, so that whatever followed would be read as its
+        rest."""
         return False
 
     def asked(self, message: bytes) -> None:
@@ -79,13 +80,14 @@ class Meter:
 
 
 class JSONMeter(Meter):
-    """For an answer that is one JSON object: override `read`. Its framing says whether it is whole, not its content."""
+    """For an answer that is one JSON object: override `read`. Its framing, not its content, says whether it is
+    whole."""
 
     sees_end = False
     complete = True
 
     def __init__(self) -> None:
-        self.usage = Usage()  # spares a call: there is one for most requests
+        self.usage = Usage()  # saves a call: most requests have such a meter
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -104,8 +106,8 @@ class JSONMeter(Meter):
         self._parts.clear()
 
     def read(self, answer: dict[str, Any]) -> None:
-        """Take `usage` from the parsed answer. Set `failed` where it is an error, to which some servers give the status
-        200: it takes nothing that it does not tell."""
+        """Take `usage` from the parsed answer. Set `failed` if it is an error, which some servers send with the status
+        200: then nothing beyond its reported usage is estimated."""
 
 
 class StoredAnswer(JSONMeter):
@@ -122,8 +124,8 @@ class StoredAnswer(JSONMeter):
 class ResultsMeter(Meter):
     """For a batch's results, one JSON object a line, however many there are: override `read`.
 
-    What its requests took is added up by model and length: a long request may cost more a token. A line beyond MAX_LINE
-    does not count, and neither does the hundred-and-first model.
+    What its requests took is added up by model and length: the tokens of a long request may cost more. A line beyond
+    MAX_LINE does not count, nor does the hundred-and-first model.
     """
 
     sees_end = False
@@ -191,34 +193,33 @@ class ResultsMeter(Meter):
 class SSEMeter(Meter):
     """For a stream of server-sent events: override `read`, and name in `needles` what its lines contain.
 
-    Of 300 events in a turn three or four matter, so lines are parsed only if a needle is in them: 0.04 µs for an event
-    that doesn't matter, fed with 60 others, against 4 µs when each is parsed. A needle with its quotes, such as
+    Only three or four of a turn's 300 events matter, so lines are parsed only if they contain a needle: 0.04 µs for an
+    event that doesn't matter, fed with 60 others, instead of 4 µs if each is parsed. A needle with its quotes, such as
     `"usage"`, is not found in what the model says: inside a JSON string the quotes are escaped.
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
     content: ClassVar[bytes] = b""
-    """Stands in events that bring content."""
+    """A part of every event that brings content."""
     audio: ClassVar[bytes] = b""
-    """Stands in events that bring audio, some of them a thousand times as long as the others: what a few have says
-    nothing of the rest. Every event is looked at as soon as audio was among what was looked at; to search for it from
-    the beginning would take 0.1 µs an event."""
+    """A part of every event that brings audio. Some are a thousand times as long as others, so a few say nothing about
+    the rest: once audio was found, every event is searched. Doing so from the beginning would take 0.1 µs an event."""
 
     def __init__(self) -> None:
         super().__init__()
         self._seen = 0
-        """Bytes of events that bring content, and of what stands between them."""
+        """Bytes of events that bring content, and of what is between them."""
         self._looked_at = 0
-        """Of these, and …"""
+        """Bytes of these that were searched, and …"""
         self._found = 0
-        """… of content among them."""
+        """… bytes of content among them."""
         self._speaks = False
         self._counted = 0.0
         """Characters that were counted and not estimated."""
         self._tail: list[bytes] = []
         self._tail_size = 0
         self._overlong: bytes | None = None
-        """How the present line begins, where it is too long to be kept; `_tail` is its end then."""
+        """The beginning of the current line if it is too long to be kept; `_tail` is its end then."""
 
     @property
     def torn(self) -> bool:
@@ -272,7 +273,7 @@ class SSEMeter(Meter):
             self.read_overlong(start[5:], b"".join(self._tail))
 
     def _lines(self, data: bytes) -> None:
-        """Read the lines that hold a needle, in their order. Each needle's search goes over the data once."""
+        """Read the lines that hold a needle, in order. Each needle's search goes over the data once."""
         if self.content:
             (self._measure if len(data) <= STEP else self._measure_parts)(data)
         nearest = {needle: at for needle in self.needles if (at := data.find(needle)) >= 0}
@@ -298,7 +299,8 @@ class SSEMeter(Meter):
             start = end
 
     def _measure(self, data: bytes) -> None:
-        """Look for content in a part: what brings none at either end (the last events repeat all of it) is left out."""
+        """Search a part for content: events without any at either end (the last events repeat all of it) are left
+        out."""
         start, end = 0, len(data)
         if self._speaks or (end > STEP and self._is_audio(data)):
             self._count(data)
@@ -332,17 +334,17 @@ class SSEMeter(Meter):
                 self._counted += self.spoken_in(line) if self.audio in line else self.content_in(line)
 
     def content_in(self, part: bytes) -> int:
-        """How much content there is in some lines of the stream. It is estimated by what a part of them has; an
-        expression that finds the texts takes a fifth of what it takes to parse the events."""
+        """How much content some lines of the stream have. It is estimated from a part of them; an expression that finds
+        the texts takes a fifth of the time of parsing the events."""
         events = [json_object(line.removeprefix(b"data:")) for line in part.split(b"\n") if self.content in line]
         return sum(self.content_of(event) for event in events if event is not None)
 
     def spoken_in(self, line: bytes) -> float:
-        """How many characters of text a line with `audio` in it counts as."""
+        """As how many characters of text a line with `audio` in it counts."""
         return 0.0
 
     def content_of(self, event: dict[str, Any]) -> int:
-        """How long the content of an event is that holds `content`."""
+        """The length of the content of an event that holds `content`."""
         return texts(event.get("delta"))
 
     def _line(self, line: bytes) -> None:
@@ -358,7 +360,8 @@ class SSEMeter(Meter):
         """Take usage, limits and the end of the stream from one event's data."""
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
-        """For an event's data beyond MAX_LINE: EDGE bytes of either end. Nobody can tell whether it is the last one."""
+        """For an event's data beyond MAX_LINE: EDGE bytes of either end. By default it is unknown whether it is the
+        last one."""
         self.complete = True
 
     def read_text(self, data: bytes) -> None:
@@ -366,11 +369,10 @@ class SSEMeter(Meter):
 
 
 class MessageMeter(Meter):
-    """For a WebSocket whose messages are what the same protocol streams as events: one message an event's data.
+    """For a WebSocket whose messages are the data of the events that the same protocol streams.
 
-    `usage` sums the turns that came to their end. `complete` says that no turn is under way: a socket that has to be
-    closed is closed then. `last` is the meter of the turn that is under way, or else of the one that ended last.
-    Whoever reads `limits` and `verdict` resets them; they are of the moment.
+    `usage` sums the turns that ended. `complete` says that no turn is under way: then a socket may be closed. `last` is
+    the meter of the current turn, or of the one that ended last. Whoever reads `limits` and `verdict` resets them.
     """
 
     def __init__(self, turn: Callable[[], SSEMeter]) -> None:

@@ -34,7 +34,7 @@ _MILLISECONDS = 1e11  # as seconds: the year 5138; as milliseconds: 1973
 def error_code(answer: HttpAnswer) -> str:
     """The error code in a token endpoint's answer, or "".
 
-    Only what looks like a code comes out, since it goes into messages and logs: a server may well quote the token.
+    Only what looks like a code is returned, because it goes into messages and logs, and a server may quote the token.
     """
     body = answer.json()
     error = body.get("error")
@@ -60,8 +60,8 @@ async def renew(
 
     `instance` is `Provider.instance` and `setting` the provider's setting that holds `url`, for what people are told.
     Raises RefreshRejected for the codes in `permanent` and the statuses in `permanent_statuses` (if the body is a JSON
-    object, as only the authorization server's own is), RefreshUnavailable for everything else. What the server says it
-    can't grant that scope for is asked for once more without `scope`.
+    object, as only the authorization server's own is), RefreshUnavailable for everything else. If the server says that
+    it can't grant the scope, the request is sent once more without `scope`.
     """
     where = f"providers.{instance}.{setting}"
     try:
@@ -126,7 +126,7 @@ async def redeem(
 
 
 def header_safe(secret: str) -> str:
-    """`secret` without white space around it. Raises CredentialError where it can't stand in a header."""
+    """`secret` without white space around it. Raises CredentialError if it can't be in a header."""
     secret = secret.strip()
     if secret[:1] in {'"', "'"} and secret[-1:] == secret[:1]:
         raise CredentialError("holds a token in quotation marks; take them off (docker's env files keep them)")
@@ -179,7 +179,7 @@ def lifetime(answer: Mapping[str, Any], default: float) -> float:
 
 
 def jwt_claims(token: str) -> dict[str, Any]:
-    """A JWT's claims, unverified (they only tell us about our own token); `{}` where it is no JWT."""
+    """A JWT's claims, unverified (they only tell us about our own token); `{}` if it is not a JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}

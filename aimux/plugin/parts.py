@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
     RecordSink = Callable[["Record"], None]
-    """Called on the event loop with each record, behind the client's answer: quick, and without I/O."""
+    """Called on the event loop with each record, after the client's answer. Has to be quick, and without I/O."""
 
 HEALTH, READY, METRICS, CERTIFICATE = "/health", "/ready", "/metrics", "/certificate.pem"
 API, DASHBOARD = "/api/v1", "/dashboard"
 OWN_PATHS = (HEALTH, READY, METRICS, CERTIFICATE, API, DASHBOARD)
-"""Paths of aimux's own: no mount and no plugin's route can be one of them or below one."""
+"""aimux's own paths: no mount and no plugin's route can be one of them or below one."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -41,7 +41,7 @@ class Command:
 
 
 class Record(Protocol):
-    """What is known of one request, or of one turn of a WebSocket, when it is over. Nobody changes it any more, so a
+    """What is known of one request, or of one turn of a WebSocket, when it is over. It does not change any more, so a
     sink may keep it. No field holds a secret; "" and None mean unknown."""
 
     @property
@@ -50,7 +50,7 @@ class Record(Protocol):
 
     @property
     def request_id(self) -> str:
-        """What the client knows it by: `x-request-id`."""
+        """The id that the client knows: `x-request-id`."""
 
     @property
     def time(self) -> float:
@@ -91,14 +91,14 @@ class Record(Protocol):
 
     @property
     def error(self) -> str:
-        """What ended it early, in one word of a small set; "" where nothing did."""
+        """What ended it early, in one word of a small set; "" if nothing did."""
 
 
 class Api(Protocol):
-    """The REST API, from within: what a route may do to aimux."""
+    """The REST API for routes of plugins."""
 
     def __call__(self, method: str, path: str, body: Any = None) -> Awaitable[tuple[int, Any]]:
-        """`path` is below `/api/v1`, with its query. Gives the status and the JSON of the answer, or of the problem.
+        """`path` is below `/api/v1`, with its query. Returns the status and the JSON of the answer, or of the problem.
 
         The call has an admin's rights: whoever makes it has to know who is asking.
         """
@@ -107,9 +107,9 @@ class Api(Protocol):
 @dataclass(frozen=True, slots=True)
 class Routes:
     """Pages or an API of the plugin's own: `application(api)` gives an aiohttp application that serves everything at
-    `prefix` and below it. Unless `open`, only an admin's key or token gets that far. With `compatibility` it is there
-    only where that setting of the configuration holds this name; `health` is what `/health` says then, as text, to
-    whoever does not ask for JSON."""
+    `prefix` and below it. Unless `open`, only an admin's key or token gets that far. With `compatibility` it is served
+    only if that setting of the configuration contains this name; then `/health` answers `health` as text to callers who
+    do not ask for JSON."""
 
     prefix: str
     application: Callable[[Api], web.Application]
@@ -128,5 +128,5 @@ class Routes:
 
 
 def is_own_path(path: str) -> bool:
-    """`path` is one of aimux's own, or below one."""
+    """Whether `path` is one of aimux's own, or below one."""
     return any(path == own or path.startswith(own + "/") for own in OWN_PATHS)

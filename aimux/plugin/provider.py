@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class ErrorAnswer:
     """An error in the provider's wire format. The core adds `x-should-retry`, `retry-after` and `x-request-id`.
 
-    `headers` go with it, where the format's clients look for something there.
+    `headers` go with it, if the format's clients look for something there.
 
-    `status`: what to answer in place of the error's own, where the format's clients do the right thing only then.
+    `status`: what to answer in place of the error's own, if only then the format's clients do the right thing.
     """
 
     body: bytes
@@ -60,7 +60,7 @@ class DeviceCode:
 
 
 class Provider:
-    """One upstream family, or one instance of it where the configuration names several (`type:`)."""
+    """One upstream family, or one instance of it if the configuration names several (`type:`)."""
 
     name: ClassVar[str]
     """The plugin's name: the default mount and the key in `providers:`."""
@@ -71,12 +71,12 @@ class Provider:
     """Where the API starts below the mount; only for the hints that are printed."""
 
     price_list: ClassVar[str] = ""
-    """The vendor whose prices hold, as the library genai-prices calls it; "": whoever has this `base_url`."""
+    """The vendor whose prices apply, as the library genai-prices names it; "": the one that has this `base_url`."""
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         self.settings = settings
         self.instance = instance or self.name
-        """The name under which the configuration knows it; differs from `name` for a second instance."""
+        """Its name in the configuration; differs from `name` for a second instance."""
 
     # --- credentials -------------------------------------------------------------------------------------------------
 
@@ -99,17 +99,17 @@ class Provider:
         raise RefreshRejected("this credential can't be renewed")
 
     client_advice: ClassVar[str] = ""
-    """Where this provider's clients keep an aimux token, for whoever has none that is valid: a sentence."""
+    """Where this provider's clients keep an aimux token: a sentence for callers without a valid one."""
 
     def vendor_token_advice(self, token: str) -> str | None:
         """What to say to a client that sent the vendor's own token instead of an aimux token, else None."""
         return None
 
     def own_credential(self, headers: Headers) -> Credential | None:
-        """The vendor's credential that a client sent with its request, for users who may bring their own along.
+        """The vendor's credential that a client sent with its request, for users who may bring their own.
 
-        None: there is none. It goes through `prepare` like an account's. Raises CredentialError for one that is another
-        vendor's: it would be sent to yours.
+        None: there is none. It goes through `prepare` like an account's. Raises CredentialError for another vendor's:
+        it would be sent to yours.
         """
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
@@ -122,7 +122,7 @@ class Provider:
 
     login_words: ClassVar[Mapping[str, str]] = {}
     """What a person does to add an account, in the vendor's words: plain sentences by `browser` (loopback and paste),
-    `device`, `setup_token`, `api_key` and `file`. What is left out is told in aimux's own."""
+    `device`, `setup_token`, `api_key` and `file`. For those left out, aimux has words of its own."""
 
     def redirect_uri(self, flow: str, port: int) -> str:
         """The redirect URI of a flow; `port` is the loopback listener's."""
@@ -158,36 +158,36 @@ class Provider:
     # --- model routing ----------------------------------------------------------------------------------------------
 
     wire_format: str = ""
-    """Providers that speak the same one can stand in for each other in `models:` ("": nobody can for this one)."""
+    """Providers that speak the same one can stand in for each other in `models:` ("": none can for this one)."""
 
     encoded_slashes: ClassVar[bool] = False
     """Whether a path may hold `%2F`: the ids of its models have slashes, and SDKs encode them."""
 
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
-        """The list of models with `names` in it; None where this is another request, or `answer` may pass as it is.
+        """The list of models with `names` in it; None if this is another request, or `answer` may pass as it is.
 
-        `names`: those that the configuration adds → the model of the upstream that each stands for. `answer` is the
-        upstream's own list, or b"" where it gave none. May be called beside the event loop.
+        `names`: names that the configuration adds → the upstream's model that each stands for. `answer` is the
+        upstream's own list, or b"" if it gave none. May be called beside the event loop.
         """
         return None
 
     # --- its clients ------------------------------------------------------------------------------------------------
 
     def speaks(self, path: str) -> bool:
-        """Whether clients of this provider's format ask for this path, and no others do: so that one whose base URL is
-        another mount's, or none's, is told the right one."""
+        """Whether only clients of this provider's format ask for this path: then a client whose base URL is another
+        mount's, or none's, is told the right one."""
         return False
 
     def base_url_advice(self, base: str) -> str:
-        """What such a client has to set; `base` is the URL of this provider's mount, without a slash at its end."""
+        """What such a client has to set; `base` is the URL of this provider's mount, without a trailing slash."""
         return f"set the client's base URL to {base}"
 
     # --- a request ---------------------------------------------------------------------------------------------------
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
-        """Where this request goes with this credential. Raises RequestRefused where it can't go anywhere.
+        """Where this request goes with this credential. Raises RequestRefused if it can't go anywhere.
 
-        Pure, and on the hot path. The core adds the configuration's `headers`; what it drops is in RequestHead.
+        Pure, and on the hot path. The core adds the configuration's `headers`; RequestHead says what it drops.
         """
         return Upstream(
             self.settings.base_url,
@@ -196,7 +196,7 @@ class Provider:
         )
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
-        """What names the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
+        """A key of the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
         return None
 
     def hints(self, request: RequestHead) -> Hints:
@@ -204,46 +204,46 @@ class Provider:
         return NO_HINTS
 
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
-        """Ids of what the upstream keeps and this request names (see `Meter.stored`): such things lie with one account,
-        and are their maker's.
+        """Ids of what the upstream keeps and this request names (see `Meter.stored`): one account has such things, and
+        they belong to their maker.
 
-        Called where somebody has stored anything, and where an answer says 400 or 404. Raises TooManyReferences.
+        Called if anybody has stored anything, and if an answer says 400 or 404. Raises TooManyReferences.
         """
         return ids_in_path(request.path)
 
     def lists(self, request: RequestHead) -> Lists:
-        """Whether the answer is a list of what the account keeps, whoever made it.
+        """Whether the answer is a list of what the account keeps, whoever made the items.
 
-        `own`: each gets those that are known to be theirs, by `read_page` and `part_of_list`. `refused`: nobody can
-        tell whose they are, and each would get everybody's. Called for each GET, where storage is not shared.
+        `own`: each user gets those that are known to be theirs, by `read_page` and `part_of_list`. `refused`: nobody
+        can tell whose they are, and each user would get everybody's. Called for each GET, unless storage is shared.
         """
         return lists(request)
 
     def first_page(self, request: RequestHead) -> str:
-        """The target that gives such a list from its beginning."""
+        """The target of such a list's first page."""
         return whole_list(request.target)
 
     def read_page(self, target: str, answer: bytes) -> StoredPage | None:
-        """What the answer to `target` lists; None: it is no list, and may pass as it came. May be called beside the
+        """What the answer to `target` lists; None: it is not a list, and may pass as it came. May be called beside the
         event loop."""
         return read_page(target, answer)
 
     def part_of_list(self, request: RequestHead, answer: bytes, items: list[Any]) -> bytes:
-        """The answer to `request` where `items` are all there are, in the form of one of the upstream's pages."""
+        """The answer to `request` if `items` are all there are, in the form of one of the upstream's pages."""
         return part_of_list(request.target, answer, items)
 
     def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
-        """Finds in an answer's JSON what stands before the path in addresses that clients ask next, with the token that
-        they have for aimux (where a batch's results are, say). The core leaves it out, so that they ask aimux. None:
-        there are none in this answer. Called for each GET."""
+        """Finds what precedes the path in addresses in an answer's JSON that clients ask next with their aimux token
+        (such as where a batch's results are). The core removes it, so that they ask aimux. None: there are none in this
+        answer. Called for each GET."""
         return None
 
     def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
         """The cheapest real call that shows whether the account serves, as a client would send it, and its body.
 
-        `aimux accounts test` sends it through `prepare`; a status below 400 means that the account works. So does the
-        core before it parks an account for a 401, which may be about one request alone: name a request that needs the
-        credential and, where the vendor has scopes, one that every credential may send.
+        `aimux accounts test` sends it through `prepare`; a status below 400 means that the account works. The core also
+        sends it before it parks an account for a 401, which may be about one request only. So name a request that needs
+        the credential and, if the vendor has scopes, one that every credential may send.
         """
         return RequestHead("GET", "/v1/models", CIMultiDict()), b""
 
@@ -252,10 +252,10 @@ class Provider:
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         """What an answer of 400 and above means. `body` is its decoded start (at most 64 KiB).
 
-        `model` is what the request named ("" if nothing), for limits that hold for one model: see `Verdict.model`.
-        What is not in the vendor's own error format (a proxy's page, say) is a back-off: it tells nothing about the
-        account. Decide on codes, or on whole messages: upstreams quote what a client sent, and no client may park an
-        account with words of its own.
+        `model` is what the request named ("" if nothing), for limits that hold for one model: see `Verdict.model`. An
+        answer that is not in the vendor's own error format (such as a proxy's page) is a back-off: it says nothing
+        about the account. Decide on codes, or on whole messages: upstreams quote what a client sent, and no client may
+        park an account with words of its own.
         """
         if status in {401, 403} and not is_object(body):
             return Verdict(Action.BACK_OFF, f"{status} without a reason: something in between refuses")
@@ -271,30 +271,31 @@ class Provider:
         return RELAY
 
     def explained(self, status: int, body: bytes) -> bytes | None:
-        """An upstream's error in a form that the clients show, for one that they show nothing of; None: as it came."""
+        """An upstream's error in a form that clients show, if they show nothing of its own; None: as it came."""
         return None
 
     def opening(self, payload: bytes) -> Verdict | None:
         """Look at the start of a streamed 200 answer, before a byte of it was forwarded.
 
-        None: not decided yet, show me more. RELAY: content follows. Anything else: it is an error in a 200's clothing.
+        None: not decided yet, more is needed. RELAY: content follows. Anything else: it is an error disguised as a 200.
         """
         return RELAY
 
     def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:
-        """The account's limit windows that this answer's headers tell; empty when they tell none."""
+        """The account's limit windows in this answer's headers; empty if there are none."""
         return ()
 
     def extra_usage(self, headers: Headers) -> bool:
         """Whether this answer was paid for beyond what the account includes. Asked while a window with a scope is used
-        up: who may not go on with paid extra usage is refused the model of such an answer until that begins anew."""
+        up: callers who may not use paid extra usage are refused the model of such an answer until the window begins
+        anew."""
         return False
 
     hidden_headers: ClassVar[frozenset[str]] = frozenset()
     """Response headers (lower case) that would reveal the account and therefore do not reach the client."""
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
-        """A meter for this answer, or None where it consumes nothing."""
+        """A meter for this answer, or None if it consumes nothing."""
         return None
 
     # --- a WebSocket -------------------------------------------------------------------------------------------------
@@ -303,41 +304,41 @@ class Provider:
         """Whether the upstream speaks WebSocket at this path too; elsewhere an upgrade is answered with 426.
 
         The handshake goes through `prepare`, `classify` and `limits` like any request, and its account serves the
-        socket to its end. Messages cross unread, except by the meter.
+        socket to its end. Only the meter reads the messages.
         """
         return False
 
     def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
-        """A meter for a socket's messages. None: nothing is metered, and nobody knows when the socket is at rest."""
+        """A meter for a socket's messages. None: nothing is metered, and it is unknown when no turn is under way."""
         return None
 
     # --- aimux's own limits ------------------------------------------------------------------------------------------
 
     def counts(self, request: RequestHead) -> bool:
-        """Whether a request is one that limits count: one that may consume something. Asked once for equal heads."""
+        """Whether limits count a request, because it may consume something. Asked once for equal heads."""
         return request.method == "POST"
 
     limit_header_prefix: str = ""
-    """How the names (lower case) of the response headers begin that tell an account's limits ("": there are none). They
-    don't reach a caller who has limits or a share of their own, and `limit_headers` stands in their place."""
+    """The prefix (lower case) of the response headers that report an account's limits ("": there are none). For a
+    caller who has limits or a share of their own, `limit_headers` replaces them."""
 
     def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
-        """What an answer tells a caller about their own limits, and where the account is shared about their share of
-        each of its windows. There is at least one of either; names are in lower case."""
+        """What an answer tells a caller about their own limits, and, if the account is shared, about their share of
+        each of its windows. There is at least one limit or window; names are in lower case."""
         return {}
 
     def limit_event(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
-        """The same as the message of a WebSocket by which the vendor tells its limits: it stands in place of one in
-        which `websocket_meter` has found any. Empty: there is none, and that one goes on."""
+        """The same in the form of the WebSocket message by which the vendor reports limits: it replaces each message in
+        which `websocket_meter` has found any. Empty: there is none, and that message goes on."""
         return b""
 
     def asks_usage(self, request: RequestHead) -> bool:
-        """Whether a request is the client's question how much of its limits is used. Asked once for equal heads."""
+        """Whether a request asks how much of the client's limits is used. Asked once for equal heads."""
         return False
 
     def usage(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
-        """The answer to it, as JSON: the caller's own limits, and the windows of all accounts that they may use taken
-        together, by name."""
+        """The answer to it, as JSON: the caller's own limits, and by name the windows of all accounts that they may
+        use, taken together."""
         return b"{}"
 
     # --- aimux's own errors ------------------------------------------------------------------------------------------
@@ -347,14 +348,14 @@ class Provider:
         return ErrorAnswer(json.dumps({"error": {"type": error.kind.name.lower(), "message": error.message}}).encode())
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
-        """The same inside a stream that already began: the protocol's error event, as bytes. Empty: there is none.
+        """The same inside a stream that has already begun: the protocol's error event, as bytes. Empty: there is none.
 
-        `request` tells which protocol, where the provider speaks several.
+        `request` shows which protocol, if the provider speaks several.
         """
         return b""
 
     def websocket_error(self, error: GatewayError, request: RequestHead) -> bytes:
-        """The same as a text message on an open WebSocket. Empty: there is none, the close frame has to do."""
+        """The same as a text message on an open WebSocket. Empty: there is none, only the close frame."""
         return b""
 
 

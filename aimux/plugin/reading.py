@@ -1,4 +1,4 @@
-"""Reading what upstreams answer: JSON, events, counts and words out of foreign bytes."""
+"""Reads what upstreams answer: JSON, events, counts and words from foreign bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[a-z0-9_-]+")
 
 
 def texts(delta: object) -> int:
-    """How long the texts in a piece of an answer are, but for those that name its kind."""
+    """The length of the texts in a piece of an answer, without those that name its kind."""
     if isinstance(delta, str):
         return len(delta.encode())
     if isinstance(delta, dict):
@@ -27,7 +27,7 @@ def texts(delta: object) -> int:
 
 
 def object_behind(key: bytes, text: bytes) -> dict[str, Any] | None:
-    """The last JSON object that stands as the value of `key` in a part of a JSON text, for `SSEMeter.read_overlong`."""
+    """The last JSON object that is the value of `key` in a part of a JSON text, for `SSEMeter.read_overlong`."""
     for match in reversed([*re.finditer(rb'"%b"\s*:\s*(?=\{)' % re.escape(key), text)]):
         try:
             value, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode("utf-8", "replace"))
@@ -51,15 +51,15 @@ def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def count(value: object) -> int:
-    """A token count out of foreign JSON: 0 for whatever is none (or would not fit a ledger's column)."""
-    if type(value) is int:  # nor a bool, which is an int as well
+    """A token count from foreign JSON: 0 for anything else (or what would not fit a ledger's column)."""
+    if type(value) is int:  # nor a bool, which is also an int
         return value if 0 < value < MOST_TOKENS else 0
-    # Languages that have no other number write them as fractions.
+    # Languages without integers write them as fractions.
     return int(value) if isinstance(value, float) and value.is_integer() and 0 < value < MOST_TOKENS else 0
 
 
 def word(value: object) -> str:
-    """A word of foreign JSON that is fit for a name; "" for whatever is none."""
+    """A word from foreign JSON that is fit for a name; "" for anything else."""
     return value if isinstance(value, str) and len(value) <= LONGEST_WORD and _is_word(value) else ""
 
 
@@ -69,7 +69,7 @@ def _is_word(text: str) -> bool:
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
-    """A JSON object; None for whatever is none."""
+    """A JSON object; None for anything else."""
     try:
         value = orjson.loads(data)
     except ValueError:
@@ -78,7 +78,7 @@ def json_object(data: bytes) -> dict[str, Any] | None:
 
 
 def _not_strict(data: bytes) -> object:
-    """What orjson takes for no JSON: NaN, which Python's servers write, and half a character, where a text was cut."""
+    """What orjson does not accept as JSON: NaN, which Python servers write, and half a character, if a text was cut."""
     try:
         return json.loads(data.decode())
     except (ValueError, RecursionError):

@@ -29,7 +29,7 @@ def _without_version(value: str) -> str:
 
 
 ApiUrl = Annotated[HttpUrl, AfterValidator(_without_version)]
-"""An HttpUrl that paths beginning with `/v1` are put behind: a `/v1` at its end is taken off, and so is an endpoint."""
+"""An HttpUrl that paths beginning with `/v1` are appended to: a `/v1` or an endpoint at its end is removed."""
 
 
 class AccountSettings(BaseModel):

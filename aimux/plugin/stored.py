@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from aimux.plugin.types import RequestHead
 
 MOST = 1_000
-"""Places in a body that may name something: a vector store takes 500 files at once."""
+"""Places in a body that may name something: a vector store accepts 500 files at once."""
 LONGEST = 16 * 1024
 """Bytes of such a list, or object, and …"""
 MOST_PARSED = 256 * 1024
-"""… of all of them: they may stand in one another."""
+"""… of all of them: they may be nested."""
 LARGEST_PAGE = 100
-"""Items that every vendor's lists give at once: what is asked for of all pages but the first."""
+"""Items that every vendor's lists give at once: all pages but the first ask for this many."""
 _ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_-]{4,120}")
 _ESCAPED = re.compile(rb"\\u00(2d|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])", re.IGNORECASE)
 _TEXT = re.compile(rb'"([!#-\[\]-~]{1,128})"')
@@ -27,7 +27,7 @@ _CURSORS = ("after", "after_id", "before", "before_id", "page")
 
 
 class TooManyReferences(ValueError):
-    """A body names so much that looking through it would take long."""
+    """A body names so much that searching it would take long."""
 
 
 # --- what a request names --------------------------------------------------------------------------------------------
@@ -43,12 +43,12 @@ def ids_in_path(path: str) -> tuple[str, ...]:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text looks like the id of something stored: a word and, behind it, what nobody guesses."""
+    """Whether a text looks like the id of something stored: a word, followed by what nobody can guess."""
     return _ID.fullmatch(text) is not None
 
 
 def members(*names: str) -> re.Pattern[bytes]:
-    """For `ids_in_body`: finds the members of these names, wherever in a body they stand."""
+    """For `ids_in_body`: finds the members of these names anywhere in a body."""
     return re.compile(rb'"(?:%b)"\s*:\s*' % b"|".join(re.escape(name.encode()) for name in names))
 
 
@@ -79,7 +79,7 @@ def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
 
 
 def _ids_in(text: str) -> tuple[list[str], int]:
-    """Those of the list, or the object, that begins the text, and how much of it had to be read."""
+    """The ids in the list or object that begins the text, and how much of it had to be read."""
     try:
         value, size = _decoder.raw_decode(text)
     except (ValueError, RecursionError):
@@ -119,7 +119,7 @@ def whole_list(target: str) -> str:
 
 
 def read_page(target: str, answer: bytes) -> StoredPage | None:
-    """The page that is the answer to `target`; None where it is no list."""
+    """The page that is the answer to `target`; None if it is not a list."""
     page = _object(answer)
     items = page.get("data")
     if not isinstance(items, list):
@@ -130,7 +130,7 @@ def read_page(target: str, answer: bytes) -> StoredPage | None:
     if isinstance(following := page.get("next_page"), str) and following:
         place = {"page": following}
     elif page.get("has_more") is True and isinstance(last, str):
-        # Anthropic's lists say where they end under a name that OpenAI's have too, and go on by another one.
+        # Anthropic's lists give their end under a name that OpenAI's have too, but continue by another one.
         place = {"after_id" if "object" not in page else "after": last}
     return StoredPage(items, f"{path}?{_query(query, limit=str(LARGEST_PAGE), **place)}" if place else None)
 

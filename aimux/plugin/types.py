@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
 Headers = CIMultiDictProxy[str] | CIMultiDict[str]
-"""Header fields: names in any case, and `getall` where one may be there more than once."""
+"""Header fields: names in any case, and `getall` for those that may occur more than once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
     """A parsed credential: what a request needs, and what the account's state shows. Secrets are out of its repr.
 
-    `kind` is `oauth` (renewable or not), or `api_key`. `expires_at` None means that it does not say.
-    `organization` names whoever owns the limits: accounts that share it share them.
+    `kind` is `oauth` (renewable or not), or `api_key`. `expires_at` None means that it does not say. `organization`
+    names the owner of the limits: accounts of one organization share them.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class RequestHead(NamedTuple):
 class Upstream(NamedTuple):
     """Where a request goes and how its headers change: `Provider.prepare`'s answer.
 
-    `base_url` comes from the settings (scheme, host, optional base path), `target` is appended to it.
+    `base_url` comes from the settings (scheme, host, optional base path); `target` is appended to it.
     `set_headers` replace the client's headers of the same name; `drop_headers` are lower case names that do not pass.
     """
 
@@ -87,12 +87,12 @@ class Upstream(NamedTuple):
 
 
 class Hints(NamedTuple):
-    """What a client says about a request beside the request itself; "" where it says nothing."""
+    """What a client says about a request besides the request itself; "" if it says nothing."""
 
     request_class: str = ""
     """What it is for, in the client's own words: `main`, `subagent`, `compaction`, …"""
     agent: str = ""
-    """The agent that asks, where a client runs several, and the one that started it."""
+    """The agent that asks, if a client runs several, and the one that started it."""
     parent_agent: str = ""
 
 
@@ -111,7 +111,7 @@ class Action(StrEnum):
     REFRESH = "refresh"
     """The credential was not accepted: read it again, renew it once, retry once."""
     MISSING = "missing"
-    """What the request refers to lies with another account: the others are asked, whose answers may say the same."""
+    """Another account has what the request refers to: the others are asked, and may answer the same."""
     PARK = "park"
     """The account can't serve until a person acts."""
 
@@ -132,7 +132,8 @@ RELAY = Verdict(Action.RELAY)
 
 @dataclass(frozen=True, slots=True)
 class LimitWindow:
-    """One limit of an account as the upstream last told it, e.g. `5h` or `7d`. `used` is a fraction (None: not told).
+    """One limit of an account as the upstream last reported it, e.g. `5h` or `7d`. `used` is a fraction (None:
+    unknown).
 
     `status` is `allowed`, `warning` or `rejected`. `scope` names what it holds for when that is not the whole account.
     """
@@ -160,18 +161,19 @@ class LimitState(NamedTuple):
 
     @property
     def part(self) -> float:
-        """Of the amount: 0 is unused, 1 is used up, a thousand times that the most that is told. A limit of 0 is used
-        up from the start."""
+        """The used part of the amount: 0 is unused, 1 is used up; it is at most 1000. A limit of 0 is used up from the
+        start."""
         return min(self.used / self.amount, 1000.0) if self.amount > 0 else 1.0
 
 
 BATCH: Final = "batch"
-"""The service tier of whatever is priced at half because it is part of a batch."""
+"""The service tier of what costs half because it is part of a batch."""
 
 
 class Over(NamedTuple):
-    """What something took that went on behind an answer (`Meter.begun`), as a later answer tells. `id` is its own;
-    there is one `usage` for each model and price, always in the same order. `whole` False: it took so much at least."""
+    """What something took that went on after an answer (`Meter.begun`), as a later answer reports it. `id` is its own;
+    there is one `usage` for each model and price, always in the same order. `whole` False: it took at least this
+    much."""
 
     id: str
     usage: tuple[Usage, ...]

@@ -22,17 +22,18 @@ class Usage:
     reasoning_tokens: int
     """The part of `output_tokens` that was spent on reasoning."""
     server_tools: int
-    """Searches and other tools that the upstream ran itself, by the request."""
+    """Requests to the upstream's own tools, such as searches."""
     tier: str
-    """The service tier that the upstream says it served with, in its own word ("" where it says nothing)."""
+    """The service tier that the upstream says it served with, in its own word ("" if it says nothing)."""
     estimated: bool
-    """The upstream did not tell all of it: a part is an estimate."""
+    """The upstream did not report all of it: a part is an estimate."""
     beside: tuple[Usage, ...]
-    """What of all this was sampled beside the answer and is priced by itself, perhaps as another model's."""
+    """The part of all this that was sampled apart from the answer and is priced by itself, perhaps as another
+    model's."""
     requests: int
-    """How many requests took it together: where long ones cost more a token, their average length counts."""
+    """How many requests took it together: if tokens of long requests cost more, their average length counts."""
 
-    # What a dataclass makes of it would be interpreted where the module is compiled: 2,000 instructions more.
+    # A dataclass's `__init__` would be interpreted even in a compiled module: 2,000 instructions more.
     def __init__(
         self,
         model: str = "",
@@ -66,7 +67,7 @@ class Usage:
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
     def add(self, other: Usage) -> None:
-        """Count another turn in; the model is the last one's."""
+        """Add another turn; the model is the last one's."""
         self.model = other.model or self.model
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
@@ -80,7 +81,7 @@ class Usage:
         self.beside += other.beside
 
     def put_beside(self, sampled: tuple[Usage, ...]) -> None:
-        """Count these in, instead of those that were."""
+        """Count these instead of the former ones."""
         for sign, counted in ((-1, self.beside), (1, sampled)):
             for one in counted:
                 self.input_tokens += sign * one.input_tokens

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What each module here offers: functions that do what a Provider's methods of the same name have to do."""
+    """What each module here offers: functions that implement a Provider's methods of the same name."""
 
     def error(self, error: GatewayError) -> ErrorAnswer: ...
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes: ...

@@ -37,7 +37,7 @@ _TYPES = {
 _OVERLOADED = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 _WORD = re.compile(r"[a-z_]{1,48}")
 _TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))')
-"""What is billed by the token. Signatures are not, and neither is what citations quote."""
+"""Keys of what is billed by the token. Signatures are not, nor is what citations quote."""
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
 _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id")
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
@@ -74,7 +74,7 @@ def _envelope(error: GatewayError) -> bytes:
 
 
 def problem(body: bytes) -> tuple[str, str]:
-    """Type and message of an error answer; "" where it has none, or where a type is no plain word fit for a log."""
+    """Type and message of an error answer; "" if it has none, or if the type is not a plain word fit for a log."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -89,7 +89,7 @@ def problem(body: bytes) -> tuple[str, str]:
 
 
 def opening(payload: bytes) -> Verdict | None:
-    """`Provider.opening` for a stream of Messages events: overloads are told inside a 200 as well."""
+    """`Provider.opening` for a stream of Messages events: overloads are also reported inside a 200."""
     for name, data in sse_events(payload):
         kind, _ = problem(data) if name in {"error", ""} else ("", "")
         if kind:
@@ -113,7 +113,7 @@ def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
 
 
 class MessagesStream(SSEMeter):
-    """`message_start` tells the input and the last `message_delta` the output, both cumulative."""
+    """`message_start` reports the input and the last `message_delta` the output, both cumulative."""
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"message_', b'"error"')
     content: ClassVar[bytes] = b'"content_block_delta"'
@@ -128,7 +128,7 @@ class MessagesStream(SSEMeter):
                 if isinstance(message, dict):
                     read_usage(self.usage, message)
                     if self.usage.output_tokens == 1:
-                        self.usage.output_tokens = 0  # it stands there before a word is said
+                        self.usage.output_tokens = 0  # it is there before any content
             case "message_delta":
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
@@ -137,7 +137,7 @@ class MessagesStream(SSEMeter):
                 self.complete, self.failed = True, kind == "error"
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
-        """No event of this protocol that is so long is its last one."""
+        """No event this long is the last one of this protocol."""
 
 
 class MessagesAnswer(JSONMeter):
@@ -170,7 +170,7 @@ class BatchResults(ResultsMeter):
 
 
 def stored(request: RequestHead, status: int, content_type: str) -> Meter | None:
-    """For an answer that may tell the id of a file, a batch, a skill …, or what a batch took."""
+    """For an answer that may contain the id of a file, a batch, a skill …, or what a batch took."""
     if status >= 300 or request.method not in {"POST", "GET"}:
         return None
     path = request.path.rstrip("/")
@@ -192,8 +192,8 @@ def lists(request: RequestHead) -> Lists:
 
 
 def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
-    """`Provider.own_addresses`: a batch's `results_url`, to which the Python and TypeScript SDKs go with their own key.
-    What is left of it they take for a path below their base URL."""
+    """`Provider.own_addresses`: a batch's `results_url`, which the Python and TypeScript SDKs ask with their own key.
+    They take what is left of it for a path below their base URL."""
     return _RESULTS if _BATCHES.fullmatch(request.path) else None
 
 
@@ -201,7 +201,7 @@ def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
 
 
 def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
-    """`GET /v1/models` with `names` behind the upstream's own."""
+    """`GET /v1/models` with `names` after the upstream's own."""
     if request.method != "GET" or request.path.rstrip("/") != "/v1/models":
         return None
     if answer and not names:

@@ -1,6 +1,6 @@
 """aimux's own limits as Claude Code reads those of a gateway: headers of answers and errors, and what `/usage` shows.
 
-Only the limit that is used up the most is told: the format has room for one.
+Only the most used limit is reported: the format has room for one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def refusal(error: LimitReached) -> Mapping[str, str]:
 
 
 def headers(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
-    """The headers of an answer to somebody with limits, else with shares; from 75 and 95 % on the client warns."""
+    """The headers of an answer to a caller with limits, else with shares; the client warns from 75 and 95 % on."""
     if not limits:
         return _shares(windows)
     part, most = -1.0, limits[0]
@@ -66,7 +66,7 @@ def headers(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Map
 
 
 def _shares(windows: Sequence[LimitWindow]) -> dict[str, str]:
-    """Shares of the vendor's windows, told as those are."""
+    """Shares of the vendor's windows, reported like these."""
     known = [window for window in windows if window.name in _WINDOWS and window.used is not None]
     if not known:
         return {}
@@ -88,15 +88,15 @@ def _shares(windows: Sequence[LimitWindow]) -> dict[str, str]:
 
 
 def _graded(part: float) -> tuple[float, float | None, str]:
-    """How much is used as the headers of an answer have it, the threshold that was passed, and the status."""
+    """How much is used, in the form of an answer's headers, the threshold that was passed, and the status."""
     if part < _THRESHOLDS[0]:  # with nearly every answer
         return part, None, "allowed"
-    part = min(part, 0.999)  # 1 would say that nothing was answered
+    part = min(part, 0.999)  # 1 would mean that nothing was answered
     return part, max(threshold for threshold in _THRESHOLDS if part >= threshold), "allowed_warning"
 
 
 def counts(request: RequestHead) -> bool:
-    """Whatever may consume something: what is not known to be free."""
+    """Everything that may consume something: all that is not known to be free."""
     return request.method == "POST" and not _FREE.intersection(request.path.split("/"))
 
 
@@ -105,7 +105,7 @@ def asks_usage(request: RequestHead) -> bool:
 
 
 def usage(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
-    """What the client asks for its `/usage`: a person's own limits, else the windows of the accounts together."""
+    """The answer for the client's `/usage`: a person's own limits, else the windows of all accounts together."""
     told: dict[str, Any] = {
         "limits": [
             {

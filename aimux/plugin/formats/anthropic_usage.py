@@ -8,14 +8,15 @@ from aimux.plugin.reading import count, word
 from aimux.plugin.usage import Usage
 
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
-"""What a usage's own counts hold of its `iterations`: no compaction, and not the advisor's, which has another model."""
+"""The `iterations` that a usage's own counts include: neither compaction nor the advisor's, which has another model."""
 _MOST_ITERATIONS = 100
 
 
 def read_usage(usage: Usage, message: dict[str, Any]) -> None:
-    """Take over what a message (or delta) tells. What it does not name stays, and so does a count that it repeats as 0.
+    """Take over what a message (or delta) reports. Counts that it does not name stay, and so do those that it repeats
+    as 0.
 
-    Some compatible servers tell all of it in `message_start`, others all of it in the last `message_delta`.
+    Some compatible servers report everything in `message_start`, others everything in the last `message_delta`.
     """
     if isinstance(model := message.get("model"), str):
         usage.model = model

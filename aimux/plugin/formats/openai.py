@@ -78,7 +78,7 @@ def error(error: GatewayError) -> ErrorAnswer:
     """An error answer's body."""
     if isinstance(error, PromptTooLong) and _streams_responses(error.request):
         return ErrorAnswer(stream_error(error, error.request), "text/event-stream", status=200)
-    # Codex does not know x-should-retry: a 5xx it asks for 30 times in 24 s, and only a 400 has it stop and say why.
+    # Codex ignores x-should-retry: after a 5xx it asks 30 times in 24 s; only a 400 makes it stop and say why.
     status = 400 if error.retry is False and error.status >= 500 else None
     headers = openai_limits.refusal(error) if isinstance(error, LimitReached) else {}
     return ErrorAnswer(json.dumps({"error": _object(error)}).encode(), status=status, headers=headers)
@@ -92,9 +92,9 @@ def stream_error(error: GatewayError, request: RequestHead) -> bytes:
 
 
 def websocket_error(error: GatewayError) -> bytes:
-    """What ends a turn with an error on a socket. Codex takes `status` for that of an answer, and repeats no 4xx: of a
-    429 that is over in seconds it shows the number, and stops. Where a turn failed by `rate_limit_exceeded`, it shows
-    the message, waits as long as that says, and asks again."""
+    """What ends a turn with an error on a socket. Codex treats `status` like an answer's, and does not repeat after a
+    4xx: for a 429 that is over in seconds it shows the number, and stops. If a turn failed by `rate_limit_exceeded`, it
+    shows the message, waits as long as that says, and asks again."""
     if isinstance(error, PromptTooLong) or (error.status == 429 and error.retry is not False):
         return json.dumps(_failed(error)).encode()
     message = {"type": "error", "status": error.status, "error": _object(error)}
@@ -104,8 +104,8 @@ def websocket_error(error: GatewayError) -> bytes:
 
 
 def _streams_responses(request: RequestHead) -> bool:
-    """Codex, unlike SDKs, takes nothing but events, and looks only there for `context_length_exceeded`: then it makes
-    the conversation shorter, where of a 400 it shows the JSON."""
+    """Codex, unlike SDKs, only takes events, and only there looks for `context_length_exceeded`: then it shortens the
+    conversation, while of a 400 it shows the JSON."""
     return request.path.endswith("/responses") and request.headers.get("accept") == "text/event-stream"
 
 
@@ -141,7 +141,7 @@ def _object(error: GatewayError) -> dict[str, Any]:
 
 
 def problem(body: bytes) -> dict[str, Any]:
-    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` where there is none."""
+    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` if there is none."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def problem_in(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_of(problem: dict[str, Any]) -> str:
-    """`code` of an error object, else its `type`, else "". What is no plain word, fit for a log, is none."""
+    """`code` of an error object, else its `type`, else "". Only plain words that are fit for a log count."""
     for key in ("code", "type"):
         if isinstance(value := problem.get(key), str) and _WORD.fullmatch(value):
             return value
@@ -171,12 +171,12 @@ def code_of(problem: dict[str, Any]) -> str:
 
 
 def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
-    """Whether the start of a stream decides, and the error object if what it decides for is an error."""
+    """Whether the start of a stream is decisive, and the error object if it is an error."""
     for name, data in sse_events(payload):
         if name in _PREAMBLE:
             continue
         if name not in {"", "error", "response.failed"}:
-            return True, {}  # content, told by its name alone
+            return True, {}  # content, recognized by its name alone
         try:
             event = json.loads(data)
         except (ValueError, RecursionError):
@@ -190,7 +190,8 @@ def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
 
 
 def _says_nothing(chunk: dict[str, Any]) -> bool:
-    """Whether a chunk of Chat Completions only opens the answer: names the role, or what filters say of the prompt."""
+    """Whether a chunk of Chat Completions only opens the answer: it names the role, or what filters say of the
+    prompt."""
     choices = chunk.get("choices")
     if not isinstance(choices, list) or chunk.get("error") or chunk.get("usage"):
         return False
@@ -204,7 +205,7 @@ def _says_nothing(chunk: dict[str, Any]) -> bool:
 
 
 def overload(problem: dict[str, Any]) -> str:
-    """The code of an error that may be over in a moment, or with another account; "" for any other."""
+    """The code of an error that may pass in a moment, or with another account; "" for any other."""
     if (code := code_of(problem)) in OVERLOADED:
         return code
     status = problem.get("code")  # of vLLM, OpenRouter and others
@@ -212,7 +213,7 @@ def overload(problem: dict[str, Any]) -> str:
 
 
 def opening(payload: bytes) -> Verdict | None:
-    """`Provider.opening`: overloads are told inside a 200 as well."""
+    """`Provider.opening`: overloads are also reported inside a 200."""
     decided, problem = opening_error(payload)
     if not decided:
         return None
@@ -276,7 +277,8 @@ class KeptAnswer(StoredAnswer):
 
 
 def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
-    """For an answer that may tell the id of a file, a batch, a vector store, a conversation …, or what a batch took."""
+    """For an answer that may contain the id of a file, a batch, a vector store, a conversation …, or what a batch
+    took."""
     if status >= 300 or request.method not in {"POST", "GET"}:
         return None
     path = request.path.rstrip("/")
@@ -293,7 +295,7 @@ def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
 
 
 def lists(request: RequestHead) -> Lists:
-    """`Provider.lists`. Whose a stored chat completion is nobody knows: its answer does not say that it is stored."""
+    """`Provider.lists`. Nobody knows whose a stored chat completion is: its answer does not say that it is stored."""
     if request.method == "GET" and request.path.rstrip("/").endswith("/completions"):
         return "refused"
     return stored_lists(request)
@@ -308,11 +310,11 @@ def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
 
 
 def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
-    """`GET /v1/models` with `names` behind the upstream's own.
+    """`GET /v1/models` with `names` after the upstream's own.
 
     SDKs look for models in `data`, by their `id`. Codex, which names its version, takes `models` with all that it has
-    to know of each, by their `slug`; the Codex backend lists them so. There a name of ours is described as the model
-    that it stands for. What nobody describes stays out of it: Codex then goes by what it knows itself.
+    to know about each, by their `slug`, as the Codex backend lists them. There a name of ours has the description of
+    the model that it stands for. Names without one are left out: for these Codex uses its own knowledge.
     """
     if request.method != "GET" or request.path.rstrip("/") not in {"/v1/models", "/models"}:
         return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PREFIX = "x-codex-"
 PLAN = "enterprise"
-"""One there has to be, and what people have through a gateway is most like their employer's."""
+"""A plan is required, and access through a gateway is most like an employer's plan."""
 _MINUTES = {"day": 1440, "week": 10080, "month": 43200}
 _FREE = frozenset({"files", "uploads", "input_tokens", "moderations", "vector_stores", "conversations", "cancel"})
 _LENGTHS = {"h": 60, "d": 1440}
@@ -25,7 +25,7 @@ class _Window(NamedTuple):
     percent: int
     minutes: int
     resets_at: int
-    """0: not told."""
+    """0: unknown."""
 
 
 def refusal(error: LimitReached) -> Mapping[str, str]:
@@ -34,7 +34,7 @@ def refusal(error: LimitReached) -> Mapping[str, str]:
 
 
 def error_object(error: LimitReached) -> dict[str, Any]:
-    """Codex stops at it and shows the time; SDKs show the message."""
+    """Codex stops and shows the time; SDKs show the message."""
     return {
         "message": error.message,
         "type": "usage_limit_reached",
@@ -46,12 +46,12 @@ def error_object(error: LimitReached) -> dict[str, Any]:
 
 
 def headers(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
-    """The headers of an answer to somebody with limits, else with shares of the vendor's windows."""
+    """The headers of an answer to a caller with limits, else with shares of the vendor's windows."""
     return _headers(_told(limits, windows))
 
 
 def usage(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
-    """What the client asks for its `/status`: a person's own limits, else the windows of the accounts together."""
+    """The answer for the client's `/status`: a person's own limits, else the windows of all accounts together."""
     told = _told(limits, windows)
     full = any(window.percent >= 100 for window in told)
     now = int(time.time())
@@ -67,7 +67,7 @@ def usage(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes
 
 
 def event(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes:
-    """What the headers tell, on a WebSocket."""
+    """What the headers say, on a WebSocket."""
     told = _told(limits, windows)
     full = any(window.percent >= 100 for window in told)
     rate_limits: dict[str, Any] = {"allowed": not full, "limit_reached": full}
@@ -82,12 +82,12 @@ def event(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes
 
 
 def counts(request: RequestHead) -> bool:
-    """Whatever may consume something: what is not known to be free."""
+    """Everything that may consume something: all that is not known to be free."""
     return request.method == "POST" and not _FREE.intersection(request.path.split("/"))
 
 
 def asks_usage(request: RequestHead) -> bool:
-    """Codex asks below what is its `chatgpt_base_url`, in a way that depends on whether that ends in `/backend-api`."""
+    """Codex asks below its `chatgpt_base_url`, in a way that depends on whether that ends in `/backend-api`."""
     return request.method == "GET" and request.path.endswith(("/wham/usage", "/api/codex/usage"))
 
 
@@ -104,8 +104,8 @@ def _headers(windows: Sequence[_Window]) -> dict[str, str]:
 
 
 def _told(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> list[_Window]:
-    """Two of a person's own limits, else of the windows: those that are used up the most, the shorter first, as the
-    client expects them."""
+    """Two of a person's own limits, else of the windows: the most used ones, the shorter first, as the client expects
+    them."""
     if not limits:
         return [window for window in map(_vendors, windows) if window is not None][:2]
     most = sorted(limits, key=lambda limit: -limit.part)[:2]

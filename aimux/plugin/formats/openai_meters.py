@@ -14,7 +14,7 @@ _LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"respo
 _LAST_TYPES = ("response.completed", "response.incomplete", "response.failed")
 _AT_WORK = ("queued", "in_progress", "validating", "finalizing", "cancelling")
 _BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_choice|tools)"\s*:\s*(true)?')
-"""The upstream's own word stands before whatever is an object of the client's, which may have such a key."""
+"""The upstream's own field comes before any object of the client's, which may have such a key."""
 BEGINNING = 1024
 """Bytes of a stream in which its first event says whether it goes on in the background."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
@@ -23,8 +23,8 @@ _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
 _UNSTORED = re.compile(rb'"store"\s*:\s*false')
 _TEXT = rb'": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))'
 _DELTAS = re.compile(rb'"delta' + _TEXT)
-"""Behind the deltas come events that have all of it once more, as `text`, `part` and `item`, and beside each stands as
-much `obfuscation` as hides how long it is."""
+"""After the deltas come events that repeat all of it, as `text`, `part` and `item`, each with enough `obfuscation` to
+hide its length."""
 _TEXTS = re.compile(rb'"(?:content|reasoning(?:_content)?|refusal|arguments|transcript)' + _TEXT)
 """What is said, thought, or asked of tools, and the words of what is spoken."""
 _COMPLETIONS = re.compile(rb'"text' + _TEXT)
@@ -36,8 +36,8 @@ AUDIO = 800
 class ResponsesStream(SSEMeter):
     """Its last event repeats the whole answer with its usage.
 
-    So do the first ones, without usage and with 40 kB of instructions and tools, which is why the needles are the last
-    events' names. `"error"` is looked for as a value: as a key, with null in it, it is in every event of that kind.
+    The first ones do, too, without usage but with 40 kB of instructions and tools, so the needles are the last events'
+    names. `"error"` is searched as a value: as a key, with null in it, it is in every event of that kind.
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (
@@ -82,12 +82,12 @@ class ResponsesStream(SSEMeter):
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
                     self.stored = stored_response(response)
-                self.failed = kind == "response.failed" and not self.usage.total_input  # else it tells what it took
+                self.failed = kind == "response.failed" and not self.usage.total_input  # else it reports usage
             case "error":
                 self.complete = self.failed = True
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
-        """An answer with images in it: its kind stands at its start, its usage at its end."""
+        """An answer with images in it: its kind is at its start, its usage at its end."""
         kind = _TYPE.search(start)
         if kind is None or kind[1] in _LAST_EVENTS:
             self.complete = True
@@ -102,7 +102,7 @@ class ResponsesStream(SSEMeter):
 class ChatStream(SSEMeter):
     """Usage comes in a chunk of its own at the end, if the client asked for it; every other chunk has it as null.
 
-    What ends the answer is its `finish_reason`: several servers send no `[DONE]`.
+    The answer ends with its `finish_reason`: several servers send no `[DONE]`.
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (
@@ -151,19 +151,19 @@ class CompletionStream(ChatStream):
 class OpenAIAnswer(JSONMeter):
     @property
     def sent(self) -> int:
-        return 0 if self.begun else super().sent  # what there is of it yet is no measure of it
+        return 0 if self.begun else super().sent  # its present length does not measure it
 
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         self.stored = stored_response(answer)
-        if answer.get("error") and not self.usage.total_input:  # else it tells what it took
+        if answer.get("error") and not self.usage.total_input:  # otherwise it reports what it took
             self.failed = True
         if answer.get("status") in ("queued", "in_progress") and self.stored:
             self.begun = self.stored[0]
 
 
 class BackgroundStream(ResponsesStream):
-    """What was made in the background, looked at again: all of it, or what came after an event."""
+    """A background response, read again: all of it, or what came after an event."""
 
     sees_end = False
     consumes = False
@@ -184,7 +184,7 @@ class BackgroundStream(ResponsesStream):
 
 
 class MediaAnswer(Meter):
-    """Pictures and transcripts: usage stands behind what may be megabytes of them, which are not taken apart for it."""
+    """Pictures and transcripts: usage comes after what may be megabytes of them, which are not parsed for it."""
 
     sees_end = False
     complete = True
@@ -201,7 +201,7 @@ class MediaAnswer(Meter):
 
 
 class MediaStream(SSEMeter):
-    """The same as events, of which the last one has it. There are several names for that, and none that is missed."""
+    """The same as events; the last one has the usage. That event has several names, none of which may be missed."""
 
     sees_end = False
     complete = True
@@ -236,7 +236,7 @@ def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
 
 
 def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
-    """What a batch, or a response, took that is over."""
+    """What a batch or response that is over took."""
     kind, one, told = answer.get("object"), answer.get("id"), answer.get("usage")
     if kind not in ("batch", "response") or answer.get("status") in _AT_WORK:
         return ()
@@ -245,7 +245,7 @@ def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
     usage = Usage()
     read_usage(usage, answer)
     if not (usage.total_input or usage.output_tokens):
-        return ()  # it may be told yet
+        return ()  # it may still be reported
     if kind == "batch":
         usage.tier = BATCH
         counts = answer.get("request_counts")
