@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -129,12 +129,15 @@ class FileVault(Vault):
             self._holders[folder] = asyncio.current_task()
             yield
         finally:
-            for each in [each for each in self._reserved if each.parent == folder]:
-                await files.in_thread(self._reserved.pop(each).unlink, missing_ok=True)
-            grip.release()
-            if taken:
-                self._holders.pop(folder, None)
-                among_tasks.release()
+            try:
+                for each in [each for each in self._reserved if each.parent == folder]:
+                    with suppress(OSError):  # whoever writes next sweeps what stays
+                        await files.in_thread(self._reserved.pop(each).unlink, missing_ok=True)
+            finally:
+                grip.release()
+                if taken:
+                    self._holders.pop(folder, None)
+                    among_tasks.release()
 
     # --- blocking parts ----------------------------------------------------------------------------------------------
 
@@ -208,8 +211,8 @@ class FileVault(Vault):
 
     def _reserve(self, path: Path, size: int) -> None:
         real = Path(os.path.realpath(path))
-        files.sweep(real.parent, spared=self._reserved.values())
         try:
+            files.sweep(real.parent, spared=self._reserved.values())
             made = files.reserve(real, size)
         except OSError as error:
             raise _io_error("write", real, error) from None

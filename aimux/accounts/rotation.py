@@ -112,7 +112,8 @@ class Place:
                 except Missing:
                     self.pending = None  # the account was removed on purpose: don't put it back
                     raise
-                self.pending = await self._merge(pending, theirs)
+                # What is there may be ours: it was written, though the disk failed after that.
+                self.pending = await self._merge(pending, theirs) if theirs != pending.fresh else None
 
     async def _merge(self, pending: Pending, theirs: bytes) -> Pending | None:
         """Another program wrote the file meanwhile.

@@ -50,7 +50,7 @@ class KeySet:
                 self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(text).keys}
             else:
                 self._keys = {None: load_pem_public_key(text.encode())}
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise NoKeys(f"no usable key is in it ({error})") from None
 
     def find(self, name: str | None) -> Any | None:
@@ -106,10 +106,10 @@ class FetchedKeys:
                 text = await self._fetch()
                 if text != self._text:
                     self._take(text)
+                    self._on_change()  # first: on a full disk, too, a key that is gone verifies nothing any more
                     await asyncio.to_thread(self._keep, text)
-                    self._on_change()
             except (HttpUnavailable, NoKeys, OSError) as error:
-                log.warning("auth.jwt: the keys of %s can't be fetched: %s", self._url, error)
+                log.warning("auth.jwt: the keys of %s can't be fetched or kept: %s", self._url, error)
             self._fetched_at = time.monotonic()
             self._wanted.clear()
             with contextlib.suppress(TimeoutError):

@@ -139,7 +139,7 @@ class Signed:
             return Denied.EARLY
         except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
             return Denied.FOREIGN
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             return Denied.UNKNOWN
 
     def _key(self, head: Mapping[str, Any]) -> Any | None:

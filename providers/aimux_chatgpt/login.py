@@ -85,7 +85,7 @@ class OAuthClient:
             )
         try:
             interval = float(started.get("interval", 5))  # the server sends it as a string
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             interval = 5.0
         return DeviceCode(
             verification_url=f"{self._settings.issuer}/codex/device",

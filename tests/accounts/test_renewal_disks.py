@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from aimux import atomic
 from aimux.accounts import AccountPool
+from aimux.accounts.vault import SPARE
 from aimux.plugin import RefreshUnavailable
 from tests.accounts.disks import failing, read_only
 from tests.accounts.support import HOUR, SOON, Clock, TokenServer, credential_file, load, on_disk, put
@@ -98,3 +100,25 @@ async def test_a_read_only_credential_that_somebody_else_renews_is_adopted(
     put(state_dir, credential_file("access-vendor", "refresh-vendor"))
     monkeypatch.setattr("aimux.accounts.files.Grip.take", failing(errno.EROFS))
     assert (await account.renew()).secret == "access-vendor"
+
+
+async def test_what_was_written_although_the_disk_failed_is_not_another_programs(
+    pool: AccountPool,
+    state_dir: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The folder can't be brought to disk, after the file has its name."""
+    path = put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    assert account.renewer is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "sync_folder", failing(errno.EIO))
+        assert (await account.renew()).secret == "access-1"
+    assert on_disk(state_dir)["refresh"] == "refresh-1"
+    clock.pass_(60)
+    await account.renewer.keep(300)
+    assert account.state(clock()).reason == ""
+    assert not path.with_name(path.name + SPARE).exists()
+    assert "another program" not in caplog.text

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from aimux.accounts import FileVault, files
+from aimux import atomic
+from aimux.accounts import FileVault, VaultError, files
+from aimux.accounts.vault import SPARE
+from tests.accounts.disks import failing
 from tests.accounts.support import FILE
 
 
@@ -70,3 +75,49 @@ async def test_a_cancellation_arrives_only_when_the_thread_is_done() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EIO])
+async def test_room_that_cannot_be_given_back_keeps_nobody_out(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    vault = FileVault(state_dir, lock_timeout=1)
+    await vault.write("demo", "a", FILE, b"one", expect=None)
+    async with vault.lock("demo", "a", FILE):
+        await vault.reserve("demo", "a", FILE, 100)
+        (state_dir / "demo" / "a" / f"{atomic.PREFIX}left{atomic.SUFFIX}").touch()
+        monkeypatch.setattr(Path, "unlink", failing(code))
+        with pytest.raises(VaultError, match=os.strerror(code)):  # what a killed writer left can't be removed either
+            await vault.reserve("demo", "a", FILE + SPARE, 100)
+    monkeypatch.undo()
+    await vault.write("demo", "a", FILE, b"two", expect=b"one")
+    assert {path.name for path in (state_dir / "demo" / "a").iterdir()} == {FILE, ".aimux.lock"}
+
+
+async def test_whoever_is_cancelled_while_room_is_given_back_lets_go(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, inside, unlink, begun, go = FileVault(state_dir, lock_timeout=1), asyncio.Event(), Path.unlink, [], Event()
+    await vault.write("demo", "a", FILE, b"one", expect=None)
+
+    def slowly(path: Path, missing_ok: bool = False) -> None:
+        begun.append(path)
+        go.wait(10)
+        unlink(path, missing_ok=missing_ok)
+
+    async def hold() -> None:
+        async with vault.lock("demo", "a", FILE):
+            await vault.reserve("demo", "a", FILE, 100)
+            monkeypatch.setattr(Path, "unlink", slowly)
+            inside.set()
+
+    task = asyncio.create_task(hold())
+    await inside.wait()
+    while not begun:
+        await asyncio.sleep(0)
+    task.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    monkeypatch.undo()
+    await vault.write("demo", "a", FILE, b"two", expect=b"one")

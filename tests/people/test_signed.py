@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import hmac
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jwt
 import pytest
@@ -208,7 +210,8 @@ def test_files_of_keys(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(pem(EC))
     assert read_keys(file).find(None) is not None
-    for text in ("", "{}", '{"keys": []}', "not a key", '{"keys": [{"kty": "oct", "k": "x"}]}'):
+    deep = '{"keys": ' + 5000 * "["
+    for text in ("", "{}", '{"keys": []}', "not a key", '{"keys": [{"kty": "oct", "k": "x"}]}', deep):
         file.write_text(text)
         with pytest.raises(NoKeys) as caught:
             read_keys(file)
@@ -284,3 +287,38 @@ async def test_nobody_makes_it_ask_all_the_time(tmp_path: Path) -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_on_a_full_disk_a_key_that_is_gone_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what is no set of keys at all end the asking."""
+    monkeypatch.setattr("aimux.people.keys.COOL_SECONDS", 0.0)
+    signer, kept = Signer(), tmp_path / "jwks.json"
+    signer.text = jwks(k1=RSA)
+    verifiers: list[Signed] = []
+    keys = FetchedKeys("https://signer.example/jwks", signer, kept, lambda: [one.forget() for one in verifiers])
+    verifiers.append(signed(keys))
+    text = token(RSA, "RS256", "k1")
+    task = asyncio.create_task(keys.run())
+    try:
+        await signer.until_asked()
+        assert isinstance(find(verifiers[0], text), Access)
+        monkeypatch.setattr(Path, "replace", failing)
+        for signer.text in ('{"keys": ' + 5000 * "[", jwks(k2=EC)):
+            find(verifiers[0], token(EC, "ES256", "k9"))
+            await signer.until_asked()
+        assert find(verifiers[0], text) in {Denied.PENDING, Denied.UNKNOWN}
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def failing(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_head_of_brackets_is_no_token() -> None:
+    head = base64.urlsafe_b64encode(b'{"alg":"HS256","x":' + 2500 * b"[").rstrip(b"=").decode()
+    assert find(signed(), f"{head}.e30.AA") is Denied.UNKNOWN

@@ -175,7 +175,7 @@ def shown(given: Mapping[str, str]) -> Mapping[str, Any]:
     """What a form showed when its page was made; nothing if it does not say."""
     try:
         values = json.loads(given.get("shown", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -7,6 +7,7 @@ import time
 import pytest
 from markupsafe import escape
 
+from aimux.control.dashboard.page import shown
 from aimux.control.dashboard.rendering import ago, amount, duration, exact, moment, money, percent, short, size, until
 
 
@@ -74,3 +75,8 @@ def test_times_are_told_from_here_and_are_exact_on_hover() -> None:
     assert moment("2026-11-26T08:00:00Z") == (
         '<time datetime="2026-11-26T08:00:00Z" title="2026-11-26 08:00:00 UTC">2026-11-26 08:00</time>'
     )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", 5000 * "["])
+def test_a_form_that_says_nothing_readable_of_its_page_says_nothing(text: str) -> None:
+    assert shown({"shown": text}) == {}
