@@ -210,8 +210,9 @@ class Gateway:
             else None
         )
         raw = request.whole(setup.max_body_size) if upgrade is None else b""
+        there = record.time
         if raw is None:
-            raw = await request.read(setup.max_body_size)
+            raw, there = await request.read(setup.max_body_size), time.time()
         record.bytes_in = len(raw)
         body = Body(raw, headers.get("content-encoding", ""))
         targets, selection, skimmed, references, shared = await self.routing.route(
@@ -219,7 +220,7 @@ class Gateway:
         )
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
-        restraint = self.limiting.admit(record, admitted, raw) if admitted.counted else None
+        restraint = self.limiting.admit(record, admitted, raw, there) if admitted.counted else None
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)
@@ -252,11 +253,11 @@ class Gateway:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
                 if (changed := await with_own_addresses(call, attempt, self.keeping)) is not None:
-                    limits = self.limiting.told(call, attempt.route.provider, attempt.shared)
+                    limits = self.limiting.told(call, attempt.route.provider, attempt.shared, time.perf_counter())
                     record.status, record.ttfb = 200, time.perf_counter() - started
                     return Answer(200, as_headers(head_lines(call, attempt, limits, setup.cors)), changed)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
-                limits = self.limiting.told(call, attempt.route.provider, attempt.shared)
+                limits = self.limiting.told(call, attempt.route.provider, attempt.shared, time.perf_counter())
                 record.status, record.ttfb = attempt.head.status, time.perf_counter() - started
                 return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), told)
             return await self._relay(request, call, attempt, started)
@@ -284,7 +285,9 @@ class Gateway:
         connection, http11 = request.connection, request.head.http11
         if self.open.draining:
             request.keep_alive = False
-        limits = self.limiting.told(call, provider, attempt.shared)
+        now = time.perf_counter()
+        record.ttfb = now - started
+        limits = self.limiting.told(call, provider, attempt.shared, now)
         lines = head_lines(call, attempt, limits, self.epoch.setup.cors)
         outlet = exchange.outlet(http11=http11)
         if outlet.header:
@@ -303,7 +306,6 @@ class Gateway:
         sink = ClientSink(connection.transport, feed, error_event)
 
         record.status = answer.status
-        record.ttfb = time.perf_counter() - started
         self.metrics.opened(served_by)
         try:
             connection.flow = exchange

@@ -75,8 +75,9 @@ class Limiting:
         """Whether anything is limited, forbidden or shared for a caller, whatever he asks for."""
         return self.fair.on or not self._terms(admitted).free
 
-    def admit(self, record: RequestRecord, admitted: Admitted, body: bytes) -> Restraint | None:
-        """Find room for a request: which accounts it has to leave alone (None: not any).
+    def admit(self, record: RequestRecord, admitted: Admitted, body: bytes, now: float) -> Restraint | None:
+        """Find room for a request, whose body was there at `now` (unix seconds; a body that comes slowly would be of a
+        minute, or a day, that is over for the others): which accounts it has to leave alone (None: not any).
 
         Raises LimitReached, GatewayError 429 where it is a matter of seconds, and 400 for one that is too long.
         """
@@ -94,8 +95,6 @@ class Limiting:
                 size = text_size(body)
             if plan.no_long_context:
                 self._refuse_long(record, admitted, plan, size)
-            # Not when it began: a body that comes slowly would be of a minute, or a day, that is over for the others.
-            now = time.time()
             answer = limits.reserve(plan, size, now)
             if isinstance(answer, Refusal) and self._settle():
                 answer = limits.reserve(plan, size, now)
@@ -115,16 +114,15 @@ class Limiting:
             self.limits.settle(record.lease, 0, 0, 0, estimated=True)
             record.lease = None
 
-    def told(self, call: Call, provider: Provider, account: Account | None) -> list[bytes] | None:
+    def told(self, call: Call, provider: Provider, account: Account | None, now: float) -> list[bytes] | None:
         """The header lines that tell a caller of their own limits, or of their share of the account that answered
-        (None: it is one of their own); None where they have neither.
+        (None: it is one of their own); None where they have neither. `now` is `time.perf_counter`'s.
 
         Worked out once a second for each caller and model: it takes three times as long as the lease.
         """
         lease = call.record.lease
         plan = lease.plan if isinstance(lease, Lease) else None
         shared = account if call.restraint is not None and self.fair.on else None
-        now = time.monotonic()
         if shared is None:
             if plan is None:
                 return None

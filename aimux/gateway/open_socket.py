@@ -87,7 +87,7 @@ class OpenSocket:
                 self._keeping.refuse_others(call, message)
             if turn is not None and limiting.concerns(call.admitted):
                 turn.model = start_of(message).routed_model
-                restraint = limiting.admit(turn, call.admitted, message)
+                restraint = limiting.admit(turn, call.admitted, message, turn.time)
                 if restraint is not None and restraint.objects(self._account, turn.model, turn.time):
                     turn.error = restraint.error
                     raise restraint.refusal(turn.provider, turn.time)

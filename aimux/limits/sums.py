@@ -102,7 +102,7 @@ class Plan:
         """Nothing is limited or forbidden."""
         self.told: tuple[float, list[bytes] | None] = (-math.inf, None)
         """The header lines that tell of these limits (None: there is nothing to tell), and until when they do
-        (seconds by the monotonic clock)."""
+        (`time.perf_counter`'s seconds)."""
 
 
 class Counter:
