@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,9 +182,10 @@ def aimux(users: int, accounts: int = 1, limits: str = "") -> Callable[[Path, in
     return command
 
 
-def _without_ledger(folder: Path, port: int, upstream: str) -> list[str]:
+def changed(module: str, folder: Path, port: int, upstream: str) -> list[str]:
+    """aimux as a module of the bench makes it."""
     _, *arguments = aimux(1)(folder, port, upstream)
-    return [sys.executable, "-m", "bench.without_ledger", *arguments]
+    return [sys.executable, "-m", module, *arguments]
 
 
 def _compiled(folder: Path, port: int, upstream: str) -> list[str]:
@@ -216,7 +218,14 @@ CONTENDERS = (
     Contender(
         "aimux, 10,000 users", aimux(10_000), _aimux_version, prefix="/claude", kinds=("small", "latency"), swaps=True
     ),
-    Contender("aimux, no ledger", _without_ledger, _aimux_version, prefix="/claude", kinds=TURNS, swaps=True),
+    Contender(
+        "aimux, no ledger",
+        partial(changed, "bench.without_ledger"),
+        _aimux_version,
+        prefix="/claude",
+        kinds=TURNS,
+        swaps=True,
+    ),
     Contender(
         "aimux, limits, ledger and 10,000 users",
         aimux(10_000, limits=LIMITS),

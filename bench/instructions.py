@@ -2,8 +2,9 @@
 
 aimux runs under callgrind; one client and the upstream live in this process and go in step, so that each event is one
 packet and one round of the loop. What is counted are the instructions outside of the kernel from a packet's read to
-the end of all that it causes at once: the same to 1 % from run to run, with the same interpreter and libraries. Left
-out are the waiting for packets, the write of the access log and the ledger's batches: they go by the clock.
+the end of all that it causes at once, records that are over among it (`at_once.py`): the same to 1 % from run to run,
+with the same interpreter and libraries. Left out are the waiting for packets, the write of the access log and the
+ledger's batches: they go by the clock.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from bench import process, traffic
-from bench.contenders import BUILD, Unavailable, aimux
+from bench.contenders import BUILD, Unavailable, changed
 from bench.load import Client, Failed
 from bench.upstream import Upstream
 
@@ -59,15 +59,13 @@ class Callgrind:
             raise Unavailable("valgrind is not installed (Debian: apt-get install valgrind)")
         self._folder = folder
         self._dumps = 0
-        # A program of a virtual environment is a script: callgrind is to see the interpreter itself.
-        counted = [sys.executable, *command] if Path(command[0]).suffix == "" else command
         self.process = process.start(
             [
                 valgrind,
                 "--tool=callgrind",
                 f"--toggle-collect={COLLECTED}",
                 f"--callgrind-out-file={folder}/callgrind",
-                *counted,
+                *command,
             ],
             process.CONTENDER_CORE,
             folder / "output.log",
@@ -114,7 +112,7 @@ async def _client(port: int, callgrind: Callgrind) -> Client:
 async def _count(folder: Path, port: int, upstream_port: int) -> dict[str, int]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", upstream_port)
-    callgrind = Callgrind(aimux(1)(folder, port, f"http://127.0.0.1:{upstream_port}"), folder)
+    callgrind = Callgrind(changed("bench.at_once", folder, port, f"http://127.0.0.1:{upstream_port}"), folder)
     found = {}
     try:
         client = await _client(port, callgrind)
