@@ -12,7 +12,7 @@ from aimux.limits import history, stored
 from aimux.limits.configured import policy
 from aimux.limits.exchange import Exchange
 from aimux.limits.history import History
-from aimux.limits.rules import Who
+from aimux.limits.rules import Owner, Scope, Who
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aimux.config.limits import Limits as Section
     from aimux.limits.leases import Limits
-    from aimux.limits.rules import Policy
+    from aimux.limits.rules import Key, Policy
     from aimux.limits.stored import Stored
     from aimux.metering.rows import Row, Values
     from aimux.storage import Database
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+EACH = frozenset({"default", "member"})
+"""Kinds of owners whose limits each user has alone."""
 LOOK_SECONDS = 5.0
 JUMP_SECONDS = 60.0
 """Between two looks at the clock, and by how much it has to have been set for what is used to be counted again."""
@@ -117,11 +119,19 @@ class LimitKeeper:
                 return  # the database calls now and then without a change
             past = History()
             if wanted.has_budgets:
+                recount = recount or self._counted_before(wanted)
                 if self._flush is not None:
                     await self._flush()
                 node = self.exchange.node if self.exchange is not None else None
                 past = await history.read(self.database, self._zone, now, node=node)
             self._adopt(past, recount=recount)
+
+    def _counted_before(self, wanted: Policy) -> bool:
+        """Whether a limit comes back that was counted once: of what was used without it the ledger alone knows."""
+        before, after = _ruled(self.limits.policy), _ruled(wanted)
+        if after <= before:
+            return False
+        return any(_in(budget.key, after) and not _in(budget.key, before) for budget in self.limits.budgets())
 
     def _adopt(self, past: History, *, recount: bool = False) -> None:
         self.limits.adopt(self._policy(), self._zone, time.time(), past, recount=recount)
@@ -170,3 +180,16 @@ class LimitKeeper:
             await asyncio.sleep(SWEEP_SECONDS)
             if count := self.limits.expire(time.time()):
                 log.error("%d requests ended without a record: they count with what they were thought to take", count)
+
+
+Ruled = tuple[Owner | None, str, Scope]
+"""A limit's owner, name and scope. Without an owner: each user's, whether of a group or not."""
+
+
+def _ruled(policy: Policy) -> set[Ruled]:
+    return {(None if rule.owner.kind in EACH else rule.owner, rule.limit, rule.scope) for rule in policy.rules}
+
+
+def _in(key: Key, places: set[Ruled]) -> bool:
+    owner, limit, scope = key
+    return (owner, limit, scope) in places or (owner.kind == "user" and (None, limit, scope) in places)

@@ -186,6 +186,24 @@ async def test_a_restart_goes_by_the_models_that_were_asked_for(node: Node) -> N
     }
 
 
+@pytest.mark.parametrize("owner", ["user:alice", "default"])
+async def test_a_limit_that_comes_back_counts_what_was_used_without_it(node: Node, owner: str) -> None:
+    now = time.time()
+    own = {"tokens_per_day": 900}
+    section: dict[str, object] = {"default": own} if owner == "default" else {"users": {"alice": own}}
+    keeper = await node(**section)
+    limits = keeper.limits
+    lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
+    assert not isinstance(lease, Refusal)
+    limits.settle(lease, 30, 10, 0)
+    await write(keeper.database, record(now, 10))
+    await keeper.reconfigure(Section())
+    assert used(keeper) == {}
+    await write(keeper.database, record(now, 50))
+    await keeper.reconfigure(Section.model_validate(section))
+    assert used(keeper) == {"user:alice tokens_per_day": 240}
+
+
 class Clock:
     """That of the keeper, wrong by so much."""
 
