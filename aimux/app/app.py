@@ -93,7 +93,7 @@ class App:
             lambda: self.config,
             plugins.plugins,
             lambda: self.addresses,
-            lambda: self.tls.not_after if self.tls else None,
+            self._certificate_ends,
             lambda: self.tls.own_certificate if self.tls else None,
             lambda: self.activity,
         )
