@@ -94,7 +94,7 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
     if line < len(lines) and lines[line].startswith("\t"):
         return Fault((), line + 1, "is indented with a tab", "YAML is indented with spaces only")
     # libyaml and PyYAML word the same problem with and without a quote from the text: without, then.
-    problem = re.sub(r" ?(, but got )?'[^']*'$", "", error.problem or "can't be read")
+    problem = re.sub(r", but (got|found) '[^']*'$", "", error.problem or "can't be read")
     if error.context:
         problem = f"{problem} {error.context}"
     return Fault((), line + 1, f"is not valid YAML: {problem}", "a value with special characters goes in quotes")

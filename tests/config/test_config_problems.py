@@ -186,6 +186,7 @@ listen: ":1"
         ("admin: {token: aaaaaaaaaaaaaaaaaaaa, token_sha256: %s}" % ("ab" * 32), "admin", "more than one token", ""),
         ("- a\n- b", "", "is not a mapping", ""),
         ("a: b: c", "", "is not valid YAML", ""),
+        ('a: {b: "x" y}', "", "expected ',' or '}' while parsing a flow mapping", "goes in quotes"),
     ],
 )
 def test_a_problem_says_what_and_where_and_what_to_do(

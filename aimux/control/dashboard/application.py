@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -86,7 +87,8 @@ async def _signed_in(request: web.Request, handler: Handler) -> web.StreamRespon
                 require(found[1], entry.role)
     elif not path.startswith(OPEN):
         if request.method == "GET":
-            return go(request, "sign-in")
+            wanted = request.path_qs.removeprefix(root_of(request)).lstrip("/")
+            return go(request, f"sign-in?{urlencode({'to': wanted})}" if wanted else "sign-in")
         raise Refused(401, "signed-out", "You are not signed in any more; nothing was changed.", remedy="sign in again")
     return await handler(request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -26,7 +27,8 @@ routes = web.RouteTableDef()
 async def page(request: web.Request) -> web.StreamResponse:
     code = request.query.get("code")
     if code is None:
-        return render(request, "sign_in.html", title="Sign in", user=None, code=None, unsafe=_unsafe(request))
+        to, unsafe = _wanted(request.query.get("to", "")), _unsafe(request)
+        return render(request, "sign_in.html", title="Sign in", user=None, code=None, to=to, unsafe=unsafe)
     # Opening the link does not sign in yet: a chat's preview must not use it up.
     user = await links.user_of(dashboard_of(request).database, code)
     if user is None:
@@ -55,7 +57,7 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
             )
     else:
         found = await _by_secret(request, given.get("token", "").strip())
-    return await _welcome(request, *found)
+    return await _welcome(request, *found, _wanted(given.get("to", "")))
 
 
 @routes.post("/sign-out")
@@ -66,13 +68,13 @@ async def sign_out(request: web.Request) -> web.StreamResponse:
     return answer
 
 
-async def _welcome(request: web.Request, user: str, token_id: str) -> web.StreamResponse:
+async def _welcome(request: web.Request, user: str, token_id: str, to: str) -> web.StreamResponse:
     sessions = dashboard_of(request).sessions
     if SESSION in request:
         await sessions.close(session_of(request))
     address = address_of(request)
     session: Session = await sessions.open(user, token_id, address, request.headers.get("user-agent", ""))
-    answer = go(request, "")
+    answer = go(request, to)
     answer.set_cookie(COOKIE, session.secret, path="/", max_age=LIFETIME, secure=True, httponly=True, samesite="Strict")
     return answer
 
@@ -103,6 +105,11 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
         "aimux does not know this token, or accepts it no more.",
         remedy="look for a typing error, or ask whoever runs this aimux",
     )
+
+
+def _wanted(to: str) -> str:
+    """The page of the dashboard that somebody asked for without being signed in; the first one for what can be none."""
+    return to.lstrip("/") if re.fullmatch("[!-~]{1,2000}", to) and ".." not in to else ""
 
 
 def _unsafe(request: web.Request) -> bool:

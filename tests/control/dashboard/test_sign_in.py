@@ -62,6 +62,26 @@ def test_a_link_signs_in_once(visitor: Visitor, site: Site) -> None:
     expect(other.page.get_by_text("used already")).to_be_visible()
 
 
+def test_whoever_signs_in_comes_to_the_page_that_was_asked_for(visitor: Visitor, site: Site) -> None:
+    page = visitor().go("requests?user=max&status=200")
+    expect(page).to_have_url(re.compile("/dashboard/sign-in[?]"))
+    page.get_by_label("Your aimux token").fill(TOKENS["viewer"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{site.url}/dashboard/requests?user=max&status=200")
+    page.goto(f"{site.url}/dashboard/sign-in?to=usage")  # as a link in a chat, with which no cookie comes, would end
+    page.get_by_role("link", name="go on").click()
+    expect(page.get_by_role("heading", name="Usage", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("to", ["//evil.example/", "https://evil.example/", "../../claude", "a\r\nset-cookie: x=1"])
+def test_signing_in_leads_nowhere_else(site: Site, to: str) -> None:
+    answer = raw(site, "POST", "sign-in", urlencode({"token": TOKENS["viewer"], "to": to}))
+    assert answer.status == 303
+    assert answer.headers["location"].startswith("/dashboard/")
+    assert ".." not in answer.headers["location"]
+    assert "x=1" not in str(answer.headers)
+
+
 def test_the_front_page_leads_to_signing_in(visitor: Visitor, site: Site) -> None:
     page = visitor().page
     page.goto(site.url)
@@ -138,7 +158,7 @@ def test_signing_out_ends_the_session_for_whoever_has_its_cookie(visitor: Visito
     visit.page.get_by_role("button", name="Sign out").click()
     expect(visit.page).to_have_url(re.compile("sign-in$"))
     answer = raw(site, "GET", "accounts", cookie=f"{COOKIE}={cookie['value']}")
-    assert (answer.status, answer.headers["location"]) == (303, "/dashboard/sign-in")
+    assert (answer.status, answer.headers["location"]) == (303, "/dashboard/sign-in?to=accounts")
 
 
 def test_a_form_of_a_session_that_ended_meanwhile_leads_to_signing_in(visitor: Visitor, site: Site) -> None:
@@ -173,7 +193,7 @@ def test_a_revoked_token_ends_the_sessions_that_it_opened(visitor: Visitor, site
     expect(page.get_by_role("heading", name="Now", exact=True)).to_be_visible()
     site.api("DELETE", f"/tokens/{issued['id']}")
     visit.go("accounts")
-    expect(page).to_have_url(re.compile("sign-in$"))
+    expect(page).to_have_url(re.compile("sign-in[?]to=accounts$"))
 
 
 def test_a_form_without_the_sessions_word_changes_nothing(visitor: Visitor, site: Site) -> None:
