@@ -50,7 +50,7 @@ _DROP = frozenset({"authorization", "x-api-key"})
 _ENDPOINT = re.compile(r"/(?:messages|responses|(?:chat/)?completions|models)$")
 """People copy whole endpoints, too."""
 _LOGINS = ("sk-ant-oat", "sk-ant-ort", "ya29.")
-"""How tokens begin that people get by logging in. An API key they are not."""
+"""Prefixes of tokens that people get by logging in: these are not API keys."""
 
 
 class CompatibleSettings(ProviderSettings):
@@ -81,7 +81,7 @@ class Compatible(Provider):
         base = _ENDPOINT.sub("", self.settings.base_url)
         if self._anthropic:
             base = base.removesuffix("/v1")
-        elif base.count("/") == 2:  # just scheme and host: the SDK would be given `/v1` with it
+        elif base.count("/") == 2:  # just scheme and host: the SDK's form of it would have `/v1`
             base += "/v1"
         self._base_url = base
 

@@ -122,7 +122,7 @@ async def _people(config: Config) -> AsyncIterator[People]:
 
 
 def _refuse_strangers(state_dir: Path) -> None:
-    """Refuse to run as root: the service's user could neither read nor lock files that root writes."""
+    """Only the folder's owner may go on: the service's user could neither read nor lock files that root writes."""
     try:
         owner = state_dir.stat().st_uid
     except OSError:

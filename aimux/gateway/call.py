@@ -76,7 +76,7 @@ class Call:
         self.shared = shared
 
     def again(self, admitted: Admitted, selection: Selection) -> Call:
-        """The same request with another head, and a restraint of its own."""
+        """The same call with another head, and another selection of accounts."""
         return Call(
             self.turn,
             admitted,

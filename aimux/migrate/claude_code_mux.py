@@ -16,7 +16,7 @@ _OWN = {
     "anthropic": ("claude", "anthropic", "https://api.anthropic.com"),
     "openai": ("chatgpt", "openai", "https://api.openai.com"),
 }
-"""Type there → provider here, wire format, and whose address needs no saying."""
+"""Type there → provider here, wire format, and the vendor's address, which need not be written."""
 _COMPATIBLE = {
     "z.ai": ("anthropic", "https://api.z.ai/api/anthropic"),
     "minimax": ("anthropic", "https://api.minimax.io/anthropic"),
@@ -38,7 +38,7 @@ _FIXED = "api-key"
 
 
 class _Providers:
-    """The providers that came along, by their names there: the account of each, and which format it speaks."""
+    """The providers that were taken over, by their names there: the account of each, and the format that it speaks."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, FoundAccount] = {}
@@ -49,7 +49,7 @@ class _Providers:
 
     @property
     def root(self) -> str | None:
-        """Whose clients keep their address: they speak Anthropic's format."""
+        """The provider whose clients keep their address: they speak Anthropic's format."""
         own = [name for name, wire in self.formats.items() if wire == "anthropic"]
         return next(iter(own or self.formats), None)
 
@@ -97,7 +97,7 @@ def _server(plan: Plan, server: Fields) -> None:
 
 
 def _tokens(plan: Plan, path: Path) -> dict[str, Any]:
-    """What oauth_tokens.json holds, beside the configuration or at its usual place."""
+    """The content of oauth_tokens.json, beside the configuration or at its usual place."""
     for file in (path.parent / "oauth_tokens.json", Path("~/.claude-code-mux/oauth_tokens.json").expanduser()):
         if file.is_file():
             return load_json(file)
@@ -150,7 +150,7 @@ def _provider(
 
 
 def _instance(plan: Plan, name: str, kind: str, base_url: str, *, login: bool) -> tuple[str, str]:
-    """The provider of the configuration that takes it, and its wire format."""
+    """The provider in the configuration that takes it, and its wire format."""
     if kind in _COMPATIBLE:
         wire, usual = _COMPATIBLE[kind]
         return plan.new_instance(name, type="compatible", format=wire, base_url=base_url or usual), wire
@@ -177,7 +177,7 @@ def _models(plan: Plan, fields: Fields, found: _Providers) -> None:
     """Routes by name. The choice by what a request is for (thinking, background) is not aimux's to make."""
     models: dict[str, list[dict[str, Any]]] = {}
     first: dict[str, int] = {}
-    """Account → the best of its priorities: it holds for models without a route, too."""
+    """Account → the best of its priorities, which also holds for models without a route."""
     for model in fields.sections("models"):
         name = model.text("name")
         for mapping in model.sections("mappings"):
@@ -200,7 +200,7 @@ def _models(plan: Plan, fields: Fields, found: _Providers) -> None:
             del models[name]
     default = fields.section("router").text("default")
     if default in models:
-        # Whatever else a client asks for becomes this model there.
+        # There, whatever else a client asks for becomes this model.
         models["default"] = [{"model": default} | target for target in models[default]]
     elif default:
         plan.loss("router.default", f"no provider for {default!r} came along")
@@ -210,7 +210,7 @@ def _models(plan: Plan, fields: Fields, found: _Providers) -> None:
 
 
 def _priorities(plan: Plan, found: _Providers, first: Mapping[str, int]) -> None:
-    """Of several accounts of one provider, what is preferred by name is preferred for any other model, too."""
+    """Among several accounts of one provider, the one preferred by name is also preferred for any other model."""
     instances = [account.instance for account in found.accounts.values()]
     for account in found.accounts.values():
         if instances.count(account.instance) > 1 and (priority := first.get(account.full_name)):

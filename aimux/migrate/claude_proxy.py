@@ -20,7 +20,7 @@ _OAUTH_SETTINGS = {
     "scope": "scopes",
 }
 _GONE = frozenset({"https://console.anthropic.com/v1/oauth/token", "https://api.claude.ai/oauth/token"})
-"""Token endpoints of its samples that answer 404 by now."""
+"""Token endpoints in its samples that now answer 404."""
 _DATA = "~/.claude-proxy/data"
 
 
@@ -29,7 +29,7 @@ def recognise(data: Mapping[str, Any]) -> bool:
 
 
 def is_data_folder(folder: Path) -> bool:
-    """Whether that is its data folder, on its own."""
+    """Whether this is its data folder, without the configuration."""
     return (folder / "tokens.json").is_file() or any(_account_files(folder))
 
 
@@ -66,7 +66,7 @@ def _settings(plan: Plan, fields: Fields) -> None:
 
 
 def _data_folder(given: str, beside: Path) -> Path:
-    """`/data` is a container's: what it mounts there lies beside the configuration as a rule."""
+    """`/data` is a container's: what is mounted there is usually beside the configuration."""
     folder = beside / Path(given or _DATA).expanduser()
     return folder if folder.is_dir() or not (beside / "data").is_dir() else beside / "data"
 

@@ -22,7 +22,7 @@ _KEYS = {
 }
 _STRATEGIES = {"round-robin": "round_robin", "weighted-round-robin": "round_robin", "fill-first": "priority"}
 _ROOTS = ("claude", "chatgpt")
-"""Whose clients keep their address, the first that is there."""
+"""The providers whose clients may keep their address: the first one that is there."""
 _PROXY = "goes out directly here: aimux takes HTTPS_PROXY of its environment, for all accounts"
 
 
@@ -31,7 +31,7 @@ def recognise(data: Mapping[str, Any]) -> bool:
 
 
 def is_auth_folder(folder: Path) -> bool:
-    """Whether that is its folder of logins, on its own: its files say of which kind they are."""
+    """Whether this is its folder of logins, without the configuration: its files say of which kind they are."""
     for file in folder.glob("*.json"):
         try:
             login = load_json(file)
@@ -135,7 +135,7 @@ def _api_key(plan: Plan, entry: Fields, field: str) -> None:
         raise MigrationError(f"{entry.where('api-key')} is empty")
     instance, name = provider, f"{provider}-key"
     if base_url not in {"", upstream}:
-        # It sends keys to others than the vendor as a bearer, whatever the format.
+        # It sends keys as a bearer to other servers than the vendor's, whatever the format.
         settings = {"type": "compatible", "format": wire, "base_url": entry.text("base-url").rstrip("/")}
         instance, name = plan.new_instance(_host(base_url) or provider, **settings, auth="bearer"), "default"
     account = plan.add_account(instance, name, api_key(key), origin=entry.where("api-key"))

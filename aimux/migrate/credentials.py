@@ -57,7 +57,7 @@ def codex_oauth(tokens: Mapping[str, str], last_refresh: str) -> MakeCredential:
 
 
 def timestamp(value: object) -> float | None:
-    """Unix seconds from RFC 3339 text or a number of (milli)seconds; None where it says nothing (Go's zero time)."""
+    """Unix seconds from RFC 3339 text or a number of (milli)seconds; None if it says nothing (Go's zero time)."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if isinstance(value, str):

@@ -9,7 +9,7 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*(.*)")
 
 
 def read_environment(text: str) -> dict[str, str]:
-    """The variables, `{}` where the text is something else. Names like `token-secret` become TOKEN_SECRET."""
+    """The variables, `{}` if the text is something else. Names like `token-secret` become TOKEN_SECRET."""
     found: dict[str, str] = {}
     for raw in text.splitlines():
         line = raw.strip()

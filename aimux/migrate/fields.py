@@ -1,4 +1,4 @@
-"""How a source's fields are read without losing sight of any."""
+"""Reads a source's fields without losing sight of any."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Fields:
         return f"{self._path}.{name}" if self._path else name
 
     def take(self, name: str) -> Any:
-        """The value as it is, None where there is none."""
+        """The value as it is, None if there is none."""
         self._used.add(name)
         return self._data.get(name)
 
     def text(self, name: str) -> str:
-        """A string or number as text, "" where there is none. Raises MigrationError for anything else."""
+        """A string or number as text, "" if there is none. Raises MigrationError for anything else."""
         value = self.take(name)
         if value is None:
             return ""
@@ -49,12 +49,12 @@ class Fields:
         return str(value).strip()
 
     def flag(self, name: str) -> bool:
-        """True where it says so, also in the words of YAML 1.1."""
+        """True if it says so, also in the words of YAML 1.1."""
         value = self.take(name)
         return value is True or (isinstance(value, str) and value.lower() in {"true", "yes", "on", "1"})
 
     def number(self, name: str) -> float | None:
-        """A number, also written as text; None where there is none."""
+        """A number, even if written as text; None if there is none."""
         text = self.text(name)
         try:
             return float(text) if text else None
@@ -69,14 +69,14 @@ class Fields:
         return [str(one) for one in values if one not in (None, "")]
 
     def section(self, name: str) -> Fields:
-        """A mapping within this one; an empty one where there is none."""
+        """A mapping within this one; an empty one if there is none."""
         self._used.add(name)
         inner = Fields(self._data.get(name), self.where(name))
         self._inner.append(inner)
         return inner
 
     def sections(self, name: str) -> Iterator[Fields]:
-        """The mappings of a list; none where there is none."""
+        """The mappings of a list; none if there is no list."""
         values = self.take(name) or []
         if not isinstance(values, list):
             self._refuse(name, "is not a list")

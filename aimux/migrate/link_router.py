@@ -97,8 +97,8 @@ class _Token:
 
 
 def _tokens(plan: Plan, secret: str, folders: Iterable[Path]) -> None:
-    """A token is its claims, signed. With the secret aimux takes it as it is; a secret that is too short to be given
-    to aimux still makes each token again, which comes along by its hash."""
+    """A token is its signed claims. With the secret, aimux accepts it as it is; a secret that is too short for aimux
+    can still recreate each token, whose hash is then taken over."""
     files = [folder / name for folder in folders for name in ("tokens.lino", "tokens.bin")]
     file = next((file for file in files if file.is_file()), None)
     if len(secret) >= MIN_SECRET:
@@ -136,7 +136,7 @@ def _tokens(plan: Plan, secret: str, folders: Iterable[Path]) -> None:
 
 
 def _stored(plan: Plan, file: Path, otherwise: str) -> Iterator[_Token]:
-    """`otherwise`: what it means for a token that its record can't be read."""
+    """`otherwise`: what an unreadable record means for its token."""
     try:
         raw = file.read_bytes()
     except OSError as error:
@@ -167,7 +167,7 @@ def _text(text: str) -> Iterator[_Token | None]:
 
 
 def _binary(raw: bytes) -> Iterator[_Token | None]:
-    """Records of JSON, the length of each before it in four bytes."""
+    """JSON records, each after its length in four bytes."""
     rest = raw[len(_BINARY) :]
     while rest:
         size = int.from_bytes(rest[:4], "little")

@@ -27,7 +27,7 @@ _TAKEN = ("claude", "chatgpt", "compatible", "health", "ready", "metrics", "api"
 class Note:
     """Something of the source that aimux does not take over, and what that means. Never holds a value.
 
-    `essential`: who or what was served there is not served here before a person has acted.
+    `essential`: something that was served there is not served here until a person acts.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Note:
 class FoundAccount:
     """One credential. `make` turns it into the content of that provider's credential file.
 
-    `file` is where it lies already, if it is a file of its own. `vendors`: of the vendor's own CLI, which goes on
+    `file` is where it is already, if it is a file of its own. `vendors`: it is the vendor's own CLI's, which goes on
     renewing it. `settings` are the account's in the configuration.
     """
 
@@ -67,13 +67,13 @@ class Plan:
     accounts: list[FoundAccount] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     warnings: list[Note] = field(default_factory=list)
-    """What came along and is still not as it should be."""
+    """What was taken over but is not yet as it should be."""
     revoked: dict[str, str] = field(default_factory=dict)
     """Subjects of signed tokens that are no longer accepted, with their labels."""
     issued: dict[str, str] = field(default_factory=dict, repr=False)
-    """New tokens by their users' names, in the place of those that could not be carried over."""
+    """New tokens by user name, in place of those that could not be taken over."""
     closed: bool = False
-    """The source served nobody without a token: so must the result, whatever became of its tokens."""
+    """The source served nobody without a token: nor must the result, whatever became of its tokens."""
 
     def note(self, what: str, why: str) -> None:
         self.notes.append(Note(what, why))
@@ -88,7 +88,8 @@ class Plan:
     # --- users -------------------------------------------------------------------------------------------------------
 
     def add_user(self, name: str, token: str, *, where: str, groups: tuple[str, ...] = ()) -> None:
-        """Let the owner of `token` in. The configuration gets its SHA-256, so that the token stays with its owner."""
+        """Give the owner of `token` access. The configuration gets its SHA-256, so that the token stays with its
+        owner."""
         if not token or token in SAMPLE_TOKENS:
             why = "is one that everybody knows" if token else "is empty"
             self.replace_token(name, where=where, why=why, groups=groups)
@@ -105,7 +106,7 @@ class Plan:
             self.warn(where, f"has {len(token)} characters. It came along as a weak token; {advice}")
 
     def replace_token(self, name: str, *, where: str, why: str, groups: tuple[str, ...] = ()) -> None:
-        """Give a user a new token, because the old one can't be carried over."""
+        """Give a user a new token, because the old one can't be taken over."""
         token = secrets.token_urlsafe(32)
         user = self._user(name, hashlib.sha256(token.encode()).hexdigest(), groups)
         self.issued[user["name"]] = token
@@ -138,7 +139,7 @@ class Plan:
         return account
 
     def settle_names(self) -> None:
-        """The sole account of a provider is its default one. Before this, no name of an account is to be written."""
+        """A provider's only account is its default one. Write no account names before this."""
         instances = [account.instance for account in self.accounts]
         for account in self.accounts:
             if instances.count(account.instance) == 1:
@@ -186,7 +187,7 @@ class Plan:
         }
 
     def finish(self) -> Plan:
-        """A provider that has accounts or a mount is switched on, and where there were users nobody else gets in."""
+        """Switch on every provider that has accounts or a mount; if there were users, nobody else gets access."""
         self.settle_names()
         mounted = self.config.get("mounts", {}).values()
         for instance in dict.fromkeys([*self.config.get("providers", {}), *mounted]):
@@ -208,7 +209,7 @@ class Plan:
 
 
 def clean(name: str, otherwise: str) -> str:
-    """A name as aimux takes one for accounts and users."""
+    """A name in the form that aimux accepts for accounts and users."""
     kept = re.sub(r"[^A-Za-z0-9._@+-]+", "-", name).strip("-._@+")[:64]
     return kept or otherwise
 

@@ -66,7 +66,7 @@ def read(fields: Fields, path: Path) -> Plan:
 
 
 def _service(plan: Plan, service: Fields, kind: str, tag: str, path: Path) -> list[_User]:
-    """Add what the service has; its users are returned."""
+    """Add what the service has; returns its users."""
     provider = _PROVIDERS[kind]
     variable, home, name = _CREDENTIALS[kind]
     given = service.text("credential_path")
@@ -89,7 +89,7 @@ def _service(plan: Plan, service: Fields, kind: str, tag: str, path: Path) -> li
 
 
 def _users(plan: Plan, users: list[_User]) -> None:
-    """Each is bound to the accounts of the services that took the token, unless all of them took everybody's."""
+    """Limit each to the accounts of the services that accepted the token, unless all of them accepted everybody's."""
     plan.closed = bool(users)
     served: dict[str, set[str]] = {}
     for user in users:

@@ -1,4 +1,4 @@
-"""Finds out which gateway a file or folder belongs to, and has it read."""
+"""Finds out which gateway a file or folder belongs to, and reads it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """What each module of a source offers."""
+    """What each source's module offers."""
 
     NAME: str
 
@@ -34,7 +34,7 @@ class Source(Protocol):
         ...
 
 
-# The more telling fields come first: several of them have a `server` or `listen`.
+# The more distinctive fields come first: several sources have a `server` or `listen`.
 _SOURCES: tuple[Source, ...] = (
     maxmux,
     claude_proxy,
@@ -75,7 +75,7 @@ def read_source(path: Path, name: str | None = None) -> Plan:
 
 
 def gateway_of(path: Path) -> str | None:
-    """The gateway (one of NAMES) whose configuration a file surely is; None where it is none's, or can't be read."""
+    """The gateway (one of NAMES) whose configuration a file surely is; None if it is none's, or can't be read."""
     try:
         data, _ = _document(path)
     except MigrationError:
@@ -102,7 +102,7 @@ def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], P
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise MigrationError(f"{path} is not valid YAML{where}") from None
     except (ValueError, RecursionError, yaml.YAMLError):
-        # A date that there is none of, a number of 5,000 digits, 2,000 brackets, a NUL: each parser has some of these.
+        # An impossible date, a number of 5,000 digits, 2,000 brackets, a NUL: each parser fails at some of these.
         raise MigrationError(f"{path} holds something that can't be read as a value") from None
     if not isinstance(data, Mapping):
         raise MigrationError(f"{path} holds no configuration")
@@ -110,7 +110,7 @@ def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], P
 
 
 def _folder(folder: Path, source: str | None) -> tuple[Mapping[str, Any], Path]:
-    """A folder is what it holds: a configuration, or one of the folders in which gateways keep logins."""
+    """What a folder contains decides: a configuration, or a gateway's folder of logins."""
     for name in _CONFIGURATIONS:
         if (folder / name).is_file():
             data, path = _document(folder / name)

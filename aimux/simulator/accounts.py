@@ -1,6 +1,6 @@
 """The simulated accounts: who owns a credential, what is left of its limits, and what is scripted to go wrong.
 
-Nothing here is secret: every credential is derived from the account's name, so that it is the same at each start.
+Nothing here is secret: every credential is derived from the account's name, so it is the same at each start.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Window:
 
 @dataclass(slots=True)
 class Family:
-    """One login: what rotates within it lives and dies together. `revoked` says why it is dead."""
+    """One login: its rotating tokens live and die together. `revoked` says why it is dead."""
 
     account: Account
     client_id: str
@@ -89,7 +89,7 @@ class Family:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One account of a vendor. `families` are its logins; the first one is there from the start (OAuth kinds)."""
+    """One account of a vendor. `families` are its logins; the first one exists from the start (OAuth kinds)."""
 
     name: str
     vendor: Vendor
@@ -142,11 +142,12 @@ class Account:
         return self.expiries[self.access_token]
 
     def expire(self) -> None:
-        """Every access token is past its time; the refresh token stays good."""
+        """Expire every access token; the refresh token stays valid."""
         self.expiries = dict.fromkeys(self.expiries, 0.0)
 
     def revoke(self, reason: str = "revoked") -> None:
-        """Every login is void for good, as when its owner signs out everywhere. What was void keeps its reason."""
+        """Void every login for good, as when its owner signs out everywhere. Logins that were void keep their
+        reason."""
         for family in self.families:
             family.revoked = family.revoked or reason
 

@@ -67,7 +67,7 @@ class Call:
 
 @dataclass(slots=True)
 class SimulatedAnswer:
-    """Status, headers without framing, and the body in the chunks in which it will be sent.
+    """Status, headers without framing, and the body in the chunks that will be sent.
 
     `usage` is the vendor's usage object that the body tells, for tests that compare it with what was metered.
     """

@@ -246,7 +246,7 @@ class AnthropicApi:
 
 
 def last_message(messages: object) -> tuple[str, bool]:
-    """What the user said last (a client's reminders are not it), and whether a tool answered since."""
+    """What the user said last (without the client's reminders), and whether a tool answered since."""
     answered = False
     for message in reversed(messages if isinstance(messages, list) else []):
         if not isinstance(message, dict) or message.get("role") != "user":

@@ -1,4 +1,4 @@
-"""Message batches of api.anthropic.com. One is at work until somebody asks about it: then it has ended."""
+"""Message batches of api.anthropic.com. A batch is in progress until somebody asks about it: then it has ended."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Batches:
         return json_answer(200, batch, headers_of(call))
 
     def respond(self, call: Call) -> SimulatedAnswer | None:
-        """What is asked of one, or of all; None: there is none."""
+        """The answer about one batch, or all; None: there is none."""
         if call.method == "GET" and call.path == PATH:
             data = [self._ended(call, batch, results) for batch, results in reversed(self._own(call).values())]
             ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}

@@ -73,6 +73,6 @@ def stream(reply: Reply, model: str, message_id: str) -> list[bytes]:
 
 
 def overloaded(events: list[bytes], after: int, request_id: str) -> list[bytes]:
-    """The overload as it comes inside a 200: first of all, or after `after` events."""
+    """An overload inside a 200: at the very beginning, or after `after` events."""
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": request_id}
     return [*events[:after], sse(error)]

@@ -1,4 +1,4 @@
-"""chatgpt.com/backend-api: what Codex talks to with a ChatGPT login. Streams alone, and error shapes of its own."""
+"""chatgpt.com/backend-api: what Codex talks to with a ChatGPT login. Only streams, and error shapes of its own."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ChatGPTApi(OpenAIApi):
         return self._detail(call, 404, "Not Found")
 
     def _codex(self, call: Call) -> SimulatedAnswer | None:
-        """What this base demands beyond the API."""
+        """What this base requires beyond the API."""
         if call.json.get("stream") is not True:
             return self._detail(call, 400, "Stream must be set to true")
         if call.json.get("store") is not False:
@@ -127,7 +127,7 @@ class ChatGPTApi(OpenAIApi):
         return [*pairs, ("x-codex-credits-has-credits", paid), ("x-codex-credits-unlimited", "False")]
 
     def limits_event(self, call: Call) -> dict[str, Any] | None:
-        """`codex.rate_limits`: what the headers tell, on a WebSocket."""
+        """`codex.rate_limits`: what the headers say, on a WebSocket."""
         owner, paid = call.owner, call.scenario.overage
         spent = WINDOW_NAMES[call.scenario.window] if paid else ""
         windows = {

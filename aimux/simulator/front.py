@@ -72,7 +72,7 @@ class Front:
         answer = api.authenticate(call)
         received.account = call.account.name if call.account else None
         if isinstance(api, OAuthServer):
-            await self._read(request, received, call)  # its body says whom it is about
+            await self._read(request, received, call)  # its body says whose account it is about
         header = request.headers.get(HEADER)
         try:
             call.scenario = choose(header, *self._scripts(api, call, refused=answer is not None))
@@ -116,7 +116,7 @@ class Front:
     def _answer(self, api: Api, call: Call) -> SimulatedAnswer:
         scenario = call.scenario
         if scenario.hang or scenario.raw is not None or scenario.ending in {"drop", "drop-rst"}:
-            return SimulatedAnswer(500)  # it will not be sent, and nothing is to have happened
+            return SimulatedAnswer(500)  # it will not be sent, and nothing must have happened
         if scenario.status is None:
             return api.respond(call)
         if scenario.status in {204, 304}:
@@ -146,7 +146,7 @@ class Front:
     async def _socket(
         self, request: web.BaseRequest, received: Received, call: Call, api: Api, *, chosen_by_header: bool
     ) -> None:
-        """Turn after turn on one socket. Each is written down as a request of its own, with the method `WS`."""
+        """Turn after turn on one socket. Each is recorded as a request of its own, with the method `WS`."""
         first = [call.scenario]
 
         def turn(message: bytes) -> tuple[Call, SimulatedAnswer]:
@@ -170,7 +170,7 @@ class Front:
     # --- waiting, as the scenarios want it; closing ends it ----------------------------------------------------------
 
     def close(self) -> None:
-        """End what is held, slow or hanging, now and from now on."""
+        """End what is held, slow or hanging, now and later."""
         self._closing.set()
         self.release()
 

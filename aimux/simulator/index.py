@@ -1,4 +1,4 @@
-"""What the simulator says outside of its parts: at `/` what there is, for whoever opens it in a browser."""
+"""What the simulator serves outside its parts: `/` lists these, for whoever opens it in a browser."""
 
 from __future__ import annotations
 

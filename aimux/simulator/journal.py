@@ -72,7 +72,7 @@ class Journal:
         self.changed()
 
     def leave(self, request: Received, *, aborted: bool) -> None:
-        """The exchange is over, one way or the other."""
+        """The exchange is over, in whatever way."""
         request.done = True
         request.aborted = aborted
         self.aborted += aborted
@@ -84,6 +84,6 @@ class Journal:
         event.set()
 
     async def wait(self, condition: Callable[[], bool]) -> None:
-        """Until `condition()` is true; it is asked again after every change."""
+        """Wait until `condition()` is true; it is checked after every change."""
         while not condition():
             await self._changed.wait()

@@ -1,6 +1,6 @@
 """What both authorization servers share: the consent page, and single-use codes that are bound to PKCE.
 
-Nobody has to click: `consent` is `approve` or `deny` for tests and headless demos, and `ask` shows a page with buttons.
+Nobody has to click: `consent` is `approve` or `deny` for tests and headless demos; `ask` shows a page with buttons.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CodeStore:
         return code
 
     def redeem(self, code: str, *, client_id: str, redirect_uri: str, verifier: str) -> Grant:
-        """The grant of a code, which is then used up, also where the rest is wrong. Raises RefusedLogin."""
+        """The grant of a code, which is then used up, even if the rest is wrong. Raises RefusedLogin."""
         grant = self.grants.pop(code, None)
         if grant is None:
             raise RefusedLogin("the code is unknown or was used already")
@@ -121,7 +121,7 @@ class OAuthServer(ABC):
         """Whether the vendor's client is registered with this redirect_uri."""
 
     def sign_in(self, wanted: str | None = None) -> Account:
-        """Who signs in. Raises RefusedLogin where nobody can."""
+        """The account that signs in. Raises RefusedLogin if none can."""
         wanted = wanted or self.consent.account
         for account in self._accounts(self.vendor):
             if account.kind != "api_key" and wanted in {None, account.name}:
@@ -134,7 +134,7 @@ class OAuthServer(ABC):
         try:
             self._check_request(call)
         except RefusedLogin as refused:
-            # Never redirect to where a wrong request says.
+            # Never redirect to a URI that an invalid request gives.
             return html_answer(400, "Invalid authorization request", f"<p>{html.escape(str(refused))}</p>")
         decision: str = self.consent.mode
         chosen: str | None = None

@@ -74,7 +74,7 @@ def response(reply: Reply, request: dict[str, Any], serial: str, now: float) -> 
 
 
 def begun(whole: dict[str, Any], status: str) -> dict[str, Any]:
-    """The same before there is anything of it."""
+    """The same before there is any output."""
     return whole | {"status": status, "output": [], "usage": None}
 
 
@@ -163,7 +163,7 @@ def chat_completion(reply: Reply, model: str, serial: str, now: float) -> dict[s
 
 
 def chat_stream(reply: Reply, model: str, serial: str, now: float, *, include_usage: bool) -> list[bytes]:
-    """The chunks of a healthy stream, `[DONE]` included; a last one with the usage where the client asked for it."""
+    """The chunks of a healthy stream, including `[DONE]`; the last one with the usage if the client asked for it."""
     whole = chat_completion(reply, model, serial, now)
     base = {key: whole[key] for key in ("id", "created", "model", "service_tier", "system_fingerprint")}
     base["object"] = "chat.completion.chunk"

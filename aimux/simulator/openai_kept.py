@@ -1,4 +1,4 @@
-"""What api.openai.com keeps: files, batches, responses. A batch, or a response in the background, is at work until
+"""What api.openai.com keeps: files, batches, responses. A batch, or a response in the background, is in progress until
 somebody asks about it: then it is over."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
-        """Objects as they are shown; what isn't stands beside them below names with a `_`."""
+        """Objects as they are shown; what is not shown has names that begin with `_`."""
 
     def lines(self, call: Call, file: str) -> list[dict[str, Any]] | None:
         """The requests in a batch's input file; None: there is no such file."""
@@ -73,7 +73,7 @@ class Kept:
         return json_answer(200, batch, headers)
 
     def respond(self, call: Call, headers: Pairs) -> SimulatedAnswer | None:
-        """What is asked of one, or of all; None: there is none."""
+        """The answer about one, or all; None: there is none."""
         kind, _, rest = call.path.removeprefix("/v1/").partition("/")
         one, _, what = rest.partition("/")
         if not one:

@@ -86,12 +86,12 @@ def _fit(text: str, size: int) -> str:
 
 
 def _evenly(text: str, count: int) -> tuple[str, ...]:
-    """The text in `count` pieces; some are empty where it has fewer characters."""
+    """The text in `count` pieces; some are empty if it has fewer characters."""
     return tuple(text[len(text) * at // count : len(text) * (at + 1) // count] for at in range(count))
 
 
 def call_tool(tools: Sequence[object], wanted: str, schema_key: str) -> ToolCall | None:
-    """A call of the tool `wanted` (the first one, if empty) that fits its schema; None where it isn't offered."""
+    """A call of the tool `wanted` (the first one, if empty) that fits its schema; None if it isn't offered."""
     for tool in tools:
         if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
             tool = tool["function"]  # Chat Completions nests it

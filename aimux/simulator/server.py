@@ -1,4 +1,4 @@
-"""The simulator: its parts and accounts on one port, and what a test sees of them."""
+"""The simulator: its parts and accounts on one port, and what tests see of them."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ class Simulator:
 
     @property
     def connections(self) -> list[web.RequestHandler]:
-        """Those that are open."""
+        """Connections that are open."""
         server = self._runner.server if self._runner is not None else None
         return server.connections if server is not None else []
 
     async def start(self) -> None:
-        """Listen. Raises OSError where the address is taken."""
+        """Listen. Raises OSError if the address is taken."""
         # Bodies stay as they came, and a client that leaves ends its exchange at once.
         server = web.Server(self._front.serve, handler_cancellation=True, access_log=None, auto_decompress=False)
         self._runner = web.ServerRunner(server, shutdown_timeout=2.0)
@@ -122,7 +122,7 @@ class Simulator:
         self._front.origin = self.url
 
     async def close(self) -> None:
-        """Stop; what is still held, slow or hanging is broken off."""
+        """Stop, and break off what is still held, slow or hanging."""
         self._front.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -156,19 +156,19 @@ class Simulator:
         return self._journal.total if base is None else self._journal.received[base]
 
     async def wait_for(self, n: int, base: str | None = None) -> None:
-        """Until `n` requests were read since the start."""
+        """Wait until `n` requests were read since the start."""
         await self._journal.wait(lambda: self.count(base) >= n)
 
     async def wait_for_aborted(self, n: int = 1) -> None:
-        """Until clients have left `n` exchanges since the start."""
+        """Wait until clients have left `n` exchanges since the start."""
         await self._journal.wait(lambda: self._journal.aborted >= n)
 
     async def wait_for_held(self, n: int = 1) -> None:
-        """Until `n` answers are held by the scenario `hold` at once."""
+        """Wait until `n` answers are held by the scenario `hold` at once."""
         await self._journal.wait(lambda: self._journal.held >= n)
 
     async def wait_idle(self) -> None:
-        """Until no exchange is under way."""
+        """Wait until no exchange is under way."""
         await self._journal.wait(lambda: self._journal.open == 0)
 
     def release(self) -> None:

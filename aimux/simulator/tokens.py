@@ -18,7 +18,7 @@ SETUP_TOKEN_LIFETIME = 365 * 86400.0
 
 
 class RefusedToken(Exception):
-    """A token is not good: `unknown`, `expired`, `reused`, or the reason for which its family was revoked."""
+    """A token is not valid: `unknown`, `expired`, `reused`, or the reason why its family was revoked."""
 
     def __init__(self, reason: str, account: Account | None = None) -> None:
         super().__init__(reason)
@@ -28,7 +28,7 @@ class RefusedToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What a token endpoint hands out. `refresh_token` is None for a setup token, and where nothing was rotated."""
+    """What a token endpoint hands out. `refresh_token` is None for a setup token, and if nothing was rotated."""
 
     family: Family
     access_token: str = field(repr=False)
@@ -40,8 +40,8 @@ class Issued:
 class TokenStore:
     """Every token of every account of one vendor.
 
-    `leeway`: how many times a refresh token that was used already is still taken instead of voiding its family (an
-    answer can get lost on the way, and some servers forgive that; by default, as the strict ones do, none).
+    `leeway`: how many times a used refresh token is still accepted instead of voiding its family (an answer can get
+    lost on the way, and some servers forgive that; by default, as with strict ones, none).
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -51,7 +51,7 @@ class TokenStore:
         self._refresh: dict[str, Family] = {}
 
     def ever(self) -> set[str]:
-        """Every token that was given out."""
+        """Every token that was ever issued."""
         return {*self._access, *self._refresh}
 
     def login(self, account: Account, client_id: str, scope: str | None = None) -> Issued:
@@ -126,7 +126,7 @@ class TokenStore:
 
 
 def jwt(claims: dict[str, Any]) -> str:
-    """A token of a JWT's form. Its signature is no signature: nobody but the simulator is to believe it."""
+    """A token in the form of a JWT. Its signature is not real: only the simulator should accept it."""
     head = {"alg": "RS256", "kid": "simulator", "typ": "JWT"}
     parts = [json.dumps(part, separators=(",", ":")).encode() for part in (head, claims)] + [b"not-a-signature"]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)

@@ -30,7 +30,7 @@ TEXT, CONTINUATION = 0x1, 0x0
 
 
 def wanted(call: Call, api: object) -> bool:
-    """Whether this is a handshake at a place that has WebSockets."""
+    """Whether this is a handshake at a path that has WebSockets."""
     upgrade = call.headers.get("upgrade", "").lower() == "websocket"
     return upgrade and call.method == "GET" and call.path.endswith("/responses") and isinstance(api, OpenAIApi)
 
@@ -65,7 +65,7 @@ class Socket:
         self._turn = turn
         self._messages: asyncio.Queue[bytes] = asyncio.Queue()
         self._known: set[str] = set()
-        """Ids of this socket's responses: nothing is stored, so a turn can build on these alone."""
+        """Ids of this socket's responses: nothing is stored, so a turn can only build on these."""
 
     async def serve(self, call: Call) -> None:
         """Until the client closes. Raises ConnectionError if it leaves in the middle of a turn."""
@@ -73,7 +73,7 @@ class Socket:
         ws = web.WebSocketResponse(autoping=False, compress=compress, max_msg_size=MAX_MESSAGE, timeout=1.0)
         ws.headers.extend(self._api.headers(call))
         await ws.prepare(self._request)
-        self._received.done = True  # between turns a client may leave as it likes
+        self._received.done = True  # between turns a client may leave in any way
         transport = self._request.transport
         turns = asyncio.create_task(self._turns(ws))
         turns.add_done_callback(lambda _: transport.close() if transport else None)
@@ -84,7 +84,7 @@ class Socket:
             await asyncio.wait([turns])
             error = None if turns.cancelled() else turns.exception()
             if error is not None and not isinstance(error, (Broken, ConnectionError)):
-                raise error  # a mistake in here, and not the cancellation that came of it
+                raise error  # a mistake in here, and not the cancellation that it caused
         if error is not None:
             raise error
         if not self._received.done:

@@ -1,7 +1,7 @@
 """Puts an answer on the wire as its scenario says: framing, chunks, coding, gaps, and the ways a connection can die.
 
-The head and the framing are written by hand to aiohttp's transport, because most of what has to happen here is what a
-server library rightly refuses to do.
+The head and the framing are written by hand to aiohttp's transport, because a server library rightly refuses most of
+what has to happen here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEAKY: Pairs = [
     ("proxy-connection", "keep-alive"),
     ("alt-svc", 'h3=":443"; ma=86400'),
 ]
-"""What no gateway may hand on: cookies, hop-by-hop headers, and another way to the vendor."""
+"""What no gateway may pass on: cookies, hop-by-hop headers, and another way to the vendor."""
 
 
 class Sent(web.StreamResponse):
@@ -55,7 +55,7 @@ class Sent(web.StreamResponse):
 
 
 class Broken(Exception):
-    """The scenario broke the connection: the exchange is over, and that is no abort by the client."""
+    """The scenario broke the connection: the exchange is over, without an abort by the client."""
 
 
 class Wire:
@@ -76,14 +76,14 @@ class Wire:
         self._forever = forever
 
     async def send(self, answer: SimulatedAnswer) -> bool:
-        """Send it all; True if the connection is to go on. Raises Broken, and ConnectionError if the client left."""
+        """Send everything; True if the connection goes on. Raises Broken, and ConnectionError if the client left."""
         await self.open()
         for number in range(self._scenario.interim):
             await self.write(b"HTTP/1.1 103 Early Hints\r\nlink: </hint/%d>; rel=preload\r\n\r\n" % number)
         return await self._send(answer)
 
     async def open(self) -> None:
-        """What happens before any head, and maybe in place of one. Raises Broken."""
+        """What happens before any head, and possibly instead of one. Raises Broken."""
         scenario = self._scenario
         if (transport := self._request.transport) is not None:
             transport.set_write_buffer_limits(high=0)
@@ -149,14 +149,14 @@ class Wire:
             await self.write(b"0\r\nx-simulator-trailer: 1\r\n\r\n" if scenario.trailers else b"0\r\n\r\n")
 
     async def mark(self, sent: int) -> None:
-        """So many chunks are sent: is this where the answer is to wait?"""
+        """This many chunks are sent: wait here if the scenario says so."""
         if self._scenario.hold == sent:
             await self._hold()
         if self._scenario.stall == sent:
             await self._forever()
 
     async def _break(self, chunk: bytes, *, chunked: bool) -> None:
-        """RST (between two chunks where there are any), or FIN with half of a chunk out."""
+        """RST (between two chunks if there are any), or FIN after half a chunk."""
         half = chunk[: len(chunk) // 2]
         if self._scenario.ending == "reset":
             await self.write(b"" if chunked else half)
@@ -165,7 +165,8 @@ class Wire:
         self.close()
 
     async def write(self, data: bytes) -> None:
-        """Write, and wait until the kernel has it: what follows may end the connection, and a gap is to be one."""
+        """Write, and wait until the kernel has it: what follows may end the connection, and a gap should be a real
+        one."""
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")

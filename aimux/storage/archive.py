@@ -30,15 +30,15 @@ BATCH = 500
 TOPIC = "topic"
 Row = dict[str, Any]
 Line = tuple[str, Row]
-"""A table's name (or another kind of thing) and what is in it."""
+"""A table's name (or another kind of line) and its content."""
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
 async def rows(database: Database, leave_out: frozenset[str] = frozenset()) -> AsyncIterator[Line]:
-    """Every row of one state of the database, in an order in which they can be put back; the topics that they were
-    written under come first. Raises StorageError."""
+    """Every row of one state of the database, in an order in which they can be put back; their topics come first.
+    Raises StorageError."""
     from aimux.storage.schema.base import changes
 
     async with database.read() as connection:
@@ -53,7 +53,7 @@ async def rows(database: Database, leave_out: frozenset[str] = frozenset()) -> A
 
 
 async def put_rows(database: Database, lines: Iterable[Line], topics: Iterable[str]) -> Counter[str]:
-    """Put the rows of tables into an empty database, all or none; how many of each. Raises StorageError."""
+    """Put the rows of tables into an empty database, all or none. Returns how many of each. Raises StorageError."""
     known = {table.name: table for table in tables()}
     done: Counter[str] = Counter()
     async with database.write(*topics) as connection:
@@ -71,7 +71,7 @@ async def put_rows(database: Database, lines: Iterable[Line], topics: Iterable[s
 
 
 async def occupied(database: Database) -> dict[str, int]:
-    """The tables that hold something, with their numbers of rows. Raises StorageError."""
+    """The tables that are not empty, with their numbers of rows. Raises StorageError."""
     from sqlalchemy import func, select
 
     async with database.read() as connection:
@@ -80,7 +80,7 @@ async def occupied(database: Database) -> dict[str, int]:
 
 
 def tables(leave_out: frozenset[str] = frozenset()) -> list[Table]:
-    """Those that mean something in another database too; what others refer to comes first."""
+    """The tables that mean something in another database too; those that others refer to come first."""
     from aimux.storage.schema import METADATA
 
     return [t for t in METADATA.sorted_tables if not t.info.get("local") and t.name not in leave_out]
@@ -100,7 +100,7 @@ def _batches(lines: Iterable[Line]) -> Iterator[tuple[str, list[Row]]]:
 
 
 async def _count_on(connection: AsyncConnection, filled: Iterable[Table]) -> None:
-    """PostgreSQL's counters do not see numbers that were put in. (SQLite's do.)"""
+    """PostgreSQL's counters do not notice imported numbers. (SQLite's do.)"""
     from sqlalchemy import func, select, text
 
     if connection.dialect.name != "postgresql":
@@ -141,7 +141,7 @@ def _reader(column: Column[Any]) -> Callable[[Any], Any]:
 
 
 class Writer:
-    """Writes an archive, which is there once it is complete."""
+    """Writes an archive, which appears once it is complete."""
 
     def __init__(self, file: gzip.GzipFile, origin: str) -> None:
         self._file = file
@@ -154,7 +154,7 @@ class Writer:
         self.counts[kind] += 1
 
     def end(self) -> None:
-        """The last line: how many there are of each kind."""
+        """The last line: how many lines there are of each kind."""
         self._line({"end": dict(self.counts)})
 
     def _line(self, data: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ class Writer:
 
 @contextmanager
 def writing(path: Path, origin: str) -> Iterator[Writer]:
-    """A new archive, 0600: what is there already is not written over. Raises StorageError."""
+    """A new archive, 0600: existing files are not overwritten. Raises StorageError."""
     part = path.with_name(f"{path.name}.part")
     try:
         if os.path.lexists(path):
@@ -186,7 +186,7 @@ def writing(path: Path, origin: str) -> Iterator[Writer]:
 
 
 def read(path: Path) -> Iterator[Line]:
-    """The lines of a whole archive of this schema. Raises StorageError where it is anything else, or cut short."""
+    """The lines of a whole archive of this schema. Raises StorageError if it is anything else, or cut short."""
     counts: Counter[str] = Counter()
     ended = None
     try:

@@ -1,4 +1,4 @@
-"""The database as the other rooms see it: read, write, and hear of what others wrote."""
+"""The database as other parts see it: read, write, and be notified of what others wrote."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FILE = "aimux.db"
 MOST_TOLD = 7_900
 """Bytes that `Database.tell` takes: PostgreSQL's notices hold 8,000."""
 FULL_LOOK = 30.0
-"""Seconds after which everybody looks again, whether or not a notice came: a lost one costs no more than this."""
+"""Seconds after which every subscriber looks again, even without a notice: a lost one costs no more than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What `Database.open` takes, for another process. `url` may hold a password."""
+    """The arguments of `Database.open`, for another process. `url` may hold a password."""
 
     url: str | None = field(repr=False)
     state_dir: Path
@@ -40,8 +40,8 @@ class Place:
 class Database:
     """One installation's database. Made by `open`; everything on one event loop.
 
-    Opening SQLite reads little and imports no SQLAlchemy; the first `read` or `write` does, and makes the file where
-    there is none.
+    Opening SQLite reads little and imports no SQLAlchemy; the first `read` or `write` does, and makes the file if there
+    is none.
     """
 
     def __init__(self, engine: Engine, place: Place) -> None:
@@ -52,7 +52,7 @@ class Database:
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
         self._failed: StorageError | None = None
         self._refuses_writes = False
-        """On a full disk, say: that it can be read then is no recovery."""
+        """As on a full disk: that it can be read then does not mean that it has recovered."""
         self._exists = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,7 +60,7 @@ class Database:
     async def open(cls, url: str | None, state_dir: Path, *, full_look: float = FULL_LOOK) -> Database:
         """`url`: `postgresql://…`, or None for SQLite at `{state_dir}/aimux.db`. Migrates an older schema.
 
-        Raises StorageError where the database is damaged, unwritable, newer than this program or can't be reached.
+        Raises StorageError if the database is damaged, unwritable, newer than this program or can't be reached.
         """
         database = cls(_engine(url, Path(state_dir)), Place(url, Path(state_dir)))
         try:
@@ -81,18 +81,18 @@ class Database:
 
     @property
     def trouble(self) -> StorageError | None:
-        """What is wrong at present: why the last read or write failed, or why no change of another's is heard."""
+        """What is wrong now: why the last read or write failed, or why changes of others are not noticed."""
         return self._engine.trouble or self._failed
 
     def touched(self, topic: str) -> bool:
-        """Whether anything of the topic was ever written. False spares reading it, and with that SQLAlchemy's import:
-        a subscriber hears of the first write."""
+        """Whether anything of the topic was ever written. False saves reading it, and with that SQLAlchemy's import: a
+        subscriber is notified of the first write."""
         return self._engine.touched(topic)
 
     async def quick(self, queries: Sequence[str]) -> list[list[Mapping[str, Any]]] | None:
         """The rows of each query, all of one state, as the driver has them (JSON is text, a boolean 0 or 1).
 
-        For a start: SQLAlchemy's import is a third of its CPU time. None: here it is needed all the same, so `read`.
+        For a start: SQLAlchemy's import is a third of its CPU time. None: this engine needs it anyway, so use `read`.
         Raises StorageError.
         """
         return await self._engine.quick(queries)
@@ -116,7 +116,7 @@ class Database:
                 receipt = await self._engine.announce(connection, topics)
             committed = True
         finally:
-            # A commit that was cancelled or lost its connection may have come through all the same.
+            # A commit that was cancelled or lost its connection may have succeeded nevertheless.
             if receipt is not None:
                 self._engine.settle(receipt, committed=committed)
                 self._heard(topics)
@@ -138,27 +138,27 @@ class Database:
         return done
 
     def lock(self, name: str, *, patience: float = 90.0) -> AbstractAsyncContextManager[None]:
-        """Exclusive over all tasks and nodes while it is held; a node that dies or loses the database lets go.
+        """Exclusive over all tasks and nodes while it is held; a node that dies or loses the database releases it.
 
-        Raises StorageError after `patience` seconds, and with SQLite, which knows no other nodes.
+        Raises StorageError after `patience` seconds, and with SQLite, which has no other nodes.
         """
         return self._engine.lock(name, patience)
 
     async def nodes(self) -> list[str]:
-        """Those that use the database now, as "HOST VERSION", this one among them. Raises StorageError."""
+        """The nodes that use the database now, as "HOST VERSION", including this one. Raises StorageError."""
         async with self.read() as connection:
             return await self._engine.nodes(connection)
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called on this loop after each change of the topic, and now and then without one.
+        """Call `callback` on this loop after each change of the topic, and now and then without one.
 
-        It gets no data: whoever is called reads what it needs. Returns what ends the subscription.
+        It gets no data: it has to read what it needs. Returns a function that ends the subscription.
         """
         self._subscribers.setdefault(topic, []).append(callback)
         return lambda: self._subscribers[topic].remove(callback)
 
     async def tell(self, text: str) -> None:
-        """Tell the other nodes something that is kept nowhere: at most MOST_TOLD bytes. Raises StorageError.
+        """Send the other nodes something that is not stored: at most MOST_TOLD bytes. Raises StorageError.
 
         With SQLite there is nobody to hear it.
         """
@@ -166,7 +166,7 @@ class Database:
             await self._engine.tell(connection, text)
 
     def hear(self, callback: Told) -> None:
-        """Have `callback` called on this loop with what other nodes tell, and what names the process that does."""
+        """Call `callback` on this loop with what other nodes send, and an id of the sending process."""
         self._engine.on_told = callback
 
     async def close(self) -> None:
@@ -186,10 +186,10 @@ class Database:
                 connecting = engine.execution_options(aimux_write=write).connect()
                 connection = await stack.enter_async_context(connecting)
                 await connection.begin()
-            except Exception as error:  # drivers let through whatever a socket or a file raises
+            except Exception as error:  # drivers pass on whatever a socket or a file raises
                 raise self._explained(error) from None
             try:
-                yield connection  # an exception rolls back, as the connection is given back
+                yield connection  # an exception rolls back when the connection is returned
                 await connection.commit()
             except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
                 refused = write and isinstance(error, DBAPIError) and not error.connection_invalidated
@@ -231,7 +231,7 @@ class Database:
             for callback in list(self._subscribers.get(topic, ())):
                 try:
                     callback()
-                except Exception:  # the others have to hear of it too
+                except Exception:  # the others have to be notified, too
                     log.exception("a subscriber of %r failed", topic)
 
     async def _look_again(self, seconds: float) -> None:
@@ -245,7 +245,7 @@ def _engine(url: str | None, state_dir: Path) -> Engine:
     if url is None:
         return SQLite(state_dir / FILE)
     if url.startswith(("postgresql://", "postgres://")):
-        from aimux.storage.postgresql import PostgreSQL  # asyncpg: not for those who use SQLite
+        from aimux.storage.postgresql import PostgreSQL  # imports asyncpg, which users of SQLite need not have
 
         return PostgreSQL(url)
     raise StorageError("the database's URL is of no known kind", remedy="write postgresql://user@host/name")

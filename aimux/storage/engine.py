@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from aimux.storage.errors import StorageError
 
     Heard = Callable[[Collection[str] | None], None]
-    """Takes the topics that somebody wrote to; None: nobody knows which, it may be all."""
+    """Takes the topics that somebody wrote to; None: unknown, possibly all."""
     Statement = tuple[str, Sequence[tuple[Any, ...]]]
     """In the driver's own words, and the rows for each of which it is executed."""
     Told = Callable[[str, str], None]
-    """Takes what names another node's process, and what it tells."""
+    """Takes the id of another node's process, and what it sent."""
 
 
 class Engine(Protocol):
-    """A database as SQLAlchemy sees it, and what is particular to its kind."""
+    """A database as SQLAlchemy sees it, and what is specific to its kind."""
 
     name: str
     """Where it is, fit to be shown: a path, or an address without the password."""
     trouble: StorageError | None
-    """Why nothing is heard of what others write, while that is so."""
+    """Why writes of others are not noticed now; None if they are."""
     on_told: Told
     """See Database.hear."""
 
@@ -36,14 +36,14 @@ class Engine(Protocol):
         ...
 
     async def look(self) -> bool:
-        """Check what can be checked cheaply, migrate what is behind, begin to listen. False: there is no database yet.
+        """Check what can be checked cheaply, migrate an older schema, begin to listen. False: there is no database yet.
 
         Raises StorageError.
         """
         ...
 
     async def engine(self) -> AsyncEngine:
-        """Connections to the database, which is made and migrated where that was not done yet. Raises StorageError."""
+        """Connections to the database, which is made and migrated if that was not done yet. Raises StorageError."""
         ...
 
     async def quick(self, queries: Sequence[str]) -> list[list[Mapping[str, Any]]] | None:
@@ -59,18 +59,18 @@ class Engine(Protocol):
         ...
 
     async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> Any:
-        """Let every other node know of these topics when the connection's transaction is committed.
+        """Notify every other node of these topics when the connection's transaction is committed.
 
         Returns what `settle` takes then.
         """
         ...
 
     def settle(self, receipt: Any, *, committed: bool) -> None:
-        """The transaction came to its end; not committed, for all that is known, means that it still may be."""
+        """The transaction has ended. If it is not known to be committed, it may still be."""
         ...
 
     async def watch(self, heard: Heard) -> None:
-        """Tell what others wrote until cancelled, whatever happens to the database meanwhile."""
+        """Report what others wrote until cancelled, whatever happens to the database meanwhile."""
         ...
 
     async def nodes(self, connection: AsyncConnection) -> list[str]:
@@ -86,7 +86,7 @@ class Engine(Protocol):
         ...
 
     def explain(self, error: BaseException) -> StorageError:
-        """An exception of the driver's or SQLAlchemy's in words. Holds no parameter of a statement."""
+        """Words for an exception of the driver or of SQLAlchemy, without parameters of a statement."""
         ...
 
     async def close(self) -> None:

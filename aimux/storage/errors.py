@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class StorageError(Exception):
-    """The database can't be used, or not for this. What was committed before is untouched.
+    """The database can't be used, or not for this. Earlier commits are untouched.
 
-    `reason` says what is wrong and where, `remedy` what to do ("" where nothing is known).
+    `reason` says what is wrong and where, `remedy` what to do ("" if nothing is known).
     """
 
     def __init__(self, reason: str, *, remedy: str = "") -> None:
@@ -16,9 +16,9 @@ class StorageError(Exception):
 
 
 class Unusable(StorageError):
-    """The database takes nothing at present, whatever it is: full, locked, read-only, damaged or out of reach."""
+    """The database accepts nothing now, for whatever reason: full, locked, read-only, damaged or out of reach."""
 
 
 class Conflict(StorageError):
-    """A row breaks a constraint: what may be there once is there already, or what it refers to is not. The whole
-    transaction was rolled back."""
+    """A row violates a constraint: it exists already, or what it refers to does not. The whole transaction was rolled
+    back."""

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What comes out of a connection that is at fault."""
+"""What a faulty connection raises."""
 PAUSES = (0.005, 0.25)
 """Seconds between the first and the later tries. A call that waits would keep the connection from the others."""
 
 
 class Locks:
-    """A connection costs the server some megabytes, so that a node has one for all its locks. When it is lost, so are
-    they: whoever holds one has to write with compare-and-swap."""
+    """A connection costs the server some megabytes, so a node has one for all its locks. When it is lost, so are they:
+    the holder of a lock has to write with compare-and-swap."""
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]]) -> None:
         self._connect = connect
         self._connection: asyncpg.Connection[Any] | None = None
         self._talking = asyncio.Lock()
-        # The server grants a lock again to whoever has it: tasks exclude each other here.
+        # The server grants a lock again to its holder, so tasks exclude each other here.
         self._among_tasks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ class Locks:
                     among_tasks.release()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
@@ -79,7 +79,7 @@ class Locks:
                     if await asyncio.shield(trying):
                         return connection
                 except asyncio.CancelledError:
-                    # Cancelled between the question and the answer: the lock may be ours already.
+                    # Cancelled between the query and its answer: the lock may be ours already.
                     if await _outcome(trying):
                         await self._unlock(connection, key)
                     raise
@@ -94,7 +94,7 @@ class Locks:
         try:
             await connection.execute("SELECT pg_advisory_unlock($1)", key)
         except FAILURES as error:
-            # The lock is gone with its connection, or will be now: the others on it are lost as well.
+            # The lock is gone with its connection, or will be now: so are the others on it.
             log.warning("the locks of this node were lost (%s)", error)
             connection.terminate()
 

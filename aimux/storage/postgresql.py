@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "aimux"
 TOLD_CHANNEL = "aimux_told"
-"""The channel of what nodes tell each other and is kept nowhere."""
+"""The channel for what nodes send each other without storing it."""
 NODE = "aimux node "
-"""How the name of a node's listening connection begins; its host and version follow. `nodes` reads it."""
+"""The prefix of the name of a node's listening connection; host and version follow. `nodes` reads it."""
 CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 PING_EVERY = 5.0
-"""Seconds of silence after which the listening connection is tried: one that died without a word would hear nothing."""
+"""Seconds of silence after which the listening connection is checked: one that died silently would notice nothing."""
 PAUSES = (0.25, 5.0)
 """Seconds before the first and the later tries to connect again."""
 MIGRATION_LOCK = 0x61696D7578
-"""The advisory lock of whoever migrates ("aimux")."""
+"""The advisory lock for migrating ("aimux")."""
 _KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 
 
@@ -64,7 +64,7 @@ class PostgreSQL:
     async def look(self) -> bool:
         await self.engine()
         try:
-            self._listening = await self._listen()  # before anybody loads, so that no change falls in between
+            self._listening = await self._listen()  # before anything is loaded, so that no change is missed in between
         except FAILURES as error:
             raise self.explain(error) from None
         return True
@@ -93,7 +93,7 @@ class PostgreSQL:
         from sqlalchemy import text
 
         receipt = f"{self._node}.{next(self._count)}"
-        # A row for each topic ever written to, as SQLite has it. It is never changed, so that no writer waits for it.
+        # A row for each topic ever written to, as with SQLite. It never changes, so no writer waits for it.
         statement = text(
             "WITH touched AS (INSERT INTO changes (topic, version) VALUES (:topic, 1) ON CONFLICT DO NOTHING)"
             " SELECT pg_notify(:channel, :payload)"
@@ -116,7 +116,7 @@ class PostgreSQL:
                     log.info("%s is there again", self.name)
                     self.trouble, pause = None, PAUSES[0]
                     self._unsettled.clear()
-                    heard(None)  # whatever was said meanwhile was missed
+                    heard(None)  # notices sent meanwhile were missed
                 await self._follow(self._listening, heard)
             except FAILURES as error:
                 self._stop_listening()
@@ -143,7 +143,7 @@ class PostgreSQL:
 
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         if isinstance(error, IntegrityError):
-            # The detail behind the first line holds values.
+            # The detail after the first line holds values.
             return Conflict(str(cause.__cause__ or cause).partition("\n")[0])
         return _explained(self.name, cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ else cause)
 
@@ -184,7 +184,7 @@ class PostgreSQL:
             if not payload:
                 raise ConnectionResetError("the connection was closed")
             receipt, _, topic = payload.partition(" ")
-            # What this node wrote it knows already, but where it could not tell whether it was committed.
+            # This node knows what it wrote, except if it could not tell whether that was committed.
             if not receipt.startswith(f"{self._node}.") or receipt in self._unsettled:
                 heard([topic])
 
@@ -206,7 +206,7 @@ class PostgreSQL:
             self._url,
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
-            # The server finds out within a minute that a node is gone, and frees what it held.
+            # The server notices within a minute that a node is gone, and frees what it held.
             server_settings={"application_name": name, **_KEEPALIVE},
         )
 
@@ -247,7 +247,7 @@ class PostgreSQL:
 
 
 async def nodes(connection: asyncpg.Connection[Any]) -> list[str]:
-    """Those that listen on this database now, as "HOST VERSION"."""
+    """The nodes that listen on this database now, as "HOST VERSION"."""
     found = await connection.fetch(
         "SELECT application_name FROM pg_stat_activity"
         " WHERE datname = current_database() AND starts_with(application_name, $1) ORDER BY 1",
@@ -272,7 +272,7 @@ _BY_CLASS = {
 }
 """Remedies by SQLSTATE, or its class (the first two characters)."""
 _UNUSABLE = frozenset({"25", "28", "3D", "53", "57", "58"})
-"""Classes that are about the server or the transaction (read-only), and not about what was to be written."""
+"""Classes that are about the server or the transaction (read-only), not about what was to be written."""
 
 
 def _explained(name: str, error: BaseException) -> StorageError:

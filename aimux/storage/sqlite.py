@@ -38,7 +38,7 @@ class SQLite:
         self.name = str(path)
         self.trouble: StorageError | None = None
         self.on_told: Told = lambda _node, _text: None
-        self.writing = asyncio.Lock()  # SQLite has one writer; waiting here is fair, and blocks no thread
+        self.writing = asyncio.Lock()  # SQLite allows one writer; waiting here is fair, and blocks no thread
         self._path = path
         self._made: AsyncEngine | None = None
         self._seen: dict[str, int] = {}
@@ -102,12 +102,12 @@ class SQLite:
 
     def settle(self, receipt: dict[str, int], *, committed: bool) -> None:
         if committed:
-            # Commits come one after the other: whoever is called after this one sees all before it too.
+            # Commits are serialized: a subscriber called after this one also sees all earlier ones.
             self._seen |= receipt
 
     async def watch(self, heard: Heard) -> None:
-        """A look costs 3 µs, so that it needs no thread (100 µs). It waits for the end of a write of our own, since
-        `settle` first tells what of it is no news here."""
+        """A look costs 3 µs, so it needs no thread (100 µs). It waits for the end of a write of our own, because
+        `settle` first notes what is no news here."""
         connection: sqlite3.Connection | None = None
         file: tuple[int, int] | None = None
         last = 0
@@ -133,7 +133,7 @@ class SQLite:
                     if connection is not None:
                         self._lost()
                     continue
-                except (OSError, sqlite3.Error) as error:  # being made, or locked: the next look will tell
+                except (OSError, sqlite3.Error) as error:  # being made, or locked: the next look will show
                     log.debug("can't look at %s: %s", self.name, error)
                     continue
                 changed = [topic for topic, version in now.items() if version > self._seen.get(topic, 0)]
@@ -171,7 +171,7 @@ class SQLite:
                 self._plain = None
 
     def _lost(self) -> None:
-        """What is written from now on goes where nobody will find it."""
+        """The file was removed or replaced: what is written from now on is lost."""
         if self.trouble is None:
             self.trouble = StorageError(
                 f"{self.name} was removed or replaced while aimux uses it", remedy="restart aimux"
@@ -182,7 +182,7 @@ class SQLite:
         from sqlalchemy.exc import DBAPIError
 
         try:
-            # The transaction is the lock: another process waits at its beginning, and finds nothing left to do.
+            # The transaction is the lock: another process waits for it, and then finds nothing left to do.
             async with engine.execution_options(aimux_write=True).begin() as connection:
                 found = await connection.run_sync(schema_of)
                 if not behind(found, self.name):
@@ -198,21 +198,22 @@ class SQLite:
 
 
 class _Connection(sqlite3.Connection):
-    """Closes itself: aiosqlite forgets one whose task is cancelled while it connects, which Python 3.13 warns of."""
+    """Closes itself: aiosqlite forgets a connection whose task is cancelled while it connects, and Python 3.13 warns of
+    that."""
 
     def close(self) -> None:
-        # A statement that was cancelled keeps a closed connection's transaction, and with it the lock of who writes.
+        # A cancelled statement keeps a closed connection's transaction, and with it the write lock.
         with contextlib.suppress(sqlite3.Error):  # it is closed already
             self.rollback()
         super().close()
 
     def __del__(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # it was never opened
-            super().close()  # it has done nothing yet that would have to be rolled back
+            super().close()  # it has done nothing that would have to be rolled back
 
 
 def _set_up(connection: Any) -> None:
-    # FULL: a commit is on the disk before it is answered, also when the power fails. (NORMAL loses the last ones.)
+    # FULL: a commit is on the disk before it is answered, even if the power fails. (NORMAL loses the last ones.)
     for setting in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
 
@@ -238,9 +239,9 @@ def _make_engine(path: Path) -> AsyncEngine:
     def begun(connection: Any) -> None:
         write = connection.get_execution_options().get("aimux_write", False)
         if connection.info.get("aimux_write") != write:  # the pragma has every statement prepared again
-            connection.exec_driver_sql(f"PRAGMA query_only = {0 if write else 1}")  # who writes here would tell nobody
+            connection.exec_driver_sql(f"PRAGMA query_only = {0 if write else 1}")  # a write here would notify nobody
             connection.info["aimux_write"] = write
-        # A transaction that reads first and writes later could find that somebody else wrote in between, and fail.
+        # A transaction that reads first and writes later could fail because somebody else wrote in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine

@@ -1,4 +1,4 @@
-"""SQLite's file before any SQLAlchemy: whether it is there, whole, ours to write, and of which version. Blocking."""
+"""SQLite's file without SQLAlchemy: whether it is there, intact, writable, and of which version. Blocking."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 BUSY_TIMEOUT = 10.0
 """How long to wait for another writer, in seconds."""
 CHECK_FOR = 0.05
-"""How long to look for damage at a start, in seconds: enough for ten thousand users, and a tenth of a start."""
+"""How long to search for damage at a start, in seconds: enough for ten thousand users, and a tenth of a start."""
 _NO_ROOM = {
     sqlite3.SQLITE_FULL,
-    # The index beside the file, which the processes share, can't be made.
+    # The index beside the file, which processes share, can't be made.
     sqlite3.SQLITE_IOERR_SHMOPEN,
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMMAP,
@@ -39,7 +39,7 @@ _READ_ONLY = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
 }
-"""What it says of a disk that is, or has become, read-only."""
+"""SQLite's errors for a disk that is, or has become, read-only."""
 _PERMISSION = {errno.EACCES: "give the user that runs aimux access to it", errno.EROFS: "mount it read-write"}
 
 
@@ -59,7 +59,7 @@ def connect(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
 
 
 def there(path: Path) -> bool:
-    """Whether there is such a file. Raises StorageError where its folder does not let us look."""
+    """Whether there is such a file. Raises StorageError if its folder can't be read."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -74,15 +74,15 @@ def _closed(path: Path, error: OSError) -> StorageError:
 
 
 def make(path: Path) -> None:
-    """Make the file (0600, in a folder with 0700) and its tables where they are not there; have it write ahead.
+    """Make the file (0600, in a folder with 0700) and its tables if they do not exist, in WAL mode.
 
-    By a plain connection: through aiosqlite each of fifty statements would wait for a thread several times.
-    Raises StorageError.
+    With a plain connection: through aiosqlite each of fifty statements would wait for a thread several times. Raises
+    StorageError.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Only where there is none: to close a file takes away all locks that this process has on it, and without them
-        # the next program that closes the database takes itself for the last, and removes what was written ahead.
+        # Only if there is none: closing a file drops all locks that this process has on it, and without them the next
+        # program that closes the database believes that it is the last one, and removes the WAL.
         with contextlib.suppress(FileExistsError):
             # SQLite gives the files beside it the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -91,12 +91,12 @@ def make(path: Path) -> None:
     try:
         with contextlib.closing(connect(path)) as connection:
             if _empty(connection):
-                # The transaction is the lock: another process waits at its beginning, and finds nothing left to do.
+                # The transaction is the lock: another process waits for it, and then finds nothing left to do.
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in sqlite_statements() if _empty(connection) else ():
                     connection.execute(statement)
                 connection.execute("COMMIT")
-            _write_ahead(connection)  # now: what is written ahead is written, and synced, twice
+            _write_ahead(connection)  # only now: what goes to the WAL is written, and synced, twice
     except sqlite3.Error as error:
         raise explain(path, error) from None
 
@@ -107,7 +107,8 @@ def _empty(connection: sqlite3.Connection) -> bool:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to read with; it needs no room on the disk where nobody has the file open. Raises sqlite3.Error."""
+    """A connection for reading; it needs no room on the disk unless somebody has the file open. Raises
+    sqlite3.Error."""
     connection = connect(path)
     try:
         try:
@@ -124,13 +125,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def inspect(path: Path) -> Found:
-    """Look whether the file is a whole database of ours. Raises StorageError."""
+    """Check that the file is an intact database of ours. Raises StorageError."""
     _tighten(path)
     try:
         with _reading(path) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
-                if 0 < path.stat().st_size < 512:  # which SQLite would write over
+                if 0 < path.stat().st_size < 512:  # which SQLite would overwrite
                     raise damaged(path, "it is too short")
                 return Found()
             if "alembic_version" not in tables:
@@ -139,7 +140,7 @@ def inspect(path: Path) -> Found:
                 raise damaged(path, damage)
             (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             changes = {}
-            if "changes" in tables:  # not of a schema of the future
+            if "changes" in tables:  # not from a newer schema
                 changes = dict(connection.execute("SELECT topic, version FROM changes").fetchall())
             by = None
             if "migrations" in tables:
@@ -151,14 +152,14 @@ def inspect(path: Path) -> Found:
 
 
 def try_to_write(path: Path) -> None:
-    """Find out at the start what would else be found out by the first who changes something. Raises StorageError."""
+    """Find out at the start whether it can be written, instead of at the first change. Raises StorageError."""
     try:
         with contextlib.closing(connect(path)) as connection:
             (opened,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute(f"PRAGMA user_version = {(opened + 1) % 2**31}")  # the smallest write there is
     except sqlite3.Error as error:
         explained = explain(path, error)
-        # On a full disk everybody can still be served.
+        # With a full disk everybody can still be served.
         if error.sqlite_errorcode not in _NO_ROOM:
             raise explained from None
         log.error("%s; until then nobody can be added or changed, and no usage is recorded", explained)
@@ -180,7 +181,7 @@ def _by_name(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def check(connection: sqlite3.Connection, seconds: float | None = None) -> str:
-    """What is damaged, as SQLite says it; "" where nothing is, as far as could be seen in that time."""
+    """What is damaged, in SQLite's words; "" if nothing is, as far as could be checked in that time."""
     if seconds is not None:
         end = time.monotonic() + seconds
         connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
@@ -196,7 +197,7 @@ def check(connection: sqlite3.Connection, seconds: float | None = None) -> str:
 
 
 def copy(path: Path, target: Path) -> None:
-    """A whole copy of the file as it is now, while others use it; 0600, and there only once it is complete.
+    """Make a whole copy of the file as it is now, while others use it; 0600, and it appears once it is complete.
 
     Raises StorageError.
     """
@@ -221,7 +222,7 @@ def copy(path: Path, target: Path) -> None:
 
 
 def damaged(path: Path, how: str) -> StorageError:
-    """The error for a file that is no whole database."""
+    """The error for a file that is not an intact database."""
     return Unusable(
         f"{path} is damaged ({' '.join(how.split())}); it is left as it is",
         remedy="put a copy in its place (`aimux db backup` makes them), or save what can still be read: "
@@ -230,9 +231,9 @@ def damaged(path: Path, how: str) -> StorageError:
 
 
 def explain(path: Path, error: BaseException) -> StorageError:
-    """One of SQLite's errors in words."""
+    """Words for one of SQLite's errors."""
     code = getattr(error, "sqlite_errorcode", 0)
-    match sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF:  # the rest is detail
+    match sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF:  # the rest of the code is detail
         case code if code in _READ_ONLY and _read_only(path):
             return Unusable(f"the disk of {path} is read-only", remedy=_PERMISSION[errno.EROFS])
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
@@ -255,7 +256,7 @@ def _read_only(path: Path) -> bool:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Whoever meets another that does the same in a new file is refused by SQLite at once, without its busy timeout."""
+    """If two do this in a new file at once, SQLite refuses one of them without waiting for its busy timeout."""
     end = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What can be said of a database without changing it."""
+"""What can be said about a database without changing it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Status:
-    """`schema` is None where there is no database yet; `tables`: numbers of rows; `size`: bytes."""
+    """`schema` is None if there is no database yet; `tables`: numbers of rows; `size`: bytes."""
 
     engine: str
     where: str
@@ -30,7 +30,7 @@ class Status:
     keys: dict[str, int] = field(default_factory=dict)
     """By the id of an encryption key: how many credential files are encrypted with it."""
     nodes: list[str] = field(default_factory=list)
-    """Host and version of each that uses a PostgreSQL database now."""
+    """Host and version of each node that uses a PostgreSQL database now."""
 
     def as_json(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -38,7 +38,7 @@ class Status:
 
 
 async def status(url: str | None, state_dir: Path) -> Status:
-    """Look at everything, which may take a while where there is much. Raises StorageError."""
+    """Look at everything, which may take a while if there is much. Raises StorageError."""
     if url is None:
         return await asyncio.to_thread(_sqlite, state_dir / FILE)
     return await _postgresql(url)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 CLOCKS_APART = 60_000
-"""Milliseconds by which the clocks of nodes may differ. What has longer to live than it was ever given was made by a
-clock that was wrong, and would outlive its time."""
+"""Milliseconds by which the clocks of nodes may differ. Something with a longer remaining life than it was given was
+made by a wrong clock, and would outlive its time."""
 
 
 def now() -> int:

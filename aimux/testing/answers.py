@@ -1,4 +1,4 @@
-"""The contract of answers: verdicts on anything, meters that nothing can break, openings that decide once."""
+"""The contract of answers: verdicts on any answer, meters that nothing can break, openings that decide once."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class AnswerContract(Samples):
             assert meter.usage == answer.usage, f"{answer.target}, byte by byte"
 
     def test_a_stream_that_was_cut_short_is_not_complete(self) -> None:
-        """Otherwise a client takes half an answer for a whole one."""
+        """Otherwise a client would take half an answer for a whole one."""
         for answer in self.answers:
             if answer.usage is None or not answer.streamed:
                 continue

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aimux.plugin import HttpAnswer
     from aimux.testing.samples import SampleAnswer
 
-# The same examples in each run, and nothing is written to disk. An example goes through all samples, which makes
-# shrinking it take a minute; they are small as they are. Subclasses share the inherited tests.
+# The same examples in each run, and nothing is written to disk. No shrinking: an example goes through all samples, so
+# it would take a minute, and examples are small. Subclasses share the inherited tests.
 examples = settings(
     derandomize=True,
     database=None,
@@ -40,7 +40,7 @@ class Samples:
 
     provider: ClassVar[type[Provider]]
     settings: ClassVar[Mapping[str, Any]] = {}
-    """For `provider.Settings`; what has no default has to be here."""
+    """For `provider.Settings`; settings without a default have to be here."""
     credentials: ClassVar[Mapping[str, bytes]]
     """A credential file of every format that the provider reads, by a name for messages."""
     refresh_answer: ClassVar[Mapping[str, Any]] = {
@@ -48,13 +48,13 @@ class Samples:
         "refresh_token": "contract-refresh-2",
         "expires_in": 3600,
     }
-    """What the token endpoint answers to a renewal. Without its `refresh_token` the old one has to stay."""
+    """The token endpoint's answer to a renewal. Without its `refresh_token` the old one has to stay."""
     refresh_refusals: ClassVar[Sequence[HttpAnswer]] = (reply({"error": "invalid_grant"}, status=400),)
-    """Answers of the token endpoint that mean: for good."""
+    """Answers of the token endpoint that refuse for good."""
     answers: ClassVar[Sequence[SampleAnswer]] = ()
-    """Upstream's answers, streamed and not, with the usage that is in them."""
+    """The upstream's answers, streamed and not, with their usage."""
     limit_headers: ClassVar[Sequence[str]] = ()
-    """Names of the response headers that `limits` and `classify` read; they are tried with all sorts of values."""
+    """Names of response headers that `limits` and `classify` read; they are tried with all sorts of values."""
 
     def make(self) -> Provider:
         return self.provider(self.provider.Settings(**self.settings))
@@ -70,7 +70,7 @@ def secrets_of(credential: Credential) -> list[str]:
 
 
 def told_secret(text: str, secrets: list[str]) -> str | None:
-    """The first of `secrets` of which `text` tells more than eight characters."""
+    """The first of `secrets` of which `text` reveals more than eight characters."""
     for secret in secrets:
         for start in range(max(1, len(secret) - 8)):
             if secret[start : start + 9] in text and len(secret) >= 9:

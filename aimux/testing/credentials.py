@@ -1,4 +1,4 @@
-"""The contract of credentials: read whatever is there, lose nothing, tell no secret; renew and sort the failures."""
+"""The contract of credentials: read any file, lose nothing, reveal no secret; renew and sort the failures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LATER_FAILURES: list[HttpAnswer | Exception] = [
 
 class CredentialContract(Samples):
     def with_strangers(self, raw: bytes) -> Iterator[tuple[str, bytes]]:
-        """The file with something more in it that the provider does not know, and where that is.
+        """The file with an addition that the provider does not know, and where that is.
 
         A JSON file gets a key in each of its objects. Files of another format are left as they are: override this and
         `lost` for them.
@@ -155,7 +155,7 @@ class CredentialContract(Samples):
             assert provider.parse_credential(renewed).refresh_token == old.refresh_token, name
 
     def test_a_refresh_token_goes_to_addresses_of_the_settings_only(self) -> None:
-        """Endpoints move: each is a setting, so that nobody waits for a release."""
+        """Endpoints move: each has to be a setting, so that nobody has to wait for a release."""
         provider = self.make()
         known = [url for url in provider.settings.model_dump().values() if isinstance(url, str) and "://" in url]
         for name, raw, _ in self.renewable():

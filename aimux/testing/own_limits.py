@@ -1,4 +1,4 @@
-"""The contract of aimux's own limits: whatever is used of whichever, a client can read it."""
+"""The contract of aimux's own limits: clients can read them, however much is used of whichever limit."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """An upstream's answer to a request, and what the provider's meter should make of it (None: it has no meter).
+    """An upstream's answer to a request, and the usage that the provider's meter should find (None: it has no meter).
 
     A stream is one whose `content_type` is `text/event-stream`.
     """
@@ -58,9 +58,9 @@ Step = HttpAnswer | Exception
 
 
 class ScriptedHttp:
-    """An `aimux.plugin.Http` that answers (or raises) one step a request, in order; `sent` is what it was asked.
+    """An `aimux.plugin.Http` that answers (or raises) one step per request, in order; `sent` is what it was asked.
 
-    A step may be a function of the request. Asking for more than the script has fails the test.
+    A step may be a function of the request. More requests than steps fail the test.
     """
 
     def __init__(self, *steps: Step | Callable[[Sent], Step]) -> None:

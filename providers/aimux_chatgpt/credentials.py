@@ -1,6 +1,6 @@
 """ChatGPT's credential files: Codex's auth.json with tokens or an API key, ai-mux's flat form, and a bare key.
 
-What is visibly another vendor's is refused: a flat object with an access token is the form of many.
+Files that are visibly another vendor's are refused: many have the form of a flat object with an access token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLAIMS = "https://api.openai.com/auth"
 """The claim that names account, plan and user."""
 
 _STALE = 8 * 86400.0
-"""Without an expiry in the token, Codex renews when the last renewal is that long ago."""
+"""Without an expiry in the token, Codex renews when the last renewal was this long ago."""
 _ASSUMED_LIFETIME = 3600.0
 _TOKEN_MODES = ("chatgpt", "chatgptAuthTokens")
 """Values of `auth_mode` that mean `tokens`. Without any, Codex takes the API key if there is one."""
@@ -84,7 +84,8 @@ def parse(raw: bytes) -> Credential:
 
 
 def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
-    """The file with the token endpoint's answer merged in. Each field of that is optional; it has no account id."""
+    """The file with the token endpoint's answer merged in. Each field of the answer is optional; it has no account
+    id."""
     document = load_object(raw)
     tokens = _find(document)
     if tokens is None:
@@ -115,7 +116,7 @@ def is_openai_jwt(token: str) -> bool:
 
 
 def brought_along(token: str, account_id: str | None) -> Credential:
-    """What a client sent itself. Raises CredentialError for what is visibly another vendor's."""
+    """The credential that a client sent itself. Raises CredentialError if it is visibly another vendor's."""
     if is_openai_jwt(token):
         return Credential(kind="oauth", secret=token, account_id=account_id)
     return Credential(kind="api_key", secret=_not_anthropics(token))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aimux.plugin import Headers
 
 _RECHECK = 900.0
-"""Seconds until an account is tried again whose limit has no reset that could be known (no money left, say)."""
+"""Seconds until an account is tried again whose limit has no known reset (such as no money left)."""
 _NO_HEADERS: Headers = CIMultiDict()
 _LONGEST = 31 * 86400.0
 _DURATION = re.compile(
@@ -54,7 +54,7 @@ def windows(headers: Headers) -> tuple[LimitWindow, ...]:
     if _USED[0] not in headers and _USED[1] not in headers:
         return ()
     told = (*map(headers.get, _NAMES),)
-    # Once for each answer, with values that change slowly. Without a reset's time they depend on the clock, too.
+    # Called for each answer, with values that change slowly. Without a reset's time they also depend on the clock.
     return (_windows if told[2] and told[6] else _windows.__wrapped__)(*told)
 
 
@@ -106,7 +106,7 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
     if not problem and status in {401, 403}:
         return Verdict(Action.BACK_OFF, f"{status}, not in OpenAI's words: something in between refuses")
     if code == "missing_scope":
-        return RELAY  # a restricted key serves what it may
+        return RELAY  # a restricted key can still serve what it may
     if status in {401, 402, 403} and code in _GONE:
         remedy = f"ask OpenAI's support or the workspace's owner, or log in with another account: {login}"
         return Verdict(Action.PARK, f"{_GONE[code]} ({code})", remedy=remedy)
@@ -122,7 +122,7 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
 
 
 def explained(body: bytes, *, status: int) -> bytes | None:
-    """What ChatGPT's backend says as `detail`, in OpenAI's shape as well: SDKs show nothing else."""
+    """What ChatGPT's backend says as `detail`, also in OpenAI's shape: SDKs show nothing else."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
@@ -137,7 +137,7 @@ def explained(body: bytes, *, status: int) -> bytes | None:
 
 
 def opening(payload: bytes, *, login: str) -> Verdict | None:
-    """Overloads and used-up limits are told inside a 200 as well."""
+    """Overloads and used-up limits are also reported inside a 200."""
     decided, problem = openai.opening_error(payload)
     if not decided:
         return None
@@ -147,7 +147,7 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
 
 
 def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdict | None:
-    """The same from an error that is an event: with the status and the headers that it would have had, or without.
+    """The same for an error that is an event, with or without the status and headers that it would have had.
 
     `model` is what the turn asked for.
     """
@@ -162,7 +162,7 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
 
 
 def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str = "") -> Verdict:
-    """RELAY where neither code nor headers say that it is the account which is limited, or until when."""
+    """RELAY if neither code nor headers say that the account is limited, or until when."""
     code, now = openai.code_of(problem), time.time()
     if code == "usage_not_included":
         return Verdict(
@@ -206,7 +206,7 @@ def _of_bucket(bucket: str, headers: Headers, reset: float | None, model: str) -
 
 
 def _active_bucket(headers: Headers) -> str | None:
-    """The name of the models' bucket that a refusal is about; None where that is the plan's own windows."""
+    """The name of the models' bucket that a refusal is about; None if it is about the plan's own windows."""
     found = [match for name in headers if (match := _BUCKET.fullmatch(name.lower()))]
     active = headers.get("x-codex-active-limit", "").strip().lower().replace("_", "-")
     name = active.removeprefix("codex-")

@@ -44,7 +44,7 @@ class OAuthClient:
         )
 
     def redirect_uri(self, port: int) -> str:
-        """The registered one; a pasted address comes from the same page, which then fails to load."""
+        """The registered URI; a pasted address comes from the same page, which then fails to load."""
         return str(URL(self._settings.redirect_url).with_port(port)) if port else self._settings.redirect_url
 
     def authorization_url(self, redirect_uri: str, state: str, challenge: str) -> str:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from aimux.plugin import Body, Headers, Http, LimitState, Lists
 
-# Whose organization and account a request is booked on is the credential's business: a client's own choice would only
-# be refused with a 401, and that would look like a bad credential.
+# The credential decides which organization and account pay: a client's own choice would only be refused with a 401, and
+# that would look like a bad credential.
 _DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _CLIENT_VERSION = "0.169.0"
@@ -47,7 +47,7 @@ _CLIENT_VERSION = "0.169.0"
 
 
 class CodexStream(openai_meters.ResponsesStream):
-    """The Codex backend also tells limits in events of its own."""
+    """The Codex backend also reports limits in events of its own."""
 
     needles = (*openai_meters.ResponsesStream.needles, b'"codex.rate_limits"')
 
@@ -59,7 +59,7 @@ class CodexStream(openai_meters.ResponsesStream):
 
 
 class CodexTurn(CodexStream):
-    """On a WebSocket an error is a message: no status tells that the account's limit is reached."""
+    """On a WebSocket an error is a message: no status shows that the account's limit is reached."""
 
     def __init__(self, login: str) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ def _below_version(target: str) -> str:
 
 
 def _refuse_what_is_everybodys(below: str) -> None:
-    """A fine-tuned model stands in everybody's list of models, and nobody gets it back."""
+    """A fine-tuned model is in everybody's list of models, and can't be restored."""
     segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
     if segments[:1] == ["models"]:
         raise RequestRefused(

@@ -2,7 +2,7 @@
 
 Formats: Claude Code's `{"claudeAiOauth": {…}}`, flat objects in either spelling, the `{provider: {…}}` map of
 claude-code-mux if it names one login, aimux's `{"api_key": …}`, and a file that holds a token and nothing else.
-What is visibly another vendor's is refused: a flat object with an access token is the form of many.
+Files that are visibly another vendor's are refused: many have the form of a flat object with an access token.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ClaudeTokens:
     document: dict[str, Any]
     holder: dict[str, Any]
     access: str
-    """The access token's key, whose spelling the other keys follow where the holder has none of its own."""
+    """The access token's key; other keys follow its spelling if the holder has none of them."""
 
     def key(self, spellings: tuple[str, ...]) -> str:
         for spelling in spellings:
@@ -109,7 +109,7 @@ def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     fresh = dump_like(document, raw)
     try:
         parse(fresh)
-    except CredentialError:  # it was taken for Claude's by its token's looks, which vendors may change
+    except CredentialError:  # it was recognized by the form of its token, which vendors may change
         fresh = dump_like({**document, "type": "claude"}, raw)
     return fresh
 
@@ -134,7 +134,7 @@ def from_setup_token(token: str) -> bytes:
 
 
 def brought_along(token: str) -> Credential:
-    """What a client sent itself. Raises CredentialError for what is visibly another vendor's."""
+    """The credential that a client sent itself. Raises CredentialError if it is visibly another vendor's."""
     if token.count(".") == 2:
         raise CredentialError("is a JWT, which Anthropic's tokens are not: it is another vendor's login")
     return _of_token(token)
@@ -150,7 +150,7 @@ def _of_token(token: str) -> Credential:
 
 
 def _find(document: dict[str, Any]) -> ClaudeTokens | None:
-    """Where the login is. Raises CredentialError where there are several and none is Claude Code's own."""
+    """Where the login is. Raises CredentialError if there are several and none is Claude Code's own."""
     own = document.get("claudeAiOauth")
     if isinstance(own, dict):
         if access := _access(own):
@@ -193,7 +193,7 @@ def _access(holder: dict[str, Any]) -> str | None:
 
 
 def _limits_owner(tokens: ClaudeTokens) -> str | None:
-    """Whoever has the limits: the organization, or on a plan with seats a member of it."""
+    """The owner of the limits: the organization, or on a plan with seats a member of it."""
     organization = tokens.text("organizationUuid", "organization_uuid")
     member = tokens.text("accountUuid", "account_uuid", "account_id")
     seats = tokens.text("subscriptionType", "subscription_type") in {"team", "enterprise"}
@@ -208,7 +208,7 @@ def _scopes(tokens: ClaudeTokens) -> tuple[str, ...]:
 
 
 def _notation(key: str) -> object:
-    """How a time is written where the file has none yet: milliseconds as Claude Code does, or RFC 3339."""
+    """How a time is written if the file has none yet: milliseconds as in Claude Code, or RFC 3339."""
     return time.time() * 1000 if key == "expiresAt" else None
 
 
@@ -218,7 +218,7 @@ def _store(holder: dict[str, Any], key: str, value: object) -> None:
 
 
 def _owner(tokens: ClaudeTokens, answer: dict[str, Any]) -> None:
-    """Who the login belongs to."""
+    """The person whom the login belongs to."""
     account, organization = answer.get("account"), answer.get("organization")
     if isinstance(account, dict):
         _store(tokens.holder, tokens.key(("accountUuid", "account_uuid")), account.get("uuid"))

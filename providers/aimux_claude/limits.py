@@ -64,7 +64,7 @@ _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been
 
 
 def windows(headers: Headers) -> tuple[LimitWindow, ...]:
-    """The unified windows that an answer tells; () for API keys.
+    """The unified windows in an answer; () for API keys.
 
     `overage` is paid extra usage, and a name with an underscore holds for some models only: both get a `scope`, so
     that they don't count against the whole account. While extra usage pays, a used-up window rejects nothing.
@@ -73,7 +73,7 @@ def windows(headers: Headers) -> tuple[LimitWindow, ...]:
     overall = get(_STATUS_NAME)
     if overall is None:
         return ()
-    # On every answer, hence fixed names, and each window is kept as it was read: they change one at a time.
+    # Read for every answer, so the names are fixed, and each window is kept as it was read: they change one at a time.
     paid = overall != "rejected"
     found = []
     for window, status_name, reset_name, used_name in _WINDOWS:
@@ -92,7 +92,7 @@ def is_paid(headers: Headers) -> bool:
 
 
 def _told(headers: Headers) -> list[LimitWindow]:
-    """All windows by whatever names, each as it stands."""
+    """All windows, whatever their names, each as it is."""
     found: dict[str, dict[str, str]] = {}
     for name, value in headers.items():
         window, _, what = name.lower().removeprefix(_UNIFIED).rpartition("-")
@@ -170,7 +170,8 @@ def _refused(status: int, message: str, login: str) -> Verdict:
 
 
 def _limited(headers: Headers, message: str, model: str) -> Verdict:
-    """A 429 limits the account only if it says until when, and is not about usage that this request would pay for.
+    """A 429 limits the account only if it says until when, and is not about extra usage that this request would pay
+    for.
 
     The reset of a window that is not rejected says when that one begins anew, and nothing about this request.
     """
@@ -219,7 +220,7 @@ def _date(text: str) -> float | None:
 
 
 def _length(window: str) -> float:
-    """Seconds that a window lasts, by its name: no limit outlives it, whatever reset is claimed."""
+    """Seconds that a window lasts, by its name: no limit lasts longer, whatever reset is claimed."""
     match = _LENGTH.match(window)
     return float(match[1]) * _SECONDS[match[2]] if match else 7 * 86400.0
 

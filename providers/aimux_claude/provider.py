@@ -154,7 +154,7 @@ class Claude(Provider):
             if betas is None:
                 changed[BETA] = OAUTH_BETA
             elif not _names(betas, OAUTH_BETA):
-                # An SDK with `betas=[]` sends an empty one, and an empty name among others is refused.
+                # An SDK with `betas=[]` sends an empty value, and an empty name among others is refused.
                 named = [line for line in [line.strip(" ,\t") for line in betas] if line]
                 changed[BETA] = ",".join([*named, OAUTH_BETA])
             return Upstream(self.settings.base_url, target, changed, _DROP_KEY)

@@ -1,4 +1,4 @@
-"""What clients and scripts of other gateways ask for beside their mounts, answered by aimux's own API.
+"""Paths that clients and scripts of other gateways ask for besides the mounts, answered by aimux's own API.
 
 Served only where `compatibility` of the configuration names that gateway, as `aimux migrate` writes it.
 """

@@ -1,4 +1,4 @@
-"""What the answers for every gateway share: reading JSON, asking aimux, and errors in the form that they all have."""
+"""What the answers for every gateway share: reading JSON, asking aimux, and their common form of errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Failed(Exception):
 
 
 def told(handler: Handler) -> Handler:
-    """`Failed` as these gateways tell it."""
+    """`Failed` in the form of these gateways."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
@@ -48,7 +48,7 @@ async def given(request: web.Request) -> dict[str, Any]:
 
 
 def text(body: dict[str, Any], name: str, *, default: str | None = None) -> str:
-    """A field of it. Raises Failed where it is missing or not text."""
+    """A field of it. Raises Failed if it is missing or not text."""
     value = body.get(name)
     if value is None and default is not None:
         return default

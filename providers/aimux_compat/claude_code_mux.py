@@ -89,7 +89,7 @@ def _provider(kind: str) -> str:
 
 
 async def _accounts(api: Api, provider: str) -> list[dict[str, Any]]:
-    """None where that provider is not served."""
+    """None if that provider is not served."""
     try:
         return await every_account(api, provider)
     except Failed as failed:
@@ -99,7 +99,7 @@ async def _accounts(api: Api, provider: str) -> list[dict[str, Any]]:
 
 
 async def _full_name(api: Api, name: str) -> str:
-    """Raises Failed where no account has that name."""
+    """Raises Failed if no account has that name."""
     for provider in dict.fromkeys(PROVIDERS.values()):
         if any(one["name"] == name for one in await _accounts(api, provider)):
             return f"{provider}/{name}"

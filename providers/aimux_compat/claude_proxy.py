@@ -35,7 +35,7 @@ def exchange(api: Api) -> list[web.RouteDef]:
 
 
 def callback(_api: Api) -> list[web.RouteDef]:
-    """Where an OAuth client of one's own leads: what it brought, for whoever ends the login."""
+    """The redirect URI of an OAuth client of one's own: shows what it brought, for whoever finishes the login."""
 
     @told
     async def show(request: web.Request) -> web.Response:

@@ -18,7 +18,7 @@ ROUTER, PROXY, MUX = "link-assistant-router", "claude-proxy", "claude-code-mux"
 
 
 def paths() -> Iterator[Routes]:
-    """Each path apart, so that what lies beside it stays free."""
+    """Each path by itself, so that neighbouring paths stay free."""
     yield Routes("/api/tokens", _served("link_assistant_router:tokens"), compatibility=ROUTER, health="ok")
     yield Routes("/oauth/authorize", _served("claude_proxy:authorize"), compatibility=PROXY)
     yield Routes("/oauth/exchange", _served("claude_proxy:exchange"), compatibility=PROXY)

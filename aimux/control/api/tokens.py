@@ -134,7 +134,7 @@ async def rotate_own_token(
 
 
 def _self_service(parts: Parts, caller: Principal) -> User:
-    """Check that the caller may manage their own tokens. Refused 403."""
+    """The caller, who may manage their own tokens. Refused 403."""
     if caller.user is None:
         raise Refused(403, "no-user", "The admin key has no tokens of its own.", remedy="POST /api/v1/tokens")
     if caller.narrow:

@@ -1,4 +1,4 @@
-"""From whichever schema a database has to the one of this program. Nothing is ever taken back to an older one."""
+"""Migrates any older schema to this program's. Nothing is ever migrated back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCRIPTS = Path(__file__).parent
 
 
 class Schema(NamedTuple):
-    """What a database has: the schema's version, and which aimux brought it there, where that is known."""
+    """What a database has: the schema's version, and which aimux made it, if known."""
 
     version: str | None = None
     aimux: str | None = None
 
 
 def behind(found: Schema, where: str) -> bool:
-    """Whether a database has to be migrated. Raises StorageError where it is newer than the program."""
+    """Whether a database has to be migrated. Raises StorageError if it is newer than the program."""
     version, by = found
     if version is not None and version > HEAD:
         needed = f"install aimux {by} or a newer one" if by else "install the aimux that it was last used with"
@@ -54,10 +54,10 @@ def schema_of(connection: Connection) -> Schema:
 
 
 def create(connection: Connection | MockConnection) -> None:
-    """Make the schema of HEAD where there is none, within the connection's open transaction.
+    """Make the schema of HEAD if there is none, within the connection's open transaction.
 
-    It is what all migrations lead to (a test holds that), made without Alembic: its import takes 0.1 s, and 9 MB that a
-    server would keep.
+    It equals the result of all migrations (a test checks that), made without Alembic, whose import takes 0.1 s, and 9
+    MB that a server would keep.
     """
     from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table
 

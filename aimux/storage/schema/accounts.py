@@ -1,4 +1,4 @@
-"""The vendors' accounts, where several nodes share them: on PostgreSQL. With SQLite they are files."""
+"""The vendors' accounts that several nodes share, on PostgreSQL. With SQLite they are files."""
 
 from __future__ import annotations
 

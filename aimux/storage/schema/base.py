@@ -22,7 +22,7 @@ METADATA = MetaData(
 )
 
 LOCAL = {"local": True}
-"""The `info` of a table that is about this very database or the nodes on it, and means nothing in another one."""
+"""The `info` of a table that is only about this database or the nodes on it, and means nothing in another one."""
 
 changes = Table(
     "changes",
@@ -52,6 +52,6 @@ meta = Table(
 
 
 def insert(dialect: Dialect, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows ON CONFLICT. Of the dialect that is in use: importing the other one would take 2 MB."""
+    """An INSERT that supports ON CONFLICT, of the dialect in use: importing the other one would take 2 MB."""
     made: sqlite.Insert | postgresql.Insert = import_module(f"sqlalchemy.dialects.{dialect.name}").insert(table)
     return made

@@ -1,4 +1,4 @@
-"""What users keep with the vendors: whose it is and where it lies. What is written here is the topic `deposits`."""
+"""What users keep with the vendors: whose it is and where it is. Writes here have the topic `deposits`."""
 
 from __future__ import annotations
 

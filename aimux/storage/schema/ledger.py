@@ -1,7 +1,7 @@
-"""Requests that are over, and what is summed up of them.
+"""Finished requests, and sums of them.
 
 Every request is counted under a key: who sent it, and what served it. `usage_hours` is written in the transaction of
-its requests; an hour that is over is folded into `usage_conversations`, a day's hours into `usage_days`, a month's into
+its requests; a past hour is folded into `usage_conversations`, a day's hours into `usage_days`, a month's into
 `usage_months` (aimux/metering/rollups.py).
 
 Costs are billionths of a dollar: a short embedding costs less than a millionth.
@@ -29,7 +29,7 @@ MEASURES = (
     "cost",
     "duration",
 )
-"""What is summed up: requests, of those the failed, unpriced and estimated ones; tokens by kind; cost; milliseconds."""
+"""What is summed up: requests, failed, unpriced and estimated ones; tokens by kind; cost; milliseconds."""
 
 
 def _measures() -> list[Column[int]]:

@@ -1,4 +1,4 @@
-"""What people may use, as far as it is not in the configuration. What is written here is the topic `limits`."""
+"""What people may use, as far as it is not in the configuration. Writes here have the topic `limits`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Who may call: users, groups, tokens, browsers' sessions and links to one, invitations. Their topic is `people`.
 
-A user is known by name: the configuration's users have no row, and their tokens, sessions and usage name them all the
-same. `revision` is the id of the audit entry of a row's last change, so that whoever keeps a copy reads only what is
-new. For that a removed row stays, with `removed_at`, for as long as somebody could have the old one.
+A user is identified by name: the configuration's users have no row, but their tokens, sessions and usage name them in
+the same way. `revision` is the id of the audit entry of a row's last change, so that whoever keeps a copy only reads
+what is new. For that a removed row stays, with `removed_at`, for as long as somebody could have the old one.
 """
 
 from __future__ import annotations
