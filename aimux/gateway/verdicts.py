@@ -112,9 +112,9 @@ class Judge:
         """
         account, used = attempt.account, attempt.credential
         held, first = account.credential, account not in self._renewed
-        self._renewed.add(account)
         if first and held is not None and held.secret != used.secret:
-            return verdict  # somebody has renewed it meanwhile
+            return verdict  # somebody has renewed it meanwhile; if that one is refused too, it is renewed once more
+        self._renewed.add(account)
         seconds = min(PROOF_SECONDS, max(0.0, self._deadline - time.monotonic()))
         if await self._call.turn.apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
             return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import pytest
 
+from aimux.accounts import Account
+from aimux.plugin import Credential
+
 from .answers import OK, account_of, body_of, error, state, status_of
-from .conftest import Aimux, Start, Upstream, request
+from .conftest import SECRET, Aimux, Start, Upstream, request
 
 REFUSED = error(401, body=b'{"error":"the credential"}')
 PAGE = error(401, "content-type: text/html", body=b"<html>log in to the proxy</html>")
@@ -81,6 +85,30 @@ async def test_a_credential_that_never_served_and_is_refused_in_the_cheapest_req
     aimux = await start()
     assert status_of(await odd_one(aimux)) == 401
     assert state(aimux, "default") == "parked"
+
+
+async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is_renewed(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start()
+    account = aimux.app.pools["plain"].accounts["default"]
+    second, third = (Credential("oauth", f"{SECRET}-{name}", refresh_token="refresh") for name in ("second", "third"))
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            if account.credential not in {second, third}:
+                account.publish(second, time.time())
+            writer.write(OK if f"{SECRET}-third".encode() in sent else REFUSED)
+
+    async def renew(self: Account, rejected: Credential | None = None) -> Credential:
+        assert rejected == second
+        self.publish(third, time.time(), renewed=True)
+        return third
+
+    upstream.script = run
+    monkeypatch.setattr(Account, "renew", renew)
+    assert status_of(await aimux.send(request())) == 200
+    assert state(aimux, "default") == "healthy"
 
 
 async def test_one_that_has_served_does_not_and_others_go_on(start: Start, upstream: Upstream) -> None:
