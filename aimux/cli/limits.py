@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from aimux.cli.calls import Backend
 
-_NUMBER = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)([kMG]?)")
-_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_NUMBER = re.compile(r"(\d{1,20}(?:_\d+)*(?:\.\d+)?)([kmbg]?)", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 _NONE = {"", "none"}
 _WORDS = {"overage": ("allow", "forbid"), "long_context": ("allow", "forbid")}
 
@@ -52,10 +53,11 @@ def _setting(text: str) -> tuple[str, Any]:
     match = _NUMBER.fullmatch(value)
     if match is None:
         raise click.BadParameter(f"{value!r} is not an amount: write it like 1000000, 1.5M, 20, or none")
-    amount = float(match[1].replace("_", "")) * _FACTORS[match[2]]
-    if not amount.is_integer() and name in LIMITS and LIMITS[name].unit is not Unit.COST:
+    amount = Decimal(match[1].replace("_", "")) * _FACTORS[match[2].lower()]  # as a float 4.1M is not whole
+    whole = amount == amount.to_integral_value()
+    if not whole and name in LIMITS and LIMITS[name].unit is not Unit.COST:
         raise click.BadParameter(f"{name} is a whole number, and not {value}")
-    return name, int(amount) if amount.is_integer() else amount
+    return name, int(amount) if whole else float(amount)
 
 
 def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

@@ -6,6 +6,7 @@ import ipaddress
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
@@ -92,8 +93,8 @@ def parse_size(value: object) -> int:
         raise wrong("is not a size", remedy)
     if not (match := _SIZE.fullmatch(value.strip())):
         raise wrong(f"{value!r} is not a size", remedy)
-    size = float(match[1]) * _BYTES[match[2].lower()]
-    if not size.is_integer():
+    size = Decimal(match[1]) * _BYTES[match[2].lower()]  # as a float 4.1MB is not whole
+    if size != size.to_integral_value():
         raise wrong(f"{value!r} is not a whole number of bytes", remedy)
     return int(size)
 

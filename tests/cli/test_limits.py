@@ -25,6 +25,7 @@ def aimux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Commands]:
 
 
 def test_limits_are_set_one_by_one_and_shown(aimux: Commands) -> None:
+    assert "tokens_per_day 4,100,000" in aimux("limits", "set", "user:alice", "tokens_per_day=4.1m").stdout
     aimux("limits", "set", "user:alice", "tokens_per_day=1.5M", "cost_per_week=20")
     said = aimux("limits", "set", "user:alice", "concurrent_requests=4", "tokens_per_day=none").stdout
     assert sorted(said.splitlines()) == ["concurrent_requests 4", "cost_per_week $20.00"]

@@ -74,6 +74,7 @@ def test_a_duration_is_a_finite_number_or_an_error(text: str) -> None:
         ("64M", 64 * 2**20),
         ("64MB", 64_000_000),
         ("1.5KiB", 1536),
+        ("4.1MB", 4_100_000),
         ("2 GiB", 2 * 2**30),
         ("100", 100),
         ("100B", 100),

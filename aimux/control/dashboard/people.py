@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -38,11 +39,12 @@ FORBIDDEN = {
     "long_context": "No requests so long that a token costs more",
 }
 _NUMBER = re.compile(
-    r"\$? ?(?P<whole>[0-9]+|[0-9]{1,3}(?:[, _][0-9]{3})+)(?P<fraction>(?:\.[0-9]+)?(?:e-[0-9]+)?) ?(?P<unit>[kmb]?)",
+    r"\$? ?(?P<whole>[0-9]{1,20}|[0-9]{1,3}(?:[, _][0-9]{3}){1,6})"
+    r"(?P<fraction>(?:\.[0-9]{1,20})?(?:e-[0-9]{1,3})?) ?(?P<unit>[kmbg]?)",
     re.IGNORECASE,
 )
 _SEPARATORS = str.maketrans("", "", ", _")
-_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 
 @routes.get("/people")
@@ -290,8 +292,9 @@ def _number(text: str) -> float | int:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise Refused(422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M")
-    value = float(match["whole"].translate(_SEPARATORS) + match["fraction"]) * _FACTORS[match["unit"].lower()]
-    return int(value) if value.is_integer() else value
+    # As a float 4.1M is not whole.
+    value = Decimal(match["whole"].translate(_SEPARATORS) + match["fraction"]) * _FACTORS[match["unit"].lower()]
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 async def _issued(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:

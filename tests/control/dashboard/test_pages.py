@@ -152,7 +152,15 @@ def test_a_wrong_amount_is_told_and_nothing_is_lost(visitor: Visitor, site: Site
 def test_an_amount_is_what_it_looks_like_or_refused(visitor: Visitor, site: Site) -> None:
     site.api("POST", "/users", {"name": "frances"})
     visit = visitor("admin")
-    for written, amount in {"1,000,000": 1_000_000, "$2.5k": 2500, "5,50": None, "nan": None, "-5": None}.items():
+    for written, amount in {
+        "1,000,000": 1_000_000,
+        "$2.5k": 2500,
+        "4.1M": 4_100_000,
+        "9" * 50: None,
+        "5,50": None,
+        "nan": None,
+        "-5": None,
+    }.items():
         page = visit.go("people/users/frances")
         page.get_by_text("Change the limits").click()
         page.get_by_role("textbox", name="$ a week").fill(written)
