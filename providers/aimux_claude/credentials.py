@@ -100,8 +100,8 @@ def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     expires = tokens.key(_EXPIRES)
     notation = holder.get(expires) if read_time(holder.get(expires)) is not None else _notation(expires)
     holder[expires] = write_time(time.time() + lifetime(answer, _ASSUMED_LIFETIME), notation)
-    if "refreshTokenExpiresAt" in holder and "refresh_token_expires_in" in answer:
-        left = lifetime({"expires_in": answer["refresh_token_expires_in"]}, 0)
+    left = lifetime({"expires_in": answer.get("refresh_token_expires_in")}, 0)
+    if left and "refreshTokenExpiresAt" in holder:  # Claude Code reads it: nothing said must not end its login
         holder["refreshTokenExpiresAt"] = write_time(time.time() + left, holder["refreshTokenExpiresAt"])
     if isinstance(answer.get("scope"), str) and isinstance(holder.get("scopes"), list):
         holder["scopes"] = answer["scope"].split()

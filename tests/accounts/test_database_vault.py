@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from aimux.accounts import Missing, VaultError
@@ -120,4 +122,30 @@ async def test_a_lock_that_is_not_given_up_is_told(database: Database, postgresq
     async with DatabaseVault(other, [NEW]).lock("demo", "a", FILE):
         with pytest.raises(VaultError, match="account demo/a is in use by another node: is one of them stopped"):
             await DatabaseVault(database, [NEW], lock_timeout=0.1).write("demo", "a", FILE, b"x", expect=None)
+    await other.close()
+
+
+async def test_whoever_is_cancelled_as_the_server_grants_a_lock_gives_it_back(
+    database: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would let go of it before this node ends."""
+    granted, ask = asyncio.Event(), asyncpg.Connection.fetchval
+
+    async def granting(connection: asyncpg.Connection[Any], query: str, *values: Any) -> Any:
+        answer = await ask(connection, query, *values)
+        if "pg_try_advisory_lock" in query and not granted.is_set():
+            granted.set()
+            await asyncio.sleep(0.05)  # its answer is on its way
+        return answer
+
+    monkeypatch.setattr(asyncpg.Connection, "fetchval", granting)
+    vault = DatabaseVault(database, [NEW], lock_timeout=10)
+    task = asyncio.create_task(vault.write("demo", "a", FILE, b"x", expect=None))
+    await granted.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    other = await Database.open(postgresql_url, tmp_path)
+    await DatabaseVault(other, [NEW], lock_timeout=5).write("demo", "a", FILE, b"y", expect=None)
+    await vault.write("demo", "a", FILE, b"z", expect=b"y")
     await other.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -344,3 +346,68 @@ async def test_what_is_on_the_disk_twice_is_written_once_and_at_once(database: D
     assert len(told) == 3
     assert await total(database) == times(3)
     await after.close()
+
+
+async def test_a_stop_waits_so_long_for_a_database_that_hangs(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimux.metering.ledger.LAST_CHANCE", 0.1)
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    ledger.record(record())
+    await settled(ledger)
+    flaky.go_on.clear()
+    ledger.record(record(NOON + 1))
+    await ledger.flush()
+    ledger.record(record(NOON + 2))
+    async with asyncio.timeout(5):
+        await ledger.close()
+    assert await total(database) == ONE
+    after = make()
+    await after.adopt()
+    await settled(after)
+    assert await total(database) == times(3)
+    await after.close()
+
+
+async def test_a_record_that_is_none_takes_no_other_along(
+    database: Database, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger, broken = make(), record(NOON + 1)
+    broken.duration = None  # type: ignore[assignment]
+    for one in (record(NOON), broken, record(NOON + 2)):
+        ledger.record(one)
+    await ledger.flush()
+    await ledger.catch_up()
+    assert await total(database) == times(2)
+    status = ledger.status()
+    assert status is not None
+    assert status["lost_requests"] == 1
+    assert f"{broken.request_id} can't be written to the ledger" in caplog.text
+    await ledger.close()
+
+
+async def test_what_neither_takes_at_a_stop_is_said_to_be_lost(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And of what waits in memory until then, no more than there is room for."""
+    monkeypatch.setattr("aimux.metering.ledger.LAST_CHANCE", 0.1)
+    monkeypatch.setattr("aimux.metering.ledger.MOST_HELD", 3)
+    flaky = Flaky(database)
+    flaky.away = True
+    ledger = make(flaky)
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    for number in range(5):
+        ledger.record(record(NOON + number))
+        await ledger.flush()
+    status = ledger.status()
+    assert status is not None
+    assert (status["unsaved_requests"], status["lost_requests"]) == (3, 2)
+    assert status["disk"] == os.strerror(errno.ENOSPC)
+    ledger.record(record(NOON + 9))
+    await ledger.close()
+    assert "3 of the requests are lost: neither the database nor the disk takes them" in caplog.text

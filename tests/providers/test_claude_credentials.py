@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -112,6 +113,17 @@ def test_a_login_from_beside_other_vendors_is_taken(claude: Claude, raw: bytes) 
 
 def _renew(provider: Claude, raw: bytes, answer: dict[str, Any] | None = None) -> bytes:
     return asyncio.run(provider.refresh(raw, ScriptedHttp(reply(answer or ANSWER))))
+
+
+@pytest.mark.parametrize("told", [None, "never", 0, -1, [], {}, pytest.param(10**400, id="huge")])
+def test_claude_codes_end_of_a_login_moves_only_where_the_answer_says_when(claude: Claude, told: object) -> None:
+    def end(raw: bytes) -> float:
+        return float(json.loads(raw)["claudeAiOauth"]["refreshTokenExpiresAt"])
+
+    before = samples.CLAUDE_CODE_LOGIN
+    assert end(_renew(claude, before, ANSWER | {"refresh_token_expires_in": told})) == end(before)
+    moved = end(_renew(claude, before, ANSWER | {"refresh_token_expires_in": 3600}))
+    assert moved / 1000 == pytest.approx(time.time() + 3600, abs=60)
 
 
 def test_a_renewal_asks_as_claude_code_does(claude: Claude) -> None:
