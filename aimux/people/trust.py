@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from aimux.people.keys import FetchedKeys, read_keys
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from aimux.people.people import People
     from aimux.plugin.http import Http
 
-KEPT = "jwks.json"
-"""The file in the state folder with the keys that were fetched last."""
-
 
 class Trust:
     """`signed` verifies tokens signed elsewhere; None: none are taken."""
@@ -27,7 +25,7 @@ class Trust:
         self.signed: Signed | None = None
         self._people = people
         self._http = http
-        self._kept = state_dir / KEPT
+        self._state_dir = state_dir
         self._settings: SignedTokens | None = None
         self._fetching: asyncio.Task[None] | None = None
 
@@ -40,7 +38,7 @@ class Trust:
             keys = await asyncio.to_thread(read_keys, settings.key_file)
         await self.close()
         if settings is not None and settings.jwks_url is not None:
-            keys = FetchedKeys(settings.jwks_url, self._http, self._kept, self._changed)
+            keys = FetchedKeys(settings.jwks_url, self._http, self._kept(settings.jwks_url), self._changed)
             await keys.load()
             self._fetching = asyncio.create_task(keys.run())
         self.signed = Signed(settings, keys, self._people.ends) if settings is not None else None
@@ -51,6 +49,11 @@ class Trust:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
             self._fetching = None
+
+    def _kept(self, url: str) -> Path:
+        """Where the keys lie that were fetched last. A file for each URL: a former signer is not to be believed while
+        the new one does not answer."""
+        return self._state_dir / f"jwks-{sha256(url.encode()).hexdigest()[:16]}.json"
 
     def _changed(self) -> None:
         """Verify everything again: one of the old keys may have been given up for a reason."""

@@ -71,6 +71,12 @@ class Origin:
         )
 
 
+def _left(making: asyncio.Task[Connection]) -> None:
+    """Whoever it was made for left just as it was."""
+    if not making.cancelled() and making.exception() is None:
+        making.result().abort()
+
+
 class Pool:
     """Connections by origin, last used first. One pool serves a whole process; it must be closed."""
 
@@ -159,7 +165,12 @@ class Pool:
                 pass
 
     async def _connect(self, turn: Turn[Any], origin: Origin) -> Connection:
-        connection = await turn.apart(self._new(origin))
+        making = self._loop.create_task(self._new(origin))
+        try:
+            connection = await turn.apart(making)
+        except BaseException:
+            making.add_done_callback(_left)
+            raise
         if connection.closed or connection.transport.is_closing():
             raise ReadError("the upstream closed the connection, or spoke, before it was asked anything")
         return connection

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import jwt
@@ -25,6 +26,7 @@ from aimux.people.directory import Stored
 from aimux.people.keys import COOL_SECONDS, FetchedKeys, KeySet, NoKeys, read_keys
 from aimux.people.signed import Signed
 from aimux.people.tokens import digest
+from aimux.people.trust import Trust
 from aimux.plugin.http import HttpAnswer, HttpUnavailable
 
 SECRET = "the-secret-of-the-old-gateway-0123"
@@ -322,3 +324,23 @@ def failing(*_: object) -> NoReturn:
 def test_a_head_of_brackets_is_no_token() -> None:
     head = base64.urlsafe_b64encode(b'{"alg":"HS256","x":' + 2500 * b"[").rstrip(b"=").decode()
     assert find(signed(), f"{head}.e30.AA") is Denied.UNKNOWN
+
+
+async def test_a_signer_that_was_given_up_is_not_believed_while_the_new_one_does_not_answer(tmp_path: Path) -> None:
+    signer, text = Signer(), token(RSA, "RS256", "k1", aud="aimux")
+    people: Any = SimpleNamespace(ends=lambda _: None, on_change=lambda: None)
+
+    async def believes(url: str) -> bool:
+        trust = Trust(people, signer, tmp_path)
+        await trust.adopt(SignedTokens.model_validate({"jwks_url": url, "audience": "aimux"}))
+        await signer.until_asked()
+        assert trust.signed is not None
+        found = find(trust.signed, text)
+        await trust.close()
+        return isinstance(found, Access)
+
+    signer.text = jwks(k1=RSA)
+    assert await believes("https://old.example/jwks")
+    signer.text = ""
+    assert not await believes("https://new.example/jwks")
+    assert await believes("https://old.example/jwks"), "a start needs no signer"

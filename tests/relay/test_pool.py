@@ -253,3 +253,27 @@ async def test_a_client_does_not_renegotiate() -> None:
     pool = Pool()
     assert pool._context().options & ssl.OP_NO_RENEGOTIATION
     await pool.close()
+
+
+def test_whoever_leaves_as_the_connection_is_made_leaves_none_open(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        turns: list[Turn[None]] = []
+
+        def made_now(_: asyncio.BaseTransport) -> None:
+            asyncio.get_running_loop().call_soon(turns[0].cancel)
+
+        monkeypatch.setattr("aimux.relay.pool.notice_when_gone", made_now)
+        async with listening(serve) as port, pool() as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
+
+            async def ask(turn: Turn[None]) -> None:
+                turns.append(turn)
+                await made.request(turn, origin, "GET", GET, 5)
+
+            with pytest.raises(asyncio.CancelledError):
+                await in_turn(ask)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert made.open_connections == 0
+
+    run(work())
