@@ -79,7 +79,7 @@ class DatabaseVault(Vault):
         first, second = sorted((source, target))  # the same order everywhere, or two renames could wait for each other
         async with self._locked(first), self._locked(second), self._writing() as connection:
             if await self._read(connection, target, update=True) is not None:
-                raise Conflict(f"{_place(target)} is there already")
+                raise Conflict(f"{_place(target)} already exists")
             for suffix in ("", *BESIDE):
                 old = (instance, account, file_name + suffix)
                 raw = await self._read(connection, old, update=True)  # sealed anew: it is bound to its place

@@ -251,7 +251,7 @@ class FileVault(Vault):
 
     def _rename(self, source: Path, target: Path) -> None:
         if os.path.lexists(target):
-            raise Conflict(f"{target} is there already")
+            raise Conflict(f"{target} already exists")
         try:
             if source.is_symlink():
                 target.symlink_to(os.path.realpath(source))  # a relative link would not survive the move
@@ -270,7 +270,7 @@ class FileVault(Vault):
 
     def _link(self, path: Path, target: Path, replace: bool) -> None:
         if not replace and os.path.lexists(path):
-            raise Conflict(f"{path} is there already")
+            raise Conflict(f"{path} already exists")
         self._read(target)
         try:
             files.link_over(path, target.absolute())

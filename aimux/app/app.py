@@ -376,7 +376,7 @@ class App:
             self.tls.reload(files)
         self._adopt_logging(config)
         for name in after_restart:
-            log.warning("`%s` changed: that takes a restart", name)
+            log.warning("`%s` changed: that needs a restart", name)
         await self.limits.reconfigure(config.limits)
         self.fair.on = config.limits.fair_share
         self.notices.settings = config.notices

@@ -29,8 +29,8 @@ def claim(state_dir: Path) -> Grip:
         return grip
     if not alone:
         log.warning(
-            "another aimux serves with %s, or still ends: each counts limits and remembers requests by itself; give"
-            " each a state_dir of its own, and for one aimux of several processes a PostgreSQL database",
+            "another aimux serves with %s, or is still ending: each counts limits and remembers requests by itself;"
+            " give each a state_dir of its own, and for one aimux of several processes a PostgreSQL database",
             state_dir,
         )
     return grip

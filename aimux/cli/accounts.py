@@ -106,7 +106,7 @@ def set_command(
         raise click.UsageError("--group excludes --no-groups.")
     body = given(weight=weight, priority=priority, groups=list(groups) if groups or no_groups else None)
     if not body:
-        raise click.UsageError("Nothing is to be changed: see aimux accounts set --help.")
+        raise click.UsageError("There is nothing to change: see aimux accounts set --help.")
 
     async def change(backend: Backend) -> dict[str, Any]:
         return await backend.call("PATCH", _path(await find(backend, name)), body)

@@ -31,7 +31,7 @@ def dashboard_command(config: Path | None, user: str | None, open_it: bool, as_j
     async def link() -> dict[str, Any]:
         async with backend(setting) as opened:
             if not opened.live:
-                raise click.ClickException("The dashboard is a part of the running server, and there is none.")
+                raise click.ClickException("The dashboard is a part of the running server, and no server is running.")
             made = await opened.call("POST", "/sign-in-links", {"user": user} if user else {})
             return {**made, "address": opened.address}
 

@@ -103,7 +103,7 @@ def backup_command(config: Path | None, file: Path, as_json: bool) -> None:
     if settings.database.url is not None:
         raise click.ClickException("the database is PostgreSQL's: use pg_dump, or aimux db export")
     if file.exists():
-        raise click.ClickException(f"{file} is there already; choose another name")
+        raise click.ClickException(f"{file} already exists; choose another name")
     source = settings.state_dir / FILE
     if not source.exists():
         raise click.ClickException(f"there is no database yet: {source}")

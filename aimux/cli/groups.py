@@ -107,7 +107,7 @@ def set_command(
         raise click.UsageError("--scope excludes --no-scopes.")
     body = given(reserved=reserved, own_login=own_login, scopes=list(scopes) if scopes or no_scopes else None)
     if not body:
-        raise click.UsageError("Nothing is to be changed: see aimux groups set --help.")
+        raise click.UsageError("There is nothing to change: see aimux groups set --help.")
     group = ask(config, lambda backend: backend.call("PATCH", _path(name), body))
     tell(group, as_json, f"{name} is changed.")
 

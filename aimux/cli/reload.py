@@ -34,7 +34,7 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
 
     async def reload(backend: Backend) -> dict[str, Any]:
         if not backend.live:
-            raise click.ClickException("no server runs that could reload its configuration")
+            raise click.ClickException("there is no running server to reload")
         return await backend.call("POST", "/reload")
 
     try:
@@ -59,5 +59,5 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
     for warning in result["warnings"]:
         warn(warning)
     for name in result["after_restart"]:
-        warn(f"`{name}` changed: that takes a restart")
+        warn(f"`{name}` changed: that needs a restart")
     click.echo("The configuration was reloaded.")

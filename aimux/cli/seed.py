@@ -83,7 +83,7 @@ async def _put(vault: Vault, provider: Provider, account: str, file: Path) -> bo
     except Missing:
         pass
     else:
-        click.echo(f"{instance}/{account} is there already.")
+        click.echo(f"{instance}/{account} already exists.")
         return False
     try:
         # Blocking is fine here: a command has nothing else to do meanwhile.

@@ -46,7 +46,7 @@ async def _top(config: Path | None, *, once: bool, as_json: bool) -> None:
 
     async with backend(Setting(config), changes=False) as opened:
         if not opened.live:
-            raise click.ClickException("No server runs: there is nothing to show.")
+            raise click.ClickException("No server is running: there is nothing to show.")
 
         if as_json:
             live: dict[str, Any] = await opened.call("GET", "/live")

@@ -145,7 +145,7 @@ def set_command(
     if email is not None:
         body["email"] = email or None
     if not body:
-        raise click.UsageError("Nothing is to be changed: see aimux users set --help.")
+        raise click.UsageError("There is nothing to change: see aimux users set --help.")
     _change(config, name, body, as_json, "is changed")
 
 

@@ -40,14 +40,14 @@ class SignedTokens(Section):
     audience: _Texts = Field(
         default=(), description="What the claim `aud` has to be, or hold: one of these. Needed with `jwks_url`."
     )
-    prefix: str = Field(default="", description="What stands before the token, and is taken off.", max_length=100)
+    prefix: str = Field(default="", description="A prefix of the token, which is removed.", max_length=100)
     user_claim: _Texts = Field(
         default=("sub",),
         description="Where the user's name is: the first of these claims that isn't empty.",
         min_length=1,
     )
     groups_claim: str | None = Field(
-        default=None, description="Where the user's groups are. Those that are not known here are left out."
+        default=None, description="Where the user's groups are. Unknown ones are left out."
     )
     role_claim: str | None = Field(
         default=None, description="Where the user's role is: `member`, `viewer` or `admin`; anything else is `member`."

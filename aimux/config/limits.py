@@ -63,7 +63,7 @@ class Allowance(Section):
     )
     long_context: Literal["allow", "forbid"] = Field(
         default="allow",
-        description="Whether requests may be so long that they cost more a token: `allow` or `forbid`.",
+        description="Whether requests may be so long that their tokens cost more: `allow` or `forbid`.",
     )
 
 
@@ -71,21 +71,20 @@ class Allowances(Allowance):
     """The same in total, and besides for single providers and models."""
 
     providers: Mapping[Instance, Allowance] = Field(
-        default_factory=dict, description="What may be used of single providers, by name. It holds besides the total."
+        default_factory=dict,
+        description="What may be used of single providers, by name. It holds in addition to the total.",
     )
     models: Mapping[Pattern, Allowance] = Field(
         default_factory=dict,
         description="What may be used of single models: an exact name, `prefix*` or `/regular expression/`. It holds "
-        "besides the total.",
+        "in addition to the total.",
     )
 
 
 class UserAllowances(Allowances):
     """What one user may use."""
 
-    weight: float | None = Field(
-        default=None, gt=0, le=1000, description="How large a fair share is beside that of others, who have 1."
-    )
+    weight: float | None = Field(default=None, gt=0, le=1000, description="The weight of a fair share; others have 1.")
 
 
 class GroupAllowances(UserAllowances):
@@ -99,7 +98,9 @@ class GroupAllowances(UserAllowances):
 class Limits(Section):
     """What may be used, by whom."""
 
-    default: Allowances = Field(default=Allowances(), description="What each user may use who has no limit of his own.")
+    default: Allowances = Field(
+        default=Allowances(), description="What each user without a limit of their own may use."
+    )
     users: Mapping[str, UserAllowances] = Field(
         default_factory=dict, description="What single users may use, by name, in place of the default."
     )

@@ -53,9 +53,9 @@ class Config(Section):
     )
     groups: Mapping[GroupName, Group] = Field(
         default_factory=dict,
-        description="What the members of a group share, by its name. One that does not stand here shares nothing.",
+        description="What the members of a group share, by its name. A group that is not listed here shares nothing.",
     )
-    auth: Auth = Field(default=Auth(), description="Other ways to show who one is than the token of a user.")
+    auth: Auth = Field(default=Auth(), description="Other ways of identifying callers than users' tokens.")
     self_service: bool = Field(
         default=False, description="Whether members may issue and revoke tokens of their own, by `/api/v1/me`."
     )
@@ -81,7 +81,7 @@ class Config(Section):
         "use that provider. Otherwise it is that user's alone.",
     )
     limits: Limits = Field(default=Limits(), description="How much users and groups may use. Without limits, anything.")
-    ledger: Ledger = Field(default=Ledger(), description="What is kept of requests that are over.")
+    ledger: Ledger = Field(default=Ledger(), description="What is kept of finished requests.")
     prices: Mapping[Pattern, Price] = Field(
         default_factory=dict,
         description="What models cost that no price list knows, or that cost you something else: by an exact name, "
@@ -89,7 +89,7 @@ class Config(Section):
     )
     metrics: MetricsOptions = Field(default=MetricsOptions(), description="What `/metrics` tells apart.")
     notices: Notices = Field(
-        default=Notices(), description="Who is told of what an administrator wants to know. It is logged in any case."
+        default=Notices(), description="Who is told what an administrator wants to know. It is always logged, too."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important message that is logged."
@@ -145,7 +145,7 @@ class Config(Section):
     )
     tls: TLS = Field(default=TLS(), description="HTTPS on `listen`.")
     cors: Cors = Field(default=Cors(), description="Which web pages may call the mounts.")
-    metrics_public: bool = Field(default=False, description="Open `/ready` and `/metrics` to others than this machine.")
+    metrics_public: bool = Field(default=False, description="Open `/ready` and `/metrics` to other machines.")
     lane: bool = Field(
         default=True,
         description="Serve the mounts in the fast lane. Without it aiohttp serves them too: slower, with the same "

@@ -104,7 +104,7 @@ class Group(Section):
         default=False, description="Whether the accounts in this group serve its members alone, whatever happens."
     )
     scopes: tuple[Scope, ...] = Field(
-        default=(), description="What its members may use, as for a user; who is in several may use what any allows."
+        default=(), description="What its members may use, as for a user; a member of several may use what any allows."
     )
     own_login: bool = Field(
         default=False, description="Whether its members may send a login or key of the vendor's along."

@@ -41,7 +41,7 @@ class SelfSigned(Section):
     names: tuple[CertificateName, ...] = Field(
         default=(),
         description="Host names and addresses by which clients reach aimux, beside localhost, the host of `listen` "
-        "and this machine's name. With a new one, a new certificate is made.",
+        "and this machine's name. A new name makes a new certificate.",
     )
 
 

@@ -58,6 +58,6 @@ def require(principal: Principal, role: Role) -> None:
         raise Refused(
             403,
             "role",
-            f"This takes the role {role}; {principal.name} has the role {principal.role} here.",
+            f"This needs the role {role}; {principal.name} has the role {principal.role} here.",
             remedy="use a token without scopes" if principal.narrow else "ask an administrator of this aimux",
         )

@@ -50,7 +50,7 @@ class Handshakes:
 def _in_words(reason: str) -> str:
     """OpenSSL's word for it, of which there are a few hundred, with what the common ones mean."""
     if reason == _HUNG_UP:
-        return "it hung up in the middle, as some do that don't trust a certificate"
+        return "it hung up in the middle, like some clients that don't trust a certificate"
     word = reason.lower().replace("_", " ")
     if reason.endswith(_DISTRUST):
         return f"it does not trust the certificate ({word})"

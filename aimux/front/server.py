@@ -69,7 +69,7 @@ class FrontServer:
         if not self._full:
             self._full = True
             log.warning(
-                "%d client connections are open, and file descriptors don't last for more: refused and idle ones are "
+                "%d client connections are open, and there are no file descriptors for more: refused and idle ones are "
                 "closed, and new ones refused while there are none (raise LimitNOFILE= or `ulimit -n`)",
                 self.open - 1,
             )

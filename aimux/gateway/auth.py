@@ -165,7 +165,7 @@ class Authentication:
             return Caller(None, secrets[0].encode("utf-8", "surrogateescape") if secrets else b"")
         raise GatewayError(
             ErrorKind.FORBIDDEN,
-            "This aimux has no users and then serves its own machine only. Whoever runs it can add you by "
+            "This aimux has no users, so it only serves its own machine. Whoever runs it can add you by "
             "`aimux users add NAME` and `aimux tokens issue --user NAME`, or set `allow_anonymous: true`.",
             retry=False,
         )

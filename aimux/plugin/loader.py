@@ -78,20 +78,20 @@ class _Registration:
             raise ValueError(f"a provider can't be named {name!r}: /{name} is a path of aimux's own")
         for there in (self.known.providers, self.fresh.providers):
             if name in there:
-                raise ValueError(f"a provider named {name!r} is there already ({there[name].__module__})")
+                raise ValueError(f"a provider named {name!r} already exists ({there[name].__module__})")
         self.fresh.providers[name] = provider
 
     def command(self, command: Command) -> None:
         command.check()
         if command.name in self.known.commands or command.name in self.fresh.commands:
-            raise ValueError(f"a command named {command.name!r} is there already")
+            raise ValueError(f"a command named {command.name!r} already exists")
         self.fresh.commands[command.name] = command
 
     def route(self, routes: Routes) -> None:
         routes.check()
         for other in (*self.known.routes, *self.fresh.routes):
             if f"{routes.prefix}/".startswith(f"{other}/") or f"{other}/".startswith(f"{routes.prefix}/"):
-                raise ValueError(f"{routes.prefix} collides with {other}, which is there already")
+                raise ValueError(f"{routes.prefix} collides with {other}, which already exists")
         self.fresh.routes[routes.prefix] = routes
 
     def sink(self, sink: RecordSink) -> None:

@@ -65,7 +65,7 @@ class ProviderSettings(BaseModel):
         description="An API key: adds an account `api-key` that lives in the configuration only.",
     )
     strategy: Literal["least_used", "round_robin", "priority"] = Field(
-        default="least_used", description="How an account is chosen among the healthy ones."
+        default="least_used", description="How to choose among the healthy accounts."
     )
     accounts: dict[str, AccountSettings] = Field(
         default_factory=dict, description="Weight, priority, groups and price factor, by account name."

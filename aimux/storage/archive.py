@@ -167,7 +167,7 @@ def writing(path: Path, origin: str) -> Iterator[Writer]:
     part = path.with_name(f"{path.name}.part")
     try:
         if os.path.lexists(path):
-            raise StorageError(f"{path} is there already", remedy="choose another name")
+            raise StorageError(f"{path} already exists", remedy="choose another name")
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "wb") as raw:

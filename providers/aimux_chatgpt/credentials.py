@@ -144,7 +144,7 @@ def _find(document: dict[str, Any]) -> ChatGPTTokens | None:
     for name, holder in several.items():
         told = any(word in name.lower() for word in ("openai", "chatgpt", "codex"))
         if not (told or is_openai_jwt(_token(holder))):
-            raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be ChatGPT's")
+            raise CredentialError(f"holds a login under the name {name[:40]!r}, which need not be ChatGPT's")
         return ChatGPTTokens(document, holder)
     return None
 

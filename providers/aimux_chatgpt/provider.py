@@ -258,7 +258,7 @@ def _refuse_what_is_everybodys(below: str) -> None:
     segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
     if segments[:1] == ["models"]:
         raise RequestRefused(
-            "aimux deletes no model, for everybody uses them: whoever has the account can do that at OpenAI's.",
+            "aimux does not delete models, as everybody uses them: the account's owner can do that at OpenAI.",
             kind=ErrorKind.FORBIDDEN,
         )
 

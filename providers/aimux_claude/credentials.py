@@ -167,7 +167,7 @@ def _find(document: dict[str, Any]) -> ClaudeTokens | None:
         access = _access(holder) or ""
         known = "claude" in name.lower() or "anthropic" in name.lower() or holder[access].startswith("sk-ant-")
         if not known and not _says_claude(document):
-            raise CredentialError(f"holds a login under the name {name[:40]!r}, which is not said to be Claude's")
+            raise CredentialError(f"holds a login under the name {name[:40]!r}, which need not be Claude's")
         return ClaudeTokens(document, holder, access)
     return None
 

@@ -127,7 +127,7 @@ def test_an_import_that_failed_can_be_done_again(run: Run, tmp_path: Path, postg
 
 def test_export_says_what_is_in_the_way(run: Run, tmp_path: Path) -> None:
     (tmp_path / "archive").touch()
-    assert "is there already: choose another name" in run("export", str(tmp_path / "archive"), expect=1).output
+    assert "already exists: choose another name" in run("export", str(tmp_path / "archive"), expect=1).output
     assert "archive of aimux db export" in run("import", str(__file__), expect=1).output
     assert "can't read" in run("import", str(tmp_path / "nowhere"), expect=1).output
 
@@ -197,7 +197,7 @@ def test_a_backup_is_a_database_that_can_be_put_in_place(run: Run, tmp_path: Pat
     furnish(tmp_path / "state")
     assert "Credentials are not in it" in run("backup", str(copy)).output
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert "is there already" in run("backup", str(copy), expect=1).output
+    assert "already exists" in run("backup", str(copy), expect=1).output
     assert "can't write" in run("backup", str(tmp_path / "nowhere" / "copy.db"), expect=1).output
     told = json.loads(run("backup", str(tmp_path / "other.db"), "--json").output)
     assert told["size"] == (tmp_path / "other.db").stat().st_size > 0

@@ -82,7 +82,7 @@ def test_a_link_to_the_dashboard_in_json(served: Commands) -> None:
 def test_without_a_server_there_is_nothing_to_show(tmp_path: Path) -> None:
     with running(tmp_path, serve=False) as live:
         aimux = Commands(live, {"HOME": str(live.folder), "AIMUX_CONFIG": str(live.config)})
-        assert "No server runs" in aimux("top", expect=1).stderr
+        assert "No server is running" in aimux("top", expect=1).stderr
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "Ctrl-C"])

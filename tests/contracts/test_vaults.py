@@ -101,7 +101,7 @@ async def test_rename(vault: Vault) -> None:
     await vault.write("demo", "default", FILE, b"one", expect=None)
     await vault.write("demo", "default", FILE + SPARE, b"kept", expect=None)
     await vault.write("demo", "b", FILE, b"two", expect=None)
-    with pytest.raises(Conflict, match="there already"):
+    with pytest.raises(Conflict, match="already exists"):
         await vault.rename("demo", "default", "b", FILE)
     with pytest.raises(Conflict):
         await vault.rename("demo", "b", "b", FILE)

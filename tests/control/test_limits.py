@@ -147,7 +147,7 @@ async def test_a_grant_until_a_day_ends_with_it_in_the_zone_of_the_limits(start:
 @pytest.mark.parametrize(
     ("limit", "amount", "why"),
     [
-        ("cost_per_day", 1e15, "A grant of cost_per_day is 1,000,000,000 dollars at most."),
+        ("cost_per_day", 1e15, "A grant of cost_per_day is at most 1,000,000,000 dollars."),
         ("concurrent_requests", 1.5, "A grant of concurrent_requests is a whole number."),
     ],
 )
@@ -162,7 +162,7 @@ async def test_less_than_is_counted_is_refused_with_words(aimux: Aimux) -> None:
     assert "billionths of a dollar" in str(refused)
     grant = {"limit": "cost_per_day", "amount": 1e-10, "until": SOON}
     told = await aimux.post("/limits/user/bob/grants", grant, expect=422)
-    assert told["detail"] == "A grant of cost_per_day is a billionth of a dollar (0.000000001) at least."
+    assert told["detail"] == "A grant of cost_per_day is at least a billionth of a dollar (0.000000001)."
 
 
 async def test_a_list_tells_who_has_which_and_what_is_used(aimux: Aimux) -> None:

@@ -41,7 +41,7 @@ def test_a_login_is_put_in_place_once(place: Path) -> None:
     assert stored.stat().st_mode & 0o777 == 0o600
     stored.write_text(stored.read_text().replace("first", "renewed"))
     again = seed("claude=login.json")
-    assert (again.exit_code, again.output) == (0, "claude/default is there already.\n")
+    assert (again.exit_code, again.output) == (0, "claude/default already exists.\n")
     assert "renewed" in stored.read_text()
 
 
@@ -82,7 +82,7 @@ def test_the_standard_input_is_one_accounts(place: Path) -> None:
     done = CliRunner().invoke(seed_command, ["claude=-"], input=json.dumps(LOGIN))
     assert done.output == "claude/default comes from the standard input.\n"
     assert json.loads((place / "state/claude/.credentials.json").read_text()) == LOGIN
-    assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default is there already.\n"
+    assert CliRunner().invoke(seed_command, ["claude=-"], input="").output == "claude/default already exists.\n"
     bad = CliRunner().invoke(seed_command, ["claude/b=-"], input="secret")
     assert (bad.exit_code, bad.output) == (1, "Error: the standard input is not valid JSON (line 1, column 1)\n")
 
@@ -155,9 +155,9 @@ def test_two_pods_that_start_at_once_on_an_empty_postgresql(place: Path, postgre
         for _ in range(2)
     ]
     said = [pod.communicate(timeout=120) for pod in pods]
-    answers = ["claude/default comes from login.json.\n", "claude/default is there already.\n"]
+    answers = ["claude/default comes from login.json.\n", "claude/default already exists.\n"]
     done = [out for pod, (out, _) in zip(pods, said, strict=True) if not pod.returncode]
     assert answers[0] in done, said
     assert set(done) <= set(answers), said
     again = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, timeout=120)
-    assert (again.returncode, again.stdout) == (0, "claude/default is there already.\n")
+    assert (again.returncode, again.stdout) == (0, "claude/default already exists.\n")

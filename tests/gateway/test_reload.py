@@ -30,7 +30,7 @@ async def test_what_takes_a_restart_is_named_and_stays(start: Start, name: str) 
     file.write_text(json.dumps(json.loads(file.read_text()) | {section: changes.get(section, "1m")}))
     before = aimux.app.config
     assert await aimux.app.reload()
-    assert re.findall(r"`([\w.]+)` changed: that takes a restart", aimux.log) == [name]
+    assert re.findall(r"`([\w.]+)` changed: that needs a restart", aimux.log) == [name]
     assert [getattr(aimux.app.config, each) for each in AFTER_RESTART] == [
         getattr(before, each) for each in AFTER_RESTART
     ]

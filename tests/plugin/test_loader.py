@@ -183,14 +183,14 @@ def test_a_provider_cannot_be_named_after_a_path_of_aimux(monkeypatch: pytest.Mo
 def test_no_plugin_takes_a_built_in_command_by_sorting_first(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     own = list(entry_points(group="aimux"))
     found = load_plugins([parts(monkeypatch, "a_first", command(name)), *own])
-    assert "there already" in error(found)
+    assert "already exists" in error(found)
     assert found.commands[name].target.startswith("aimux.cli.")
 
 
 def test_no_plugin_takes_a_built_in_provider_by_sorting_first(monkeypatch: pytest.MonkeyPatch) -> None:
     claude = type("Claude", (Provider,), {"name": "claude"})
     found = load_plugins([module(monkeypatch, "a_first", claude), *entry_points(group="aimux")])
-    assert "there already" in error(found)
+    assert "already exists" in error(found)
     assert found.providers["claude"].__module__.startswith("aimux_claude")
 
 

@@ -112,7 +112,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_only_its_owner_can_read_it_and_nothing_is_written_over(file: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(StorageError, match="is there already"), archive.writing(file, "here"):
+    with pytest.raises(StorageError, match="already exists"), archive.writing(file, "here"):
         pass
     assert len(list(archive.read(file))) == 2000
 

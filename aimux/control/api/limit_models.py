@@ -77,7 +77,7 @@ class LimitSet(_Brief, Amounts):
     )
     each: Amounts | None = Field(default=None, description="Of a group: what each of its members may use.")
     weight: Annotated[float, Field(gt=0, le=1000)] | None = Field(
-        default=None, description="Of a user or group: how large a fair share is beside that of others, who have 1."
+        default=None, description="Of a user or group: the weight of a fair share; others have 1."
     )
 
 
@@ -101,7 +101,7 @@ class LimitChanges(SomeAmounts):
     )
     each: SomeAmounts | None = Field(default=None, description="Of a group: what each of its members may use.")
     weight: Annotated[float, Field(gt=0, le=1000)] | None = Field(
-        default=None, description="Of a user or group: how large a fair share is beside that of others, who have 1."
+        default=None, description="Of a user or group: the weight of a fair share; others have 1."
     )
 
     def of(self, held: Mapping[str, Any]) -> LimitSet:

@@ -156,12 +156,12 @@ def _granted(limit: str, value: float) -> int:
     """The granted amount as it is counted. Raises Refused for an amount that could not be the limit itself."""
     if limit.startswith("cost"):
         if value > MOST_DOLLARS:
-            raise Refused(422, "invalid", f"A grant of {limit} is {MOST_DOLLARS:,} dollars at most.")
+            raise Refused(422, "invalid", f"A grant of {limit} is at most {MOST_DOLLARS:,} dollars.")
     elif not value.is_integer():
         raise Refused(422, "invalid", f"A grant of {limit} is a whole number.")
     amount = amount_of(limit, value)
     if not amount:
-        raise Refused(422, "invalid", f"A grant of {limit} is a billionth of a dollar (0.000000001) at least.")
+        raise Refused(422, "invalid", f"A grant of {limit} is at least a billionth of a dollar (0.000000001).")
     return amount
 
 

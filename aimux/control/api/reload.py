@@ -27,7 +27,7 @@ class Reloaded(Body):
 async def reload_configuration(parts: Parts, caller: Principal) -> Reloaded:
     """A bad configuration changes nothing, and each of its problems is listed."""
     if parts.reload is None:
-        raise Refused(409, "no-server", "No server runs here that could reload its configuration.")
+        raise Refused(409, "no-server", "There is no running server here to reload.")
     try:
         result = await parts.reload()
     except ConfigError as error:

@@ -94,7 +94,7 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
     if isinstance(found, Access):
         looked.right()
         if found.scopes:
-            detail = "This token is for what its scopes say alone."
+            detail = "This token is only for what its scopes say."
             raise Refused(403, "narrow", detail, remedy="sign in with one that has none")
         refuse_signed(found.token_id)
         return found.user.name, found.token_id
@@ -102,7 +102,7 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
     raise Refused(
         401,
         "unauthorized",
-        "aimux does not know this token, or accepts it no more.",
+        "aimux does not know this token, or no longer accepts it.",
         remedy="look for a typing error, or ask whoever runs this aimux",
     )
 

@@ -67,7 +67,7 @@ def test_weight_priority_and_groups_are_set(aimux: Commands) -> None:
     assert (
         "aimux groups add nobodys" in aimux("accounts", "set", "claude/default", "--group", "nobodys", expect=1).stderr
     )
-    assert "Nothing is to be changed" in aimux("accounts", "set", "claude/default", expect=2).stderr
+    assert "There is nothing to change" in aimux("accounts", "set", "claude/default", expect=2).stderr
 
 
 def test_a_test_tells_whether_it_works(aimux: Commands) -> None:

@@ -75,7 +75,7 @@ def test_what_can_not_be_is_said_in_words(aimux: Commands) -> None:
         refused = aimux(*arguments, expect=1)
         assert words in refused.stderr, refused.stderr
     assert "looks like tok_" in aimux("tokens", "revoke", "aimux_a-secret-by-mistake", expect=2).stderr
-    assert "Nothing is to be changed" in aimux("users", "set", "ann", expect=2).stderr
+    assert "There is nothing to change" in aimux("users", "set", "ann", expect=2).stderr
 
 
 def test_a_label_is_shown_so_that_no_terminal_obeys_it(aimux: Commands) -> None:
@@ -152,10 +152,10 @@ def test_a_users_own_token_does_what_the_role_allows(tmp_path: Path) -> None:
     with running(tmp_path, users=users) as live:
         aimux = commands(live)
         aimux.environ["AIMUX_ADMIN_TOKEN"] = MEMBER
-        assert "takes the role viewer; mia has the role member" in aimux("users", expect=1).stderr
+        assert "needs the role viewer; mia has the role member" in aimux("users", expect=1).stderr
         aimux.environ["AIMUX_ADMIN_TOKEN"] = "viewers-token-0123456789"
         aimux("users")
-        assert "takes the role admin" in aimux("users", "add", "eve", expect=1).stderr
+        assert "needs the role admin" in aimux("users", "add", "eve", expect=1).stderr
         aimux.environ["AIMUX_ADMIN_TOKEN"] = ADMIN
         aimux("users", "add", "eve")
         assert aimux.json("audit")["items"][0]["actor"] == "ada"
@@ -225,4 +225,4 @@ def test_reload(tmp_path: Path) -> None:
         result = aimux.json("reload")
         assert result["after_restart"] == ["refresh_check_interval"]
         assert live.app.config.drain_timeout == 7
-    assert "no server runs" in aimux("reload", expect=1).stderr
+    assert "no running server" in aimux("reload", expect=1).stderr
