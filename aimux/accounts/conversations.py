@@ -53,9 +53,10 @@ class Conversations:
 
     def rename(self, account: str, new: str) -> None:
         """An account has another name now; its conversations stay with it."""
-        for conversation, stay in self._entries.items():
-            if stay.home == account:
-                self._entries[conversation] = stay._replace(home=new)
+        for conversation, (home, used, served, host) in self._entries.items():
+            if account in {home, host}:
+                moved = (new if name == account else name for name in (home, host))
+                self._entries[conversation] = Stay(next(moved), used, served, next(moved))
 
 
 def _short(conversation: str) -> str:

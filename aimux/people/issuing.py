@@ -48,13 +48,17 @@ async def issue(
     people: People, actor: Actor, user: str, *, label: str = "", ttl: float | None = None, scopes: Sequence[str] = ()
 ) -> Issued:
     """A new token for a user, of the configuration or not. `ttl`: seconds; None: it does not expire."""
+    from sqlalchemy import or_
+
     from aimux.storage.schema.people import tokens
     from aimux.storage.times import now
 
-    issued = _make(user, label, tuple(scopes), now(), ttl)
+    at = now()
+    issued = _make(user, label, tuple(scopes), at, ttl)
     async with change(people) as connection:
         await _check_user(connection, people, user)
-        live = tokens.select().where(tokens.c.user == user, tokens.c.revoked_at.is_(None)).limit(MAX_TOKENS)
+        lasts = or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > at)
+        live = tokens.select().where(tokens.c.user == user, tokens.c.revoked_at.is_(None), lasts).limit(MAX_TOKENS)
         if len((await connection.execute(live)).all()) >= MAX_TOKENS:
             raise Taken(f"{user!r} has {MAX_TOKENS} tokens", remedy="revoke some of them")
         await _insert(connection, actor, "token.issue", issued.token)

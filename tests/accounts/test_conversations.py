@@ -52,6 +52,20 @@ async def test_it_is_lent_for_as_long_as_its_cache_lives(make_pool: Any, state_d
     assert chosen(pool, 3, talk, now=START + 61) == [home] * 3
 
 
+async def test_it_stays_with_whoever_it_is_lent_to_under_another_name(make_pool: Any, state_dir: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "a b c d", strategy="round_robin")
+    talk = Selection(conversation="talk")
+    home = chosen(pool, 1, talk)[0]
+    answered(pool, home)
+    pool.accounts[home].apply(Verdict(Action.COOL_DOWN, until=START + 60), START)
+    host = chosen(pool, 1, talk)[0]
+    await pool.rename(host, "renamed")
+    assert chosen(pool, 3, talk) == ["renamed"] * 3
+    await pool.rename(home, "home")
+    assert chosen(pool, 3, talk) == ["renamed"] * 3
+    assert chosen(pool, 3, talk, now=START + 61) == ["home"] * 3
+
+
 async def test_one_overload_does_not_move_a_conversation(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b")
     talk = Selection(conversation="talk")

@@ -194,3 +194,13 @@ def test_since_when_a_model_is_paid_extra() -> None:
     for seconds in (10, 20):
         quota.note_paid("opus", START + seconds)
     assert quota.spent_since("opus", START + 30) == START + 10
+
+
+def test_where_two_turn_out_to_be_one_the_longer_cooldown_counts() -> None:
+    one, other = Quota(), Quota()
+    one.cool(START, until=START + 600, reason="limited")
+    one.cool(START, until=START + 60, reason="limited", model="opus")
+    other.cool(START, until=START + 60, reason="limited")
+    other.cool(START, until=START + 900, reason="limited", model="opus")
+    one.absorb(other, START)
+    assert (one.free_at(""), one.free_at("opus")) == (START + 600, START + 900)

@@ -125,3 +125,14 @@ async def test_what_is_no_token_of_ours_gets_its_advice_all_the_same(start: Star
     aimux = await start()
     tokens = [f"{vendors}{number}" for number in range(3 * FREE)]
     assert {*await asyncio.gather(*(guess(aimux, token) for token in tokens))} == {401}
+
+
+def test_what_took_no_look_gives_none_back() -> None:
+    guesses = Guesses()
+    for _ in range(FREE):
+        guesses.look("192.0.2.1", 0.0)
+    guesses.right("192.0.2.1", b"one of aimux's own", looked=False)
+    with pytest.raises(NotLookedAt):
+        guesses.look("192.0.2.1", 0.0)
+    guesses.right("192.0.2.1", b"a foreign one", looked=True)
+    guesses.look("192.0.2.1", 0.0)

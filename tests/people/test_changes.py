@@ -130,6 +130,24 @@ async def test_an_overlap_does_not_prolong_a_life(people: People) -> None:
     assert people.directory.stored.tokens[first.token.id].expires_at == first.token.expires_at
 
 
+async def test_what_has_ended_takes_no_place_and_has_no_successor(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that issues a token for an hour each time can do so for ever."""
+    monkeypatch.setattr(issuing, "MAX_TOKENS", 2)
+    await users.add(people, ADMIN, User("ann"))
+    revoked = await issuing.issue(people, ADMIN, "ann")
+    await issuing.revoke(people, ADMIN, revoked.token.id)
+    ended = [(await issuing.issue(people, ADMIN, "ann", ttl=0.001)).token.id for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for _ in range(2):
+        await issuing.issue(people, ADMIN, "ann", ttl=3600)
+    with pytest.raises(Taken, match="has 2 tokens"):
+        await issuing.issue(people, ADMIN, "ann")
+    with pytest.raises(Taken, match="is expired"):
+        await issuing.rotate(people, ADMIN, ended[0])
+
+
 async def test_imported_tokens_are_good_and_come_once(people: People) -> None:
     await users.add(people, ADMIN, User("ann"))
     await users.add(people, ADMIN, User("bob"))
@@ -220,6 +238,10 @@ async def test_the_owner_is_checked(people: People) -> None:
         with pytest.raises(Unknown):
             await change(people, ADMIN, issued.token.id, owner="eve")
     assert isinstance(may(people, issued.secret), Access)
+    people.reconfigure(CONFIGURED)
+    (configured,) = CONFIGURED.hashes.values()
+    with pytest.raises(Unknown):  # not whose it is, either
+        await issuing.revoke(people, ADMIN, configured.id, owner="eve")
 
 
 async def test_every_change_has_its_entry_and_no_entry_a_secret(people: People) -> None:
