@@ -145,7 +145,7 @@ class PriceBook:
     def _move_known(self) -> None:
         for model in self._wanted.keys() & self._prices.tariffs.keys():
             at = self._wanted.pop(model)
-            if self._prices.tariffs[model] is not None:
+            if self._prices.tariffs[model] is not None or self._prices.configured_kinds(model[1]):
                 self._fresh[model] = min(at, self._fresh.get(model, at))
 
     async def read(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.compiling import mypyc_attr
-from aimux.metering.tariff import KINDS, STANDARD, Rates, Tariff, complete
+from aimux.metering.tariff import KINDS, STANDARD, Rates, Tariff, complete, overridden
 from aimux.plugin.types import BATCH
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
 MAX_CACHED = 2000
+USED = {kind: "server_tools" if kind == "server_tools" else f"{kind}_tokens" for kind in KINDS}
+"""The attribute of a usage that says how much of each kind it is."""
 
 
 class Override:
@@ -113,7 +115,7 @@ class Prices:
             usage = replace(usage)
             usage.put_beside(())
         rates = self.rates(provider, model, at, usage.tier, usage.total_input // usage.requests)
-        if rates is None:
+        if rates is None or ((provider, model) not in self.tariffs and self._left_out(model, usage)):
             return None
         cost = rates.cost(usage)
         for one in beside:
@@ -143,8 +145,13 @@ class Prices:
             return None if tariff is None else tariff.rates(at, tier, total_input)
         if tariff is None:
             return complete(own)
-        listed = tariff.rates(at, tier, total_input)
-        return listed._replace(**{kind: price for kind, price in own.items() if kind in KINDS})
+        return overridden(tariff.rates(at, tier, total_input), own)
+
+    def _left_out(self, model: str, usage: Usage) -> bool:
+        """Whether a request used what the configuration has no price for: as long as nobody has looked into the list,
+        it would count as free, for good."""
+        own = self._own(model) or {}
+        return any(getattr(usage, used) and kind not in own for kind, used in USED.items())
 
     def configured_kinds(self, model: str) -> set[str]:
         """The kinds of tokens whose price is the configuration's."""

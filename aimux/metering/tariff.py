@@ -24,6 +24,14 @@ KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reas
 """`server_tools`: a request to one of them."""
 
 
+_PARTS = (
+    ("cache_read", "input"),
+    ("cache_write", "input"),
+    ("cache_write_1h", "cache_write"),
+    ("reasoning", "output"),
+)
+
+
 class Rates(NamedTuple):
     """What each kind costs. The kinds do not overlap but for these: `reasoning` is a part of the output, and
     `cache_write_1h` of what is written to the cache."""
@@ -111,6 +119,16 @@ def complete(prices: Mapping[str, int]) -> Rates:
         prices.get("reasoning", output),
         prices.get("server_tools", 0),
     )
+
+
+def overridden(listed: Rates, own: Mapping[str, int]) -> Rates:
+    """A list's rates with prices of the configuration's own. What the list sells at the price of the whole that it is a
+    part of goes on costing what the whole does."""
+    rates = listed._replace(**own)
+    for part, whole in _PARTS:
+        if part not in own and getattr(listed, part) == getattr(listed, whole):
+            rates = rates._replace(**{part: getattr(rates, whole)})
+    return rates
 
 
 def _step(above: int, prices: Mapping[str, int]) -> tuple[int, Rates]:

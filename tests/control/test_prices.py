@@ -62,7 +62,13 @@ async def test_a_model_without_a_price_gets_one_from_the_newest_list(start: Star
     assert updated["source"].startswith("genai-prices of 20")
     found = await price_of(aimux, "no-such-model")
     assert (found["input"], found["output"], found["cache_read"], found["configured"]) == (1, 2, 1, [])
-    assert (await price_of(aimux, "sonnet"))["configured"] == ["cache_read", "input", "output"]
+    assert (await price_of(aimux, "sonnet"))["configured"] == [
+        "cache_read",
+        "cache_write",
+        "input",
+        "output",
+        "reasoning",
+    ]
     assert await aimux.post("/prices/apply", {"since": "2026-11-26"}) == {"requests": 1}
     assert await aimux.post("/prices/apply", {"since": "2026-11-20"}) == {"requests": 1}
     done = [entry["action"] for entry in (await aimux.get("/audit"))["items"]]

@@ -30,8 +30,11 @@ CODEX = {
 SPAN = "since=2026-11-20&until=2026-11-27"
 
 
+PRICES = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3, "reasoning": 15}
+
+
 async def filled(start: Start, records: Sequence[RequestRecord], **settings: Any) -> Aimux:
-    aimux = await start(users=USERS, prices={"sonnet": {"input": 3, "output": 15, "cache_read": 0.3}}, **settings)
+    aimux = await start(users=USERS, prices={"sonnet": PRICES}, **settings)
     for one in records:
         aimux.app.metering.ledger.record(one)
     await aimux.app.metering.ledger.catch_up(30)  # a reader waits 3 s, and opening the database may take longer

@@ -161,6 +161,30 @@ def test_the_configuration_comes_before_the_list_kind_by_kind() -> None:
     assert cost(one, "other", input_tokens=1000) is None
 
 
+def test_what_the_configuration_leaves_out_has_no_price_before_the_list_was_asked() -> None:
+    one, asked = prices(), list[str]()
+    one.on_unknown = lambda _provider, model, _at: asked.append(model)
+    one.configure(configured({"m": Price(output=20)}), {})
+    assert cost(one, input_tokens=1000, output_tokens=10) is None
+    assert asked == ["m"]
+    one.tariffs = {("claude", "m"): Tariff.of_json([[0, {"": [[0, {"input": 3_000_000}]]}]])}
+    assert cost(one, input_tokens=1000, output_tokens=10) == 3_200_000
+    every = Price(input=1, output=1, cache_read=1, cache_write=1, cache_write_1h=1, reasoning=1, server_tools=1)
+    one.configure(configured({"new": every}), {})
+    assert cost(one, "new", input_tokens=1000) == 1_000_000
+
+
+def test_a_part_costs_what_its_whole_does_also_where_the_configuration_says_it() -> None:
+    listed = {"input": 2_000_000, "output": 8_000_000, "cache_read": 200_000}
+    one = prices(m=Tariff.of_json([[0, {"": [[0, listed]]}]]))
+    one.configure(configured({"m": Price(input=4, output=20)}), {})
+    assert cost(one, output_tokens=1000, reasoning_tokens=400) == 20_000_000
+    assert cost(one, cache_write_tokens=1000, cache_write_1h_tokens=500) == 4_000_000
+    assert cost(one, cache_read_tokens=1000) == 200_000, "the list says so"
+    one.configure(configured({"m": Price(output=20, reasoning=1)}), {})
+    assert cost(one, output_tokens=1000, reasoning_tokens=1000) == 1_000_000
+
+
 def test_a_model_that_nobody_knows_is_asked_for_and_has_no_price() -> None:
     one, asked = prices(known=None), list[tuple[str, str]]()
     one.on_unknown = lambda provider, model, _at: asked.append((provider, model))
@@ -266,6 +290,23 @@ async def test_a_model_that_the_list_has_not_is_told_of_once(
     await book.close()
     assert caplog.text.count("aimux prices update") == 1
     assert one.tariffs == {("claude", "of-tomorrow"): None}
+
+
+async def test_a_model_that_the_configuration_alone_knows_is_priced_once_that_is_clear(database: Database) -> None:
+    one, done = Prices(), asyncio.Event()
+    one.configure(configured({"ours": Price(input=2)}), {})
+
+    async def found(models: list[tuple[str, str]], _since: int) -> None:
+        assert models == [("claude", "ours")]
+        assert cost(one, "ours", input_tokens=1000, cache_read_tokens=1000) == 4_000_000
+        done.set()
+
+    book = PriceBook(database, one, wanted, found)
+    await book.start()
+    assert cost(one, "ours", input_tokens=1000, cache_read_tokens=1000) is None
+    async with asyncio.timeout(30):
+        await done.wait()
+    await book.close()
 
 
 async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(
