@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from unittest.mock import create_autospec
 
 import pytest
 
-from aimux.accounts import Account
+from aimux.accounts.account import Renewal
 from aimux.plugin import Credential
 
 from .answers import OK, account_of, body_of, error, state, status_of
@@ -100,13 +101,15 @@ async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is
                 account.publish(second, time.time())
             writer.write(OK if f"{SECRET}-third".encode() in sent else REFUSED)
 
-    async def renew(self: Account, rejected: Credential | None = None) -> Credential:
+    async def renew(rejected: Credential | None = None) -> Credential:
         assert rejected == second
-        self.publish(third, time.time(), renewed=True)
+        account.publish(third, time.time(), renewed=True)
         return third
 
     upstream.script = run
-    monkeypatch.setattr(Account, "renew", renew)
+    renewal = create_autospec(Renewal, instance=True, trouble=("", ""))
+    renewal.renew.side_effect = renew
+    monkeypatch.setattr(account, "renewer", renewal)
     assert status_of(await aimux.send(request())) == 200
     assert state(aimux, "default") == "healthy"
 
