@@ -5,6 +5,7 @@ In memory and without I/O: 1 µs for a user with four limits (bench/limits.py). 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,6 +92,8 @@ class Limits:
         """The one in which what other nodes told was last looked at."""
         self.epoch = 0
         """Terms of another one hold no longer."""
+        self.adopted_at = -math.inf
+        """When the policy came. A request that began before may be none of what its limits count."""
         self._terms: dict[Who, Terms] = {}
         self._open: dict[int, Lease] = {}
         """Leases that are not settled yet, by number."""
@@ -241,10 +244,21 @@ class Limits:
         for one in self._sums.values():
             one.changed()
 
-    def add(self, who: Who, provider: str, model: str, at: float, tokens: int, cost: int, now: float) -> None:
-        """Count a request that began `at` and had no lease here: its process has ended before the ledger had it."""
+    def add(
+        self,
+        who: Who,
+        provider: str,
+        model: str,
+        at: float,
+        tokens: int,
+        cost: int,
+        now: float,
+        counted: tuple[Counter, ...] = (),
+    ) -> None:
+        """Count a request that began `at` where no lease did (`counted`: where one did): its process has ended before
+        the ledger had it, or it is older than a limit."""
         for one in self.plan(self.terms(who), provider, model, now).counters:
-            if isinstance(one, Budget):
+            if isinstance(one, Budget) and one not in counted:
                 one.add(one.of(1, tokens, cost), at, now, self._number + 1)
 
     # --- epochs ---------------------------------------------------------------------------------------------------
@@ -259,6 +273,7 @@ class Limits:
         if zone != self.zone:  # the windows are others
             self._counters = {key: one for key, one in self._counters.items() if not isinstance(one, Budget)}
         self.policy, self.zone, self._past = policy, zone, past
+        self.adopted_at = now
         self._begin()
         if recount and past is not None:
             for budget in self.budgets():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aimux.accounts.quota import Quota
     from aimux.limits.leases import Limits
     from aimux.limits.sharing import FairShare
+    from aimux.limits.sums import Counter
     from aimux.metering.record import RequestRecord
     from aimux.plugin.usage import Usage
 
@@ -33,10 +34,12 @@ class Settlement:
     def __call__(self, record: RequestRecord) -> None:
         lease, limits, usage = record.lease, self._limits, record.usage
         if not isinstance(lease, Lease):
-            if record.method == LATER and usage is not None:
-                self._add(record, usage)
+            if usage is not None and (record.method == LATER or record.time < limits.adopted_at):
+                self._add(record, usage, ())
             return
         record.lease = None
+        if usage is not None and record.time < limits.adopted_at:
+            self._add(record, usage, lease.plan.counters)
         if not record.attempts:
             limits.cancel(lease)
         elif usage is not None and ((tokens_in := usage.total_input) or usage.output_tokens or record.status >= 400):
@@ -50,14 +53,15 @@ class Settlement:
         else:
             limits.estimate(lease)
 
-    def _add(self, record: RequestRecord, usage: Usage) -> None:
-        """What is used behind an answer counts in the windows in which it is told."""
+    def _add(self, record: RequestRecord, usage: Usage, counted: tuple[Counter, ...]) -> None:
+        """Under limits that came while it ran, a request counts as well. What is used behind an answer counts in the
+        windows in which it is told."""
         cost = self._cost(record)
         if cost is None:
             cost = _by_unknown_prices(usage)
         sender, at = record.sender, record.time
-        who = Who(record.user, sender.token, sender.groups)
-        self._limits.add(who, record.provider, record.model, at, usage.total_input + usage.output_tokens, cost, at)
+        who, tokens = Who(record.user, sender.token, sender.groups), usage.total_input + usage.output_tokens
+        self._limits.add(who, record.provider, record.model, at, tokens, cost, at + record.duration, counted)
 
 
 class FairMeter:

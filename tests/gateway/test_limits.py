@@ -208,6 +208,32 @@ async def test_a_reload_changes_limits_and_keeps_what_is_used(start: Start, upst
     assert "900 of 800 tokens" in body(refused)["plain"]
 
 
+@pytest.mark.parametrize("before", [{}, {"tokens_per_week": 10_000}], ids=["free", "limited"])
+async def test_a_limit_counts_what_was_under_way_when_it_came(
+    start: Start, upstream: Upstream, before: dict[str, int]
+) -> None:
+    release = asyncio.Event()
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await upstream.read(reader):
+            await release.wait()
+            writer.write(answer(900))
+
+    upstream.script = slowly
+    aimux = await start(limits={"users": {"ann": before}})
+    first = asyncio.create_task(aimux.send(request()))
+    await upstream.until(lambda: len(upstream.requests) == 1)
+    file: Path = aimux.folder / "config.json"
+    limits = {"users": {"ann": {"tokens_per_day": 10_000, **before}}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"limits": limits}))
+    assert await aimux.app.reload()
+    release.set()
+    assert status(await first) == 200
+    assert standings(aimux) == dict.fromkeys(["tokens_per_day", *before], 900)
+    assert status(await aimux.send(request())) == 200
+    assert standings(aimux) == dict.fromkeys(["tokens_per_day", *before], 1800)
+
+
 async def test_limits_of_a_model_hold_for_the_model_that_the_upstream_reads(start: Start, upstream: Upstream) -> None:
     aimux = await start(limits={"default": {"models": {"big*": {"requests_per_minute": 0}}}})
     assert status(await aimux.send(request(body=b'{"model":"small"}'))) == 200
