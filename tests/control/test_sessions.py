@@ -51,7 +51,7 @@ class Site:
 
     def signed_in(self, cookie: str) -> bool:
         status, headers, _ = self.send("GET", "/dashboard/me", cookie=cookie)
-        assert status == 200 or headers["location"] == "/dashboard/sign-in"
+        assert status == 200 or headers["location"] == "/dashboard/sign-in?to=me"
         return status == 200
 
     def reconfigure(self, **settings: Any) -> None:

@@ -13,7 +13,7 @@ from tests.tools import ROOT
 
 from .conftest import Start
 
-DOCUMENTED = re.search(r"changes nothing\.\n(.*) take a restart", (ROOT / "docs/configuration.md").read_text())
+DOCUMENTED = re.search(r"changes nothing\.\n(.*) need a restart", (ROOT / "docs/configuration.md").read_text())
 
 
 @pytest.mark.parametrize("name", [*AFTER_RESTART, "tls.enabled"])
