@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.people import rows
 from aimux.people.upkeep import Use
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from aimux.people.models import Token
     from aimux.people.people import People
@@ -20,6 +21,13 @@ class TokenFilter(NamedTuple):
 
     user: str | None = None
     sha256: bytes | None = None
+    q: str | None = None
+    """A part of the user's name, the label or the first characters, in either case."""
+
+
+def contains(q: str, *texts: str) -> bool:
+    """Whether it is a part of one of them, in either case."""
+    return any(q.lower() in text.lower() for text in texts)
 
 
 async def list_page(
@@ -29,7 +37,7 @@ async def list_page(
 
     Raises StorageError.
     """
-    from sqlalchemy import tuple_
+    from sqlalchemy import or_, tuple_
 
     from aimux.storage.schema.people import tokens
 
@@ -38,7 +46,10 @@ async def list_page(
     found = [
         (token, last.get(token.id))
         for token in sorted(people.directory.configured.hashes.values(), key=lambda token: token.id)
-        if wanted.user in {None, token.user} and wanted.sha256 in {None, token.sha256} and (0, token.id) > cursor
+        if wanted.user in {None, token.user}
+        and wanted.sha256 in {None, token.sha256}
+        and (wanted.q is None or contains(wanted.q, token.user, token.label, token.shown))
+        and (0, token.id) > cursor
     ]
     query = tokens.select().order_by(tokens.c.created_at, tokens.c.id).limit(limit + 1)
     query = query.where(tuple_(tokens.c.created_at, tokens.c.id) > cursor)
@@ -46,13 +57,42 @@ async def list_page(
         query = query.where(tokens.c.user == wanted.user)
     if wanted.sha256 is not None:
         query = query.where(tokens.c.sha256 == wanted.sha256)
+    if wanted.q is not None:
+        texts = (tokens.c.user, tokens.c.label, tokens.c.shown)
+        query = query.where(or_(*[text.icontains(wanted.q, autoescape=True) for text in texts]))
     if people.directory.stored.revision:  # otherwise nothing was ever stored
         async with people.database.read() as connection:
             for row in (await connection.execute(query)).all():
-                written = Use(row.used_at, row.used_from or "") if row.used_at is not None else None
-                found.append((rows.token(row), _later(written, last, row.id)))
+                found.append((rows.token(row), _later(_written(row), last, row.id)))
     page = found[:limit]
     return page, f"{page[-1][0].created_at or 0}-{page[-1][0].id}" if len(found) > limit else None
+
+
+async def in_use(people: People, uses: Uses, users: Collection[str]) -> dict[str, tuple[int, int | None]]:
+    """For those of these users who have tokens that may be used: how many, and when one was last used, in ms.
+
+    Raises StorageError.
+    """
+    from aimux.storage.schema.people import tokens
+
+    last, at = uses.last(), now()
+    found = [
+        (token, last.get(token.id)) for token in people.directory.configured.hashes.values() if token.user in users
+    ]
+    if people.directory.stored.revision:
+        async with people.database.read() as connection:
+            for row in (await connection.execute(tokens.select().where(tokens.c.user.in_(users)))).all():
+                found.append((rows.token(row), _later(_written(row), last, row.id)))
+    result: dict[str, tuple[int, int | None]] = {}
+    for token, use in found:
+        if token.state(at) == "active":
+            count, used = result.get(token.user, (0, None))
+            result[token.user] = count + 1, max(used or 0, use.at if use is not None else 0) or None
+    return result
+
+
+def _written(row: Any) -> Use | None:
+    return Use(row.used_at, row.used_from or "") if row.used_at is not None else None
 
 
 def _cursor(after: str | None) -> tuple[int, str]:

@@ -107,6 +107,62 @@ async def test_what_can_not_be(start: Start, method: str, path: str, body: Any, 
     assert (got, problem["type"]) == (status, f"urn:aimux:{word}"), problem
 
 
+async def test_users_are_found_by_a_part_of_name_or_address(start: Start) -> None:
+    aimux = await start(users=USERS)
+    await aimux.post("/users", {"name": "a_b", "email": "Ab@Example.com"}, expect=201)
+
+    async def found(query: str) -> list[str]:
+        return [user["name"] for user in (await aimux.get(f"/users?{query}"))["items"]]
+
+    assert await found("q=A") == ["a_b", "ada", "mia"]
+    assert await found("q=A&limit=1&after=a_b") == ["ada"]
+    assert await found("q=example") == ["a_b", "ada"]
+    assert await found("q=a_") == ["a_b"]
+    assert await found("q=a&group=dev") == ["mia"]
+    assert await found("q=nosuch") == []
+    assert (await aimux.send("GET", "/users?q=%00"))[0] == 422
+
+
+async def test_tokens_are_found_by_a_part_of_user_label_or_beginning(start: Start) -> None:
+    aimux = await start(users=USERS)
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    first = await aimux.post("/tokens", {"user": "ann", "label": "100 % Laptop"}, expect=201)
+    second = await aimux.post("/tokens", {"user": "ann", "label": "100 x"}, expect=201)
+
+    async def found(q: str) -> list[str]:
+        return [token["id"] for token in (await aimux.get(f"/tokens?q={q}"))["items"]]
+
+    assert await found("AN") == [first["id"], second["id"]]
+    assert await found("laptop") == [first["id"]]
+    assert await found("0+%25") == [first["id"]]
+    assert await found(second["token"][:SHOWN]) == [second["id"]]
+    assert [token["user"] for token in (await aimux.get("/tokens?q=MIA"))["items"]] == ["mia"]
+    assert await found("nosuch") == []
+
+
+async def test_a_list_tells_what_users_have_and_do_where_it_is_asked_to(start: Start) -> None:
+    aimux = await start(users=USERS, limits={"users": {"vic": {"tokens_per_day": 10**9, "requests_per_minute": 4}}})
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    tokens = [await aimux.post("/tokens", {"user": "ann"}, expect=201) for _ in range(3)]
+    await aimux.send("PUT", "/limits/user/ann", json={"requests_per_minute": 2})
+    for token in (VIEWER, tokens[0]["token"]):
+        assert (await aimux.message(**bearer(token)))[0] == 200
+    await aimux.send("DELETE", f"/tokens/{tokens[1]['id']}")
+
+    items = (await aimux.get("/users?details=true"))["items"]
+    details = {user["name"]: user["details"] for user in items}
+    assert {name: one["tokens"] for name, one in details.items()} == {"ada": 1, "ann": 2, "mia": 1, "vic": 1}
+    assert [name for name, one in details.items() if one["used_at"] is not None] == ["ann", "vic"]
+    nearest = {name: one["nearest_limit"] for name, one in details.items()}
+    assert (nearest["ada"], nearest["mia"]) == (None, None)
+    assert (nearest["ann"]["limit"], nearest["ann"]["used"], nearest["ann"]["amount"]) == ("requests_per_minute", 1, 2)
+    assert (nearest["vic"]["limit"], nearest["vic"]["used"], nearest["vic"]["amount"]) == ("requests_per_minute", 1, 4)
+    await aimux.send("DELETE", f"/tokens/{tokens[0]['id']}")
+    [ann] = (await aimux.get("/users?details=true&q=ann"))["items"]
+    assert (ann["details"]["tokens"], ann["details"]["used_at"]) == (1, None)
+    assert all(user["details"] is None for user in (await aimux.get("/users"))["items"])
+
+
 async def test_the_configurations_users_and_tokens_are_marked(start: Start) -> None:
     aimux = await start(users=USERS)
     page = await aimux.get("/users?limit=2")

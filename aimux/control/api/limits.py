@@ -31,7 +31,7 @@ from aimux.limits.windows import moment
 from aimux.people.audit import Actor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import tzinfo
 
     from aimux.limits.keeper import LimitKeeper
@@ -177,6 +177,22 @@ async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
         items=[_used(standing, limits.policy, who) for standing in limits.standings(who, now)],
         forbidden=restrictions(parts, Owner("user", user.name), who, now),
     )
+
+
+async def nearest_limits(parts: Parts, users: Collection[str]) -> dict[str, Used]:
+    """For those of them with limits of their own the one of which the largest part is used. Raises StorageError."""
+    keeper = parts.limits
+    await keeper.refresh()
+    nearest = {}
+    for name in users:
+        configured = keeper.section.users.get(name)
+        allowances = configured if configured is not None else keeper.stored.users.get(name)
+        if allowances is None:
+            continue
+        usage = _owner(parts, Owner("user", name), allowances, configured is not None).usage
+        if found := [one for one in usage if one.amount]:
+            nearest[name] = max(found, key=lambda one: one.used / one.amount)
+    return nearest
 
 
 # --- what they share -------------------------------------------------------------------------------------------------

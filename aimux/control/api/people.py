@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.config.scopes import ScopeError, parse_scope
 from aimux.control.api import people_views as views
+from aimux.control.api.limits import nearest_limits
 from aimux.control.api.models import GroupName, PageQuery
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
@@ -19,6 +20,7 @@ from aimux.control.api.people_models import (
     NewUser,
     User,
     UserChange,
+    UserDetails,
     UserName,
     UserPage,
     UserQuery,
@@ -26,6 +28,7 @@ from aimux.control.api.people_models import (
 from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
 from aimux.people import groups, users
+from aimux.people.listing import contains, in_use
 from aimux.people.models import Group as KnownGroup
 from aimux.people.models import User as KnownUser
 
@@ -40,8 +43,17 @@ async def list_users(parts: Parts, query: UserQuery) -> UserPage:
     """Those of the configuration and those of the database."""
     known = parts.people.directory.users
     names = sorted(known) if query.group is None else parts.people.directory.members(query.group)
+    if query.q is not None:
+        names = [name for name in names if contains(query.q, name, known[name].email or "")]
     page, after = _page(names, query)
-    return UserPage(items=[views.user(known[name]) for name in page], next=after)
+    details = await _details(parts, page) if query.details else {}
+    return UserPage(items=[views.user(known[name], details.get(name)) for name in page], next=after)
+
+
+async def _details(parts: Parts, names: Sequence[str]) -> dict[str, UserDetails]:
+    having = await in_use(parts.people, parts.uses, names)
+    nearest = await nearest_limits(parts, names)
+    return {name: views.details(*having.get(name, (0, None)), nearest.get(name)) for name in names}
 
 
 @operation("POST", "/users", "Add a user", status=201, errors=(404, 409))

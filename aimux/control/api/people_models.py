@@ -1,6 +1,6 @@
 """What the API takes and gives about people. Times are RFC 3339 in UTC."""
 
-# ruff: noqa: TC003 - pydantic evaluates the annotations
+# ruff: noqa: TC001, TC003 - pydantic evaluates the annotations
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from aimux.config.scopes import SCOPE_PATTERN, parse_scope
 from aimux.control.api.body import Body
+from aimux.control.api.limit_models import Used
 from aimux.control.api.models import ANY_NAME, Given, GroupName, PageQuery
 from aimux.people import Role
 
@@ -98,6 +99,16 @@ class UserChange(Given):
     enabled: bool = True
 
 
+class UserDetails(Body):
+    """What a user has and does."""
+
+    tokens: int = Field(description="How many may be used now.")
+    used_at: datetime | None = Field(description="The last use of one of these, to the minute.")
+    nearest_limit: Used | None = Field(
+        description="The one of the user's own limits of which the largest part is used; null: there is none."
+    )
+
+
 class User(Body):
     """A user."""
 
@@ -111,6 +122,7 @@ class User(Body):
     own_login: bool = Field(description="May send a credential of the vendor's along, in place of an account.")
     configured: bool = Field(description="It stands in the configuration, and can't be changed here.")
     created_at: datetime | None
+    details: UserDetails | None = Field(default=None, description="In a list, where they were asked for.")
 
 
 class UserPage(Body):
@@ -124,6 +136,8 @@ class UserQuery(PageQuery):
     """Which users."""
 
     group: GroupName | None = Field(default=None, description="Only its members.")
+    q: Label | None = Field(default=None, description="A part of the name or e-mail address, in either case.")
+    details: bool = Field(default=False, description="Whether to tell what they have and do.")
 
 
 class NewGroup(Given):
@@ -227,6 +241,9 @@ class TokenQuery(PageQuery):
         default=None, description="`next` of the page before."
     )
     user: UserName | None = Field(default=None, description="Only this user's.")
+    q: Label | None = Field(
+        default=None, description="A part of the user's name, the label or the first characters, in either case."
+    )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         default=None, description="Only the one with this SHA-256 in hex."
     )

@@ -9,12 +9,13 @@ from aimux.control.api.views import moment
 from aimux.storage.times import now
 
 if TYPE_CHECKING:
+    from aimux.control.api.limit_models import Used
     from aimux.control.api.parts import Parts
     from aimux.people import Group, Token, User
     from aimux.people.upkeep import Use
 
 
-def user(one: User) -> models.User:
+def user(one: User, details: models.UserDetails | None = None) -> models.User:
     """A user."""
     return models.User(
         name=one.name,
@@ -27,7 +28,13 @@ def user(one: User) -> models.User:
         own_login=one.own_login,
         configured=one.configured,
         created_at=_when(one.created_at),
+        details=details,
     )
+
+
+def details(tokens: int, used: int | None, nearest: Used | None) -> models.UserDetails:
+    """How many tokens a user has, when one was last used, and the limit that is nearest."""
+    return models.UserDetails(tokens=tokens, used_at=_when(used), nearest_limit=nearest)
 
 
 def group(one: Group, parts: Parts) -> models.Group:

@@ -38,7 +38,7 @@ operation = Table()
 @operation("GET", "/tokens", "List the tokens", role=Role.VIEWER)
 async def list_tokens(parts: Parts, query: TokenQuery) -> TokenPage:
     """Includes ended ones, for 90 days."""
-    wanted = TokenFilter(query.user, bytes.fromhex(query.sha256) if query.sha256 is not None else None)
+    wanted = TokenFilter(query.user, bytes.fromhex(query.sha256) if query.sha256 is not None else None, query.q)
     page, after = await list_page(parts.people, parts.uses, wanted, query.limit, query.after)
     return TokenPage(items=[views.token(token, use) for token, use in page], next=after)
 

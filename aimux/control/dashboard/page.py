@@ -80,12 +80,12 @@ async def ask(request: web.Request, method: str, path: str, body: Any = None, /,
     return await call(control_of(request).api, request[CALLER], method, target, body)
 
 
-async def every(request: web.Request, path: str, /, **query: Any) -> list[Any]:
-    """All items of a list, however many pages it has."""
+async def every(request: web.Request, path: str, /, *, limit: int = 500, **query: Any) -> list[Any]:
+    """All items of a list, however many pages it has; `limit` of them in each."""
     items: list[Any] = []
     after = None
     while True:
-        page = await ask(request, "GET", path, after=after, limit=500, **query)
+        page = await ask(request, "GET", path, after=after, limit=limit, **query)
         items += page["items"]
         after = page.get("next")
         if not after:

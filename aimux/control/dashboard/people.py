@@ -6,6 +6,7 @@ import asyncio
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -14,9 +15,11 @@ from aimux.control.dashboard import clients
 from aimux.control.dashboard.page import ask, edited, every, form, go, render, segment, shown, told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 routes = web.RouteTableDef()
+
+AT_ONCE = 100
 
 ROLES = {
     "member": "uses the gateway, and sees their own usage",
@@ -49,30 +52,37 @@ _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 @routes.get("/people")
 async def page(request: web.Request) -> web.StreamResponse:
-    users, groups, tokens, usage, limits = await asyncio.gather(
-        every(request, "/users"),
+    """Users and tokens have pages of their own: `after` and `tokens` are where these begin."""
+    given = request.query
+    asked = {name: given[name].strip() for name in ("q", "after", "tokens") if given.get(name, "").strip()}
+    q = asked.get("q")
+    users, groups, tokens, usage = await asyncio.gather(
+        ask(request, "GET", "/users", q=q, after=asked.get("after"), limit=AT_ONCE, details="true"),
         every(request, "/groups"),
-        every(request, "/tokens"),
-        ask(request, "GET", "/usage", by="user", since="30d"),
-        ask(request, "GET", "/limits"),
+        ask(request, "GET", "/tokens", q=q, after=asked.get("tokens"), limit=AT_ONCE),
+        every(request, "/usage", by="user", since="30d", limit=10_000),
     )
-    used = {row["user"]: row for row in usage["items"]}
-    live: dict[str, list[Any]] = {}
-    for token in tokens:
-        if token["state"] == "active":
-            live.setdefault(token["user"], []).append(token)
-    held = {(one["kind"], one["name"]): one for one in limits["items"]}
-    for user in users:
-        user["tokens"] = len(live.get(user["name"], ()))
-        user["used_at"] = max(filter(None, (t["used_at"] for t in live.get(user["name"], ()))), default=None)
-        user["usage"] = used.get(user["name"])
-        user["limit"] = _tightest(held.get(("user", user["name"])))
-    return render(request, "people.html", title="People", users=users, groups=groups, tokens=tokens)
+    names = {user["name"] for user in users["items"]}
+    names |= await _there(request, {token["user"] for token in tokens["items"]} - names)
+    return render(
+        request,
+        "people.html",
+        title="People",
+        asked=asked,
+        users=users["items"],
+        groups=groups,
+        tokens=tokens["items"],
+        usage={row["user"]: row for row in usage if row["user"] in names},
+        names=names,
+        more_users="?" + urlencode({**asked, "after": users["next"]}) if users["next"] else None,
+        more_tokens="?" + urlencode({**asked, "tokens": tokens["next"]}) + "#tokens" if tokens["next"] else None,
+    )
 
 
-def _tightest(owner: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    usage = [one for one in (owner or {}).get("usage", ()) if one["amount"]]
-    return max(usage, key=lambda one: one["used"] / one["amount"], default=None)
+async def _there(request: web.Request, names: Iterable[str]) -> set[str]:
+    """Those of them whose user was not removed."""
+    asked = [ask(request, "GET", f"/users/{segment(name)}") for name in names]
+    return {found["name"] for found in await asyncio.gather(*asked, return_exceptions=True) if isinstance(found, dict)}
 
 
 # --- a user ----------------------------------------------------------------------------------------------------------

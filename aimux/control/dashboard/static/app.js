@@ -70,16 +70,6 @@ function sortable(table) {
   });
 }
 
-// --- a search within what is shown -----------------------------------------------------------------------------------
-
-function searchable(input) {
-  const rows = document.querySelectorAll(`#${CSS.escape(input.dataset.filter)} tbody tr`);
-  input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/);
-    for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
-  });
-}
-
 // --- exact values ----------------------------------------------------------------------------------------------------
 
 function tips() {
@@ -171,7 +161,6 @@ addEventListener("pageshow", () => {  // back again, from the browser's memory
 document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
-for (const input of document.querySelectorAll("[data-filter]")) { input.closest("label").hidden = false; searchable(input); }
 for (const form of document.querySelectorAll("form[data-poll]")) poll(form);
 for (const root of document.querySelectorAll("[data-live]")) live(root);
 tips();
