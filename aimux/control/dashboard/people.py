@@ -41,6 +41,7 @@ FORBIDDEN = {
     "overage": "No paid extra usage",
     "long_context": "No requests so long that a token costs more",
 }
+LIMITS_SET = "The limits of {} hold from the next request on."
 _NUMBER = re.compile(
     r"\$? ?(?P<whole>[0-9]{1,20}|[0-9]{1,3}(?:[, _][0-9]{3}){1,6})"
     r"(?P<fraction>(?:\.[0-9]{1,20})?(?:e-[0-9]{1,3})?) ?(?P<unit>[kmbg]?)",
@@ -106,7 +107,13 @@ async def add(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/people/users/{name}")
 async def user(request: web.Request) -> web.StreamResponse:
-    name = request.match_info["name"]
+    return await _user(request, request.match_info["name"])
+
+
+async def _user(
+    request: web.Request, name: str, refused: Refused | None = None, **filled: Mapping[str, str]
+) -> web.Response:
+    """Their page. After a refusal it says why, and the form of that name in `filled` has what was typed into it."""
     found, groups, tokens, limits, grants, usage = await asyncio.gather(
         ask(request, "GET", f"/users/{segment(name)}"),
         every(request, "/groups"),
@@ -118,6 +125,7 @@ async def user(request: web.Request) -> web.StreamResponse:
     return render(
         request,
         "user.html",
+        **_after(refused),
         title=name,
         user=found,
         groups=groups,
@@ -129,6 +137,7 @@ async def user(request: web.Request) -> web.StreamResponse:
         amounts=AMOUNTS,
         forbidden=FORBIDDEN,
         tokens_limits=await _limits_of_tokens(request, tokens),
+        filled=filled,
     )
 
 
@@ -161,14 +170,19 @@ async def act(request: web.Request) -> web.StreamResponse:
         case "invite":
             return await _invited(request, name)
         case "limits":
-            return await _set_limits(request, "user", name, given, back)
+            try:
+                await _set_limits(request, "user", name, given)
+            except Refused as refused:
+                return await _user(request, name, refused, limits=given)
+            return go(request, back, LIMITS_SET.format(name))
         case "grant":
             try:
                 amount = _number(given.get("amount", "").strip())
+                grant = {"limit": given.get("limit"), "amount": amount, "until": given.get("until", "").strip()}
+                await ask(request, "POST", f"/limits/user/{segment(name)}/grants", grant)
             except Refused as refused:
-                return go(request, back, told(refused), "bad")
-            grant = {"limit": given.get("limit"), "amount": amount, "until": given.get("until", "").strip()}
-            return await _back(request, back, "Granted.", ("POST", f"/limits/user/{segment(name)}/grants", grant))
+                return await _user(request, name, refused, grant=given)
+            return go(request, back, "Granted.")
     raise web.HTTPNotFound
 
 
@@ -200,7 +214,13 @@ async def add_group(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/people/groups/{name}")
 async def group(request: web.Request) -> web.StreamResponse:
-    name = request.match_info["name"]
+    return await _group(request, request.match_info["name"])
+
+
+async def _group(
+    request: web.Request, name: str, refused: Refused | None = None, **filled: Mapping[str, str]
+) -> web.Response:
+    """As `_user`."""
     found, limits, members = await asyncio.gather(
         ask(request, "GET", f"/groups/{segment(name)}"),
         _limits(request, "group", name),
@@ -209,12 +229,14 @@ async def group(request: web.Request) -> web.StreamResponse:
     return render(
         request,
         "group.html",
+        **_after(refused),
         title=name,
         group=found,
         limits=limits,
         members=members,
         amounts=AMOUNTS,
         forbidden=FORBIDDEN,
+        filled=filled,
     )
 
 
@@ -236,7 +258,11 @@ async def act_group(request: web.Request) -> web.StreamResponse:
                 request, "people", f"The group {name} was removed.", ("DELETE", f"/groups/{segment(name)}", None)
             )
         case "limits":
-            return await _set_limits(request, "group", name, given, f"people/groups/{segment(name)}")
+            try:
+                await _set_limits(request, "group", name, given)
+            except Refused as refused:
+                return await _group(request, name, refused, limits=given)
+            return go(request, f"people/groups/{segment(name)}", LIMITS_SET.format(name))
     raise web.HTTPNotFound
 
 
@@ -250,6 +276,13 @@ async def _back(request: web.Request, back: str, done: str, operation: tuple[str
     except Refused as refused:
         return go(request, back, told(refused), "bad")
     return go(request, back, done)
+
+
+def _after(refused: Refused | None) -> dict[str, Any]:
+    """What a page that is shown after a refusal has in addition."""
+    if refused is None:
+        return {}
+    return {"status": refused.problem.status, "notices": [{"level": "bad", "text": told(refused)}]}
 
 
 async def _groups(request: web.Request) -> list[str]:
@@ -282,18 +315,14 @@ async def _limits_of_tokens(request: web.Request, tokens: Sequence[Any]) -> list
     return [*zip(limited, found, strict=True)]
 
 
-async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str], back: str) -> web.Response:
-    """The changes made in the form; everything else stays, also what somebody else set meanwhile."""
-    path = f"/limits/{kind}/{segment(name)}"
-    try:
-        wanted = {name: _number(text) if (text := given.get(name, "").strip()) else None for name in AMOUNTS}
-    except Refused as refused:
-        return go(request, back, told(refused), "bad")
+async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str]) -> None:
+    """The changes made in the form; everything else stays, also what somebody else set meanwhile. Refused."""
+    wanted = {name: _number(text) if (text := given.get(name, "").strip()) else None for name in AMOUNTS}
     before = shown(given)
     changes: dict[str, Any] = {name: amount for name, amount in wanted.items() if amount != before.get(name)}
     words = {name: "forbid" if given.get(name) else "allow" for name in FORBIDDEN}
     changes |= {name: word for name, word in words.items() if word != before.get(name, "allow")}
-    return await _back(request, back, f"The limits of {name} hold from the next request on.", ("PATCH", path, changes))
+    await ask(request, "PATCH", f"/limits/{kind}/{segment(name)}", changes)
 
 
 def _number(text: str) -> float | int:

@@ -137,16 +137,48 @@ def test_what_another_administrator_changed_meanwhile_stays(visitor: Visitor, si
     site.api("PATCH", "/accounts/chatgpt/default", {"weight": 1, "priority": 0, "groups": []})
 
 
-def test_a_wrong_amount_is_told_and_nothing_is_lost(visitor: Visitor, site: Site) -> None:
-    site.api("POST", "/users", {"name": "barbara"})
-    site.api("PUT", "/limits/user/barbara", {"requests_per_minute": 7})
+@pytest.mark.parametrize(
+    ("wrong", "told", "status"),
+    [("many", "'many' is not an amount", 422), ("1.5", "requests_per_minute", 422)],
+)
+@pytest.mark.parametrize("kind", ["user", "group"])
+def test_a_wrong_amount_is_told_and_nothing_is_lost(
+    visitor: Visitor, site: Site, kind: str, wrong: str, told: str, status: int
+) -> None:
+    name = f"barbara-{wrong}"
+    site.api("POST", f"/{kind}s", {"name": name})
+    site.api("PUT", f"/limits/{kind}/{name}", {"requests_per_minute": 7, "tokens_per_week": 9, "overage": "forbid"})
     visit = visitor("admin")
-    page = visit.go("people/users/barbara")
+    page = visit.go(f"people/{kind}s/{name}")
     page.get_by_text("Change the limits").click()
-    page.get_by_role("textbox", name="Tokens a day").fill("many")
+    page.get_by_role("textbox", name="Requests a minute").fill(wrong)
+    page.get_by_role("textbox", name="$ a week").fill("$2.50")
+    page.get_by_label("No paid extra usage").uncheck()
+    page.get_by_label("No requests so long").check()
+    with page.expect_response(lambda answer: answer.request.method == "POST") as answer:
+        send(page, "Set")
+    assert answer.value.status == status
+    assert told in visit.notice
+    before = {"requests_per_minute": 7, "tokens_per_week": 9, "overage": "forbid"}
+    assert site.api("GET", f"/limits/{kind}/{name}") == before
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect(page.get_by_role("textbox", name="Requests a minute")).to_have_value(wrong)
+    expect(page.get_by_role("textbox", name="$ a week")).to_have_value("$2.50")
+    expect(page.get_by_role("textbox", name="Tokens a week")).to_have_value("9")
+    expect(page.get_by_label("No paid extra usage")).not_to_be_checked()
+    expect(page.get_by_label("No requests so long")).to_be_checked()
+    site.api("PATCH", f"/limits/{kind}/{name}", {"tokens_per_week": 10})  # by somebody else, meanwhile
+    page.get_by_role("textbox", name="Requests a minute").fill("15")
     send(page, "Set")
-    assert "'many' is not an amount" in visit.notice
-    assert site.api("GET", "/limits/user/barbara")["requests_per_minute"] == 7
+    assert "hold from the next request" in visit.notice
+    expect(page).to_have_url(re.compile(f"people/{kind}s/{re.escape(name)}$"))
+    assert site.api("GET", f"/limits/{kind}/{name}") == {
+        "requests_per_minute": 15,
+        "tokens_per_week": 10,
+        "cost_per_week": 2.5,
+        "long_context": "forbid",
+    }
 
 
 def test_an_amount_is_what_it_looks_like_or_refused(visitor: Visitor, site: Site) -> None:
@@ -195,9 +227,13 @@ def test_a_grant_that_is_none_is_told_beside_its_form(
     page.get_by_text("Grant more for a while").click()
     page.locator("select[name=limit]").select_option(limit)
     page.get_by_label("How much more").fill(amount)
-    page.get_by_label("Until the end of").fill(time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400)))
+    tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
+    page.get_by_label("Until the end of").fill(tomorrow)
     send(page, "Grant")
     assert visit.notice == words
+    expect(page.locator("select[name=limit]")).to_have_value(limit)
+    expect(page.get_by_label("How much more")).to_have_value(amount)
+    expect(page.get_by_label("Until the end of")).to_have_value(tomorrow)
 
 
 def test_a_user_who_is_there_already_is_told_on_the_form(visitor: Visitor) -> None:
