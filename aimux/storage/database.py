@@ -131,8 +131,11 @@ class Database:
         try:
             async with self._engine.writing:
                 done = await self._engine.at_once(statements)
-        except Exception as error:  # as in `write`
-            raise self._explained(error, refused=True) from None
+        except StorageError as error:
+            if not isinstance(error, Conflict):
+                self._note(error)
+                self._refuses_writes = True
+            raise
         if done:
             self._recovered()
         return done

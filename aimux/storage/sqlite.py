@@ -61,7 +61,10 @@ class SQLite:
         return await asyncio.to_thread(sqlite_file.rows, self._path, queries)
 
     async def at_once(self, statements: Iterable[Statement]) -> bool:
-        await asyncio.to_thread(self._execute, statements)
+        try:
+            await asyncio.to_thread(self._execute, statements)
+        except sqlite3.Error as error:
+            raise self.explain(error) from None
         return True
 
     def _execute(self, statements: Iterable[Statement]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,9 @@ from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError, Unusable
 from aimux.storage.schema import ledger
+
+if TYPE_CHECKING:
+    from aimux.storage.engine import Statement
 
 NOON = 1_795_694_400.0
 """2026-11-26 12:00:00 UTC."""
@@ -100,13 +103,25 @@ class Flaky:
 
     @asynccontextmanager
     async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+        await self._begin()
+        async with self._database.write(*topics) as connection:
+            yield connection
+        self._end()
+
+    async def at_once(self, statements: Iterable[Statement]) -> bool:
+        await self._begin()
+        if done := await self._database.at_once(statements):
+            self._end()
+        return done
+
+    async def _begin(self) -> None:
         await self.go_on.wait()
         if self.away:
             raise StorageError("it is away")
         if self.full:
             raise Unusable("its disk is full")
-        async with self._database.write(*topics) as connection:
-            yield connection
+
+    def _end(self) -> None:
         self.writes += 1
         if self.commits_and_fails:
             raise StorageError("the connection was lost")

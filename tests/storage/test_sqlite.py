@@ -242,6 +242,9 @@ async def test_statements_at_once_are_one_transaction(state_dir: Path) -> None:
     assert "a-secret-value" not in str(refused.value)
     with pytest.raises(StorageError):
         await database.at_once([(INSERT, [("e", "5")]), ("INSERT INTO nowhere VALUES (?)", [("f",)])])
+    with pytest.raises(UnicodeEncodeError):  # a fault of the caller's, and none of the database's
+        await database.at_once([(INSERT, [("h", "1")]), (INSERT, [("i", "\udc80")])])
+    assert database.trouble is not None, "of the statement before"
     assert await database.at_once([(INSERT, [("g", "7")])])
     assert await keys(database) == ["a", "b", "c", "g"]
     assert database.trouble is None
