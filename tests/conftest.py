@@ -96,7 +96,7 @@ LONG = (
     "limits/test_leases_machine.py",
     "limits/test_shares.py",
     "metering/test_ledger.py",
-    "metering/test_prices.py",
+    "metering/test_price_book.py",
     "metering/test_reports.py",
     "metering/test_spill.py",
     "migrate/test_who_gets_in.py",
