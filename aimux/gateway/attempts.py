@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from aimux.accounts import Account, Selection
+    from aimux.gateway.credential_checks import CredentialChecks
     from aimux.gateway.deposits import Deposits
     from aimux.gateway.models import Target
-    from aimux.gateway.proofs import Proofs
     from aimux.plugin.types import Credential, Verdict
     from aimux.relay.pool import Pool
 
@@ -53,12 +53,12 @@ class Attempts:
     """Why an upstream gave no answer."""
 
     def __init__(
-        self, call: Call, pool: Pool, proofs: Proofs, deposits: Deposits, request_timeout: float, zone: tzinfo
+        self, call: Call, pool: Pool, checks: CredentialChecks, deposits: Deposits, request_timeout: float, zone: tzinfo
     ) -> None:
         """`zone` is that of the times that clients are told."""
         self._call = call
         self._pool = pool
-        self._proofs = proofs
+        self._checks = checks
         self._deposits = deposits
         self._deadline = time.monotonic() + request_timeout
         self._zone = zone
@@ -82,13 +82,13 @@ class Attempts:
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
         call = self._call
-        restraint = call.restraint
+        eligibility = call.eligibility
         account = self._next()
-        if account is None and (restraint is None or not restraint.objected):
+        if account is None and (eligibility is None or not eligibility.forbade):
             account = self._last_resort()
-        if account is None and restraint is not None and restraint.objected:
-            call.record.error = restraint.error
-            raise restraint.refusal(self._route.provider.instance, time.time())
+        if account is None and eligibility is not None and eligibility.forbade:
+            call.record.error = eligibility.error
+            raise eligibility.refusal(self._route.provider.instance, time.time())
         if account is None:
             raise self._unserved()
         try:
@@ -138,7 +138,7 @@ class Attempts:
 
     def _next(self) -> Account | None:
         """An account that can serve, of this target or of the next one that has any."""
-        restraint = self._call.restraint
+        eligibility = self._call.eligibility
         while True:
             pool, now = self._route.accounts, time.time()
             selection = self._excluding() if self._tried else self._selection
@@ -147,7 +147,7 @@ class Attempts:
             account = pool.select(selection, now)
             if debug or several or account is None:
                 self._note_choice(selection, home, account, now, debug=debug)
-            if account is not None and restraint is not None and restraint.objects(account, selection.model, now):
+            if account is not None and eligibility is not None and eligibility.forbids(account, selection.model, now):
                 self._tried.add(account.name)
                 continue
             if account is not None or not self._waiting:
@@ -172,11 +172,15 @@ class Attempts:
 
     def _last_resort(self) -> Account | None:
         """Every account is known to be limited: try one anyway, and give the client its answer."""
-        restraint, now = self._call.restraint, time.time()
+        eligibility, now = self._call.eligibility, time.time()
         for target in self._call.targets:
             self._enter(target)
             account = self._route.accounts.last_resort(self._selection, now)
-            if account is not None and restraint is not None and restraint.objects(account, self._selection.model, now):
+            if (
+                account is not None
+                and eligibility is not None
+                and eligibility.forbids(account, self._selection.model, now)
+            ):
                 continue
             if account is not None:
                 self._tried.update(self._route.accounts.accounts)
@@ -234,7 +238,7 @@ class Attempts:
 
     async def _by_body(self, attempt: Attempt) -> Verdict:
         if self._judge is None:
-            self._judge = Judge(self._call, self._proofs, self._deadline)
+            self._judge = Judge(self._call, self._checks, self._deadline)
         verdict = await self._judge.by_body(attempt, self._body)
         self._cause = self._judge.cause or self._cause
         self._sought = self._judge.sought

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aimux.accounts import Account, Selection
+    from aimux.gateway.eligibility import Eligibility
     from aimux.gateway.epoch import Admitted
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.models import Target
-    from aimux.gateway.restraint import Restraint
     from aimux.gateway.route import Route
     from aimux.http.head import ResponseHead
     from aimux.http.turn import Turn
@@ -35,10 +35,10 @@ class Call:
     __slots__ = (
         "admitted",
         "body",
+        "eligibility",
         "head",
         "record",
         "references",
-        "restraint",
         "selection",
         "shared",
         "targets",
@@ -55,11 +55,11 @@ class Call:
         targets: Sequence[Target],
         selection: Selection,
         upgrade: Handshake | None = None,
-        restraint: Restraint | None = None,
+        eligibility: Eligibility | None = None,
         references: tuple[str, ...] = (),
         shared: bool = True,
     ) -> None:
-        """`turn` serves it. `restraint`: accounts that have to be left alone; None: there can be none.
+        """`turn` serves it. `eligibility`: which accounts may serve it; None: each.
 
         `references`: what it names of what is kept upstream. `shared`: it may name what others have stored.
         """
@@ -71,7 +71,7 @@ class Call:
         self.targets = targets
         self.selection = selection
         self.upgrade = upgrade
-        self.restraint = restraint
+        self.eligibility = eligibility
         self.references = references
         self.shared = shared
 
@@ -85,7 +85,7 @@ class Call:
             self.targets,
             selection,
             self.upgrade,
-            self.restraint,
+            self.eligibility,
             self.references,
             self.shared,
         )

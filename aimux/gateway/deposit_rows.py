@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row, Select
 
+    from aimux.gateway.deferred_usage import Claim
     from aimux.gateway.deposits import Key
-    from aimux.gateway.dues import Claim
     from aimux.metering.record import RequestRecord
     from aimux.storage import Database
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from aimux.gateway.dues import claim, due, is_open
+from aimux.gateway.deferred_usage import claim, due, is_open
 from aimux.gateway.epoch import NO_BODY
 from aimux.plugin.errors import ErrorKind, GatewayError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.dues import Claim
+    from aimux.gateway.deferred_usage import Claim
     from aimux.gateway.models import Target
     from aimux.plugin.meters import Meter
     from aimux.plugin.types import Over
@@ -37,7 +37,7 @@ Key = tuple[str, str]
 class Deposit(NamedTuple):
     """Where something lies, and whose it is: a user's name ("": an anonymous caller's; None: nobody knows).
 
-    `due`: under what it counts what it takes, see `dues` ("": it takes nothing, or nobody knows)."""
+    `due`: under what it counts what it takes, see `deferred_usage` ("": it takes nothing, or nobody knows)."""
 
     account: str
     owner: str | None

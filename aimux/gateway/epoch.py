@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from aimux.gateway.astray import astray
 from aimux.gateway.caller import Caller  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.exposure import holds_token, may_name
 from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
+from aimux.gateway.wrong_mount import wrong_mount
 from aimux.http.request import RequestHead as ReceivedHead  # noqa: TC001 - as above
 from aimux.limits import ANYBODY, Terms, Who
 from aimux.metering.record import NOBODY, TOLD, Sender, request_id
@@ -143,7 +143,7 @@ class Epoch:
         caller = authentication.authenticate(received.headers, ends.peer, route.provider, now, own=ends.own)
         head = RequestHead(received.method, target, received.headers)
         secure = ends.transport.get_extra_info("sslcontext") is not None
-        if (wrong := astray(self.setup, head.path, received.headers, at=mount, secure=secure)) is not None:
+        if (wrong := wrong_mount(self.setup, head.path, received.headers, at=mount, secure=secure)) is not None:
             raise wrong
         provider = route.provider
         return Admitted(

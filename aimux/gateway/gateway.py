@@ -14,9 +14,9 @@ from aimux.front.request import BodyError, Request
 from aimux.front.server import FrontServer
 from aimux.gateway import own_login
 from aimux.gateway.answers import DONE, UPSTREAM_FAILED, ClientSink, error_answer
-from aimux.gateway.astray import Astray
 from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
+from aimux.gateway.credential_checks import CredentialChecks
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream, path_of
 from aimux.gateway.exposure import WITHHELD, exposed
 from aimux.gateway.guesses import NotLookedAt, slowed_down
@@ -26,10 +26,10 @@ from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
 from aimux.gateway.open_requests import OpenRequests
 from aimux.gateway.own_addresses import with_own_addresses
-from aimux.gateway.proofs import Proofs
 from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
+from aimux.gateway.wrong_mount import WrongMount
 from aimux.metering.estimates import Estimates
 from aimux.metering.record import RequestRecord, new_id
 from aimux.plugin.body import Body
@@ -80,7 +80,7 @@ class Gateway:
         self.sockets = WebSockets(metrics, finished, limiting, keeping, self.estimates)
         self.routing = Routing(limiting, keeping)
         self.open = OpenRequests()
-        self._proofs = Proofs(pool)
+        self._checks = CredentialChecks(pool)
 
     @property
     def setup(self) -> Setup:
@@ -158,7 +158,7 @@ class Gateway:
             error.message = mask(error.message)  # a provider may have worded it
             record.error = record.error or error.kind.name.lower()
             close = self.open.draining or isinstance(error, BodyError)
-            if isinstance(error, Astray):
+            if isinstance(error, WrongMount):
                 provider = error.provider
             answer = error_answer(error, provider, record.request_id, close=close)
         except asyncio.CancelledError:
@@ -220,10 +220,10 @@ class Gateway:
         )
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, selection, record, started)
-        restraint = self.limiting.admit(record, admitted, raw, there) if admitted.counted else None
+        eligibility = self.limiting.admit(record, admitted, raw, there) if admitted.counted else None
         if skimmed is not None and any(target.model is not None for target in targets):
             body = await request.turn.apart(skimmed.changeable(body))
-        call = Call(request.turn, admitted, body, record, targets, selection, upgrade, restraint, references, shared)
+        call = Call(request.turn, admitted, body, record, targets, selection, upgrade, eligibility, references, shared)
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
         if head.method == "GET" and upgrade is None and not shared and self.keeping.lists(admitted):
             found = await self.keeping.own_list(
@@ -268,7 +268,7 @@ class Gateway:
         if (own := call.admitted.caller.own) is not None:
             return own_login.send(call, self.pool, own, patience)
         zone = self.limiting.limits.zone
-        return Attempts(call, self.pool, self._proofs, self.keeping.deposits, patience, zone).run()
+        return Attempts(call, self.pool, self._checks, self.keeping.deposits, patience, zone).run()
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """Answer how much of their own limits a caller has used, and how much of the accounts' limits is used."""

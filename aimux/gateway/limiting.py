@@ -7,7 +7,7 @@ import string
 import time
 from typing import TYPE_CHECKING
 
-from aimux.gateway.restraint import Restraint
+from aimux.gateway.eligibility import Eligibility
 from aimux.gateway.unserved import when
 from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who, dollars
@@ -75,9 +75,9 @@ class Limiting:
         """Whether anything is limited, forbidden or shared for a caller, whatever he asks for."""
         return self.fair.on or not self._terms(admitted).free
 
-    def admit(self, record: RequestRecord, admitted: Admitted, body: bytes, now: float) -> Restraint | None:
+    def admit(self, record: RequestRecord, admitted: Admitted, body: bytes, now: float) -> Eligibility | None:
         """Find room for a request, whose body was there at `now` (unix seconds; a body that comes slowly would be of a
-        minute, or a day, that is over for the others): which accounts it has to leave alone (None: not any).
+        minute, or a day, that is over for the others): which accounts may serve it (None: each).
 
         Raises LimitReached, GatewayError 429 where it is a matter of seconds, and 400 for one that is too long.
         """
@@ -106,7 +106,7 @@ class Limiting:
             return None
         weight = limits.policy.weight(admitted.who)
         shared = self.fair if fair else None
-        return Restraint(admitted.who, weight, shared, limits.zone, no_overage=plan.no_overage)
+        return Eligibility(admitted.who, weight, shared, limits.zone, no_overage=plan.no_overage)
 
     def later(self, record: RequestRecord) -> None:
         """Give back the room for what a request begins and does not take yet: it counts when it is told."""
@@ -122,7 +122,7 @@ class Limiting:
         """
         lease = call.record.lease
         plan = lease.plan if isinstance(lease, Lease) else None
-        shared = account if call.restraint is not None and self.fair.on else None
+        shared = account if call.eligibility is not None and self.fair.on else None
         if shared is None:
             if plan is None:
                 return None

@@ -87,10 +87,10 @@ class OpenSocket:
                 self._keeping.refuse_others(call, message)
             if turn is not None and limiting.concerns(call.admitted):
                 turn.model = start_of(message).routed_model
-                restraint = limiting.admit(turn, call.admitted, message, turn.time)
-                if restraint is not None and restraint.objects(self._account, turn.model, turn.time):
-                    turn.error = restraint.error
-                    raise restraint.refusal(turn.provider, turn.time)
+                eligibility = limiting.admit(turn, call.admitted, message, turn.time)
+                if eligibility is not None and eligibility.forbids(self._account, turn.model, turn.time):
+                    turn.error = eligibility.error
+                    raise eligibility.refusal(turn.provider, turn.time)
         except GatewayError as error:
             if turn is not None:
                 turn.status, turn.error = error.status, turn.error or error.kind.name.lower()

@@ -6,9 +6,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aimux.gateway.answers import own_lines
+from aimux.gateway.credential_checks import ERROR_BODY, ERROR_BODY_SECONDS
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.preview import Preview
-from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call

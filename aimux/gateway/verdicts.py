@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aimux.gateway.answers import redirected
+from aimux.gateway.credential_checks import ERROR_BODY, ERROR_BODY_SECONDS, masked
 from aimux.gateway.large_bodies import is_large, references_of, skim
 from aimux.gateway.preview import Preview
-from aimux.gateway.proofs import ERROR_BODY, ERROR_BODY_SECONDS, masked
 from aimux.plugin.errors import RefreshError, RefreshRejected
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.exchange import HELD_BACK
@@ -16,10 +16,10 @@ from aimux.relay.exchange import HELD_BACK
 if TYPE_CHECKING:
     from aimux.accounts import Account
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.proofs import Proofs
+    from aimux.gateway.credential_checks import CredentialChecks
     from aimux.plugin.body import Body
 
-PROOF_SECONDS = 10.0
+CHECK_SECONDS = 10.0
 """How long a refused request waits for the answer whether its account's credential is refused, too."""
 OPENING_SECONDS = 2.0
 """How long the preamble of a stream may be held back while it could still turn out to be an error."""
@@ -47,9 +47,9 @@ def by_head(attempt: Attempt) -> Verdict | None:
 class Judge:
     """Judges the answers to one call by their bodies."""
 
-    def __init__(self, call: Call, proofs: Proofs, deadline: float) -> None:
+    def __init__(self, call: Call, checks: CredentialChecks, deadline: float) -> None:
         self._call = call
-        self._proofs = proofs
+        self._checks = checks
         self._deadline = deadline
         self._renewed: set[Account] = set()
         self.sought: tuple[str, ...] = ()
@@ -115,8 +115,8 @@ class Judge:
         if first and held is not None and held.secret != used.secret:
             return verdict  # somebody has renewed it meanwhile; if that one is refused too, it is renewed once more
         self._renewed.add(account)
-        seconds = min(PROOF_SECONDS, max(0.0, self._deadline - time.monotonic()))
-        if await self._call.turn.apart(self._proofs.accepted(attempt.route, account, used, seconds)) is not False:
+        seconds = min(CHECK_SECONDS, max(0.0, self._deadline - time.monotonic()))
+        if await self._call.turn.apart(self._checks.accepted(attempt.route, account, used, seconds)) is not False:
             return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")
         if not (first and used.renewable) and account.served:
             return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")

@@ -76,7 +76,7 @@ def census(file: Path) -> None:
         info = libc.mallinfo2()
         native = info.uordblks + info.hblkhd
     kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
-    # An answer that is kept for others (a credential's proof, for 30 s) is a task that is done.
+    # An answer that is kept for others (a credential's check, for 30 s) is a task that is done.
     tasks = sorted(str(one.get_coro()) for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done())
     kinds["_asyncio.Task"] = len(tasks)
     new = file.with_suffix(".new")

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.gateway import deposit_rows
+from aimux.gateway.deferred_usage import due
 from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.deposits import Deposit, Deposits
-from aimux.gateway.dues import due
 from aimux.metering.record import RequestRecord, Sender
 from aimux.plugin import Over, Usage
 from aimux.storage import Database, StorageError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aimux.accounts import Account
 from aimux.accounts.credentials import parse_credential
 from aimux.control.api.problems import Refused
-from aimux.gateway.proofs import ask_cheapest
+from aimux.gateway.credential_checks import ask_cheapest
 from aimux.gateway.route import Route
 from aimux.http.errors import WireError
 from aimux.plugin import Action, RefreshError, RequestRefused, Verdict

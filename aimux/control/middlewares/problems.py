@@ -13,7 +13,7 @@ from aimux.control.middlewares.records import ERROR
 from aimux.control.middlewares.request_ids import REQUEST_ID
 from aimux.control.state import RequestKey, control_of
 from aimux.gateway.answers import error_answer
-from aimux.gateway.astray import astray
+from aimux.gateway.wrong_mount import wrong_mount
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -68,7 +68,7 @@ async def begun(request: web.Request, _response: web.StreamResponse) -> None:
 def _astray(request: web.Request) -> web.Response | None:
     """For a client whose base URL lacks the mount: what it has to be, in the client's own format."""
     setup = control_of(request).gateway.setup
-    error = astray(setup, request.raw_path.partition("?")[0], request.headers, at=None, secure=request.secure)
+    error = wrong_mount(setup, request.raw_path.partition("?")[0], request.headers, at=None, secure=request.secure)
     if error is None:
         return None
     request[ERROR] = error.kind.name.lower()

@@ -81,7 +81,7 @@ def masked(verdict: Verdict) -> Verdict:
     return replace(verdict, reason=mask(verdict.reason), remedy=mask(verdict.remedy))
 
 
-class Proofs:
+class CredentialChecks:
     """What is known about credentials that a client's request was refused with. One question at a time for each."""
 
     def __init__(self, relay: Pool) -> None:
@@ -103,7 +103,7 @@ class Proofs:
             async with asyncio.timeout(seconds):
                 status, verdict = await ask_cheapest(route, account, credential, self._relay, seconds)
         except (WireError, GatewayError, TimeoutError) as error:
-            log.info("%s account %s can't be proved: %s", account.provider, account.name, error or "no answer in time")
+            log.info("%s account %s can't be checked: %s", account.provider, account.name, error or "no answer in time")
             return None
         if verdict.action is Action.BACK_OFF:
             return None

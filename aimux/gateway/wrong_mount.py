@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
-class Astray(GatewayError):
+class WrongMount(GatewayError):
     """`provider` renders it: its clients sent the request."""
 
     def __init__(self, provider: Provider, message: str) -> None:
@@ -30,7 +30,7 @@ class Astray(GatewayError):
         self.provider = provider
 
 
-def astray(setup: Setup, path: str, headers: Headers, *, at: Mount | None, secure: bool) -> Astray | None:
+def wrong_mount(setup: Setup, path: str, headers: Headers, *, at: Mount | None, secure: bool) -> WrongMount | None:
     """The error for a path (below the mount `at`, if any) that belongs to another format; None if it does not.
 
     `secure`: the client speaks TLS with us.
@@ -42,7 +42,7 @@ def astray(setup: Setup, path: str, headers: Headers, *, at: Mount | None, secur
         return None
     provider = setup.routes[meant[0].provider].provider
     here = f"below {at.prefix or '/'}" if at is not None else "without the mount before it"
-    return Astray(provider, f"{path} is not served {here}: {_advice(setup, meant, _origin(headers, secure))}")
+    return WrongMount(provider, f"{path} is not served {here}: {_advice(setup, meant, _origin(headers, secure))}")
 
 
 def _is_meant(setup: Setup, mount: Mount, path: str, at: Mount | None) -> bool:

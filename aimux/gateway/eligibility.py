@@ -1,4 +1,4 @@
-"""Accounts that could serve a request but must not: because of others' shares, or of paid extra usage."""
+"""Which accounts may serve a request: not those that need paid extra usage, nor what is others' fair share of one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from aimux.limits import FairShare, Who
 
 
-class Restraint:
-    """The restraint of one request: `objects` is asked about each account that was chosen."""
+class Eligibility:
+    """Of the accounts that could serve one request: `forbids` is asked about each that was chosen."""
 
     def __init__(self, who: Who, weight: float, fair: FairShare | None, zone: tzinfo, *, no_overage: bool) -> None:
         """`zone` is for the times in messages. `fair` None: accounts are not shared. `no_overage`: accounts whose
@@ -31,26 +31,26 @@ class Restraint:
         self._until: dict[str, float] = {}
         """By reason: when the earliest of the windows that stood in the way begins anew."""
 
-    def objects(self, account: Account, model: str, now: float) -> bool:
+    def forbids(self, account: Account, model: str, now: float) -> bool:
         """Whether the account must not be used for a request to `model`. If it may be, this user has a share of it from
         now on."""
         quota = account.quota
         if self._no_overage and (until := quota.spent_until(model, now)):
             if not quota.spent_until("", now):
                 self._spent_model = model
-            return self._object("overage", until, now)
+            return self._forbid("overage", until, now)
         if self._fair is not None:
             name, weight = self._who.user, self._weight
             for share in self._fair.shares(quota, name, weight, now):
                 if share.room <= 0.0 and (share.window.used or 0.0) < FULL:  # a full one is the vendor's to refuse
                     self._fair.asked(quota, name, weight, now)
-                    return self._object("share", share.window.resets_at, now)
+                    return self._forbid("share", share.window.resets_at, now)
             self._fair.asked(quota, name, weight, now)
         return False
 
     @property
-    def objected(self) -> bool:
-        """To any account."""
+    def forbade(self) -> bool:
+        """Any account."""
         return bool(self._until)
 
     @property
@@ -75,7 +75,7 @@ class Restraint:
             )
         return LimitReached(message, until=until)
 
-    def _object(self, why: str, until: float | None, now: float) -> bool:
+    def _forbid(self, why: str, until: float | None, now: float) -> bool:
         until = now + 60.0 if until is None else until
         self._until[why] = min(until, self._until.get(why, until))
         return True

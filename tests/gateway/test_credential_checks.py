@@ -61,7 +61,7 @@ async def test_a_request_that_is_refused_whoever_sends_it_parks_nobody(
 @pytest.mark.parametrize(
     "cheapest", [PAGE, error(500), b"", error(429, "retry-after: 9")], ids=["page", "500", "gone", "429"]
 )
-async def test_nor_does_one_whose_credential_nobody_could_prove(
+async def test_nor_does_one_whose_credential_nobody_could_check(
     start: Start, upstream: Upstream, cheapest: bytes
 ) -> None:
     answering(upstream, cheapest=cheapest)
