@@ -94,6 +94,22 @@ def test_opening_one_that_holds_nothing_to_load_imports_no_sqlalchemy(written: P
     assert done.stdout.split() == ["True", "False", "False", "False", "False", "False"]
 
 
+def test_what_is_only_for_postgresql_is_not_imported(tmp_path: Path) -> None:
+    code = f"""if True:
+        import asyncio, pathlib, sys
+        from aimux.metering.store import prepare
+        from aimux.storage import Database
+        async def main():
+            prepare()
+            database = await Database.open(None, pathlib.Path({str(tmp_path)!r}))
+            async with database.write():
+                print(*("sqlalchemy.dialects." + name in sys.modules for name in ("sqlite", "postgresql")))
+            await database.close()
+        asyncio.run(main())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def fill(folder: Path) -> None:
     """Leave no block free."""
     with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, event
 
 if TYPE_CHECKING:
-    from sqlalchemy import Dialect
+    from sqlalchemy import Connection, Dialect
     from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.engine.mock import MockConnection
 
 METADATA = MetaData(
     naming_convention={
@@ -20,6 +21,16 @@ METADATA = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+@event.listens_for(METADATA, "before_create")
+def _partial(metadata: MetaData, connection: Connection | MockConnection, **_options: object) -> None:
+    """Has PostgreSQL make the partial indexes that are declared for SQLite. Declared for both, they would have
+    SQLAlchemy import PostgreSQL's dialect everywhere: 2 MB and 25 ms."""
+    if connection.dialect.name == "postgresql":
+        for index in (index for table in metadata.tables.values() for index in table.indexes):
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+
 
 LOCAL = {"local": True}
 """The `info` of a table that is only about this database or the nodes on it, and means nothing in another one."""

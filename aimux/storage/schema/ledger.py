@@ -77,7 +77,6 @@ Index(
     requests.c.at,
     requests.c.request_id,
     sqlite_where=text("request_id IS NOT NULL"),
-    postgresql_where=text("request_id IS NOT NULL"),
 )
 
 Index(
@@ -85,14 +84,12 @@ Index(
     requests.c.at,
     requests.c.upstream_id,
     sqlite_where=text("upstream_id IS NOT NULL"),
-    postgresql_where=text("upstream_id IS NOT NULL"),
 )
 
 Index(
     "ix_requests_unpriced",
     requests.c.id,
     sqlite_where=text("cost IS NULL"),
-    postgresql_where=text("cost IS NULL"),
 )
 
 usage_keys = Table(
@@ -129,7 +126,6 @@ Index(
     "ix_usage_hours_total",
     usage_hours.c.start,
     sqlite_where=text("key = 0"),
-    postgresql_where=text("key = 0"),
 )
 
 usage_days = Table(
