@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"(\d{1,20}(?:_\d+)*(?:\.\d+)?)([kmbg]?)", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
-_NONE = {"", "none"}
 _WORDS = {"overage": ("allow", "forbid"), "long_context": ("allow", "forbid")}
 
 
@@ -44,8 +43,10 @@ def _setting(text: str) -> tuple[str, Any]:
     names = (*LIMITS, *_WORDS, "weight")
     if not equals or name not in names:
         raise click.BadParameter(f"{text!r}: write NAME=AMOUNT, with one of {', '.join(names)}")
-    if value.lower() in _NONE:
+    if value.lower() == "none":
         return name, None
+    if not value:  # an unset shell variable must not take a limit away
+        raise click.BadParameter(f"{text!r} has no amount: write it like {name}=AMOUNT, or {name}=none to take it away")
     if name in _WORDS:
         if value not in _WORDS[name]:
             raise click.BadParameter(f"{name} is {' or '.join(_WORDS[name])}, or none to take it away")

@@ -30,7 +30,6 @@ class Budget(Counter):
 
     __slots__ = (
         "_before",
-        "_grants",
         "_low",
         "_turned",
         "_zone",
@@ -46,7 +45,6 @@ class Budget(Counter):
         self._low = 0
         """From how much on that is gone the next piece is asked for at once."""
         self.holds = False
-        self._grants: tuple[Grant, ...] = ()
         self.end = self._turned = -math.inf
         self.next_mark = 0
         self.base = 0
@@ -56,11 +54,9 @@ class Budget(Counter):
         """How many of MARKS were told."""
 
     def set(self, amount: int, grants: tuple[Grant, ...]) -> None:
-        """Another epoch's amount and grants. What is used stays used."""
-        self.amount, self._grants = amount, grants
+        super().set(amount, grants)
         self.changes_at = -math.inf
         self.next_mark = 0
-        self.sums.changed()
 
     def full(self, need: int, now: float, number: int) -> bool:
         self.turn(now, number)
@@ -84,8 +80,7 @@ class Budget(Counter):
             back = before[0] == self.start
             used, self.base, self.marked = before[1:] if back else (0, 0, 0)
             self._begin(used, number)
-        moments = [moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now]
-        self.changes_at = min([self.end, *moments])
+        self.changes_at = self.grants_change(now, self.end)
         self._turned = now
         self.next_mark = 0
         self.sums.changed()
@@ -144,12 +139,6 @@ class Budget(Counter):
     def elsewhere(self) -> int:
         """What is gone of the window and not counted here, as far as is known."""
         return self.base + (self._claims.gone(self.place) if self._claims is not None else 0)
-
-    def whole(self, now: float) -> int:
-        """The amount with what is granted now."""
-        if not self._grants:
-            return self.amount
-        return self.amount + sum(grant.amount for grant in self._grants if grant.since <= now < grant.until)
 
     def free_at(self, need: int, now: float) -> float:
         return self.end

@@ -49,11 +49,6 @@ class Rolling(Counter):
         """The round in which the others were last asked about."""
         self._elsewhere = 0
 
-    def set(self, amount: int) -> None:
-        """Another epoch's amount."""
-        self.amount = amount
-        self.sums.changed()
-
     def own(self, now: float) -> int:
         """What counts of this node."""
         raise NotImplementedError
@@ -84,11 +79,11 @@ class Slots(Rolling):
         self.unit = OPEN
 
     def turn(self, now: float, number: int) -> None:
-        self.ceiling = self.amount - self.elsewhere()
-        self.changes_at = math.inf
+        self.ceiling = self.whole(now) - self.elsewhere()
+        self.start, self.changes_at = now, self.grants_change(now, math.inf)
 
     def full(self, need: int, now: float, number: int) -> bool:
-        return self.gone + self.elsewhere() >= self.amount
+        return self.gone + self.elsewhere() >= self.whole(now)
 
     def free_at(self, need: int, now: float) -> float:
         return now + 1.0  # nobody knows when the first of them ends
@@ -125,17 +120,18 @@ class Rate(Rolling):
 
     def turn(self, now: float, number: int) -> None:
         self.sums.prune(now)
-        self.ceiling = self.amount - self.elsewhere()
-        self.start, self.changes_at = now, now + FRESH
+        self.ceiling = self.whole(now) - self.elsewhere()
+        self.start, self.changes_at = now, self.grants_change(now, now + FRESH)
 
     def full(self, need: int, now: float, number: int) -> bool:
-        used = self.own(now) + self.elsewhere()
-        return used + need > self.amount and (self.open or used >= self.amount)
+        used, whole = self.own(now) + self.elsewhere(), self.whole(now)
+        return used + need > whole and (self.open or used >= whole)
 
     def free_at(self, need: int, now: float) -> float:
-        if not self.amount:
+        whole = self.whole(now)
+        if not whole:
             return now + MINUTE
-        left = self.gone + self.elsewhere() + need - self.amount
+        left = self.gone + self.elsewhere() + need - whole
         free = now + 1.0  # where only a request that is under way is in the way
         for lease in self.sums.recent or ():
             if left <= 0:

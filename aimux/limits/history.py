@@ -7,7 +7,7 @@ from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from aimux.limits.rules import LIMITS, Scope, Unit, Who
+from aimux.limits.rules import LIMITS, UNKNOWN_PRICES, Scope, Unit, Who, cost_at_unknown_prices
 from aimux.limits.shares import Place
 from aimux.limits.sums import place_of
 from aimux.limits.windows import bounds
@@ -94,11 +94,15 @@ async def read(database: Database, zone: tzinfo, now: float, *, node: str | None
     from aimux.storage.schema.limits import limit_shares as shares
 
     starts = {bounds(period, now, zone)[0] for period in PERIODS}
-    tokens = hours.c.input + hours.c.output + hours.c.cache_read + hours.c.cache_write
+    tokens_in = hours.c.input + hours.c.cache_read + hours.c.cache_write
+    unknown = tokens_in * UNKNOWN_PRICES[0] + hours.c.output * UNKNOWN_PRICES[1]
+    # Of an hour in which a price became known the sums do not say which tokens are the unpriced requests'.
+    unpriced = case((hours.c.cost == 0, unknown), else_=unknown // hours.c.requests * hours.c.unpriced)
+    costs = case((hours.c.unpriced == 0, hours.c.cost), else_=hours.c.cost + unpriced)
     sums = [
         func.sum(case((hours.c.start >= int(start * 1000), amount), else_=0))
         for start in sorted(starts)
-        for amount in (tokens, hours.c.cost)
+        for amount in (tokens_in + hours.c.output, costs)
     ]
     model = case((keys.c.asked != "", keys.c.asked), else_=keys.c.model)
     query = (
@@ -140,8 +144,15 @@ def amounts(policy: Policy, zone: tzinfo, rows: Sequence[Values]) -> dict[Place,
             when = limit.period, row.at // QUARTER
             if when not in starts:
                 starts[when] = bounds(limit.period, row.at / 1000, zone)[0]
-            found[key, starts[when]] += row.tokens if limit.unit is Unit.TOKENS else row.cost or 0
+            found[key, starts[when]] += row.tokens if limit.unit is Unit.TOKENS else cost_of(row)
     return {place_of(key, start): amount for (key, start), amount in found.items() if amount}
+
+
+def cost_of(row: Row) -> int:
+    """What a request counts as against limits of costs, in billionths of a dollar."""
+    if row.cost is not None:
+        return row.cost
+    return cost_at_unknown_prices(row.tokens - row.output, row.output)
 
 
 def _budgets(policy: Policy, row: Row) -> list[Key]:

@@ -91,7 +91,7 @@ class LimitKeeper:
         for row in rows:
             key = row.key
             who = Who(key.user, key.token, key.groups)
-            self.limits.add(who, key.provider, key.model, row.at / 1000, row.tokens, row.cost or 0, now)
+            self.limits.add(who, key.provider, key.model, row.at / 1000, row.tokens, history.cost_of(row), now)
 
     async def wrote(self, connection: AsyncConnection, rows: Sequence[Values]) -> None:
         """The ledger takes these requests in this transaction: what of budgets other nodes must count, too, whatever

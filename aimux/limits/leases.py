@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.limits.budget import Budget
-from aimux.limits.counters import Rate, Rolling, Slots, Terms
+from aimux.limits.counters import Rate, Slots, Terms
 from aimux.limits.habits import EACH, ENOUGH, Habit, Habits
 from aimux.limits.rules import LIMITS, NANO
 from aimux.limits.sums import CANCELLED, COST, NEVER, SETTLED, UNDER_WAY, Counter, Lease, Plan, Sums
@@ -326,12 +326,9 @@ class Limits:
         if found.joined and found.epoch == self.epoch and found.amount != amount:
             self._begin()
         found.epoch = self.epoch
-        if isinstance(found, Budget):
-            found.set(amount, self.policy.grants_for(key))
-            if new and self._past is not None:
-                found.recount(self._past, now, self._number + 1)
-        elif isinstance(found, Rolling):
-            found.set(amount)
+        found.set(amount, self.policy.grants_for(key))
+        if new and self._past is not None and isinstance(found, Budget):
+            found.recount(self._past, now, self._number + 1)
         return found
 
     def _made(self, key: Key, amount: int) -> Counter:
@@ -364,7 +361,7 @@ class Limits:
 
     def _standing(self, one: Counter, now: float) -> Standing:
         used, resets_at = one.look(now, self._number + 1)
-        amount = one.whole(now) if isinstance(one, Budget) else one.amount
+        amount = one.whole(now)
         owner, limit, _ = one.key
         if one.unit == COST:
             return Standing(limit, owner, one.scope, amount / NANO, used / NANO, resets_at)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NANO = 1_000_000_000
 """Billionths in a dollar."""
 
+UNKNOWN_PRICES = (5_000, 25_000)
+"""Billionths of a dollar a token of a model whose price is unknown, in and out: for limits it is never free."""
+
 
 class Unit(IntEnum):
     """What a limit counts: an index into a lease's amounts."""
@@ -53,6 +56,11 @@ LIMITS: Mapping[str, Limit] = {
 def amount_of(limit: str, value: float) -> int:
     """A limit's amount as it is counted; costs are given in dollars. Raises KeyError for a name that is none."""
     return round(value * NANO) if LIMITS[limit].unit is Unit.COST else int(value)
+
+
+def cost_at_unknown_prices(tokens_in: int, tokens_out: int) -> int:
+    """In billionths of a dollar."""
+    return tokens_in * UNKNOWN_PRICES[0] + tokens_out * UNKNOWN_PRICES[1]
 
 
 def value_of(limit: str, amount: int) -> float | int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimux.limits.rules import Who
+from aimux.limits.rules import Who, cost_at_unknown_prices
 from aimux.limits.sums import Lease
 from aimux.metering.record import LATER
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
     Cost = Callable[[RequestRecord], int | None]
-
-UNKNOWN_PRICES = (5_000, 25_000)
-"""Billionths of a dollar a token of a model whose price is unknown, in and out: it is never free."""
 
 
 class Settlement:
@@ -45,7 +42,7 @@ class Settlement:
         elif usage is not None and ((tokens_in := usage.total_input) or usage.output_tokens or record.status >= 400):
             cost = self._cost(record)
             if cost is None:
-                cost = _by_unknown_prices(usage)
+                cost = cost_at_unknown_prices(tokens_in, usage.output_tokens)
             estimated = usage.estimated or bool(record.error)
             limits.settle(lease, tokens_in, usage.output_tokens, cost, estimated=estimated)
         elif record.status >= 400:
@@ -58,7 +55,7 @@ class Settlement:
         windows in which it is told."""
         cost = self._cost(record)
         if cost is None:
-            cost = _by_unknown_prices(usage)
+            cost = cost_at_unknown_prices(usage.total_input, usage.output_tokens)
         sender, at = record.sender, record.time
         who, tokens = Who(record.user, sender.token, sender.groups), usage.total_input + usage.output_tokens
         self._limits.add(who, record.provider, record.model, at, tokens, cost, at + record.duration, counted)
@@ -79,10 +76,6 @@ class FairMeter:
             return
         quota = self._quota(record.provider, record.account)
         cost = self._cost(record)
-        units = _by_unknown_prices(usage) if cost is None else cost
+        units = cost_at_unknown_prices(usage.total_input, usage.output_tokens) if cost is None else cost
         if quota is not None and units:
             self._fair.metered(quota, record.user, units, record.time + record.duration)
-
-
-def _by_unknown_prices(usage: Usage) -> int:
-    return usage.total_input * UNKNOWN_PRICES[0] + usage.output_tokens * UNKNOWN_PRICES[1]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections import deque
 
     from aimux.limits.habits import Habit
-    from aimux.limits.rules import Key, Who
+    from aimux.limits.rules import Grant, Key, Who
     from aimux.limits.shares import Claims
 
 MINUTE = 60.0
@@ -115,6 +115,7 @@ class Counter:
 
     __slots__ = (
         "_claims",
+        "_grants",
         "amount",
         "ceiling",
         "changes_at",
@@ -140,6 +141,7 @@ class Counter:
         self.key = key
         self.scope = str(key.scope)
         self.amount = amount
+        self._grants: tuple[Grant, ...] = ()
         self.epoch = -1
         """The one in which its amount was set."""
         self.sums = sums
@@ -176,6 +178,21 @@ class Counter:
     def of(self, requests: int, tokens: int, cost: int) -> int:
         """That of a request's amounts which counts here."""
         return tokens if self.unit == TOKENS else cost if self.unit == COST else requests
+
+    def set(self, amount: int, grants: tuple[Grant, ...]) -> None:
+        """Another epoch's amount and grants. What is used stays used."""
+        self.amount, self._grants = amount, grants
+        self.sums.changed()
+
+    def whole(self, now: float) -> int:
+        """The amount with what is granted now."""
+        if not self._grants:
+            return self.amount
+        return self.amount + sum(grant.amount for grant in self._grants if grant.since <= now < grant.until)
+
+    def grants_change(self, now: float, end: float) -> float:
+        """When the next grant begins or ends after `now`, if that is before `end`; else `end`."""
+        return min([end, *(moment for grant in self._grants for moment in (grant.since, grant.until) if moment > now)])
 
     def join(self) -> None:
         """Count what is asked for from now on."""

@@ -80,6 +80,11 @@ class Row(tuple[Any, ...]):
         return sum(self[13:17])
 
     @property
+    def output(self) -> int:
+        """Those of them that were made."""
+        return int(self[14])
+
+    @property
     def cost(self) -> int | None:
         """Nanodollars; None if no price is known."""
         cost: int | None = self[COST]

@@ -124,6 +124,7 @@ def test_they_are_removed(aimux: Commands) -> None:
         (["set", "user:alice", "tokens=1"], 2, "with one of concurrent_requests"),
         (["set", "user:alice", "tokens_per_day=lots"], 2, "is not an amount"),
         (["set", "user:alice", "tokens_per_day=1.2.3"], 2, "'1.2.3' is not an amount"),
+        (["set", "user:alice", "tokens_per_day="], 2, "'tokens_per_day=' has no amount: write it like"),
         (["set", "user:alice", "--model", "", "tokens_per_day=1"], 2, "'--model': is empty"),
         (["grant", "user:alice", "tokens_per_day=1", "--until", "9999-12-31"], 2, "write 3d, 12h"),
         (["grant", "user:alice", "tokens_per_day=1", "--until", "99999999d"], 2, "write 3d, 12h"),

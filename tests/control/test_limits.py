@@ -126,6 +126,10 @@ async def test_a_grant_is_on_top_of_a_limit(aimux: Aimux) -> None:
     assert noted["after"]["until"] == datetime.fromisoformat(SOON).isoformat()
     refused = await aimux.post(path, {"limit": "cost_per_day", "amount": 1, "until": SOON}, expect=409)
     assert refused["type"] == "urn:aimux:no-limit"
+    part = {"tokens_per_day": 0, "providers": {"claude": {"cost_per_day": 1}}}
+    await put(aimux, "/limits/user/alice", part)
+    refused = await aimux.post(path, {"limit": "cost_per_day", "amount": 1, "until": SOON}, expect=409)
+    assert refused["detail"].startswith("The user 'alice' has no total limit cost_per_day")
     await aimux.post(path, {"limit": "tokens_per_day", "amount": 1, "until": "2020-01-01T00:00:00Z"}, expect=422)
     await aimux.post(path, {"limit": "tokens_per_day", "amount": 0, "until": SOON}, expect=422)
     await aimux.post(path, {"limit": "tokens_per_day", "amount": 0.5, "until": SOON}, expect=422)

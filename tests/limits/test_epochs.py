@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from aimux.limits.history import History, Use
 from aimux.limits.rules import Grant, Owner, Policy, Who, amount_of
 from tests.limits.support import ALICE, BERLIN, MIDNIGHT, NOON, default, lease, limits, refusal, use
@@ -20,6 +22,18 @@ def test_a_grant_is_more_until_its_end() -> None:
     assert refusal(book, now=NOON + 3600).standing.amount == 5
     use(book, 0, Who("bob"))
     assert book.standings(Who("bob"), NOON)[0].amount == 5
+
+
+@pytest.mark.parametrize("limit", ["concurrent_requests", "requests_per_minute"])
+def test_a_grant_is_of_what_has_no_calendar_window_too(limit: str) -> None:
+    grant = Grant("g1", Owner("user", "alice"), limit, 1, NOON - 60, NOON + 30)
+    book = limits(default(limit, 1), grants=(grant,))
+    lease(book)
+    lease(book)
+    assert refusal(book).standing.amount == 2
+    assert refusal(book, now=NOON + 30).standing.amount == 1
+    lease(book, Who("bob"))
+    assert refusal(book, Who("bob")).standing.amount == 1
 
 
 def test_what_is_used_outlives_a_reload_and_open_leases_settle_where_they_were_taken() -> None:

@@ -15,6 +15,7 @@ from aimux.config.limits import Limits as Section
 from aimux.limits import Limits, Policy, Refusal, Who, stored
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.rules import Owner
+from aimux.limits.settlement import Settlement
 from aimux.metering.calendar import Calendar
 from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
@@ -128,9 +129,16 @@ class TwoDollars(Prices):
         return 2 * 10**9
 
 
-async def write(database: Database, *records: RequestRecord) -> None:
+class Unknown(Prices):
+    """Nothing has a price."""
+
+    def of_record(self, record: RequestRecord) -> None:
+        return None
+
+
+async def write(database: Database, *records: RequestRecord, prices: Prices | None = None) -> None:
     store = LedgerStore(database, Calendar(UTC))
-    rows = [*map(Row, Flattener("node", TwoDollars()).rows(records))]
+    rows = [*map(Row, Flattener("node", prices or TwoDollars()).rows(records))]
     await store.write(rows, int(time.time() * 1000))
 
 
@@ -169,6 +177,24 @@ async def test_a_restart_forgets_nothing(node: Node) -> None:
     }
     strict = (await node(default={"tokens_per_day": 50})).limits
     assert isinstance(strict.reserve(strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
+
+
+async def test_a_restart_counts_what_has_no_price_as_it_was_counted(node: Node) -> None:
+    now = time.time()
+    section = {"default": {"cost_per_day": 50}}
+    first = await node(**section)
+    limits, asked = first.limits, record(now, 1000)
+    lease = asked.lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "opus-5", now), 10, now)
+    assert not isinstance(lease, Refusal)
+    Settlement(limits, lambda _record: None)(asked)
+    assert used(first) == {"user:alice cost_per_day": 0.04}  # 3,000 tokens in, 1,000 out
+    left = Row(next(iter(Flattener("node", Unknown()).rows([record(now, 1000)]))))
+    first.left([left])
+    assert used(first) == {"user:alice cost_per_day": 0.08}
+    await write(first.database, asked, record(now, 1000), prices=Unknown())
+    assert used(await node(**section)) == {"user:alice cost_per_day": 0.08}
+    await write(first.database, record(now, 1000))  # at 2 $, in the same hour
+    assert used(await node(**section)) == {"user:alice cost_per_day": pytest.approx(2.08)}
 
 
 async def test_a_restart_goes_by_the_models_that_were_asked_for(node: Node) -> None:

@@ -118,8 +118,6 @@ class Leases(RuleBasedStateMachine):
 
     def amount(self, holding: Holding) -> int:
         key, amount = holding
-        if LIMITS[key.limit].period in {"", "minute"}:
-            return amount
         return amount + sum(g.amount for g in self.policy.grants_for(key) if g.since <= self.now < g.until)
 
     def sum(self, key: Key) -> int:

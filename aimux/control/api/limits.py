@@ -26,7 +26,7 @@ from aimux.control.api.problems import Refused
 from aimux.control.api.restrictions import restrictions
 from aimux.control.principal import Principal, Role
 from aimux.limits import stored
-from aimux.limits.rules import Owner, Who, amount_of, value_of
+from aimux.limits.rules import ANYTHING, Key, Owner, Who, amount_of, value_of
 from aimux.limits.windows import moment
 from aimux.people.audit import Actor
 
@@ -142,7 +142,7 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
         raise Refused(
             409,
             "no-limit",
-            f"The {kind} {name!r} has no limit {body.limit}, so that there is nothing to add to.",
+            f"The {kind} {name!r} has no total limit {body.limit}, so that there is nothing to add to.",
             remedy=f"aimux limits set {kind}:{name} {body.limit}=AMOUNT",
         )
     amount = _granted(body.limit, body.amount)
@@ -287,7 +287,7 @@ def _changeable(keeper: LimitKeeper, kind: str, name: str) -> None:
 def _has_limit(parts: Parts, kind: str, name: str, limit: str) -> bool:
     policy, owner = parts.limits.limits.policy, Owner(kind, name)
     holdings = policy.holdings(_as_caller(parts, owner))
-    return any(held.key.owner == owner and held.key.limit == limit for held in holdings)
+    return Key(owner, limit, ANYTHING) in {held.key for held in holdings}
 
 
 def _as_caller(parts: Parts, owner: Owner) -> Who:

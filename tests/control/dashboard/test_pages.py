@@ -211,7 +211,7 @@ def test_an_amount_is_what_it_looks_like_or_refused(visitor: Visitor, site: Site
         (
             "cost_per_day",
             "5",
-            "The user 'mary' has no limit cost_per_day, so that there is nothing to add to."
+            "The user 'mary' has no total limit cost_per_day, so that there is nothing to add to."
             " → aimux limits set user:mary cost_per_day=AMOUNT",
         ),
     ],
