@@ -98,6 +98,8 @@ class Compatible(Provider):
         return Credential(kind="api_key", secret=secret)
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
+        if not self._anthropic:
+            openai.refuse_keys(request)
         target = "/" + request.target.lstrip("/")
         while target.startswith("/v1/v1/" if self._anthropic else "/v1/"):
             target = target[3:]

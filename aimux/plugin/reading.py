@@ -6,6 +6,7 @@ import json
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import orjson
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 MOST_TOKENS: Final = 1 << 53
 LONGEST_WORD: Final = 32
 _WORD = re.compile(r"[a-z0-9_-]+")
+
+
+def plain_path(path: str) -> str:
+    """A path as a lenient server reads it: decoded, without parameters behind semicolons, empty segments and
+    spaces around one. A request whose path is spelled oddly must not go uncounted."""
+    parts = [part.partition(";")[0].strip() for part in unquote(path).split("/")]
+    return "/" + "/".join([part for part in parts if part])
 
 
 def texts(delta: object) -> int:

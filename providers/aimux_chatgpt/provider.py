@@ -153,6 +153,7 @@ class ChatGPT(Provider):
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
         # 2.5 µs for a ChatGPT login and Codex's headers.
+        openai.refuse_keys(request)
         target = request.target
         below = target[3:] if target.startswith("/v1/") and target[:7] != "/v1/v1/" else _below_version(target)
         changed = {"authorization": "Bearer " + credential.secret}

@@ -343,13 +343,6 @@ def test_an_answer_that_failed_costs_what_it_tells() -> None:
     assert (told.input_tokens, told.output_tokens, told.estimated, meter.failed) == (8, 3, False, False)
 
 
-def test_embeddings_have_no_output() -> None:
-    meter = fed(OpenAIAnswer(), json.dumps({"data": [0.1] * 999, "usage": {"prompt_tokens": 8}}).encode())
-    meter.end()
-    usage = Estimates().usage(record(), meter)
-    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (8, 0, False)
-
-
 def test_a_turn_of_a_socket_is_estimated_like_a_stream() -> None:
     meter = MessageMeter(ResponsesStream)
     meter.asked(b'{"type":"response.create"}')

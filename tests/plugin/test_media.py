@@ -52,14 +52,26 @@ def test_where_nothing_is_told_a_picture_is_not_taken_for_words(path: str) -> No
     assert fed(meter_for(path, "application/json"), spoken) == Usage()
 
 
-@pytest.mark.parametrize("kind", ["image_generation.completed", "image_edit.completed", "transcript.text.done"])
+@pytest.mark.parametrize("size", [1, 4_000_000], ids=["short", "beyond what is parsed"])
+@pytest.mark.parametrize("first", ["model", "data"])
+def test_embeddings_count_what_they_say_however_many_they_are(size: int, first: str) -> None:
+    """2,048 texts at once are 75 MB of numbers."""
+    members = {"model": b'"model":"text-embedding-3-large",', "data": b'"data":[' + b"0.0123456," * size + b"0],"}
+    parts = [members.pop(first), *members.values()]
+    raw = b'{"object":"list",' + b"".join(parts) + b'"usage":{"prompt_tokens":8,"total_tokens":8}}'
+    assert fed(meter_for("/v1/embeddings", "application/json"), raw) == Usage("text-embedding-3-large", 8)
+
+
+@pytest.mark.parametrize(
+    "kind", ["image_generation.completed", "image_edit.completed", "transcript.text.done", "speech.audio.done"]
+)
 @pytest.mark.parametrize("size", [10, 9 * 1024 * 1024])
 def test_so_is_the_one_of_a_streams_last_event(kind: str, size: int) -> None:
     partial = {"type": "image_generation.partial_image", "b64_json": PICTURE[:1000]}
     last = {"type": kind, "b64_json": "x" * size, "usage": USAGE}
     raw = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), answer(**e)) for e in (partial, last))  # type: ignore[attr-defined]
-    meter = meter_for(PLACES[0], "text/event-stream")
-    assert fed(meter, raw) == Usage("", 50, 4_160)
+    for place in (PLACES[0], "/v1/audio/speech"):
+        assert fed(meter_for(place, "text/event-stream"), raw) == Usage("", 50, 4_160)
     assert meter_for(PLACES[0], "text/event-stream").complete, "no last event is missed"
 
 

@@ -86,6 +86,28 @@ def test_nobody_reaches_the_account_behind_a_login(chatgpt: ChatGPT, target: str
     assert caught.value.kind is ErrorKind.NOT_FOUND
 
 
+@pytest.mark.parametrize("credential", [LOGIN, KEY])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/realtime/client_secrets",
+        "/v1/realtime/translations/client_secrets?x=1",
+        "/v1/realtime/sessions/",
+        "/v1/realtime/transcription%5Fsessions",
+        "/v1//Chatkit//sessions;a",
+    ],
+)
+def test_no_answer_is_a_key_of_the_account(chatgpt: ChatGPT, target: str, credential: Credential) -> None:
+    with pytest.raises(RequestRefused, match="no key of its accounts") as caught:
+        chatgpt.prepare(request(target), credential)
+    assert caught.value.status == 403
+
+
+def test_what_else_is_asked_of_a_call_passes(chatgpt: ChatGPT) -> None:
+    target = "/v1/realtime/calls/rtc_1/hangup"
+    assert chatgpt.prepare(request(target), KEY).target == target
+
+
 def test_the_test_call_asks_the_backend_for_its_models(chatgpt: ChatGPT) -> None:
     head, body = chatgpt.cheapest_request(LOGIN)
     assert (head.method, body) == ("GET", b"")

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead
+from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead, RequestRefused
 from aimux_compatible import Compatible
 from tests.contracts.samples import jwt
 
@@ -59,6 +59,12 @@ def test_the_key_goes_where_the_server_looks_for_it(settings: dict[str, str], he
     upstream = provider.prepare(RequestHead("POST", "/v1/x", CIMultiDict()), provider.parse_credential(KEY))
     assert upstream.set_headers == header
     assert upstream.drop_headers == {"authorization", "x-api-key"}
+
+
+def test_no_answer_is_a_key_of_the_account() -> None:
+    provider = make(base_url="https://api.mistral.example/v1")
+    with pytest.raises(RequestRefused):
+        provider.prepare(RequestHead("POST", "/v1/client/sessions", CIMultiDict()), provider.parse_credential(KEY))
 
 
 def test_each_format_has_its_own_errors() -> None:

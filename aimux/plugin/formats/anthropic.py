@@ -12,7 +12,7 @@ from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_usage import read_usage, stored_container
 from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import sse_events
+from aimux.plugin.reading import plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
@@ -43,7 +43,7 @@ _REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
-_RESULTS_OF = re.compile(r"/*(?:v1/+)+messages/batches/([^/]{1,128})/results")
+_RESULTS_OF = re.compile(r"/(?:v1/)*messages/batches/([^/]{1,128})/results", re.IGNORECASE)
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -105,11 +105,15 @@ def opening(payload: bytes) -> Verdict | None:
 def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     """`Provider.meter`. Counting tokens, listing models and errors consume nothing."""
     content_type = headers.get("content-type", "")
-    if status != 200 or request.method != "POST" or not request.path.endswith("/messages"):
+    if status != 200 or request.method != "POST" or not _makes_message(request.path):
         return stored(request, status, content_type)
     if content_type.startswith("text/event-stream"):
         return MessagesStream()
     return MessagesAnswer() if content_type.startswith("application/json") else None
+
+
+def _makes_message(path: str) -> bool:
+    return path.endswith("/messages") or plain_path(path).lower().endswith("/messages")
 
 
 class MessagesStream(SSEMeter):
@@ -173,7 +177,7 @@ def stored(request: RequestHead, status: int, content_type: str) -> Meter | None
     """For an answer that may contain the id of a file, a batch, a skill …, or what a batch took."""
     if status >= 300 or request.method not in {"POST", "GET"}:
         return None
-    path = request.path.rstrip("/")
+    path = plain_path(request.path)
     if status == 200 and (results := _RESULTS_OF.fullmatch(path)):
         return BatchResults(results[1])
     if not content_type.startswith("application/json"):

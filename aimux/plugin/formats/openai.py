@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.body import Body
-from aimux.plugin.errors import LimitReached, PromptTooLong
+from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RequestRefused
 from aimux.plugin.formats import openai_limits
 from aimux.plugin.formats.openai_meters import (
     BackgroundStream,
@@ -22,7 +22,7 @@ from aimux.plugin.formats.openai_meters import (
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import sse_events
+from aimux.plugin.reading import plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
@@ -47,7 +47,23 @@ _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.que
 OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
-_MEDIA = ("/images/generations", "/images/edits", "/audio/transcriptions", "/audio/translations")
+_MEDIA = (
+    "/images/generations",
+    "/images/edits",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/audio/speech",
+    "/embeddings",
+)
+_METERED = ("/responses", "/responses/compact", "/completions", *_MEDIA)
+_KEYS = (
+    "/client_secrets",
+    "/realtime/sessions",
+    "/realtime/transcription_sessions",
+    "/chatkit/sessions",
+    "/client/sessions",
+)
+"""Their answers hold a key of the account, for a browser or a phone; the last one is Mistral's."""
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
 _REFERENCES = members(
     "previous_response_id",
@@ -234,6 +250,8 @@ def meter(
     path = request.path
     if status >= 300 or request.method != "POST":
         return stored(request, status, headers)
+    if not path.endswith(_METERED):
+        path = plain_path(path).lower()
     if path.endswith(_MEDIA):
         if _is_events(headers):
             return MediaStream()
@@ -244,7 +262,7 @@ def meter(
         if path.endswith("/chat/completions"):
             return ChatStream()
         return CompletionStream() if path.endswith("/completions") else None
-    if _is_json(headers) and path.endswith(("/responses", "/responses/compact", "/completions", "/embeddings")):
+    if _is_json(headers) and path.endswith(("/responses", "/responses/compact", "/completions")):
         return OpenAIAnswer()
     return stored(request, status, headers)
 
@@ -281,8 +299,8 @@ def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     took."""
     if status >= 300 or request.method not in {"POST", "GET"}:
         return None
-    path = request.path.rstrip("/")
-    if request.method == "GET" and "/responses/" in path and _is_events(headers):
+    path = plain_path(request.path)
+    if request.method == "GET" and "/responses/" in path.lower() and _is_events(headers):
         return BackgroundStream()
     if not _is_json(headers):
         return None
@@ -304,6 +322,21 @@ def lists(request: RequestHead) -> Lists:
 def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
     """`Provider.own_addresses`: there are none; what clients download from elsewhere needs no key."""
     return None
+
+
+# --- what does not pass -----------------------------------------------------------------------------------------------
+
+
+def refuse_keys(request: RequestHead) -> None:
+    """For `Provider.prepare`. Raises RequestRefused where the answer would hold a key of the account: whoever has it
+    asks the vendor past aimux, for up to two hours, whatever the limits are, and even after their token was revoked."""
+    path = request.path
+    if request.method == "POST" and not path.endswith(_METERED) and plain_path(path).lower().endswith(_KEYS):
+        raise RequestRefused(
+            "aimux gives out no key of its accounts, and this one would work without aimux. Whoever runs aimux can "
+            "make one at the vendor.",
+            kind=ErrorKind.FORBIDDEN,
+        )
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -123,12 +123,13 @@ class ChatStream(SSEMeter):
         return self.content_in(line) + sum(map(len, _SOUND.findall(line))) / AUDIO
 
     def read(self, event: dict[str, Any]) -> None:
-        if isinstance(event.get("usage"), dict):
-            read_usage(self.usage, event)
-        choices = event.get("choices")
-        finished = isinstance(choices, list) and any(
-            isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
-        )
+        told, choices = event.get("usage"), event.get("choices")
+        choices = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        if told is None and choices:
+            told = choices[-1].get("usage")  # Moonshot's place for it
+        if isinstance(told, dict):
+            read_usage(self.usage, {**event, "usage": told})
+        finished = any(choice.get("finish_reason") for choice in choices)
         if event.get("error"):
             self.complete = self.failed = True
         elif finished:
@@ -184,24 +185,30 @@ class BackgroundStream(ResponsesStream):
 
 
 class MediaAnswer(Meter):
-    """Pictures and transcripts: usage comes after what may be megabytes of them, which are not parsed for it."""
+    """Pictures, transcripts and embeddings: usage comes after what may be megabytes of them, which are not parsed for
+    it."""
 
     sees_end = False
     complete = True
 
     def __init__(self) -> None:
         super().__init__()
+        self._start = b""
         self._end = b""
 
     def feed(self, data: bytes) -> None:
+        if len(self._start) < BEGINNING:
+            self._start += data[: BEGINNING - len(self._start)]
         self._end = data[-EDGE:] if len(data) >= EDGE else (self._end + data)[-EDGE:]
 
     def end(self) -> None:
-        read_usage(self.usage, {"usage": object_behind(b"usage", self._end)})
+        model = _MODEL.search(self._end) or _MODEL.search(self._start)
+        read_usage(self.usage, {"model": model and model[1].decode(), "usage": object_behind(b"usage", self._end)})
 
 
 class MediaStream(SSEMeter):
-    """The same as events; the last one has the usage. That event has several names, none of which may be missed."""
+    """Pictures, transcripts and speech as events; the last one has the usage. That event has several names, none of
+    which may be missed."""
 
     sees_end = False
     complete = True
@@ -215,24 +222,44 @@ class MediaStream(SSEMeter):
 
 
 def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
-    """Take over the usage of an answer or chunk. OpenAI counts cached tokens as input; `Usage` keeps them apart."""
+    """Take over the usage of an answer or chunk.
+
+    OpenAI counts what is read from a cache, or written to it, as input; `Usage` keeps all three apart. What a total
+    holds beyond input and output is thinking, which xAI and Gemini count in neither.
+    """
     if isinstance(model := answer.get("model"), str):
         usage.model = model
     usage.tier = word(answer.get("service_tier")) or usage.tier
+    if isinstance(items := answer.get("output"), list):
+        usage.server_tools = sum(map(_is_search, items))
     told = answer.get("usage")
     if not isinstance(told, dict):
         return
     total = count(told.get("input_tokens")) or count(told.get("prompt_tokens"))
-    cached = min(total, _detail(told, "input_tokens_details", "prompt_tokens_details", "cached_tokens"))
-    usage.input_tokens = total - cached
-    usage.cache_read_tokens = cached
-    usage.output_tokens = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
-    usage.reasoning_tokens = _detail(told, "output_tokens_details", "completion_tokens_details", "reasoning_tokens")
+    details = _details(told, "input_tokens_details", "prompt_tokens_details")
+    # Moonshot and DeepSeek write it beside the totals.
+    read = count(details.get("cached_tokens") or told.get("cached_tokens") or told.get("prompt_cache_hit_tokens"))
+    usage.cache_read_tokens = min(total, read)
+    usage.cache_write_tokens = min(total - usage.cache_read_tokens, count(details.get("cache_write_tokens")))
+    usage.input_tokens = total - usage.cache_read_tokens - usage.cache_write_tokens
+    output = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
+    beyond = max(0, count(told.get("total_tokens")) - total - output)
+    usage.output_tokens = output + beyond
+    details = _details(told, "output_tokens_details", "completion_tokens_details")
+    usage.reasoning_tokens = min(usage.output_tokens, max(beyond, count(details.get("reasoning_tokens"))))
 
 
-def _detail(told: dict[str, Any], responses: str, chat: str, key: str) -> int:
+def _details(told: dict[str, Any], responses: str, chat: str) -> dict[str, Any]:
     details = told.get(responses) or told.get(chat)
-    return count(details.get(key)) if isinstance(details, dict) else 0
+    return details if isinstance(details, dict) else {}
+
+
+def _is_search(item: object) -> bool:
+    """Whether it is what OpenAI bills as a search of the web: to open a page that was found costs nothing."""
+    if not isinstance(item, dict) or item.get("type") != "web_search_call":
+        return False
+    action = item.get("action")
+    return not isinstance(action, dict) or action.get("type") in (None, "search")
 
 
 def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:

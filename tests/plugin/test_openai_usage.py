@@ -1,0 +1,121 @@
+"""What the usage of an answer in OpenAI's formats means, as OpenAI and others write it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from aimux.plugin import Meter, RequestHead, Usage
+from aimux.plugin.formats import anthropic, openai
+
+JSON, EVENTS = "application/json", "text/event-stream"
+
+
+def read(path: str, answer: dict[str, Any], *, status: int = 200, content_type: str = JSON) -> Usage:
+    meter = meter_for(path, content_type)
+    assert meter is not None
+    raw = json.dumps(answer).encode()
+    meter.feed(b"data: %b\n\n" % raw if content_type == EVENTS else raw)
+    meter.end()
+    assert meter.consumes
+    return meter.usage
+
+
+def meter_for(path: str, content_type: str = JSON) -> Meter | None:
+    return openai.meter(RequestHead("POST", path, CIMultiDict()), 200, CIMultiDict({"content-type": content_type}))
+
+
+def test_what_was_written_to_the_cache_has_a_price_of_its_own() -> None:
+    """Since GPT-5.6, at 1.25 times the input's."""
+    told = {
+        "input_tokens": 4_000,
+        "input_tokens_details": {"cached_tokens": 700, "cache_write_tokens": 3_207},
+        "output_tokens": 9,
+        "total_tokens": 4_009,
+    }
+    usage = read("/v1/responses", {"model": "gpt-5.6-sol", "usage": told})
+    assert usage == Usage("gpt-5.6-sol", 93, 9, cache_read_tokens=700, cache_write_tokens=3_207)
+    chat = {"prompt_tokens": 194, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 100}}
+    assert read("/v1/chat/completions", {"usage": chat}) == Usage("", 94, cache_write_tokens=100)
+
+
+@pytest.mark.parametrize(
+    ("told", "output", "reasoning"),
+    [
+        ({"completion_tokens": 1499, "total_tokens": 14428, "reasoning": 2809}, 4308, 2809),  # xAI
+        ({"completion_tokens": 10, "total_tokens": 10630}, 510, 500),  # Gemini
+        ({"completion_tokens": 0, "total_tokens": 10180, "reasoning": 60}, 60, 60),
+        ({"completion_tokens": 90, "total_tokens": 10210, "reasoning": 60}, 90, 60),  # OpenAI
+        ({"completion_tokens": 90, "total_tokens": 0}, 90, 0),
+        ({"completion_tokens": 90, "reasoning": 100}, 90, 90),
+    ],
+)
+def test_thinking_is_output_whether_a_vendor_counts_it_there_or_only_in_the_total(
+    told: dict[str, int], output: int, reasoning: int
+) -> None:
+    told = {"prompt_tokens": 10120, **told}
+    details = {"completion_tokens_details": {"reasoning_tokens": told.pop("reasoning", None)}}
+    usage = read("/v1/chat/completions", {"usage": told | details})
+    assert (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens) == (10120, output, reasoning)
+
+
+@pytest.mark.parametrize("key", ["cached_tokens", "prompt_cache_hit_tokens"])
+def test_what_was_read_from_a_cache_may_stand_beside_the_totals(key: str) -> None:
+    usage = read("/v1/chat/completions", {"usage": {"prompt_tokens": 2_989, "completion_tokens": 3, key: 2_900}})
+    assert usage == Usage("", 89, 3, cache_read_tokens=2_900)
+
+
+def test_a_streams_usage_may_be_its_last_choices() -> None:
+    """Moonshot tells it there."""
+    told = {"prompt_tokens": 19, "completion_tokens": 13, "total_tokens": 32}
+    chunk = {"model": "kimi", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": told}]}
+    assert read("/v1/chat/completions", chunk, content_type=EVENTS) == Usage("kimi", 19, 13)
+
+
+@pytest.mark.parametrize("content_type", [JSON, EVENTS])
+def test_searches_of_the_web_are_counted(content_type: str) -> None:
+    """They cost a cent each. What the model does with the pages that it found costs nothing besides their tokens."""
+    calls = [{"type": "web_search_call", "action": {"type": kind}} for kind in ("search", "open_page", "find_in_page")]
+    calls += [{"type": "web_search_call"}, {"type": "file_search_call"}, {"type": "message", "content": []}]
+    answer: dict[str, Any] = {"output": calls, "usage": {"input_tokens": 5, "output_tokens": 1}}
+    if content_type == EVENTS:
+        answer = {"type": "response.completed", "response": answer}
+    assert read("/v1/responses", answer, content_type=content_type) == Usage("", 5, 1, server_tools=2)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions/",
+        "/v1/chat/completion%73",
+        "/v1/Chat/Completions",
+        "/v1/chat/completions;x=/",
+        "/v1/chat/completions%20",
+        "/v1/chat%2Fcompletions//",
+    ],
+)
+def test_a_path_that_is_spelled_oddly_is_counted_like_any_other(path: str) -> None:
+    told = {"usage": {"prompt_tokens": 70, "completion_tokens": 9}}
+    assert read(path, told) == Usage("", 70, 9)
+    assert read(path.replace("chat/completions", "responses"), told) == Usage("", 70, 9)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/", "/v1/message%73", "/v1/Messages;a=b", "/v1/messages%20//"])
+def test_so_is_one_of_anthropics_format(path: str) -> None:
+    head, headers = RequestHead("POST", path, CIMultiDict()), CIMultiDict({"content-type": JSON})
+    assert isinstance(anthropic.meter(head, 200, headers), anthropic.MessagesAnswer)
+    results = RequestHead("GET", "/v1/messages/batches/msgbatch%5F01Hk/Results/", CIMultiDict())
+    meter = anthropic.meter(results, 200, CIMultiDict({"content-type": "application/x-jsonl"}))
+    assert isinstance(meter, anthropic.BatchResults)
+    meter.end()
+    assert [over.id for over in meter.over] == ["msgbatch_01Hk"]
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/vector_stores/", "/v1/batches"])
+def test_what_is_only_kept_consumes_nothing(path: str) -> None:
+    meter = meter_for(path)
+    assert meter is not None
+    assert not meter.consumes
