@@ -55,19 +55,19 @@ class _Shape:
         """The head with these lines; None: it is not of this kind, or needs a closer look. Raises ProtocolError."""
         if len(lines) != len(self._alike):
             return None
-        rest, headers = lines.copy(), self._headers.copy()
+        # What is alike is kept once for all, not by each head: 2 kB of an open answer.
+        kept, headers = self._alike.copy(), self._headers.copy()
         for at, name, begin in self._varying:
-            line = rest[at]
+            kept[at] = line = lines[at]
             text = line[len(begin) :].decode("latin-1")
             if not (line.startswith(begin) and text.isprintable() and text.strip() == text):
                 return None
             headers.add(name, text)
-            rest[at] = b""
-        if rest != self._alike:
+        if kept != lines:
             return None
         one = self._one
         length = length_of(headers.getall(CONTENT_LENGTH)) if self._lengths_differ else one.length
-        return one.like(lines[1:], headers, length)
+        return one.like(kept[1:], headers, length)
 
 
 class _Kind:

@@ -130,7 +130,7 @@ def parse_request_head(block: bytes) -> RequestHead:
         fields = _fields.read(lines)
     except ProtocolError as error:
         raise RequestError(f"it has {error}") from None
-    return RequestHead(method, target, http11, fields, lines)
+    return RequestHead(method, target, http11, fields, _fields.shared(lines))
 
 
 class LastHead:
