@@ -109,8 +109,9 @@ def money(value: float | None) -> Markup:
     """US dollars: with cents if there are any, exact on hover."""
     if value is None:
         return Markup("–")
-    told = f"${value:,.2f}" if value >= 0.005 or not value else "<$0.01"
-    return Markup('<span class="n" title="${}">{}</span>').format(f"{value:,.6f}".rstrip("0").rstrip("."), told)
+    sign, size = "−" if value < 0 else "", abs(value)
+    told = f"{sign}${size:,.2f}" if size >= 0.005 or not value else f"{sign}<$0.01"
+    return Markup('<span class="n" title="{}${}">{}</span>').format(sign, f"{size:,.6f}".rstrip("0").rstrip("."), told)
 
 
 def percent(part: float | None) -> str:

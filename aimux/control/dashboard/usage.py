@@ -36,6 +36,7 @@ RANKS = {"tokens": "tokens", "cost_usd": "cost", "requests": "requests"}
 ROWS = 50
 """Rows of the table, unless somebody asks for all."""
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+CENT = 0.01
 FILTERS = ("user", "group", "token", "model", "account", "provider", "class")
 
 
@@ -82,7 +83,8 @@ async def page(request: web.Request) -> web.StreamResponse:
         rows=rows if asked.get("all") else rows[:ROWS],
         hidden=0 if asked.get("all") else len(rows[ROWS:]),
         total=usage["total"],
-        kinds=_kinds(usage),
+        kinds=by_kind(usage),
+        tokens=sum(usage["total"][name] for name in TOKENS),
         saved=usage["kinds"]["saved"],
         hit_rate=_hit_rate(usage["total"]),
         chart=plot(usage["series"], measure),
@@ -103,18 +105,18 @@ async def csv(request: web.Request) -> web.StreamResponse:
 
 def _weight(row: Mapping[str, Any], measure: str) -> float:
     if measure == "tokens":
-        return float(
-            sum(row[name] for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"))
-        )
+        return float(sum(row[name] for name in TOKENS))
     return float(row[measure] or 0)
 
 
-def _kinds(usage: Mapping[str, Any]) -> list[tuple[str, int, float]]:
-    """Name, tokens and dollars."""
+def by_kind(usage: Mapping[str, Any]) -> list[tuple[str, int | None, float]]:
+    """Name, tokens and dollars; last, without tokens, what the total has beside the kinds' list prices, if a cent."""
     kinds = ("input", "output", "cache_read", "cache_write")
-    return [
+    found: list[tuple[str, int | None, float]] = [
         (kind.replace("_", " ").capitalize(), usage["total"][f"{kind}_tokens"], usage["kinds"][kind]) for kind in kinds
     ]
+    rest = usage["total"]["cost_usd"] - sum(cost for _, _, cost in found)
+    return [*found, ("The rest", None, rest)] if abs(rest) >= CENT else found
 
 
 def _hit_rate(total: Mapping[str, Any]) -> float | None:

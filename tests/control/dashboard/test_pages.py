@@ -349,6 +349,7 @@ def test_usage_is_shown_and_can_be_had_as_a_file(visitor: Visitor, site: Site) -
     visit = visitor("viewer")
     page = visit.go("usage")
     expect(page.locator("table.sortable")).to_contain_text("vic")
+    expect(page.locator("tfoot").last).to_contain_text("Together")
     page.locator("select[name=by]").select_option("model")  # which sends the form
     expect(page).to_have_url(re.compile("by=model"))
     with page.expect_download() as download:

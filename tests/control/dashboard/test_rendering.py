@@ -34,7 +34,10 @@ def test_what_is_shortened_is_exact_on_hover() -> None:
     assert (amount(None), exact(None)) == ("–", "–")
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "$0.00"), (0.0004, "<$0.01"), (0.02, "$0.02"), (1234.5, "$1,234.50")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "$0.00"), (0.0004, "<$0.01"), (0.02, "$0.02"), (1234.5, "$1,234.50"), (-3.951, "−$3.95"), (-0.001, "−<$0.01")],
+)
 def test_money(value: float, text: str) -> None:
     assert f">{escape(text)}<" in str(money(value))
 
