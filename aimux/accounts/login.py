@@ -8,7 +8,7 @@ import html
 import re
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LIFETIME = 600.0
 """Seconds that a person has between the start of a flow and its end."""
+SHORTEST_INTERVAL = 1.0
+LONGEST_INTERVAL = 60.0
+"""Seconds between two polls of a device flow, whatever the server says."""
 MOST = 100
 """Flows under way at once; beyond them the oldest is forgotten."""
 
@@ -111,6 +114,7 @@ class Logins(Generic[T]):
         """Start the device flow: an id to poll with, and what the person opens and types. Raises LoginError."""
         with masking():
             device = await provider.device_start(self._http)
+        device = replace(device, interval=min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, device.interval)))
         name = secrets.token_urlsafe(32)
         self._keep(name, _Flow(provider, self.clock() + device.expires_in, note, device=device))
         return name, device

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aimux.gateway.caller import Caller  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.conversations import named_conversation
-from aimux.gateway.exposure import holds_token, may_name
+from aimux.gateway.exposed_tokens import holds_token, may_name
 from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.wrong_mount import wrong_mount

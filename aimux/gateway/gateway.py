@@ -18,7 +18,7 @@ from aimux.gateway.attempts import Attempts
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.credential_checks import CredentialChecks
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream, path_of
-from aimux.gateway.exposure import WITHHELD, exposed
+from aimux.gateway.exposed_tokens import WITHHELD, exposed
 from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
-from aimux.gateway.bounds import within_bounds
+from aimux.gateway.allowed_targets import allowed_targets
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.large_bodies import is_large, skim
@@ -65,7 +65,7 @@ class Routing:
         by_model = upgrade is None and caller.own is None
         targets = setup.models.targets(record.model, provider.instance) if by_model else (Target(route),)
         if bound:
-            targets = within_bounds(caller, targets, provider.instance, record.model if raw else None, upgrade)
+            targets = allowed_targets(caller, targets, provider.instance, record.model if raw else None, upgrade)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = conversation_of(provider, head, seen) if choice else None

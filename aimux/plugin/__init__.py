@@ -19,7 +19,7 @@ from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
-from aimux.plugin.reading import count, sse_events
+from aimux.plugin.reading import count, number, sse_events, texts
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.stored import Lists, StoredPage, TooManyReferences, ids_in_body, ids_in_path, members
 from aimux.plugin.types import (
@@ -96,6 +96,8 @@ __all__ = [
     "is_object",
     "load_object",
     "members",
+    "number",
     "retry_after",
     "sse_events",
+    "texts",
 ]

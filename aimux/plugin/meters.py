@@ -200,7 +200,7 @@ class SSEMeter(Meter):
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
     content: ClassVar[bytes] = b""
-    """A part of every event that brings content."""
+    """A part of every event that brings content, such as `"delta"` with its quotes; b"": nothing is estimated."""
     audio: ClassVar[bytes] = b""
     """A part of every event that brings audio. Some are a thousand times as long as others, so a few say nothing about
     the rest: once audio was found, every event is searched. Doing so from the beginning would take 0.1 µs an event."""
@@ -344,7 +344,7 @@ class SSEMeter(Meter):
         return 0.0
 
     def content_of(self, event: dict[str, Any]) -> int:
-        """The length of the content of an event that holds `content`."""
+        """The length in bytes of the content of an event that holds `content`."""
         return texts(event.get("delta"))
 
     def _line(self, line: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ from multidict import CIMultiDict
 from aimux.plugin.errors import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.http import HttpUnavailable
 from aimux.plugin.provider import retry_after
+from aimux.plugin.reading import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,9 +141,9 @@ def _usable(token: object) -> bool:
 
 def read_time(value: object) -> float | None:
     """Unix seconds from what credential files hold: seconds, milliseconds (either also as a string), or RFC 3339."""
-    number = _number(value)
-    if number is not None:
-        return number / 1000 if abs(number) >= _MILLISECONDS else number
+    seconds = number(value)
+    if seconds is not None:
+        return seconds / 1000 if abs(seconds) >= _MILLISECONDS else seconds
     try:
         moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
     except ValueError:
@@ -155,26 +155,16 @@ def read_time(value: object) -> float | None:
 
 def write_time(moment: float, like: object) -> int | str:
     """`moment` (unix seconds) in the notation of `like`, something that `read_time` understands."""
-    number = _number(like)
-    if number is None:
+    seconds = number(like)
+    if seconds is None:
         return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
-    written = int(moment * 1000) if abs(number) >= _MILLISECONDS else int(moment)
+    written = int(moment * 1000) if abs(seconds) >= _MILLISECONDS else int(moment)
     return str(written) if isinstance(like, str) else written
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def lifetime(answer: Mapping[str, Any], default: float) -> float:
     """Seconds that an answer's `expires_in` grants (a number or a numeric string), else `default`."""
-    seconds = _number(answer.get("expires_in"))
+    seconds = number(answer.get("expires_in"))
     return seconds if seconds is not None and 0 < seconds < 10 * 365 * 86400 else default
 
 

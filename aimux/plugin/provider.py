@@ -49,7 +49,7 @@ class ErrorAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DeviceCode:
-    """A started device flow: what the person opens and types, and how often to poll (seconds)."""
+    """A started device flow: what the person opens and types, and how often to poll (seconds, kept in 1 to 60)."""
 
     verification_url: str
     user_code: str
@@ -144,7 +144,8 @@ class Provider:
         raise LoginError(f"{self.instance} has no device flow")
 
     async def device_poll(self, http: Http, device: DeviceCode) -> bytes | None:
-        """A credential file's content, or None while the person hasn't confirmed yet. Raises LoginError."""
+        """A credential file's content, or None to be asked again: the person hasn't confirmed yet, or the server can't
+        be reached. Raises LoginError, which ends the flow."""
         raise LoginError(f"{self.instance} has no device flow")
 
     def setup_token_file(self, token: str) -> bytes:

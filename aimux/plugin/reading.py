@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ def plain_path(path: str) -> str:
 
 
 def texts(delta: object) -> int:
-    """The length of the texts in a piece of an answer, without those that name its kind."""
+    """The length in bytes of the texts in a piece of an answer, without those that name its kind."""
     if isinstance(delta, str):
         return len(delta.encode())
     if isinstance(delta, dict):
@@ -64,6 +65,17 @@ def count(value: object) -> int:
         return value if 0 < value < MOST_TOKENS else 0
     # Languages without integers write them as fractions.
     return int(value) if isinstance(value, float) and value.is_integer() and 0 < value < MOST_TOKENS else 0
+
+
+def number(value: object) -> float | None:
+    """A finite number from foreign JSON or a header, where it may be written as a string; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def word(value: object) -> str:

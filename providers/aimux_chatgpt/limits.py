@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict, istr
 
-from aimux.plugin import RELAY, Action, LimitWindow, Verdict, retry_after
+from aimux.plugin import RELAY, Action, LimitWindow, Verdict, number, retry_after
 from aimux.plugin.formats import openai
 from aimux.plugin.oauth import read_time
 
@@ -235,15 +235,10 @@ def _api_reset(headers: Headers) -> float | None:
             match = _DURATION.fullmatch(headers.get(f"x-ratelimit-reset-{limit}", "").strip())
             if match and any(match.groups()):
                 parts = zip(match.groups("0"), (86400, 3600, 60, 1, 0.001), strict=True)
-                waits.append(sum(float(number) * unit for number, unit in parts))
+                waits.append(sum(float(part) * unit for part, unit in parts))
     return max(waits, default=None)
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if 0 <= number < 1e9 else None
+    found = number(value)
+    return found if found is not None and 0 <= found < 1e9 else None

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from aimux.plugin import DeviceCode, HttpUnavailable, LoginError
+from aimux.plugin import DeviceCode, HttpUnavailable, LoginError, number
 from aimux.plugin.oauth import PERMANENT, redeem, renew
 
 if TYPE_CHECKING:
@@ -83,14 +83,10 @@ class OAuthClient:
             raise LoginError(
                 f"the device flow could not be started (the server answered {answer.status}); use the browser instead"
             )
-        try:
-            interval = float(started.get("interval", 5))  # the server sends it as a string
-        except (TypeError, ValueError, OverflowError):
-            interval = 5.0
         return DeviceCode(
             verification_url=f"{self._settings.issuer}/codex/device",
             user_code=user_code,
-            interval=min(60.0, max(1.0, interval)),
+            interval=number(started.get("interval")) or 5.0,
             expires_in=_DEVICE_SECONDS,
             secret=json.dumps({"device_auth_id": device, "user_code": user_code}),
         )

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.accounts.login import AuthorizationResponse, denial, from_query, page, read_answer
-from aimux.plugin import LoginError
+from aimux.accounts.login import AuthorizationResponse, Logins, denial, from_query, page, read_answer
+from aimux.plugin import DeviceCode, Http, LoginError, Provider, ProviderSettings
+from aimux.testing import ScriptedHttp
 
 TOKENS = st.text(string.ascii_letters + string.digits + "-_.~", min_size=1, max_size=200)
 FORMS = (
@@ -67,3 +68,18 @@ def test_a_servers_word_is_repeated_only_if_it_is_one(error: str) -> None:
 
 def test_a_page_shows_text_and_nothing_else() -> None:
     assert b"<script>" not in page("<script>", "<script>")
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(5.0, 5.0), (0.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0), (3600.0, 60.0), (float("inf"), 60.0)]
+)
+async def test_no_server_makes_a_device_flow_poll_without_a_pause_or_never(told: float, kept: float) -> None:
+    class Vendor(Provider):
+        name = "vendor"
+
+        async def device_start(self, http: Http) -> DeviceCode:
+            return DeviceCode("https://vendor.example/device", "AB-CD", told, 900, secret="device-1")
+
+    settings = ProviderSettings(base_url="https://vendor.example")
+    _, device = await Logins[None](ScriptedHttp()).device_begin(Vendor(settings), None)
+    assert device.interval == kept

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.plugin import JSONMeter, SSEMeter, count, sse_events
+from aimux.plugin import JSONMeter, SSEMeter, count, number, sse_events
 from aimux.plugin.formats import anthropic, openai_meters
 from aimux.plugin.meters import EDGE, MAX_LINE
 
@@ -164,6 +164,11 @@ def test_events_are_taken_whole() -> None:
 def test_a_count_is_a_count() -> None:
     assert [count(value) for value in (7, 0, -1, 1.5, True, "7", None, 2**53, [7])] == [7, 0, 0, 0, 0, 0, 0, 0, 0]
     assert [count(value) for value in (7.0, -7.0, 1e300, float("inf"), float("nan"))] == [7, 0, 0, 0, 0]
+
+
+def test_a_number_is_a_finite_one_also_as_a_text() -> None:
+    assert [number(value) for value in (7, 1.5, "7", " 0.5 ", -1)] == [7, 1.5, 7, 0.5, -1]
+    assert [number(value) for value in (True, None, "", "soon", [7], "nan", float("inf"), 10**400)] == [None] * 8
 
 
 def test_server_tools_and_the_service_tier_are_read() -> None:

@@ -223,7 +223,7 @@ async def test_the_device_flow_from_code_to_credential(chatgpt: ChatGPT) -> None
 @pytest.mark.parametrize("interval", [None, "soon", [], {}, pytest.param(10**400, id="huge"), -1e400, "nan"])
 async def test_a_pause_that_is_none_starts_the_device_flow_all_the_same(chatgpt: ChatGPT, interval: object) -> None:
     http = ScriptedHttp(reply({"device_auth_id": "d", "user_code": "U", "interval": interval}))
-    assert (await chatgpt.device_start(http)).interval in {1.0, 5.0}
+    assert (await chatgpt.device_start(http)).interval == 5.0
 
 
 async def test_a_denied_device_login_ends(chatgpt: ChatGPT) -> None:

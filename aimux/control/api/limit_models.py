@@ -18,7 +18,7 @@ from pydantic import (
 from aimux.config.limits import Allowance
 from aimux.config.routes import Pattern
 from aimux.control.api.body import Body
-from aimux.control.api.models import Given, Instance
+from aimux.control.api.models import Given, Instance, LimitedBy, LimitScope, LimitSetBy
 
 OwnerKind = Annotated[Literal["user", "group", "token"], Field(description="Whose they are.")]
 OwnerName = Annotated[
@@ -125,12 +125,9 @@ class Used(Body):
     """How much of a limit is used."""
 
     limit: LimitName
-    owner: str = Field(description="Whose use counts under it: `user:NAME`, `group:NAME` or `token:ID`.")
-    set_by: str = Field(
-        description="Where its amount comes from: its owner, `member:GROUP` (each of a group's members has it) or "
-        "`default`."
-    )
-    scope: str = Field(description="The provider and the models that it holds for; empty: everything.")
+    owner: LimitedBy
+    set_by: LimitSetBy
+    scope: LimitScope
     amount: float = Field(description="With what is granted now. Costs in US dollars.")
     used: float = Field(description="What requests under way will probably take is in it.")
     resets_at: datetime | None = Field(description="When it begins anew; null: it rolls, or counts what is open.")

@@ -285,16 +285,24 @@ class Choice(Body):
     considered: list[Considered] = Field(description="Empty for a conversation that stays: nothing was weighed.")
 
 
+LimitedBy = Annotated[str, Field(description="Whose use counts under it: `user:NAME`, `group:NAME` or `token:ID`.")]
+LimitSetBy = Annotated[
+    str,
+    Field(
+        description="Where its amount comes from: its owner, `member:GROUP` (each of a group's members has it) or "
+        "`default`."
+    ),
+]
+LimitScope = Annotated[str, Field(description="The provider and the models that it holds for; empty: everything.")]
+
+
 class LimitHit(Body):
     """A limit that a request found used up."""
 
     limit: str = Field(description="Such as `tokens_per_day`.")
-    owner: str = Field(description="Whose use counts under it: `user:NAME`, `group:NAME` or `token:ID`.")
-    set_by: str = Field(
-        description="Where its amount comes from: its owner, `member:GROUP` (each of a group's members has it) or "
-        "`default`."
-    )
-    scope: str = Field(description="The provider and the models that it holds for; empty: everything.")
+    owner: LimitedBy
+    set_by: LimitSetBy
+    scope: LimitScope
     amount: float = Field(description="Requests, tokens or US dollars.")
     used: float = Field(description="When the request came, with what was under way.")
     free_at: datetime | None = Field(description="When there is room again.")

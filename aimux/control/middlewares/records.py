@@ -11,7 +11,7 @@ from aiohttp import web
 from aimux.control.middlewares.callers import PRINCIPAL
 from aimux.control.middlewares.request_ids import REQUEST_ID
 from aimux.control.state import RequestKey, control_of, ends
-from aimux.gateway.exposure import WITHHELD
+from aimux.gateway.exposed_tokens import WITHHELD
 from aimux.metering.record import TOLD, RequestRecord, Sender, new_id
 
 if TYPE_CHECKING:

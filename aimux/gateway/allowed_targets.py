@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aimux.gateway.models import Target
 
 
-def within_bounds(
+def allowed_targets(
     caller: Caller, targets: tuple[Target, ...], provider: str, model: str | None, upgrade: Handshake | None
 ) -> tuple[Target, ...]:
     """The targets that the caller may use. Raises GatewayError if there are none.
