@@ -126,13 +126,16 @@ def export_command(config: Path | None, file: Path, as_json: bool) -> None:
     from aimux.plugin.loader import load_plugins
 
     plugins = load_plugins()
-    counts = _run(_export(read_config(config, plugins), plugins, file))
+    settings = read_config(config, plugins)
+    counts = _run(_export(settings, plugins, file))
     if as_json:
         click.echo(json.dumps({"file": str(file), "counts": counts}))
     else:
         click.echo(f"{file}: {_summary(counts)}")
         if counts.get(CREDENTIAL):
             say("It holds the accounts' credentials unencrypted: keep it as safe, and delete it after the move.")
+    if missing := _run(_missing(settings)):
+        say(missing, err=True)
 
 
 @db_command.command("import")
@@ -175,6 +178,24 @@ async def _export(config: Config, plugins: Plugins, file: Path) -> dict[str, int
         return dict(writer.counts)
     finally:
         await database.close()
+
+
+async def _missing(config: Config) -> str:
+    """What a move would lose, in words."""
+    from aimux.cli.remote import is_aimux
+    from aimux.metering import spill
+    from aimux.storage.status import status
+
+    if await is_aimux(config) or (await status(config.database.address, config.state_dir)).nodes:
+        return "aimux runs: what it does from now on is not in the export. To move, stop it and export again."
+    folder = config.state_dir / spill.FOLDER
+    waiting = sum(path.read_bytes().count(b"\n") for path in folder.glob(f"*{spill.SUFFIX}"))
+    if not waiting:
+        return ""
+    return (
+        f"{waiting} request{'s' * (waiting != 1)} in {folder} never reached the database, and the export lacks them:"
+        " start aimux as it was, stop it, and export again."
+    )
 
 
 async def _export_accounts(stores: Stores, config: Config, plugins: Plugins, writer: Writer) -> None:

@@ -16,6 +16,7 @@ from aimux.metering.price_list import Wanted
 from aimux.metering.prices import Prices, configured
 from aimux.metering.reports import Reports
 from aimux.metering.repricing import reprice
+from aimux.metering.spill import FOLDER
 from aimux.metering.windows import Sampler, compare
 from aimux.storage import StorageError
 
@@ -53,7 +54,7 @@ class Metering:
             database,
             Flattener(socket.gethostname(), self.prices),
             self.calendar,
-            config.state_dir / "ledger",
+            config.state_dir / FOLDER,
             spill_limit=config.ledger.spill_limit,
             keep=config.ledger.keep_requests,
         )

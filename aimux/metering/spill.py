@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from aimux.metering.rows import Values
 
-SUFFIX = ".rows"
+FOLDER, SUFFIX = "ledger", ".rows"
+"""Where the files are in the state folder, and how their names end."""
 
 
 class SpillFull(Exception):

@@ -18,6 +18,7 @@ from aimux.cli.db import ELSEWHERE
 from aimux.cli.main import cli
 from aimux.storage import Database, archive
 from aimux.storage.migrations import HEAD
+from tests.control.live import running
 from tests.storage.samples import fill
 
 KEY, OTHER = "11" * 32, "22" * 32
@@ -130,6 +131,19 @@ def test_export_says_what_is_in_the_way(run: Run, tmp_path: Path) -> None:
     assert "already exists: choose another name" in run("export", str(tmp_path / "archive"), expect=1).output
     assert "archive of aimux db export" in run("import", str(__file__), expect=1).output
     assert "can't read" in run("import", str(tmp_path / "nowhere"), expect=1).output
+
+
+def test_export_says_what_a_move_would_lose(run: Run, tmp_path: Path) -> None:
+    furnish(tmp_path / "state")
+    (tmp_path / "state" / "ledger").mkdir()
+    (tmp_path / "state" / "ledger" / "0.rows").write_bytes(b"[]\n[]\n")
+    said = run("export", str(tmp_path / "killed")).output
+    assert f"2 requests in {tmp_path}/state/ledger never reached the database, and the export lacks them" in said
+    (tmp_path / "runs").mkdir()
+    with running(tmp_path / "runs", listen="127.0.0.1:0") as live:
+        listen = live.app.addresses[0].removeprefix("http://")
+        said = run("export", str(tmp_path / "early"), AIMUX_LISTEN=listen).output
+    assert "aimux runs: what it does from now on is not in the export" in said
 
 
 # --- status, migrate, backup -----------------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ def test_people_from_the_command_line(aimux: Commands) -> None:
     entries = aimux.json("audit")["items"]
     assert [entry["action"] for entry in entries][:2] == ["user.remove", "group.remove"]
     assert "role: viewer → admin" in aimux("audit", "--target", "user:ann").stdout
+    assert re.search(r"user\.remove +user:ann +role: admin", aimux("audit").stdout)
     assert f"{len(entries)} entries, whole" in aimux("audit", "verify").stdout
 
 
