@@ -157,6 +157,11 @@ async def test_a_list_tells_what_users_have_and_do_where_it_is_asked_to(start: S
     assert (nearest["ada"], nearest["mia"]) == (None, None)
     assert (nearest["ann"]["limit"], nearest["ann"]["used"], nearest["ann"]["amount"]) == ("requests_per_minute", 1, 2)
     assert (nearest["vic"]["limit"], nearest["vic"]["used"], nearest["vic"]["amount"]) == ("requests_per_minute", 1, 4)
+    await aimux.send("PUT", "/limits/group/dev", json={"requests_per_minute": 0})
+    items = (await aimux.get("/users?details=true"))["items"]
+    nearest = {user["name"]: user["details"]["nearest_limit"] for user in items}
+    assert nearest["ada"] is None
+    assert (nearest["mia"]["set_by"], nearest["mia"]["amount"]) == ("group:dev", 0), "what refuses her is not hers"
     await aimux.send("DELETE", f"/tokens/{tokens[0]['id']}")
     [ann] = (await aimux.get("/users?details=true&q=ann"))["items"]
     assert (ann["details"]["tokens"], ann["details"]["used_at"]) == (1, None)

@@ -180,18 +180,13 @@ async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
 
 
 async def nearest_limits(parts: Parts, users: Collection[str]) -> dict[str, Used]:
-    """For those of them with limits of their own the one of which the largest part is used. Raises StorageError."""
-    keeper = parts.limits
-    await keeper.refresh()
-    nearest = {}
+    """Of the limits that hold for each of them the one of which the largest part is used. Raises StorageError."""
+    await parts.limits.refresh()
+    limits, now, nearest = parts.limits.limits, time.time(), {}
     for name in users:
-        configured = keeper.section.users.get(name)
-        allowances = configured if configured is not None else keeper.stored.users.get(name)
-        if allowances is None:
-            continue
-        usage = _owner(parts, Owner("user", name), allowances, configured is not None).usage
-        if found := [one for one in usage if one.amount]:
-            nearest[name] = max(found, key=lambda one: one.used / one.amount)
+        who = _as_caller(parts, Owner("user", name))
+        if standings := limits.standings(who, now):
+            nearest[name] = _used(max(standings, key=lambda standing: standing.part), limits.policy, who)
     return nearest
 
 

@@ -105,7 +105,8 @@ class UserDetails(Body):
     tokens: int = Field(description="How many may be used now.")
     used_at: datetime | None = Field(description="The last use of one of these, to the minute.")
     nearest_limit: Used | None = Field(
-        description="The one of the user's own limits of which the largest part is used; null: there is none."
+        description="Of the limits that hold for the user, the groups' too, the one of which the largest part is used; "
+        "null: there is none."
     )
 
 

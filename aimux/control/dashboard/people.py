@@ -177,9 +177,7 @@ async def act(request: web.Request) -> web.StreamResponse:
             return go(request, back, LIMITS_SET.format(name))
         case "grant":
             try:
-                amount = _number(given.get("amount", "").strip())
-                grant = {"limit": given.get("limit"), "amount": amount, "until": given.get("until", "").strip()}
-                await ask(request, "POST", f"/limits/user/{segment(name)}/grants", grant)
+                await _grant(request, "user", name, given)
             except Refused as refused:
                 return await _user(request, name, refused, grant=given)
             return go(request, back, "Granted.")
@@ -220,11 +218,13 @@ async def group(request: web.Request) -> web.StreamResponse:
 async def _group(
     request: web.Request, name: str, refused: Refused | None = None, **filled: Mapping[str, str]
 ) -> web.Response:
-    """As `_user`."""
-    found, limits, members = await asyncio.gather(
+    """As `_user`; `after` is where the members begin."""
+    after = request.query.get("after")
+    found, limits, grants, members = await asyncio.gather(
         ask(request, "GET", f"/groups/{segment(name)}"),
         _limits(request, "group", name),
-        every(request, "/users", group=name),
+        ask(request, "GET", f"/limits/group/{segment(name)}/grants"),
+        ask(request, "GET", "/users", group=name, after=after, limit=AT_ONCE),
     )
     return render(
         request,
@@ -233,7 +233,10 @@ async def _group(
         title=name,
         group=found,
         limits=limits,
-        members=members,
+        grants=grants["items"],
+        members=members["items"],
+        after=after,
+        more="?" + urlencode({"after": members["next"]}) if members["next"] else None,
         amounts=AMOUNTS,
         forbidden=FORBIDDEN,
         filled=filled,
@@ -263,6 +266,12 @@ async def act_group(request: web.Request) -> web.StreamResponse:
             except Refused as refused:
                 return await _group(request, name, refused, limits=given)
             return go(request, f"people/groups/{segment(name)}", LIMITS_SET.format(name))
+        case "grant":
+            try:
+                await _grant(request, "group", name, given)
+            except Refused as refused:
+                return await _group(request, name, refused, grant=given)
+            return go(request, f"people/groups/{segment(name)}", "Granted.")
     raise web.HTTPNotFound
 
 
@@ -323,6 +332,13 @@ async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping
     words = {name: "forbid" if given.get(name) else "allow" for name in FORBIDDEN}
     changes |= {name: word for name, word in words.items() if word != before.get(name, "allow")}
     await ask(request, "PATCH", f"/limits/{kind}/{segment(name)}", changes)
+
+
+async def _grant(request: web.Request, kind: str, name: str, given: Mapping[str, str]) -> None:
+    """More of a limit, as the form says. Refused."""
+    amount = _number(given.get("amount", "").strip())
+    grant = {"limit": given.get("limit"), "amount": amount, "until": given.get("until", "").strip()}
+    await ask(request, "POST", f"/limits/{kind}/{segment(name)}/grants", grant)
 
 
 def _number(text: str) -> float | int:

@@ -55,6 +55,7 @@ def environment() -> Environment:
         "seconds": duration,
         "until": until,
         "whose": whose,
+        "zoned": zoned,
     }
     for name in made.list_templates():
         made.get_template(name)
@@ -160,6 +161,12 @@ def moment(value: Any) -> Markup:
     """An absolute time, in UTC; the browser shows it in its own zone on hover."""
     when = parsed(value)
     return Markup("–") if when is None else _time(when, f"{when.astimezone(UTC):%Y-%m-%d %H:%M}")
+
+
+def zoned(value: Any) -> Markup:
+    """An absolute time in the zone that it came with, which is named."""
+    when = parsed(value)
+    return Markup("–") if when is None else _time(when, f"{when:%Y-%m-%d %H:%M %Z}")
 
 
 def ago(value: Any) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -53,6 +54,33 @@ def test_users_come_a_page_at_a_time(visitor: Visitor, seven: Site) -> None:
     page.get_by_role("link", name="All, from the beginning").click()
     expect(page).to_have_url(re.compile("people$"))
     _has(page, "ada", "dora", "emil")
+
+
+@pytest.mark.usefixtures("three_at_once")
+def test_the_members_of_a_group_come_a_page_at_a_time_and_are_granted_more(visitor: Visitor, seven: Site) -> None:
+    seven.api("POST", "/groups", {"name": "many"})
+    for name in ("dora", "emil", "emma", "fred"):
+        seven.api("PATCH", f"/users/{name}", {"groups": ["many"]})
+    seven.api("PUT", "/limits/group/many", {"requests_per_minute": 0})
+    page = visitor("admin").go("people/groups/many")
+    members = page.locator("dd", has=page.get_by_role("link", name="Next ones"))
+    expect(members).to_have_text(re.compile(r"4, by name: dora, emil, emma\s+Next ones"))
+    page.get_by_role("link", name="Next ones").click()
+    expect(page.locator("dd", has_text="fred")).to_contain_text("From the beginning")
+    page.get_by_text("Grant more for a while").click()
+    page.locator('select[name="limit"]').select_option("Requests a minute")
+    page.get_by_label("How much more").fill("many")
+    page.get_by_label("Until the end of").fill("2099-01-01")
+    send(page, "Grant")
+    expect(page.get_by_role("status")).to_contain_text("'many' is not an amount")
+    page.get_by_label("How much more").fill("5")
+    page.get_by_label("Until the end of").fill(f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}")
+    send(page, "Grant")
+    expect(page.get_by_text("5 more of requests per minute, until")).to_contain_text("00:00 UTC")
+    page = visitor("viewer").go("people")
+    expect(page.locator("#users tr", has_text="emil").locator('[data-label="Nearest limit"]')).to_contain_text(
+        "0 % of requests per minute; shared by the members of many"
+    )
 
 
 @pytest.mark.usefixtures("three_at_once")
