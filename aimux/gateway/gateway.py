@@ -214,7 +214,7 @@ class Gateway:
         if raw is None:
             raw, there = await request.read(setup.max_body_size), time.time()
         record.bytes_in = len(raw)
-        body = Body(raw, headers.get("content-encoding", ""))
+        body = Body(raw, ",".join(headers.getall("content-encoding", ())))
         targets, selection, skimmed, references, shared = await self.routing.route(
             request, setup, admitted, record, body, upgrade
         )

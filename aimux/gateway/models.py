@@ -12,6 +12,7 @@ from aimux.config import pattern_kind
 from aimux.gateway.large_bodies import Large
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.plugin.body import Body
+from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,22 +86,28 @@ class ModelRoutes:
 def rewrite_model(body: Body, model: str) -> Body:
     """The same body asking for `model`. Every other byte stays; a compressed body is sent decompressed.
 
-    A body in which no model is found is returned as it is. Only what this needs is checked: whatever else is wrong with
-    the JSON is left for the upstream to report.
+    A body that names no model is returned as it is. Only what this needs is checked: whatever else is wrong with the
+    JSON is left for the upstream to report. Raises GatewayError where a model is named that can't be replaced: it would
+    be asked for instead.
     """
     if isinstance(body, Large):
+        written = (model if body.text_model else json.dumps(model)).encode()
         pieces, position = [], 0
         for start, end in body.spans:
-            pieces += [body.raw[position:start], json.dumps(model).encode()]
+            pieces += [body.raw[position:start], written]
             position = end
         return Body(b"".join([*pieces, body.raw[position:]])) if body.spans else body
-    text = body.text()
-    if text is None:
-        return body
+    raw = body.decoded()
+    text = raw.decode("utf-8", "surrogateescape") if raw is not None else ""
     spans = _model_spans(text)
+    if not spans and body.routed_model:
+        message = (
+            f"{body.routed_model!r} stands for another model here, and can't be replaced in a body that is no JSON."
+        )
+        raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False)
     for start, end in reversed(spans):
         text = text[:start] + json.dumps(model) + text[end:]
-    return Body(text.encode("utf-8", "surrogatepass")) if spans else body
+    return Body(text.encode("utf-8", "surrogateescape")) if spans else body
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")

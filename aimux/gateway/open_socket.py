@@ -11,7 +11,7 @@ from websockets.frames import CloseCode
 
 from aimux.gateway.answers import UPSTREAM_FAILED
 from aimux.gateway.handshakes import RESTARTING
-from aimux.gateway.large_bodies import start_of
+from aimux.gateway.large_bodies import message_model
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
 from aimux.plugin.errors import GatewayError
@@ -86,7 +86,7 @@ class OpenSocket:
             if not call.shared:
                 self._keeping.refuse_others(call, message)
             if turn is not None and limiting.concerns(call.admitted):
-                turn.model = start_of(message).routed_model
+                turn.model = message_model(message, decisive=limiting.limits.policy.by_model)
                 eligibility = limiting.admit(turn, call.admitted, message, turn.time)
                 if eligibility is not None and eligibility.forbids(self._account, turn.model, turn.time):
                     turn.error = eligibility.error

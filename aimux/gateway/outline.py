@@ -32,6 +32,8 @@ _KEY = re.compile(rb'[\s,]*+("(?>(?:[^"\\]++|\\.){0,256})")\s*+:\s*+(?=\S)', re.
 _SCALAR = re.compile(rb'[^\s,\]}"\[{]*+')
 _SPACE = re.compile(rb"[\s,]*+")
 _OPENING, _QUOTE = frozenset(b"[{"), ord('"')
+_MARK = b"\xef\xbb\xbf"
+"""Of UTF-8's byte order: some servers read past it."""
 _LONGEST_KEY = 2048
 _decoder = json.JSONDecoder()
 
@@ -39,7 +41,13 @@ _decoder = json.JSONDecoder()
 class Outline:
     """`feed` slices in their order, then look at `members`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_STEPS) -> None:
+        """`most`: steps after which it is hard to read."""
+        self._most = most
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything."""
         self.members: dict[str, Any] = {}
         """Top-level members; for a repeated key the last one, as every parser reads it."""
         self.spans: list[tuple[int, int]] = []
@@ -62,6 +70,11 @@ class Outline:
         self._offset = 0
         self._steps = 0
 
+    @property
+    def begins(self) -> bool:
+        """Nothing was read yet."""
+        return not (self._offset or self._carry)
+
     def feed(self, data: bytes) -> None:
         """The next bytes."""
         if self.done or self.broken or self.hard:
@@ -79,7 +92,7 @@ class Outline:
         position, mark, size = 0, 0, len(data)
         while position < size and not (self.done or self.broken or self.hard):
             self._steps += 1
-            if self._steps > MAX_STEPS:
+            if self._steps > self._most:
                 self.hard = True
             elif self._in_string:
                 position = _end(_IN_STRING, data, position)
@@ -127,6 +140,8 @@ class Outline:
     def _outside(self, data: bytes, position: int) -> bool:
         """Between two members, or before or after the object. True: more bytes are needed to decide."""
         byte = data[position]
+        if self._offset + position < len(_MARK) and byte in _MARK:
+            return False
         if self._depth == 0 and byte == ord("{"):
             self._depth = 1
         elif self._depth == 1 and byte == ord("}"):

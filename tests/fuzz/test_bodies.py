@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.preview import Preview
-from aimux.plugin import RequestHead, TooManyReferences
+from aimux.plugin import GatewayError, RequestHead, TooManyReferences
 from aimux.plugin.body import MAX_MODEL, Body
 from aimux.plugin.codings import MAX_DECODED, DecodeError, decoder
 from aimux.plugin.formats import openai
@@ -113,7 +113,11 @@ def test_a_requests_body(data: bytes) -> None:
         for provider in PROVIDERS:
             head = RequestHead("POST", "/v1/messages", CIMultiDict())
             assert conversation_of(provider, head, body) == conversation_of(provider, head, plain)
-        changed = rewrite_model(body, "new")
+        try:
+            changed = rewrite_model(body, "new")
+        except GatewayError:
+            assert not isinstance(parsed, dict), "of what is JSON the model can be replaced"
+            continue
         if changed is body:
             continue
         assert changed.encoding == ""

@@ -92,6 +92,64 @@ async def test_what_is_no_json_object_names_no_model(start: Start, upstream: Ups
     assert "model=-" in aimux.log
 
 
+ODD = {
+    "a mark of byte order": b'\xef\xbb\xbf{"x": 1, "model": "alias"}',
+    "a byte that is no UTF-8": b'{"x": "\xff", "model": "alias"}',
+    "a byte that is no UTF-8, behind it": b'{"model": "alias", "x": "\xff"}',
+    "half of a character": b'{"x": "\xed\xa0\x80", "model": "alias"}',
+    "something behind it": b'{"x": 1, "model": "alias"} and more',
+    "brackets": b'{"x": %b, "model": "alias"}' % (b"[" * 5_000 + b"]" * 5_000),
+    "a number": b'{"x": %b, "model": "alias"}' % (b"9" * 6_000),
+}
+
+
+@pytest.mark.parametrize("raw", ODD.values(), ids=ODD)
+async def test_what_a_lenient_server_reads_is_routed_by_its_model(start: Start, upstream: Upstream, raw: bytes) -> None:
+    aimux = await start(models=ROUTED)
+    assert status_of(await ask(aimux, raw)) == 200
+    assert upstream.requests[0].partition(b"\r\n\r\n")[2] == raw.replace(b'"alias"', b'"real"')
+    assert "model=alias" in aimux.log
+
+
+@pytest.mark.parametrize("raw", [b'{"model": "alias", "x": %b}' % (b"[" * 50_000), b'{"model": "alias", "x": 0x1}'])
+async def test_a_model_that_can_not_be_replaced_is_not_asked_for(start: Start, upstream: Upstream, raw: bytes) -> None:
+    """It may be the name of one that the upstream has, too."""
+    aimux = await start(models=ROUTED)
+    answer = await ask(aimux, raw)
+    assert (status_of(answer), upstream.requests) == (400, [])
+    assert b"stands for another model" in answer
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+async def test_where_the_model_decides_a_body_has_to_be_in_utf_8(
+    start: Start, upstream: Upstream, encoding: str
+) -> None:
+    """Python's servers read the others, too."""
+    aimux = await start(models=ROUTED)
+    answer = await ask(aimux, '{"model": "other"}'.encode(encoding))
+    assert (status_of(answer), upstream.requests) == (400, [])
+    assert b"is not in UTF-8" in answer
+
+
+@pytest.mark.parametrize(
+    "headers", ["Content-Encoding: gzip\r\nContent-Encoding: zstd\r\n", "Content-Encoding: gzip,zstd\r\n"]
+)
+async def test_a_body_may_be_packed_twice(start: Start, upstream: Upstream, headers: str) -> None:
+    aimux = await start(models=ROUTED)
+    raw = zstandard.compress(gzip.compress(b'{"x": 1, "model": "alias"}'))
+    assert status_of(await aimux.send(request(body=raw, headers=headers))) == 200
+    assert upstream.requests[0].endswith(b'{"x": 1, "model": "real"}')
+
+
+@pytest.mark.parametrize("coding", ["gzip", "aws-chunked", "utf-8"])
+async def test_a_coding_that_is_none_hides_no_model(start: Start, upstream: Upstream, coding: str) -> None:
+    """Servers that don't know of codings read what is there."""
+    aimux = await start(limits={"default": {"models": {"dear": {"requests_per_minute": 0}}}})
+    raw = b'{"x": 1, "model": "dear"}'
+    answer = await aimux.send(request(body=raw, headers=f"Content-Encoding: {coding}\r\n"))
+    assert (status_of(answer), upstream.requests) == (429, [])
+
+
 async def test_a_bomb_is_not_unpacked_to_its_end(start: Start, upstream: Upstream) -> None:
     aimux = await start(models=ROUTED)
     bomb = gzip.compress(b'{"model":"other","a":"' + b"x" * 50_000_000 + b'"}')

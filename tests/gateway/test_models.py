@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aimux.gateway import whole_answers
 from aimux.gateway.models import rewrite_model
+from aimux.plugin import GatewayError
 from aimux.plugin.body import Body
 
 from .answers import OK, body_of, error, head_of, once, script, status_of
@@ -54,10 +55,16 @@ def test_every_other_byte_stays() -> None:
     )
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"nonsense", b'{"model"', b'{"model": "a"', b"\xff\xfe", b'"model"'])
+@pytest.mark.parametrize("raw", [b"", b"[]", b"nonsense", b'{"model"', b"\xff\xfe", b'"model"'])
 def test_what_is_no_object_stays_as_it_is(raw: bytes) -> None:
     body = Body(raw)
     assert rewrite_model(body, "new") is body
+
+
+@pytest.mark.parametrize("raw", [b'{"model": "a"', b'{"model": "a", "x": 0x1}', b'{"model":"a","x":' + b"[" * 9999])
+def test_a_name_that_can_not_be_replaced_is_not_asked_for(raw: bytes) -> None:
+    with pytest.raises(GatewayError, match="'a' stands for another model here"):
+        rewrite_model(Body(raw), "new")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,7 @@ def test_what_is_no_object_stays_as_it_is(raw: bytes) -> None:
         b'{"model":"old"} x',
         b'{"model":"old" "x":1}',
         b'{"model"="old"}',
+        b'{"model":"old","x":"\xff"}',
         b'{"x":1,"model":"old",}',
         b'{1:2,"model":"old"}',
     ],

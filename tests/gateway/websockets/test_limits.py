@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from aimux.gateway.large_bodies import LARGE
 from aimux.limits import Who
 from tests.gateway.websockets.conftest import (
     DONE,
@@ -61,6 +62,40 @@ async def test_tokens_of_each_turn_are_counted(begin: Begin, far: Far) -> None:
         limits = aimux.app.gateway.limiting.limits
         used = {one.limit: one.used for one in limits.standings(Who("ann"), time.time())}
         assert used == {"tokens_per_day": 21, "concurrent_requests": 0}
+
+
+PADDING = ["words and more of them; " * 40] * 200
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"model": "dear", "input": PADDING},
+        {"input": PADDING, "model": "dear"},
+        {"model": "cheap", "input": PADDING, "m\\u006fdel": "dear"},
+        {"model": "dear", "input": PADDING, "tools": [{"model": "cheap"}]},
+    ],
+    ids=["at its beginning", "at its end", "again", "and others beside it"],
+)
+async def test_the_model_of_a_large_message_has_its_limit(begin: Begin, far: Far, message: dict[str, Any]) -> None:
+    """Codex sends up to a megabyte."""
+    far.serve = turns
+    aimux = await begin(limits={"default": {"models": {"dear": {"requests_per_minute": 0}}}})
+    text = json.dumps(message).replace("\\\\u", "\\u")
+    assert len(text) > LARGE
+    async with socket(aimux) as client:
+        told = json.loads(await turn(client, text))
+        assert told["error"].startswith("You may use 0 requests of dear a minute")
+        assert await turn(client, "hi") == DONE
+
+
+async def test_a_message_whose_model_is_hidden_is_refused_where_it_counts(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    text = '{"model": "cheap", "input": [' + "[[[0]]]," * 100_000 + '0], "model": "dear"}'
+    for limits, told in (({"models": {"dear": {"requests_per_minute": 0}}}, "can't be read"), ({}, text)):
+        aimux = await begin(limits={"default": {"requests_per_minute": 9, **limits}})
+        async with socket(aimux) as client:
+            assert told in await turn(client, text)
 
 
 @pytest.mark.parametrize("allowed", [True, False])
