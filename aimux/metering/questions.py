@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
 
 from aimux.metering.columns import failed, of_requests
-from aimux.metering.rollups import id_of
+from aimux.metering.rollups import KEPT_SINCE, ZONE, id_of
 from aimux.metering.rows import TOTAL
 from aimux.metering.spans import FOREVER, Level, Piece
 from aimux.storage.schema import ledger
+from aimux.storage.schema.base import meta
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select, Subquery, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from aimux.metering.calendar import Calendar
     from aimux.metering.usage import By, Filter, Picked
 
 KEYS = ledger.usage_keys
 Named = tuple["By | None", "Sequence[str] | None"]
 """Names of users, models, …; None: all of them."""
 NO_NAMES: Named = (None, None)
+OF_ZONE = frozenset({"days", "months"})
 SUMS: dict[Level, Table] = {
     "hours": ledger.usage_hours,
     "days": ledger.usage_days,
@@ -33,10 +36,17 @@ SUMS: dict[Level, Table] = {
 }
 
 
-async def folded(connection: AsyncConnection) -> dict[str, int]:
-    """Up to when there are conversations, days and months."""
-    table = ledger.folded
-    return {row.name: row.until for row in await connection.execute(select(table.c.name, table.c.until))}
+async def folded(connection: AsyncConnection, calendar: Calendar) -> tuple[dict[str, int], int]:
+    """Up to when there are conversations, days and months, and since when single requests are kept.
+
+    Days and months of another time zone than the calendar's are none: it was changed a moment ago, or another node has
+    another one.
+    """
+    table, zone = ledger.folded, str(calendar.zone)
+    noted = [select(meta.c.value).where(meta.c.key == key).scalar_subquery() for key in (ZONE, KEPT_SINCE)]
+    rows = (await connection.execute(select(table.c.name, table.c.until, *noted))).all()
+    found = {name: until for name, until, of, _ in rows if of == zone or name not in OF_ZONE}
+    return found, int(rows[0][3] or 0) if rows else 0
 
 
 def usage(by: By, pieces: Iterable[Piece], only: Filter) -> Select[Any]:

@@ -81,8 +81,9 @@ class Reports:
         from aimux.metering.conversations import listed
 
         async with self._database.read() as connection:
-            folded = (await questions.folded(connection)).get("conversations", 0)
-            found = await listed(connection, self.calendar, span, only, folded, limit, after)
+            folded, _ = await questions.folded(connection, self.calendar)
+            until = folded.get("conversations", 0)
+            found = await listed(connection, self.calendar, span, only, until, limit, after)
         return found, await self.total(span, only)
 
     async def total(self, span: Span, only: Filter = EVERYTHING) -> Item:
@@ -172,8 +173,8 @@ class Reports:
         at = now()
         if span.until > at:
             span = span._replace(until=FOREVER)
-        kept_since = at - int(self._keep() * 1000)
-        folded = await questions.folded(connection)
+        folded, kept_since = await questions.folded(connection, self.calendar)
+        kept_since = max(kept_since, at - int(self._keep() * 1000))
         impersonal = _impersonal(by, only)
         if impersonal and coarsest == "months":
             coarsest = "days"  # these are fewer rows, of everybody together, than each one's months

@@ -22,6 +22,8 @@ GRACE = 600_000
 """Milliseconds for which a past hour still waits for requests; later ones are added to what was folded."""
 ZONE = "ledger.time_zone"
 """The row of `meta` that names the time zone of days and months."""
+KEPT_SINCE = "ledger.kept_since"
+"""The row of `meta` that says since when single requests are kept (milliseconds), if any were deleted."""
 PERIODS = 31
 """Days, months or days of conversations that are folded in one step."""
 STEP = 2_000
@@ -76,12 +78,16 @@ async def prune(database: Database, calendar: Calendar, before: int) -> bool:
     from sqlalchemy import delete, select
 
     from aimux.storage.schema import ledger
+    from aimux.storage.schema.base import meta
 
     async with database.write() as connection:
         until = min(before, await _folded(connection, "conversations") or 0)
         table = ledger.requests
         ids = select(table.c.id).where(table.c.id < id_of(until)).order_by(table.c.id).limit(STEP)
         gone = (await connection.execute(delete(table).where(table.c.id.in_(ids)))).rowcount
+        if gone:
+            known = (await connection.execute(select(meta.c.value).where(meta.c.key == KEPT_SINCE))).scalar()
+            await _note(connection, KEPT_SINCE, str(max(until, int(known or 0))))
         await connection.execute(
             delete(ledger.usage_conversations).where(ledger.usage_conversations.c.start < calendar.hour(until))
         )
@@ -106,7 +112,7 @@ async def _begun_anew(connection: AsyncConnection, calendar: Calendar) -> bool:
     is folded before all are; until then hours answer."""
     from sqlalchemy import delete, func, select
 
-    from aimux.storage.schema.base import insert, meta
+    from aimux.storage.schema.base import meta
     from aimux.storage.schema.ledger import usage_days, usage_days_served, usage_months
 
     zone = str(calendar.zone)
@@ -120,9 +126,15 @@ async def _begun_anew(connection: AsyncConnection, calendar: Calendar) -> bool:
             await connection.execute(delete(table).where(table.c.start < oldest + PERIODS * DAY))
         return True
     await connection.execute(delete(usage_months))
-    named = insert(connection.dialect, meta).values(key=ZONE, value=zone)
-    await connection.execute(named.on_conflict_do_update(index_elements=[meta.c.key], set_={"value": zone}))
+    await _note(connection, ZONE, zone)
     return True
+
+
+async def _note(connection: AsyncConnection, key: str, value: str) -> None:
+    from aimux.storage.schema.base import insert, meta
+
+    noted = insert(connection.dialect, meta).values(key=key, value=value)
+    await connection.execute(noted.on_conflict_do_update(index_elements=[meta.c.key], set_={"value": value}))
 
 
 async def _set(connection: AsyncConnection, name: str, until: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.metering.inserts import for_many, inserting_requests
 from aimux.metering.rows import AT, ID, KEY, NUMBER, TOTAL, add_up, part_of, sums, sums_of_parts
+from aimux.metering.spans import FOREVER
 from aimux.storage import Conflict
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class LedgerStore:
         """What is written in the transaction of each batch, as the last thing in it."""
         self._statements: Statements | None = None
         self._known: set[int] = set()
+        self._latest = 0
+        """The latest time at which anything was written, whatever the clock says now."""
+        self._folded = FOREVER
+        """Up to when hours may be folded already, as was last looked up: a clock may have been set back before that."""
 
     async def write(self, rows: Sequence[Values], now: int) -> None:
         """Write the rows that are not there yet. `now`: milliseconds. Raises StorageError."""
@@ -132,7 +137,9 @@ class LedgerStore:
         first = min(times)
         added = sums(rows, first, max(times), self.calendar)
         fresh = self._unknown(rows, {number for _, number, *_ in added})
-        late = [part_of(row) for row in rows if row[AT] < now - LATE] if first < now - LATE else []
+        self._latest = max(self._latest, now)
+        late_until = max(self._latest - LATE, self._folded)
+        late = [part_of(row) for row in rows if row[AT] < late_until] if first < late_until else []
         sql = self._statements
         if (
             sql is None
@@ -144,7 +151,7 @@ class LedgerStore:
                 sql = self._statements = self._statements or Statements(connection)
                 await execute(connection, self._usual(sql, rows, fresh, added))
                 if late:
-                    await add_to_folded(connection, sql, self.calendar, late)
+                    self._folded = await add_to_folded(connection, sql, self.calendar, late)
                 if self.beside is not None:
                     await self.beside(connection, rows)
         if len(self._known) > MAX_KNOWN:
@@ -200,10 +207,8 @@ def values_of(number: int, key: Key) -> tuple[Any, ...]:
     return (number, *key[:2], json.dumps(key.groups), *key[3:], key.served().hash())
 
 
-async def add_to_folded(
-    connection: AsyncConnection, sql: Statements, calendar: Calendar, parts: Sequence[Part]
-) -> None:
-    """Add to days, months and conversations that were folded without these parts."""
+async def add_to_folded(connection: AsyncConnection, sql: Statements, calendar: Calendar, parts: Sequence[Part]) -> int:
+    """Add to days, months and conversations that were folded without these parts. Returns up to when any are."""
     from sqlalchemy import select
 
     from aimux.storage.schema import ledger
@@ -211,7 +216,7 @@ async def add_to_folded(
     # No fold begins between this look and the commit.
     await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
     statement = select(ledger.folded.c.name, ledger.folded.c.until).with_for_update(read=True)
-    until = {row.name: row.until for row in await connection.execute(statement)}
+    until: dict[str, int] = {row.name: row.until for row in await connection.execute(statement)}
     hours = sums_of_parts(parts, calendar)
     folded = {
         ledger.usage_days: add_up(
@@ -233,3 +238,4 @@ async def add_to_folded(
     }
     for table, added in folded.items():
         await execute(connection, sql.add(table, added))
+    return max(until.values())

@@ -419,3 +419,77 @@ async def test_a_request_is_found_by_whatever_id_somebody_has(database: Database
 def test_a_row_goes_to_the_end_of_each_index_of_requests() -> None:
     for index in requests.indexes:
         assert index.columns.keys()[0] in {"id", "at"}, index.name
+
+
+async def test_days_of_another_time_zone_answer_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a change of the time zone and the next upkeep, and where another node has another one."""
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    calendar = Calendar(ZoneInfo("UTC"))
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    records = some(random.Random(8), 120, 70)
+    for one in records:
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    calendar.move(ZoneInfo("America/New_York"))
+    for bucket, name in (("day", calendar.date), ("month", lambda at: calendar.date(at)[:7])):
+        for by in (None, "model"):
+            found = await reports.series(by, ALL, Filter(), bucket)  # type: ignore[arg-type]
+            of: Counter[str] = Counter()
+            for (start, _), item in found.items():
+                of[reports.label(bucket, start)] += item.requests  # type: ignore[arg-type]
+            assert of == Counter(name(int(one.time * 1000)) for one in records)
+    await ledger.close()
+
+
+async def test_what_was_deleted_earlier_is_not_looked_for_in_single_requests(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are kept for longer than they were before: an hour that has none any more counts whole."""
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    calendar = Calendar(UTC)
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 90 * DAY)
+    for days in (40, 20):
+        for minute in range(120):
+            ledger.record(record(NOON - days * DAY + 60 * minute))
+    await settled(ledger)
+    ledger.keep = 30 * DAY
+    await ledger.upkeep(AT)
+    ledger.keep = 50 * DAY
+    ledger.record(record(NOON - 60 * DAY))  # what comes late and is deleted again makes no difference
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    for days, expected in ((40, 120), (20, 60)):
+        since = AT - int(days * DAY * 1000) + 30 * 60_000
+        assert (await reports.usage("user", Span(since, since + 3_600_000))).total.requests == expected
+    await ledger.close()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_clock_that_was_ahead_takes_nothing_from_the_days(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """Hours were folded by it that had not begun; what comes in them is late, though it comes at once."""
+    clock = [AT]
+    for name in ("reports", "ledger"):
+        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    calendar = Calendar(UTC)
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    yesterday = NOON - 13 * HOUR
+    for at in (yesterday, NOON):
+        ledger.record(record(at))
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    clock[0] = int(yesterday * 1000)
+    if restarts:
+        await ledger.close()
+        ledger = ledger_of(database, calendar, tmp_path / "l")
+    ledger.record(record(yesterday))
+    await settled(ledger)
+    clock[0] = AT
+    assert (await reports.usage("user", ALL)).total.requests == 3
+    assert [item.requests for item in (await reports.usage("day", ALL)).items] == [2, 1]
+    assert (await total(database, "usage_conversations"))["requests"] == 2
+    await ledger.close()
