@@ -13,7 +13,7 @@ from aimux.cli.options import config_option, json_option
 from aimux.cli.words import visible
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from rich.console import RenderableType
@@ -53,19 +53,19 @@ async def _top(config: Path | None, *, once: bool, as_json: bool) -> None:
             print_json(live | {"accounts": await every(opened, "/accounts")})
             return
 
-        async def look() -> RenderableType:
-            return shown(await opened.call("GET", "/live"), await every(opened, "/accounts"))
+        async def look(height: int | None) -> RenderableType:
+            return shown(await opened.call("GET", "/live"), await every(opened, "/accounts"), height)
 
         console = Console(highlight=False)
         if once:
-            console.print(await look())
+            console.print(await look(None))
             return
         async with _keys() as ended:
-            with Live(await look(), console=console, screen=True, auto_refresh=False) as screen:
+            with Live(await look(console.height), console=console, screen=True, auto_refresh=False) as screen:
                 while not ended.is_set():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(ended.wait(), EVERY)
-                    screen.update(await look(), refresh=True)
+                    screen.update(await look(console.height), refresh=True)
 
 
 @contextlib.asynccontextmanager
@@ -95,8 +95,9 @@ async def _keys() -> AsyncIterator[asyncio.Event]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-def shown(live: Mapping[str, Any], accounts: list[Any]) -> RenderableType:
-    """What is on the screen."""
+def shown(live: Mapping[str, Any], accounts: list[Any], height: int | None = None) -> RenderableType:
+    """What is on the screen, or on one of so many lines: requests and accounts have half of it each, and what the other
+    does not need."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -107,28 +108,45 @@ def shown(live: Mapping[str, Any], accounts: list[Any]) -> RenderableType:
     running = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     for name in ("user", "model", "account", "client", "for", ""):
         running.add_column(name, justify="right" if name == "for" else "left")
-    for item in items[:ROWS]:
+    lines = [row for account in accounts for row in _of_account(account, items, Text)]
+    of_requests, of_accounts = _fitting(live["running"], len(lines), height)
+    for item in items[:of_requests]:
         account = f"{item['provider']}/{item['account']}" if item["account"] else item["provider"]
         cells = [Text(visible(text) or "–") for text in (item["user"], item["model"], account, item["client"])]
         running.add_row(*cells, f"{item['seconds']:.1f} s", "streams" if item["streaming"] else "waits")
-    if live["running"] > ROWS:
-        running.add_row(f"{live['running'] - len(items[:ROWS])} more")
+    if live["running"] > of_requests:
+        running.add_row(f"{live['running'] - len(items[:of_requests])} more")
     windows = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("account", "state", "in flight", "window", "", "used"):
         windows.add_column(name, justify="right" if name in {"in flight", "used"} else "left")
-    for account in accounts:
-        name, told = f"{account['provider']}/{account['name']}", False
-        for window in account["limits"]:
-            if window["used"] is not None:
-                windows.add_row(*_of_account(account, name, told=told), window["name"], *_bar(window["used"], Text))
-                told = True
-        if not told:
-            windows.add_row(*_of_account(account, name, told=False))
+    for row in lines[:of_accounts]:
+        windows.add_row(*row)
+    if len(lines) > of_accounts:
+        windows.add_row(f"{sum(bool(row[0]) for row in lines[of_accounts:])} more")
     return Group(head, Text(), running, Text(), windows)
 
 
-def _of_account(account: Mapping[str, Any], name: str, *, told: bool) -> list[str]:
-    return ["", "", ""] if told else [name, account["status"], str(account["in_flight"])]
+def _fitting(running: int, lines: int, height: int | None) -> tuple[int, int]:
+    """How many requests and lines of accounts there is room for, beside a line that says how many more there are."""
+    if height is None:
+        return ROWS, lines
+    room = max(4, height - 5)  # sums, two headings, and two empty lines
+    of_accounts = min(lines, max(room // 2, room - running))
+    of_requests = room - of_accounts
+    return of_requests - (running > of_requests), of_accounts - (lines > of_accounts)
+
+
+def _of_account(account: Mapping[str, Any], running: list[Any], text: Callable[[str, str], Any]) -> Iterator[list[Any]]:
+    """Its lines: one for each window."""
+    here = sum((one["provider"], one["account"]) == (account["provider"], account["name"]) for one in running)
+    in_flight = max(account["in_flight"], here)  # that of the node that is asked, those of all
+    begin = [f"{account['provider']}/{account['name']}", account["status"], str(in_flight)]
+    for window in account["limits"]:
+        if window["used"] is not None:
+            yield [*begin, window["name"], *_bar(window["used"], text)]
+            begin = ["", "", ""]
+    if begin[0]:
+        yield begin
 
 
 def _bar(used: float, text: Callable[[str, str], Any]) -> list[Any]:

@@ -59,6 +59,32 @@ def test_what_runs_and_how_full_windows_are_is_on_the_screen() -> None:
     assert "chatgpt/idle" in text
 
 
+def test_as_much_as_fits_is_on_the_screen() -> None:
+    item = {"user": "ann", "model": "opus", "provider": "claude", "account": "two", "client": "x", "seconds": 1}
+    items = [{**item, "streaming": True}] * 30
+    live = {"running": 40, "items": items, "tokens_per_second": 0, "requests_per_minute": 0}
+    windows = [{"name": "5h", "used": 0.97}, {"name": "7d", "used": 0.5}]
+    accounts: list[Any] = [
+        {"provider": "claude", "name": name, "status": "healthy", "in_flight": 2, "limits": windows}
+        for name in ("two", *map(str, range(20)))
+    ]
+
+    def lines(live: dict[str, Any], accounts: list[Any], height: int) -> list[list[str]]:
+        out = io.StringIO()
+        Console(file=out, width=80, highlight=False).print(shown(live, accounts, height))
+        return [line.split() for line in out.getvalue().splitlines()]
+
+    full = lines(live, accounts, 24)
+    assert len(full) == 24
+    assert [line for line in full if "more" in line] == [["31", "more"], ["17", "more"]]
+    assert ["claude/two", "healthy", "30"] in [line[:3] for line in full], "at all nodes, and not at the one asked"
+    few = lines(live, accounts[:1], 24)
+    assert len(few) == 24
+    assert [line for line in few if "more" in line] == [["24", "more"]]
+    assert len(lines({**live, "running": 1, "items": items[:1]}, accounts, 24)) == 24
+    assert len(lines({**live, "running": 1, "items": items[:1]}, accounts[:1], 24)) == 8
+
+
 def test_in_a_pipe_it_is_shown_once(served: Commands) -> None:
     text = served("top").stdout
     assert "0 running" in text
