@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from aimux.limits.plan import Asked, Window, replay
 from aimux.metering.apart import run_apart
 from aimux.metering.calendar import Calendar
+from aimux.metering.record import OWN_LOGIN
 from aimux.metering.reports import Reports
 from aimux.metering.spans import Span
 from aimux.metering.windows import compare
@@ -153,7 +154,8 @@ async def _served(reports: Reports, provider: str, span: Span) -> list[str]:
     """The names of the accounts that did."""
     prefix = f"{provider}/"
     items = (await reports.usage("account", span)).items
-    return sorted(item.name.removeprefix(prefix) for item in items if item.name.startswith(prefix))
+    names = {item.name.removeprefix(prefix) for item in items if item.name.startswith(prefix)}
+    return sorted(names - {OWN_LOGIN})
 
 
 def _accounts(served: list[str], settings: dict[str, AccountSettings], count: int | None) -> dict[str, AccountSettings]:

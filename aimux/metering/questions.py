@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
 
 from aimux.metering.columns import failed, of_requests
+from aimux.metering.record import OWN_LOGIN
 from aimux.metering.rollups import KEPT_SINCE, ZONE, id_of
 from aimux.metering.rows import TOTAL
 from aimux.metering.spans import FOREVER, Level, Piece
@@ -154,12 +155,13 @@ def request(request_id: str) -> Select[Any]:
 
 
 def replayed(provider: str, span: Piece, after: str, limit: int) -> Select[Any]:
-    """A provider's requests that took something, in the order of time, after an id."""
+    """A provider's requests that took something of its accounts, in the order of time, after an id."""
     columns = ledger.requests.c
+    took = columns.output + columns.input > 0, KEYS.c.account != OWN_LOGIN
     return (
         select(columns.id, columns.at, columns.conversation, columns.cost, columns.duration, KEYS.c.user, KEYS.c.model)
         .join(KEYS, KEYS.c.id == columns.key)
-        .where(KEYS.c.provider == provider, columns.output + columns.input > 0, columns.id > after, *between(span))
+        .where(KEYS.c.provider == provider, *took, columns.id > after, *between(span))
         .order_by(columns.id)
         .limit(limit)
     )

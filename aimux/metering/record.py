@@ -86,6 +86,8 @@ class LimitHit(NamedTuple):
     free_at: float
 
 
+OWN_LOGIN: Final = "(own-login)"
+"""Stands in place of an account where the user brought a credential along; no account can have this name."""
 TURN: Final = "TURN"
 """The method of a WebSocket's turn."""
 LATER: Final = "LATER"

@@ -143,8 +143,8 @@ class Reports:
             return row
 
     async def replayed(self, provider: str, span: Span) -> AsyncIterator[Row[Any]]:
-        """A provider's requests that took something, in the order of time: id, at, conversation, cost, duration, user,
-        model."""
+        """A provider's requests that took something of its accounts, in the order of time: id, at, conversation, cost,
+        duration, user, model."""
         from aimux.metering import questions
 
         after = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aimux.metering.record import OWN_LOGIN
 from tests.control.conftest import Aimux, Start
 from tests.control.test_usage import ANN, filled
 from tests.metering.support import record
@@ -24,6 +25,14 @@ async def test_more_accounts_would_have_done(start: Start) -> None:
     assert [account["account"] for account in one["accounts"]] == ["default"]
     (two,) = (await aimux.get(f"/plan?{SINCE}&accounts=claude=2&window=5h=10"))["items"]
     assert (two["refused"], len(two["accounts"])) == (0, 2)
+
+
+async def test_what_a_user_sent_with_an_own_login_is_no_account_s(start: Start) -> None:
+    told = record(time=1_795_694_400, usage={"input_tokens": 1_000_000})
+    own = record(time=1_795_695_000, account=OWN_LOGIN, usage={"input_tokens": 1_000_000})
+    aimux = await filled(start, [told, own])
+    (plan,) = (await aimux.get(f"/plan?{SINCE}&window=5h=10"))["items"]
+    assert (plan["requests"], [account["account"] for account in plan["accounts"]]) == (1, ["default"])
 
 
 async def test_nothing_is_made_up_of_windows_that_nobody_knows(start: Start) -> None:
