@@ -33,6 +33,8 @@ SWEEP_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 EACH = frozenset({"default", "member"})
 """Kinds of owners whose limits each user has alone."""
+MOVED_SECONDS = 5.0
+"""Between two counts because users have come to other groups: they read a month of everybody."""
 LOOK_SECONDS = 5.0
 JUMP_SECONDS = 60.0
 """Between two looks at the clock, and by how much it has to have been set for what is used to be counted again."""
@@ -60,6 +62,8 @@ class LimitKeeper:
         self._flush = flush
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
+        self._moved = asyncio.Event()
+        limits.on_moved = self._moved.set
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -73,6 +77,7 @@ class LimitKeeper:
             self._keep_up(),
             self._sweep(),
             self._watch_clock(),
+            self._watch_groups(),
             *([self.exchange.run()] if self.exchange is not None else []),
         ]
         self._tasks = [asyncio.create_task(one) for one in work]
@@ -174,6 +179,19 @@ class LimitKeeper:
                 continue
             ahead += jump
             log.warning("the clock was set by %+.0f s: what is used was counted again from the ledger", jump)
+
+    async def _watch_groups(self) -> None:
+        """Limits of each member of a group count all that a user takes, but only while he is one."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            if any(rule.owner.kind == "member" for rule in self.limits.policy.rules):
+                try:
+                    await self.refresh(recount=True)
+                except StorageError as error:
+                    log.warning("what users in other groups have used can't be counted yet: %s", error)
+                    self._moved.set()
+            await asyncio.sleep(MOVED_SECONDS)
 
     async def _sweep(self) -> None:
         while True:

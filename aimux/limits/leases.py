@@ -95,6 +95,11 @@ class Limits:
         self.adopted_at = -math.inf
         """When the policy came. A request that began before may be none of what its limits count."""
         self._terms: dict[Who, Terms] = {}
+        self._groups: dict[str, tuple[str, ...]] = {}
+        """Those that each user was last seen with."""
+        self.on_moved: Callable[[], None] = lambda: None
+        """Told of a user with other groups than before: what their limits for each member count of him, the ledger
+        alone may know."""
         self._open: dict[int, Lease] = {}
         """Leases that are not settled yet, by number."""
         self._number = 0
@@ -111,6 +116,10 @@ class Limits:
         if found is None:
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
+                self._groups.clear()
+            if self._groups.setdefault(who.user, who.groups) != who.groups:
+                self._groups[who.user] = who.groups
+                self.on_moved()
             free = not self.policy.holdings(who) and not self.policy.restricts(who)
             found = self._terms[who] = Terms(who, self.epoch, free=free)
         return found

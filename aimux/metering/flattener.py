@@ -46,7 +46,7 @@ class Flattener:
             read, written = usage.cache_read_tokens, usage.cache_write_tokens
             asked = record.model
             served = usage.model or asked
-            charged = bool(output or input_ or read or written)
+            charged = bool(output or input_ or read or written or usage.server_tools)
             if not charged and served not in models:
                 served = ""  # a model without any charge may be a name that the client made up
             under = (record.user, record.sender, record.provider, record.account, served, asked, usage.tier, charged)

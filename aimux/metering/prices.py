@@ -90,7 +90,7 @@ class Prices:
         if usage is None:
             return 0
         tokens = usage.total_input
-        if not (tokens or usage.output_tokens or usage.input_tokens):
+        if not (tokens or usage.output_tokens or usage.server_tools):
             return 0
         model = usage.model or record.model
         tariff = self.tariffs.get((record.provider, model))

@@ -49,6 +49,27 @@ def test_what_is_used_outlives_a_reload_and_open_leases_settle_where_they_were_t
     use(book, 10**9)
 
 
+def test_another_amount_holds_for_the_next_request() -> None:
+    """Though nobody has looked in between at what is used."""
+    for limit in ("tokens_per_day", "tokens_per_minute", "requests_per_minute", "concurrent_requests"):
+        book = limits(default(limit, 1_000_000))
+        lease(book)
+        book.adopt(Policy((default(limit, 1),)), BERLIN, NOON)
+        assert refusal(book).standing.amount == 1
+        book.adopt(Policy((default(limit, 1_000_000),)), BERLIN, NOON)
+        lease(book)
+
+
+def test_a_window_that_begins_this_moment_has_begun_once() -> None:
+    book = limits(default("tokens_per_day", 10_000))
+    use(book, 9_000)
+    for used in (4_000, 8_000):
+        use(book, 4_000, now=MIDNIGHT)
+        assert book.standings(ALICE, MIDNIGHT)[0].used == used
+    book.adopt(book.policy, BERLIN, MIDNIGHT)
+    assert book.standings(ALICE, MIDNIGHT)[0].used == 8_000
+
+
 def seen(day: float) -> History:
     """A ledger that has seen 1,200 tokens since then."""
     return History({day: [Use("alice", "", (), "claude", "m", 1200, 0)]})

@@ -230,6 +230,25 @@ async def test_a_limit_that_comes_back_counts_what_was_used_without_it(node: Nod
     assert used(keeper) == {"user:alice tokens_per_day": 240}
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_who_comes_to_a_group_has_used_what_he_has_used(
+    node: Node, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back to it, or for the first time: its limits for each member count all of the day."""
+    monkeypatch.setattr("aimux.limits.keeper.MOVED_SECONDS", 0.01)
+    keeper = await node(groups={"research": {"each": {"tokens_per_day": 10**6}}})
+    limits, now, alone = keeper.limits, time.time(), Who("alice", "laptop")
+    if before:
+        lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
+        assert not isinstance(lease, Refusal)
+        limits.settle(lease, 30, 10, 0)
+        await write(keeper.database, record(now, 10))
+    assert limits.terms(alone).free
+    await write(keeper.database, record(now, 50))
+    limits.plan(limits.terms(ALICE), "claude", "m", now)
+    await until(lambda: used(keeper) == {"user:alice tokens_per_day": 240 if before else 200})
+
+
 class Clock:
     """That of the keeper, wrong by so much."""
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimux.config.ledger import Price
@@ -224,3 +224,57 @@ def test_the_list_is_not_loaded_by_what_works_with_prices() -> None:
         return out.decode().strip()
 
     assert asyncio.run(run()) == "False"
+
+
+@given(
+    kinds=st.lists(st.sampled_from([0, 1, 700, 199_999, 200_000, 200_001]), min_size=4, max_size=4),
+    tools=st.integers(0, 2),
+    tier=st.sampled_from(["", "priority", "flex", "batch"]),
+    since=st.sampled_from([-1.0, -0.001, 0.0, 1.0]),
+    known=st.sampled_from(["m", "one", "unknown"]),
+    own=st.sampled_from(["", "m", "factor"]),
+    many=st.integers(1, 3),
+)
+@example(kinds=[0, 0, 0, 0], tools=1, tier="", since=0.0, known="one", own="", many=1)
+@example(kinds=[1, 1, 1, 1], tools=0, tier="", since=-0.001, known="m", own="", many=1)
+@example(kinds=[200_001, 1, 0, 0], tools=0, tier="", since=0.0, known="m", own="", many=1)
+@example(kinds=[200_000, 1, 0, 0], tools=0, tier="priority", since=0.0, known="m", own="", many=1)
+def test_a_record_costs_what_its_usage_does(
+    kinds: list[int], tools: int, tier: str, since: float, known: str, own: str, many: int
+) -> None:
+    """Nearly all are worked out on a shorter way, and once."""
+    rates = {"input": 2 * MILLION, "server_tools": 10**10}
+    one = prices(m=TARIFF, one=Tariff.of_json([[0, {"": [[0, rates]]}]]))
+    one.configure(configured({"m": Price(input=7)} if own == "m" else {}), {("claude", "default"): 3.0} if own else {})
+    usage = Usage("", *kinds, server_tools=tools, tier=tier, requests=many)
+    made = record(NOON + since, model=known)
+    made.usage = usage
+    expected = one.cost("claude", "default", known, usage, int(made.time * 1000))
+    if not (any(kinds) or tools):
+        expected = 0
+    assert one.of_record(made) == expected
+    one.tariffs.clear()
+    assert one.of_record(made) == expected or expected is None
+
+
+def test_a_long_context_begins_where_the_list_of_that_time_says() -> None:
+    one = prices(m=TARIFF, none=None)
+    assert one.long_context("claude", "m", NOON) == 200_000
+    assert one.long_context("claude", "m", NOON - 1) is None
+    assert one.long_context("claude", "new", NOON) == 200_000, "nobody knows, but others begin there"
+    steps = [[0, {"": [[above, {"input": above}] for above in (500_000, 100_000, 0)]}]]
+    one.tariffs["claude", "steps"] = Tariff.of_json(steps)
+    assert one.long_context("claude", "steps", NOON) == 100_000
+
+
+def test_the_nearest_pattern_of_the_configuration_counts() -> None:
+    """An exact name, then the longest beginning, then an expression that is the whole name."""
+    one = prices()
+    patterns = ["/.*us-5/", "o*", "opus-*", "opus-4", "/", "//"]
+    every = dict.fromkeys(KINDS, 0)
+    one.configure(
+        configured({name: Price.model_validate(every | {"input": at}) for at, name in enumerate(patterns, 1)}), {}
+    )
+    found = {name: cost(one, name, input_tokens=1000) for name in ("opus-4", "opus-5", "o5", "plus-5", "plus-50", "/")}
+    by_hand = {"opus-4": 4, "opus-5": 3, "o5": 2, "plus-5": 1, "plus-50": None, "/": 5}
+    assert found == {name: price and price * 1_000_000 for name, price in by_hand.items()}
