@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aimux.metering.rows import AT, COST, KEY, Key
 from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord, Sender, Step
@@ -55,7 +55,13 @@ class Flattener:
             except KeyError:
                 key, number, detail = self._new_key(*under)
             upstream_id: str | None = None
-            if record.attempts != 1 or len(steps) != 1 or steps[0].action != "relay" or record.limit is not None:
+            if (
+                record.attempts != 1
+                or len(steps) != 1
+                or steps[0].action != "relay"
+                or record.limit is not None
+                or usage.beside
+            ):
                 detail, upstream_id = _detail(record, detail), _upstream_id(steps)
             elif upstream_id := steps[0].upstream_id:
                 upstream_id = _text(upstream_id)
@@ -101,10 +107,7 @@ class Flattener:
         if row[COST] is not None:
             return row
         key, detail = row[KEY], row[KEY - 1]
-        said = json.loads(detail) if detail else {}
-        tier = said.get("tier", "")
-        usage = Usage(key.model, *row[13:COST])
-        usage.tier, usage.requests = tier, said.get("requests", 1)
+        usage = usage_of(key.model, row[13:COST], json.loads(detail) if detail else {})
         cost = self._prices.cost(key.provider, key.account, key.model, usage, row[AT])
         return (*row[:COST], cost, *row[COST + 1 :])
 
@@ -155,6 +158,14 @@ class Flattener:
         return value
 
 
+def usage_of(model: str, counts: Sequence[Any], detail: Mapping[str, Any]) -> Usage:
+    """What a request took, of its row: as far as its price depends on it."""
+    usage = Usage(model, *counts)
+    usage.tier, usage.requests = detail.get("tier", ""), detail.get("requests", 1)
+    usage.beside = tuple(Usage(*one) for one in detail.get("beside", ()))
+    return usage
+
+
 def _text(value: str) -> str:
     """Fit for a column of either database."""
     if value.isascii() and len(value) <= MAX_TEXT and "\0" not in value:  # nearly all: told without a look at each
@@ -189,8 +200,24 @@ def _detail(record: RequestRecord, usual: str | None) -> str | None:
         detail["attempts"] = record.attempts
     if len(steps) > 1 or (len(steps) == 1 and steps[0].action != "relay"):
         detail["steps"] = _told(steps)
-    if record.usage is not None and record.usage.requests != 1:
-        detail["requests"] = record.usage.requests
+    if (usage := record.usage) is not None:
+        if usage.requests != 1:
+            detail["requests"] = usage.requests
+        if usage.beside:  # has a price of its own
+            detail["beside"] = [
+                (
+                    _text(one.model),
+                    one.input_tokens,
+                    one.output_tokens,
+                    one.cache_read_tokens,
+                    one.cache_write_tokens,
+                    one.cache_write_1h_tokens,
+                    one.reasoning_tokens,
+                    one.server_tools,
+                    one.tier,
+                )
+                for one in usage.beside
+            ]
     if record.limit is not None:
         detail["limit"] = record.limit
     return _json(detail) if detail else None

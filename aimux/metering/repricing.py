@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aimux.metering.flattener import usage_of
 from aimux.metering.rollups import id_of
 from aimux.metering.rows import Part, sums_of_parts
 from aimux.metering.store import Statements, add_to_folded, execute
-from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -59,8 +59,7 @@ async def _step(database: Database, calendar: Calendar, prices: Prices, after: s
 
 
 def _cost(prices: Prices, row: Row[Any]) -> int | None:
-    usage = Usage(
-        row.model,
+    counts = (
         row.input,
         row.output,
         row.cache_read,
@@ -68,9 +67,8 @@ def _cost(prices: Prices, row: Row[Any]) -> int | None:
         row.cache_write_1h,
         row.reasoning,
         row.server_tools,
-        (row.detail or {}).get("tier", ""),
-        requests=(row.detail or {}).get("requests", 1),
     )
+    usage = usage_of(row.model, counts, row.detail or {})
     return prices.cost(row.provider, row.account, row.model, usage, row.at)
 
 

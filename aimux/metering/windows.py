@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLE_EVERY = 300_000
 """Milliseconds between two samples of a window that moves."""
+DIP = 0.05
+"""A window that shows less by so little is still the same, told by a node that heard of it some seconds before."""
 LEAST = 0.002
 """A window that moved by less in an hour did not move: vendors report whole percents, or less precisely."""
 
@@ -121,10 +123,15 @@ def _compared(
     name = f"{last.provider}/{last.account}"
     moved = unexplained = 0.0
     hours: dict[int, float] = {}
+    highest = samples[0].used
     for before, after in pairwise(samples):
-        # A window that began anew has moved by all that it shows.
-        step = after.used - before.used if _same(before, after) else after.used
+        if not _same(before, after):
+            highest = 0.0  # a window that began anew has moved by all that it shows
+        elif after.used < highest - DIP:
+            highest = after.used  # the vendor gave something back
+        step = after.used - highest
         if step > 0:
+            highest = after.used
             moved += step
             hour = calendar.hour(after.at)
             hours[hour] = hours.get(hour, 0.0) + step
@@ -138,5 +145,5 @@ def _compared(
 def _same(before: Sample, after: Sample) -> bool:
     """Whether both belong to one window: vendors' resets vary by seconds, another window's by its length."""
     if before.resets_at is None or after.resets_at is None:
-        return after.used >= before.used
+        return after.used >= before.used - DIP
     return abs(after.resets_at - before.resets_at) < HOUR // 2

@@ -15,8 +15,10 @@ from aimux.metering.flattener import Flattener
 from aimux.metering.price_book import PriceBook, store
 from aimux.metering.price_list import Wanted
 from aimux.metering.prices import Prices, configured
+from aimux.metering.record import Step
 from aimux.metering.repricing import reprice
 from aimux.metering.rows import COST
+from aimux.metering.tariff import Tariff
 from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import ledger as schema
@@ -120,6 +122,27 @@ async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(
 
 
 # --- pricing later ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_sampled_beside_is_priced_later_as_at_once(database: Database, make: Make) -> None:
+    """By an advisor of another model, and in a compaction: neither is a part of a long context."""
+    step = Step("claude", "default", 200, "relay", "", 0.1)
+    ledger, one = make(), record(usage={"model": "unknown-1", "input_tokens": 1000}, steps=[step])
+    assert one.usage is not None
+    one.usage.put_beside((Usage("big", 800, 1_600, 10, 20, 5), Usage("", 250_000, tier="priority")))
+    of = prices(
+        **{"unknown-1": TARIFF, "big": Tariff.of_json([[0, {"": [[0, {"input": 10**7, "output": 5 * 10**7}]]}]])}
+    )
+    expected = of.cost("claude", "default", "unknown-1", one.usage, AT)
+    ledger.record(one)
+    await settled(ledger)
+    flattener = Flattener("node", of)
+    (row,) = Flattener("node", Prices()).rows([one])
+    assert row[COST] is None
+    assert flattener.priced(row)[COST] == expected, "one that has waited on the disk"
+    assert await reprice(database, Calendar(UTC), of, 0) == 1
+    assert await rows(database, "cost") == [(expected,)]
+    await ledger.close()
 
 
 async def test_what_many_requests_took_is_priced_later_as_at_once(database: Database, make: Make) -> None:

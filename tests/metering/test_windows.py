@@ -85,6 +85,16 @@ async def test_a_window_that_began_again_goes_on_being_counted(
     await ledger.close()
 
 
+@pytest.mark.parametrize("resets", [5.0, None])
+async def test_two_nodes_that_hear_of_a_window_one_after_the_other_have_not_moved_it_twice(
+    database: Database, reports: Reports, resets: float | None
+) -> None:
+    await sampled(database, [(0, 0.1, resets), (1, 0.2, resets), (2, 0.3, resets), (3, 0.1, resets), (4, 0.3, resets)])
+    await sampled(database, [(0.01, 0.09, resets), (1.01, 0.18, resets), (2.01, 0.26, resets)])
+    (found,) = await compare(database, reports, Span(0))
+    assert found.moved == pytest.approx(0.2 + 0.2 + (0 if resets else 0.1)), "what was given back and used again counts"
+
+
 async def test_windows_that_stand_still_are_sampled_once(database: Database) -> None:
     account = Account(limits={"7d": LimitWindow("7d", 0.5, NOON + HOUR)})
     sampler = Sampler(database, lambda: [account])
