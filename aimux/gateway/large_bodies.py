@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from aimux.compiling import mypyc_attr
 from aimux.gateway.outline import SLICE, Outline
 from aimux.http.rounds import through
 from aimux.http.unpacking import RATIO, most_of
@@ -42,6 +43,7 @@ class Large(Body):
         self.text_model = text
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Skimmed:
     """What is known of a large body."""
 

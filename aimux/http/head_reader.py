@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_HEAD: Final = 64 * 1024
+BEGINNING: Final = b"HTTP/1."
 MAX_INTERIM: Final = 16
 """Interim (1xx) answers before the real one; a server that sends more is broken or hostile."""
 
@@ -149,6 +150,8 @@ class HeadReader:
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise ProtocolError(f"the upstream sent more than {MAX_INTERIM} interim answers")
+        if not data.startswith(BEGINNING[: len(data)]):  # of another protocol: the rest of a head would be waited for
+            raise ProtocolError("the answer does not begin with an HTTP/1.x status line")
         if len(data) > MAX_HEAD:
             raise ProtocolError(f"the answer's head is larger than {MAX_HEAD} bytes")
         self._buffer = data

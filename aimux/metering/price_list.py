@@ -22,6 +22,8 @@ KEYS = {
     "output_reasoning_mtok": "reasoning",
     "web_searches_kcount": "server_tools",
 }
+TIERS = ("service_tier", "speed")
+"""What of a request makes its tier."""
 PER = {"server_tools": Decimal(10) ** 9}
 """Dollars for a thousand requests, in picodollars for one; the other prices are for a million tokens."""
 
@@ -67,7 +69,7 @@ def look_up(wanted: Wanted) -> list[Any] | None:
         value: {key: value}
         for variant in getattr(model, "price_variants", None) or ()
         for key, value in variant.when.items()
-        if key == "service_tier" and len(variant.when) == 1
+        if key in TIERS and len(variant.when) == 1
     }
     steps: list[Any] = []
     for start in sorted(starts):

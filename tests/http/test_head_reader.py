@@ -88,3 +88,23 @@ def test_an_upstream_that_does_not_come_to_the_point() -> None:
         HeadReader().feed(b"HTTP/1.1 100 Continue\r\n\r\n" * 17)
     with pytest.raises(ProtocolError, match="larger than"):
         HeadReader().feed(b"HTTP/1.1 200 OK\r\na: " + b"a" * 70_000)
+
+
+@pytest.mark.parametrize(
+    "begins", [b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", b"SSH-2.0-x\r\n", b"\x15\x03", b"HTTP/2", b" H"]
+)
+def test_another_protocol_is_not_waited_for(begins: bytes) -> None:
+    with pytest.raises(ProtocolError, match="does not begin with an HTTP"):
+        HeadReader().feed(begins)
+    reader = HeadReader()
+    with pytest.raises(ProtocolError):
+        for byte in begins:
+            reader.feed(bytes([byte]))
+
+
+def test_a_head_may_come_byte_by_byte() -> None:
+    reader, found = HeadReader(), []
+    for byte in b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
+        found.append(reader.feed(bytes([byte])))
+    assert found.pop() is not None
+    assert not any(found)

@@ -208,6 +208,15 @@ def test_the_list_is_read_as_its_vendor_means_it(
     assert tuple(price / MILLION for price in tariff.rates(at, total_input=200_001)[:5]) == above_200k
 
 
+def test_a_higher_speed_has_its_prices() -> None:
+    data = look_up(Wanted("anthropic", "", "claude-opus-5"))
+    assert data is not None
+    at = int(datetime(2026, 9, 1, tzinfo=UTC).timestamp() * 1000)
+    usual, fast = (Tariff.of_json(data).rates(at, tier) for tier in ("standard", "fast"))
+    assert tuple(price / MILLION for price in fast[:2]) == (10, 50)
+    assert fast.cache_read > usual.cache_read
+
+
 def test_another_vendors_model_of_the_same_name_has_no_price_of_his() -> None:
     assert look_up(Wanted("anthropic", "", "gpt-5")) is None
     assert look_up(Wanted("", "http://127.0.0.1:11434", "our-llama")) is None

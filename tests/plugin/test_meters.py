@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.plugin import JSONMeter, SSEMeter, count, number, sse_events
+from aimux.plugin import JSONMeter, SSEMeter, Usage, count, number, sse_events
 from aimux.plugin.formats import anthropic, openai_meters
 from aimux.plugin.meters import EDGE, MAX_LINE
 
@@ -181,6 +181,19 @@ def test_server_tools_and_the_service_tier_are_read() -> None:
         codex = openai_meters.ResponsesStream()
         codex.feed(sse({"type": "response.completed", "response": {"service_tier": tier, "usage": {}}}))
         assert codex.usage.tier == read
+
+
+def test_a_higher_speed_is_a_tier() -> None:
+    """It costs twice as much or more, and only one of several events may name it."""
+    start = {"input_tokens": 5, "service_tier": "standard", "speed": "fast"}
+    meter = anthropic.MessagesStream()
+    meter.feed(sse({"type": "message_start", "message": {"model": "claude-opus-5", "usage": start}}))
+    meter.feed(sse({"type": "message_delta", "usage": {"output_tokens": 9, "service_tier": "standard"}}))
+    assert meter.usage == Usage("claude-opus-5", 5, 9, tier="fast")
+    answer = anthropic.MessagesAnswer()
+    answer.feed(json.dumps({"usage": start | {"speed": "standard"}}).encode())
+    answer.end()
+    assert answer.usage.tier == "standard"
 
 
 def sse(event: dict[str, object]) -> bytes:

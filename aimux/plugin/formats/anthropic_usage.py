@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aimux.plugin.reading import count, word
 from aimux.plugin.usage import Usage
@@ -10,6 +10,8 @@ from aimux.plugin.usage import Usage
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
 """The `iterations` that a usage's own counts include: neither compaction nor the advisor's, which has another model."""
 _MOST_ITERATIONS = 100
+FAST: Final = "fast"
+"""What an answer at a higher speed is told as, beside its service tier, and the tier whose prices it has."""
 
 
 def read_usage(usage: Usage, message: dict[str, Any]) -> None:
@@ -55,7 +57,10 @@ def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
         # Pages that were fetched cost nothing besides their tokens.
         billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")
         usage.server_tools = billed or usage.server_tools
-    usage.tier = word(told.get("service_tier")) or usage.tier
+    if told.get("speed") == FAST:
+        usage.tier = FAST
+    elif usage.tier != FAST:
+        usage.tier = word(told.get("service_tier")) or usage.tier
 
 
 def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
