@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,9 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
+_REORDERS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 async def ready() -> None:
     """Load everything that pages are made of into memory, so that rendering never waits for a disk."""
     if not environment.cache_info().currsize:
@@ -39,6 +43,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=in_order,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -60,6 +65,14 @@ def environment() -> Environment:
     for name in made.list_templates():
         made.get_template(name)
     return made
+
+
+def in_order(value: Any) -> Any:
+    """What a page shows of a value: a text's marks of direction are written out. Clients choose the names of models,
+    and could have one look like another."""
+    if type(value) is not str or value.isascii():
+        return value
+    return _REORDERS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,8 @@ def percent(part: float | None) -> str:
     """A fraction from 0 on as a percentage; never 100 % if it is less."""
     if part is None:
         return "–"
+    if part >= 9.995:  # of a limit that was lowered, say: a column has room for three digits
+        return ">999 %"
     return f"{int(part * 100) if 0.99 < part < 1 else round(part * 100)} %"
 
 

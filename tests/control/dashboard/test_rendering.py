@@ -8,7 +8,19 @@ import pytest
 from markupsafe import escape
 
 from aimux.control.dashboard.page import shown
-from aimux.control.dashboard.rendering import ago, amount, duration, exact, moment, money, percent, short, size, until
+from aimux.control.dashboard.rendering import (
+    ago,
+    amount,
+    duration,
+    environment,
+    exact,
+    moment,
+    money,
+    percent,
+    short,
+    size,
+    until,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +54,24 @@ def test_money(value: float, text: str) -> None:
     assert f">{escape(text)}<" in str(money(value))
 
 
+def test_no_name_is_read_in_another_order() -> None:
+    page = environment().from_string("{{ name }}")
+    assert page.render(name="claude-\u202eevil") == "claude-\\u202eevil"
+    assert page.render(name="<שלום>") == "&lt;שלום&gt;"
+
+
 @pytest.mark.parametrize(
-    ("part", "text"), [(0.0, "0 %"), (0.004, "0 %"), (0.996, "99 %"), (1.0, "100 %"), (1.7, "170 %"), (None, "–")]
+    ("part", "text"),
+    [
+        (0.0, "0 %"),
+        (0.004, "0 %"),
+        (0.996, "99 %"),
+        (1.0, "100 %"),
+        (1.7, "170 %"),
+        (9.99, "999 %"),
+        (5e9, ">999 %"),
+        (None, "–"),
+    ],
 )
 def test_a_part_is_never_all_before_it_is(part: float | None, text: str) -> None:
     assert percent(part) == text
