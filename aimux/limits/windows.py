@@ -21,7 +21,7 @@ def bounds(period: str, now: float, zone: tzinfo) -> tuple[float, float]:
     A window begins at the first moment of its first day: at midnight, or later where the clock is put forward over it.
     """
     here = datetime.fromtimestamp(now, UTC).astimezone(zone)
-    first = here.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    first = here.replace(hour=0, minute=0, second=0, microsecond=0, fold=0, tzinfo=None)
     if period == "week":
         first -= timedelta(days=first.weekday())
         after = first + timedelta(days=7)

@@ -48,6 +48,14 @@ def test_a_day_without_a_midnight_begins_at_its_first_moment() -> None:
     assert window("day", "2022-03-26T12:00", "Asia/Beirut") == ("2022-03-26 00:00 Sat", "2022-03-27 01:00 Sun")
 
 
+@pytest.mark.parametrize("period", ["day", "month"])
+def test_a_day_with_two_midnights_begins_at_the_first(period: str) -> None:
+    """In Havana the clock went from 1:00 to 0:00 on 2026-11-01."""
+    zone = ZoneInfo("America/Havana")
+    first = datetime(2026, 11, 1, tzinfo=zone).timestamp()
+    assert {bounds(period, first + quarter * 900, zone)[0] for quarter in range(96)} == {first}
+
+
 @given(
     st.sampled_from(("day", "week", "month")),
     st.sampled_from(sorted(available_timezones())),
