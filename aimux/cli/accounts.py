@@ -195,7 +195,12 @@ async def find(backend: Backend, name: str) -> dict[str, Any]:
     if found:
         raise click.UsageError(f"Which one? {', '.join(map(_full, found))}")
     near = get_close_matches(name, [text for account in accounts for text in (account["name"], _full(account))], n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(map(_full, accounts)) or 'none'}."
+    if near:
+        hint = f"Did you mean {near[0]!r}?"
+    elif accounts:
+        hint = f"There are: {', '.join(map(_full, accounts))}."
+    else:
+        hint = "There is none yet: aimux login PROVIDER, or aimux import."
     raise click.UsageError(f"There is no account {name!r}. {hint}")
 
 

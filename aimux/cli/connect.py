@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import time
@@ -14,7 +13,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.asking import print_json
 from aimux.cli.options import config_option, json_option
-from aimux.cli.reach import Reach, people_of, reach, refuse_vendor_token, token_of_a_person
+from aimux.cli.reach import Reach, known_people, reach, refuse_vendor_token, takes_anybody, token_of_a_person
 from aimux.cli.words import say
 from aimux.control.client_files import Format, MergeError, dump, write
 from aimux.control.clients import CLIENTS, TOKEN_VARIABLE, Gateway, NotServed
@@ -61,7 +60,7 @@ def connect_command(
     about = CLIENTS[client]
     known = reach(config, url, need_config=user is not None)
     gateway = _gateway(known, mount, certificate)
-    people = _people(known)
+    people = known_people(known)
     owner = _user(people, user)
     try:
         needs = list(about.needs(gateway))
@@ -113,18 +112,6 @@ def _gateway(known: Reach, mount: str | None, certificate: Path | None) -> Gatew
     return Gateway(found, certificate or own, f"{known.address}/certificate.pem" if own is not None else None)
 
 
-def _people(known: Reach) -> Directory | None:
-    """None: they are unknown here, because the gateway is elsewhere or its database belongs to another user."""
-    from aimux.storage import StorageError
-
-    if not known.own:
-        return None
-    try:
-        return asyncio.run(people_of(known.config))
-    except StorageError:
-        return None
-
-
 def _user(people: Directory | None, name: str | None) -> User | None:
     if name is None or people is None:
         return None
@@ -134,7 +121,7 @@ def _user(people: Directory | None, name: str | None) -> User | None:
 
 
 def _token(known: Reach, people: Directory | None, owner: User | None) -> str:
-    if people is not None and people.empty and known.config.auth.jwt is None:
+    if takes_anybody(known, people):
         return "no-token-is-needed"  # clients want one all the same
     token = token_of_a_person(f"Token of {owner.name}" if owner else "Your aimux token")
     if not token:

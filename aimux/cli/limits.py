@@ -214,7 +214,11 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
         return
     shown = [item for item in items if item["limits"] or "holding" in item]
     if not shown:
-        click.echo("There are no limits." if owner is None else "It has no limits of its own.")
+        click.echo(
+            "There is no limit yet: aimux limits set user:NAME tokens_per_day=1M."
+            if owner is None
+            else "It has no limits of its own."
+        )
     for item in shown:
         configured = " (in the configuration)" if item["configured"] else ""
         click.echo(f"{item['kind']}{':' if item['name'] else ''}{item['name']}{configured}")

@@ -72,7 +72,9 @@ def plan_command(
             raise click.ClickException(text)
         say(text, err=True)
     if not plans:
-        raise click.ClickException("The ledger has no request since then that used any tokens.")
+        raise click.ClickException(
+            "The ledger has no request since then that used any tokens: begin earlier, by --since."
+        )
     if as_json:
         click.echo(json.dumps(plans, indent=2))
         return

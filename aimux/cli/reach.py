@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,6 +91,23 @@ async def people_of(config: Config) -> Directory:
         return people.directory
     finally:
         await people.database.close()
+
+
+def known_people(known: Reach) -> Directory | None:
+    """None: they are unknown here, because the gateway is elsewhere or its database belongs to another user."""
+    from aimux.storage import StorageError
+
+    if not known.own:
+        return None
+    try:
+        return asyncio.run(people_of(known.config))
+    except StorageError:
+        return None
+
+
+def takes_anybody(known: Reach, people: Directory | None) -> bool:
+    """Whether it is known that the gateway asks for no token."""
+    return people is not None and people.empty and known.config.auth.jwt is None
 
 
 def refuse_vendor_token(token: str, known: Reach) -> None:

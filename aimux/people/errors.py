@@ -16,6 +16,14 @@ class Unknown(PeopleError):
     """There is no such user, group or token."""
 
 
+def no_user(name: str) -> Unknown:
+    return Unknown(f"there is no user {name!r}", remedy="aimux users shows who is there")
+
+
+def no_group(name: str) -> Unknown:
+    return Unknown(f"there is no group {name!r}", remedy="aimux groups shows which there are")
+
+
 class Taken(PeopleError):
     """It exists already, or something else is in the way."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
-from aimux.people.errors import Taken, Unknown
+from aimux.people.errors import Taken, no_group
 from aimux.people.transaction import amend, change, put, refuse_configured, told
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ async def known(connection: AsyncConnection, name: str) -> Group:
     row = (await connection.execute(groups.select().where(groups.c.name == name))).first()
     found = rows.group(row) if row is not None else None
     if found is None:
-        raise Unknown(f"there is no group {name!r}")
+        raise no_group(name)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aimux.people import audit
-from aimux.people.errors import Unknown
+from aimux.people.errors import Unknown, no_user
 from aimux.people.issuing import Issued, issue_within
 from aimux.people.tokens import digest, make_id
 from aimux.people.transaction import change
@@ -42,7 +42,7 @@ async def invite(people: People, actor: Actor, user: str) -> tuple[Invitation, s
     made = Invitation(make_id("inv"), user, now() + LIFETIME)
     async with change(people) as connection:
         if user not in people.directory.users:
-            raise Unknown(f"there is no user {user!r}")
+            raise no_user(user)
         await connection.execute(invitations.delete().where(invitations.c.user == user))
         await connection.execute(invitations.delete().where(invitations.c.expires_at <= now()))
         await connection.execute(

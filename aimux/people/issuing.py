@@ -207,7 +207,7 @@ async def _token(connection: AsyncConnection, people: People, name: str, owner: 
     if fixed is not None and owner in {None, fixed.user}:
         raise Fixed(f"the token {name} of {fixed.user!r} stands in the configuration", remedy="change it there")
     if row is None or owner not in {None, row.user}:
-        raise Unknown(f"there is no token {name!r}")
+        raise Unknown(f"there is no token {name!r}", remedy="aimux tokens shows which there are")
     return rows.token(row)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.people import audit, rows
-from aimux.people.errors import Taken, Unknown
+from aimux.people.errors import Taken, Unknown, no_user
 from aimux.people.transaction import amend, change, put, refuse_configured, told
 
 if TYPE_CHECKING:
@@ -81,5 +81,5 @@ async def known(connection: AsyncConnection, name: str) -> User:
     row = (await connection.execute(users.select().where(users.c.name == name))).first()
     found = rows.user(row) if row is not None else None
     if found is None:
-        raise Unknown(f"there is no user {name!r}")
+        raise no_user(name)
     return found

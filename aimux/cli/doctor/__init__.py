@@ -64,11 +64,11 @@ def doctor_command(
 
 def _live(config: Path | None, token: str, url: str | None) -> list[Finding]:
     from aimux.cli.doctor.live import examine_live
-    from aimux.cli.reach import reach, refuse_vendor_token, token_of_a_person
+    from aimux.cli.reach import known_people, reach, refuse_vendor_token, takes_anybody, token_of_a_person
 
     known = reach(config, url)
     if token == "-":  # noqa: S105 - the place where it is
-        nobody = known.own and not known.config.users
+        nobody = takes_anybody(known, known_people(known))
         token = "" if nobody else token_of_a_person("Your aimux token")
         if not token and not nobody:
             raise click.UsageError("There is no token: set AIMUX_TOKEN, or give it on standard input.")

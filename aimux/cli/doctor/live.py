@@ -34,7 +34,7 @@ BURST = 0.05
 """If many events come within this share of the time, something kept them back."""
 REVEALING = ("set-cookie", "anthropic-organization-id", "openai-organization", "chatgpt-account-id")
 
-_TOKEN = "use a token of the configuration's `users`; a proxy in between must pass its header"  # noqa: S105 - advice
+_TOKEN = "use a token of one of the users (`aimux users`); a proxy in between must pass its header"  # noqa: S105 - advice
 _ACCOUNTS = "see `aimux accounts`, and `aimux login`"
 _REMEDIES = {401: _TOKEN, 429: _TOKEN, 400: _ACCOUNTS, 503: _ACCOUNTS}
 
@@ -164,7 +164,7 @@ class Mount:
         if not self.token:
             return {"without a token": {}}
         bearer, key = {"authorization": f"Bearer {self.token}"}, {"x-api-key": self.token}
-        return {"bearer": bearer, "x-api-key": key, "both": bearer | key}
+        return {"as bearer": bearer, "as x-api-key": key, "as both": bearer | key}
 
     async def _accepted(self) -> Finding:
         """Every form in which clients send a token."""
@@ -172,13 +172,13 @@ class Mount:
             try:
                 reply = await self._ask(self.about.models, headers)
             except (aiohttp.ClientError, TimeoutError) as error:
-                return self._finding("error", "token", f"as {form}: no answer ({_words(error)})", "see aimux's log")
+                return self._finding("error", "token", f"{form}: no answer ({_words(error)})", "see aimux's log")
             if reply.status != 200:
                 said = self.about.message(reply.body) or _excerpt(reply.body)
                 remedy = _REMEDIES.get(reply.status, "see aimux's log under the answer's x-request-id")
-                return self._finding("error", "token", f"as {form}: {reply.status}, {said}", remedy)
+                return self._finding("error", "token", f"{form}: {reply.status}, {said}", remedy)
             self._model = self.about.model(reply.body)
-        return self._finding("ok", "token", f"accepted as {', '.join(self._forms)}")
+        return self._finding("ok", "token", f"accepted {', '.join(self._forms)}")
 
     async def _refused(self) -> list[Finding]:
         """What clients without a token are told; they stop at once only if the answer says so."""

@@ -19,9 +19,9 @@ from aimux.control.api.body import Body
 from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
-from aimux.control.api.problems import Refused
 from aimux.control.principal import ADMIN_KEY, Principal, refuse_signed
 from aimux.people import links
+from aimux.people.errors import no_user
 from aimux.plugin.parts import DASHBOARD
 from aimux.redaction import mask
 
@@ -141,7 +141,7 @@ async def make_link(parts: Parts, body: NewLink, caller: Principal) -> SignInLin
     """Works once and for five minutes, at any node. The session ends with the token or key that asked for the link."""
     parts.running  # noqa: B018 - refused where none serves
     if body.user is not None and body.user not in parts.people.directory.users:
-        raise Refused(404, "not-found", f"There is no user {body.user!r}.")
+        raise no_user(body.user)
     refuse_signed(caller.token_id)
     user = body.user or (caller.user.name if caller.user is not None else "")
     # Its user acts under that name: the log has to say who had it made.

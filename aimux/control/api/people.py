@@ -28,6 +28,7 @@ from aimux.control.api.people_models import (
 from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
 from aimux.people import groups, users
+from aimux.people.errors import no_group, no_user
 from aimux.people.listing import contains, in_use
 from aimux.people.models import Group as KnownGroup
 from aimux.people.models import User as KnownUser
@@ -105,7 +106,7 @@ async def add_group(parts: Parts, body: NewGroup, caller: Principal) -> Group:
 @operation("GET", "/groups/{name}", "Show a group", role=Role.VIEWER)
 async def show_group(parts: Parts, name: GroupName) -> Group:
     if name not in parts.people.directory.known_groups():
-        raise Refused(404, "not-found", f"There is no group {name!r}.")
+        raise no_group(name)
     return show_known_group(parts, name)
 
 
@@ -147,7 +148,7 @@ def _values(parts: Parts, given: dict[str, Any]) -> dict[str, Any]:
 def _user(parts: Parts, name: str) -> KnownUser:
     found = parts.people.directory.users.get(name)
     if found is None:
-        raise Refused(404, "not-found", f"There is no user {name!r}.")
+        raise no_user(name)
     return found
 
 

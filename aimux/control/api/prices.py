@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 operation = Table()
 
+_OFFLINE = "aimux goes on with the list that it has; try again when this machine reaches that address"
+
 
 @operation("GET", "/prices", "List what models cost", role=Role.VIEWER)
 async def list_prices(parts: Parts) -> PriceList:
@@ -54,7 +56,7 @@ async def update_prices(parts: Parts, body: PriceUpdate, caller: Principal) -> U
     try:
         models, priced, source = await parts.metering.book.update(body.url or "")
     except (OSError, ValueError) as error:
-        raise Refused(502, "no-list", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+        raise Refused(502, "no-list", f"{str(error)[:1].upper()}{str(error)[1:]}.", remedy=_OFFLINE) from None
     await parts.note(caller, "prices.update", "prices", after={"source": source})
     return UpdatedPrices(models=models, priced=priced, source=source)
 

@@ -32,7 +32,7 @@ def test_with_no_account_it_says_how_to_get_one(unserved: Commands) -> None:
         unserved("accounts", "remove", name, "--yes")
     assert "aimux login PROVIDER, or aimux import" in unserved("accounts").stdout
     assert unserved.json("accounts") == []
-    assert "There are: none." in unserved("accounts", "show", "x", expect=2).stderr
+    assert "There is none yet: aimux login PROVIDER" in unserved("accounts", "show", "x", expect=2).stderr
 
 
 def test_another_users_files_are_left_alone(unserved: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

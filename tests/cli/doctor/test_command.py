@@ -37,6 +37,13 @@ def test_json_says_the_same(aimux: Aimux) -> None:
     assert {*findings[-1]} == {"status", "subject", "message", "remedy"}
 
 
+def test_a_live_look_needs_a_token_where_the_database_has_users(aimux: Aimux) -> None:
+    assert "There is no token" not in aimux("doctor", "--live", "--json").stderr
+    aimux("users", "add", "ann")
+    done = aimux("doctor", "--live", "--json")
+    assert (done.returncode, "There is no token: set AIMUX_TOKEN" in done.stderr) == (2, True)
+
+
 def test_a_wrong_configuration_is_told_whole(aimux: Aimux, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("listen: nowhere\nlog_levle: info\n")
     done = aimux("doctor")
