@@ -179,19 +179,19 @@ def test_providers_are_listed(aimux: Aimux) -> None:
     assert all(row[-1] == "loaded" for row in rows)
 
 
-def test_a_plugin_that_fails_is_named_and_the_others_go_on(aimux: Aimux, tmp_path: Path) -> None:
+def test_a_plugin_that_fails_is_named_and_the_others_go_on(aimux_process: Aimux, tmp_path: Path) -> None:
     path = broken_plugin(tmp_path)
-    done = aimux("providers", PYTHONPATH=path)
+    done = aimux_process("providers", PYTHONPATH=path)
     assert done.returncode == 1
     [row] = [line for line in done.stdout.splitlines() if line.startswith("broken")]
     assert row.split()[1:] == ["-", "aimux-broken", "1.2", "failed:", "RuntimeError:", "out", "of", "order"]
 
-    done = aimux("providers", "--json", PYTHONPATH=path)
+    done = aimux_process("providers", "--json", PYTHONPATH=path)
     plugins = {plugin["name"]: plugin for plugin in json.loads(done.stdout)}
     assert plugins["broken"]["error"] == "RuntimeError: out of order"
     assert plugins["claude"]["providers"] == ["claude"]
     assert plugins["claude"]["error"] is None
 
-    done = aimux("check-config", PYTHONPATH=path)
+    done = aimux_process("check-config", PYTHONPATH=path)
     assert done.returncode == 0
     assert "Warning: The plugin broken (aimux-broken) is left out: RuntimeError: out of order" in done.stderr

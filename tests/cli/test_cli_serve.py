@@ -111,11 +111,11 @@ def test_with_json_logs_stdout_stays_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("serve", "--or-demo"), ("demo",)], ids=" ".join)
-def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: tuple[str, ...]) -> None:
+def test_a_port_that_is_taken_is_told_with_what_helps(aimux_process: Aimux, arguments: tuple[str, ...]) -> None:
     """`make run` is the second; its user has no configuration to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = aimux(*arguments, AIMUX_LISTEN=address)
+        done = aimux_process(*arguments, AIMUX_LISTEN=address)
     assert done.returncode == 1
     assert f"Can't listen on {address}: another program" in done.stderr
     assert "begin the same command with AIMUX_LISTEN=127.0.0.1:8081" in done.stderr
@@ -129,26 +129,30 @@ def test_a_port_that_is_taken_is_told_with_what_helps(aimux: Aimux, arguments: t
         ("unix:/no/such/socket", "there is no such folder; make it"),
     ],
 )
-def test_an_address_that_cannot_be_is_told_with_what_helps(aimux: Aimux, listen: str, says: str) -> None:
-    done = aimux(AIMUX_LISTEN=listen)
+def test_an_address_that_cannot_be_is_told_with_what_helps(aimux_process: Aimux, listen: str, says: str) -> None:
+    done = aimux_process(AIMUX_LISTEN=listen)
     assert done.returncode == 1
     assert f"Error: Can't listen on {listen}: {says}" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("serve", "--or-demo")], ids=" ".join)
-def test_a_state_folder_that_cannot_be_read_is_told(aimux: Aimux, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_state_folder_that_cannot_be_read_is_told(
+    aimux_process: Aimux, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     (tmp_path / ".aimux").mkdir(mode=0o700)
     (tmp_path / ".aimux" / "claude").touch()
-    done = aimux(*arguments, AIMUX_LISTEN="127.0.0.1:0")
+    done = aimux_process(*arguments, AIMUX_LISTEN="127.0.0.1:0")
     assert done.returncode == 1
     assert f"Error: Can't read {tmp_path}/.aimux/claude (Not a directory)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_whoever_configures_by_the_environment_gets_no_demo(aimux: Aimux, tmp_path: Path) -> None:
+def test_whoever_configures_by_the_environment_gets_no_demo(aimux_process: Aimux, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends at once
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = aimux("serve", "--or-demo", AIMUX_LISTEN=listen, AIMUX_PROVIDERS__CLAUDE__API_KEY="sk-ant-api03-made-up")
+        done = aimux_process(
+            "serve", "--or-demo", AIMUX_LISTEN=listen, AIMUX_PROVIDERS__CLAUDE__API_KEY="sk-ant-api03-made-up"
+        )
     assert done.returncode == 1
     assert (tmp_path / ".aimux" / "admin.key").exists()
 
