@@ -70,7 +70,7 @@ async def _ask_cheapest(
             raise exchange.error
     finally:
         exchange.discard()
-    body = Preview(answer.get("content-encoding"), ERROR_BODY).read(payload)
+    body = Preview(answer.coding, ERROR_BODY).read(payload)
     return answer.status, masked(provider.classify(answer.status, answer.headers, body))
 
 

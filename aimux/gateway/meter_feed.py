@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from aimux.plugin.codings import DecodeError, Decoder, decoder
+from aimux.plugin.codings import DecodeError, Decoder, decoder_of
 
 if TYPE_CHECKING:
     from aimux.plugin.meters import Meter
@@ -31,9 +31,9 @@ class MeterFeed:
         self.truncated = False
         self.torn = False
         self.whole = False
-        if coding and coding != "identity":
+        if coding:
             try:
-                self._decoder = decoder(coding)
+                self._decoder = decoder_of(coding)
             except DecodeError as error:
                 self.drop(error)
 

@@ -25,7 +25,7 @@ async def model_list(call: Call, attempt: Attempt, names: Mapping[str, str]) -> 
         return None  # half of a list would hide the other half
 
     def read() -> bytes | None:
-        return provider.list_models(head, decode(raw, answer.get("content-encoding")), names)
+        return provider.list_models(head, decode(raw, answer.coding), names)
 
     try:
         return await read_beside(call, len(raw), read)

@@ -23,7 +23,7 @@ async def with_own_addresses(call: Call, attempt: Attempt, keeping: Keeping) -> 
         return None
 
     def read() -> tuple[bytes, bytes]:
-        body = decode(raw, answer.get("content-encoding"))
+        body = decode(raw, answer.coding)
         return body, addresses.sub(b"", body)
 
     try:

@@ -14,6 +14,7 @@ from aimux.gateway.whole_answers import read_beside, whole_answer
 from aimux.plugin.codings import DecodeError, decode
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.meters import StoredAnswer
+from aimux.plugin.reading import media_type
 from aimux.plugin.stored import is_id
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class OwnLists:
     async def _page(self, call: Call, attempt: Attempt, target: str) -> tuple[StoredPage, bytes] | None:
         """None: the answer is not a list. Raises GatewayError."""
         status, provider = attempt.head.status, attempt.route.provider
-        json = attempt.head.get("content-type").startswith("application/json")
+        json = media_type(attempt.head.headers) == "application/json"
         if status >= 400 or status in {204, 304} or (status == 200 and not json):
             return None
         raw = await whole_answer(attempt) if status == 200 else None
@@ -95,7 +96,7 @@ class OwnLists:
         self._pages += 1
 
         def read() -> tuple[StoredPage, bytes] | None:
-            answer = decode(raw, attempt.head.get("content-encoding"))
+            answer = decode(raw, attempt.head.coding)
             page = provider.read_page(target, answer)
             return (page, answer) if page is not None else None
 

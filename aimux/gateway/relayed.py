@@ -45,7 +45,7 @@ async def explained(attempt: Attempt) -> bytes | None:
     payload = await exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
     if not exchange.held_whole:
         return None
-    body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
+    body = Preview(head.coding, ERROR_BODY).read(payload)
     return attempt.route.provider.explained(head.status, body)
 
 

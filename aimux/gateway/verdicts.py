@@ -10,6 +10,7 @@ from aimux.gateway.credential_checks import ERROR_BODY, ERROR_BODY_SECONDS, mask
 from aimux.gateway.large_bodies import is_large, references_of, skim
 from aimux.gateway.preview import Preview
 from aimux.plugin.errors import RefreshError, RefreshRejected
+from aimux.plugin.reading import media_type
 from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.relay.exchange import HELD_BACK
 
@@ -41,7 +42,7 @@ def by_head(attempt: Attempt) -> Verdict | None:
     if head.status in REDIRECTS and "location" in head.headers:
         raise redirected(provider.instance, head)
     watched = route.watches_openings and head.status == 200
-    return None if watched and head.headers.get("content-type", "").startswith("text/event-stream") else RELAY
+    return None if watched and media_type(head.headers) == "text/event-stream" else RELAY
 
 
 class Judge:
@@ -65,7 +66,7 @@ class Judge:
         payload = await attempt.exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
         if attempt.exchange.error is not None:  # half a text may say anything
             return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
-        body = Preview(head.get("content-encoding"), ERROR_BODY).read(payload)
+        body = Preview(head.coding, ERROR_BODY).read(payload)
         verdict = masked(provider.classify(head.status, head.headers, body, model=attempt.model))
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
@@ -76,7 +77,7 @@ class Judge:
 
     async def _opening(self, attempt: Attempt) -> Verdict:
         """An error can hide in a 200's stream; before its first content it can still be retried."""
-        provider, preview = attempt.route.provider, Preview(attempt.head.get("content-encoding"), HELD_BACK)
+        provider, preview = attempt.route.provider, Preview(attempt.head.coding, HELD_BACK)
         verdict: Verdict | None = None
 
         def decided(payload: bytes) -> bool:

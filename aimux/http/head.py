@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from aimux.http.errors import ProtocolError
 
@@ -22,6 +22,7 @@ _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
 DIGITS = re.compile(r"[0-9]{1,18}")
 
 CONNECTION: Final = istr("connection")
+CONTENT_ENCODING: Final = istr("content-encoding")
 CONTENT_LENGTH: Final = istr("content-length")
 TRANSFER_ENCODING: Final = istr("transfer-encoding")
 
@@ -188,6 +189,16 @@ class ResponseHead:
     def get(self, name: str) -> str:
         """One header's value, or ""."""
         return self.headers.get(name, "")
+
+    @property
+    def coding(self) -> str:
+        """The body's codings, in the order in which they were applied; "" if there are none."""
+        return coding_of(self.headers)
+
+
+def coding_of(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> str:
+    """What all `content-encoding` headers say together."""
+    return ",".join(headers.getall(CONTENT_ENCODING)) if CONTENT_ENCODING in headers else ""
 
 
 def length_of(values: list[str]) -> int:

@@ -178,6 +178,27 @@ def decoder(coding: str) -> Decoder:
             raise DecodeError(f"unknown content-encoding {other!r}")
 
 
+class _Several:
+    """Several codings, undone one after the other."""
+
+    def __init__(self, codings: list[str]) -> None:
+        self._decoders = [decoder(one) for one in codings]
+
+    def decode(self, data: bytes) -> bytes:
+        for each in self._decoders:
+            data = each.decode(data)
+        return data
+
+
+def decoder_of(coding: str) -> Decoder | None:
+    """A decoder for a whole `content-encoding`, which may name several; None: nothing is encoded. Raises
+    DecodeError."""
+    codings = _undone(coding)
+    if not codings:
+        return None
+    return decoder(codings[0]) if len(codings) == 1 else _Several(codings)
+
+
 def _undone(coding: str) -> list[str]:
     """The codings of a list, in the order in which to undo them."""
     codings = [one.strip().lower() for one in coding.split(",")]

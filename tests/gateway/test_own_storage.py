@@ -147,6 +147,21 @@ async def test_a_list_holds_ones_own(start: Start, vendor: Vendor) -> None:
     assert b"etag" not in head_of(sent)
 
 
+async def test_a_list_is_one_however_its_type_is_written(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start(users=USERS)
+    await upload(aimux, BOB)
+    own = await upload(aimux)
+    written = answer
+
+    def in_capitals(*args: Any) -> bytes:
+        return written(*args).replace(b"application/json", b"Application/JSON; charset=UTF-8")
+
+    monkeypatch.setitem(globals(), "answer", in_capitals)
+    assert await listed(aimux) == [own]
+
+
 async def test_who_has_stored_nothing_gets_an_empty_list(start: Start, vendor: Vendor) -> None:
     aimux = await start(users=USERS)
     await upload(aimux)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import struct
 
@@ -55,6 +56,29 @@ async def test_a_stream_in_tiny_pieces_arrives_whole(start: Start, upstream: Ups
     assert payload_of(answer) == payload_of(whole)
     assert answer.endswith(body_of(whole) if way == "lane" else b"\r\n0\r\n\r\n")
     assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+TWICE = gzip.compress(gzip.compress(EVENT + DONE))
+
+
+@pytest.mark.parametrize(
+    ("codings", "packed"),
+    [
+        (b"gzip, gzip", TWICE),
+        (b"gzip\r\ncontent-encoding: gzip", TWICE),
+        (b"gzip, Identity", gzip.compress(EVENT + DONE)),
+        (b"identity", EVENT + DONE),
+    ],
+)
+async def test_a_stream_may_be_packed_twice(start: Start, upstream: Upstream, codings: bytes, packed: bytes) -> None:
+    head = SSE.replace(b"\r\n\r\n", b"\r\ncontent-encoding: %b\r\n\r\n" % codings)
+    once(upstream, head + chunk(packed) + b"0\r\n\r\n")
+    aimux = await start()
+    answer = await aimux.send(request())
+    assert payload_of(answer) == packed
+    assert answer.endswith(b"0\r\n\r\n")
+    assert "tokens=0+0+0/7" in aimux.log
+    assert "error=-" in aimux.log
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["whole", "cut"])

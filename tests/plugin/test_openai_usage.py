@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from aimux.plugin import Meter, RequestHead, Usage
-from aimux.plugin.formats import anthropic, openai
+from aimux.plugin.formats import anthropic, openai, openai_meters
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -112,6 +112,16 @@ def test_so_is_one_of_anthropics_format(path: str) -> None:
     assert isinstance(meter, anthropic.BatchResults)
     meter.end()
     assert [over.id for over in meter.over] == ["msgbatch_01Hk"]
+
+
+def test_a_type_is_the_same_in_capitals() -> None:
+    assert isinstance(meter_for("/v1/responses", "Text/Event-Stream;charset=UTF-8"), openai_meters.ResponsesStream)
+    assert isinstance(meter_for("/v1/responses", "Application/JSON"), openai_meters.OpenAIAnswer)
+    head, stream = (
+        RequestHead("POST", "/v1/messages", CIMultiDict()),
+        CIMultiDict({"content-type": "TEXT/EVENT-STREAM"}),
+    )
+    assert isinstance(anthropic.meter(head, 200, stream), anthropic.MessagesStream)
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/vector_stores/", "/v1/batches"])

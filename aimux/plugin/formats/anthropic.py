@@ -12,7 +12,7 @@ from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_usage import read_usage, stored_container
 from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import plain_path, sse_events
+from aimux.plugin.reading import media_type, plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
@@ -104,12 +104,12 @@ def opening(payload: bytes) -> Verdict | None:
 
 def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     """`Provider.meter`. Counting tokens, listing models and errors consume nothing."""
-    content_type = headers.get("content-type", "")
+    content_type = media_type(headers)
     if status != 200 or request.method != "POST" or not _makes_message(request.path):
         return stored(request, status, content_type)
-    if content_type.startswith("text/event-stream"):
+    if content_type == "text/event-stream":
         return MessagesStream()
-    return MessagesAnswer() if content_type.startswith("application/json") else None
+    return MessagesAnswer() if content_type == "application/json" else None
 
 
 def _makes_message(path: str) -> bool:
@@ -180,7 +180,7 @@ def stored(request: RequestHead, status: int, content_type: str) -> Meter | None
     path = plain_path(request.path)
     if status == 200 and (results := _RESULTS_OF.fullmatch(path)):
         return BatchResults(results[1])
-    if not content_type.startswith("application/json"):
+    if content_type != "application/json":
         return None
     return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()
 

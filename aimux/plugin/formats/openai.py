@@ -22,7 +22,7 @@ from aimux.plugin.formats.openai_meters import (
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import plain_path, sse_events
+from aimux.plugin.reading import media_type, plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
@@ -268,11 +268,11 @@ def meter(
 
 
 def _is_events(headers: Headers) -> bool:
-    return headers.get("content-type", "").startswith("text/event-stream")
+    return media_type(headers) == "text/event-stream"
 
 
 def _is_json(headers: Headers) -> bool:
-    return headers.get("content-type", "").startswith("application/json")
+    return media_type(headers) == "application/json"
 
 
 # --- what an account keeps --------------------------------------------------------------------------------------------
