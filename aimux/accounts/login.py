@@ -72,9 +72,9 @@ class _Flow(Generic[T]):
 class Logins(Generic[T]):
     """Flows under way. A state (or a device's id) is good once and for ten minutes, whatever comes of it."""
 
-    def __init__(self, http: Http, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, http: Http) -> None:
         self._http = http
-        self.clock = clock
+        self.clock: Callable[[], float] = time.monotonic
         self._flows: dict[str, _Flow[T]] = {}
 
     def __len__(self) -> int:

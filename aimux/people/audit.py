@@ -158,8 +158,9 @@ async def verify(database: Database) -> Verdict:
     return Verdict(number, seal)
 
 
-async def entries(database: Database, after: int = 0) -> AsyncIterator[Entry]:
-    """All entries after `after`, oldest first. Raises StorageError."""
+async def entries(database: Database) -> AsyncIterator[Entry]:
+    """All entries, oldest first. Raises StorageError."""
+    after = 0
     while True:
         found = await page(database, limit=BATCH, after=after)
         for entry in found:

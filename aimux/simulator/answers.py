@@ -94,9 +94,9 @@ def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] =
     return SimulatedAnswer(status, [("content-type", "application/json"), *headers], [dumps(value)])
 
 
-def html_answer(status: int, title: str, body: str, headers: Iterable[tuple[str, str]] = ()) -> SimulatedAnswer:
+def html_answer(status: int, title: str, body: str) -> SimulatedAnswer:
     page = f"<!doctype html><html><head><title>{title}</title></head><body><h1>{title}</h1>{body}</body></html>"
-    return SimulatedAnswer(status, [("content-type", "text/html; charset=utf-8"), *headers], [page.encode()])
+    return SimulatedAnswer(status, [("content-type", "text/html; charset=utf-8")], [page.encode()])
 
 
 def edge_answer(status: int) -> SimulatedAnswer:
