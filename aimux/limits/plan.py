@@ -8,6 +8,7 @@ when it is over, as it does in reality.
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -165,6 +166,7 @@ def replay(
         vendor.outcome.requests += 1
         vendor.outcome.busy_hours.add(int(now) // HOUR)
         heapq.heappush(running, (now + asked.seconds, number, vendor.outcome.name, asked.user, asked.units))
+    _end(running, math.inf, vendors, fair)  # what the last ones take counts, too
     if first is not None and last is not None:
         plan.hours = int(last) // HOUR - int(first) // HOUR + 1
     return plan

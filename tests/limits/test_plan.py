@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aimux.limits.plan import PATIENCE, Asked, Plan, Window, replay
 from aimux.plugin.settings import AccountSettings
 
@@ -35,6 +37,7 @@ def test_what_is_too_much_for_one_account_is_not_for_two() -> None:
     assert (one.refused, one.accounts[0].cooled) == (10, 1)
     assert (two.refused, two.waited) == (0, 0)
     assert [account.requests for account in two.accounts] == [10, 10]
+    assert [(account.fullest["5h"], account.cooled) for account in two.accounts] == [(pytest.approx(1.0), 1)] * 2
 
 
 def test_a_window_begins_with_a_request_and_ends_after_its_length() -> None:
