@@ -131,6 +131,9 @@ def set_command(
     """
     if provider and model:
         raise click.UsageError("Say --provider or --model, not both.")
+    names = [name for name, _ in settings]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise click.UsageError(f"Say {twice[0]} once.")
 
     async def change(backend: Backend) -> dict[str, Any]:
         # A word that is not set means `allow`.

@@ -122,6 +122,7 @@ def test_they_are_removed(aimux: Commands) -> None:
         (["set", "user:alcie", "tokens_per_day=1"], 1, "There is no user 'alcie'"),
         (["set", "alice", "tokens_per_day=1"], 2, "write user:NAME, group:NAME or token:ID"),
         (["set", "user:alice", "tokens=1"], 2, "with one of concurrent_requests"),
+        (["set", "user:alice", "tokens_per_day=1", "tokens_per_day=2"], 2, "Say tokens_per_day once."),
         (["set", "user:alice", "tokens_per_day=lots"], 2, "is not an amount"),
         (["set", "user:alice", "tokens_per_day=1.2.3"], 2, "'1.2.3' is not an amount"),
         (["set", "user:alice", "tokens_per_day="], 2, "'tokens_per_day=' has no amount: write it like"),
