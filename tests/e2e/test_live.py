@@ -184,7 +184,7 @@ async def test_what_upstream_does_is_told(gateway: tuple[Simulator, Aimux, Path]
 async def test_a_wrong_token_and_nobody_there(gateway: tuple[Simulator, Aimux, Path]) -> None:
     problems = await found(gateway[1].address, "wrong-wrong-wrong-wrong")
     assert set(problems) == {"/claude token", "/chatgpt token"}
-    assert "use a token of the configuration's `users`" in problems["/claude token"]
+    assert "use a token of one of the users" in problems["/claude token"]
 
 
 async def test_an_address_that_is_none(gateway: tuple[Simulator, Aimux, Path]) -> None:
