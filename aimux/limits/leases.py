@@ -95,7 +95,7 @@ class Limits:
         self.adopted_at = -math.inf
         """When the policy came. A request that began before may be none of what its limits count."""
         self._terms: dict[Who, Terms] = {}
-        self._groups: dict[str, tuple[str, ...]] = {}
+        self._groups: dict[str, frozenset[str]] = {}
         """Those that each user was last seen with."""
         self.on_moved: Callable[[], None] = lambda: None
         """Told of a user with other groups than before: what their limits for each member count of him, the ledger
@@ -117,8 +117,9 @@ class Limits:
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
                 self._groups.clear()
-            if self._groups.setdefault(who.user, who.groups) != who.groups:
-                self._groups[who.user] = who.groups
+            groups = frozenset(who.groups)
+            if self._groups.setdefault(who.user, groups) != groups:
+                self._groups[who.user] = groups
                 self.on_moved()
             free = not self.policy.holdings(who) and not self.policy.restricts(who)
             found = self._terms[who] = Terms(who, self.epoch, free=free)
