@@ -34,8 +34,8 @@ RETRY_SECONDS = 1.0
 EACH = frozenset({"default", "member"})
 """Kinds of owners whose limits each user has alone."""
 MOVED_SECONDS = 30.0
-"""Between two counts because users have come to other groups: each reads a month of everybody, and somebody may have two
-tokens with different groups."""
+"""Between two counts because users have come to other groups: each reads a month of everybody, and somebody may have
+two tokens with different groups."""
 LOOK_SECONDS = 5.0
 JUMP_SECONDS = 60.0
 """Between two looks at the clock, and by how much it has to have been set for what is used to be counted again."""

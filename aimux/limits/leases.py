@@ -98,8 +98,8 @@ class Limits:
         self._groups: dict[str, frozenset[str]] = {}
         """Those that each user was last seen with."""
         self.on_moved: Callable[[], None] = lambda: None
-        """Told of a user with other groups than before: what their limits for each member count of him, the ledger
-        alone may know."""
+        """Told of a user with other groups than before, or, where there are other nodes, whom this one has not seen
+        yet: what limits for each member of his groups count of him, the ledger alone may know."""
         self._open: dict[int, Lease] = {}
         """Leases that are not settled yet, by number."""
         self._number = 0
@@ -117,10 +117,11 @@ class Limits:
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
                 self._groups.clear()
-            groups = frozenset(who.groups)
-            if self._groups.setdefault(who.user, groups) != groups:
+            groups, before = frozenset(who.groups), self._groups.get(who.user)
+            if groups != before:
                 self._groups[who.user] = groups
-                self.on_moved()
+                if before is not None or self.claims is not None:
+                    self.on_moved()
             free = not self.policy.holdings(who) and not self.policy.restricts(who)
             found = self._terms[who] = Terms(who, self.epoch, free=free)
         return found

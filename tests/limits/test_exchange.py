@@ -163,6 +163,27 @@ async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(no
     assert used(first, later, latest) == [7 * TOKENS] * 3
 
 
+async def test_who_comes_to_a_group_on_another_node_has_used_what_he_has_used(node: Node) -> None:
+    here, there = await node(), await node()
+    for keeper in (here, there):
+        await keeper.reconfigure(
+            Section.model_validate({"groups": {"research": {"each": {"tokens_per_month": 60_000}}}})
+        )
+    assert ask(here, Who("alice", "laptop"))
+    await write(here, requests(1), counted=False)
+    moved = asyncio.Event()
+    there.limits.on_moved = moved.set
+    assert ask(there)
+    assert moved.is_set()
+    await there.refresh(recount=True)
+    assert used(there) == [2 * TOKENS]
+    moved.clear()
+    await exchange(here, there)
+    assert ask(there)
+    assert used(there) == [3 * TOKENS]
+    assert not moved.is_set(), "he was seen"
+
+
 async def test_a_node_that_comes_while_others_write_counts_nothing_twice(node: Node) -> None:
     """The ledger has five requests, of which the one that served them has not told anybody yet."""
     first = await node()
