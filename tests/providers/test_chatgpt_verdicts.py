@@ -287,6 +287,26 @@ def test_errors_have_openais_shape(chatgpt: ChatGPT) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, "invalid_request_error", None),
+        (401, "invalid_request_error", "invalid_api_key"),
+        (403, "invalid_request_error", "forbidden"),
+        (404, "invalid_request_error", "not_found"),
+        (413, "invalid_request_error", "request_too_large"),
+        (429, "rate_limit_error", "rate_limit_exceeded"),
+        (500, "server_error", "server_error"),
+        (502, "server_error", "bad_gateway"),
+        (503, "server_error", "service_unavailable"),
+        (504, "server_error", "timeout"),
+    ],
+)
+def test_every_status_has_openais_words(chatgpt: ChatGPT, status: int, kind: str, code: str | None) -> None:
+    told = json.loads(chatgpt.error(GatewayError(ErrorKind.UNAVAILABLE, "m", status=status)).body)
+    assert told == {"error": {"message": "m", "type": kind, "param": None, "code": code}}
+
+
 @pytest.mark.usefixtures("now")
 @pytest.mark.parametrize("model", ["gpt-5.3-codex-spark", ""])
 def test_on_a_socket_the_limit_of_a_bucket_is_of_the_turns_model(chatgpt: ChatGPT, model: str) -> None:

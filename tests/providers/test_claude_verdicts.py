@@ -277,12 +277,28 @@ def test_errors_are_anthropics_envelope(claude: Claude) -> None:
         "error": {"type": "authentication_error", "message": "aimux needs a token"},
         "request_id": "req_0123",
     }
-    kinds = {
-        kind: json.loads(claude.error(GatewayError(kind, "m")).body)["error"]["type"]
-        for kind in (ErrorKind.BAD_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.RATE_LIMITED, ErrorKind.BAD_GATEWAY)
-    }
-    assert list(kinds.values()) == ["invalid_request_error", "request_too_large", "rate_limit_error", "api_error"]
-    assert b"overloaded_error" in claude.error(GatewayError(ErrorKind.UNAVAILABLE, "m", status=529)).body
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (402, "billing_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (405, "invalid_request_error"),
+        (413, "request_too_large"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (502, "api_error"),
+        (504, "timeout_error"),
+        (529, "overloaded_error"),
+    ],
+)
+def test_every_status_has_anthropics_word(claude: Claude, status: int, kind: str) -> None:
+    told = claude.error(GatewayError(ErrorKind.UNAVAILABLE, "m", status=status))
+    assert json.loads(told.body)["error"]["type"] == kind
 
 
 def test_a_stream_without_its_end_is_told_in_the_protocols_own_event(claude: Claude) -> None:
