@@ -13,7 +13,7 @@ from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who, dollars
 from aimux.limits.sums import Lease
 from aimux.metering.record import LimitHit
-from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, PromptTooLong
+from aimux.plugin.errors import GatewayError, LimitReached, PromptTooLong, RateLimited
 from aimux.plugin.types import LimitState, LimitWindow
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aimux.metering.prices import Prices
     from aimux.metering.record import RequestRecord
     from aimux.plugin.provider import Provider
+    from aimux.plugin.types import RequestHead
 
 _UNITS = {name: "usd" if limit.unit is Unit.COST else "tokens" for name, limit in LIMITS.items()}
 _PERIODS = {"day": "today", "week": "this week", "month": "this month"}
@@ -100,7 +101,7 @@ class Limiting:
                 answer = limits.reserve(plan, size, now)
             if isinstance(answer, Refusal):
                 record.limit = self._hit(answer, admitted.who)
-                raise refused(answer, now, limits.zone)
+                raise refused(answer, now, limits.zone, admitted.head)
             record.lease = answer
         if not (fair or plan.no_overage):
             return None
@@ -215,7 +216,7 @@ class Limiting:
             raise PromptTooLong(message, admitted.head)
 
 
-def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:
+def refused(refusal: Refusal, now: float, zone: tzinfo, request: RequestHead) -> GatewayError:
     """A refusal in words: which limit, how much of it is used, and when it is free again."""
     standing = refusal.standing
     limit = LIMITS[standing.limit]
@@ -227,12 +228,12 @@ def refused(refusal: Refusal, now: float, zone: tzinfo) -> GatewayError:
             f"{whose} {verb} {standing.used:g} {requests}{scope} open, and may have {standing.amount:g} at once; "
             "try again when one of them has ended."
         )
-        return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=refusal.free_at - now)
+        return RateLimited(message, request, retry_after=refusal.free_at - now)
     if limit.period == "minute":
         wait = max(1, math.ceil(refusal.free_at - now))
         what = "tokens" if limit.unit is Unit.TOKENS else "requests"
         message = f"{whose} may use {standing.amount:,.0f} {what}{scope} a minute; try again in {wait} s."
-        return GatewayError(ErrorKind.RATE_LIMITED, message, retry_after=wait)
+        return RateLimited(message, request, retry_after=wait)
     message = (
         f"{whose} {verb} used {_used(standing)}{scope} "
         f"{_PERIODS[limit.period]}; there is room again {when(refusal.free_at, now, zone)}. {_MORE}"

@@ -102,6 +102,15 @@ class PromptTooLong(GatewayError):
         self.request = request
 
 
+class RateLimited(GatewayError):
+    """429: a limit of the caller's own that is free again in seconds, as its message says. `request` is the refused
+    one."""
+
+    def __init__(self, message: str, request: RequestHead, *, retry_after: float) -> None:
+        super().__init__(ErrorKind.RATE_LIMITED, message, retry_after=retry_after)
+        self.request = request
+
+
 class LimitReached(GatewayError):
     """429: nothing more until `until` (unix seconds). `limit` is the caller's own limit that is used up; None: the
     limits of all accounts that could serve are used up."""

@@ -144,3 +144,12 @@ async def test_codex_asks_again_on_a_socket_for_what_is_free_in_seconds(tmp_path
             ran = await codex(seat, websockets=True)
         assert "You have 1 request open, and may have 1 at once" in show(ran, "Codex")
         assert [line["error"] for line in seat.turns].count("rate_limited") >= 3  # the warm-up's is one
+
+
+async def test_over_http_it_shows_for_what_it_has_asked_in_vain(tmp_path: Path) -> None:
+    """Of a 429 it shows the number alone."""
+    async with seated(tmp_path, {}, reached=True, concurrent_requests=0) as seat:
+        said = show(await codex(seat), "Codex")
+        assert "You have 0 requests open, and may have 0 at once" in said
+        assert "last status" not in said
+        assert [line["error"] for line in seat.world.aimux.requests].count("rate_limited") == 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from aimux.plugin import Body, Credential, CredentialError, ErrorKind, RequestHead, RequestRefused
+from aimux.plugin import Body, Credential, CredentialError, ErrorKind, RateLimited, RequestHead, RequestRefused
 from aimux_chatgpt import ChatGPT
 from tests.contracts.samples import jwt
 
@@ -84,6 +84,28 @@ def test_nobody_reaches_the_account_behind_a_login(chatgpt: ChatGPT, target: str
     with pytest.raises(RequestRefused) as caught:
         chatgpt.prepare(request(target), LOGIN)
     assert caught.value.kind is ErrorKind.NOT_FOUND
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json", None])
+def test_codex_is_told_in_a_stream_what_is_free_in_seconds(chatgpt: ChatGPT, accept: str | None) -> None:
+    """Of a 429 it shows nothing but the number. SDKs ask for JSON, and know a 429."""
+    head = request(**({"accept": accept} if accept else {}))
+    told = chatgpt.error(RateLimited("You may use 2 requests a minute; try again in 2 s.", head, retry_after=2))
+    if accept != "text/event-stream":
+        assert told.status is None
+        assert json.loads(told.body)["error"]["code"] == "rate_limit_exceeded"
+        return
+    assert (told.status, told.content_type) == (200, "text/event-stream")
+    name, data = told.body.decode().split("\n")[:2]
+    assert name == "event: response.failed"
+    assert json.loads(data.removeprefix("data: "))["response"]["error"] == {
+        "code": "rate_limit_exceeded",
+        "message": "You may use 2 requests a minute; try again in 2 s.",
+    }
+    assert (
+        chatgpt.error(RateLimited("No.", request("/v1/files", accept="text/event-stream"), retry_after=2)).status
+        is None
+    )
 
 
 @pytest.mark.parametrize("credential", [LOGIN, KEY])

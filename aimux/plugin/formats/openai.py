@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.body import Body
-from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RequestRefused
+from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RateLimited, RequestRefused
 from aimux.plugin.formats import openai_limits
 from aimux.plugin.formats.openai_meters import (
     BackgroundStream,
@@ -92,7 +92,7 @@ _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", 
 
 def error(error: GatewayError) -> ErrorAnswer:
     """An error answer's body."""
-    if isinstance(error, PromptTooLong) and _streams_responses(error.request):
+    if isinstance(error, (PromptTooLong, RateLimited)) and _streams_responses(error.request):
         return ErrorAnswer(stream_error(error, error.request), "text/event-stream", status=200)
     # Codex ignores x-should-retry: after a 5xx it asks 30 times in 24 s; only a 400 makes it stop and say why.
     status = 400 if error.retry is False and error.status >= 500 else None
@@ -121,7 +121,8 @@ def websocket_error(error: GatewayError) -> bytes:
 
 def _streams_responses(request: RequestHead) -> bool:
     """Codex, unlike SDKs, only takes events, and only there looks for `context_length_exceeded`: then it shortens the
-    conversation, while of a 400 it shows the JSON."""
+    conversation, while of a 400 it shows the JSON. Of a 429 it shows nothing but the number, of a turn that failed by
+    `rate_limit_exceeded` the message; after both it asks again when it was told to."""
     return request.path.endswith("/responses") and request.headers.get("accept") == "text/event-stream"
 
 
