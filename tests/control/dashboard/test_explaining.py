@@ -79,6 +79,7 @@ def test_what_wants_attention_is_on_the_first_page_and_told_to_members(visitor: 
     """An account that is used up is an alert for who runs it; for the others, how long they have to wait."""
     account = site.live.sim.accounts["claude"]
     admin, member = visitor("admin"), visitor("member")
+    admin.go()
     window = account.windows["5h"]
     before = window.used, window.resets_at
     account.exhaust("5h", time.time() + 3000)
@@ -105,6 +106,7 @@ def test_a_disk_that_takes_nothing_is_told_on_the_first_page(visitor: Visitor, s
             return str(answer.read())
 
     admin = visitor("admin")
+    admin.go()
     file = site.live.state_dir / "accounts.json"
     file.unlink(missing_ok=True)
     file.mkdir()  # nobody, root included, can put a file into its place

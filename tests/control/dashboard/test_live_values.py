@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 
 def test_live_values_change_without_a_reload(visitor: Visitor, site: Site) -> None:
     visit = visitor("admin")
+    visit.go()
     expect(visit.page.locator("#running")).to_contain_text("Nothing runs")
     with held(site, TOKENS["member"]):
         expect(visit.page.locator("#running")).to_contain_text("max")

@@ -126,7 +126,7 @@ def test_a_group_that_has_accounts_for_itself(visitor: Visitor, site: Site) -> N
 
 def test_a_person_sees_what_is_their_own(visitor: Visitor, site: Site) -> None:
     visit = visitor("member")
-    page = visit.page
+    page = visit.go()
     expect(page.get_by_role("heading", name="max")).to_be_visible()
     page.get_by_text("Issue a token").click()
     page.get_by_label("Label").fill("my laptop")
@@ -156,7 +156,7 @@ def test_who_is_refused_sees_which_limit_it_was(visitor: Visitor, site: Site) ->
     finally:
         site.api("DELETE", "/limits/user/max")
     visit = visitor("member")
-    card = visit.page.locator("section", has_text="My last requests")
+    card = visit.go().locator("section", has_text="My last requests")
     expect(card).to_contain_text("tokens per day")
     card.get_by_role("link", name="Why").first.click()
     page = visit.page
@@ -172,7 +172,7 @@ def test_who_may_not_pay_extra_sees_it_and_until_when_requests_are_refused(visit
     site.api("PUT", "/limits/user/max", {"overage": "forbid", "long_context": "forbid"})
     try:
         visit = visitor("member")
-        card = visit.page.locator("section", has_text="What I may use")
+        card = visit.go().locator("section", has_text="What I may use")
         expect(card).to_contain_text("No paid extra usage")
         expect(card).to_contain_text("No requests so long that a token costs more")
         expect(card).not_to_contain_text("is refused now")
