@@ -44,6 +44,7 @@ class FrontServer:
         """Connections that are being closed to make room; they no longer count."""
         self._full = False
         self._exhausted = False
+        self._over = False
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __call__(self) -> asyncio.Protocol:
@@ -55,6 +56,9 @@ class FrontServer:
         return len(self.connections) - len(self._evicted)
 
     def opened(self, connection: ClientConnection) -> None:
+        if self._over:  # it was accepted in the moment in which the sockets were closed
+            connection.transport.abort()
+            return
         self.connections.add(connection)
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(bounds.SWEEP_SECONDS, self._sweep)
@@ -122,6 +126,7 @@ class FrontServer:
 
     async def shutdown(self, timeout: float) -> None:  # noqa: ASYNC109
         """End every request and close every connection; what is left to send gets so many seconds."""
+        self._over = True
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self.connections):

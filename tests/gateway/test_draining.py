@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -33,3 +34,16 @@ async def test_a_request_that_is_arriving_when_aimux_stops_is_served(
             assert answer.startswith(b"HTTP/1.1 200 OK")
             assert b"connection: close" in answer
         await stopping
+
+
+async def test_a_connection_that_was_accepted_as_the_sockets_were_closed_is_closed(start: Start) -> None:
+    aimux = await start()
+    front, loop = aimux.app.gateway.server, asyncio.get_running_loop()
+    await aimux.app.stop()
+    accepted, client = socket.socketpair()
+    with client:
+        client.setblocking(False)
+        await loop.connect_accepted_socket(front, accepted)
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(client, 1) == b""
+    assert not front.connections
