@@ -48,13 +48,14 @@ class OpenRequests(dict["Request", "RequestRecord"]):
             await asyncio.sleep(0.01)
         if not self:
             return
-        if not self.hurried:
-            self._idle.clear()
         sockets.drain()
         if not self.hurried:
             log.info("waiting for %s, at most %g s; a second signal cuts off what is left", self._told(), timeout)
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                while self and not self.hurried:  # another one may have begun as the last one ended
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
             log.warning("%d requests did not end within %g s and are cut off", len(self), timeout)
         if self:

@@ -39,13 +39,12 @@ def aimux(tmp_path: Path) -> Aimux:
                     main()
                 sys.stdout.flush()
                 sys.stderr.flush()
+                told = stdout.getvalue().decode(), stderr.getvalue().decode()  # some versions of click close them
         finally:
             sys.argv = before
             logging.disable(logging.NOTSET)  # which completion makes use of, until the process ends
         assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(
-            arguments, ended.value.code, stdout.getvalue().decode(), stderr.getvalue().decode()
-        )
+        return subprocess.CompletedProcess(arguments, ended.value.code, *told)
 
     return aimux
 

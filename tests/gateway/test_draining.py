@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from typing import Any, cast
 
 import pytest
+
+from aimux.metering.record import RequestRecord
 
 from .conftest import Start, Upstream, request
 
@@ -47,3 +51,21 @@ async def test_a_connection_that_was_accepted_as_the_sockets_were_closed_is_clos
         async with asyncio.timeout(10):
             assert await loop.sock_recv(client, 1) == b""
     assert not front.connections
+
+
+async def test_a_request_that_begins_as_the_last_one_ends_is_waited_for(start: Start) -> None:
+    """Of a connection that was open, but too slow to count as one whose request is on its way."""
+    aimux = await start()
+    waits, record = aimux.app.gateway.open, RequestRecord("req_1", time.time(), "POST", "/plain/v1/chat")
+    first, second = cast("Any", object()), cast("Any", object())
+    waits.draining = True
+    waits[first] = record
+    draining = asyncio.create_task(aimux.app.gateway.drained(10))
+    await asyncio.sleep(0)
+    waits.end(first)
+    waits[second] = record
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not draining.done()
+    waits.end(second)
+    await draining
