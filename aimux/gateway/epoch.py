@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aimux.gateway.caller import Caller  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.exposed_tokens import holds_token, may_name
+from aimux.gateway.forms import is_form
 from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.wrong_mount import wrong_mount
@@ -88,6 +89,8 @@ class Admitted:
     """Limits count such a request."""
     asks_usage: bool = False
     """The client asks how much of its limits is used."""
+    form: bool = False
+    """The body is a form."""
     sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
     start: bytes = field(default=b"", repr=False)
@@ -158,6 +161,7 @@ class Epoch:
             _who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),
+            form=is_form(received.headers),
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from aimux.gateway.large_bodies import Large, Skimmed, is_large, references_of, skim
 from aimux.gateway.outline import Outline
+from aimux.http.head import CONTENT_TYPE
 from aimux.http.rounds import through
 from aimux.plugin.body import MAX_MODEL
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -44,7 +45,7 @@ _ELSE = re.compile(
 
 
 def is_form(headers: Headers) -> bool:
-    return headers.get("content-type", "")[:10].lower() == "multipart/"
+    return headers.get(CONTENT_TYPE, "")[:10].lower() == "multipart/"
 
 
 class Form(Skimmed):

@@ -30,7 +30,7 @@ from aimux.gateway.relayed import as_headers, explained, head_lines
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
 from aimux.gateway.wrong_mount import WrongMount
-from aimux.http.head import coding_of
+from aimux.http.head import CONTENT_ENCODING, CONTENT_TYPE, coding_of
 from aimux.metering.estimates import Estimates
 from aimux.metering.record import RequestRecord, new_id
 from aimux.plugin.body import Body
@@ -216,7 +216,7 @@ class Gateway:
         if raw is None:
             raw, there = await request.read(setup.max_body_size), time.time()
         record.bytes_in = len(raw)
-        body = Body(raw, coding_of(headers))
+        body = Body(raw, coding_of(headers) if CONTENT_ENCODING in headers else "")
         targets, selection, skimmed, references, shared = await self.routing.route(
             request, setup, admitted, record, body, upgrade
         )
@@ -298,11 +298,11 @@ class Gateway:
             lines.append(b"connection: close")
         head = b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (answer.status, answer.reason, b"\r\n".join(lines))
 
-        coding = answer.coding
+        coding = answer.coding if CONTENT_ENCODING in answer.headers else ""  # without a call for most
         meter = provider.meter(call.head, answer.status, answer.headers)
         served_by = record.provider
         feed = MeterFeed(meter, coding, record.provider) if meter is not None else None
-        plain_stream = not coding and media_type(answer.headers) == "text/event-stream"
+        plain_stream = not coding and media_type(answer.headers.get(CONTENT_TYPE, "")) == "text/event-stream"
         # An error event can't be put into a compressed stream or a JSON body: there, breaking the connection must do.
         error_event = partial(provider.stream_error, request=call.head) if plain_stream else None
         sink = ClientSink(connection.transport, feed, error_event)

@@ -87,7 +87,7 @@ class OwnLists:
     async def _page(self, call: Call, attempt: Attempt, target: str) -> tuple[StoredPage, bytes] | None:
         """None: the answer is not a list. Raises GatewayError."""
         status, provider = attempt.head.status, attempt.route.provider
-        json = media_type(attempt.head.headers) == "application/json"
+        json = media_type(attempt.head.get("content-type")) == "application/json"
         if status >= 400 or status in {204, 304} or (status == 200 and not json):
             return None
         raw = await whole_answer(attempt) if status == 200 else None

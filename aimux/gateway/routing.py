@@ -8,7 +8,7 @@ from aimux.accounts import Selection
 from aimux.gateway.allowed_targets import allowed_targets
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
-from aimux.gateway.forms import is_form, read_form
+from aimux.gateway.forms import read_form
 from aimux.gateway.large_bodies import is_large, skim
 from aimux.gateway.models import Target
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -55,7 +55,7 @@ class Routing:
         decisive = bound or not setup.models.empty or self.limiting.limits.policy.by_model
         shared = self.keeping.is_shared(setup, caller)
         skimmed: Skimmed | None = None
-        if raw and is_form(head.headers):
+        if raw and admitted.form:
             stores = self.keeping.wants_body(caller, None, shared=shared)
             skimmed = await request.turn.apart(read_form(body, head, provider if stores else None))
         elif is_large(body) or (decisive and raw and not body.routed_model and not body.json()):

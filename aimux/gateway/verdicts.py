@@ -9,6 +9,7 @@ from aimux.gateway.answers import redirected
 from aimux.gateway.credential_checks import ERROR_BODY, ERROR_BODY_SECONDS, masked
 from aimux.gateway.large_bodies import is_large, references_of, skim
 from aimux.gateway.preview import Preview
+from aimux.http.head import CONTENT_TYPE
 from aimux.plugin.errors import RefreshError, RefreshRejected
 from aimux.plugin.reading import media_type
 from aimux.plugin.types import RELAY, Action, Verdict
@@ -42,7 +43,7 @@ def by_head(attempt: Attempt) -> Verdict | None:
     if head.status in REDIRECTS and "location" in head.headers:
         raise redirected(provider.instance, head)
     watched = route.watches_openings and head.status == 200
-    return None if watched and media_type(head.headers) == "text/event-stream" else RELAY
+    return None if watched and media_type(head.headers.get(CONTENT_TYPE, "")) == "text/event-stream" else RELAY
 
 
 class Judge:

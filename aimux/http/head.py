@@ -24,6 +24,7 @@ DIGITS = re.compile(r"[0-9]{1,18}")
 CONNECTION: Final = istr("connection")
 CONTENT_ENCODING: Final = istr("content-encoding")
 CONTENT_LENGTH: Final = istr("content-length")
+CONTENT_TYPE: Final = istr("content-type")
 TRANSFER_ENCODING: Final = istr("transfer-encoding")
 
 HOP_BY_HOP = frozenset(
@@ -198,7 +199,7 @@ class ResponseHead:
 
 def coding_of(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> str:
     """What all `content-encoding` headers say together."""
-    return ",".join(headers.getall(CONTENT_ENCODING)) if CONTENT_ENCODING in headers else ""
+    return ",".join(headers.getall(CONTENT_ENCODING, ()))
 
 
 def length_of(values: list[str]) -> int:

@@ -14,21 +14,15 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aimux.plugin.types import Headers
-
 MOST_TOKENS: Final = 1 << 53
 LONGEST_WORD: Final = 32
 _WORD = re.compile(r"[a-z0-9_-]+")
 
 
-def media_type(headers: Headers) -> str:
-    """What a body is, in lower case and without parameters; "" if nothing says it."""
-    return _media_type(headers.get("content-type", ""))
-
-
 @lru_cache(maxsize=256)
-def _media_type(value: str) -> str:
-    return value.partition(";")[0].strip().lower()
+def media_type(content_type: str) -> str:
+    """What a `Content-Type` says that a body is, in lower case and without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def plain_path(path: str) -> str:

@@ -104,16 +104,13 @@ def opening(payload: bytes) -> Verdict | None:
 
 def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     """`Provider.meter`. Counting tokens, listing models and errors consume nothing."""
-    content_type = media_type(headers)
-    if status != 200 or request.method != "POST" or not _makes_message(request.path):
+    content_type, path = media_type(headers.get("content-type", "")), request.path
+    makes = request.method == "POST" and (path.endswith("/messages") or plain_path(path).lower().endswith("/messages"))
+    if status != 200 or not makes:
         return stored(request, status, content_type)
     if content_type == "text/event-stream":
         return MessagesStream()
     return MessagesAnswer() if content_type == "application/json" else None
-
-
-def _makes_message(path: str) -> bool:
-    return path.endswith("/messages") or plain_path(path).lower().endswith("/messages")
 
 
 class MessagesStream(SSEMeter):

@@ -269,11 +269,11 @@ def meter(
 
 
 def _is_events(headers: Headers) -> bool:
-    return media_type(headers) == "text/event-stream"
+    return media_type(headers.get("content-type", "")) == "text/event-stream"
 
 
 def _is_json(headers: Headers) -> bool:
-    return media_type(headers) == "application/json"
+    return media_type(headers.get("content-type", "")) == "application/json"
 
 
 # --- what an account keeps --------------------------------------------------------------------------------------------
