@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from typing import Any, cast
 
 import pytest
-
-from aimux.metering.record import RequestRecord
 
 from .conftest import Start, Upstream, request
 
@@ -56,16 +52,21 @@ async def test_a_connection_that_was_accepted_as_the_sockets_were_closed_is_clos
 async def test_a_request_that_begins_as_the_last_one_ends_is_waited_for(start: Start) -> None:
     """Of a connection that was open, but too slow to count as one whose request is on its way."""
     aimux = await start()
-    waits, record = aimux.app.gateway.open, RequestRecord("req_1", time.time(), "POST", "/plain/v1/chat")
-    first, second = cast("Any", object()), cast("Any", object())
-    waits.draining = True
-    waits[first] = record
-    draining = asyncio.create_task(aimux.app.gateway.drained(10))
-    await asyncio.sleep(0)
-    waits.end(first)
-    waits[second] = record
-    for _ in range(10):
+    whole, waits = request(body=b'{"model":"m"}'), aimux.app.gateway.open
+    reader, writer = await aimux.connect()
+    async with asyncio.timeout(10):
+        writer.write(whole[:-5])
+        while not waits:
+            await asyncio.sleep(0)
+        ((last, record),) = waits.items()
+        waits.draining = True
+        draining = asyncio.create_task(aimux.app.gateway.drained(10))
         await asyncio.sleep(0)
-    assert not draining.done()
-    waits.end(second)
-    await draining
+        waits.end(last)
+        waits[last] = record  # as if it were another one
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not draining.done()
+        writer.write(whole[-5:])
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        await draining
