@@ -29,6 +29,10 @@ MOST_UNPACKED = 64 * 1024 * 1024
 OVERLAP = 16 * 1024
 """Bytes of the text before a slice that are searched with it: longer than a reference, or a list of 500."""
 _TOO_MANY = "This request names more stored files and the like than can be looked at."
+_UNSEEN = (
+    "What this request names of stored files and the like can't be read: its body is not in UTF-8, or unpacks to more "
+    f"than {RATIO} times its size."
+)
 _WHITE = re.compile(rb"\s{2,}")
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
@@ -147,26 +151,31 @@ def _most(body: Body) -> int:
 def _steps(body: Body, outline: Outline, references: References | None) -> Iterator[None]:
     try:
         pieces = unpacked(body.raw, body.encoding, _most(body)) if body.encoding else iter([body.raw])
-        for data in _slices(pieces):
+        yield from _read(pieces, outline, references)
+    except TooLarge:
+        _give_up(outline, references)
+    except DecodeError:  # what it says of its coding is not true, and some servers don't look at that
+        outline.restart()
+        yield from _read([body.raw], outline, references)
+
+
+def _read(pieces: Iterable[bytes], outline: Outline, references: References | None) -> Iterator[None]:
+    for piece in pieces:
+        for begin in range(0, len(piece), SLICE):
+            data = piece[begin : begin + SLICE]
             if outline.begins and b"\0" in data[:4] and b"{" in data[:8]:
-                outline.hard = True  # UTF-16 or UTF-32, which a few servers read
+                _give_up(outline, references)  # UTF-16 or UTF-32, which a few servers read
             outline.feed(data)
             if references is not None:
                 references.feed(data)
             yield
-    except TooLarge:
-        outline.hard = True
-    except DecodeError:  # what it says of its coding is not true, and some servers don't look at that
-        outline.restart()
-        for data in _slices([body.raw]):
-            outline.feed(data)
-            yield
 
 
-def _slices(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        for begin in range(0, len(piece), SLICE):
-            yield piece[begin : begin + SLICE]
+def _give_up(outline: Outline, references: References | None) -> None:
+    """Part of it can't be read. Raises GatewayError where that part could name what others have stored."""
+    outline.hard = True
+    if references is not None:
+        raise GatewayError(ErrorKind.BAD_REQUEST, _UNSEEN, retry=False)
 
 
 class References:

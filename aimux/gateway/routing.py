@@ -55,11 +55,12 @@ class Routing:
         decisive = bound or not setup.models.empty or self.limiting.limits.policy.by_model
         shared = self.keeping.is_shared(setup, caller)
         skimmed: Skimmed | None = None
+        kept = caller.own is None and bool(self.keeping.deposits)
+        stores = kept and self.keeping.wants_body(caller, None, shared=shared)
         if raw and admitted.form:
-            stores = self.keeping.wants_body(caller, None, shared=shared)
             skimmed = await request.turn.apart(read_form(body, head, provider if stores else None))
-        elif is_large(body) or (decisive and raw and not body.routed_model and not body.json()):
-            skimmed = await self._skimmed(request, admitted, body, decisive=decisive, shared=shared)
+        elif is_large(body) or ((decisive or stores) and raw and not body.routed_model and not body.json()):
+            skimmed = await self._skimmed(request, admitted, body, decisive=decisive, stores=stores)
         seen = body if skimmed is None else skimmed.summary
         if raw and decisive:
             record.model = seen.routed_model if skimmed is None else skimmed.model
@@ -81,7 +82,7 @@ class Routing:
             pinned=_pinned(head.headers, caller) if "x-aimux-account" in head.headers else None,
         )
         references: tuple[str, ...] = ()
-        if caller.own is None and self.keeping.deposits:
+        if kept:
             named = seen if self.keeping.wants_body(caller, targets, shared=shared) else NO_BODY
             references = await self.keeping.references(request.turn, admitted, named, skimmed, targets)
             if references and not shared:
@@ -90,10 +91,9 @@ class Routing:
         return targets, selection, skimmed, references, shared
 
     async def _skimmed(
-        self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, shared: bool
+        self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, stores: bool
     ) -> Skimmed | None:
         """None: nobody needs more of it than the model, and it begins with that."""
-        stores = self.keeping.wants_body(admitted.caller, None, shared=shared)
         sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
         if not (decisive or stores or sticky) and body.leading_model:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from typing import Any
@@ -126,6 +127,30 @@ async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None
         assert (await ask(aimux, "chat", BOB, method="POST", body=raw.encode()))[0] == 404
     said = {"text": f'"file": "{named}"'}
     assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps(said).encode()))[0] == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "aws-chunked"])
+@pytest.mark.parametrize("padding", [0, 200_000])
+async def test_a_coding_that_is_none_hides_no_name(start: Start, vendor: Vendor, coding: str, padding: int) -> None:
+    """Servers that don't know of codings read what is there."""
+    aimux = await start(users=USERS)
+    raw = json.dumps({"file": await upload(aimux), "padding": "y" * padding}).encode()
+    fields = f"Content-Encoding: {coding}\r\n"
+    for token, status in ((BOB, 404), (TOKEN, 200)):
+        assert status_of(await aimux.send(request("/plain/v1/chat", body=raw, token=token, headers=fields))) == status
+
+
+@pytest.mark.parametrize("how", ["in UTF-16", "in a bomb"])
+async def test_a_name_that_can_not_be_seen_does_not_go_up(start: Start, vendor: Vendor, how: str) -> None:
+    aimux = await start(users=USERS)
+    named = {"padding": "y" * (50_000_000 if how == "in a bomb" else 10), "file": await upload(aimux)}
+    raw, fields = json.dumps(named).encode("utf-16"), ""
+    if how == "in a bomb":
+        raw, fields = gzip.compress(json.dumps(named).encode()), "Content-Encoding: gzip\r\n"
+    del vendor.asked[:]
+    told = await aimux.send(request("/plain/v1/chat", body=raw, token=BOB, headers=fields))
+    assert (status_of(told), vendor.asked) == (400, [])
+    assert b"of stored files and the like" in told
 
 
 @BOTH_WAYS
