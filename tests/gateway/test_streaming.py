@@ -69,6 +69,12 @@ TWICE = gzip.compress(gzip.compress(EVENT + DONE))
         (b"gzip, Identity", gzip.compress(EVENT + DONE)),
         (b"identity", EVENT + DONE),
     ],
+    ids=[
+        "twice",
+        "on two lines",
+        "and identity",
+        "identity",
+    ],  # what is packed holds the time, and workers would differ
 )
 async def test_a_stream_may_be_packed_twice(start: Start, upstream: Upstream, codings: bytes, packed: bytes) -> None:
     head = SSE.replace(b"\r\n\r\n", b"\r\ncontent-encoding: %b\r\n\r\n" % codings)
