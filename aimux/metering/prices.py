@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.compiling import mypyc_attr
 from aimux.metering.tariff import KINDS, STANDARD, Rates, Tariff, complete, overridden
-from aimux.plugin.types import BATCH
+from aimux.plugin.types import BATCH, REGIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,6 +100,7 @@ class Prices:
             or tokens > tariff.usual_input
             or record.time < tariff.usual_from
             or usage.tier in tariff.apart
+            or REGIONAL in usage.tier
             or usage.beside
         ):
             cost = self.cost(record.provider, record.account, model, usage, int(record.time * 1000))
@@ -134,6 +135,9 @@ class Prices:
 
     def rates(self, provider: str, model: str, at: int, tier: str = "", total_input: int = 0) -> Rates | None:
         """What holds for such a request, the configuration's prices before the list's."""
+        if tier.endswith(REGIONAL):
+            whole = self.rates(provider, model, at, tier.removesuffix(REGIONAL), total_input)
+            return None if whole is None else whole.regional()
         if tier == BATCH:
             whole = self.rates(provider, model, at, STANDARD, total_input)
             return None if whole is None else whole.halved()

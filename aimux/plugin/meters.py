@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.body import MAX_MODEL
 from aimux.plugin.reading import json_object, texts
-from aimux.plugin.types import BATCH, LimitWindow, Over, Verdict
+from aimux.plugin.types import BATCH, REGIONAL, LimitWindow, Over, Verdict
 from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class ResultsMeter(Meter):
         """`batch`: its id."""
         super().__init__()
         self._batch = batch
-        self._sums: dict[str, list[Usage]] = {}
+        self._sums: dict[tuple[str, str], list[Usage]] = {}
         self._line: list[bytes] = []
         self._size = 0
 
@@ -180,14 +180,15 @@ class ResultsMeter(Meter):
 
     def _add(self, model: str, usage: Usage) -> None:
         length = sum(usage.total_input > most for most in self.long)
-        sums = self._sums.get(model)
+        tier = BATCH + REGIONAL if usage.tier.endswith(REGIONAL) else BATCH
+        sums = self._sums.get((model, tier))
         if sums is None:
             if len(self._sums) >= MOST_MODELS:
                 return
-            sums = self._sums[model] = [Usage(model, requests=0) for _ in (0, *self.long)]
+            sums = self._sums[model, tier] = [Usage(model, requests=0) for _ in (0, *self.long)]
         known = sums[length]
         known.add(usage)
-        known.model, known.tier, known.requests = model, BATCH, known.requests + 1
+        known.model, known.tier, known.requests = model, tier, known.requests + 1
 
 
 class SSEMeter(Meter):

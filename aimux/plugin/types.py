@@ -168,6 +168,8 @@ class LimitState(NamedTuple):
 
 BATCH: Final = "batch"
 """The service tier of what costs half because it is part of a batch."""
+REGIONAL: Final = "+region"
+"""Ends the tier of what was made in a region of the customer's choice: its tokens cost a tenth more."""
 
 
 class Over(NamedTuple):

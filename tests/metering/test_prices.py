@@ -131,6 +131,18 @@ def test_a_batch_is_half_the_price_but_for_tools() -> None:
     assert cost(one, input_tokens=1000, tier="batch") == 4_000_000
 
 
+def test_a_region_costs_a_tenth_more_but_for_tools() -> None:
+    tools = Tariff.of_json([[0, {"": [[0, {"input": 2 * MILLION, "output": 9 * MILLION, "server_tools": 10**10}]]}]])
+    one = prices(m=TARIFF, tools=tools)
+    assert cost(one, input_tokens=1000, output_tokens=100, tier="standard+region") == 3_300_000 + 1_650_000
+    assert cost(one, input_tokens=1000, tier="priority+region") == 33_000_000
+    assert cost(one, input_tokens=1000, tier="batch+region") == 1_650_000
+    assert cost(one, "tools", input_tokens=1000, server_tools=2, tier="+region") == 2_200_000 + 20_000_000
+    assert cost(one, "unknown", input_tokens=1000, tier="+region") is None
+    one.configure(configured({"m": Price(input=8)}), {})
+    assert cost(one, input_tokens=1000, tier="+region") == 8_800_000
+
+
 def test_many_short_requests_are_no_long_one() -> None:
     one = prices(m=TARIFF)
     assert cost(one, input_tokens=400_000, requests=4) == 400_000 * 3000
@@ -238,7 +250,7 @@ def test_the_list_is_not_loaded_by_what_works_with_prices() -> None:
 @given(
     kinds=st.lists(st.sampled_from([0, 1, 700, 199_999, 200_000, 200_001]), min_size=4, max_size=4),
     tools=st.integers(0, 2),
-    tier=st.sampled_from(["", "priority", "flex", "batch"]),
+    tier=st.sampled_from(["", "priority", "flex", "batch", "flex+region", "batch+region"]),
     since=st.sampled_from([-1.0, -0.001, 0.0, 1.0]),
     known=st.sampled_from(["m", "one", "unknown"]),
     own=st.sampled_from(["", "m", "factor"]),

@@ -196,5 +196,27 @@ def test_a_higher_speed_is_a_tier() -> None:
     assert answer.usage.tier == "standard"
 
 
+@pytest.mark.parametrize(
+    ("told", "tier"),
+    [
+        ({"inference_geo": "us"}, "+region"),
+        ({"inference_geo": "us", "service_tier": "standard"}, "standard+region"),
+        ({"inference_geo": "us", "service_tier": "standard", "speed": "fast"}, "fast+region"),
+        ({"inference_geo": "global", "service_tier": "standard"}, "standard"),
+        ({"inference_geo": "not_available"}, ""),
+        ({"inference_geo": ["us"]}, ""),
+    ],
+)
+@pytest.mark.parametrize("where", [("start",), ("end",), ("start", "end")])
+def test_a_region_is_part_of_the_tier(told: dict[str, object], tier: str, where: tuple[str, ...]) -> None:
+    """A tenth more, whichever event tells of it."""
+    first = {"input_tokens": 5} | (told if "start" in where else {})
+    last = {"output_tokens": 9, "iterations": [{"type": "compaction", "input_tokens": 2}]}
+    meter = anthropic.MessagesStream()
+    meter.feed(sse({"type": "message_start", "message": {"model": "claude-opus-5", "usage": first}}))
+    meter.feed(sse({"type": "message_delta", "usage": last | (told if "end" in where else {})}))
+    assert (meter.usage.tier, [one.tier for one in meter.usage.beside]) == (tier, [tier])
+
+
 def sse(event: dict[str, object]) -> bytes:
     return b"data: %b\n\n" % json.dumps(event).encode()

@@ -70,6 +70,14 @@ def test_results_add_up_by_model_and_length_wherever_they_are_cut() -> None:
         ]
 
 
+def test_a_batchs_requests_in_a_region_are_apart() -> None:
+    (over,) = fed(of_anthropic(RESULTS), result() + result(inference_geo="us") + result(inference_geo="us")).over
+    assert [usage for usage in over.usage if usage.requests] == [
+        Usage("claude-opus-5", 10, 5, tier="batch", requests=1),
+        Usage("claude-opus-5", 20, 10, tier="batch+region", requests=2),
+    ]
+
+
 def test_what_was_read_so_far_is_not_all() -> None:
     meter = of_anthropic(RESULTS)
     assert meter is not None

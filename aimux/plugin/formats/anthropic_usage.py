@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from aimux.plugin.reading import count, word
+from aimux.plugin.types import REGIONAL
 from aimux.plugin.usage import Usage
 
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
@@ -57,10 +58,13 @@ def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
         # Pages that were fetched cost nothing besides their tokens.
         billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")
         usage.server_tools = billed or usage.server_tools
+    before = usage.tier
     if told.get("speed") == FAST:
         usage.tier = FAST
-    elif usage.tier != FAST:
-        usage.tier = word(told.get("service_tier")) or usage.tier
+    elif not before.startswith(FAST):
+        usage.tier = word(told.get("service_tier")) or before
+    if (told.get("inference_geo") == "us" or REGIONAL in before) and REGIONAL not in usage.tier:
+        usage.tier += REGIONAL
 
 
 def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
