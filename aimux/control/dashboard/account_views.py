@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aimux.control.dashboard.charts import window
@@ -11,7 +12,10 @@ from aimux.control.dashboard.rendering import parsed, percent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-ORDER = ("healthy", "cooling", "parked", "disabled")
+AT_ONCE = 25
+"""Accounts that a page shows; with more it shows first what matters there."""
+SERVING_FIRST = ("healthy", "cooling", "parked", "disabled")
+URGENT_FIRST = ("parked", "cooling", "healthy", "disabled")
 
 
 def rows(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -21,7 +25,27 @@ def rows(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {**account, "id": f"{account['provider']}/{account['name']}", "windows": _windows(account, now)}
         for account in accounts
     ]
-    return sorted(made, key=lambda row: (row["provider"], ORDER.index(row["status"]), row["name"]))
+    return sorted(made, key=lambda row: (row["provider"], SERVING_FIRST.index(row["status"]), row["name"]))
+
+
+def busy_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With requests under way first, and else as they were: how many there are does not count, or a live list would
+    never rest."""
+    return sorted(rows, key=lambda row: row["in_flight"] == 0)
+
+
+def urgent_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What there is an alert about first, whatever its provider; what somebody switched off last."""
+    return sorted(
+        rows,
+        key=lambda row: (row["status"] == "disabled", not alerts([row]), URGENT_FIRST.index(row["status"])),
+    )
+
+
+def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many there are in each state that any is in."""
+    found = Counter(row["status"] for row in rows)
+    return {status: found[status] for status in URGENT_FIRST if found[status]}
 
 
 def _windows(account: Mapping[str, Any], now: float) -> list[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -40,8 +42,33 @@ UNSET = {"weight": "1", "priority": "0"}
 
 @routes.get("/accounts")
 async def page(request: web.Request) -> web.StreamResponse:
-    accounts = account_views.rows(await every(request, "/accounts"))
-    return render(request, "accounts.html", title="Accounts", accounts=accounts, providers=sorted(_providers(request)))
+    """All of a few accounts. Many have pages, what needs somebody first; `q` and `status` choose among them, and `from`
+    is how many are passed over."""
+    asked = {name: given for name in ("q", "status", "from") if (given := request.query.get(name, "").strip())}
+    all_of_them = account_views.rows(await every(request, "/accounts"))
+    q, status = asked.get("q", "").lower(), asked.get("status")
+    chosen = [
+        row
+        for row in all_of_them
+        if (status is None or row["status"] == status) and (q in row["id"].lower() or q in (row["email"] or "").lower())
+    ]
+    if len(all_of_them) > account_views.AT_ONCE:
+        chosen = account_views.urgent_first(chosen)
+    start = int(asked["from"]) if re.fullmatch(r"[0-9]{1,6}", asked.get("from", "")) else 0
+    end = start + account_views.AT_ONCE
+    return render(
+        request,
+        "accounts.html",
+        title="Accounts",
+        accounts=chosen[start:end],
+        first=start + 1,
+        found=len(chosen),
+        counts=account_views.counts(all_of_them),
+        many=len(all_of_them) > account_views.AT_ONCE,
+        asked=asked,
+        more="?" + urlencode({**asked, "from": end}) if end < len(chosen) else None,
+        providers=sorted(_providers(request)),
+    )
 
 
 @routes.get("/accounts/add/{provider}")

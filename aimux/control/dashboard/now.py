@@ -55,8 +55,11 @@ async def _values(request: web.Request) -> dict[str, Any]:
         there = on.get(account["id"], ())
         account["people"] = sorted(set(there))
         account["in_flight"] = max(account["in_flight"], len(there))  # that of this node, those of all
+    few = len(accounts) <= account_views.AT_ONCE
     return {
-        "accounts": accounts,
+        "accounts": accounts if few else account_views.busy_first(accounts)[: account_views.AT_ONCE],
+        "serving": sum(account["status"] == "healthy" for account in accounts),
+        "count": len(accounts),
         "running": running,
         "troubles": _troubles(control_of(request)),
         "alerts": account_views.alerts(accounts),

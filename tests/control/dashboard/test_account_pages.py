@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.control.dashboard.conftest import Site, Visitor, send
+from aimux.control.dashboard.account_views import AT_ONCE
+from tests.control.dashboard.conftest import TOKENS, Site, Visitor, held, send
 
 pytestmark = pytest.mark.browser
 
@@ -107,3 +109,41 @@ def code_of(vendor: Page) -> str:
     """What the simulator's page shows: the code, or the address that it ends at."""
     shown = re.search(r"[\w.~-]{10,}#[\w.~-]{10,}", vendor.inner_text("body"))
     return shown[0] if shown else vendor.url
+
+
+def test_of_many_accounts_a_page_shows_what_matters_there_first(visitor: Visitor, site: Site) -> None:
+    key = site.live.sim.accounts["claude-key"].api_key
+    names = [f"many-{number:02}" for number in range(AT_ONCE)]
+    for name in names:
+        site.api("POST", "/accounts", {"provider": "claude", "name": name, "api_key": key})
+    site.api("POST", f"/accounts/claude/{names[0]}/disable")
+    login = {"claudeAiOauth": {"accessToken": "sk-ant-oat01-ended", "expiresAt": 1_700_000_000_000}}
+    site.api("POST", "/accounts", {"provider": "claude", "name": "zz-ended", "file": json.dumps(login)})
+    there = len(site.api("GET", "/accounts")["items"])
+
+    page = visitor("viewer").go("accounts")
+    shown = page.locator(".accounts > li")
+    expect(shown).to_have_count(AT_ONCE)
+    expect(shown.first).to_contain_text("zz-ended")
+    page.get_by_role("link", name="Next ones").click()
+    expect(shown).to_have_count(there - AT_ONCE)
+    expect(shown.last).to_contain_text(names[0])
+    page.get_by_role("navigation", name="By state").get_by_role("link", name="disabled").click()
+    expect(shown).to_have_count(1)
+    page.get_by_role("searchbox").fill("MANY-07")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_text("No account fits.")).to_be_visible()
+    page.get_by_role("link", name="All accounts").click()
+    page.get_by_role("searchbox").fill("MANY-07")
+    page.get_by_role("button", name="Find").click()
+    expect(shown).to_have_count(1)
+    expect(shown).to_contain_text("claude/many-07")
+
+    with held(site, TOKENS["member"]):
+        page = visitor("viewer").go()
+        at_work = page.locator("#accounts li")
+        expect(at_work).to_have_count(AT_ONCE)
+        expect(at_work.first).to_contain_text("max")
+        expect(page.locator("#accounts")).to_contain_text(f"{there - AT_ONCE} more")
+    for name in [*names, "zz-ended"]:
+        site.api("DELETE", f"/accounts/claude/{name}")
