@@ -178,10 +178,11 @@ class App:
         self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends)
         claims = Claims() if config.database.address is not None else None
         limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims, on_mark=self.watch.marked)
-        self.limits = LimitKeeper(self.database, limits, config.limits, flush=self.metering.ledger.flush)
+        self.limits = LimitKeeper(self.database, limits, config.limits, self.metering.ledger)
         stack.push_async_callback(self.limits.close)
         self.fair = FairShare(on=config.limits.fair_share)
         self.metering.ledger.on_left = self.limits.left
+        self.metering.on_priced = self.limits.priced
         if claims is not None:
             self.metering.ledger.store.beside = self.limits.wrote
         await self.limits.start()

@@ -176,10 +176,11 @@ class Budget(Counter):
         self.sums.changed()
 
     def recount(self, past: History, now: float, number: int) -> None:
-        """Count no less than the ledger has: of a window that was in use before this, or that a wrong clock lost."""
+        """Count what the ledger has, if it is whole, and else no less: of a window that was in use before this, that a
+        wrong clock lost, or of which prices became known."""
         self.full(0, now, number)
         own, self.base = past.of(self.key, self.start, shared=self._claims is not None)
-        self.found(max(0, own - self.used))
+        self.found(own - self.used if past.whole else max(0, own - self.used))
         self.claim(now)
 
     def passed(self, now: float) -> float | None:

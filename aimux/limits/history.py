@@ -54,6 +54,8 @@ class History:
     ) -> None:
         self._uses = uses or {}
         self._told = told
+        self.whole = False
+        """Whether nothing is missing that the process has counted so far."""
         self._sums: dict[tuple[float, Unit, Scope], Counter[tuple[str, str]]] = {}
 
     def of(self, key: Key, start: float, *, shared: bool) -> tuple[int, int]:
@@ -158,6 +160,7 @@ def cost_of(row: Row) -> int:
 def _budgets(policy: Policy, row: Row) -> list[Key]:
     """What holds for one who sends such requests, of calendar windows."""
     key = row.key
-    model = key.asked or key.model
-    holdings = policy.holdings(Who(key.user, key.token, key.groups), lambda scope: scope.covers(key.provider, model))
+    holdings = policy.holdings(
+        Who(key.user, key.token, key.groups), lambda scope: scope.covers(key.provider, key.limited)
+    )
     return [holding.key for holding in holdings if LIMITS[holding.key.limit].period in PERIODS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from aimux.limits.rules import Owner, Scope, Who
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from aimux.limits.leases import Limits
     from aimux.limits.rules import Key, Policy
     from aimux.limits.stored import Stored
+    from aimux.limits.sums import Counter
+    from aimux.metering.ledger import Ledger
     from aimux.metering.rows import Row, Values
     from aimux.storage import Database
 
@@ -33,9 +36,9 @@ SWEEP_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 EACH = frozenset({"default", "member"})
 """Kinds of owners whose limits each user has alone."""
-MOVED_SECONDS = 30.0
-"""Between two counts because users have come to other groups: each reads a month of everybody, and somebody may have
-two tokens with different groups."""
+RECOUNT_SECONDS = 30.0
+"""Between two counts because users have come to other groups or prices became known: each reads a month of everybody,
+and somebody may have two tokens with different groups."""
 LOOK_SECONDS = 5.0
 JUMP_SECONDS = 60.0
 """Between two looks at the clock, and by how much it has to have been set for what is used to be counted again."""
@@ -50,21 +53,21 @@ class LimitKeeper:
         database: Database,
         limits: Limits,
         section: Section,
-        *,
-        flush: Callable[[], Awaitable[None]] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
-        """`flush` has the ledger write what it holds, before what it has is counted."""
+        """`ledger`: this process's own; None: it serves nobody."""
         self.database = database
         self.limits = limits
         self.section = section
         self.stored: Stored = stored.NOTHING
         self.exchange = Exchange(database, limits.claims) if limits.claims is not None else None
         """With the nodes that share the budgets."""
-        self._flush = flush
+        self._ledger = ledger
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
-        self._moved = asyncio.Event()
-        limits.on_moved = self._moved.set
+        self._due = asyncio.Event()
+        self._priced = False
+        limits.on_moved = self._due.set
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -78,7 +81,7 @@ class LimitKeeper:
             self._keep_up(),
             self._sweep(),
             self._watch_clock(),
-            self._watch_groups(),
+            self._recounts(),
             *([self.exchange.run()] if self.exchange is not None else []),
         ]
         self._tasks = [asyncio.create_task(one) for one in work]
@@ -93,11 +96,15 @@ class LimitKeeper:
 
     def left(self, rows: Sequence[Row]) -> None:
         """Requests of an earlier process that the ledger gets only now: in open windows they count as its others do."""
+        self._add(rows)
+
+    def _add(self, rows: Iterable[Row], *, but: Collection[Counter] = ()) -> None:
+        """Count requests that the ledger does not have yet; not in those counters, which have."""
         now = time.time()
         for row in rows:
-            key = row.key
+            key, cost = row.key, history.cost_of(row)
             who = Who(key.user, key.token, key.groups)
-            self.limits.add(who, key.provider, key.model, row.at / 1000, row.tokens, history.cost_of(row), now)
+            self.limits.add(who, key.provider, key.limited, row.at / 1000, row.tokens, cost, now, but)
 
     async def wrote(self, connection: AsyncConnection, rows: Sequence[Values]) -> None:
         """The ledger takes these requests in this transaction: what of budgets other nodes must count, too, whatever
@@ -123,14 +130,18 @@ class LimitKeeper:
             wanted = self._policy()
             if wanted == self.limits.policy and self._zone == self.limits.zone and self._tasks and not recount:
                 return  # the database calls now and then without a change
-            past = History()
-            if wanted.has_budgets:
-                recount = recount or self._counted_before(wanted)
-                if self._flush is not None:
-                    await self._flush()
-                node = self.exchange.node if self.exchange is not None else None
+            if not wanted.has_budgets:
+                self._adopt(History())
+                return
+            recount = recount or self._counted_before(wanted)
+            node = self.exchange.node if self.exchange is not None else None
+            async with contextlib.nullcontext(_unknown) if self._ledger is None else self._ledger.still() as unwritten:
                 past = await history.read(self.database, self._zone, now, node=node)
-            self._adopt(past, recount=recount)
+                since = unwritten()
+                past.whole = since is not None
+                counting = () if recount else frozenset(self.limits.budgets())
+                self._adopt(past, recount=recount)
+                self._add(since or (), but=counting)
 
     def _counted_before(self, wanted: Policy) -> bool:
         """Whether a limit comes back that was counted once: of what was used without it the ledger alone knows."""
@@ -181,24 +192,35 @@ class LimitKeeper:
             ahead += jump
             log.warning("the clock was set by %+.0f s: what is used was counted again from the ledger", jump)
 
-    async def _watch_groups(self) -> None:
+    def priced(self) -> None:
+        """What counted at an assumed price has one now."""
+        self._priced = True
+        self._due.set()
+
+    async def _recounts(self) -> None:
         """Limits of each member of a group count all that a user takes, but only while he is one."""
         while True:
-            await self._moved.wait()
-            self._moved.clear()
-            if any(rule.owner.kind == "member" for rule in self.limits.policy.rules):
+            await self._due.wait()
+            self._due.clear()
+            if self._priced or any(rule.owner.kind == "member" for rule in self.limits.policy.rules):
+                self._priced = False
                 try:
                     await self.refresh(recount=True)
                 except StorageError as error:
-                    log.warning("what users in other groups have used can't be counted yet: %s", error)
-                    self._moved.set()
-            await asyncio.sleep(MOVED_SECONDS)
+                    log.warning("what is used can't be counted again yet: %s", error)
+                    self._priced = True
+                    self._due.set()
+            await asyncio.sleep(RECOUNT_SECONDS)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             if count := self.limits.expire(time.time()):
                 log.error("%d requests ended without a record: they count with what they were thought to take", count)
+
+
+def _unknown() -> None:
+    """Nothing of a ledger that isn't there."""
 
 
 Ruled = tuple[Owner | None, str, Scope]

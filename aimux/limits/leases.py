@@ -16,7 +16,7 @@ from aimux.limits.rules import LIMITS, NANO
 from aimux.limits.sums import CANCELLED, COST, NEVER, SETTLED, UNDER_WAY, Counter, Lease, Plan, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from datetime import tzinfo
 
     from aimux.limits.history import History
@@ -264,10 +264,10 @@ class Limits:
         tokens: int,
         cost: int,
         now: float,
-        counted: tuple[Counter, ...] = (),
+        counted: Collection[Counter] = (),
     ) -> None:
-        """Count a request that began `at` where no lease did (`counted`: where one did): its process has ended before
-        the ledger had it, or it is older than a limit."""
+        """Count a request that began `at`, but not in `counted`, which have it: its process has ended before the ledger
+        had it, or it is older than a limit."""
         for one in self.plan(self.terms(who), provider, model, now).counters:
             if isinstance(one, Budget) and one not in counted:
                 one.add(one.of(1, tokens, cost), at, now, self._number + 1)

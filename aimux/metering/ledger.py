@@ -22,7 +22,7 @@ from aimux.metering.store import LedgerStore, prepare
 from aimux.storage import StorageError, Unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from aimux.metering.calendar import Calendar
@@ -129,20 +129,37 @@ class Ledger:
 
     async def flush(self) -> None:
         """Write what was recorded so far, or put it on the disk while the database is unavailable."""
-        until = time.monotonic() + EVERY - WAIT
         async with self._turn:
-            if batch := self._pending[:]:
-                few = len(batch) <= AT_ONCE
-                self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
-                del self._pending[: len(batch)]  # not before: whoever called may have been cancelled
-            free = (self._warm or self._refused) and self._writing is None and not self._spill.size
-            if self._held and free and await self._write(self.store.write(self._held, now())):
-                self._held, self._refused = [], ""
-            if self._held:
-                await self._put_by()
-            if self._writing is not None and self._writing.done():
-                await self._outcome(self._writing)
-            await self._drain(until)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        until = time.monotonic() + EVERY - WAIT
+        if batch := self._pending[:]:
+            few = len(batch) <= AT_ONCE
+            self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
+            del self._pending[: len(batch)]  # not before: whoever called may have been cancelled
+        free = (self._warm or self._refused) and self._writing is None and not self._spill.size
+        if self._held and free and await self._write(self.store.write(self._held, now())):
+            self._held, self._refused = [], ""
+        if self._held:
+            await self._put_by()
+        if self._writing is not None and self._writing.done():
+            await self._outcome(self._writing)
+        await self._drain(until)
+
+    @contextlib.asynccontextmanager
+    async def still(self) -> AsyncIterator[Callable[[], list[Row] | None]]:
+        """Write what was recorded so far, and nothing more until this ends. What it gives says what is not in the
+        database yet; None: nobody knows, because the database takes too long or fails."""
+        await self.catch_up()
+        async with self._turn:
+            await self._flush()
+            yield self._unwritten
+
+    def _unwritten(self) -> list[Row] | None:
+        if self._held or self._spill.size or self._writing is not None:
+            return None
+        return [*map(Row, self._rows(self._pending))]
 
     async def rest(self) -> None:
         """Wait for the batch that is being written, whatever becomes of it; later ones are made anew."""

@@ -58,6 +58,8 @@ class Metering:
             spill_limit=config.ledger.spill_limit,
             keep=config.ledger.keep_requests,
         )
+        self.on_priced: Callable[[], None] = lambda: None
+        """Called when requests that had no price have got one because a new model was looked up."""
         self.reports = Reports(database, self.calendar, lambda: self.ledger.keep)
         self._sampler = Sampler(database, accounts)
         self._sampling: asyncio.Task[None] | None = None
@@ -121,3 +123,5 @@ class Metering:
         count = await reprice(self.database, self.calendar, self.prices, since)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
         log.info("prices were looked up for %s; requests that have one by that: %d", names, count)
+        if count:
+            self.on_priced()

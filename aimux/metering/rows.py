@@ -40,7 +40,12 @@ class Key(NamedTuple):
     request_class: str
     client: str
     asked: str = ""
-    """The model by which limits counted it; "": `model`, which is the one that the upstream says it served."""
+    """The model that was asked for; "": `model`, which is the one that the upstream says it served."""
+
+    @property
+    def limited(self) -> str:
+        """The model by which limits count it."""
+        return self.asked or self.model
 
     def hash(self) -> int:
         """63 bits, the same on every node and as it was before there was `asked`; never TOTAL."""

@@ -87,7 +87,7 @@ class Books(RuleBasedStateMachine):
         self.ledger = Ledger(way, flattener, Calendar(UTC), folder, spill_limit=1 << 24, keep=1e9)
         self.limits = Limits(Policy(), UTC)
         self.settlement = Settlement(self.limits, prices.of_record)
-        self.keeper = LimitKeeper(self.database, self.limits, self.section, flush=self.ledger.catch_up)
+        self.keeper = LimitKeeper(self.database, self.limits, self.section, self.ledger)
         self.ledger.on_left = self.keeper.left
         self.runner.run(self.keeper.refresh())
         self.runner.run(self.ledger.adopt())

@@ -94,6 +94,8 @@ class Entry:
 
 
 class Leases(RuleBasedStateMachine):
+    whole = False
+
     @initialize(policy=policies())
     def begin(self, policy: Policy) -> None:
         self.now = START

@@ -67,6 +67,7 @@ async def apply_prices(parts: Parts, body: Repricing, caller: Principal) -> Pric
     metering = parts.metering
     await metering.book.read()
     requests = await metering.reprice(time_of(metering, "since", body.since))
+    await parts.limits.refresh(recount=True)  # what was used of costs counted at an assumed price
     await parts.note(caller, "prices.apply", "prices", after={"requests": requests})
     return Priced(requests=requests)
 
