@@ -75,6 +75,7 @@ class App:
         self.people: People
         self.trust: Trust
         self.uses: Uses
+        self.deposits: DepositRows
         self.gateway: Gateway
         self.outside: Outside
         self.key: Key | None = None
@@ -121,11 +122,11 @@ class App:
                 await accounts.load()
             warn_of_unknown(config, self.pools, self.people.directory.stored)
             limits = await self._begin_metering(config, stack)
-            written = DepositRows(self.database, shared=config.database.address is not None)
-            stack.push_async_callback(written.close)
-            await written.start()
-            self._build_gateway(config, setup, pool, limits, Keeping(written.deposits, written.look_up), stack)
-            written.on_counted = self.records
+            self.deposits = deposits = DepositRows(self.database, shared=config.database.address is not None)
+            stack.push_async_callback(deposits.close)
+            await deposits.start()
+            self._build_gateway(config, setup, pool, limits, Keeping(deposits.deposits, deposits.look_up), stack)
+            deposits.on_counted = self.records
             self.records.soon = self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
                 await self._listen(config)
@@ -233,6 +234,7 @@ class App:
             self.limits,
             self.metering,
             self.uses,
+            self.deposits,
             self.notices.recent,
             trust=self.trust,
             reload=self.take_again,

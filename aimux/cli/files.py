@@ -23,6 +23,7 @@ from aimux.control.api.operations import find
 from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
+from aimux.gateway.deposit_rows import DepositRows
 from aimux.limits import Limits, Policy
 from aimux.limits.keeper import LimitKeeper
 from aimux.metering.journal import Journal
@@ -100,7 +101,8 @@ async def local_parts(setting: Setting) -> AsyncIterator[Parts]:
             limits = LimitKeeper(people.database, Limits(Policy(), ZoneInfo(config.limits.time_zone)), config.limits)
             metering = Metering(people.database, config, providers)
             with holding(lambda: chain(secrets_in(config), *(pool.secrets() for pool in pools.values()))):
-                yield Parts(pools, vault, http, relay, Journal(), people, limits, metering, Uses(people.database))
+                uses, deposits = Uses(people.database), DepositRows(people.database, shared=False)
+                yield Parts(pools, vault, http, relay, Journal(), people, limits, metering, uses, deposits)
     except (StorageError, VaultError) as error:
         raise click.ClickException(str(error)) from None
     finally:

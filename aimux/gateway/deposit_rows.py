@@ -216,6 +216,22 @@ class DepositRows:
             self._unknown.pop(key, None)
             self._read_until = max(self._read_until, row.at - OVERLAP)
 
+    async def rename(self, instance: str, account: str, new: str) -> None:
+        """An account has another name now, here and at other nodes. Without the database, what it has is looked for
+        again."""
+        from sqlalchemy import update
+
+        from aimux.storage.schema.deposits import deposits
+        from aimux.storage.times import now
+
+        self.deposits.rename(instance, account, new)
+        this = deposits.c.provider == instance, deposits.c.account == account
+        try:
+            async with self._turn, self._database.write(TOPIC) as connection:
+                await connection.execute(update(deposits).where(*this).values(account=new, at=now()))
+        except StorageError as error:
+            log.warning("%s/%s: what users have stored there is not known under its new name: %s", instance, new, error)
+
     async def prune(self) -> None:
         """Forget what is past keeping. Raises StorageError."""
         from aimux.storage.schema.deposits import deposits

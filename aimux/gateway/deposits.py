@@ -128,6 +128,15 @@ class Deposits:
                 self._disown(oldest, self._places[oldest].owner)
                 self._forget(oldest)
 
+    def rename(self, instance: str, account: str, new: str) -> None:
+        """An account has another name now."""
+        for key, place in self._places.items():
+            if key[0] == instance and place.account == account:
+                self._places[key] = place._replace(account=new)
+        for key, (place, lasts) in self.fresh.items():
+            if key[0] == instance and place.account == account:
+                self.fresh[key] = place._replace(account=new), lasts
+
     def place_of(self, ids: tuple[str, ...], targets: tuple[Target, ...]) -> tuple[tuple[Target], str] | None:
         """The target and the account that have what a request refers to; None if nothing is known about it."""
         for target in targets:

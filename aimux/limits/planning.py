@@ -26,10 +26,13 @@ from aimux.metering.record import OWN_LOGIN
 from aimux.metering.reports import Reports
 from aimux.metering.spans import Span
 from aimux.metering.windows import compare
+from aimux.people import audit
 from aimux.plugin.settings import AccountSettings
 from aimux.storage import Database, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
     from aimux.accounts.selection import Strategy
     from aimux.limits.plan import Plan
 
@@ -53,7 +56,7 @@ class Question(BaseModel):
     keep: float
     since: int
     accounts: dict[str, dict[str, AccountSettings]]
-    """The settings of every provider's accounts that have any."""
+    """The settings of every provider's accounts, and of those that the configuration names."""
     strategies: dict[str, str]
     counts: dict[str, int] = {}
     windows: dict[str, float] = {}
@@ -127,7 +130,8 @@ async def answer(question: Question) -> Forecast:
             if not windows:
                 unknown.append(provider)
                 continue
-            chosen = _accounts(await _served(reports, provider, span), settings, question.counts.get(provider))
+            served = await _served(reports, provider, span, await _renamed(database, provider, settings))
+            chosen = _accounts(served, settings, question.counts.get(provider))
             strategy: Strategy = question.strategies[provider]  # type: ignore[assignment]
             plan = replay(requests, chosen, windows, strategy=strategy, fair_share=question.fair_share)
             plans.append(_told(provider, plan, windows))
@@ -150,12 +154,23 @@ async def _windows(
     return [Window(name, _length(name), units) for name, units in full.items() if WINDOW.fullmatch(name)]
 
 
-async def _served(reports: Reports, provider: str, span: Span) -> list[str]:
-    """The names of the accounts that did."""
+async def _renamed(database: Database, provider: str, there: Container[str]) -> dict[str, str]:
+    """By former name: the name of the account now. A name that another account has by now is that one's."""
+    names: dict[str, str] = {}
+    for entry in await audit.of_action(database, "account.rename"):
+        instance, _, before = entry.target.removeprefix("account:").partition("/")
+        if instance == provider and entry.after is not None:
+            names = {old: entry.after["name"] if name == before else name for old, name in names.items()}
+            names[before] = entry.after["name"]
+    return {old: name for old, name in names.items() if old not in there}
+
+
+async def _served(reports: Reports, provider: str, span: Span, renamed: Mapping[str, str]) -> list[str]:
+    """The names that the accounts that did have now."""
     prefix = f"{provider}/"
     items = (await reports.usage("account", span)).items
-    names = {item.name.removeprefix(prefix) for item in items if item.name.startswith(prefix)}
-    return sorted(names - {OWN_LOGIN})
+    names = {item.name.removeprefix(prefix) for item in items if item.name.startswith(prefix)} - {OWN_LOGIN}
+    return sorted({renamed.get(name, name) for name in names})
 
 
 def _accounts(served: list[str], settings: dict[str, AccountSettings], count: int | None) -> dict[str, AccountSettings]:

@@ -170,6 +170,15 @@ async def entries(database: Database) -> AsyncIterator[Entry]:
         after = found[-1].id
 
 
+async def of_action(database: Database, action: str) -> list[Entry]:
+    """All entries of this action, oldest first. Raises StorageError."""
+    from aimux.storage.schema.audit import audit
+
+    async with database.read() as connection:
+        rows = (await connection.execute(audit.select().where(audit.c.action == action).order_by(audit.c.id))).all()
+    return [Entry(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
 async def page(
     database: Database, *, limit: int, after: int | None = None, before: int | None = None, target: str | None = None
 ) -> list[Entry]:

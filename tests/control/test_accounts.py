@@ -8,6 +8,7 @@ import stat
 
 import pytest
 
+from aimux.gateway.deposits import Deposit
 from aimux.simulator import Simulator
 from aimux.simulator.demo import credential_file
 from tests.control.conftest import Aimux, Start, put
@@ -222,11 +223,14 @@ async def test_no_answer_holds_a_secret(aimux: Aimux, sim: Simulator) -> None:
 
 async def test_a_rename_keeps_the_state(aimux: Aimux) -> None:
     await aimux.message()
+    stored = aimux.app.deposits.deposits
+    stored.keep("claude", "default", ["file_1"], "ann")
     await aimux.post("/accounts/claude/default/disable")
     before = await aimux.get("/accounts/claude/default")
     after = await aimux.post("/accounts/claude/default/rename", {"name": "ann@example.com"})
     assert after == before | {"name": "ann@example.com", "remedy": "aimux accounts enable claude/ann@example.com"}
     assert await accounts(aimux, "?provider=claude") == ["claude/ann@example.com"]
+    assert stored.find("claude", ["file_1"]) == Deposit("ann@example.com", "ann")
     assert (aimux.state_dir / "claude" / "ann@example.com" / ".credentials.json").is_file()
     await aimux.post("/accounts/claude/ann%40example.com/enable")
     assert (await aimux.message())[0] == 200

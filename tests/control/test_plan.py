@@ -35,6 +35,20 @@ async def test_what_a_user_sent_with_an_own_login_is_no_account_s(start: Start) 
     assert (plan["requests"], [account["account"] for account in plan["accounts"]]) == (1, ["default"])
 
 
+async def test_an_account_that_was_renamed_is_one(start: Start) -> None:
+    """Also if it was renamed twice, or back again."""
+    aimux = await filled(start, [record(time=1_795_694_400, usage={"input_tokens": 1_000_000})])
+    for before, after in (("default", "ann"), ("ann", "team")):
+        await aimux.post(f"/accounts/claude/{before}/rename", {"name": after})
+    aimux.app.metering.ledger.record(record(time=1_795_694_460, account="ann", usage={"input_tokens": 9}))
+    aimux.app.metering.ledger.record(record(time=1_795_694_520, account="team", usage={"input_tokens": 9}))
+    (plan,) = (await aimux.get(f"/plan?{SINCE}&window=5h=10"))["items"]
+    assert (plan["requests"], [account["account"] for account in plan["accounts"]]) == (3, ["team"])
+    await aimux.post("/accounts/claude/team/rename", {"name": "default"})
+    (plan,) = (await aimux.get(f"/plan?{SINCE}&window=5h=10"))["items"]
+    assert [account["account"] for account in plan["accounts"]] == ["default"]
+
+
 async def test_nothing_is_made_up_of_windows_that_nobody_knows(start: Start) -> None:
     aimux = await filled(start, [record()])
     assert await aimux.get(f"/plan?{SINCE}") == {"items": [], "unknown": ["claude"]}

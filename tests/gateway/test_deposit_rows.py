@@ -61,6 +61,23 @@ async def test_the_next_start_knows_it(node: Node) -> None:
     assert not known.fresh
 
 
+async def test_a_renamed_account_has_what_it_had(node: Node) -> None:
+    one, other = await node(), await node()
+    one.deposits.keep("plain", "default", ["file-1"], "ann")
+    one.deposits.keep("other", "default", ["file-1"], "ann")
+    await one.flush()
+    one.deposits.keep("plain", "default", ["file-2"], "ann")
+    await one.rename("plain", "default", "team")
+    of_the_team = Deposit("team", "ann")
+    assert [one.deposits.find("plain", [named]) for named in ("file-1", "file-2")] == [of_the_team] * 2
+    assert one.deposits.find("other", ["file-1"]) == OF_ANN
+    async with asyncio.timeout(30):
+        while {other.deposits.find("plain", [named]) for named in ("file-1", "file-2")} != {of_the_team}:
+            await asyncio.sleep(0.05)
+    assert (await node()).deposits.find("plain", ["file-1"]) == of_the_team
+    assert other.deposits.find("other", ["file-1"]) == OF_ANN
+
+
 async def test_another_node_hears_of_it(node: Node) -> None:
     one, other = await node(), await node()
     one.deposits.keep("plain", "default", ["file-1"], "ann")

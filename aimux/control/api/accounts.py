@@ -139,7 +139,8 @@ async def disable_account(parts: Parts, provider: Instance, name: Name, caller: 
 
 @operation("POST", "/accounts/{provider}/{name}/rename", "Rename an account", errors=(409,))
 async def rename_account(parts: Parts, provider: Instance, name: Name, body: Rename, caller: Principal) -> Account:
-    """Its state, open requests and conversations stay. Refused while the configuration names it and not the new name.
+    """Its state, open requests, conversations and what users have stored stay. Refused while the configuration names it
+    and not the new name.
 
     Otherwise it would lose its groups, and with them the limits on who may use it.
     """
@@ -154,6 +155,7 @@ async def rename_account(parts: Parts, provider: Instance, name: Name, body: Ren
         )
     refuse_configured(account)
     await pool.rename(name, body.name)
+    await parts.deposits.rename(provider, name, body.name)
     log.info("admin: %s/%s is %s/%s now", provider, name, provider, body.name)
     await parts.note(caller, "account.rename", f"account:{provider}/{name}", after={"name": body.name})
     return await parts.show(pool, account)

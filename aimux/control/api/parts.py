@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimux.control.api.saving import Wanted
     from aimux.control.principal import Principal
     from aimux.control.running import Reload, Running
+    from aimux.gateway.deposit_rows import DepositRows
     from aimux.limits.keeper import LimitKeeper
     from aimux.metering.journal import Journal
     from aimux.metering.metering import Metering
@@ -45,6 +46,7 @@ class Parts:
     limits: LimitKeeper
     metering: Metering
     uses: Uses
+    deposits: DepositRows
     notices: Sequence[Notice] = ()
     """The latest notices, newest last."""
     trust: Trust | None = None
