@@ -142,6 +142,8 @@ class Compatible(Provider):
             return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
         if status >= 500 and status != 501:
             return Verdict(Action.BACK_OFF, f"the server answered {status}")
+        if status in {400, 403, 404} and self._format.lacks(body, model):
+            return Verdict(Action.MISSING, "it does not have the model", model=model)
         return RELAY
 
     def opening(self, payload: bytes) -> Verdict | None:

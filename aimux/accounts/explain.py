@@ -89,7 +89,9 @@ def _standing(pool: AccountPool, account: Account, selection: Selection, now: fl
     rank = f", priority {settings.priority}" * bool(settings.priority) + f", weight {settings.weight:g}" * (
         settings.weight != 1
     )
-    if account.name in selection.exclude:
+    if pool.lacking and account.name in pool.lacking.names(selection.model, now):
+        status = f"does not have {selection.model}"
+    elif account.name in selection.exclude:
         status = "was tried"
     elif selection.pinned not in {None, account.name}:
         status = "is not asked for"

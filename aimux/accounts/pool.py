@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.account import Account
 from aimux.accounts.conversations import Conversations, Stay
 from aimux.accounts.credentials import parse_credential
 from aimux.accounts.index import Index
+from aimux.accounts.lacking import Lacking
 from aimux.accounts.quota import Quota
 from aimux.accounts.renewal import Renewer
 from aimux.accounts.resources import Resources
@@ -73,6 +74,7 @@ class AccountPool:
         self._conversations = Conversations(self.options.conversation_ttl, self.options.max_conversations)
         self._organizations: dict[str, tuple[Quota, set[Account]]] = {}
         """Their quotas, and the accounts that share each."""
+        self.lacking = Lacking()
         self._index = Index()
         self._reserved = NO_GROUPS
         self._rearrange = False
@@ -120,6 +122,18 @@ class AccountPool:
         account.has_served(credential)
         if selection.conversation is not None:
             self._conversations.served(selection.conversation, account.name)
+
+    def leave(self, account: Account, model: str, selection: Selection, now: float) -> bool:
+        """Have a socket's conversation go on with an account that can serve this model, which its handshake does not
+        name. False: there is none, or nobody knows which conversation it is."""
+        if selection.conversation is None:
+            return False
+        exclude = self.lacking.names(model, now) | {account.name}
+        other = self.select(replace(selection, model=model, conversation=None, exclude=exclude), now)
+        if other is None:
+            return False
+        self._conversations.put(selection.conversation, Stay(other.name, now))
+        return True
 
     def home(self, selection: Selection, now: float) -> str | None:
         """The account that the conversation is at home on, whether it can serve or not."""
@@ -344,7 +358,9 @@ class AccountPool:
         self._changed()
 
     def _remove(self, name: str) -> None:
-        self._leave(self.accounts.pop(name))
+        account = self.accounts.pop(name)
+        self._leave(account)
+        self.lacking.forget(account)
         self._tags.pop(name, None)
         self._rearrange = True
         self._changed()
@@ -352,6 +368,7 @@ class AccountPool:
 
     def _place(self, account: Account, before: Credential | None) -> None:
         """Give the account the quota of its organization, and a fresh one when somebody else logged in."""
+        self.lacking.forget(account)
         old, new = before and (before.organization, before.account_id), account.credential
         if new is None or old == (new.organization, new.account_id):
             return

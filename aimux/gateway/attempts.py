@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aimux.accounts.explain import at_home, explain
+from aimux.accounts.selection import NO_NAMES
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
 from aimux.gateway.unserved import failure, unserved
@@ -72,11 +73,16 @@ class Attempts:
         self._selection = call.selection
         self._tried: set[str] = set()
         """Accounts of this target."""
+        self._avoided = NO_NAMES
+        """Those that don't have the model: they are asked last."""
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
             self._selection = replace(self._selection, model=target.model)
         if target.account is not None and call.selection.pinned is None:
             self._selection = replace(self._selection, pinned=target.account)
+        lacking = target.route.accounts.lacking
+        if lacking and self._selection.pinned is None:
+            self._avoided = lacking.names(self._selection.model, time.time())
         call.record.provider = target.route.provider.instance
 
     async def run(self) -> Attempt:
@@ -141,7 +147,7 @@ class Attempts:
         eligibility = self._call.eligibility
         while True:
             pool, now = self._route.accounts, time.time()
-            selection = self._excluding() if self._tried else self._selection
+            selection = self._excluding() if self._tried or self._avoided else self._selection
             debug, several = log.isEnabledFor(logging.DEBUG), len(pool.accounts) > 1
             home = pool.home(selection, now) if debug or several else None
             account = pool.select(selection, now)
@@ -150,9 +156,14 @@ class Attempts:
             if account is not None and eligibility is not None and eligibility.forbids(account, selection.model, now):
                 self._tried.add(account.name)
                 continue
-            if account is not None or not self._waiting:
+            if account is not None:
                 return account
-            self._enter(self._waiting.pop(0))
+            if self._waiting:
+                self._enter(self._waiting.pop(0))
+            elif self._avoided:
+                self._avoided = NO_NAMES
+            else:
+                return None
 
     def _note_choice(
         self, selection: Selection, home: str | None, account: Account | None, now: float, *, debug: bool
@@ -168,7 +179,7 @@ class Attempts:
 
     def _excluding(self) -> Selection:
         """Without the accounts that were tried."""
-        return replace(self._selection, exclude=frozenset(self._tried))
+        return replace(self._selection, exclude=self._avoided.union(self._tried))
 
     def _last_resort(self) -> Account | None:
         """Every account is known to be limited: try one anyway, and give the client its answer."""
@@ -275,6 +286,8 @@ class Attempts:
             return None
         if verdict.action in {Action.COOL_DOWN, Action.PARK}:
             account.apply(verdict, time.time())
+        elif verdict.action is Action.MISSING and verdict.model:
+            attempt.route.accounts.lacking.note(account, verdict.model, time.time())
         return None
 
     # --- when nothing worked --------------------------------------------------------------------------------------

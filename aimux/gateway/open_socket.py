@@ -185,14 +185,20 @@ class OpenSocket:
         An open socket can't change its account. But a client that is told to reconnect does so at once, without
         bothering its user (Codex: 0.3 s), while the limit would end the user's work although other accounts have room.
         """
-        account, call, now = self._account, self._call, time.time()
-        if verdict.action not in {Action.COOL_DOWN, Action.PARK}:
+        account, call, now, pool = self._account, self._call, time.time(), self._route.accounts
+        if verdict.action is Action.MISSING:
+            pool.lacking.note(account, verdict.model or "", now)
+        elif verdict.action not in {Action.COOL_DOWN, Action.PARK}:
             return
         account.apply(verdict, now)
         call.note(account.name, 101, verdict.action, verdict.reason)
-        if call.admitted.caller.own is not None:
-            return  # there is no other one
-        if not self._answering and self._route.accounts.select(call.selection, now) is not None:
+        if call.admitted.caller.own is not None or self._answering:
+            return  # there is no other one, or it would come too late
+        if verdict.model:
+            another = pool.leave(account, verdict.model, call.selection, now)
+        else:
+            another = pool.select(call.selection, now) is not None
+        if another:
             log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
             self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
 

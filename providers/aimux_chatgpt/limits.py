@@ -112,6 +112,10 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.PARK, f"{_GONE[code]} ({code})", remedy=remedy)
     if status == 401 or (status == 403 and code in _BAD_TOKEN):
         return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
+    if status in {400, 403, 404} and openai.lacks_in(problem, model):
+        return Verdict(Action.MISSING, "it does not have the model", model=model)
+    if code == "billing_hard_limit_reached":  # with 400 from some endpoints
+        return limited(problem, headers, login=login)
     if status == 429 or code == "usage_not_included":
         verdict = limited(problem, headers, login=login, model=model)
         unsaid = Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
@@ -153,6 +157,8 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
     """
     problem = openai.problem_in(dict(event))
     status = event.get("status") or event.get("status_code")
+    if model and openai.lacks_in(problem, model):
+        return Verdict(Action.MISSING, "it does not have the model", model=model)
     if status not in (None, 429) and openai.code_of(problem) != "usage_not_included":
         return None
     told = event.get("headers")

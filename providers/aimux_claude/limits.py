@@ -133,6 +133,8 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
         return _limited(headers, message, model)
     if status in {400, 403}:
         return _refused(status, message, login)
+    if status == 404 and anthropic.lacks(body, model):
+        return Verdict(Action.MISSING, "it does not have the model", model=model)
     if status >= 500 and status != 501:
         return Verdict(Action.BACK_OFF, f"Anthropic answered {status}" + (f" ({kind})" if kind else ""))
     return RELAY

@@ -60,14 +60,17 @@ class StreamMeter(SSEMeter):
 
 
 class TurnMeter(StreamMeter):
-    needles = (*StreamMeter.needles, b'"used"', b'"broken"')
+    needles = (*StreamMeter.needles, b'"used"', b'"broken"', b'"lacks"')
 
     def read(self, event: dict[str, Any]) -> None:
         super().read(event)
         if "used" in event:
             self.limits = (LimitWindow("5h", used=event["used"]),)
         if event.get("limited"):
-            self.verdict = Verdict(Action.COOL_DOWN, "limited", until=time.time() + event["limited"])
+            until = time.time() + event["limited"]
+            self.verdict = Verdict(Action.COOL_DOWN, "limited", until=until, model=event.get("of"))
+        if "lacks" in event:
+            self.verdict = Verdict(Action.MISSING, "it does not have the model", model=event["lacks"])
         if "broken" in event:
             raise RuntimeError("a meter's fault")
 
@@ -123,6 +126,8 @@ class Plain(Provider):
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         if status == 403 and b"revoked" in body:
             return Verdict(Action.PARK, "revoked")
+        if b"no such model" in body:
+            return Verdict(Action.MISSING, "it does not have the model", model=model)
         return super().classify(status, headers, body, model=model)
 
     def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:

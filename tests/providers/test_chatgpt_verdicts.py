@@ -347,3 +347,39 @@ def test_a_detail_is_told_in_openais_shape_too(
         assert told is not None
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
         assert json.loads(told) == {"error": error, **json.loads(raw)}
+
+
+UNSUPPORTED = "The 'gpt-5.3-codex-spark' model is not supported when using Codex with a ChatGPT account."
+LACKING = Verdict(Action.MISSING, "it does not have the model", model="gpt-5.3-codex-spark")
+
+
+@pytest.mark.parametrize(
+    ("status", "raw"),
+    [
+        (400, json.dumps({"detail": UNSUPPORTED}).encode()),
+        (400, json.dumps({"detail": UNSUPPORTED[:-1]}).encode()),
+        (400, body("model_not_found")),
+        (403, body("model_not_found")),
+        (404, body("model_not_found")),
+    ],
+)
+def test_a_model_that_the_plan_leaves_out_is_asked_of_others(chatgpt: ChatGPT, status: int, raw: bytes) -> None:
+    """Soju06/codex-lb#608, CLIProxyAPI#4184, Wei-Shaw/sub2api#6711."""
+    assert chatgpt.classify(status, CIMultiDict(), raw, model="gpt-5.3-codex-spark") == LACKING
+    if status == 400 and b"detail" in raw:
+        assert chatgpt.classify(status, CIMultiDict(), raw, model="gpt-5.5").action is Action.RELAY
+
+
+@pytest.mark.parametrize("kind", ["error", "response.failed"])
+def test_on_a_socket_too(chatgpt: ChatGPT, kind: str) -> None:
+    meter = chatgpt.websocket_meter(RESPONSES)
+    assert meter is not None
+    meter.asked(json.dumps({"type": "response.create", "model": "gpt-5.3-codex-spark"}).encode())
+    error = {"type": "invalid_request_error", "message": UNSUPPORTED}
+    told = {"status": 400, "error": error} if kind == "error" else {"response": {"error": error}}
+    meter.feed(json.dumps({"type": kind, **told}).encode())
+    assert meter.verdict == LACKING
+
+
+def test_a_hard_limit_of_billing_cools_whatever_its_status(chatgpt: ChatGPT) -> None:
+    assert judged(chatgpt, 400, body("billing_hard_limit_reached")).action is Action.COOL_DOWN

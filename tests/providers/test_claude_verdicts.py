@@ -360,3 +360,12 @@ def test_the_placeholder_of_an_interrupted_stream_is_no_output(claude: Claude) -
 )
 def test_whether_an_answer_was_paid_extra_usage(claude: Claude, headers: CIMultiDict[str], paid: bool) -> None:
     assert claude.extra_usage(headers) is paid
+
+
+def test_a_model_that_the_plan_leaves_out_is_asked_of_others(claude: Claude) -> None:
+    said = {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-opus-5"}}
+    raw = json.dumps(said).encode()
+    missing = Verdict(Action.MISSING, "it does not have the model", model="claude-opus-5")
+    assert claude.classify(404, CIMultiDict(), raw, model="claude-opus-5") == missing
+    for model in ("", "claude-opus"):
+        assert claude.classify(404, CIMultiDict(), raw, model=model).action is Action.RELAY

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead, RequestRefused
+from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead, RequestRefused, Verdict
 from aimux_compatible import Compatible
 from tests.contracts.samples import jwt
 
@@ -110,6 +111,21 @@ def test_what_is_no_key_is_refused(raw: bytes) -> None:
 )
 def test_verdicts(status: int, headers: dict[str, str], action: Action) -> None:
     assert make(base_url="http://h").classify(status, CIMultiDict(headers), b"").action is action
+
+
+@pytest.mark.parametrize(
+    ("wire", "error"),
+    [
+        ("openai", {"code": "model_not_found", "message": "The model `m` does not exist"}),
+        ("anthropic", {"type": "not_found_error", "message": "model: m"}),
+    ],
+)
+def test_a_model_that_a_key_may_not_use_is_asked_of_others(wire: str, error: dict[str, str]) -> None:
+    provider = make(base_url="http://h", format=wire)
+    raw = json.dumps({"type": "error", "error": error}).encode()
+    missing = Verdict(Action.MISSING, "it does not have the model", model="m")
+    assert provider.classify(404, CIMultiDict(), raw, model="m") == missing
+    assert provider.classify(404, CIMultiDict(), b'{"error": "no such page"}', model="m").action is Action.RELAY
 
 
 def test_a_key_is_refused_in_the_servers_own_words() -> None:

@@ -88,6 +88,11 @@ def problem(body: bytes) -> tuple[str, str]:
     return kind, message if isinstance(message, str) else ""
 
 
+def lacks(body: bytes, model: str) -> bool:
+    """Whether an error says that the account does not have this model, which another one may have."""
+    return bool(model) and problem(body) == ("not_found_error", f"model: {model}")
+
+
 def opening(payload: bytes) -> Verdict | None:
     """`Provider.opening` for a stream of Messages events: overloads are also reported inside a 200."""
     for name, data in sse_events(payload):

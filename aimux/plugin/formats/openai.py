@@ -179,6 +179,22 @@ def problem_in(answer: dict[str, Any]) -> dict[str, Any]:
     return {"message": found} if isinstance(found, str) else {}
 
 
+_UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
+
+
+def lacks(body: bytes, model: str) -> bool:
+    """Whether an error says that the account does not have this model, which another one may have."""
+    return lacks_in(problem(body), model)
+
+
+def lacks_in(problem: dict[str, Any], model: str) -> bool:
+    """The same of an error object."""
+    if code_of(problem) == "model_not_found":
+        return True
+    message = problem.get("message")
+    return isinstance(message, str) and message.rstrip(".") == f"The '{model}' {_UNSUPPORTED}"
+
+
 def code_of(problem: dict[str, Any]) -> str:
     """`code` of an error object, else its `type`, else "". Only plain words that are fit for a log count."""
     for key in ("code", "type"):

@@ -89,6 +89,36 @@ async def test_a_turn_that_meets_a_limit_is_taken_to_another_account(begin: Begi
     assert [(line["account"], line["error"]) for line in each] == [("default", "cool_down"), ("other", "-")]
 
 
+@pytest.mark.parametrize("refusal", ['{"lacks": "dear", "done": 1}', '{"limited": 60, "of": "dear", "done": 1}'])
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_turn_whose_model_the_account_can_not_serve_is_taken_to_another(
+    begin: Begin, far: Far, refusal: str, named: bool
+) -> None:
+    """The next handshake names no model: the conversation has to be on the other account by then."""
+
+    async def serve(server: ServerConnection) -> None:
+        first = server.request is not None and server.request.headers["Authorization"] == f"Bearer {SECRET}"
+        async for _ in server:
+            await server.send(refusal if first else DONE)
+
+    far.serve = serve
+    aimux = await begin(accounts=("default", "other"))
+    aimux.app.pools["plain"].accounts["other"].load(1)
+    headers = {"x-conversation": "c"} if named else {}
+    async with socket(aimux, headers=headers) as client:
+        await client.send("question")
+        if not named:
+            assert await client.recv() == refusal
+            return
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1012
+    async with socket(aimux, headers=headers) as client:
+        await client.send("question")
+        assert await client.recv() == DONE
+    assert next(aimux.app.accounts()).state(0.0).status == "healthy"
+
+
 async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     async with socket(await begin()) as client:
