@@ -122,6 +122,6 @@ class Metering:
         await self.ledger.rest()  # what is being written came before it, too
         count = await reprice(self.database, self.calendar, self.prices, since)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
-        log.info("prices were looked up for %s; requests that have one by that: %d", names, count)
+        log.info("the prices of %s were looked up; %d earlier requests have a cost now", names, count)
         if count:
             self.on_priced()

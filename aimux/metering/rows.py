@@ -182,9 +182,10 @@ def encode(row: Values) -> bytes:
 
 
 def decode(line: bytes) -> Values | None:
-    """None for a line that is not a row: the last one before a crash may be incomplete."""
+    """None for a line that is not a row, or one of another version's."""
     try:
         values, key = json.loads(line)
-        return (*values, Key(*key)._replace(groups=tuple(key[2])))
-    except (ValueError, TypeError, IndexError):
+        row = (*values, Key(*key)._replace(groups=tuple(key[2])))
+    except (ValueError, TypeError, IndexError, RecursionError):
         return None
+    return row if len(row) == KEY + 1 else None

@@ -7,6 +7,7 @@ their owners, so that nobody takes one that is in use.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import uuid
 from contextlib import suppress
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from aimux.metering.rows import Values
 
+log = logging.getLogger("aimux.metering")
+
 FOLDER, SUFFIX = "ledger", ".rows"
 """Where the files are in the state folder, and how their names end."""
 
@@ -31,23 +34,27 @@ class SpillFull(Exception):
 
 class _File:
     """One file, locked. `start`: where the rows begin that are not in the database. `told`: where the other process's
-    rows end that `Ledger.on_left` knows."""
+    rows end that `Ledger.on_left` knows. `complained`: up to where it is in the log what can't be read."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
         self.start = 0
-        self.told = 0
+        self.told = self.complained = 0
         self.end = os.fstat(fd).st_size
 
     def read(self, most: int) -> tuple[list[Values], int]:
         """Some rows from `start` on, and their end."""
         data = os.pread(self.fd, min(most, self.end - self.start), self.start)
         whole = data[: data.rfind(b"\n") + 1]
-        if not whole:  # half a line, before a crash
-            return [], self.end
-        rows = [row for line in whole.splitlines() if (row := decode(line)) is not None]
-        return rows, self.start + len(whole)
+        if not whole:  # half a line, before a crash; or what a failing disk made of many
+            return [], self.end if len(data) < most else self.start + most
+        lines, end = whole.splitlines(), self.start + len(whole)
+        rows = [row for line in lines if (row := decode(line)) is not None]
+        if len(rows) < len(lines) and self.complained < end:  # it may be read again
+            self.complained = end
+            log.error("%s: lines that can't be read are left out: %d", self.path, len(lines) - len(rows))
+        return rows, end
 
     def remove(self) -> None:
         """If the file system is read-only now, it stays, and `Spill.adopt` will find it again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aimux.metering.spill import Spill
 from aimux.storage import Database
 
 from .conftest import Make
@@ -44,6 +46,33 @@ async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
             await asyncio.sleep(0.05)
     await second.close()
     assert await total(database) == times(2)
+
+
+async def test_lines_that_are_no_rows_are_told_of_once_and_the_others_are_written(
+    database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky = Flaky(database)
+    first = make(flaky)
+    flaky.away = True
+    for _ in range(3):
+        first.record(record())
+    await first.close()
+    (file,) = (tmp_path / "ledger").iterdir()
+    one, two, three = file.read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr(Spill, "READ", 4096)
+    values, key = json.loads(one)
+    others = [[values[:-1], key], [[*values, 0], key], [values, key[:-4]], [None, key], [values, None], 7]
+    strange = b"".join(json.dumps(other).encode() + b"\n" for other in others)
+    file.write_bytes(one + strange + bytes(10_000) + b"\n" + two + b'[["req' + three)
+    second = make(flaky)
+    await second.start()
+    flaky.away = False
+    await settled(second)
+    assert await total(database) == times(2)
+    told = [record.message for record in caplog.records if "can't be read" in record.message]
+    assert told == [f"{file}: lines that can't be read are left out: {count}" for count in (len(others), 2)]
+    assert not list((tmp_path / "ledger").iterdir())
+    await second.close()
 
 
 async def test_nobody_takes_over_a_file_that_is_in_use(database: Database, make: Make, tmp_path: Path) -> None:
