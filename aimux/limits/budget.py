@@ -39,7 +39,7 @@ class Budget(Counter):
         "marked",
     )
 
-    def __init__(self, key: Key, amount: int, zone: tzinfo, sums: Sums, claims: Claims | None = None) -> None:
+    def __init__(self, key: Key, amount: int, zone: tzinfo, sums: Sums, claims: Claims | None) -> None:
         super().__init__(key, amount, sums, claims)
         self._zone = zone
         self._low = 0

@@ -42,7 +42,7 @@ class Rolling(Counter):
 
     __slots__ = ("_asked", "_elsewhere", "place")
 
-    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None = None) -> None:
+    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None) -> None:
         super().__init__(key, amount, sums, claims)
         self.place = place_of(key, 0.0)
         self._asked = -1
@@ -74,7 +74,7 @@ class Slots(Rolling):
 
     __slots__ = ()
 
-    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None = None) -> None:
+    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None) -> None:
         super().__init__(key, amount, sums, claims)
         self.unit = OPEN
 
@@ -104,7 +104,7 @@ class Rate(Rolling):
 
     __slots__ = ()
 
-    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None = None) -> None:
+    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None) -> None:
         super().__init__(key, amount, sums, claims)
         self.rolls = True
         if sums.recent is None:

@@ -361,9 +361,9 @@ class Limits:
             if isinstance(one, Budget):
                 yield one
 
-    def standings(self, who: Who, now: float, *, provider: str | None = None, model: str = "") -> list[Standing]:
-        """Every limit of `who`, or those that hold for a provider's model, with what is used of it."""
-        holdings = self.policy.holdings(who, lambda scope: provider is None or scope.covers(provider, model))
+    def standings(self, who: Who, now: float, *, provider: str | None = None) -> list[Standing]:
+        """Every limit of `who`, or those that hold for all models of a provider, with what is used of it."""
+        holdings = self.policy.holdings(who, lambda scope: provider is None or scope.covers(provider, ""))
         return [self._standing(self._counter(holding, now), now) for holding in holdings]
 
     def budgets_of(self, plan: Plan, now: float) -> list[Standing]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.accounts.account import Account
@@ -19,7 +20,7 @@ from aimux.limits.sharing import FairShare
 from aimux.plugin.types import LimitWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aimux.accounts.selection import Strategy
     from aimux.plugin.settings import AccountSettings
@@ -89,6 +90,7 @@ class _Vendor:
         self._windows = windows
         self._used = dict.fromkeys((window.name for window in windows), 0.0)
         self._resets = dict.fromkeys((window.name for window in windows), 0.0)
+        slot.quota.observe([LimitWindow(window.name, 0.0, None, "allowed") for window in windows], 0.0)
 
     def took(self, units: float, now: float) -> None:
         """A request is over."""
@@ -119,9 +121,9 @@ def replay(
     *,
     strategy: Strategy,
     fair_share: bool = False,
-    weight_of: Callable[[str], float] = lambda _user: 1.0,
+    weights: Mapping[str, float] = MappingProxyType({}),
 ) -> Plan:
-    """`requests` in the order of time."""
+    """`requests` in the order of time. `weights`: of the fair shares of users for whom it is not 1."""
     plan, fair = Plan(), FairShare(on=fair_share)
     vendors: dict[str, _Vendor] = {}
     dirty: list[Slot] = []
@@ -134,14 +136,15 @@ def replay(
         vendors[name] = _Vendor(slot, windows, plan.accounts[-1])
     talks = Conversations(LIFETIME, REMEMBERED)
     running: list[tuple[float, int, str, str, float]] = []
-    first = last = None
+    first, last = None, 0.0
     for number, asked in enumerate(requests):
-        first, last = asked.at if first is None else first, asked.at
+        first = asked.at if first is None else first
+        last = max(last, asked.at)
         plan.requests += 1
         now, limit, shared = asked.at, asked.at + PATIENCE, False
         while True:
             _end(running, now, vendors, fair)
-            vendor, others = _choice(asked, now, vendors, talks, fair if fair_share else None, strategy, weight_of)
+            vendor, others = _choice(asked, now, vendors, talks, fair if fair_share else None, strategy, weights)
             if vendor is not None:
                 break
             shared = shared or others
@@ -165,9 +168,10 @@ def replay(
         vendor.slot.served += 1 / vendor.slot.settings.weight
         vendor.outcome.requests += 1
         vendor.outcome.busy_hours.add(int(now) // HOUR)
+        last = max(last, now)
         heapq.heappush(running, (now + asked.seconds, number, vendor.outcome.name, asked.user, asked.units))
     _end(running, math.inf, vendors, fair)  # what the last ones take counts, too
-    if first is not None and last is not None:
+    if first is not None:
         plan.hours = int(last) // HOUR - int(first) // HOUR + 1
     return plan
 
@@ -179,9 +183,9 @@ def _end(
         end, _, name, user, units = heapq.heappop(running)
         vendor = vendors[name]
         vendor.slot.load(-1)
-        vendor.took(units, end)
-        if fair.on and units:
+        if fair.on and units:  # before the window moves: whose use has moved it is known by then
             fair.metered(vendor.slot.quota, user, units, end)
+        vendor.took(units, end)
 
 
 def _choice(
@@ -191,10 +195,10 @@ def _choice(
     talks: Conversations,
     fair: FairShare | None,
     strategy: Strategy,
-    weight_of: Callable[[str], float],
+    weights: Mapping[str, float],
 ) -> tuple[_Vendor | None, bool]:
     """Who serves it now, and whether somebody could who keeps the rest for others."""
-    weight, allowed, others = weight_of(asked.user), [], False
+    weight, allowed, others = weights.get(asked.user, 1.0), [], False
     for vendor in vendors.values():
         vendor.slot.settle(now)
         quota = vendor.slot.quota

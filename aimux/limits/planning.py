@@ -61,6 +61,8 @@ class Question(BaseModel):
     counts: dict[str, int] = {}
     windows: dict[str, float] = {}
     fair_share: bool = False
+    weights: dict[str, float] = {}
+    """Of the fair shares of users for whom it is not 1."""
 
 
 class PlannedAccount(BaseModel):
@@ -133,7 +135,8 @@ async def answer(question: Question) -> Forecast:
             served = await _served(reports, provider, span, await _renamed(database, provider, settings))
             chosen = _accounts(served, settings, question.counts.get(provider))
             strategy: Strategy = question.strategies[provider]  # type: ignore[assignment]
-            plan = replay(requests, chosen, windows, strategy=strategy, fair_share=question.fair_share)
+            fair, weights = question.fair_share, question.weights
+            plan = replay(requests, chosen, windows, strategy=strategy, fair_share=fair, weights=weights)
             plans.append(_told(provider, plan, windows))
         return Forecast(plans=plans, unknown=unknown)
     finally:

@@ -135,7 +135,7 @@ class Counter:
         "used_from",
     )
 
-    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None = None) -> None:
+    def __init__(self, key: Key, amount: int, sums: Sums, claims: Claims | None) -> None:
         """`claims`: what other nodes say; None: this one is alone."""
         self._claims = claims
         self.key = key

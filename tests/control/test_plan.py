@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aimux.metering.record import OWN_LOGIN
@@ -25,6 +27,18 @@ async def test_more_accounts_would_have_done(start: Start) -> None:
     assert [account["account"] for account in one["accounts"]] == ["default"]
     (two,) = (await aimux.get(f"/plan?{SINCE}&accounts=claude=2&window=5h=10"))["items"]
     assert (two["refused"], len(two["accounts"])) == (0, 2)
+
+
+@pytest.mark.parametrize(("weights", "refused"), [({}, 0), ({"users": {"bob": {"weight": 9}}}, 6)])
+async def test_fair_shares_have_the_weights_that_hold(start: Start, weights: dict[str, Any], refused: int) -> None:
+    """Ann takes four fifths of a window, and bob nearly nothing; until that is known, his share is kept."""
+    times = [1_795_694_400 + number * 60 for number in range(40)]
+    usage = {"input_tokens": 1_000_000}
+    talks = [record(time=time, user="ann", conversation="", usage=usage) for time in times]
+    talks += [record(time=time + 1, user="bob", conversation="") for time in times]
+    aimux = await filled(start, talks, limits={"fair_share": True} | weights)
+    (plan,) = (await aimux.get(f"/plan?{SINCE}&window=5h=150"))["items"]
+    assert (plan["requests"], plan["not_their_share"]) == (80, refused)
 
 
 async def test_what_a_user_sent_with_an_own_login_is_no_account_s(start: Start) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aimux.limits.plan import PATIENCE, Asked, Plan, Window, replay
@@ -16,9 +18,9 @@ def asked(at: float, units: float = 10.0, user: str = "ann", conversation: str =
     return Asked(1_795_694_400.0 + at, user, conversation, "m", units, seconds)
 
 
-def run(requests: list[Asked], count: int, *, strategy: str = "least_used", fair_share: bool = False) -> Plan:
+def run(requests: list[Asked], count: int, **how: Any) -> Plan:
     accounts = {f"a{number}": USUAL for number in range(count)}
-    return replay(requests, accounts, [FIVE_HOURS], strategy=strategy, fair_share=fair_share)  # type: ignore[arg-type]
+    return replay(requests, accounts, [FIVE_HOURS], **{"strategy": "least_used"} | how)
 
 
 def test_what_fits_is_served_and_idle_accounts_show() -> None:
@@ -63,6 +65,22 @@ def test_turns_are_taken_by_weight() -> None:
     assert [account.requests for account in plan.accounts] == [10, 30]
 
 
+def test_who_waits_into_another_hour_is_served_in_one_that_counts() -> None:
+    """A window of half an hour is full at once, and who comes next waits for the next one: into another hour."""
+    load = [asked(2000.0, units=100.0), asked(3500.0)]
+    plan = replay(load, {"a": USUAL}, [Window("30m", 1800.0, 100.0)], strategy="least_used")
+    (account,) = plan.accounts
+    assert (plan.requests, plan.waited, plan.refused) == (2, 1, 0)
+    assert (plan.hours, len(account.busy_hours)) == (2, 2)
+
+
+def test_with_fair_share_what_is_used_is_put_down_to_who_used_it() -> None:
+    ann = [asked(number * 60.0, units=2.0, user="ann", seconds=1.5) for number in range(40)]
+    bob = [asked(number * 60.0 + 1, units=0.00001, user="bob", seconds=1.5) for number in range(40)]
+    plan = run(sorted([*ann, *bob]), 1, fair_share=True, weights={"ann": 9.0})
+    assert (plan.requests, plan.not_their_share) == (80, 0)
+
+
 def test_with_fair_share_who_uses_all_waits_for_others() -> None:
     """Bob takes everything as fast as he can; ann comes now and then, and is never refused."""
     bob = [asked(number * 20.0, units=1.0, user="bob") for number in range(300)]
@@ -72,3 +90,4 @@ def test_with_fair_share_who_uses_all_waits_for_others() -> None:
     assert without.not_their_share == 0
     assert without.refused > 0
     assert shared.not_their_share > 0
+    assert run(load, 1, fair_share=True, weights={"bob": 9.0}).not_their_share < shared.not_their_share

@@ -18,6 +18,7 @@ from aimux.control.api.usage import time_of
 from aimux.control.api.usage_models import When
 from aimux.control.principal import Role
 from aimux.limits.planning import Question, planned
+from aimux.limits.rules import Who
 
 operation = Table()
 
@@ -107,6 +108,8 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
     for name in counts:
         parts.pool(name)
     providers = {name: pool.provider.settings for name, pool in parts.pools.items()}
+    policy, people = parts.limits.limits.policy, parts.people.directory.users.values()
+    weights = {user.name: policy.weight(Who(user.name, groups=user.groups)) for user in people}
     place = metering.database.place
     question = Question(
         url=place.url,
@@ -122,6 +125,7 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
         counts=counts,
         windows={name: float(dollars) for name, dollars in _pairs(query.window)},
         fair_share=parts.limits.section.fair_share if query.fair_share is None else query.fair_share,
+        weights={name: weight for name, weight in weights.items() if weight != 1.0},
     )
     await metering.ledger.catch_up()
     async with parts.planning:
