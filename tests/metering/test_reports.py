@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -13,105 +11,23 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from aimux.metering.calendar import Calendar
-from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord, Step
 from aimux.metering.reports import Reports
-from aimux.metering.rows import part_of
-from aimux.metering.spans import FOREVER, LATEST, Span, moment, pieces
+from aimux.metering.spans import FOREVER, Span
 from aimux.metering.usage import By, Filter, Item
 from aimux.storage import Database
 from aimux.storage.schema.ledger import requests
 
+from .by_hand import ALL, AT, by_hand, ledger_of, names_of, passes, some, summed
 from .conftest import Make
-from .support import DAY, HOUR, NOON, Cheap, record, settled, total
-
-AT = int(NOON * 1000)
-ALL = Span(0)
-USERS = [("ann", ("team",)), ("bob", ("team", "ops")), ("eve", ())]
-
-
-def some(rng: random.Random, count: int, days: float) -> list[RequestRecord]:
-    """Requests of the last days, the more of them the nearer."""
-    made = []
-    for _ in range(count):
-        user, groups = rng.choice(USERS)
-        at = NOON - rng.random() ** 2 * days * DAY
-        sender = {"groups": groups, "token": f"t-{user}", "request_class": rng.choice(["main", "subagent", ""])}
-        usage = {"model": rng.choice(["sonnet", "opus", "unknown"]), "input_tokens": rng.randrange(1000)}
-        made.append(
-            record(
-                at,
-                user=user,
-                sender=sender,
-                usage=usage,
-                status=rng.choice([200, 200, 200, 429]),
-                provider=rng.choice(["claude", "lab"]),
-                account=rng.choice(["default", "two"]),
-                conversation=rng.choice(["", f"{user}-{int(at / DAY)}", "shared"]),
-            )
-        )
-    return made
-
-
-def summed(records: Iterable[RequestRecord], name: str = "") -> Item:
-    flattener = Flattener("node", Cheap())
-    parts = [part_of(row).measures for row in flattener.rows(records)]
-    return Item(name, *map(sum, zip(*parts, strict=True))) if parts else Item(name)
-
-
-def names_of(one: RequestRecord, by: By, calendar: Calendar) -> list[str]:
-    usage, at = one.usage, int(one.time * 1000)
-    assert usage is not None
-    if by == "group":
-        return list(one.sender.groups) or [""]
-    named = {
-        "user": one.user,
-        "token": one.sender.token,
-        "model": usage.model,
-        "account": f"{one.provider}/{one.account}",
-        "provider": one.provider,
-        "class": one.sender.request_class,
-        "client": one.sender.client,
-        "day": calendar.date(at),
-    }
-    return [named[by]]
-
-
-def passes(one: RequestRecord, span: Span, only: Filter) -> bool:
-    usage = one.usage
-    assert usage is not None
-    wanted = {
-        (only.user, one.user),
-        (only.model, usage.model),
-        (only.provider, one.provider),
-        (only.account, f"{one.provider}/{one.account}"),
-        (only.request_class, one.sender.request_class),
-        (only.token, one.sender.token),
-    }
-    fits = all(asked is None or asked == has for asked, has in wanted)
-    shared = only.group is None or only.group in one.sender.groups
-    return fits and shared and span.since <= int(one.time * 1000) < span.until
-
-
-def by_hand(records: Iterable[RequestRecord], by: By, span: Span, only: Filter, calendar: Calendar) -> dict[str, Item]:
-    found: dict[str, list[RequestRecord]] = {}
-    for one in records:
-        if passes(one, span, only):
-            for name in names_of(one, by, calendar):
-                if by != "group" or only.group in {None, name}:
-                    found.setdefault(name, []).append(one)
-    return {name: summed(those, name) for name, those in found.items()}
+from .support import DAY, HOUR, NOON, record, settled
 
 
 @pytest.fixture(params=["Asia/Kolkata"])
 def calendar(request: pytest.FixtureRequest) -> Calendar:
     """Where hours begin at half past."""
     return Calendar(ZoneInfo(request.param))
-
-
-def ledger_of(database: Database, calendar: Calendar, folder: Path) -> Ledger:
-    return Ledger(database, Flattener("node", Cheap()), calendar, folder, spill_limit=1 << 24, keep=1e9)
 
 
 @pytest.mark.parametrize("calendar", ["Asia/Kolkata", "America/New_York"], indirect=True)  # 25 hours on November 1
@@ -174,54 +90,6 @@ async def test_a_series_is_the_same_in_time(
                     name = names_of(one, by, calendar)[0] if by else ""  # type: ignore[arg-type]
                     places.setdefault((start(int(one.time * 1000)), name), []).append(one)
             assert found == {where: summed(those, where[1]) for where, those in places.items()}, (bucket, by)
-    await ledger.close()
-
-
-MONTH = 1_793_491_200_000
-"""2026-11-01 00:00 UTC: in these zones a month is about to begin, or began some hours ago."""
-
-
-@pytest.mark.parametrize(
-    "zones",
-    [
-        ["UTC", "Europe/Berlin", "America/New_York"],
-        ["Asia/Kolkata", "UTC", "Asia/Kolkata"],
-    ],
-)
-async def test_in_another_time_zone_everything_is_still_counted_once(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zones: list[str]
-) -> None:
-    """Also what comes late, around the end of a month."""
-    calendar = Calendar(ZoneInfo(zones[0]))
-    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
-    # At 45 minutes past, where hours are the same ones whether they begin at :00 or at :30.
-    every = [record(MONTH / 1000 + (number - 100) * HOUR + 2700, user=f"user{number % 3}") for number in range(200)]
-    late, every = every[7::9], [one for number, one in enumerate(every) if number % 9 != 7]
-    told = list(every)
-    for one in every:
-        ledger.record(one)
-    await settled(ledger)
-    for hours in range(-60, 90, 6):
-        at = MONTH + hours * 3_600_000
-        monkeypatch.setattr("aimux.metering.reports.now", lambda at=at: at)
-        monkeypatch.setattr("aimux.metering.ledger.now", lambda: MONTH + 50 * 86_400_000)  # all that comes is late
-        calendar.move(ZoneInfo(zones[(hours + 60) // 12 % len(zones)]))
-        await ledger.upkeep(at)
-        told += late[:2]
-        for one in late[:2]:
-            ledger.record(one)
-        del late[:2]
-        await settled(ledger)
-        assert (await reports.usage("user", ALL)).total == summed(told), hours
-        assert (await reports.usage("model", ALL)).total == summed(told), hours
-    calendar.move(ZoneInfo("America/New_York"))
-    await ledger.upkeep(MONTH + 40 * 86_400_000)
-    for table in ("usage_days", "usage_days_served", "usage_months", "usage_conversations"):
-        assert (await total(database, table))["requests"] == len(told), table
-    for bucket, name in (("day", calendar.date), ("month", lambda at: calendar.date(at)[:7])):
-        found = await reports.series(None, ALL, Filter(), bucket)  # type: ignore[arg-type]
-        of = {reports.label(bucket, start): item.requests for (start, _), item in found.items()}  # type: ignore[arg-type]
-        assert of == Counter(name(int(one.time * 1000)) for one in told)
     await ledger.close()
 
 
@@ -363,41 +231,6 @@ async def test_of_no_time_there_is_nothing(database: Database, calendar: Calenda
         assert await reports.lines(by, never, Filter(), "day", 3) == ({}, {})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("7d", AT - 7 * 86_400_000),
-        ("90m", AT - 90 * 60_000),
-        ("2w", AT - 14 * 86_400_000),
-        ("2026-11-26T12:00:00Z", AT),
-        ("2026-11-26T13:00:00+01:00", AT),
-        ("2026-11-26T13:00:00", AT),
-        ("2026-11-01", AT - int(25 * DAY * 1000) - 13 * 3_600_000),
-        ("99999w", 0),
-        ("2026-11-26T13:00:00 01:00", AT),  # a `+` that was not encoded in a URL
-        ("0001-01-01", 0),
-        ("9999-12-31", LATEST),
-        ("9999-12-31T23:59:59-23:59", LATEST),
-    ],
-)
-def test_how_a_time_is_written(text: str, expected: int) -> None:
-    assert moment(text, AT, Calendar(ZoneInfo("Europe/Berlin"))) == expected
-
-
-@pytest.mark.parametrize("text", ["", "7", "d", "7y", "yesterday", "2026-13-01", "1e9d"])
-def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="write it like 7d"):
-        moment(text, AT, Calendar(ZoneInfo("UTC")))
-
-
-def test_a_year_is_read_as_months() -> None:
-    calendar = Calendar(ZoneInfo("Europe/Berlin"))
-    folded = {"days": calendar.day(AT), "months": calendar.month(AT)}
-    found = list(pieces(Span(AT - 365 * 86_400_000 + 5), folded, calendar, kept_since=AT - 90 * 86_400_000))
-    assert [piece.level for piece in found] == ["hours", "days", "months", "days", "hours"]
-    assert [piece.since for piece in found[1:]] == [piece.until for piece in found[:-1]]
-
-
 async def test_a_request_is_found_by_whatever_id_somebody_has(database: Database, make: Make) -> None:
     ledger = make()
     made = [
@@ -421,29 +254,6 @@ def test_a_row_goes_to_the_end_of_each_index_of_requests() -> None:
         assert index.columns.keys()[0] in {"id", "at"}, index.name
 
 
-async def test_days_of_another_time_zone_answer_nothing(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between a change of the time zone and the next upkeep, and where another node has another one."""
-    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
-    calendar = Calendar(ZoneInfo("UTC"))
-    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
-    records = some(random.Random(8), 120, 70)
-    for one in records:
-        ledger.record(one)
-    await settled(ledger)
-    await ledger.upkeep(AT)
-    calendar.move(ZoneInfo("America/New_York"))
-    for bucket, name in (("day", calendar.date), ("month", lambda at: calendar.date(at)[:7])):
-        for by in (None, "model"):
-            found = await reports.series(by, ALL, Filter(), bucket)  # type: ignore[arg-type]
-            of: Counter[str] = Counter()
-            for (start, _), item in found.items():
-                of[reports.label(bucket, start)] += item.requests  # type: ignore[arg-type]
-            assert of == Counter(name(int(one.time * 1000)) for one in records)
-    await ledger.close()
-
-
 async def test_what_was_deleted_earlier_is_not_looked_for_in_single_requests(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,32 +274,4 @@ async def test_what_was_deleted_earlier_is_not_looked_for_in_single_requests(
     for days, expected in ((40, 120), (20, 60)):
         since = AT - int(days * DAY * 1000) + 30 * 60_000
         assert (await reports.usage("user", Span(since, since + 3_600_000))).total.requests == expected
-    await ledger.close()
-
-
-@pytest.mark.parametrize("restarts", [False, True])
-async def test_a_clock_that_was_ahead_takes_nothing_from_the_days(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
-) -> None:
-    """Hours were folded by it that had not begun; what comes in them is late, though it comes at once."""
-    clock = [AT]
-    for name in ("reports", "ledger"):
-        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
-    calendar = Calendar(UTC)
-    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
-    yesterday = NOON - 13 * HOUR
-    for at in (yesterday, NOON):
-        ledger.record(record(at))
-    await settled(ledger)
-    await ledger.upkeep(AT)
-    clock[0] = int(yesterday * 1000)
-    if restarts:
-        await ledger.close()
-        ledger = ledger_of(database, calendar, tmp_path / "l")
-    ledger.record(record(yesterday))
-    await settled(ledger)
-    clock[0] = AT
-    assert (await reports.usage("user", ALL)).total.requests == 3
-    assert [item.requests for item in (await reports.usage("day", ALL)).items] == [2, 1]
-    assert (await total(database, "usage_conversations"))["requests"] == 2
     await ledger.close()

@@ -1,0 +1,87 @@
+"""Tokens by the API."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aimux.people.tokens import SHOWN
+from tests.control.conftest import Aimux, Start
+from tests.control.people import USERS, bearer
+
+
+async def test_a_token_is_rotated(aimux: Aimux) -> None:
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    first = await aimux.post("/tokens", {"user": "ann", "label": "ci", "ttl": 3600}, expect=201)
+    second = await aimux.post(f"/tokens/{first['id']}/rotate", {"overlap": "1h"}, expect=201)
+    assert (second["label"], second["id"] != first["id"]) == ("ci", True)
+    for token in (first, second):
+        assert (await aimux.message(**bearer(token["token"])))[0] == 200
+    third = await aimux.post(f"/tokens/{second['id']}/rotate", {}, expect=201)
+    assert (await aimux.message(**bearer(second["token"])))[0] == 401
+    assert (await aimux.message(**bearer(third["token"])))[0] == 200
+
+
+async def test_tokens_are_found_by_a_part_of_user_label_or_beginning(start: Start) -> None:
+    aimux = await start(users=USERS)
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    first = await aimux.post("/tokens", {"user": "ann", "label": "100 % Laptop"}, expect=201)
+    second = await aimux.post("/tokens", {"user": "ann", "label": "100 x"}, expect=201)
+
+    async def found(q: str) -> list[str]:
+        return [token["id"] for token in (await aimux.get(f"/tokens?q={q}"))["items"]]
+
+    assert await found("AN") == [first["id"], second["id"]]
+    assert await found("laptop") == [first["id"]]
+    assert await found("0+%25") == [first["id"]]
+    assert await found(second["token"][:SHOWN]) == [second["id"]]
+    assert [token["user"] for token in (await aimux.get("/tokens?q=MIA"))["items"]] == ["mia"]
+    assert await found("nosuch") == []
+
+
+async def test_pages_of_tokens(start: Start) -> None:
+    aimux = await start(users=USERS)
+    issued = [(await aimux.post("/tokens", {"user": "mia"}, expect=201))["id"] for _ in range(5)]
+    seen: list[str] = []
+    after = ""
+    while True:
+        page = await aimux.get(f"/tokens?limit=2{after}")
+        assert len(page["items"]) <= 2
+        seen += [token["id"] for token in page["items"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert len(seen) == len(set(seen)) == 8
+    assert set(issued) <= set(seen)
+
+
+async def test_tokens_are_taken_over_by_their_hash(aimux: Aimux) -> None:
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    old = "a-token-of-another-gateway"
+    body = {"tokens": [{"sha256": hashlib.sha256(old.encode()).hexdigest(), "user": "ann", "label": "old"}]}
+    added = await aimux.post("/tokens/import", body, expect=201)
+    assert [token["label"] for token in added["items"]] == ["old"]
+    assert (await aimux.message(**bearer(old)))[0] == 200
+    assert (await aimux.post("/tokens/import", body, expect=201))["items"] == []
+
+
+async def test_signed_tokens_are_issued_and_revoked_by_their_subject(start: Start) -> None:
+    aimux = await start()
+    status, _, problem = await aimux.send("POST", "/tokens/signed", json={"ttl": "1d"})
+    assert (status, problem["type"]) == (409, "urn:aimux:no-secret")
+    aimux = await start(auth={"jwt": {"secret": "the-secret-of-the-old-gateway-0123", "prefix": "la_sk_"}})
+    signed = await aimux.post("/tokens/signed", {"ttl": "1d", "label": "ann"}, expect=201)
+    assert signed["token"].startswith("la_sk_")
+    assert (await aimux.message(**bearer(signed["token"])))[0] == 200
+    status, _, me = await aimux.send("GET", "/me", headers=bearer(signed["token"]))
+    assert (status, me["name"], me["role"], me["tokens"]) == (200, signed["subject"], "member", [])
+    assert (await aimux.get("/audit?limit=1"))["items"][0]["target"] == f"subject:{signed['subject']}"
+    revoked = await aimux.post("/revocations", {"subject": signed["subject"], "reason": "left"}, expect=201)
+    assert revoked["reason"] == "left"
+    assert (await aimux.message(**bearer(signed["token"])))[0] == 403
+    assert (await aimux.send("GET", "/me", headers=bearer(signed["token"])))[0] == 403
+    assert [one["subject"] for one in (await aimux.get("/revocations"))["items"]] == [signed["subject"]]
+    gone = f"/revocations?subject={signed['subject']}"
+    assert (await aimux.send("DELETE", gone))[0] == 204
+    assert (await aimux.send("DELETE", gone))[0] == 404
+    assert (await aimux.get("/revocations"))["items"] == []
+    assert (await aimux.message(**bearer(signed["token"])))[0] == 200

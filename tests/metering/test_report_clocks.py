@@ -1,0 +1,117 @@
+"""Reports are right in whichever time zone days are counted, and where a clock was wrong."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from datetime import UTC
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from aimux.metering.calendar import Calendar
+from aimux.metering.reports import Reports
+from aimux.metering.usage import Filter
+from aimux.storage import Database
+
+from .by_hand import ALL, AT, ledger_of, some, summed
+from .support import HOUR, NOON, record, settled, total
+
+MONTH = 1_793_491_200_000
+"""2026-11-01 00:00 UTC: in these zones a month is about to begin, or began some hours ago."""
+
+
+@pytest.mark.parametrize(
+    "zones",
+    [
+        ["UTC", "Europe/Berlin", "America/New_York"],
+        ["Asia/Kolkata", "UTC", "Asia/Kolkata"],
+    ],
+)
+async def test_in_another_time_zone_everything_is_still_counted_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zones: list[str]
+) -> None:
+    """Also what comes late, around the end of a month."""
+    calendar = Calendar(ZoneInfo(zones[0]))
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    # At 45 minutes past, where hours are the same ones whether they begin at :00 or at :30.
+    every = [record(MONTH / 1000 + (number - 100) * HOUR + 2700, user=f"user{number % 3}") for number in range(200)]
+    late, every = every[7::9], [one for number, one in enumerate(every) if number % 9 != 7]
+    told = list(every)
+    for one in every:
+        ledger.record(one)
+    await settled(ledger)
+    for hours in range(-60, 90, 6):
+        at = MONTH + hours * 3_600_000
+        monkeypatch.setattr("aimux.metering.reports.now", lambda at=at: at)
+        monkeypatch.setattr("aimux.metering.ledger.now", lambda: MONTH + 50 * 86_400_000)  # all that comes is late
+        calendar.move(ZoneInfo(zones[(hours + 60) // 12 % len(zones)]))
+        await ledger.upkeep(at)
+        told += late[:2]
+        for one in late[:2]:
+            ledger.record(one)
+        del late[:2]
+        await settled(ledger)
+        assert (await reports.usage("user", ALL)).total == summed(told), hours
+        assert (await reports.usage("model", ALL)).total == summed(told), hours
+    calendar.move(ZoneInfo("America/New_York"))
+    await ledger.upkeep(MONTH + 40 * 86_400_000)
+    for table in ("usage_days", "usage_days_served", "usage_months", "usage_conversations"):
+        assert (await total(database, table))["requests"] == len(told), table
+    for bucket, name in (("day", calendar.date), ("month", lambda at: calendar.date(at)[:7])):
+        found = await reports.series(None, ALL, Filter(), bucket)  # type: ignore[arg-type]
+        of = {reports.label(bucket, start): item.requests for (start, _), item in found.items()}  # type: ignore[arg-type]
+        assert of == Counter(name(int(one.time * 1000)) for one in told)
+    await ledger.close()
+
+
+async def test_days_of_another_time_zone_answer_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a change of the time zone and the next upkeep, and where another node has another one."""
+    monkeypatch.setattr("aimux.metering.reports.now", lambda: AT)
+    calendar = Calendar(ZoneInfo("UTC"))
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    records = some(random.Random(8), 120, 70)
+    for one in records:
+        ledger.record(one)
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    calendar.move(ZoneInfo("America/New_York"))
+    for bucket, name in (("day", calendar.date), ("month", lambda at: calendar.date(at)[:7])):
+        for by in (None, "model"):
+            found = await reports.series(by, ALL, Filter(), bucket)  # type: ignore[arg-type]
+            of: Counter[str] = Counter()
+            for (start, _), item in found.items():
+                of[reports.label(bucket, start)] += item.requests  # type: ignore[arg-type]
+            assert of == Counter(name(int(one.time * 1000)) for one in records)
+    await ledger.close()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_clock_that_was_ahead_takes_nothing_from_the_days(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """Hours were folded by it that had not begun; what comes in them is late, though it comes at once."""
+    clock = [AT]
+    for name in ("reports", "ledger"):
+        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    calendar = Calendar(UTC)
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    yesterday = NOON - 13 * HOUR
+    for at in (yesterday, NOON):
+        ledger.record(record(at))
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    clock[0] = int(yesterday * 1000)
+    if restarts:
+        await ledger.close()
+        ledger = ledger_of(database, calendar, tmp_path / "l")
+    ledger.record(record(yesterday))
+    await settled(ledger)
+    clock[0] = AT
+    assert (await reports.usage("user", ALL)).total.requests == 3
+    assert [item.requests for item in (await reports.usage("day", ALL)).items] == [2, 1]
+    assert (await total(database, "usage_conversations"))["requests"] == 2
+    await ledger.close()
