@@ -119,10 +119,12 @@ class Quota:
         self.paid_since.clear()
 
     def cool(self, now: float, *, until: float | None, reason: str, model: str = "") -> None:
-        """Stay away until the upstream's own reset, within reason: at least a second, at most its latest window."""
+        """Stay away until the upstream's own reset, within reason: at least a second, at most its latest window. A
+        model's limit may have a window that no other answer tells of, and so ends when it says."""
         if until is None and self.cooling(now, model):
             return
-        resets = [w.resets_at for w in self.windows.values() if w.resets_at is not None and w.resets_at > now]
+        known = () if model else self.windows.values()
+        resets = [w.resets_at for w in known if w.resets_at is not None and w.resets_at > now]
         latest = max(resets, default=now + CEILING)
         wanted = now + UNTOLD if until is None or math.isnan(until) else until
         self.cooldowns[model] = Cooldown(max(now + FLOOR, min(wanted, latest, now + CEILING)), now, reason)

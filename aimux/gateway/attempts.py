@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from dataclasses import replace
@@ -70,20 +71,30 @@ class Attempts:
         call = self._call
         self._route = target.route
         self._body = call.body
-        self._selection = call.selection
+        self._selection = self._selected(target)
         self._tried: set[str] = set()
         """Accounts of this target."""
         self._avoided = NO_NAMES
         """Those that don't have the model: they are asked last."""
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
-            self._selection = replace(self._selection, model=target.model)
-        if target.account is not None and call.selection.pinned is None:
-            self._selection = replace(self._selection, pinned=target.account)
         lacking = target.route.accounts.lacking
         if lacking and self._selection.pinned is None:
             self._avoided = lacking.names(self._selection.model, time.time())
         call.record.provider = target.route.provider.instance
+
+    def _selected(self, target: Target) -> Selection:
+        selection = self._call.selection
+        if target.model is not None:
+            selection = replace(selection, model=target.model)
+        if target.account is not None and selection.pinned is None:
+            selection = replace(selection, pinned=target.account)
+        return selection
+
+    def _wait(self, target: Target) -> float:
+        """Seconds until one of its accounts is free; infinity: waiting doesn't help."""
+        wait = target.route.accounts.retry_after(self._selected(target), time.time())
+        return math.inf if wait is None else wait
 
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
@@ -182,9 +193,10 @@ class Attempts:
         return replace(self._selection, exclude=self._avoided.union(self._tried))
 
     def _last_resort(self) -> Account | None:
-        """Every account is known to be limited: try one anyway, and give the client its answer."""
+        """Every account is known to be limited: try the one that is free first anyway, and give the client its
+        answer."""
         eligibility, now = self._call.eligibility, time.time()
-        for target in self._call.targets:
+        for target in sorted(self._call.targets, key=self._wait):
             self._enter(target)
             account = self._route.accounts.last_resort(self._selection, now)
             if (
@@ -304,18 +316,20 @@ class Attempts:
         client's, and its time is not the one that counts.
         """
         self._last = None
-        accounts = attempt.route.accounts
+        targets = self._call.targets
         if attempt.verdict.action is Action.COOL_DOWN:
             error = self._unserved()
             if isinstance(error, LimitReached):
                 attempt.end()
                 raise error
-            if len(accounts.accounts) > 1:
-                attempt.retry_after = accounts.retry_after(self._selection, time.time())
+            if len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1:
+                wait = min(map(self._wait, targets))
+                attempt.retry_after = None if wait == math.inf else wait
         return attempt
 
     def _unserved(self) -> GatewayError:
-        return unserved(self._route, self._selection, time.time(), self._zone)
+        first = min(self._call.targets, key=self._wait)
+        return unserved(first.route, self._selected(first), time.time(), self._zone)
 
     def _failure(self) -> GatewayError:
         late, cause = time.monotonic() >= self._deadline, self._cause

@@ -237,7 +237,7 @@ class Exchange:
 
     def head_timeout(self) -> None:
         """The head did not come in time."""
-        self._fail(HeadTimeout(f"no answer within {self._timeout:g} s"))
+        self._fail(HeadTimeout(f"no answer within {round(self._timeout, 2):g} s"))
 
     def stop(self, error: GatewayError) -> None:
         """Break the answer off from our side: the client is told `error`."""

@@ -195,7 +195,8 @@ class Machine(RuleBasedStateMachine):
         now = self.clock()
         account = self.pool.accounts[name]
         until = self._limits(name).until
-        resets = [w.resets_at for w in account.limits.values() if w.resets_at is not None and w.resets_at > now]
+        windows = () if model else account.limits.values()
+        resets = [w.resets_at for w in windows if w.resets_at is not None and w.resets_at > now]
         account.apply(Verdict(Action.COOL_DOWN, "limited", None if wait is None else now + wait, model or None), now)
         if wait is None and until.get(model, 0.0) > now:
             return

@@ -55,6 +55,11 @@ def test_until_when(until: float | None, windows: tuple[LimitWindow, ...], expec
     assert cooled(until, *windows).free_at("") == expected
 
 
+def test_a_models_limit_may_outlast_the_windows_of_the_account() -> None:
+    assert cooled(START + 99 * HOUR, FULL, model="opus").free_at("opus") == START + 99 * HOUR
+    assert cooled(math.inf, FULL, model="opus").free_at("opus") == START + CEILING
+
+
 def test_a_limit_without_a_time_does_not_shorten_one_with() -> None:
     quota = cooled(START + HOUR)
     quota.cool(START + 1, until=None, reason="limited")

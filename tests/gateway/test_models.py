@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import re
@@ -149,8 +150,6 @@ async def test_an_answer_names_the_model_as_the_client_does(
 
 
 async def test_targets_are_tried_by_priority_on_failure(start: Start, upstream: Upstream) -> None:
-    import asyncio
-
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while sent := await upstream.read(reader):
             writer.write(error(503) if sent.startswith(b"POST /other") else OK)
@@ -161,6 +160,30 @@ async def test_targets_are_tried_by_priority_on_failure(start: Start, upstream: 
     }
     sent = await ask(start, upstream, "m", models)
     assert [json.loads(one.partition(b"\r\n\r\n")[2])["model"] for one in sent] == ["first", "second"]
+
+
+@pytest.mark.parametrize("waits", [(9000, 3600), (3600, 9000), (9000, 20), (20, 9000)])
+async def test_of_several_targets_the_one_that_is_free_first_is_told_and_tried(
+    start: Start, upstream: Upstream, waits: tuple[int, int]
+) -> None:
+    wait_of = dict(zip(("first", "second"), waits, strict=True))
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            wait = wait_of[json.loads(sent.partition(b"\r\n\r\n")[2])["model"]]
+            writer.write(error(429, f"retry-after: {wait}", body=b"{}"))
+
+    upstream.script = run
+    models = {"m": [{"provider": "other", "model": "first"}, {"account": "plain/default", "model": "second"}]}
+    aimux = await start(providers=providers(upstream), models=models)
+    for _ in range(2):
+        del upstream.requests[:]
+        answer = await aimux.send(request(body=b'{"model":"m"}'))
+        assert status_of(answer) == 429
+        told = int(re.findall(rb"(?i)retry-after: (\d+)", answer)[0])
+        assert min(waits) - 5 <= told <= min(waits)
+    (last,) = upstream.requests
+    assert wait_of[json.loads(last.partition(b"\r\n\r\n")[2])["model"]] == min(waits)
 
 
 async def test_a_target_may_be_one_account(start: Start, upstream: Upstream) -> None:
