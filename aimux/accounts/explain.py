@@ -91,6 +91,8 @@ def _standing(pool: AccountPool, account: Account, selection: Selection, now: fl
     )
     if pool.lacking and account.name in pool.lacking.names(selection.model, now):
         status = f"does not have {selection.model}"
+    elif account.name in selection.exclude and account.quota.spent_until(selection.model, now):
+        status = "has paid extra usage alone left"
     elif account.name in selection.exclude:
         status = "was tried"
     elif selection.pinned not in {None, account.name}:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aimux.accounts.explain import at_home, explain
+from aimux.accounts.quota import FULL
 from aimux.accounts.selection import NO_NAMES
 from aimux.gateway.call import Attempt, Call
 from aimux.gateway.models import rewrite_model
@@ -74,8 +75,11 @@ class Attempts:
         self._selection = self._selected(target)
         self._tried: set[str] = set()
         """Accounts of this target."""
+        self._spared = NO_NAMES
+        """Those that are asked after the others, because what they serve is paid extra usage."""
+        self._sparing = True
         self._avoided = NO_NAMES
-        """Those that don't have the model: they are asked last."""
+        """Those that don't have the model: they are asked when no other target can serve, either."""
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
         lacking = target.route.accounts.lacking
@@ -158,23 +162,35 @@ class Attempts:
         eligibility = self._call.eligibility
         while True:
             pool, now = self._route.accounts, time.time()
-            selection = self._excluding() if self._tried or self._avoided else self._selection
+            selection = self._excluding() if self._tried or self._avoided or self._spared else self._selection
             debug, several = log.isEnabledFor(logging.DEBUG), len(pool.accounts) > 1
             home = pool.home(selection, now) if debug or several else None
             account = pool.select(selection, now)
             if debug or several or account is None:
                 self._note_choice(selection, home, account, now, debug=debug)
+            if account is not None and self._spares(account, now):
+                self._spared |= {account.name}
+                continue
             if account is not None and eligibility is not None and eligibility.forbids(account, selection.model, now):
                 self._tried.add(account.name)
                 continue
             if account is not None:
                 return account
-            if self._waiting:
+            if self._spared:
+                self._spared, self._sparing = NO_NAMES, False
+            elif self._waiting:
                 self._enter(self._waiting.pop(0))
             elif self._avoided:
                 self._avoided = NO_NAMES
             else:
                 return None
+
+    def _spares(self, account: Account, now: float) -> bool:
+        """Whether to look for another account, because what this one serves is paid extra usage."""
+        quota, selection = account.quota, self._selection
+        if not self._sparing or not (quota.used >= FULL or quota.paid) or selection.pinned is not None:
+            return False
+        return bool(quota.spent_until(selection.model, now))
 
     def _note_choice(
         self, selection: Selection, home: str | None, account: Account | None, now: float, *, debug: bool
@@ -189,8 +205,8 @@ class Attempts:
             log.debug("%s: %s", record.request_id, choice.words(now))
 
     def _excluding(self) -> Selection:
-        """Without the accounts that were tried."""
-        return replace(self._selection, exclude=self._avoided.union(self._tried))
+        """Without the accounts that were tried, and those that are asked later."""
+        return replace(self._selection, exclude=self._avoided.union(self._spared, self._tried))
 
     def _last_resort(self) -> Account | None:
         """Every account is known to be limited: try the one that is free first anyway, and give the client its

@@ -60,6 +60,7 @@ _SPENT = re.compile(
 )
 _DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M UTC", "%Y-%m-%d", "%B %d, %Y")
 _ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
+_OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credits?)\b", re.IGNORECASE)
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
 
 
@@ -168,7 +169,9 @@ def _refused(status: int, message: str, login: str) -> Verdict:
         return Verdict(Action.PARK, "the account's plan does not include Claude", remedy=remedy)
     if status == 403 and _REVOKED.match(message):
         return Verdict(Action.REFRESH, "the OAuth token has been revoked", remedy=f"log in again: {login}")
-    return RELAY
+    if _OUT_OF_EXTRA.match(message):
+        return Verdict(Action.BACK_OFF, "it has no extra usage left for this request")
+    return Verdict(Action.BACK_OFF, "it may not serve this request") if status == 403 else RELAY
 
 
 def _limited(headers: Headers, message: str, model: str) -> Verdict:

@@ -157,6 +157,30 @@ async def test_nor_is_a_limited_account_tried_as_a_last_resort(start: Start, ups
     assert status(await aimux.send(ask("bob"))) == 200
 
 
+@pytest.mark.parametrize("strategy", ["priority", "round_robin"])
+async def test_included_usage_goes_before_paid_of_another_account(
+    start: Start, upstream: Upstream, strategy: str
+) -> None:
+    """Also where extra usage is allowed, and of a conversation that is at home there."""
+    providers = {"plain": {"base_url": f"http://127.0.0.1:{upstream.port}", "strategy": strategy}}
+    aimux = await start(accounts=("default", "other"), users=USERS, providers=providers)
+    account(aimux, "other").load(1)
+    talk = ask("ann").replace(b"\r\n\r\n", b"\r\nX-Conversation: c\r\n\r\n", 1)
+    used = [b"-other" in (await aimux.send(talk), upstream.requests[-1])[1]]
+    assert used == [False]
+    tell(aimux, 1.0, status="warning")
+    tell(aimux, 0.9, "other")
+    for _ in range(3):
+        assert status(await aimux.send(talk)) == 200
+        assert b"-other" in upstream.requests[-1]
+    tell(aimux, 1.0, "other", status="warning")
+    for _ in range(3):
+        assert status(await aimux.send(talk)) == 200, "somebody has to pay"
+    tell(aimux, 0.1)
+    assert status(await aimux.send(talk)) == 200
+    assert b"-other" not in upstream.requests[-1]
+
+
 async def test_another_account_that_has_room_serves_instead(start: Start, upstream: Upstream) -> None:
     limits = {"default": {"providers": {"plain": {"overage": "forbid"}}}}
     aimux = await start(accounts=("default", "other"), users=USERS, limits=limits)
