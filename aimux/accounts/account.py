@@ -138,6 +138,12 @@ class Account:
         return self.credential.organization if self.credential else None
 
     @property
+    def renewable(self) -> bool:
+        """Whether its credential is renewed before it ends: it can be, and its refresh token was not refused."""
+        dead = self.parked is not None and self.parked.dead
+        return self.credential is not None and self.credential.renewable and not dead
+
+    @property
     def limits(self) -> dict[str, LimitWindow]:
         """The windows as last told, by name; shared with the other accounts of its organization."""
         return self.quota.windows

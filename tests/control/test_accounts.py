@@ -345,7 +345,9 @@ async def test_a_renewal_that_is_refused_parks_and_one_that_fails_leaves_it_serv
     sim.accounts["claude"].on_refresh("400")
     refused = await aimux.post("/accounts/claude/default/refresh", expect=409)
     assert "aimux login claude" in refused["remedy"]
-    assert (await aimux.get("/accounts/claude/default"))["status"] == "parked"
+    parked = await aimux.get("/accounts/claude/default")
+    assert (parked["status"], parked["renewable"]) == ("parked", False)
+    assert parked["expires_at"] is not None
 
 
 async def test_there_is_nothing_to_renew_in_a_key(aimux: Aimux) -> None:

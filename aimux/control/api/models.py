@@ -80,7 +80,7 @@ class Account(Body):
     remedy: str = Field(description="What a person can do about it.")
     until: datetime | None = Field(description="When a cooling account is free.")
     expires_at: datetime | None = Field(description="When its access token ends; null: not known, or never.")
-    renewable: bool = Field(description="Whether aimux renews it by itself.")
+    renewable: bool = Field(description="Whether aimux renews it by itself: not if its renewal was refused.")
     limits: list[Limit]
     in_flight: int = Field(description="Requests under way.")
     last_used: datetime | None

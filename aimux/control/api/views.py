@@ -30,7 +30,7 @@ def shown(
         remedy=state.remedy,
         until=moment(state.until),
         expires_at=moment(credential.expires_at if credential else None),
-        renewable=credential is not None and credential.renewable,
+        renewable=account.renewable,
         limits=[
             models.Limit(name=w.name, used=w.used, status=w.status, resets_at=moment(w.resets_at), scope=w.scope)
             for w in account.limits.values()

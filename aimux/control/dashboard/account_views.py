@@ -22,7 +22,12 @@ def rows(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """With their windows against time; what serves comes first within each provider."""
     now = time.time()
     made = [
-        {**account, "id": f"{account['provider']}/{account['name']}", "windows": _windows(account, now)}
+        {
+            **account,
+            "id": f"{account['provider']}/{account['name']}",
+            "windows": _windows(account, now),
+            "ended": (ends := parsed(account["expires_at"])) is not None and ends.timestamp() <= now,
+        }
         for account in accounts
     ]
     return sorted(made, key=lambda row: (row["provider"], SERVING_FIRST.index(row["status"]), row["name"]))

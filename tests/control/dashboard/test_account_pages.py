@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from aimux.control.dashboard.account_views import AT_ONCE
+from aimux.simulator.demo import credential_file
 from tests.control.dashboard.conftest import TOKENS, Site, Visitor, held, send
 
 pytestmark = pytest.mark.browser
@@ -72,6 +73,25 @@ def test_an_account_is_tested_renewed_and_renamed(visitor: Visitor, site: Site) 
     visit.go("accounts/claude/default")
     send(page, "Renew")
     assert "was renewed" in visit.notice
+
+
+def test_a_login_whose_renewal_was_refused_is_not_said_to_be_renewed(visitor: Visitor, site: Site) -> None:
+    """It ends: nothing renews it until somebody logs in again."""
+    login = site.live.sim.add_account("refused", "anthropic")
+    site.api("POST", "/accounts", {"provider": "claude", "name": "refused", "file": credential_file(login).decode()})
+    facts = visitor("admin").go("accounts/claude/refused").locator(".facts").first
+    expect(facts).to_contain_text("Renewed by itself")
+    login.on_refresh("400")
+    visit = visitor("admin")
+    page = visit.go("accounts/claude/refused")
+    send(page, "Renew")
+    expect(page.locator(".note.bad").first).to_contain_text("refresh token was refused")
+    for path in ("accounts", "accounts/claude/refused"):
+        page = visit.go(path)
+        facts = page.locator("li", has_text="claude/refused") if path == "accounts" else page.locator(".facts").first
+        expect(facts).to_contain_text("Ends")
+        expect(facts).not_to_contain_text("Renewed")
+    site.api("DELETE", "/accounts/claude/refused")
 
 
 def test_an_api_key_becomes_an_account(visitor: Visitor, site: Site) -> None:
