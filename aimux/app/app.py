@@ -22,8 +22,8 @@ from aimux.front.listening import address_of, listen_on
 from aimux.gateway import Gateway
 from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.guesses import Guesses
-from aimux.gateway.keeping import Keeping
 from aimux.gateway.limiting import Limiting
+from aimux.gateway.vendor_storage import VendorStorage
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
@@ -125,7 +125,7 @@ class App:
             self.deposits = deposits = DepositRows(self.database, shared=config.database.address is not None)
             stack.push_async_callback(deposits.close)
             await deposits.start()
-            self._build_gateway(config, setup, pool, limits, Keeping(deposits.deposits, deposits.look_up), stack)
+            self._build_gateway(config, setup, pool, limits, VendorStorage(deposits.deposits, deposits.look_up), stack)
             deposits.on_counted = self.records
             self.records.soon = self._logs.access.soon = asyncio.get_running_loop().call_soon
             if listen:
@@ -196,7 +196,7 @@ class App:
         setup: Setup,
         pool: Pool,
         limits: Limits,
-        keeping: Keeping,
+        storage: VendorStorage,
         stack: contextlib.AsyncExitStack,
     ) -> None:
         """The gateway, and what is outside the mounts."""
@@ -213,7 +213,7 @@ class App:
         limiting = Limiting(limits, self.fair, self.metering.prices, self.records.flush)
         self.outside = Outside(self._make_control, [*self.plugins.routes.values()])
         stack.push_async_callback(self.outside.close)
-        self.gateway = Gateway(setup, pool, self.metrics, self.records, self.outside.serve, limiting, keeping)
+        self.gateway = Gateway(setup, pool, self.metrics, self.records, self.outside.serve, limiting, storage)
         self.people.on_change = lambda: self._begin(self.gateway.setup)
         self.activity = Activity(self.database, self.journal, lambda: self.gateway.running)
         self.key = self._admin_key(config)

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aimux.accounts import Selection
-    from aimux.gateway.keeping import Keeping
     from aimux.gateway.mounts import Mount
     from aimux.gateway.route import Route
     from aimux.gateway.setup import Setup
+    from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
     from aimux.plugin.provider import Provider
@@ -66,7 +66,7 @@ class Gateway:
         finished: RecordSink,
         outside: Callable[[Request], Awaitable[Sent]],
         limiting: Limiting,
-        keeping: Keeping,
+        storage: VendorStorage,
     ) -> None:
         """`finished` takes the record of each finished request below a mount, however it ended; `outside` serves
         everything that is below no mount, and makes its records."""
@@ -75,12 +75,12 @@ class Gateway:
         self.finished = finished
         self.outside = outside
         self.limiting = limiting
-        self.keeping = keeping
+        self.storage = storage
         self.epoch = Epoch(first)
         self.server = FrontServer(self.handle)
         self.estimates = Estimates()
-        self.sockets = WebSockets(metrics, finished, limiting, keeping, self.estimates)
-        self.routing = Routing(limiting, keeping)
+        self.sockets = WebSockets(metrics, finished, limiting, storage, self.estimates)
+        self.routing = Routing(limiting, storage)
         self.open = OpenRequests()
         self._checks = CredentialChecks(pool)
 
@@ -227,8 +227,8 @@ class Gateway:
             body = await request.turn.apart(skimmed.changeable(body))
         call = Call(request.turn, admitted, body, record, targets, selection, upgrade, eligibility, references, shared)
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
-        if head.method == "GET" and upgrade is None and not shared and self.keeping.lists(admitted):
-            found = await self.keeping.own_list(
+        if head.method == "GET" and upgrade is None and not shared and self.storage.lists(admitted):
+            found = await self.storage.own_list(
                 request.turn, call, setup.cors, partial(self._attempt, patience=patience)
             )
             if isinstance(found, tuple):
@@ -254,7 +254,7 @@ class Gateway:
                     if (etag := attempt.head.get("etag")) and attempt.head.status == 200:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
-                if (changed := await with_own_addresses(call, attempt, self.keeping)) is not None:
+                if (changed := await with_own_addresses(call, attempt, self.storage)) is not None:
                     limits = self.limiting.told(call, attempt.route.provider, attempt.shared, time.perf_counter())
                     record.status, record.ttfb = 200, time.perf_counter() - started
                     return Answer(200, as_headers(head_lines(call, attempt, limits, setup.cors)), changed)
@@ -270,7 +270,7 @@ class Gateway:
         if (own := call.admitted.caller.own) is not None:
             return own_login.send(call, self.pool, own, patience)
         zone = self.limiting.limits.zone
-        return Attempts(call, self.pool, self._checks, self.keeping.deposits, patience, zone).run()
+        return Attempts(call, self.pool, self._checks, self.storage.deposits, patience, zone).run()
 
     def _usage(self, admitted: Admitted, selection: Selection, record: RequestRecord, started: float) -> Answer:
         """Answer how much of their own limits a caller has used, and how much of the accounts' limits is used."""
@@ -328,7 +328,7 @@ class Gateway:
             record.bytes_out = outlet.bytes_out
             if meter is not None:
                 if (meter.stored or not meter.consumes) and call.admitted.caller.own is None:
-                    self.keeping.deposits.learn(call, attempt, meter, whole=exchange.error is None)
+                    self.storage.deposits.learn(call, attempt, meter, whole=exchange.error is None)
                     if meter.begun:
                         self.limiting.later(record)
                 if meter.consumes:

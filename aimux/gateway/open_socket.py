@@ -19,8 +19,8 @@ from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
+    from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.estimates import Estimates
     from aimux.metering.record import RecordSink
     from aimux.plugin.meters import MessageMeter
@@ -41,13 +41,13 @@ class OpenSocket:
         attempt: Attempt,
         finished: RecordSink,
         limiting: Limiting,
-        keeping: Keeping,
+        storage: VendorStorage,
         estimates: Estimates,
     ) -> None:
         self._call = call
         self._finished = finished
         self._limiting = limiting
-        self._keeping = keeping
+        self._storage = storage
         self._estimates = estimates
         self._attempt = attempt
         self._route = attempt.route
@@ -84,7 +84,7 @@ class OpenSocket:
         turn = self._begun() if begins else None
         try:
             if not call.shared:
-                self._keeping.refuse_others(call, message)
+                self._storage.refuse_others(call, message)
             if turn is not None and limiting.concerns(call.admitted):
                 turn.model = message_model(message, decisive=limiting.limits.policy.by_model)
                 eligibility = limiting.admit(turn, call.admitted, message, turn.time)
@@ -175,7 +175,7 @@ class OpenSocket:
             turn.duration = time.time() - turn.time
             turn.usage = self._estimates.usage(turn, meter.last)
             if meter.last.stored and self._call.admitted.caller.own is None:
-                self._keeping.deposits.learn(self._call, self._attempt, meter.last)
+                self._storage.deposits.learn(self._call, self._attempt, meter.last)
             turn.error = error
             self._finished(turn)
 

@@ -9,10 +9,10 @@ from aimux.plugin.codings import DecodeError, decode
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.keeping import Keeping
+    from aimux.gateway.vendor_storage import VendorStorage
 
 
-async def with_own_addresses(call: Call, attempt: Attempt, keeping: Keeping) -> bytes | None:
+async def with_own_addresses(call: Call, attempt: Attempt, storage: VendorStorage) -> bytes | None:
     """The answer's body with paths in place of the upstream's addresses; None if it passes as it came."""
     provider, answer = attempt.route.provider, attempt.head
     addresses = provider.own_addresses(call.head)
@@ -36,5 +36,5 @@ async def with_own_addresses(call: Call, attempt: Attempt, keeping: Keeping) -> 
     if meter is not None and call.admitted.caller.own is None:
         meter.feed(body)
         meter.end()
-        keeping.deposits.learn(call, attempt, meter)
+        storage.deposits.learn(call, attempt, meter)
     return changed

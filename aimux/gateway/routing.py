@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from aimux.gateway.caller import Caller
     from aimux.gateway.epoch import Admitted
     from aimux.gateway.handshakes import Handshake
-    from aimux.gateway.keeping import Keeping
     from aimux.gateway.large_bodies import Skimmed
     from aimux.gateway.limiting import Limiting
     from aimux.gateway.setup import Setup
+    from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.record import RequestRecord
     from aimux.plugin.body import Body
     from aimux.plugin.types import Headers
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class Routing:
     """Looks into a request no further than necessary."""
 
-    def __init__(self, limiting: Limiting, keeping: Keeping) -> None:
+    def __init__(self, limiting: Limiting, storage: VendorStorage) -> None:
         self.limiting = limiting
-        self.keeping = keeping
+        self.storage = storage
 
     async def route(
         self,
@@ -53,10 +53,10 @@ class Routing:
         # If the model decides something, it has to be the one that the upstream reads.
         bound = caller.access is not None and caller.access.allowance is not None
         decisive = bound or not setup.models.empty or self.limiting.limits.policy.by_model
-        shared = self.keeping.is_shared(setup, caller)
+        shared = self.storage.is_shared(setup, caller)
         skimmed: Skimmed | None = None
-        kept = caller.own is None and bool(self.keeping.deposits)
-        stores = kept and self.keeping.wants_body(caller, None, shared=shared)
+        kept = caller.own is None and bool(self.storage.deposits)
+        stores = kept and self.storage.wants_body(caller, None, shared=shared)
         if raw and admitted.form:
             skimmed = await request.turn.apart(read_form(body, head, provider if stores else None))
         elif is_large(body) or ((decisive or stores) and raw and not body.routed_model and not body.json()):
@@ -83,11 +83,11 @@ class Routing:
         )
         references: tuple[str, ...] = ()
         if kept:
-            named = seen if self.keeping.wants_body(caller, targets, shared=shared) else NO_BODY
-            references = await self.keeping.references(request.turn, admitted, named, skimmed, targets)
+            named = seen if self.storage.wants_body(caller, targets, shared=shared) else NO_BODY
+            references = await self.storage.references(request.turn, admitted, named, skimmed, targets)
             if references and not shared:
-                self.keeping.deposits.refuse_others(references, targets, caller.name)
-            targets, selection = self.keeping.place(references, targets, selection)
+                self.storage.deposits.refuse_others(references, targets, caller.name)
+            targets, selection = self.storage.place(references, targets, selection)
         return targets, selection, skimmed, references, shared
 
     async def _skimmed(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from aimux.front.request import Request
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.handshakes import Handshake
-    from aimux.gateway.keeping import Keeping
     from aimux.gateway.limiting import Limiting
+    from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.estimates import Estimates
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
@@ -41,13 +41,13 @@ class WebSockets:
     """The open sockets of a gateway."""
 
     def __init__(
-        self, metrics: Metrics, finished: RecordSink, limiting: Limiting, keeping: Keeping, estimates: Estimates
+        self, metrics: Metrics, finished: RecordSink, limiting: Limiting, storage: VendorStorage, estimates: Estimates
     ) -> None:
         """`finished` takes the record of each turn."""
         self._metrics = metrics
         self._finished = finished
         self._limiting = limiting
-        self._keeping = keeping
+        self._storage = storage
         self._estimates = estimates
         self._open: set[OpenSocket] = set()
         self._unfinished = Unfinished()
@@ -70,7 +70,7 @@ class WebSockets:
         record, provider, connection = call.record, attempt.route.provider, request.connection
         transport, upstream = connection.transport, upgrade.upstream
         assert upstream is not None
-        socket = OpenSocket(call, attempt, self._finished, self._limiting, self._keeping, self._estimates)
+        socket = OpenSocket(call, attempt, self._finished, self._limiting, self._storage, self._estimates)
         try:
             upstream.check_handshake(attempt.head)
             pipe = Pipe(

@@ -115,7 +115,7 @@ async def begin(aimux: Aimux, token: str = TOKEN) -> None:
 
 async def settled(aimux: Aimux) -> None:
     """Until nothing waits to be counted."""
-    deposits = aimux.app.gateway.keeping.deposits
+    deposits = aimux.app.gateway.storage.deposits
     async with asyncio.timeout(10):
         while deposits.claims or deposits.fresh:
             await asyncio.sleep(0.01)

@@ -108,12 +108,12 @@ async def test_one_that_nobody_remembers_is_looked_for_and_then_remembered(start
     asked = vendor(upstream)
     aimux = await start(accounts=NAMES)
     files = [await upload(aimux) for _ in range(5)]
-    aimux.app.gateway.keeping.deposits = Deposits()
+    aimux.app.gateway.storage.deposits = Deposits()
     assert [await get(aimux, named) for named in files] == [200] * 5
     del asked[:]
     assert [await get(aimux, named) for named in files] == [200] * 5
     assert len(asked) == 5
-    assert aimux.app.gateway.keeping.deposits.find("plain", files[:1]).owner is None  # type: ignore[union-attr]
+    assert aimux.app.gateway.storage.deposits.find("plain", files[:1]).owner is None  # type: ignore[union-attr]
 
 
 async def test_one_that_is_nowhere_is_not_found_once_all_were_asked(start: Start, upstream: Upstream) -> None:
@@ -132,11 +132,11 @@ async def test_a_limited_account_is_asked_too(start: Start, upstream: Upstream) 
     aimux = await start(accounts=("default", "two"))
     named = await upload(aimux)
     accounts = aimux.app.pools["plain"].accounts
-    holder = aimux.app.gateway.keeping.deposits.find("plain", [named])
+    holder = aimux.app.gateway.storage.deposits.find("plain", [named])
     assert holder is not None
     accounts[holder.account].quota.cool(1e9, until=9e9, reason="limited")
     accounts[holder.account].keep_off(9e9, 0.0, "limited")
     assert len([one for one in accounts.values() if one.state(2e9).status == "healthy"]) == 1
     assert await get(aimux, named) == 200
-    aimux.app.gateway.keeping.deposits = Deposits()
+    aimux.app.gateway.storage.deposits = Deposits()
     assert await get(aimux, named) == 200

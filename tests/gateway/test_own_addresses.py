@@ -33,7 +33,7 @@ async def test_it_becomes_a_path(start: Start, upstream: Upstream, coding: str) 
     head = head_of(sent).lower()
     assert b"content-encoding" not in head
     assert b"x-limit-5h: 0.5" in head
-    assert aimux.app.gateway.keeping.deposits.find("plain", ["job_1"]) is not None
+    assert aimux.app.gateway.storage.deposits.find("plain", ["job_1"]) is not None
 
 
 @BOTH_WAYS

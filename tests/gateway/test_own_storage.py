@@ -252,7 +252,7 @@ async def test_what_memory_has_lost_is_looked_up(start: Start, vendor: Vendor) -
     await aimux.app.stop()
     again = await start(users=USERS)
     rows = DepositRows(again.app.database, shared=True)
-    again.app.gateway.keeping = type(again.app.gateway.keeping)(rows.deposits, rows.look_up)
+    again.app.gateway.storage = type(again.app.gateway.storage)(rows.deposits, rows.look_up)
     rows.deposits.keep("plain", "default", ["file-something-1"], "ann")
     assert (await ask(again, f"files/{named}", BOB))[0] == 404
     assert await listed(again, BOB) == [other]

@@ -174,7 +174,7 @@ async def test_a_message_may_not_name_what_is_another_users(
     bob = "test-token-of-bob-0123456789"
     far.serve = turns
     aimux = await begin(users=[{"name": "ann", "token": TOKEN}, {"name": "bob", "token": bob}])
-    aimux.app.gateway.keeping.deposits.keep("plain", "default", ["resp_0001"], "ann")
+    aimux.app.gateway.storage.deposits.keep("plain", "default", ["resp_0001"], "ann")
     question = json.dumps({"after": "resp_0001"})
     async with socket(aimux, token=bob) as client:
         await client.send(question)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aimux.http.turn import Turn
 
 
-class Keeping:
+class VendorStorage:
     """Of one gateway. `look_up` has `deposits` hold what is written down of some ids."""
 
     def __init__(self, deposits: Deposits, look_up: Callable[[Sequence[Key]], Awaitable[None]] | None = None) -> None:
