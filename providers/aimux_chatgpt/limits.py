@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from multidict import CIMultiDict, istr
 
 from aimux.plugin import RELAY, Action, LimitWindow, Verdict, number, retry_after
-from aimux.plugin.formats import openai
+from aimux.plugin.formats import openai_problems
 from aimux.plugin.oauth import read_time
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def _name(place: str, minutes: float | None) -> str:
 
 def classify(status: int, headers: Headers, body: bytes, *, login: str, model: str) -> Verdict:
     """`login` is the command that a person runs to log in again."""
-    problem = openai.problem(body)
-    code = openai.code_of(problem)
+    problem = openai_problems.problem(body)
+    code = openai_problems.code_of(problem)
     if not problem and status in {401, 403}:
         return Verdict(Action.BACK_OFF, f"{status}, not in OpenAI's words: something in between refuses")
     if code == "missing_scope":
@@ -112,7 +112,7 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.PARK, f"{_GONE[code]} ({code})", remedy=remedy)
     if status == 401 or (status == 403 and code in _BAD_TOKEN):
         return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
-    if status in {400, 403, 404} and openai.lacks_in(problem, model):
+    if status in {400, 403, 404} and openai_problems.lacks(problem, model):
         return Verdict(Action.MISSING, "it does not have the model", model=model)
     if code == "billing_hard_limit_reached":  # with 400 from some endpoints
         return limited(problem, headers, login=login)
@@ -144,10 +144,10 @@ def explained(body: bytes, *, status: int) -> bytes | None:
 
 def opening(payload: bytes, *, login: str) -> Verdict | None:
     """Overloads and used-up limits are also reported inside a 200."""
-    decided, problem = openai.opening_error(payload)
+    decided, problem = openai_problems.opening_error(payload)
     if not decided:
         return None
-    if code := openai.overload(problem):
+    if code := openai_problems.overload(problem):
         return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
     return limited(problem, _NO_HEADERS, login=login)
 
@@ -157,11 +157,11 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
 
     `model` is what the turn asked for.
     """
-    problem = openai.problem_in(dict(event))
+    problem = openai_problems.problem_in(dict(event))
     status = event.get("status") or event.get("status_code")
-    if model and openai.lacks_in(problem, model):
+    if model and openai_problems.lacks(problem, model):
         return Verdict(Action.MISSING, "it does not have the model", model=model)
-    if status not in (None, 429) and openai.code_of(problem) != "usage_not_included":
+    if status not in (None, 429) and openai_problems.code_of(problem) != "usage_not_included":
         return None
     told = event.get("headers")
     headers = CIMultiDict({name: str(value) for name, value in told.items()} if isinstance(told, dict) else {})
@@ -171,7 +171,7 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
 
 def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str = "") -> Verdict:
     """RELAY if neither code nor headers say that the account is limited, or until when."""
-    code, now = openai.code_of(problem), time.time()
+    code, now = openai_problems.code_of(problem), time.time()
     if code == "usage_not_included":
         return Verdict(
             Action.PARK,

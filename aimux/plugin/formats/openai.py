@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.body import Body
 from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RateLimited, RequestRefused
-from aimux.plugin.formats import openai_limits
+from aimux.plugin.formats import openai_limits, openai_problems
 from aimux.plugin.formats.openai_meters import (
     BackgroundStream,
     ChatStream,
@@ -22,7 +22,7 @@ from aimux.plugin.formats.openai_meters import (
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import media_type, plain_path, sse_events
+from aimux.plugin.reading import media_type, plain_path
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
@@ -43,10 +43,6 @@ _CODES = {
     503: ("server_error", "service_unavailable"),
     504: ("server_error", "timeout"),
 }
-_PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
-OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
-_OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
-_WORD = re.compile(r"[a-z0-9_]{1,48}")
 _MEDIA = (
     "/images/generations",
     "/images/edits",
@@ -157,100 +153,17 @@ def _object(error: GatewayError) -> dict[str, Any]:
 # --- what an upstream answers ----------------------------------------------------------------------------------------
 
 
-def problem(body: bytes) -> dict[str, Any]:
-    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` if there is none."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return problem_in(answer) if isinstance(answer, dict) else {}
-
-
-def problem_in(answer: dict[str, Any]) -> dict[str, Any]:
-    """The error object of an answer or of a stream's event, wherever the format keeps it."""
-    response = answer.get("response")
-    if isinstance(response, dict):
-        answer = response
-    found = answer.get("error") or answer.get("detail")
-    if isinstance(found, dict):
-        return found
-    if answer.get("type") == "error":
-        return answer
-    return {"message": found} if isinstance(found, str) else {}
-
-
-_UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
-
-
 def lacks(body: bytes, model: str) -> bool:
     """Whether an error says that the account does not have this model, which another one may have."""
-    return lacks_in(problem(body), model)
-
-
-def lacks_in(problem: dict[str, Any], model: str) -> bool:
-    """The same of an error object."""
-    if code_of(problem) == "model_not_found":
-        return True
-    message = problem.get("message")
-    return isinstance(message, str) and message.rstrip(".") == f"The '{model}' {_UNSUPPORTED}"
-
-
-def code_of(problem: dict[str, Any]) -> str:
-    """`code` of an error object, else its `type`, else "". Only plain words that are fit for a log count."""
-    for key in ("code", "type"):
-        if isinstance(value := problem.get(key), str) and _WORD.fullmatch(value):
-            return value
-    return ""
-
-
-def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
-    """Whether the start of a stream is decisive, and the error object if it is an error."""
-    for name, data in sse_events(payload):
-        if name in _PREAMBLE:
-            continue
-        if name not in {"", "error", "response.failed"}:
-            return True, {}  # content, recognized by its name alone
-        try:
-            event = json.loads(data)
-        except (ValueError, RecursionError):
-            return True, {}
-        if not isinstance(event, dict):
-            return True, {}
-        if not name and (str(event.get("type")) in _PREAMBLE or _says_nothing(event)):
-            continue
-        return True, problem_in(event)
-    return False, {}
-
-
-def _says_nothing(chunk: dict[str, Any]) -> bool:
-    """Whether a chunk of Chat Completions only opens the answer: it names the role, or what filters say of the
-    prompt."""
-    choices = chunk.get("choices")
-    if not isinstance(choices, list) or chunk.get("error") or chunk.get("usage"):
-        return False
-    return all(
-        isinstance(choice, dict)
-        and not choice.get("finish_reason")
-        and isinstance(delta := choice.get("delta"), dict)
-        and not any(said for key, said in delta.items() if key != "role")
-        for choice in choices
-    )
-
-
-def overload(problem: dict[str, Any]) -> str:
-    """The code of an error that may pass in a moment, or with another account; "" for any other."""
-    if (code := code_of(problem)) in OVERLOADED:
-        return code
-    status = problem.get("code")  # of vLLM, OpenRouter and others
-    return str(status) if type(status) is int and status in _OVER_SOON else ""
+    return openai_problems.lacks(openai_problems.problem(body), model)
 
 
 def opening(payload: bytes) -> Verdict | None:
     """`Provider.opening`: overloads are also reported inside a 200."""
-    decided, problem = opening_error(payload)
+    decided, problem = openai_problems.opening_error(payload)
     if not decided:
         return None
-    code = overload(problem)
+    code = openai_problems.overload(problem)
     return Verdict(Action.BACK_OFF, f"{code} at the start of a stream") if code else RELAY
 
 

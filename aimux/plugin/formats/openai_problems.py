@@ -1,0 +1,95 @@
+"""What an answer in one of OpenAI's formats says of an error: its object, its code, and what that means."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from aimux.plugin.reading import sse_events
+
+_PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
+_OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
+_OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
+_WORD = re.compile(r"[a-z0-9_]{1,48}")
+_UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
+
+
+def problem(body: bytes) -> dict[str, Any]:
+    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` if there is none."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return problem_in(answer) if isinstance(answer, dict) else {}
+
+
+def problem_in(answer: dict[str, Any]) -> dict[str, Any]:
+    """The error object of an answer or of a stream's event, wherever the format keeps it."""
+    response = answer.get("response")
+    if isinstance(response, dict):
+        answer = response
+    found = answer.get("error") or answer.get("detail")
+    if isinstance(found, dict):
+        return found
+    if answer.get("type") == "error":
+        return answer
+    return {"message": found} if isinstance(found, str) else {}
+
+
+def lacks(problem: dict[str, Any], model: str) -> bool:
+    """Whether an error says that the account does not have this model, which another one may have."""
+    if code_of(problem) == "model_not_found":
+        return True
+    message = problem.get("message")
+    return isinstance(message, str) and message.rstrip(".") == f"The '{model}' {_UNSUPPORTED}"
+
+
+def code_of(problem: dict[str, Any]) -> str:
+    """`code` of an error object, else its `type`, else "". Only plain words that are fit for a log count."""
+    for key in ("code", "type"):
+        if isinstance(value := problem.get(key), str) and _WORD.fullmatch(value):
+            return value
+    return ""
+
+
+def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
+    """Whether the start of a stream is decisive, and the error object if it is an error."""
+    for name, data in sse_events(payload):
+        if name in _PREAMBLE:
+            continue
+        if name not in {"", "error", "response.failed"}:
+            return True, {}  # content, recognized by its name alone
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            return True, {}
+        if not isinstance(event, dict):
+            return True, {}
+        if not name and (str(event.get("type")) in _PREAMBLE or _says_nothing(event)):
+            continue
+        return True, problem_in(event)
+    return False, {}
+
+
+def _says_nothing(chunk: dict[str, Any]) -> bool:
+    """Whether a chunk of Chat Completions only opens the answer: it names the role, or what filters say of the
+    prompt."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or chunk.get("error") or chunk.get("usage"):
+        return False
+    return all(
+        isinstance(choice, dict)
+        and not choice.get("finish_reason")
+        and isinstance(delta := choice.get("delta"), dict)
+        and not any(said for key, said in delta.items() if key != "role")
+        for choice in choices
+    )
+
+
+def overload(problem: dict[str, Any]) -> str:
+    """The code of an error that may pass in a moment, or with another account; "" for any other."""
+    if (code := code_of(problem)) in _OVERLOADED:
+        return code
+    status = problem.get("code")  # of vLLM, OpenRouter and others
+    return str(status) if type(status) is int and status in _OVER_SOON else ""
