@@ -4,6 +4,7 @@ each."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ CEILING = 31 * 86400.0
 """The longest limit that any upstream has, a month's spending; a reset beyond it is a mistake."""
 UNTOLD = 30.0
 """How long to stay away when the upstream limits but doesn't say for how long."""
+NO_DATE = 253_402_300_800.0
+"""The end of the last year that a calendar has, in unix seconds."""
 MOST_PAID = 100
 FULL = 1.0 - 1e-9
 """Of a window: it is used up."""
@@ -139,7 +142,8 @@ class Quota:
         if self.cooldowns:
             self._end_disproved(limits, now)
         windows, changed = self.windows, now >= self.changes_at
-        for window in limits:
+        for told in limits:
+            window = _possible(told)
             before = windows.get(window.name)
             if before is not window and before != window:  # providers keep what they have read
                 windows[window.name] = window
@@ -229,6 +233,16 @@ class Quota:
         self.settle(now)
         for listener in self.listeners:
             listener()
+
+
+def _possible(window: LimitWindow) -> LimitWindow:
+    """The same without figures that can't be: they are compared, kept and shown as dates."""
+    used, resets_at = window.used, window.resets_at
+    if used is not None and not 0.0 <= used < math.inf:
+        window = replace(window, used=0.0 if -math.inf < used < 0.0 else None)
+    if resets_at is not None and not 0.0 <= resets_at < NO_DATE:
+        window = replace(window, resets_at=None)
+    return window
 
 
 def _full(window: LimitWindow | None, now: float) -> bool:

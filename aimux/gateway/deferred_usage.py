@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aimux.metering.estimates import possible
 from aimux.metering.record import LATER, RequestRecord, Sender, Step, new_id
 from aimux.plugin.usage import Usage
 
@@ -65,7 +66,8 @@ def claim(provider: str, account: str, owner: str, over: Over, due: str, path: s
     counted: dict[str, list[int]] = told.get("counted", {})
     now = time.time()
     records, models = [], Counter[str]()
-    for usage in over.usage:
+    for reported in over.usage:
+        usage = possible(reported)
         models[usage.model] += 1
         place = f"{models[usage.model]} {usage.model}"
         before = counted.get(place, _NOTHING)

@@ -99,7 +99,9 @@ async def read(database: Database, zone: tzinfo, now: float, *, node: str | None
     tokens_in = hours.c.input + hours.c.cache_read + hours.c.cache_write
     unknown = tokens_in * UNKNOWN_PRICES[0] + hours.c.output * UNKNOWN_PRICES[1]
     # Of an hour in which a price became known the sums do not say which tokens are the unpriced requests'.
-    unpriced = case((hours.c.cost == 0, unknown), else_=unknown // hours.c.requests * hours.c.unpriced)
+    # An hour without a request has a price alone: that of one in an hour of another time zone.
+    requests = case((hours.c.requests == 0, 1), else_=hours.c.requests)
+    unpriced = case((hours.c.cost == 0, unknown), else_=unknown // requests * hours.c.unpriced)
     costs = case((hours.c.unpriced == 0, hours.c.cost), else_=hours.c.cost + unpriced)
     sums = [
         func.sum(case((hours.c.start >= int(start * 1000), amount), else_=0))

@@ -7,13 +7,18 @@ charges for what it made, so an answer that was left in the middle is not one to
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from aimux.plugin.reading import MOST_TOKENS, count
 
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
     from aimux.plugin.meters import Meter
     from aimux.plugin.usage import Usage
+
+log = logging.getLogger("aimux.metering")
 
 CHARACTERS = 4.0
 """Characters of a token, until a model's answers have shown better."""
@@ -21,6 +26,15 @@ LEAST_OUT, LEAST_IN = 50, 200
 """An answer or a question teaches something from this many tokens on: short ones are mostly framing."""
 LEARNED = 0.1
 """How much one answer moves what was learned."""
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "server_tools",
+)
 MOST = 1000
 """Models that are known."""
 
@@ -31,10 +45,16 @@ class Estimates:
     def __init__(self) -> None:
         self._out: dict[tuple[str, str], float] = {}
         self._in: dict[tuple[str, str], float] = {}
+        self._doubted: set[str] = set()
+        """Providers of which something was told that can't be."""
 
     def usage(self, record: RequestRecord, meter: Meter) -> Usage:
         """The usage of an answer that is over, however it ended. Estimates are marked."""
-        usage = meter.usage
+        told = meter.usage
+        usage = possible(told)
+        if usage is not told and record.provider not in self._doubted:
+            self._doubted.add(record.provider)
+            log.error("%s: the meter of %s tells what can't be: %r", record.request_id, record.provider, told)
         if not meter.sees_end and (usage.output_tokens or usage.total_input):
             return usage  # JSON reports all or nothing
         sent = meter.sent
@@ -58,6 +78,40 @@ class Estimates:
             _move(self._out, model, sent / usage.output_tokens)
         if usage.total_input >= LEAST_IN and record.bytes_in:
             _move(self._in, model, record.bytes_in / usage.total_input)
+
+
+def possible(usage: Usage) -> Usage:
+    """The same if a request can take so much; else a copy without what can't be, marked as an estimate. What a plugin's
+    meter tells is in every sum: a number below 0 would give a user room, and a huge one fits no column."""
+    if _can_be(usage):
+        if not usage.beside:
+            return usage
+        rest = replace(usage)
+        rest.put_beside(())
+        if _can_be(rest) and all(map(_can_be, usage.beside)):
+            return usage
+    usage = replace(usage, requests=count(usage.requests) or 1, beside=(), estimated=True)
+    for name in _COUNTS:
+        setattr(usage, name, count(getattr(usage, name)))
+    return usage
+
+
+def _can_be(usage: Usage) -> bool:
+    try:
+        return (
+            usage.input_tokens >= 0
+            and usage.output_tokens >= 0
+            and usage.cache_read_tokens >= 0
+            and usage.cache_write_tokens >= 0
+            and usage.cache_write_1h_tokens >= 0
+            and usage.reasoning_tokens >= 0
+            and usage.server_tools >= 0
+            and usage.requests > 0
+            and usage.total_input + usage.output_tokens < MOST_TOKENS
+            and max(usage.cache_write_1h_tokens, usage.reasoning_tokens, usage.server_tools) < MOST_TOKENS
+        )
+    except TypeError:  # no number at all
+        return False
 
 
 def _move(known: dict[tuple[str, str], float], model: tuple[str, str], seen: float) -> None:

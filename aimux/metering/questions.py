@@ -207,7 +207,10 @@ def matching(only: Filter, named: Named = NO_NAMES) -> Select[Any] | None:
     if by is not None and names is not None:
         conditions.append(cast(_column(by), Text).in_(names))
     if only.group is not None:
-        conditions.append(cast(columns.groups, Text).contains(json.dumps(only.group), autoescape=True))
+        listed = cast(columns.groups, Text)  # not by LIKE, to which large and small letters are the same on SQLite
+        conditions.append(
+            func.replace(listed, json.dumps(only.group), "") != listed if only.group else listed == json.dumps(())
+        )
     for name, value in (
         ("user", only.user),
         ("token", only.token),

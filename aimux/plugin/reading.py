@@ -14,7 +14,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_TOKENS: Final = 1 << 53
+MOST_TOKENS: Final = 10**11
+"""More than a batch of a hundred thousand requests takes; sums of thousands of such, and their cost, fit a column."""
 LONGEST_WORD: Final = 32
 _WORD = re.compile(r"[a-z0-9_-]+")
 

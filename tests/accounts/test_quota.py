@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -127,8 +128,8 @@ def test_listeners_hear_of_changes_and_not_of_the_usual_answer() -> None:
 windows = st.builds(
     LimitWindow,
     st.sampled_from(["5h", "7d", "7d_big"]),
-    st.none() | st.floats(0, 2),
-    st.none() | st.floats(START - 10, START + 1e6),
+    st.none() | st.floats(0, 2) | st.floats(),
+    st.none() | st.floats(START - 10, START + 1e6) | st.floats(),
     st.sampled_from(["allowed", "warning", "rejected"]),
     st.sampled_from([None, "big"]),
 )
@@ -142,6 +143,9 @@ def test_used_is_a_fraction_and_what_changes_lies_ahead(answers: list[list[Limit
     quota.settle(START + later)
     assert 0 <= quota.used <= 1
     assert quota.changes_at > START + later
+    for window in quota.windows.values():
+        assert window.used is None or 0 <= window.used < math.inf
+        assert window.resets_at is None or datetime.fromtimestamp(window.resets_at, UTC)
 
 
 SOME = LimitWindow("7d_x", 1.0, START + 50 * HOUR, status="warning", scope="x")

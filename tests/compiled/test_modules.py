@@ -36,6 +36,7 @@ NO_TUPLES = frozenset(
         "verdict.action is before.action is Action.COOL_DOWN",
         "name is own",
         "one is refusing",
+        "usage is not told",
         "one.sums is self",
         "rate.sums is self",
         "request is self._request",

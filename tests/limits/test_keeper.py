@@ -202,6 +202,18 @@ async def test_a_restart_counts_what_has_no_price_as_it_was_counted(node: Node) 
     assert used(await node(**section)) == {"user:alice cost_per_day": pytest.approx(2.08)}
 
 
+async def test_a_restart_counts_what_was_priced_under_another_time_zone(node: Node) -> None:
+    """Its hours begin at half past: there the price is in an hour of its own, in which nothing was asked."""
+    section = {"default": {"cost_per_day": 50}}
+    first = await node(**section)
+    await write(first.database, record(time.time() // 3600 * 3600 + 2700, 1000), prices=Unknown())
+    prices = Prices()
+    rates = {"input": 10**6, "output": 2 * 10**6, "cache_read": 0, "cache_write": 10**6}
+    prices.tariffs["claude", "opus-5"] = Tariff.of_json([[0, {"": [[0, rates]]}]])
+    assert await reprice(first.database, Calendar(ZoneInfo("Asia/Kolkata")), prices, 0) == 1
+    assert used(await node(**section)) == {"user:alice cost_per_day": pytest.approx(0.044)}
+
+
 async def test_a_restart_goes_by_the_models_that_were_asked_for(node: Node) -> None:
     """As limits do while aimux runs: vendors answer with dated names, and `models` gives others."""
     now = time.time()

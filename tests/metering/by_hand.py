@@ -23,7 +23,7 @@ AT = int(NOON * 1000)
 ALL = Span(0)
 
 
-USERS = [("ann", ("team",)), ("bob", ("team", "ops")), ("eve", ())]
+USERS = [("ann", ("team",)), ("bob", ("team", "ops")), ("eve", ()), ("kim", ("Ops", "te_m"))]
 
 
 def some(rng: random.Random, count: int, days: float) -> list[RequestRecord]:
@@ -85,7 +85,7 @@ def passes(one: RequestRecord, span: Span, only: Filter) -> bool:
         (only.token, one.sender.token),
     }
     fits = all(asked is None or asked == has for asked, has in wanted)
-    shared = only.group is None or only.group in one.sender.groups
+    shared = only.group is None or only.group in (one.sender.groups or ("",))
     return fits and shared and span.since <= int(one.time * 1000) < span.until
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import astuple
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from aimux.metering.estimates import Estimates
+from aimux.metering.estimates import Estimates, possible
+from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
+from aimux.metering.tariff import Tariff
 from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
 from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
 from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter
+from aimux.plugin.reading import MOST_TOKENS
 from aimux.plugin.types import RequestHead
 from aimux.plugin.usage import Usage
 
@@ -362,3 +369,36 @@ def test_server_tools_and_the_service_tier_are_read() -> None:
     assert fed(ResponsesStream(), sse(done)).usage.tier == "flex"
     odd = {"type": "response.completed", "response": {"service_tier": "no word\n", "usage": {"output_tokens": 1}}}
     assert fed(ResponsesStream(), sse(odd)).usage.tier == ""
+
+
+counts = st.one_of(st.integers(0, 10_000), st.sampled_from([-1, -(10**6), MOST_TOKENS, 2**63, 2**200]))
+usages = st.builds(Usage, st.just("m"), *[counts] * 7, requests=st.integers(-1, 3))
+
+
+@given(usages, st.lists(usages, max_size=2))
+def test_what_no_request_takes_is_in_no_sum(usage: Usage, beside: list[Usage]) -> None:
+    """A plugin's meter may be wrong; its beside may be more than the whole."""
+    usage.beside = tuple(beside)
+    found = possible(usage)
+    prices = Prices()
+    prices.tariffs["lab", "m"] = Tariff.of_json([[0, {"": [[0, {"input": 6 * 10**8, "output": 6 * 10**8}]]}]])
+    cost = prices.cost("lab", "", "m", found, 0)
+    assert cost is not None
+    assert 0 <= cost < 2**62
+    told, kept = (astuple(one)[1:8] for one in (usage, found))
+    assert all(after == (before if 0 <= before < MOST_TOKENS else 0) for before, after in zip(told, kept, strict=True))
+    assert found.requests > 0
+    assert found.estimated == (found is not usage)
+    assert possible(found) is found
+
+
+def test_a_meter_that_is_wrong_is_told_of_once_and_estimated(caplog: pytest.LogCaptureFixture) -> None:
+    estimates, meter = Estimates(), fed(MessagesStream(), MESSAGES + sse(*END))
+    with contextlib.suppress(TypeError):  # compiled code refuses it where it is set
+        meter.usage.cache_read_tokens = None  # type: ignore[assignment]
+    meter.usage.output_tokens = -7
+    for _ in range(2):
+        usage = estimates.usage(record(), meter)
+        assert (usage.input_tokens, usage.cache_read_tokens, usage.estimated) == (9, 0, True)
+        assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+    assert caplog.text.count("tells what can't be") == 1

@@ -48,6 +48,9 @@ async def test_every_question_is_answered_as_by_hand(
         Filter(),
         Filter(user="bob"),
         Filter(group="team", model="opus"),
+        Filter(group="ops"),
+        Filter(group="te_m"),
+        Filter(group=""),
         Filter(account="lab/two", request_class=""),
         Filter(user="nobody"),
     ]
