@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from yarl import URL
 
+_NO_HOST = re.compile(r"[\x00-\x20\x7f]")
+
 
 def _http_url(value: str) -> str:
     url = URL(value)
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not url.host or _NO_HOST.search(url.host):
         raise ValueError("must be an http:// or https:// URL with a host")
     if url.user or url.password or url.query_string or url.fragment:
         raise ValueError("must not hold a user, password, query or fragment; use `headers` or `api_key` for secrets")
@@ -30,6 +32,39 @@ def _without_version(value: str) -> str:
 
 ApiUrl = Annotated[HttpUrl, AfterValidator(_without_version)]
 """An HttpUrl that paths beginning with `/v1` are appended to: a `/v1` or an endpoint at its end is removed."""
+
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_OF_THE_CONNECTION = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""What says where a message goes and where it ends: aimux writes it itself, and twice would be two messages."""
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER.fullmatch(value):
+        raise ValueError("is not the name of a header; write it like x-name")
+    if (name := value.lower()) in _OF_THE_CONNECTION or name.startswith("sec-websocket-"):
+        raise ValueError("is a header that aimux writes itself; remove it (base_url says where requests go)")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    if _CONTROL.search(value.get_secret_value()):
+        raise ValueError("holds a line break or another control character, which no header can; write it on one line")
+    return value
 
 
 class AccountSettings(BaseModel):
@@ -56,9 +91,11 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: HttpUrl = Field(default="", validate_default=False, description="Where requests go.")
-    headers: dict[str, SecretStr] = Field(
-        default_factory=dict,
-        description="Headers to set on every upstream request (for a proxy in between, say).",
+    headers: dict[Annotated[str, AfterValidator(_header_name)], Annotated[SecretStr, AfterValidator(_header_value)]] = (
+        Field(
+            default_factory=dict,
+            description="Headers to set on every upstream request (for a proxy in between, say).",
+        )
     )
     api_key: SecretStr | None = Field(
         default=None,
