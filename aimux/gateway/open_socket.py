@@ -14,7 +14,8 @@ from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.large_bodies import message_model
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
-from aimux.plugin.errors import GatewayError
+from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.meters import Meter
 from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.estimates import Estimates
     from aimux.metering.record import RecordSink
-    from aimux.plugin.meters import MessageMeter
     from aimux.plugin.types import Verdict
     from aimux.relay.tunnel import Pipe
 
 log = logging.getLogger("aimux.gateway")
+
+MOST_TURNS = 100
+"""Of one socket at the same time."""
 
 
 class OpenSocket:
@@ -53,12 +56,15 @@ class OpenSocket:
         self._route = attempt.route
         self._account = attempt.account
         self._meter = attempt.route.provider.websocket_meter(call.head)
-        self._turn: RequestRecord | None = None
-        """Of the turn that is under way."""
-        self._turns = 0
+        self._turns: dict[Meter, RequestRecord] = {}
+        """Of the turns that are under way."""
+        self._admitted: RequestRecord | None = None
+        """Of the turn that the message begins which goes on now."""
+        self._begun = 0
+        """Turns so far."""
         self._draining = False
         self._answering = False
-        """The client has received a part of the current turn's answer."""
+        """The client has received a part of the answers to the turns that are under way."""
 
     @property
     def at_rest(self) -> bool:
@@ -80,11 +86,13 @@ class OpenSocket:
         """Whether a client's message is passed on: it may name nothing of another user's, and one that begins a turn
         needs room. The socket stays open."""
         call, limiting = self._call, self._limiting
-        begins = self._turn is None and self._meter is not None
-        turn = self._begun() if begins else None
+        turn = self._begin() if self._begins(message) else None
         try:
             if not call.shared:
                 self._storage.refuse_others(call, message)
+            if turn is not None and len(self._turns) >= MOST_TURNS:
+                text = f"{MOST_TURNS} turns are under way on this socket: wait until one of them is over."
+                raise GatewayError(ErrorKind.RATE_LIMITED, text)
             if turn is not None and limiting.concerns(call.admitted):
                 turn.model = message_model(message, decisive=limiting.limits.policy.by_model)
                 eligibility = limiting.admit(turn, call.admitted, message, turn.time)
@@ -98,41 +106,53 @@ class OpenSocket:
                 self._finished(turn)
             self.pipe.client.say(self._route.provider.websocket_error(error, call.head))
             return False
-        self._turn = turn or self._turn
+        self._admitted = turn
         return True
 
-    def asked(self, message: bytes) -> None:
-        self._answering = False
-        meter = self._meter
-        if meter is None:
-            return
-        if self._turn is None:
-            self._turn = self._begun()
-        self._turn.bytes_in += len(message)
+    def _begins(self, message: bytes) -> bool:
+        if self._meter is None:
+            return False
         try:
-            meter.asked(message)
+            return self._meter.begins(message)
         except Exception as error:  # a meter's fault must not reach the socket
             self._drop(error)
+            return False
+
+    def asked(self, message: bytes) -> None:
+        meter, (turn, self._admitted) = self._meter, (self._admitted, None)
+        if meter is None:
+            return
+        try:
+            meter.asked(message)
+        except Exception as error:  # as above
+            self._admitted = turn
+            self._drop(error)
+            return
+        if turn is not None:
+            self._answering = bool(self._turns) and self._answering
+            self._turns[meter.last] = turn
+        if (under_way := self._turns.get(meter.last)) is not None:
+            under_way.bytes_in += len(message)
 
     def answered(self, message: bytes) -> bytes | None:
         """Called before the message is passed on: a socket that is closed here does not send it. A message about the
         account's limits is replaced by one about the caller's own, if there are any: that is returned."""
-        meter, turn, own = self._meter, self._turn, None
+        meter, own = self._meter, None
         if meter is None:
             return None
-        if turn is not None:
-            turn.bytes_out += len(message)
-            if turn.ttfb is None:
-                turn.ttfb = time.time() - turn.time
         try:
             meter.feed(message)
         except Exception as error:  # as above
             self._drop(error)
             return None
+        if (turn := self._turns.get(meter.last)) is not None:
+            turn.bytes_out += len(message)
+            if turn.ttfb is None:
+                turn.ttfb = time.time() - turn.time
         verdict, meter.verdict = meter.verdict, None
-        if meter.complete:
+        if meter.ended:
             failed = UPSTREAM_FAILED if meter.last.failed else ""
-            self._over(meter, str(verdict.action) if verdict is not None else failed)
+            self._over(meter.last, str(verdict.action) if verdict is not None else failed)
         if verdict is not None:
             self._judge(verdict)
         if meter.limits:
@@ -147,19 +167,21 @@ class OpenSocket:
         return own
 
     def ended(self, error: str) -> None:
-        """The socket is closed; `error` says what ended a turn that was under way."""
-        if self._meter is not None:
-            self._over(self._meter, error)
+        """The socket is closed; `error` says what ended the turns that were under way."""
+        if self._admitted is not None:
+            self._turns[Meter()], self._admitted = self._admitted, None
+        for meter in list(self._turns):
+            self._over(meter, error)
 
-    def _begun(self) -> RequestRecord:
+    def _begin(self) -> RequestRecord:
         socket, now = self._call.record, time.time()
-        self._turns += 1
+        self._begun += 1
         return RequestRecord(
             new_id(now),
             now,
             TURN,
             socket.path,
-            f"{socket.request_id}.{self._turns}",
+            f"{socket.request_id}.{self._begun}",
             socket.user,
             socket.sender,
             socket.provider,
@@ -169,13 +191,12 @@ class OpenSocket:
             attempts=1,
         )
 
-    def _over(self, meter: MessageMeter, error: str) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
+    def _over(self, meter: Meter, error: str) -> None:
+        if (turn := self._turns.pop(meter, None)) is not None:
             turn.duration = time.time() - turn.time
-            turn.usage = self._estimates.usage(turn, meter.last)
-            if meter.last.stored and self._call.admitted.caller.own is None:
-                self._storage.deposits.learn(self._call, self._attempt, meter.last)
+            turn.usage = self._estimates.usage(turn, meter)
+            if meter.stored and self._call.admitted.caller.own is None:
+                self._storage.deposits.learn(self._call, self._attempt, meter)
             turn.error = error
             self._finished(turn)
 
@@ -192,8 +213,8 @@ class OpenSocket:
             return
         account.apply(verdict, now)
         call.note(account.name, 101, verdict.action, verdict.reason)
-        if call.admitted.caller.own is not None or self._answering:
-            return  # there is no other one, or it would come too late
+        if call.admitted.caller.own is not None or self._answering or self._turns:
+            return  # there is no other one, it would come too late, or others' turns would be cut off
         if verdict.model:
             another = pool.leave(account, verdict.model, call.selection, now)
         else:
@@ -203,8 +224,7 @@ class OpenSocket:
             self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
 
     def _drop(self, error: Exception) -> None:
-        if self._meter is not None:
-            self._over(self._meter, "unmetered")
+        self.ended("unmetered")
         self._meter = None
         name = self._account.provider
         log.warning("usage of a %s socket can't be read: %s: %s", name, type(error).__name__, error)

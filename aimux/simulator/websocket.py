@@ -43,7 +43,7 @@ def as_request(frame: bytes) -> bytes:
         return b""
     if not isinstance(message, dict) or message.get("type") != "response.create":
         return b""
-    request = {name: value for name, value in message.items() if name not in {"type", "generate"}}
+    request = {name: value for name, value in message.items() if name not in {"type", "generate", "stream_id"}}
     return dumps(request | {"stream": True})
 
 
@@ -143,7 +143,10 @@ class Socket:
             }
             events = [events[0], dumps(done | {"sequence_number": 1})]
         limits = self._api.limits_event(call)
-        return events if limits is None else [events[0], dumps(limits), *events[1:]]
+        frames = events if limits is None else [events[0], dumps(limits), *events[1:]]
+        if (stream := asked.get("stream_id")) is not None:
+            frames = [dumps(json.loads(frame) | {"stream_id": stream}) for frame in frames]
+        return frames
 
     async def _send(self, ws: web.WebSocketResponse, call: Call, frames: list[bytes]) -> None:
         scenario, wire = call.scenario, self._wire(call)

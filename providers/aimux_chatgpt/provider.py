@@ -215,7 +215,7 @@ class ChatGPT(Provider):
         return _below_version(request.path) == "/responses"
 
     def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
-        return MessageMeter(partial(CodexTurn, self._login.command))
+        return openai_meters.ResponsesSocket(partial(CodexTurn, self._login.command))
 
     # --- aimux's own limits ------------------------------------------------------------------------------------------
 

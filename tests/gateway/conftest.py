@@ -33,6 +33,7 @@ from aimux.plugin import (
     Verdict,
 )
 from aimux.plugin.body import Body
+from aimux.plugin.formats.openai_meters import ResponsesSocket
 from aimux.plugin.loader import Plugin, Plugins
 from aimux.plugin.types import RELAY
 from tests.blocking import _nothing_blocks_the_loop  # noqa: F401 - a fixture
@@ -101,7 +102,9 @@ class Plain(Provider):
         return request.path == "/v1/socket"
 
     def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
-        return None if "x-unmetered" in request.headers else MessageMeter(TurnMeter)
+        if "x-unmetered" in request.headers:
+            return None
+        return (ResponsesSocket if "x-lanes" in request.headers else MessageMeter)(TurnMeter)
 
     def hints(self, request: RequestHead) -> Hints:
         return Hints(request.headers.get("x-class", ""))

@@ -220,3 +220,38 @@ def test_a_region_is_part_of_the_tier(told: dict[str, object], tier: str, where:
 
 def sse(event: dict[str, object]) -> bytes:
     return b"data: %b\n\n" % json.dumps(event).encode()
+
+
+def test_a_message_begins_a_turn_if_the_upstream_would_take_it_for_one() -> None:
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    for message in (
+        b'{"type":"response.create"}',
+        b' { "type" : "response.create", "type": "response.cancel"}',
+        b'{"model":"m","type":"response.create"}',
+        b'{"type":"response.cancel","type":"response.create"}',
+        b"no JSON",
+        b'{"type":"of.tomorrow"}',
+        b"{}",
+    ):
+        assert meter.begins(message), message
+    assert not meter.begins(b'{"type":"response.cancel"}')
+    meter.asked(b'{"type":"response.create","stream_id":"a"}')
+    assert not meter.begins(b'{"type":"of.tomorrow"}')
+    assert not meter.begins(b"{}")
+    assert meter.begins(b"[no JSON")
+
+
+def test_a_lane_is_the_one_that_the_client_named() -> None:
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    assert meter.lane(b'{"type":"x","stream_id":"a"}') == "", "nobody named any"
+    meter.asked(b'{"type":"response.create","stream_id":"gr\\u00fc\\"n"}')
+    first = meter.last
+    meter.asked(b'{"type":"response.create","stream_id":"b"}')
+    done = {"type": "response.completed", "response": {"usage": {"input_tokens": 4, "output_tokens": 2}}}
+    meter.feed(json.dumps(done | {"stream_id": 'grü"n'}, ensure_ascii=False).encode())
+    assert (meter.last, meter.ended, meter.complete) == (first, True, False)
+    meter.feed(b'{"type":"response.created","stream_id":7}')
+    assert not meter.ended
+    meter.feed(json.dumps(done | {"stream_id": "another"}).encode())
+    assert (meter.ended, meter.complete) == (True, True)
+    assert meter.usage.output_tokens == 4

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, ClassVar
 
-from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
-from aimux.plugin.reading import count, object_behind, word
+from aimux.plugin.meters import EDGE, JSONMeter, MessageMeter, Meter, SSEMeter
+from aimux.plugin.reading import count, json_object, object_behind, word
 from aimux.plugin.types import BATCH, Over
 from aimux.plugin.usage import Usage
 
@@ -284,3 +285,40 @@ def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
     """The id of a response, unless it says that it isn't kept."""
     one = response.get("id")
     return (one,) if response.get("store") is not False and isinstance(one, str) and one.startswith("resp") else ()
+
+
+_CREATES = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.create"')
+_BESIDE = frozenset({"response.cancel", "response.steer", "response.inject"})
+"""Messages that begin nothing."""
+_STREAM = re.compile(rb'"stream_id"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+class ResponsesSocket(MessageMeter):
+    """A Responses socket: a turn for each `response.create`, a lane for each `stream_id`."""
+
+    _streams = False
+    """The client has named a stream."""
+
+    def begins(self, message: bytes) -> bool:
+        if _CREATES.match(message):
+            return True
+        told = json_object(message)
+        if told is None:
+            return True  # the upstream may read more than this
+        return told.get("type") == "response.create" or (self.complete and told.get("type") not in _BESIDE)
+
+    def lane(self, message: bytes) -> str:
+        if not self._streams or (match := _STREAM.search(message)) is None:
+            return ""
+        return _text(match[1])
+
+    def asked(self, message: bytes) -> None:
+        self._streams = self._streams or b'"stream_id"' in message
+        super().asked(message)
+
+
+def _text(quoted: bytes) -> str:
+    try:
+        return str(json.loads(quoted))
+    except ValueError:
+        return ""
