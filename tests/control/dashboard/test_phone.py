@@ -7,9 +7,9 @@ import pytest
 from tests.control.dashboard.conftest import TOKENS, Site, Visitor
 
 pytestmark = pytest.mark.browser
-PHONE = {"viewport": {"width": 390, "height": 800}}
-WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scroll:has(table.stack)')]
-  .filter(box => box.scrollWidth > box.clientWidth).map(box => box.innerText)"""
+PHONE = {"viewport": {"width": 360, "height": 740}}
+WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scroll:has(table)')]
+  .filter(box => !box.closest('details:not([open])') && box.scrollWidth > box.clientWidth).map(box => box.innerText)"""
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,16 @@ def test_nor_is_why_a_request_went_its_way(visitor: Visitor, site: Site) -> None
     page.get_by_role("link", name="Why").first.click()
     page.get_by_role("heading", name="How it was routed").wait_for()
     assert page.evaluate(WIDER) == []
+
+
+def test_today_is_in_sight(visitor: Visitor, site: Site) -> None:
+    site.message(TOKENS["admin"])
+    page = visitor("admin", **PHONE).go("usage")
+    left = page.locator(".scroll:has(> .plot)").evaluate(
+        "box => [box.scrollLeft, box.scrollWidth - box.clientWidth - box.scrollLeft]"
+    )
+    assert left[0] > 0
+    assert left[1] < 1
 
 
 def test_each_value_has_its_heading(visitor: Visitor, site: Site) -> None:

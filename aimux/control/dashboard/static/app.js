@@ -158,6 +158,8 @@ addEventListener("pageshow", () => {  // back again, from the browser's memory
   }
 });
 
+// Where a plot is wider than the screen, today comes first.
+for (const plot of document.querySelectorAll(".scroll > .plot")) plot.parentElement.scrollLeft = plot.parentElement.scrollWidth;
 document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
