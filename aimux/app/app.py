@@ -13,7 +13,7 @@ from aimux.accounts import AccountPool, ControlHttp, Keeper, PoolOptions, VaultE
 from aimux.app.files import admin_key, adopt_keys, claim, tls_files
 from aimux.app.outside import Outside
 from aimux.app.pools import Pools
-from aimux.app.setup import compatibility, health_text, setup_of, with_what_stays
+from aimux.app.setup import compatibility, health_text, refuse_lost_file, setup_of, with_what_stays
 from aimux.app.warnings import warn_of_surroundings, warn_of_unknown
 from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, provider_instances, secrets_in
@@ -361,6 +361,7 @@ class App:
 
     async def _take_again(self) -> Reload:
         config = await asyncio.to_thread(self.load)  # 10,000 users take a second
+        refuse_lost_file(config, self.config)
         before, fresh = self._configured, await asyncio.to_thread(lambda: frozenset(secrets_in(config)))
         self._configured = before | fresh
         await adopt_keys(self.trust, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from aimux.config import ConfigError, Problem
 from aimux.config.instances import mounts_of
 from aimux.gateway import Authentication, ModelRoutes, MountTable, Route, Setup
 from aimux.gateway.client_address import TrustedProxies
@@ -78,6 +79,24 @@ def health_text(config: Config, plugins: Plugins) -> str:
     """What `/health` says for the scripts of a gateway that `compatibility` names; "" if it is aimux's own JSON."""
     found = (one.health for one in plugins.routes.values() if one.health and one.compatibility in config.compatibility)
     return next(found, "")
+
+
+def refuse_lost_file(config: Config, before: Config) -> None:
+    """Refuse what a reload finds while its file is being replaced. Raises ConfigError.
+
+    Without the file's settings there are no users, and this machine would be served without a token.
+    """
+    file, now = before.origin.file, config.origin
+    if file is None or not before.origin.lines:
+        return
+    if now.file != file and not file.exists():
+        instead = f", and {now.file} would be read in its place" if now.file else ""
+        what = f"is gone{instead}", "put it back, or restart aimux to serve without it"
+    elif now.file == file and not now.lines:
+        what = "holds no setting any more", "write it again, or restart aimux to serve with the defaults"
+    else:
+        return
+    raise ConfigError([Problem("", None, *what, source=str(file))])
 
 
 def with_what_stays(config: Config, before: Config) -> tuple[Config, list[str]]:

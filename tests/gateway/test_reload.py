@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aimux.app import AFTER_RESTART
+from aimux.app.setup import refuse_lost_file
+from aimux.config import ConfigError, find_config, load_config
 from tests.tools import ROOT
 
 from .conftest import Start
@@ -37,3 +40,38 @@ async def test_what_takes_a_restart_is_named_and_stays(start: Start, name: str) 
     assert not other.exists()
     assert DOCUMENTED is not None
     assert f"`{name}`" in DOCUMENTED[1]
+
+
+async def test_a_file_that_was_emptied_leaves_the_users_as_they_are(start: Start) -> None:
+    aimux = await start()
+    file = aimux.folder / "config.json"
+    users = aimux.app.config.users
+    assert users
+    file.write_text("\n")
+    assert not await aimux.app.reload()
+    assert aimux.app.config.users == users
+    assert f"{file}: holds no setting any more (write it again, or restart aimux" in aimux.log
+    file.write_text("{}")  # this is meant
+    assert await aimux.app.reload()
+    assert not aimux.app.config.users
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_file_that_is_gone_is_not_replaced_by_what_else_is_found(tmp_path: Path, other: bool) -> None:
+    environ = {"HOME": str(tmp_path)}
+    here, at_home = tmp_path / "config.yaml", tmp_path / ".config/aimux/config.yaml"
+
+    def load() -> Any:
+        return load_config(find_config(None, environ, tmp_path), environ=environ, providers={})
+
+    here.write_text("log_level: debug\n")
+    before = load()
+    if other:
+        at_home.parent.mkdir(parents=True)
+        at_home.write_text("log_level: error\n")
+    refuse_lost_file(load(), before)
+    here.unlink()
+    with pytest.raises(ConfigError) as refused:
+        refuse_lost_file(load(), before)
+    assert f"{here}: is gone" in str(refused.value)
+    assert (str(at_home) in str(refused.value)) == other
