@@ -63,7 +63,7 @@ class Renewal(Protocol):
 def fingerprint(credential: Credential) -> str:
     """Tells credentials apart without keeping them."""
     secrets = f"{credential.secret}\0{credential.refresh_token or ''}"
-    return hashlib.sha256(secrets.encode()).hexdigest()[:16]
+    return hashlib.sha256(secrets.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Account:

@@ -174,7 +174,7 @@ class Renewer:
         except RefreshRejected as error:
             account.park(error.reason, error.remedy, dead=True)
             self._tell("rejected")
-            raise
+            raise RefreshRejected(error.reason, remedy=account.addressed(error.remedy)) from None
         except (RefreshUnavailable, VaultError) as error:
             told = error.retry_after if isinstance(error, RefreshUnavailable) else None
             again = RefreshUnavailable(error.reason, remedy=error.remedy, retry_after=told)

@@ -226,10 +226,10 @@ def _tell(account: dict[str, Any], as_json: bool) -> None:
 
 def report(account: dict[str, Any]) -> None:
     """Print one line: whose it is and its state. On stderr, what is odd about it."""
-    from aimux.cli.show import expiry, same_login, state
+    from aimux.cli.show import expires_or_expired, same_login, state
 
     now = datetime.now(UTC)
-    expires = f"; expires {expiry(account, now)}" if account["expires_at"] else ""
+    expires = f"; {expires_or_expired(account, now)}" if account["expires_at"] else ""
     say(f"{_full(account)}: {state(account, now)}{expires}")
     if account["same_as"]:
         warn(f"{_full(account)} {same_login(account)}")

@@ -71,6 +71,12 @@ def expiry(account: Mapping[str, Any], now: datetime) -> str:
     return text if account["renewable"] else f"{text} (for good)"
 
 
+def expires_or_expired(account: Mapping[str, Any], now: datetime) -> str:
+    """`expires in 5 h`, or `expired 2 h ago`."""
+    over = _seconds(account["expires_at"], now) <= 0
+    return f"{'expired' if over else 'expires'} {expiry(account, now)}"
+
+
 def limit(window: Mapping[str, Any], now: datetime) -> str:
     """`5h 42 % (2 h)`."""
     used = window["status"] if window["used"] is None else f"{window['used'] * 100:.0f} %"
@@ -134,7 +140,7 @@ def _on_terminal(accounts: Sequence[Mapping[str, Any]], now: datetime) -> None:
         told = Text(status(account, now), _STYLES[account["status"]])
         table.add_row(provider, name, kind, plan, told, expires, limits.replace(", ", "\n"), used)
         about = f"{kind}, {plan}" if plan != "-" else kind
-        dates = ([] if expires == "-" else [f"expires {expires}"]) + [
+        dates = ([] if expires == "-" else [expires_or_expired(account, now)]) + [
             "never used" if used == "never" else f"used {used}"
         ]
         blocks += [

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aimux.migrate.fields import MigrationError
 from aimux.plugin import CredentialError, load_object
+from aimux.plugin.oauth import read_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,18 +57,9 @@ def codex_oauth(tokens: Mapping[str, str], last_refresh: str) -> MakeCredential:
 
 
 def timestamp(value: object) -> float | None:
-    """Unix seconds from RFC 3339 text or a number of (milli)seconds; None if it says nothing (Go's zero time)."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    else:
-        seconds = value / 1000 if value > 1e11 else float(value)
-    return seconds if seconds > 0 else None
+    """As `read_time`; None also if it says nothing (Go's zero time)."""
+    seconds = read_time(value)
+    return seconds if seconds is not None and seconds > 0 else None
 
 
 def load_json(path: Path) -> dict[str, Any]:

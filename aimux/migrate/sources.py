@@ -87,7 +87,7 @@ def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], P
     if path.is_dir():
         return _folder(path, name)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise MigrationError(f"can't read {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -38,6 +38,8 @@ def credential_text(raw: bytes) -> str:
 def load_object(raw: bytes) -> dict[str, Any]:
     """A JSON object from a credential file. Raises CredentialError with a position, never with content."""
     text = credential_text(raw)
+    if not text.strip("\0"):  # zeros are what a file system leaves where a write was cut off by a crash
+        raise CredentialError("is empty")
     try:
         data = json.loads(text)
     except ValueError as error:

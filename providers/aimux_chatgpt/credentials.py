@@ -45,7 +45,7 @@ class ChatGPTTokens:
 
     def text(self, key: str) -> str | None:
         value = self.holder.get(key)
-        return value if isinstance(value, str) and value else None
+        return (value.strip() or None) if isinstance(value, str) else None
 
 
 def parse(raw: bytes) -> Credential:

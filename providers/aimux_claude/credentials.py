@@ -47,8 +47,8 @@ class ClaudeTokens:
     def text(self, *keys: str) -> str | None:
         for key in keys:
             value = self.holder.get(key)
-            if isinstance(value, str) and value:
-                return value
+            if isinstance(value, str) and (text := value.strip()):
+                return text
         return None
 
 

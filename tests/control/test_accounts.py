@@ -172,6 +172,15 @@ async def test_replacing_is_asked_for_and_cures_a_parked_account(aimux: Aimux, s
     assert (await aimux.message())[0] == 200
 
 
+async def test_a_refresh_token_that_is_no_text_is_found_out_by_its_vendor(aimux: Aimux) -> None:
+    """Half a character, as JSON can write it: nothing breaks here, and the account is shown."""
+    file = '{"claudeAiOauth": {"accessToken": "sk-ant-oat01-x", "refreshToken": "\\ud800", "expiresAt": 4070908800000}}'
+    added = await aimux.post("/accounts", {"provider": "claude", "name": "odd", "file": file}, expect=201)
+    assert (added["status"], added["renewable"]) == ("healthy", True)
+    assert (await aimux.send("POST", "/accounts/claude/odd/refresh"))[0] in {409, 502}
+    assert "claude/odd" in await accounts(aimux)
+
+
 @pytest.mark.parametrize(
     ("file", "says"),
     [
@@ -179,7 +188,7 @@ async def test_replacing_is_asked_for_and_cures_a_parked_account(aimux: Aimux, s
         ('{"what": "secret-9"}', "holds no Claude credential"),
         ('{"accessToken": "secret-9\\u0000"}', "characters that can't be in a header"),
         ("{secret-9", "not valid JSON"),
-        ("", "not valid JSON"),
+        ("", "is empty"),
     ],
 )
 async def test_a_credential_that_cant_be_used_is_refused_and_not_repeated(aimux: Aimux, file: str, says: str) -> None:
@@ -344,7 +353,7 @@ async def test_a_renewal_that_is_refused_parks_and_one_that_fails_leaves_it_serv
     assert (await aimux.message())[0] == 200
     sim.accounts["claude"].on_refresh("400")
     refused = await aimux.post("/accounts/claude/default/refresh", expect=409)
-    assert "aimux login claude" in refused["remedy"]
+    assert "aimux login claude --account default" in refused["remedy"]
     parked = await aimux.get("/accounts/claude/default")
     assert (parked["status"], parked["renewable"]) == ("parked", False)
     assert parked["expires_at"] is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def test_there_is_a_fixture_for_every_source() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_file_is_recognised_as_what_it_is(name: str) -> None:
     assert read_source(FIXTURES / FILES[name]).source == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_editors_of_windows_may_have_written_it(tmp_path: Path, name: str) -> None:
+    """A byte order mark, and CRLF."""
+    shutil.copytree((FIXTURES / FILES[name]).parent, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / Path(FILES[name]).name
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_source(file).source == name
 
 
 def test_a_folder_of_logins_alone_is_cli_proxy_apis() -> None:
@@ -200,6 +210,9 @@ def test_environments(text: str, variables: dict[str, str]) -> None:
         ("2026-01-01T00:00:00", 1767225600.0),
         (1767225600000, 1767225600.0),
         (1767225600, 1767225600.0),
+        ("1767225600000", 1767225600.0),
+        ("1767225600", 1767225600.0),
+        (0, None),
         ("0001-01-01T00:00:00Z", None),
         ("soon", None),
         (None, None),

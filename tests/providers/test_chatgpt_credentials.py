@@ -64,7 +64,7 @@ def test_of_a_key_and_tokens_the_one_counts_that_codex_takes(
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b'{"OPENAI_API_KEY": null, "tokens": null}', "no ChatGPT credential"),
         (b'{"tokens": {"access_token": "two\\nlines"}}', "can't be in a header"),
         (b'{"a": {"access_token": "x"}, "b": {"access_token": "y"}}', "2 logins"),
@@ -92,6 +92,13 @@ def test_a_login_in_a_map_of_several_vendors_is_taken_by_its_name(chatgpt: ChatG
 
 
 # --- renewal ---------------------------------------------------------------------------------------------------------
+
+
+def test_white_space_around_a_refresh_token_is_not_part_of_it(chatgpt: ChatGPT) -> None:
+    document = {"tokens": {"access_token": "opaque", "refresh_token": "rt_x\n"}}
+    assert chatgpt.parse_credential(json.dumps(document).encode()).refresh_token == "rt_x"
+    document["tokens"]["refresh_token"] = " "
+    assert not chatgpt.parse_credential(json.dumps(document).encode()).renewable
 
 
 def test_a_renewal_merges_every_field_and_replaces_nothing(chatgpt: ChatGPT, now: float) -> None:

@@ -69,7 +69,10 @@ def test_members_of_a_team_have_limits_of_their_own(claude: Claude) -> None:
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
+        (b" \r\n", "is empty"),
+        (bytes(512), "is empty"),
+        (b"{", "not valid JSON"),
         (b"[]", "not a JSON object"),
         (b'{"claudeAiOauth": {}}', "no access token"),
         (b'{"claudeAiOauth": {"accessToken": "two\\nlines"}}', "can't be in a header"),
@@ -257,6 +260,15 @@ def test_where_claude_code_keeps_its_login(claude: Claude) -> None:
     assert found[0] == Path("/etc/claude/.credentials.json")
     assert Path("/home/ada/.claude/.credentials.json") in found
     assert claude.vendor_logins({}, Path("/home/ada"))[0] == Path("/home/ada/.claude/.credentials.json")
+
+
+@pytest.mark.parametrize("key", ["refreshToken", "refresh_token"])
+def test_white_space_around_a_refresh_token_is_not_part_of_it(claude: Claude, key: str) -> None:
+    """The vendor would refuse it, and the account would be parked."""
+    document = {"claudeAiOauth": {"accessToken": "sk-ant-oat01-x", key: " sk-ant-ort01-x\r\n"}}
+    assert claude.parse_credential(json.dumps(document).encode()).refresh_token == "sk-ant-ort01-x"
+    document["claudeAiOauth"][key] = " "
+    assert not claude.parse_credential(json.dumps(document).encode()).renewable
 
 
 def test_scopes_may_be_written_as_one_string() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from aimux.cli.show import COLUMNS, account_row
+from aimux.cli.show import COLUMNS, account_row, expires_or_expired
 
 SHOWN_AT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -23,6 +23,9 @@ def test_cells_are_for_people() -> None:
     assert shown(expires_at="2030-01-01T08:00:00Z")["EXPIRES"] == "in 8 h"
     assert shown(expires_at="2029-12-31T23:00:00Z")["EXPIRES"] == "60 min ago"
     assert shown(expires_at="2030-03-01T00:00:00Z", renewable=False)["EXPIRES"] == "in 59 d (for good)"
+    assert expires_or_expired({"expires_at": "2030-01-01T08:00:00Z", "renewable": True}, SHOWN_AT) == "expires in 8 h"
+    ended = {"expires_at": "2029-12-31T23:00:00Z", "renewable": False}
+    assert expires_or_expired(ended, SHOWN_AT) == "expired 60 min ago (for good)"
     assert shown(last_used="2029-12-31T23:59:30Z")["LAST USED"] == "30 s ago"
     cooling = shown(status="cooling", reason="rate limited", until="2030-01-01T00:48:00Z")
     assert cooling["STATE"] == "cooling for 48 min: rate limited"
