@@ -9,6 +9,7 @@ import pytest
 
 from aimux.plugin import Usage
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
+from aimux.plugin.formats.anthropic_usage import read_usage
 
 MESSAGE = {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000}
 COMPACTION = {
@@ -70,3 +71,21 @@ def test_turns_of_a_socket_add_up_with_what_is_beside_them() -> None:
     usage.add(turn)
     assert usage.beside == (COMPACTED, ADVISED)
     assert (usage.input_tokens, usage.output_tokens) == (180_826, 5_115)
+
+
+@pytest.mark.parametrize("where", ["apart", "together"])
+def test_the_first_samplings_split_of_what_is_cached_holds_for_all(where: str) -> None:
+    """With the vendor's own tools the total goes on, and the split does not (BerriAI/litellm#42663)."""
+    first = {
+        "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_1h_input_tokens": 20, "ephemeral_5m_input_tokens": 10},
+    }
+    usage = Usage()
+    if where == "apart":
+        read_usage(usage, {"usage": first})
+        read_usage(usage, {"usage": {"cache_creation_input_tokens": 180, "output_tokens": 5}})
+    else:
+        read_usage(usage, {"usage": first | {"cache_creation_input_tokens": 180}})
+    assert (usage.cache_write_tokens, usage.cache_write_1h_tokens) == (180, 120)
+    read_usage(usage, {"usage": {"cache_creation_input_tokens": 0, "cache_creation": {}}})
+    assert (usage.cache_write_tokens, usage.cache_write_1h_tokens) == (180, 120)

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from aimux.plugin import Meter, RequestHead, Usage
 from aimux.plugin.formats import anthropic, openai, openai_meters
+from aimux.plugin.meters import MAX_LINE
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -129,3 +130,38 @@ def test_what_is_only_kept_consumes_nothing(path: str) -> None:
     meter = meter_for(path)
     assert meter is not None
     assert not meter.consumes
+
+
+PAINTED = {
+    "id": "resp_1",
+    "object": "response",
+    "model": "gpt-5.5",
+    "tools": [{"type": "web_search"}, {"type": "image_generation", "model": "gpt-image-1.5"}],
+    "usage": {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
+    "tool_usage": {"image_gen": {"input_tokens": 30, "output_tokens": 4000}, "web_search": {"num_requests": 0}},
+}
+PICTURE = Usage("gpt-image-1.5", 30, 4000)
+
+
+@pytest.mark.parametrize("size", [0, MAX_LINE + 1])
+def test_what_a_responses_tool_paints_is_another_models(size: int) -> None:
+    """Its usage leaves it out, though it is most of the price (Wei-Shaw/sub2api#4644)."""
+    output = [{"type": "image_generation_call", "result": "A" * size}]
+    told = {key: value for key, value in PAINTED.items() if key not in {"tools", "usage", "tool_usage"}}
+    response = told | {"output": output} | {key: PAINTED[key] for key in ("tools", "usage", "tool_usage")}
+    meter = openai_meters.ResponsesStream()
+    for name in ("response.created", "response.completed"):
+        meter.feed(b"data: " + json.dumps({"type": name, "response": response}).encode() + b"\n\n")
+    assert meter.usage.beside == (PICTURE,)
+    assert (meter.usage.model, meter.usage.input_tokens, meter.usage.output_tokens) == ("gpt-5.5", 130, 4020)
+    assert meter.complete
+
+
+def test_a_picture_without_a_model_is_of_the_usual_one() -> None:
+    usage = Usage()
+    for _ in range(2):
+        openai_meters.read_usage(usage, PAINTED | {"tools": None})
+    assert [one.model for one in usage.beside] == [openai_meters.PAINTER]
+    assert usage.output_tokens == 4020
+    openai_meters.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": None}})
+    assert (usage.beside, usage.output_tokens) == ((), 20)

@@ -47,13 +47,16 @@ def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
     usage.input_tokens = count(told.get("input_tokens")) or usage.input_tokens
     usage.output_tokens = count(told.get("output_tokens")) or usage.output_tokens
     usage.cache_read_tokens = count(told.get("cache_read_input_tokens")) or usage.cache_read_tokens
-    written = count(told.get("cache_creation_input_tokens"))
-    split = told.get("cache_creation")
-    if isinstance(split, dict):
+    written, one_hour, known = count(told.get("cache_creation_input_tokens")), 0, 0
+    if isinstance(split := told.get("cache_creation"), dict):
         one_hour = count(split.get("ephemeral_1h_input_tokens"))
-        usage.cache_write_1h_tokens = one_hour or usage.cache_write_1h_tokens
-        written = max(written, one_hour + count(split.get("ephemeral_5m_input_tokens")))
-    usage.cache_write_tokens = written or usage.cache_write_tokens
+        known = one_hour + count(split.get("ephemeral_5m_input_tokens"))
+    if not known:
+        one_hour, known = usage.cache_write_1h_tokens, usage.cache_write_tokens
+    if written > known > 0:  # the split is that of the first of several samplings
+        one_hour = one_hour * written // known
+    usage.cache_write_1h_tokens = one_hour
+    usage.cache_write_tokens = max(written, known)
     if isinstance(tools := told.get("server_tool_use"), dict):
         # Pages that were fetched cost nothing besides their tokens.
         billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")

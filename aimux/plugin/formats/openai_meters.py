@@ -20,6 +20,9 @@ BEGINNING = 1024
 """Bytes of a stream in which its first event says whether it goes on in the background."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
+_PAINTER = re.compile(rb'"model"\s*:\s*"(gpt-image[A-Za-z0-9._-]{0,64})"')
+PAINTER = "gpt-image-1"
+"""The model of the tool for pictures, if a request names none."""
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
 _UNSTORED = re.compile(rb'"store"\s*:\s*false')
 _TEXT = rb'": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))'
@@ -95,7 +98,16 @@ class ResponsesStream(SSEMeter):
             self.begun, self._beginning = "", None
             model = _MODEL.search(start) or _MODEL.search(end)
             told = object_behind(b"usage", end) or object_behind(b"usage", start)
-            read_usage(self.usage, {"model": model and model[1].decode(), "usage": told})
+            tools, painter = object_behind(b"tool_usage", end), _PAINTER.search(start) or _PAINTER.search(end)
+            read_usage(
+                self.usage,
+                {
+                    "model": model and model[1].decode(),
+                    "usage": told,
+                    "tool_usage": tools,
+                    "tools": [{"type": "image_generation", "model": painter and painter[1].decode()}],
+                },
+            )
             one = _RESPONSE_ID.search(start)
             self.stored = (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
 
@@ -236,6 +248,8 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     told = answer.get("usage")
     if not isinstance(told, dict):
         return
+    if usage.beside:
+        usage.put_beside(())
     total = count(told.get("input_tokens")) or count(told.get("prompt_tokens"))
     details = _details(told, "input_tokens_details", "prompt_tokens_details")
     # Moonshot and DeepSeek write it beside the totals.
@@ -248,6 +262,19 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     usage.output_tokens = output + beyond
     details = _details(told, "output_tokens_details", "completion_tokens_details")
     usage.reasoning_tokens = min(usage.output_tokens, max(beyond, count(details.get("reasoning_tokens"))))
+    if isinstance(tools := answer.get("tool_usage"), dict):
+        usage.put_beside(_pictures(tools.get("image_gen"), answer.get("tools"), usage.tier))
+
+
+def _pictures(told: object, tools: object, tier: str) -> tuple[Usage, ...]:
+    """What a response's own tool has painted: another model's tokens, which its usage leaves out."""
+    if not isinstance(told, dict):
+        return ()
+    tools = tools if isinstance(tools, list) else []
+    models = [tool.get("model") for tool in tools if isinstance(tool, dict) and tool.get("type") == "image_generation"]
+    model = next((model for model in models if isinstance(model, str) and model), PAINTER)
+    made = Usage(model, count(told.get("input_tokens")), count(told.get("output_tokens")), tier=tier)
+    return (made,) if made.input_tokens or made.output_tokens else ()
 
 
 def _details(told: dict[str, Any], responses: str, chat: str) -> dict[str, Any]:
