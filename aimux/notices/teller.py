@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     import aiohttp
+    from pydantic import SecretStr
 
     from aimux.config.notices import Notices, Webhook
     from aimux.notices.notice import Notice
@@ -56,8 +57,8 @@ class Teller:
         log.warning("notice: %s", notice.message)
         for webhook in self.settings.webhooks:
             self._start(self._post(webhook, notice))
-        if self.settings.apprise:
-            self._start(self._apprise(notice))
+        for number, address in enumerate(self.settings.apprise):
+            self._start(self._apprise(f"notices.apprise[{number}]", address, notice))
 
     def forget(self, notice: Notice) -> None:
         """What it was about is over: the next time it is sent again."""
@@ -124,30 +125,32 @@ class Teller:
 
     # --- mail and chats ----------------------------------------------------------------------------------------------
 
-    async def _apprise(self, notice: Notice) -> None:
+    async def _apprise(self, place: str, address: SecretStr, notice: Notice) -> None:
+        """One address: together, each would get the notice again for as long as one of them can't be reached."""
         try:
             # The import takes a second or more, for a hundred services: no request waits for that.
-            targets = await asyncio.to_thread(self._targets)
+            target = await asyncio.to_thread(_target, address.get_secret_value())
         except ImportError:
             log.error("notices.apprise is set, and apprise is not installed: pip install apprise")
             return
+        if target is None:
+            log.error("%s is no address that apprise understands: correct it (`aimux doctor` checks them)", place)
+            return
         for pause in (*PAUSES, None):
-            if not len(targets) or await targets.async_notify(title="aimux", body=notice.message):
+            if await target.async_notify(title="aimux", body=notice.message):
                 return
             if pause is None:
-                log.error("a notice could not be sent by apprise")
+                log.error("a notice could not be sent to %s: apprise reaches nobody there", place)
                 return
             await asyncio.sleep(pause)
 
-    def _targets(self) -> Any:
-        """Raises ImportError."""
-        import apprise  # an extra, which most do without
 
-        targets = apprise.Apprise()
-        for url in self.settings.apprise:
-            if not targets.add(url.get_secret_value()):
-                log.error("an address of notices.apprise is not understood by apprise")
-        return targets
+def _target(address: str) -> Any:
+    """One receiver, None if apprise does not know such an address. Raises ImportError."""
+    import apprise  # an extra, which most do without
+
+    target = apprise.Apprise()
+    return target if target.add(address) else None
 
 
 def told(notice: Notice) -> dict[str, Any]:

@@ -157,9 +157,6 @@ async def test_apprise_is_prepared_beside_the_loop_and_its_faults_tell_no_addres
         def add(self, url: str) -> bool:
             return url.startswith("mailto:")
 
-        def __len__(self) -> int:
-            return 1
-
         async def async_notify(self, *, title: str, body: str) -> bool:
             raise RuntimeError("mailto://user:secret@host")
 
@@ -171,7 +168,38 @@ async def test_apprise_is_prepared_beside_the_loop_and_its_faults_tell_no_addres
     async with asyncio.timeout(5):
         while "was not sent: RuntimeError" not in caplog.text:
             await asyncio.sleep(0.005)
-    assert "is not understood by apprise" in caplog.text
+        while "notices.apprise[1] is no address that apprise understands" not in caplog.text:
+            await asyncio.sleep(0.005)
     assert "secret" not in caplog.text
     assert threads != [threading.get_ident()]
     await told.close()
+
+
+async def test_who_was_reached_by_apprise_is_not_told_again_for_the_sake_of_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
+    told: list[str] = []
+
+    class Apprise:
+        def __init__(self) -> None:
+            self.urls: list[str] = []
+
+        def add(self, url: str) -> bool:
+            self.urls.append(url)
+            return True
+
+        async def async_notify(self, *, title: str, body: str) -> bool:
+            told.extend(self.urls)
+            return "mailto://away" not in self.urls
+
+    fake = ModuleType("apprise")
+    fake.__dict__["Apprise"] = Apprise
+    monkeypatch.setitem(sys.modules, "apprise", fake)
+    teller = Teller(Notices.model_validate({"apprise": ["slack://there", "mailto://away"]}))
+    teller.tell(notice())
+    async with asyncio.timeout(5):
+        while "a notice could not be sent to notices.apprise[1]" not in caplog.text:
+            await asyncio.sleep(0.005)
+    assert sorted(told) == ["mailto://away"] * 3 + ["slack://there"]
+    await teller.close()
