@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.sealing import Sealer
-from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, Conflict, Missing, Vault, VaultError
+from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, SPARE, Conflict, Missing, Vault, VaultError
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class DatabaseVault(Vault):
             if current != expect:
                 raise Conflict(f"{_place(where)} was changed by somebody else meanwhile")
             await self._write(connection, where, raw)
+            if detach:
+                await self._delete(connection, (instance, account, file_name + SPARE))
 
     async def delete(self, instance: str, account: str, file_name: str) -> None:
         where = _where(instance, account, file_name)

@@ -230,11 +230,12 @@ class FileVault(Vault):
         try:
             if detach and path.is_symlink():
                 atomic.write(path, raw)
+            else:
+                files.sweep(real.parent, spared=self._reserved.values())
+                if not files.replace(real, raw, self._reserved.pop(path, None)):
+                    self._tell(_IN_PLACE, real)
+            if detach:
                 path.with_name(path.name + SPARE).unlink(missing_ok=True)
-                return
-            files.sweep(real.parent, spared=self._reserved.values())
-            if not files.replace(real, raw, self._reserved.pop(path, None)):
-                self._tell(_IN_PLACE, real)
         except OSError as error:
             raise _io_error("write", real, error) from None
 

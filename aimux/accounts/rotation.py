@@ -157,9 +157,15 @@ class Place:
             log.warning("%s account %s: what was rotated can't be remembered on disk: %s", *self._where, error)
 
     async def rescue(self, refused: bytes) -> bool:
-        """Put the credential that `_merge` kept into the place of one that no longer works. False: there is none."""
+        """Put the credential that `_merge` kept into the place of one that no longer works.
+
+        False: there is none, or it is somebody else's: whoever put another person's login there did not mean that one
+        to serve again.
+        """
         try:
             spare = await self._resources.vault.read(*self._where, self._file + SPARE)
+            if self._other_person(spare, refused):
+                return False
             await self._resources.vault.write(*self._where, self._file, spare, expect=refused)
             await self._resources.vault.delete(*self._where, self._file + SPARE)
         except VaultError:
@@ -183,6 +189,15 @@ class Place:
             return self.parse(raw).refresh_token
         except CredentialError:
             return None
+
+    def _other_person(self, one: bytes, other: bytes) -> bool:
+        """Whether the files say of two persons that they are theirs; many do not say."""
+        try:
+            a, b = self.parse(one), self.parse(other)
+        except CredentialError:
+            return False
+        pairs = ((a.account_id, b.account_id), (a.organization, b.organization), (a.email, b.email))
+        return any(x is not None and y is not None and x != y for x, y in pairs)
 
     def _same_login(self, one: bytes, other: bytes) -> bool:
         try:

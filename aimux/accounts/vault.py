@@ -59,7 +59,8 @@ class Vault(Protocol):
     ) -> None:
         """Compare and swap: `expect` is what the writer last read, None that nothing was there. Raises Conflict.
 
-        `detach`: a credential that is shared with another program stays as it is there, and the account gets its own.
+        `detach`: a person's new login. One that is shared with another program stays as it is there, and the account
+        gets its own; a spare, which is of the login before, is deleted.
         """
         ...
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from aimux.accounts import AccountPool
+from aimux.plugin import RefreshRejected
 from tests.accounts.support import SOON, Clock, TokenServer, credential_file, load, on_disk, put
 
 
@@ -37,6 +40,21 @@ async def test_a_login_during_the_renewal_wins_and_the_rotated_token_is_kept_bes
     assert on_disk(state_dir)["refresh"] == "refresh-1"
     assert not spare.exists()
     assert account.state(clock()).status == "healthy"
+
+
+async def test_another_persons_login_is_not_followed_by_the_one_before_it(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    """Its token is kept, as it may be the only one, and yet does not serve under the new person's account."""
+    put(state_dir, credential_file(expires_at=SOON, account="ann"))
+    account = await load(pool)
+    server.meanwhile = [lambda: put(state_dir, credential_file("access-bob", "refresh-bob", account="bob"))]
+    assert (await account.renew()).secret == "access-bob"
+    with pytest.raises(RefreshRejected):
+        await account.renew(account.usable(clock()))
+    assert account.state(clock()).status == "parked"
+    assert on_disk(state_dir)["refresh"] == "refresh-bob"
+    assert json.loads((state_dir / "demo" / "demo.json.spare").read_bytes())["refresh"] == "refresh-1"
 
 
 async def test_a_file_broken_during_the_renewal_is_left_alone_and_the_token_lives_on(

@@ -97,6 +97,18 @@ async def test_delete_takes_the_spare_along(vault: Vault) -> None:
     assert await vault.list("demo", FILE) == ["b"]
 
 
+async def test_a_new_login_ends_the_spare_of_the_one_before(vault: Vault) -> None:
+    """Were it refused, the former person's login would serve again."""
+    await vault.write("demo", "a", FILE, b"two", expect=None)
+    await vault.write("demo", "a", FILE + SPARE, b"three", expect=None)
+    await vault.write("demo", "a", FILE, b"four", expect=b"two")
+    assert await vault.read("demo", "a", FILE + SPARE) == b"three"
+    await vault.write("demo", "a", FILE, b"five", expect=b"four", detach=True)
+    assert await vault.read("demo", "a", FILE) == b"five"
+    with pytest.raises(Missing):
+        await vault.read("demo", "a", FILE + SPARE)
+
+
 async def test_rename(vault: Vault) -> None:
     await vault.write("demo", "default", FILE, b"one", expect=None)
     await vault.write("demo", "default", FILE + SPARE, b"kept", expect=None)
