@@ -139,20 +139,29 @@ def _referenced(plan: Plan) -> dict[str, str]:
 
 
 def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) -> list[_Credential]:
-    """Every account's file, in the form of its provider. An account that its provider can't read becomes a note."""
+    """Every account's file, in the form of its provider. An account that its provider can't read becomes a note,
+    and so does a second copy of a login."""
     from aimux.config import provider_instances
     from aimux.plugin import CredentialError, LoginError
 
     providers = provider_instances(config, plugins.providers)
     made = []
+    owners: dict[tuple[str, str], FoundAccount] = {}
+    """By provider and refresh token."""
     for account in list(plan.accounts):
         provider = providers[account.instance]
         try:
             raw = account.make(provider)
-            renewable = provider.parse_credential(raw).renewable
+            refresh_token = provider.parse_credential(raw).refresh_token
         except (CredentialError, LoginError) as error:
             plan.drop(account, str(error))
             continue
+        renewable = refresh_token is not None
+        if refresh_token is not None:
+            kept = owners.setdefault((account.instance, refresh_token), account)
+            if kept is not account:
+                plan.merge(account, kept)
+                continue
         shared = renewable and not copy and (account.vendors or _of_vendors_cli(account.file, provider))
         made.append(_Credential(account, provider, raw, renewable, account.file if shared else None))
     if not made:

@@ -148,11 +148,7 @@ class Plan:
     def drop(self, account: FoundAccount, why: str) -> None:
         """Leave out an account whose provider can't read its credential, and what would lead to it."""
         self.loss(f"account {account.name!r} from {account.origin}", why)
-        self.accounts.remove(account)
-        settings = self.settings(account.instance)
-        settings.get("accounts", {}).pop(account.name, None)
-        if settings.get("accounts") == {}:
-            del settings["accounts"]
+        self._forget(account)
         models = self.config.get("models", {})
         for name, targets in list(models.items()):
             models[name] = [target for target in targets if target.get("account") != account.full_name]
@@ -161,6 +157,26 @@ class Plan:
                 self.loss(f"model {name!r}", "was served by that account only")
         if not models:
             self.config.pop("models", None)
+
+    def merge(self, account: FoundAccount, kept: FoundAccount) -> None:
+        """Leave out an account that is a copy of `kept`: both would be renewed with the same token, which works once.
+
+        Whatever led to it leads to `kept`, which serves if one of them did.
+        """
+        why = f"is the same login as {kept.full_name}, and of two copies the one that is renewed second is logged out"
+        self.note(f"account {account.name!r} from {account.origin}", why)
+        self._forget(account)
+        kept.disabled = kept.disabled and account.disabled
+        for name, targets in self.config.get("models", {}).items():
+            led = [t | {"account": kept.full_name} if t.get("account") == account.full_name else t for t in targets]
+            self.config["models"][name] = [target for i, target in enumerate(led) if target not in led[:i]]
+
+    def _forget(self, account: FoundAccount) -> None:
+        self.accounts.remove(account)
+        settings = self.settings(account.instance)
+        settings.get("accounts", {}).pop(account.name, None)
+        if settings.get("accounts") == {}:
+            del settings["accounts"]
 
     # --- the rest ----------------------------------------------------------------------------------------------------
 

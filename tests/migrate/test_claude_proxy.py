@@ -50,7 +50,9 @@ def test_what_came_along_in_json(migrate: Migration) -> None:
 
 def test_a_data_folder_alone_is_read(migrate: Migration) -> None:
     migrate.file("data/account_1.json", ACCOUNT)
-    migrate.file("data/account_2.json", ACCOUNT | {"id": "2", "name": "B", "status": "inactive"})
+    migrate.file(
+        "data/account_2.json", ACCOUNT | {"id": "2", "name": "B", "status": "inactive", "refresh_token": "rt-b"}
+    )
     migrate.file("data/tokens.json", [{"name": "ann", "key": "key-of-ann-long-enough", "status": "active"}])
     assert "claude/B, disabled" in migrate(migrate.folder / "data")
     assert migrate.stored("accounts.json")["accounts"]["claude"] == {"B": {"disabled": True}}

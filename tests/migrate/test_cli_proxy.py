@@ -37,6 +37,25 @@ def test_paths_stay_where_they_led(migrate: Migration, source: str, certificate:
     assert tls["key_path"] == "/k.pem"
 
 
+def test_copies_of_one_login_become_one_account(migrate: Migration) -> None:
+    """Each would be renewed with a token that works once, and vendors then log all of them out."""
+    login = {"type": "claude", "email": "ann@example.com", "access_token": "sk-ant-oat01-x", "refresh_token": "rt-x"}
+    other = {"email": "bob@example.com", "access_token": "sk-ant-oat01-y", "refresh_token": "rt-y"}
+    migrate.file("auth/a.json", login | {"disabled": True, "weight": 3})
+    migrate.file("auth/b.json", login | {"weight": 5})
+    migrate.file("auth/c.json", login | other)
+    said = migrate(migrate.file("config.yaml", "auth-dir: auth\nport: 1\napi-keys: [a-key-that-is-long-enough]\n"))
+    assert "account 'ann@example.com-2' from b.json: is the same login as claude/ann@example.com" in " ".join(
+        said.split()
+    )
+    assert sorted(path.name for path in (migrate.state / "claude").iterdir() if path.is_dir()) == [
+        "ann@example.com",
+        "bob@example.com",
+    ]
+    assert migrate.config["providers"]["claude"]["accounts"] == {"ann@example.com": {"weight": 3.0}}
+    assert "disabled" not in said, "one of the copies served"
+
+
 COMPATIBLE = """
 auth-dir: auth
 port: 1
