@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import process
 from tests.e2e.process import TOKEN, Aimux, serving
 from tests.tools import ROOT
 
@@ -117,7 +118,7 @@ async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
             "users": [{"name": "ann", "token": TOKEN}],
             "models": {"alias": {"provider": "claude"}},
         }
-        async with serving(tmp_path, config) as aimux:
+        async with serving(tmp_path, config, command=process.COMMAND) as aimux:
             yield Victim(aimux)
 
 

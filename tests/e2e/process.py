@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aimux.simulator import Account, Simulator, credential_file, demo_files
+from tests.forks import Forked, fits
 from tests.tools import child_environ
 
 TOKEN = "ann-token-0123456789abcdef"
@@ -34,7 +35,7 @@ LONGEST_LINE = 16 << 20
 class Process:
     """One run. Everything it writes is read as it comes, so that it never waits for a reader."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | Forked) -> None:
         self.process = process
         self.stdout: list[str] = []
         self.stderr: list[str] = []
@@ -52,8 +53,13 @@ class Process:
     ) -> Self:
         """Run `aimux` with these arguments, in `folder`, which is its home too, and with no other environment.
 
-        `listener` is handed over by socket activation, and stays open here.
+        `listener` is handed over by socket activation, and stays open here. A new interpreter runs `command`: without
+        one, and where the environment is aimux's alone, the process is forked.
         """
+        environ = child_environ(folder, **(environ or {}))
+        if command is None and fits(environ):
+            forked = await Forked.start(arguments, cwd=folder, environ=environ, listener=listener, limit=LONGEST_LINE)
+            return cls(forked)
         fds = [listener.fileno()] if listener is not None else []
         process = await asyncio.create_subprocess_exec(
             *(part for fd in fds for part in (sys.executable, "-c", ACTIVATED, str(fd))),
@@ -61,7 +67,7 @@ class Process:
             *arguments,
             pass_fds=fds,
             cwd=folder,
-            env=child_environ(folder, **(environ or {})),
+            env=environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -175,12 +181,14 @@ async def serving(
     folder: Path,
     config: Mapping[str, Any],
     *,
+    command: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
     listener: socket.socket | None = None,
 ) -> AsyncIterator[Aimux]:
     """`aimux serve` with this configuration, until the block ends; it must then end with 0, if it is still there."""
     file = write_config(folder, config)
-    aimux = await Aimux.start(folder, "serve", "--config", str(file), environ=environ, listener=listener)
+    arguments = ("serve", "--config", str(file))
+    aimux = await Aimux.start(folder, *arguments, command=command, environ=environ, listener=listener)
     try:
         await aimux.said("listens on ")
         found = re.search(r"listens on (\S+)", aimux.output)

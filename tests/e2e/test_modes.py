@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from aimux.simulator import Simulator
-from tests.e2e.process import TOKEN, Aimux, Process, config_of, serving
+from tests.e2e.process import COMMAND, TOKEN, Aimux, Process, config_of, serving
 
 PUBLIC = {"cert.pem"}
 
@@ -26,7 +26,7 @@ def open_umask() -> Iterator[None]:
 
 
 async def command(folder: Path, *arguments: str) -> None:
-    process = await Process.start(folder, *arguments, "--config", str(folder / "config.json"))
+    process = await Process.start(folder, *arguments, "--config", str(folder / "config.json"), command=COMMAND)
     assert await process.end() == 0, process.output
 
 
@@ -54,7 +54,9 @@ def modes(folder: Path) -> dict[str, int]:
 @pytest.mark.usefixtures("open_umask")
 async def test_what_is_written_is_its_owners_alone(sim: Simulator, folder: Path) -> None:
     (home := folder / "home").mkdir(mode=0o700)
-    async with serving(folder, config_of(sim, folder, tls={"enabled": True, "self_signed": True})) as aimux:
+    async with serving(
+        folder, config_of(sim, folder, tls={"enabled": True, "self_signed": True}), command=COMMAND
+    ) as aimux:
         assert await ask(aimux) == 200
         await command(folder, "users", "add", "eve")
         await command(folder, "db", "backup", str(home / "copy.db"))

@@ -29,7 +29,7 @@ PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "u
 async def gateway(folder: Path, **settings: Any) -> AsyncIterator[Aimux]:
     async with Simulator() as sim:
         put_account(folder / "state", sim.accounts["claude-key"])
-        async with serving(folder, config_of(sim, folder, **settings)) as aimux:
+        async with serving(folder, config_of(sim, folder, **settings), command=process.COMMAND) as aimux:
             yield aimux
 
 
