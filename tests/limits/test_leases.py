@@ -97,6 +97,17 @@ def test_what_ends_after_somebody_has_looked_at_the_next_day_belongs_to_its_own(
     assert [one.used for one in book.standings(ALICE, MIDNIGHT + 1)] == [0, 7000]
 
 
+def test_a_minute_goes_on_over_midnight() -> None:
+    book = limits(
+        default("tokens_per_day", 10**6), default("requests_per_minute", 9), default("tokens_per_minute", 10**6)
+    )
+    late = lease(book, now=MIDNIGHT - 5)
+    use(book, 300, now=MIDNIGHT + 1)
+    book.settle(late, 7000, 0, 0)
+    assert [one.used for one in book.standings(ALICE, MIDNIGHT + 2)] == [300, 2, 7300]
+    assert [one.used for one in book.standings(ALICE, MIDNIGHT + 56)] == [300, 1, 300]
+
+
 def test_what_outlasts_its_minute_counts_in_none_of_the_next_and_is_under_way() -> None:
     book = limits(default("tokens_per_minute", 5000), default("requests_per_minute", 3))
     slow = lease(book, now=NOON)

@@ -235,6 +235,12 @@ class Leases(RuleBasedStateMachine):
                 assert standing.used == value_of(key.limit, self.sum(key))
                 assert standing.amount == value_of(key.limit, self.amount(holding))
         assert len(self.limits) == sum(entry.open for entry in self.log)
+        held = {holding.key for who in PEOPLE for holding in self.policy.holdings(who)}
+        for budget in self.limits.budgets():
+            if budget.key in held:  # marks go by what is settled, and the ledger's figures are compared with it
+                settled = [entry for entry in self.entries(budget.key) if not entry.open]
+                assert budget.used == sum(entry.amounts[budget.unit] for entry in settled)
+                assert budget.open == self.is_open(budget.key)
 
 
 TestLeases = Leases.TestCase

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aimux.limits.leases import Limits, Mark
-from aimux.limits.rules import Grant, Owner, Policy
-from tests.limits.support import BERLIN, MIDNIGHT, NOON, default, refusal, use
+from aimux.limits.rules import NANO, Grant, Owner, Policy, amount_of
+from tests.limits.support import BERLIN, MIDNIGHT, NOON, default, lease, refusal, use
 
 
-def test_each_mark_is_told_once_a_window() -> None:
+@pytest.mark.parametrize("limit", ["tokens_per_day", "cost_per_day"])
+def test_each_mark_is_told_once_a_window(limit: str) -> None:
     marks: list[Mark] = []
-    book = Limits(Policy((default("tokens_per_day", 1000),)), BERLIN, on_mark=marks.append)
-    for tokens in (700, 90, 20, 100, 50, 40):
-        use(book, tokens)
+    book = Limits(Policy((default(limit, amount_of(limit, 1000)),)), BERLIN, on_mark=marks.append)
+
+    def took(amount: int, now: float = NOON) -> None:
+        tokens, cost = (amount, 1) if limit == "tokens_per_day" else (1, amount * NANO)
+        book.settle(lease(book, now=now), tokens, 0, cost)
+
+    for amount in (700, 90, 20, 100, 50, 40):
+        took(amount)
     assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 810), (0.95, 960)]
-    use(book, 999, now=MIDNIGHT)
+    took(999, now=MIDNIGHT)
     assert [mark.part for mark in marks[2:]] == [0.95]
 
 

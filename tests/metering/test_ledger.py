@@ -36,6 +36,8 @@ async def test_a_batch_that_is_written_twice_counts_once(database: Database, mak
 async def test_what_came_while_the_database_was_away_is_written_when_it_is_back(database: Database, make: Make) -> None:
     flaky = Flaky(database)
     ledger = make(flaky)
+    left: list[Any] = []
+    ledger.on_left = left.extend
     flaky.away = True
     for _ in range(5):
         ledger.record(record())
@@ -49,6 +51,7 @@ async def test_what_came_while_the_database_was_away_is_written_when_it_is_back(
     ledger.record(record())
     await settled(ledger)
     assert await total(database) == times(6)
+    assert not left, "limits have counted this process's own"
     await ledger.close()
 
 
