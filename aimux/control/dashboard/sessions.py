@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from aimux.control.principal import ADMIN_KEY, Principal, Role
+from aimux.people.tokens import digest
 from aimux.storage import StorageError
 from aimux.storage.times import CLOCKS_APART
 from aimux.storage.times import now as present
@@ -74,7 +75,7 @@ class Sessions:
             await connection.execute(sessions.delete().where(sessions.c.expires_at <= now))
             await connection.execute(
                 sessions.insert().values(
-                    sha256=_digest(session.secret),
+                    sha256=digest(session.secret),
                     user=user,
                     token_id=token_id,
                     created_at=now,
@@ -93,9 +94,9 @@ class Sessions:
         secret = request.cookies.get(COOKIE, "")
         if not secret:
             return None
-        now, digest = present(), _digest(secret)
+        now, kept = present(), digest(secret)
         async with self._database.read() as connection:
-            row = (await connection.execute(sessions.select().where(sessions.c.sha256 == digest))).one_or_none()
+            row = (await connection.execute(sessions.select().where(sessions.c.sha256 == kept))).one_or_none()
         if row is None or not now < row.expires_at <= now + LIFETIME * 1000 + CLOCKS_APART:
             return None
         session = Session(secret, row.user, row.token_id)
@@ -106,7 +107,7 @@ class Sessions:
             with contextlib.suppress(StorageError):  # if it can't be written, it can still be read, and that is enough
                 async with self._database.write() as connection:
                     await connection.execute(
-                        sessions.update().where(sessions.c.sha256 == digest).values(used_at=now, address=address)
+                        sessions.update().where(sessions.c.sha256 == kept).values(used_at=now, address=address)
                     )
         return session, principal
 
@@ -131,7 +132,7 @@ class Sessions:
         from aimux.storage.schema.people import sessions
 
         async with self._database.write("sessions") as connection:
-            await connection.execute(sessions.delete().where(sessions.c.sha256 == _digest(session.secret)))
+            await connection.execute(sessions.delete().where(sessions.c.sha256 == digest(session.secret)))
 
 
 @dataclass(slots=True)
@@ -142,7 +143,3 @@ class Dashboard:
     database: Database
     watching: int = 0
     """Pages that are open and show live values."""
-
-
-def _digest(secret: str) -> bytes:
-    return sha256(secret.encode("utf-8", "surrogateescape")).digest()
