@@ -333,6 +333,7 @@ _REMEDIES = {
     errno.EROFS: "mount it read-write",
     errno.EACCES: "give the user that runs aimux access to it",
     errno.EPERM: "give the user that runs aimux access to it",
+    errno.EISDIR: "move that folder away",
     errno.ELOOP: "it is a link in a circle; remove it",
 }
 

@@ -156,9 +156,11 @@ class Grip:
         """True when it is ours. Raises OSError where there is no file to lock.
 
         The lock lies beside the file that a link leads to, so that several state folders that link one login share it.
+        If the folder there is gone or closed to us, nothing can be renewed there: it lies beside the link, so that the
+        account can be removed, renamed and logged in again.
         """
         real = Path(os.path.realpath(self._path))
-        lock = real.parent / _LOCK
+        lock = (real if os.path.isdir(real.parent) else self._path).parent / _LOCK  # noqa: PTH112 - is_dir() may raise
         try:
             fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

@@ -150,7 +150,7 @@ def read_secret(what: str) -> str:
         secret: str = click.prompt(what, hide_input=True, err=True)
     else:
         secret = sys.stdin.read(65536)
-    secret = secret.strip()
+    secret = secret.strip().removeprefix("\ufeff").strip()  # a pipe of Windows may begin with a byte order mark
     if not secret:
         raise click.UsageError(f"{what}: there is none on stdin.")
     if any(mask in secret for mask in ("...", "…", "***", "•")):

@@ -44,6 +44,24 @@ async def test_removing_or_renaming_a_link_leaves_the_login(vault: FileVault, st
     assert vendor.read_bytes() == b"theirs"
 
 
+async def test_a_link_whose_folder_is_gone_can_be_replaced_renamed_and_removed(
+    vault: FileVault, state_dir: Path, vendor: Path
+) -> None:
+    """The vendor's CLI was uninstalled: the account says that one has to log in again, so that has to work."""
+    vendor.unlink()
+    vendor.parent.rmdir()
+    await vault.rename("demo", "linked", "other", FILE)
+    with pytest.raises(Missing, match="leads to a file that isn't there"):
+        await vault.read("demo", "other", FILE)
+    await vault.write("demo", "other", FILE, b"login", expect=None, detach=True)
+    assert await vault.read("demo", "other", FILE) == b"login"
+    assert not vendor.parent.exists()
+    (state_dir / "demo" / "other" / FILE).unlink()
+    (state_dir / "demo" / "other" / FILE).symlink_to(vendor)
+    await vault.delete("demo", "other", FILE)
+    assert await vault.list("demo", FILE) == []
+
+
 async def test_a_link_replaces_an_account_only_when_it_leads_somewhere(vault: FileVault, vendor: Path) -> None:
     await vault.write("demo", "own", FILE, b"ours", expect=None)
     for target, error in ((vendor.parent / "missing", Missing), (vendor.parent, VaultError)):

@@ -191,7 +191,7 @@ async def refresh_account(parts: Parts, provider: Instance, name: Name, caller: 
 def _why_fixed(kind: str) -> str:
     if kind == "api_key":
         return "it is an API key"
-    return "its token was made to last" if kind else "its credential can't be read"
+    return "it has no refresh token" if kind else "its credential can't be read"
 
 
 @operation("POST", "/accounts/{provider}/{name}/test", "Make the cheapest real call with an account")

@@ -13,7 +13,8 @@ from tests.cli.support import Commands, read_until, type_hidden
 
 def test_a_key_and_a_setup_token_come_from_stdin(aimux: Commands) -> None:
     accounts = aimux.live.sim.accounts
-    said = aimux("login", "claude", "--api-key", stdin=f"{accounts['claude-key'].api_key}\n")
+    written_by_windows = f"\ufeff{accounts['claude-key'].api_key}\r\n"
+    said = aimux("login", "claude", "--api-key", stdin=written_by_windows)
     assert "claude/default: healthy" in said.stdout
     said = aimux("login", "claude", "--setup-token", "--account", "ci", stdin=accounts["claude-setup"].access_token)
     assert "claude/ci: healthy" in said.stdout
