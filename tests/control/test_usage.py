@@ -9,12 +9,15 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
 from aimux.metering.record import RequestRecord
+from aimux.metering.windows import Sampler
+from aimux.plugin.types import LimitWindow
 from aimux.simulator import Simulator
 from tests.control.conftest import MESSAGE, Aimux, Start
 from tests.metering.support import NOON, record
@@ -343,3 +346,45 @@ async def test_a_request_that_memory_has_forgotten_is_explained_from_the_ledger(
     assert kept == remembered
     assert (kept["id"], headers["x-request-id"]) == ("build-7", "build-7")
     assert (await aimux.send("GET", "/requests/build-8"))[0] == 404
+
+
+async def test_points_are_as_long_as_fits_the_span(start: Start) -> None:
+    aimux = await start()
+    for until, whole, split in (
+        ("2024-01-04", "hour", "hour"),
+        ("2024-01-05", "day", "day"),
+        ("2024-04-10", "day", "day"),
+        ("2024-04-11", "day", "month"),
+        ("2026-03-11", "day", "month"),
+        ("2026-03-12", "month", "month"),
+    ):
+        series = f"/usage/series?since=2024-01-01&until={until}"
+        assert (await aimux.get(series))["bucket"] == whole
+        assert (await aimux.get(f"{series}&by=user"))["bucket"] == split
+
+
+async def test_accounts_windows_stand_beside_what_was_metered(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth was moved by 30,015 tokens, and a fifth hours later by none."""
+    at = int(NOON * 1000)
+    for module in ("reports", "windows"):
+        monkeypatch.setattr(f"aimux.metering.{module}.now", lambda: at + 10 * 3_600_000)
+    aimux = await filled(start, [record(usage={"cache_read_tokens": 30_000}, duration=9.0)])
+    state = SimpleNamespace(provider="claude", name="default", limits={})
+    sampler = Sampler(aimux.app.metering.database, lambda: [state])
+    for hours, used in ((0.0, 0.1), (0.5, 0.2), (4.0, 0.4)):
+        state.limits = {"5h": LimitWindow("5h", used, NOON + 5 * 3600)}
+        await sampler.sample(at + int(hours * 3_600_000))
+    (window,) = (await aimux.get(f"/usage/accounts?{SPAN}"))["items"]
+    cost = window.pop("cost_usd")
+    assert cost == (await aimux.get(f"/usage?by=user&{SPAN}"))["total"]["cost_usd"] > 0
+    assert window == {
+        "account": "claude/default",
+        "window": "5h",
+        "used": 0.4,
+        "resets_at": "2026-11-26T17:00:00Z",
+        "moved": 0.3,
+        "unexplained": 0.2,
+        "requests": 1,
+        "tokens": 30_015,
+        "tokens_per_percent": 3001.5,
+    }
