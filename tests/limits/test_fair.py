@@ -127,6 +127,27 @@ def test_a_new_window_begins_with_nothing_used() -> None:
     assert window.room("alice", 1.0, 102.0) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("resets_at", [RESET, None])
+def test_who_is_active_has_his_share_kept_from_his_first_request_on(resets_at: float | None) -> None:
+    """As long as he asks, or as what he has asked for ends; without a known reset nobody knows what he will want."""
+    window = SharedWindow()
+    window.observe(0.0, resets_at, 0.0)
+    window.asked("alice", 1.0, 0.0)
+    assert window.room("alice", 1.0, 0.0) == 1.0
+    window.asked("bob", 3.0, 0.0)
+    assert window.room("alice", 1.0, 0.0) == pytest.approx(0.25), "at once"
+    window.metered("bob", 1.0, 500.0)
+    window.metered("nobody", 1.0, 500.0)
+    assert window.room("alice", 1.0, 599.0) == pytest.approx(0.25)
+    later = window.room("alice", 1.0, 1000.0)
+    assert later == pytest.approx(0.25) if resets_at is None else later == 1.0, "he is known to want nothing"
+    window.metered("bob", 1.0, 1050.0)
+    assert window.room("alice", 1.0, 1601.0) == pytest.approx(0.25 if resets_at is None else 1.0)
+    assert window.room("alice", 1.0, 1651.0) == 1.0, "he has left"
+    window.asked("bob", 3.0, 1651.0)
+    assert window.room("alice", 1.0, 1651.0) == pytest.approx(0.25), "he is back, and wants what he can get"
+
+
 def test_use_past_aimux_is_nobodys() -> None:
     window = SharedWindow()
     window.observe(0.0, RESET, 0.0)
