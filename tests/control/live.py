@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from aimux.app import App
 from aimux.config import load_config
 from aimux.simulator import Simulator, demo_files
@@ -66,7 +68,8 @@ def running(folder: Path, *, serve: bool = True, **settings: Any) -> Iterator[Li
     started: list[Live] = []
     failed: list[BaseException] = []
     ready, stopping = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
+    # As `aimux serve` has it. asyncio's own leaves a connection open that it accepts in the moment of a stop.
+    loop = uvloop.new_event_loop()
 
     async def run() -> None:
         async with Simulator() as sim:
