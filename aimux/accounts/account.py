@@ -211,8 +211,9 @@ class Account:
             return await self.renewer.renew(rejected)
         if rejected is None and self.credential is not None:
             return self.credential
-        self.park("the API key from the configuration was not accepted", f"set providers.{self.provider}.api_key")
-        raise RefreshRejected("the API key from the configuration was not accepted")
+        reason, remedy = "the API key from the configuration was not accepted", f"set providers.{self.provider}.api_key"
+        self.park(reason, remedy)
+        raise RefreshRejected(reason, remedy=remedy)
 
     def publish(self, credential: Credential, now: float, *, renewed: bool = False) -> None:
         """Use this credential from now on. `renewed`: it comes from our own renewal, not from a login."""

@@ -143,6 +143,17 @@ async def test_a_refusal_that_a_renewal_has_answered_is_not_what_a_client_hears(
     assert len(upstream.requests) == 2
 
 
+async def test_a_configured_key_that_is_refused_is_parked_with_what_to_do(start: Start, upstream: Upstream) -> None:
+    upstream.answer = error(401)
+    aimux = await start(
+        accounts=(), providers={"plain": {"base_url": f"http://127.0.0.1:{upstream.port}", "api_key": SECRET}}
+    )
+    await aimux.send(request())
+    parked = aimux.app.pools["plain"].accounts["api-key"].parked
+    assert parked is not None
+    assert parked.remedy == "set providers.plain.api_key"
+
+
 async def test_a_renewal_that_hangs_does_not_hold_what_another_account_can_serve(
     start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
