@@ -284,6 +284,7 @@ async def test_a_plot_has_no_gaps(start: Start) -> None:
     assert [one["name"] for one in found["series"]] == ["ann", "bob", "other"]
     assert {tuple(one["requests"]) for one in found["series"]} == {(1, 0, 0, 2)}
     assert found["series"][0]["cost_usd"] == [0.000105, 0, 0, 0.00021]
+    assert found["series"][0]["seconds"] == [1.5, 0, 0, 3]
     (whole,) = (await aimux.get(f"/usage/series?{SPAN}&bucket=day"))["series"]
     assert (whole["name"], whole["requests"]) == ("", [9])
     assert (await aimux.get("/usage/series?since=2000-01-01&bucket=hour&user=nobody"))["times"] == []
