@@ -101,6 +101,8 @@ class Teller:
                 log.error("a notice could not be sent to %s: %s", where, why)
                 return
             await asyncio.sleep(pause)
+            if webhook not in self.settings.webhooks:
+                return  # a reload has taken it out, or given it another secret
 
     async def _attempt(self, url: str, webhook: Webhook, body: bytes) -> tuple[str, bool]:
         """Why it has not arrived, "" if it has; and whether another attempt may help."""

@@ -123,6 +123,19 @@ async def test_it_is_sent_again_where_that_may_help(
     assert len(receiver.got) == attempts
 
 
+async def test_a_receiver_that_a_reload_has_removed_gets_nothing_more(
+    receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answers = [503] * 3
+    told = make(receiver.url)
+    told.tell(notice())
+    await receiver.until(1)
+    told.settings = Notices()
+    await asyncio.sleep(0.05)
+    assert len(receiver.got) == 1
+    assert "could not be sent" not in caplog.text
+
+
 async def test_no_part_of_an_address_is_in_the_log(
     make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
 ) -> None:
