@@ -93,6 +93,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
     try:
         found += setup.of_config(config, path)
         found += setup.of_notices(config)
+        found += setup.of_signer(config)
         found += machine.of_state_dir(config.state_dir)
         found += await machine.of_address(config)
         found += machine.of_certificate(config)

@@ -46,6 +46,20 @@ def of_config(config: Config, path: Path | None) -> list[Finding]:
     return [Finding("ok", "configuration", what), *_problems("warning", config.warnings)]
 
 
+def of_signer(config: Config) -> list[Finding]:
+    """The file of keys that signed tokens are checked with: without it aimux does not start."""
+    jwt = config.auth.jwt
+    if jwt is None or jwt.key_file is None:
+        return []
+    from aimux.people.keys import NoKeys, read_keys  # brings cryptography
+
+    try:
+        read_keys(jwt.key_file)
+    except NoKeys as error:
+        return [Finding("error", "auth", f"auth.jwt.key_file: {error}", "give a JWKS, or a public key as PEM")]
+    return []
+
+
 def of_notices(config: Config) -> list[Finding]:
     """Addresses that apprise does not understand; that it is not installed, the configuration's warnings say."""
     if not config.notices.apprise or find_spec("apprise") is None:

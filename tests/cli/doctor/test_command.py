@@ -99,3 +99,12 @@ def test_a_plugin_that_fails() -> None:
     assert finding.status == "error"
     assert "aimux-odd 2.0 can't be loaded: ImportError" in finding.message
     assert setup.of_plugins(Plugins([], {}))[0].status == "error"
+
+
+async def test_a_file_without_the_signers_keys_is_found(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("auth: {jwt: {key_file: away.pem}}\n")
+    found = await examine(tmp_path / "config.yaml", offline=True)
+    (told,) = [finding for finding in found if finding.subject == "auth"]
+    assert told.status == "error"
+    assert "auth.jwt.key_file" in told.message
+    assert "does not exist" in told.message
