@@ -89,7 +89,7 @@ def _standing(pool: AccountPool, account: Account, selection: Selection, now: fl
     rank = f", priority {settings.priority}" * bool(settings.priority) + f", weight {settings.weight:g}" * (
         settings.weight != 1
     )
-    if pool.lacking and account.name in pool.lacking.names(selection.model, now):
+    if account.name in pool.lacking.names(selection.model, now):
         status = f"does not have {selection.model}"
     elif account.name in selection.exclude and account.quota.spent_until(selection.model, now):
         status = "has paid extra usage alone left"

@@ -18,33 +18,31 @@ LONGEST = 256
 
 
 class Lacking:
-    """True if there is any."""
+    """By model."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, dict[Account, float]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._models)
+        self.models: OrderedDict[str, dict[Account, float]] = OrderedDict()
+        """Until when each account is asked last (unix seconds)."""
 
     def note(self, account: Account, model: str, now: float) -> None:
         """It does not have the model."""
         if len(model) <= LONGEST:
-            self._models.setdefault(model, {})[account] = now + SECONDS
-            self._models.move_to_end(model)
-            if len(self._models) > MOST:
-                self._models.popitem(last=False)
+            self.models.setdefault(model, {})[account] = now + SECONDS
+            self.models.move_to_end(model)
+            if len(self.models) > MOST:
+                self.models.popitem(last=False)
 
     def names(self, model: str, now: float) -> frozenset[str]:
         """The accounts that don't have it."""
-        accounts = self._models.get(model)
+        accounts = self.models.get(model)
         if accounts is None:
             return NO_NAMES
         found = frozenset(account.name for account, until in accounts.items() if until > now)
         if not found:
-            del self._models[model]
+            del self.models[model]
         return found
 
     def forget(self, account: Account) -> None:
         """It is gone, or has another login."""
-        for accounts in self._models.values():
+        for accounts in self.models.values():
             accounts.pop(account, None)

@@ -142,13 +142,12 @@ class Quota:
         if self.cooldowns:
             self._end_disproved(limits, now)
         windows, changed = self.windows, now >= self.changes_at
-        for told in limits:
-            window = _possible(told)
+        for window in limits:
             before = windows.get(window.name)
             if before is not window and before != window:  # providers keep what they have read
-                windows[window.name] = window
+                now_told = windows[window.name] = _possible(window)
                 changed = True
-                if window.used is not None and window.used >= FULL and not _full(before, now):
+                if now_told.used is not None and now_told.used >= FULL and not _full(before, now):
                     self.full_since[window.name] = now
         if changed:
             self._changed(now)

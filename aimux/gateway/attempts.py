@@ -48,6 +48,11 @@ class Attempts:
     """Ids that some account did not know: the account that does know them has them."""
     _judge: Judge | None = None
     _resorted = False
+    _later = _lacking = NO_NAMES
+    """Accounts of this target that are asked later: because what they serve is paid extra usage, after the others;
+    because they don't have the model, when no other target can serve, either."""
+    _sparing = True
+    """Nobody has looked yet whether one of the target's accounts has included usage left."""
     _last: Attempt | None = None
     _replaced: Account | None = None
     """An account to ask again if no other one can serve: it has another login by now."""
@@ -72,19 +77,14 @@ class Attempts:
         call = self._call
         self._route = target.route
         self._body = call.body
-        self._selection = self._selected(target)
+        self._selection = self._selected(target) if target.model or target.account else call.selection
         self._tried: set[str] = set()
         """Accounts of this target."""
-        self._spared = NO_NAMES
-        """Those that are asked after the others, because what they serve is paid extra usage."""
-        self._sparing = True
-        self._avoided = NO_NAMES
-        """Those that don't have the model: they are asked when no other target can serve, either."""
         if target.model is not None:
             self._body = rewrite_model(call.body, target.model)
         lacking = target.route.accounts.lacking
-        if lacking and self._selection.pinned is None:
-            self._avoided = lacking.names(self._selection.model, time.time())
+        if lacking.models and self._selection.pinned is None:
+            self._later = self._lacking = lacking.names(self._selection.model, time.time())
         call.record.provider = target.route.provider.instance
 
     def _selected(self, target: Target) -> Selection:
@@ -162,35 +162,38 @@ class Attempts:
         eligibility = self._call.eligibility
         while True:
             pool, now = self._route.accounts, time.time()
-            selection = self._excluding() if self._tried or self._avoided or self._spared else self._selection
+            selection = self._excluding() if self._tried or self._later else self._selection
             debug, several = log.isEnabledFor(logging.DEBUG), len(pool.accounts) > 1
             home = pool.home(selection, now) if debug or several else None
             account = pool.select(selection, now)
             if debug or several or account is None:
                 self._note_choice(selection, home, account, now, debug=debug)
-            if account is not None and self._spares(account, now):
-                self._spared |= {account.name}
+            if (
+                account is not None
+                and (account.quota.used >= FULL or account.quota.paid)
+                and self._spares(account, now)
+            ):
+                self._later |= {account.name}
                 continue
             if account is not None and eligibility is not None and eligibility.forbids(account, selection.model, now):
                 self._tried.add(account.name)
                 continue
             if account is not None:
                 return account
-            if self._spared:
-                self._spared, self._sparing = NO_NAMES, False
+            if self._later != self._lacking:
+                self._later, self._sparing = self._lacking, False
             elif self._waiting:
+                self._later, self._lacking, self._sparing = NO_NAMES, NO_NAMES, True
                 self._enter(self._waiting.pop(0))
-            elif self._avoided:
-                self._avoided = NO_NAMES
+            elif self._later:
+                self._later = self._lacking = NO_NAMES
             else:
                 return None
 
     def _spares(self, account: Account, now: float) -> bool:
         """Whether to look for another account, because what this one serves is paid extra usage."""
-        quota, selection = account.quota, self._selection
-        if not self._sparing or not (quota.used >= FULL or quota.paid) or selection.pinned is not None:
-            return False
-        return bool(quota.spent_until(selection.model, now))
+        selection = self._selection
+        return self._sparing and selection.pinned is None and bool(account.quota.spent_until(selection.model, now))
 
     def _note_choice(
         self, selection: Selection, home: str | None, account: Account | None, now: float, *, debug: bool
@@ -206,7 +209,7 @@ class Attempts:
 
     def _excluding(self) -> Selection:
         """Without the accounts that were tried, and those that are asked later."""
-        return replace(self._selection, exclude=self._avoided.union(self._spared, self._tried))
+        return replace(self._selection, exclude=self._later.union(self._tried))
 
     def _last_resort(self) -> Account | None:
         """Every account is known to be limited: try the one that is free first anyway, and give the client its

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from aimux.plugin.reading import MOST_TOKENS, count
+from aimux.plugin.reading import count
 
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
@@ -35,6 +35,8 @@ _COUNTS = (
     "reasoning_tokens",
     "server_tools",
 )
+FITS: Final = 1 << 37
+"""The power of 2 above the most tokens that a vendor is believed (`plugin.reading`)."""
 MOST = 1000
 """Models that are known."""
 
@@ -50,11 +52,9 @@ class Estimates:
 
     def usage(self, record: RequestRecord, meter: Meter) -> Usage:
         """The usage of an answer that is over, however it ended. Estimates are marked."""
-        told = meter.usage
-        usage = possible(told)
-        if usage is not told and record.provider not in self._doubted:
-            self._doubted.add(record.provider)
-            log.error("%s: the meter of %s tells what can't be: %r", record.request_id, record.provider, told)
+        usage = meter.usage
+        if usage.beside or not _can_be(usage):
+            usage = self._believed(record, usage)
         if not meter.sees_end and (usage.output_tokens or usage.total_input):
             return usage  # JSON reports all or nothing
         sent = meter.sent
@@ -72,6 +72,13 @@ class Estimates:
             return usage
         asked = usage.input_tokens if known_input else round(record.bytes_in / self._in.get(model, CHARACTERS))
         return replace(usage, input_tokens=asked, output_tokens=output, estimated=True)
+
+    def _believed(self, record: RequestRecord, told: Usage) -> Usage:
+        usage = possible(told)
+        if usage is not told and record.provider not in self._doubted:
+            self._doubted.add(record.provider)
+            log.error("%s: the meter of %s tells what can't be: %r", record.request_id, record.provider, told)
+        return usage
 
     def _learn(self, model: tuple[str, str], record: RequestRecord, usage: Usage, sent: int) -> None:
         if usage.output_tokens >= LEAST_OUT and sent:
@@ -98,19 +105,18 @@ def possible(usage: Usage) -> Usage:
 
 def _can_be(usage: Usage) -> bool:
     try:
-        return (
-            usage.input_tokens >= 0
-            and usage.output_tokens >= 0
-            and usage.cache_read_tokens >= 0
-            and usage.cache_write_tokens >= 0
-            and usage.cache_write_1h_tokens >= 0
-            and usage.reasoning_tokens >= 0
-            and usage.server_tools >= 0
-            and usage.requests > 0
-            and usage.total_input + usage.output_tokens < MOST_TOKENS
-            and max(usage.cache_write_1h_tokens, usage.reasoning_tokens, usage.server_tools) < MOST_TOKENS
+        # One number has all their bits: to compare each would be 0.8 % of a small request.
+        every = (
+            usage.input_tokens
+            | usage.output_tokens
+            | usage.cache_read_tokens
+            | usage.cache_write_tokens
+            | usage.cache_write_1h_tokens
+            | usage.reasoning_tokens
+            | usage.server_tools
         )
-    except TypeError:  # no number at all
+        return 0 <= every < FITS and usage.requests > 0
+    except TypeError:  # no whole number
         return False
 
 

@@ -84,7 +84,6 @@ async def test_another_login_may_have_it(start: Start, upstream: Upstream) -> No
 
 def test_what_is_remembered_is_bounded() -> None:
     known, account = Lacking(), Account("a", "p")
-    assert not known
     for number in range(MOST + 5):
         known.note(account, f"m{number}", 100.0)
     known.note(account, "x" * (LONGEST + 1), 100.0)

@@ -11,6 +11,8 @@ from aimux.plugin.usage import Usage
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
 """The `iterations` that a usage's own counts include: neither compaction nor the advisor's, which has another model."""
 _MOST_ITERATIONS = 100
+_PLAIN = frozenset({"", "standard", "priority", "batch"})
+"""Tiers that say nothing of speed and region."""
 FAST: Final = "fast"
 """What an answer at a higher speed is told as, beside its service tier, and the tier whose prices it has."""
 
@@ -47,27 +49,36 @@ def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
     usage.input_tokens = count(told.get("input_tokens")) or usage.input_tokens
     usage.output_tokens = count(told.get("output_tokens")) or usage.output_tokens
     usage.cache_read_tokens = count(told.get("cache_read_input_tokens")) or usage.cache_read_tokens
-    written, one_hour, known = count(told.get("cache_creation_input_tokens")), 0, 0
-    if isinstance(split := told.get("cache_creation"), dict):
+    written, known = count(told.get("cache_creation_input_tokens")), 0
+    split = told.get("cache_creation")
+    if isinstance(split, dict):
         one_hour = count(split.get("ephemeral_1h_input_tokens"))
         known = one_hour + count(split.get("ephemeral_5m_input_tokens"))
-    if not known:
-        one_hour, known = usage.cache_write_1h_tokens, usage.cache_write_tokens
-    if written > known > 0:  # the split is that of the first of several samplings
-        one_hour = one_hour * written // known
-    usage.cache_write_1h_tokens = one_hour
-    usage.cache_write_tokens = max(written, known)
+    # The total goes on with each of several samplings, the split is that of the first.
+    if known:
+        usage.cache_write_1h_tokens = one_hour if written <= known else one_hour * written // known
+    elif written > usage.cache_write_tokens > 0:
+        usage.cache_write_1h_tokens = usage.cache_write_1h_tokens * written // usage.cache_write_tokens
+    usage.cache_write_tokens = max(written, known) or usage.cache_write_tokens
     if isinstance(tools := told.get("server_tool_use"), dict):
         # Pages that were fetched cost nothing besides their tokens.
         billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")
         usage.server_tools = billed or usage.server_tools
-    before = usage.tier
+    if told.get("inference_geo") == "us" or told.get("speed") == FAST or usage.tier not in _PLAIN:
+        usage.tier = _tier(told, usage.tier)
+    else:
+        usage.tier = word(told.get("service_tier")) or usage.tier
+
+
+def _tier(told: dict[str, Any], before: str) -> str:
+    """With the speed and the region, each of which only one of several events may name."""
+    tier = before
     if told.get("speed") == FAST:
-        usage.tier = FAST
+        tier = FAST
     elif not before.startswith(FAST):
-        usage.tier = word(told.get("service_tier")) or before
-    if (told.get("inference_geo") == "us" or REGIONAL in before) and REGIONAL not in usage.tier:
-        usage.tier += REGIONAL
+        tier = word(told.get("service_tier")) or before
+    regional = told.get("inference_geo") == "us" or REGIONAL in before
+    return tier + REGIONAL if regional and REGIONAL not in tier else tier
 
 
 def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
