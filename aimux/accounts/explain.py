@@ -91,10 +91,9 @@ def _standing(pool: AccountPool, account: Account, selection: Selection, now: fl
     )
     if account.name in pool.lacking.names(selection.model, now):
         status = f"does not have {selection.model}"
-    elif account.name in selection.exclude and account.quota.spent_until(selection.model, now):
-        status = "has paid extra usage alone left"
     elif account.name in selection.exclude:
-        status = "was tried"
+        spared = account.free_at(selection.model) <= now and account.quota.spent_until(selection.model, now)
+        status = "has paid extra usage alone left" if spared else "was tried"
     elif selection.pinned not in {None, account.name}:
         status = "is not asked for"
     elif not pool.admits(selection, account):

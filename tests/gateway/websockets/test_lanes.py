@@ -116,6 +116,9 @@ async def test_all_that_are_left_have_records(begin: Begin, far: Far) -> None:
             await asyncio.sleep(0.001)
         client.transport.abort()
     await ended(aimux)
+    async with asyncio.timeout(5):
+        while len(turns_of(aimux)) < 2:  # records come behind the socket's end
+            await asyncio.sleep(0.001)
     assert [error for _, _, error in turns_of(aimux)] == ["client_gone"] * 2
     assert not len(aimux.app.gateway.limiting.limits)
 
