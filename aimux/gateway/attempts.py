@@ -48,9 +48,10 @@ class Attempts:
     """Ids that some account did not know: the account that does know them has them."""
     _judge: Judge | None = None
     _resorted = False
-    _later = _lacking = NO_NAMES
-    """Accounts of this target that are asked later: because what they serve is paid extra usage, after the others;
-    because they don't have the model, when no other target can serve, either."""
+    _later = NO_NAMES
+    """Accounts of this target that are asked later: because what they serve is paid extra usage, after the others …"""
+    _lacking = NO_NAMES
+    """… or because they don't have the model, when no other target can serve, either."""
     _sparing = True
     """Nobody has looked yet whether one of the target's accounts has included usage left."""
     _last: Attempt | None = None
