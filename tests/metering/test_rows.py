@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,7 +28,7 @@ def some(rng: random.Random, count: int, hours: float) -> list[Row]:
     made = []
     for _ in range(count):
         status, error, model, estimated = (rng.choice(kind) for kind in kinds.values())
-        counts = dict.fromkeys(Usage.__slots__[1:8])
+        counts = dict.fromkeys(field.name for field in fields(Usage)[1:8])
         usage = {name: rng.randrange(1000) for name in counts} | {"model": model, "estimated": estimated}
         talk, user = rng.choice(["talk", ""]), rng.choice(["ann", "bob"])
         at = NOON + rng.random() * hours * 3600
