@@ -144,8 +144,6 @@ class Compatible(Provider):
             return Verdict(Action.BACK_OFF, f"the server answered {status}")
         if status in {400, 403, 404} and self._format.lacks(body, model):
             return Verdict(Action.MISSING, "it does not have the model", model=model)
-        if status == 403:
-            return Verdict(Action.BACK_OFF, "it may not serve this request")
         return RELAY
 
     def opening(self, payload: bytes) -> Verdict | None:

@@ -122,8 +122,6 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return unsaid if verdict is RELAY and status == 429 else verdict
     if status >= 500 and status != 501:
         return Verdict(Action.BACK_OFF, f"OpenAI answered {status}" + (f" ({code})" if code else ""))
-    if status == 403 and code != "unsupported_country_region_territory":  # of this machine's address
-        return Verdict(Action.BACK_OFF, "it may not serve this request" + (f" ({code})" if code else ""))
     return RELAY
 
 

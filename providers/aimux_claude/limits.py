@@ -171,7 +171,7 @@ def _refused(status: int, message: str, login: str) -> Verdict:
         return Verdict(Action.REFRESH, "the OAuth token has been revoked", remedy=f"log in again: {login}")
     if _OUT_OF_EXTRA.match(message):
         return Verdict(Action.BACK_OFF, "it has no extra usage left for this request")
-    return Verdict(Action.BACK_OFF, "it may not serve this request") if status == 403 else RELAY
+    return RELAY
 
 
 def _limited(headers: Headers, message: str, model: str) -> Verdict:

@@ -140,7 +140,6 @@ class TestLimits:
         (403, b'{"detail": {"code": "invalid_workspace_selected"}}', Action.PARK),
         (403, body(None, code="account_suspended"), Action.PARK),
         (403, body(None, code="unsupported_country_region_territory"), Action.RELAY),
-        (403, body("insufficient_permissions"), Action.BACK_OFF),
         (403, body(None, code="token_revoked"), Action.REFRESH),
         (403, body("usage_not_included"), Action.PARK),
         (403, b"<html>Just a moment</html>", Action.BACK_OFF),

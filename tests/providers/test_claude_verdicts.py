@@ -157,7 +157,7 @@ def test_a_403_about_membership_or_plan_parks_the_account(claude: Claude, messag
     assert "log in" in verdict.remedy
     assert claude.classify(400, CIMultiDict(), problem("invalid_request_error", message)) == RELAY
     quoted = f"messages.0.content: {message} is not allowed"
-    assert claude.classify(403, CIMultiDict(), problem("permission_error", quoted)).action is Action.BACK_OFF
+    assert claude.classify(403, CIMultiDict(), problem("permission_error", quoted)) == RELAY
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -196,7 +196,7 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (401, "", Action.REFRESH),
         (401, "CORS requests must set 'anthropic-dangerous-direct-browser-access' header", Action.RELAY),
         (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
-        (403, "OAuth token does not meet scope requirement user:profile", Action.BACK_OFF),
+        (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
         (400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going.", Action.BACK_OFF),
         (404, "model: claude-nope", Action.RELAY),
         (413, "Request exceeds the maximum size", Action.RELAY),

@@ -105,7 +105,6 @@ def test_what_is_no_key_is_refused(raw: bytes) -> None:
         (402, {}, Action.COOL_DOWN),
         (429, {"retry-after": "3"}, Action.COOL_DOWN),
         (429, {}, Action.BACK_OFF),
-        (403, {}, Action.BACK_OFF),
         (503, {}, Action.BACK_OFF),
         (400, {}, Action.RELAY),
     ],
