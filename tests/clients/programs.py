@@ -82,7 +82,7 @@ def leaks(seat: Seat, secret: str) -> bool:
     """
     texts = [seat.world.aimux.output]
     for path in (seat.world.folder / "state").rglob("*"):
-        if path.is_file() and path.name not in {".credentials.json", "auth.json"}:
+        if path.is_file() and not path.name.startswith((".credentials.json", "auth.json")):
             with contextlib.suppress(FileNotFoundError):  # one that was written under another name, and is in its place
                 texts.append(path.read_bytes().decode("latin-1"))
     pieces = [secret[at : at + 16] for at in range(8, len(secret) - 16, 8)]
