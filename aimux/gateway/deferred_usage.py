@@ -14,21 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.metering.estimates import possible
 from aimux.metering.record import LATER, RequestRecord, Sender, Step, new_id
-from aimux.plugin.usage import Usage
+from aimux.plugin.usage import COUNTS, Usage
 
 if TYPE_CHECKING:
     from aimux.plugin.types import Over
 
-_COUNTED = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "server_tools",
-    "requests",
-)
+_COUNTED = (*COUNTS, "requests")
 _NOTHING = [0] * len(_COUNTED)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aimux.plugin.reading import count
+from aimux.plugin.usage import COUNTS
 
 if TYPE_CHECKING:
     from aimux.metering.record import RequestRecord
@@ -26,15 +27,6 @@ LEAST_OUT, LEAST_IN = 50, 200
 """An answer or a question teaches something from this many tokens on: short ones are mostly framing."""
 LEARNED = 0.1
 """How much one answer moves what was learned."""
-_COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "server_tools",
-)
 FITS: Final = 1 << 37
 """The power of 2 above the most tokens that a vendor is believed (`plugin.reading`)."""
 MOST = 1000
@@ -98,7 +90,7 @@ def possible(usage: Usage) -> Usage:
         if _can_be(rest) and all(map(_can_be, usage.beside)):
             return usage
     usage = replace(usage, requests=count(usage.requests) or 1, beside=(), estimated=True)
-    for name in _COUNTS:
+    for name in COUNTS:
         setattr(usage, name, count(getattr(usage, name)))
     return usage
 

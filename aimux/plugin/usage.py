@@ -6,6 +6,17 @@ from dataclasses import dataclass
 
 from aimux.compiling import mypyc_attr
 
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "server_tools",
+)
+"""What of a usage is a number of tokens, or of requests to tools."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(slots=True, init=False)
