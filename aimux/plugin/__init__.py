@@ -17,7 +17,8 @@ from aimux.plugin.errors import (
 )
 from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, RegisterSink, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
-from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
+from aimux.plugin.message_meter import MessageMeter
+from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.reading import count, number, sse_events, texts

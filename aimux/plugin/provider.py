@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from aimux.plugin.body import Body
     from aimux.plugin.http import Http
-    from aimux.plugin.meters import MessageMeter, Meter
+    from aimux.plugin.message_meter import MessageMeter
+    from aimux.plugin.meters import Meter
     from aimux.plugin.types import Headers, LimitState
 
 

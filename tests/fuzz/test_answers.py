@@ -16,7 +16,7 @@ from aimux.plugin import LimitWindow, Meter, Provider, RequestHead, SSEMeter, Us
 from aimux.plugin.body import Body
 from aimux.plugin.formats import anthropic, openai, openai_meters
 from aimux.plugin.loader import load_plugins
-from aimux.plugin.meters import MessageMeter
+from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.provider import retry_after
 
 from .harness import fuzz, splits

@@ -19,7 +19,8 @@ from aimux.metering.tariff import Tariff
 from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
 from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
-from aimux.plugin.meters import JSONMeter, MessageMeter, Meter, SSEMeter
+from aimux.plugin.message_meter import MessageMeter
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
 from aimux.plugin.reading import MOST_TOKENS
 from aimux.plugin.types import RequestHead
 from aimux.plugin.usage import Usage

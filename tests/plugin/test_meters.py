@@ -241,6 +241,28 @@ def test_a_message_begins_a_turn_if_the_upstream_would_take_it_for_one() -> None
     assert meter.begins(b"[no JSON")
 
 
+@pytest.mark.parametrize(
+    ("told", "begins"),
+    [
+        ({"type": "response.create"}, True),
+        ({"type": "response.steer"}, False),
+        ({"type": "response.steer", "x": "ü"}, True),
+    ],
+)
+def test_a_large_message_is_searched_instead(told: dict[str, str], begins: bool) -> None:
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    meter.asked(b'{"type":"response.create"}')
+    large = json.dumps({"input": "x" * openai_meters.LARGE} | told).encode()
+    assert meter.begins(large) is begins, "what hides the word needs room, too"
+
+
+def test_a_streams_id_is_kept_no_longer_than_need_be() -> None:
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    asked = json.dumps({"type": "response.create", "stream_id": "x" * 100_000}).encode()
+    meter.asked(asked)
+    assert len(meter.lane(asked)) == openai_meters.LONGEST
+
+
 def test_a_lane_is_the_one_that_the_client_named() -> None:
     meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
     assert meter.lane(b'{"type":"x","stream_id":"a"}') == "", "nobody named any"

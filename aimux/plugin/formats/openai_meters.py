@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any, ClassVar
 
-from aimux.plugin.meters import EDGE, JSONMeter, MessageMeter, Meter, SSEMeter
+from aimux.plugin.message_meter import MessageMeter
+from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
 from aimux.plugin.reading import count, json_object, object_behind, word
 from aimux.plugin.types import BATCH, Over
 from aimux.plugin.usage import Usage
@@ -315,6 +316,10 @@ def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
 
 
 _CREATES = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.create"')
+LARGE = 128 * 1024
+"""Bytes of a message that is searched instead of parsed."""
+LONGEST = 256
+"""Characters of a stream's id: the client chooses it, and it is kept for as long as its turns run."""
 _BESIDE = frozenset({"response.cancel", "response.steer", "response.inject"})
 """Messages that begin nothing."""
 _STREAM = re.compile(rb'"stream_id"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -329,6 +334,8 @@ class ResponsesSocket(MessageMeter):
     def begins(self, message: bytes) -> bool:
         if _CREATES.match(message):
             return True
+        if len(message) > LARGE:  # 16 MB would take the loop 0.1 s to parse; an escaped letter may hide the word
+            return self.complete or b'"response.create"' in message or b"\\u" in message
         told = json_object(message)
         if told is None:
             return True  # the upstream may read more than this
@@ -346,6 +353,6 @@ class ResponsesSocket(MessageMeter):
 
 def _text(quoted: bytes) -> str:
     try:
-        return str(json.loads(quoted))
+        return str(json.loads(quoted))[:LONGEST]
     except ValueError:
         return ""
