@@ -28,16 +28,22 @@ def failing(number: int) -> Callable[[object], None]:
     return fail
 
 
-async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
-    database: Database, make: Make, tmp_path: Path
-) -> None:
+async def three_left(database: Database, make: Make, folder: Path) -> tuple[Flaky, Path]:
+    """A database that was away, and the file in which a process has left three requests."""
     flaky = Flaky(database)
     first = make(flaky)
     flaky.away = True
     for _ in range(3):
         first.record(record())
     await first.close()
-    (file,) = (tmp_path / "ledger").iterdir()
+    (file,) = (folder / "ledger").iterdir()
+    return flaky, file
+
+
+async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
+    database: Database, make: Make, tmp_path: Path
+) -> None:
+    _, file = await three_left(database, make, tmp_path)
     file.write_bytes(file.read_bytes()[:-40])
     second = make()
     await second.start()
@@ -51,13 +57,7 @@ async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
 async def test_lines_that_are_no_rows_are_told_of_once_and_the_others_are_written(
     database: Database, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flaky = Flaky(database)
-    first = make(flaky)
-    flaky.away = True
-    for _ in range(3):
-        first.record(record())
-    await first.close()
-    (file,) = (tmp_path / "ledger").iterdir()
+    flaky, file = await three_left(database, make, tmp_path)
     one, two, three = file.read_bytes().splitlines(keepends=True)
     monkeypatch.setattr(Spill, "READ", 4096)
     values, key = json.loads(one)

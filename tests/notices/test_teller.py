@@ -146,6 +146,13 @@ async def test_no_part_of_an_address_is_in_the_log(
     assert "secret" not in caplog.text
 
 
+def install(monkeypatch: pytest.MonkeyPatch, apprise: type) -> None:
+    """Have this be what the package `apprise` brings."""
+    fake = ModuleType("apprise")
+    fake.__dict__["Apprise"] = apprise
+    monkeypatch.setitem(sys.modules, "apprise", fake)
+
+
 async def test_apprise_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,9 +180,7 @@ async def test_apprise_is_prepared_beside_the_loop_and_its_faults_tell_no_addres
         async def async_notify(self, *, title: str, body: str) -> bool:
             raise RuntimeError("mailto://user:secret@host")
 
-    fake = ModuleType("apprise")
-    fake.__dict__["Apprise"] = Apprise
-    monkeypatch.setitem(sys.modules, "apprise", fake)
+    install(monkeypatch, Apprise)
     told = Teller(Notices.model_validate({"apprise": ["mailto://user:secret@host", "odd://x"]}))
     told.tell(notice())
     async with asyncio.timeout(5):
@@ -206,9 +211,7 @@ async def test_who_was_reached_by_apprise_is_not_told_again_for_the_sake_of_anot
             told.extend(self.urls)
             return "mailto://away" not in self.urls
 
-    fake = ModuleType("apprise")
-    fake.__dict__["Apprise"] = Apprise
-    monkeypatch.setitem(sys.modules, "apprise", fake)
+    install(monkeypatch, Apprise)
     teller = Teller(Notices.model_validate({"apprise": ["slack://there", "mailto://away"]}))
     teller.tell(notice())
     async with asyncio.timeout(5):
