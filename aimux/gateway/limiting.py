@@ -97,8 +97,10 @@ class Limiting:
             if plan.no_long_context:
                 self._refuse_long(record, admitted, plan, size)
             answer = limits.reserve(plan, size, now)
-            if isinstance(answer, Refusal) and self._settle():
-                answer = limits.reserve(plan, size, now)
+            if isinstance(answer, Refusal):
+                costless = self._prices.costless(record.provider, record.model, record.time)
+                if self._settle() or costless:
+                    answer = limits.reserve(plan, size, now, costless=costless)
             if isinstance(answer, Refusal):
                 record.limit = self._hit(answer, admitted.who)
                 raise refused(answer, now, limits.zone, admitted.head)

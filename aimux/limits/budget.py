@@ -66,7 +66,7 @@ class Budget(Counter):
             if not self.holds:
                 self.claim(now)
             self._claims.ask(self)
-        return gone + need > self.ceiling and (self.open or gone >= self.ceiling)
+        return need > 0 and gone + need > self.ceiling and (self.open or gone >= self.ceiling)
 
     def turn(self, now: float, number: int) -> None:
         """Begin the window that holds `now`, and take the grants that hold now."""

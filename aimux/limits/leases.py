@@ -131,8 +131,11 @@ class Limits:
         found = terms.plans.get((provider, model))
         return self._plan(terms, provider, model, now) if found is None else found
 
-    def reserve(self, plan: Plan, size: int, now: float) -> Lease | Refusal:
-        """Room for a request with `size` bytes of text: what it sends, and what such answers usually take."""
+    def reserve(self, plan: Plan, size: int, now: float, *, costless: bool = False) -> Lease | Refusal:
+        """Room for a request with `size` bytes of text: what it sends, and what such answers usually take.
+
+        `costless`: its tokens cost nothing, so that no budget of costs is in its way.
+        """
         if self.claims is not None and self.claims.round != self._round:
             self._hear(self.claims.round)
         number = self._number + 1
@@ -142,7 +145,7 @@ class Limits:
             habit.foresee()
             once = habit.once
         tokens = once + (size * habit.kilobyte >> 10)
-        cost = tokens * habit.price
+        cost = 0 if costless else tokens * habit.price
         for one in plan.sums:
             if not one.start <= now < one.end:
                 one.turn(now, number)

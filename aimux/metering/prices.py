@@ -133,6 +133,12 @@ class Prices:
         tariff = self.tariffs.get((provider, model))
         return LONG_CONTEXT if tariff is None else tariff.long_context(int(at * 1000))
 
+    def costless(self, provider: str, model: str, at: float) -> bool:
+        """Whether it is known that a token costs nothing (`at`: unix seconds), whatever its kind."""
+        rates = self.rates(provider, model, int(at * 1000))
+        listed = (provider, model) in self.tariffs or {"input", "output"} <= self.configured_kinds(model)
+        return rates is not None and listed and not any(rates)
+
     def rates(self, provider: str, model: str, at: int, tier: str = "", total_input: int = 0) -> Rates | None:
         """What holds for such a request, the configuration's prices before the list's."""
         if tier.endswith(REGIONAL):

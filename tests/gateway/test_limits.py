@@ -241,6 +241,22 @@ async def test_limits_of_a_model_hold_for_the_model_that_the_upstream_reads(star
     assert status(await aimux.send(request(body=b'{"model":"small","x":1,"model":"big-1"}'))) == 429
 
 
+async def test_a_budget_of_costs_is_not_in_the_way_of_what_costs_nothing(start: Start, upstream: Upstream) -> None:
+    """The other limits hold for it: nothing of it is wrong but that it is no money's."""
+    aimux = await start(
+        limits={"users": {"ann": {"cost_per_day": 0, "tokens_per_day": 1000}}},
+        prices={"ours": {"input": 0, "output": 0}, "half": {"input": 0}},
+    )
+    upstream.answer = answer(1000)
+    asked = {
+        model: status(await aimux.send(request(body=b'{"model":"%b"}' % model)))
+        for model in (b"unknown", b"half", b"ours")
+    }
+    assert asked == {b"unknown": 429, b"half": 429, b"ours": 200}
+    refused = await aimux.send(request(body=b'{"model":"ours"}'))
+    assert "You have used 1,000 of 1,000 tokens today" in body(refused)["plain"]
+
+
 async def test_an_image_counts_as_an_image(start: Start, upstream: Upstream) -> None:
     aimux = await start(limits={"default": {"tokens_per_day": 2000}})
     image = json.dumps({"model": "m", "source": {"type": "base64", "data": "iVBORw0KGgo" * 20_000}}).encode()
