@@ -68,10 +68,10 @@ def setup_of(
 
 def compatibility(config: Config, plugins: Plugins) -> frozenset[str]:
     """The other gateways whose paths are served. Warns of those that no plugin knows."""
-    known = {routes.compatibility for routes in plugins.routes.values()} - {""}
+    known = plugins.gateways
     for name in config.compatibility:
         if name not in known:
-            log.warning("compatibility: no plugin knows %r; known are %s", name, ", ".join(sorted(known)))
+            log.warning("compatibility: no plugin knows %r; known are %s", name, ", ".join(known))
     return frozenset(config.compatibility)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aimux.config import Config, Problem
+    from aimux.plugin.loader import Plugins
 
 
 @click.command("check-config", short_help="Check the configuration.")
@@ -56,7 +57,7 @@ def check_config_command(
             raise ConfigRefused(error) from None
         _print({"ok": False, "problems": _told(error.problems), "hint": foreign_hint(error.problems) or None})
         context.exit(1)
-    warnings = effective.warnings if effective is not None else ()
+    warnings = [*effective.warnings, *_unknown_gateways(effective, plugins)] if effective is not None else []
     if as_json:
         told: dict[str, Any] = {"ok": True, "problems": [], "warnings": _told(warnings)}
         if effective is not None:
@@ -75,6 +76,20 @@ def check_config_command(
         if effective is not None:
             for one in _who_reaches_what(effective):
                 click.echo(f"  {one.provider}: {one.account} serves {one.serves}: {one.some()}")
+
+
+def _unknown_gateways(config: Config, plugins: Plugins) -> Iterator[Problem]:
+    """Names in `compatibility` that no plugin knows: nothing is served for them, as a start says, too."""
+    from aimux.config import Problem
+
+    known, origin = plugins.gateways, config.origin
+    variable = origin.variables.get(("compatibility",), "")
+    for index, name in enumerate(config.compatibility):
+        if name not in known:
+            where = f"compatibility[{index}]"
+            line = None if variable else origin.lines.get(("compatibility", index))
+            message, remedy = f"no plugin knows {name!r}", f"known are {', '.join(known)}"
+            yield Problem(where, line, message, remedy, variable or str(origin.file or ""))
 
 
 def _print(told: dict[str, Any]) -> None:

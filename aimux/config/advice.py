@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from aimux.config.instances import provider_instances
+from aimux.plugin.errors import CredentialError
+from aimux.redaction import masking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,7 @@ def advice(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Ad
     yield from _weak_tokens(config)
     yield from _names(config)
     yield from _no_providers(config)
+    yield from _api_keys(config, plugins)
     yield from _encryption(config)
     yield from _groups(config)
     yield from _limits(config)
@@ -68,6 +71,26 @@ def _weak_tokens(config: Config) -> Iterator[Advice]:
 def _no_providers(config: Config) -> Iterator[Advice]:
     if config.providers is not None and not config.providers:
         yield ("providers",), "is empty, so that nothing is served", "name the providers, or remove it to serve all"
+
+
+def _api_keys(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Advice]:
+    """A key that its provider can't use parks its account at once."""
+    for name, entry in (config.providers or {}).items():
+        if entry.settings.api_key is None:
+            continue
+        key = entry.settings.api_key.get_secret_value()
+        place, remedy = ("providers", name, "api_key"), "set it to a key of this provider, or remove it"
+        if not key.strip():
+            yield place, "is empty", remedy
+            continue
+        try:
+            with masking(key):
+                provider = plugins[entry.plugin](entry.settings, instance=name)
+                provider.parse_credential(provider.api_key_file(key))
+        except CredentialError as error:
+            yield place, str(error), remedy
+        except Exception as error:  # a plugin's code: a start says so where it serves nobody
+            yield place, f"can't be read: its provider fails ({type(error).__name__})", "that is a fault of the plugin"
 
 
 def _encryption(config: Config) -> Iterator[Advice]:

@@ -53,13 +53,16 @@ def open_to_others(path: Path, *, whosever: bool = False) -> bool:
 
 
 def local_path(text: str, folder: Path, environ: Mapping[str, str]) -> Path:
-    """An absolute path: `~` is the user's home, a relative path starts at `folder`. Raises OSError without a home."""
-    if text == "~" or text.startswith("~/"):
-        home = environ.get("HOME")
-        if not home:
-            try:
-                home = pwd.getpwuid(os.geteuid()).pw_dir
-            except KeyError:
-                raise OSError(f"{text} has no meaning, because HOME is not set") from None
-        text = home + text[1:]
-    return folder / text
+    """An absolute path: `~` is the user's home and `~bob` bob's, a relative path starts at `folder`. Raises OSError
+    without such a home."""
+    if not text.startswith("~"):
+        return folder / text
+    tilde, slash, below = text.partition("/")
+    home = environ.get("HOME") if tilde == "~" else None
+    if not home:
+        try:
+            home = (pwd.getpwuid(os.geteuid()) if tilde == "~" else pwd.getpwnam(tilde[1:])).pw_dir
+        except KeyError:
+            why = "HOME is not set" if tilde == "~" else f"this machine has no user {tilde[1:]!r}"
+            raise OSError(f"{text} has no meaning, because {why}") from None
+    return folder / (home + slash + below)

@@ -145,7 +145,7 @@ def _path(value: Any, info: ValidationInfo) -> Any:
     try:
         return local_path(value, context.folder, context.environ)
     except OSError as error:
-        raise wrong(str(error), "set HOME, or write the whole path") from None
+        raise wrong(str(error), "write the whole path, or set HOME") from None
 
 
 def _path_or_nothing(value: Any, info: ValidationInfo) -> Any:

@@ -85,6 +85,7 @@ def _from_file(value: Any, info: ValidationInfo) -> Token:
     if not isinstance(value, str) or not value or "\0" in value:
         raise wrong("is not a path", "give the path of a file that holds the token and nothing else")
     context = loading(info)
+    path: Path | None = None
     try:
         path = local_path(value, context.folder, context.environ)
         if not context.read:

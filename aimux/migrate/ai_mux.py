@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimux.migrate.credentials import as_it_is
-from aimux.migrate.fields import MigrationError
+from aimux.migrate.fields import MigrationError, local_path
 from aimux.migrate.plan import Plan
 
 if TYPE_CHECKING:
@@ -51,6 +51,6 @@ def read(fields: Fields, path: Path) -> Plan:
 
 def _state_folder(given: str, folder: Path) -> Path:
     if given:
-        return folder / Path(given).expanduser()
+        return folder / local_path(given)
     usual = [Path(name).expanduser() for name in _STATE_FOLDERS]
     return next((state for state in usual if state.is_dir()), usual[0])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimux.migrate.credentials import claude_oauth
-from aimux.migrate.fields import Fields, MigrationError
+from aimux.migrate.fields import Fields, MigrationError, local_path
 from aimux.migrate.plan import Plan, address
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "claude-proxy"
 _OAUTH_SETTINGS = {
@@ -67,7 +69,7 @@ def _settings(plan: Plan, fields: Fields) -> None:
 
 def _data_folder(given: str, beside: Path) -> Path:
     """`/data` is a container's: what is mounted there is usually beside the configuration."""
-    folder = beside / Path(given or _DATA).expanduser()
+    folder = beside / local_path(given or _DATA)
     return folder if folder.is_dir() or not (beside / "data").is_dir() else beside / "data"
 
 

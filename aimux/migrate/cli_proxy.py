@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
 from aimux.migrate.credentials import api_key, claude_oauth, codex_oauth, load_json
-from aimux.migrate.fields import Fields, MigrationError
+from aimux.migrate.fields import Fields, MigrationError, local_path
 from aimux.migrate.plan import Plan, address
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aimux.migrate.plan import FoundAccount, MakeCredential
 
 NAME = "cli-proxy-api"
@@ -55,7 +56,7 @@ def read(fields: Fields, path: Path) -> Plan:
     if fields.text("proxy-url"):
         plan.note("proxy-url", _PROXY)
     _users(plan, fields)
-    _folder(plan, path.parent / Path(fields.text("auth-dir") or "~/.cli-proxy-api").expanduser())
+    _folder(plan, path.parent / local_path(fields.text("auth-dir") or "~/.cli-proxy-api"))
     for field in _KEYS:
         for entry in fields.sections(field):
             _api_key(plan, entry, field)
@@ -84,24 +85,31 @@ def _folder(plan: Plan, folder: Path) -> None:
         plan.note("auth-dir", f"{folder} is not there")
         return
     for file in sorted(folder.glob("*.json")):
-        login = Fields(load_json(file), file.name)
-        kind, off = login.text("type").lower(), login.flag("disabled")
-        if kind not in {"claude", "codex"}:
-            leave = plan.note if off else plan.loss
-            leave(file.name, f"aimux has no provider for {kind or 'this kind of login'!r}")
-            continue
-        provider = "claude" if kind == "claude" else "chatgpt"
-        account = plan.add_account(provider, login.text("email") or file.stem, _oauth(login, kind), origin=file.name)
-        account.disabled = off
-        _share(plan, account, login, file.name)
-        for field, why in (
-            ("prefix", "has no counterpart: name the account in `models` instead"),
-            ("proxy_url", _PROXY),
-            ("excluded_models", "has no counterpart"),
-            ("model_aliases", "are to be written as `models`"),
-        ):
-            if login.take(field):
-                plan.note(f"{file.name}: {field}", why)
+        try:
+            _login(plan, Fields(load_json(file), file.name), file)
+        except MigrationError as error:  # a half-written or foreign file takes none of the others along
+            plan.loss(file.name, str(error))
+
+
+def _login(plan: Plan, login: Fields, file: Path) -> None:
+    kind, off = login.text("type").lower(), login.flag("disabled")
+    if kind not in {"claude", "codex"}:
+        leave = plan.note if off else plan.loss
+        leave(file.name, f"aimux has no provider for {kind or 'this kind of login'!r}")
+        return
+    provider = "claude" if kind == "claude" else "chatgpt"
+    name, make = login.text("email") or file.stem, _oauth(login, kind)
+    account = plan.add_account(provider, name, make, origin=file.name)
+    account.disabled = off
+    _share(plan, account, login, file.name)
+    for field, why in (
+        ("prefix", "has no counterpart: name the account in `models` instead"),
+        ("proxy_url", _PROXY),
+        ("excluded_models", "has no counterpart"),
+        ("model_aliases", "are to be written as `models`"),
+    ):
+        if login.take(field):
+            plan.note(f"{file.name}: {field}", why)
 
 
 def _oauth(login: Fields, kind: str) -> MakeCredential:

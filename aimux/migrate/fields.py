@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -11,6 +12,16 @@ if TYPE_CHECKING:
 
 class MigrationError(Exception):
     """The source can't be read as what it was taken for. Holds no secret."""
+
+
+def local_path(given: str) -> Path:
+    """A path of the source, in which `~` is somebody's home. Raises MigrationError."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise MigrationError(
+            f"{given} begins with a home that this machine doesn't know: write the whole path"
+        ) from None
 
 
 class Fields:

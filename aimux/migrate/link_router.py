@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.config.auth import MIN_SECRET
 from aimux.migrate.credentials import as_it_is
-from aimux.migrate.fields import MigrationError
+from aimux.migrate.fields import MigrationError, local_path
 from aimux.migrate.plan import Plan, address, clean
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ def read(fields: Fields, path: Path) -> Plan:
         plan.settings("claude")["base_url"] = upstream
     if fields.text("VERBOSE").lower() in {"1", "true", "yes"}:
         plan.config["log_level"] = "debug"
-    home = path.parent / Path(fields.text("CLAUDE_CODE_HOME") or "~/.claude").expanduser()
+    home = path.parent / local_path(fields.text("CLAUDE_CODE_HOME") or "~/.claude")
     extra = [part.strip() for part in fields.text("ADDITIONAL_ACCOUNT_DIRS").split(",") if part.strip()]
-    for folder in [home, *(path.parent / Path(part).expanduser() for part in extra)]:
+    for folder in [home, *(path.parent / local_path(part) for part in extra)]:
         _account(plan, folder)
     given = fields.text("DATA_DIR")
     usual = (Path("~/.link-assistant-router").expanduser(), home / "router-data")
-    _tokens(plan, fields.text("TOKEN_SECRET"), [path.parent / Path(given).expanduser()] if given else usual)
+    _tokens(plan, fields.text("TOKEN_SECRET"), [path.parent / local_path(given)] if given else usual)
     plan.administrator("TOKEN_ADMIN_KEY", fields.text("TOKEN_ADMIN_KEY"))
     return plan
 

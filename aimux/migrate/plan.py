@@ -6,13 +6,14 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimux.config.tokens import MIN_LENGTH, SAMPLE_TOKENS
+from aimux.migrate.fields import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from aimux.plugin import Provider
 
@@ -199,7 +200,7 @@ class Plan:
             self.loss("TLS", "has no certificate and key in files: set `tls`, or clients must use http")
             return
         self.config["tls"] = {"enabled": True} | {
-            name: str(folder.absolute() / Path(path).expanduser()) for name, path in files.items()
+            name: str(folder.absolute() / local_path(path)) for name, path in files.items()
         }
 
     def finish(self) -> Plan:

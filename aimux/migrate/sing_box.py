@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.migrate.credentials import as_it_is
-from aimux.migrate.fields import MigrationError
+from aimux.migrate.fields import MigrationError, local_path
 from aimux.migrate.plan import Plan, address
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aimux.migrate.fields import Fields
 
 NAME = "sing-box"
@@ -70,8 +71,8 @@ def _service(plan: Plan, service: Fields, kind: str, tag: str, path: Path) -> li
     provider = _PROVIDERS[kind]
     variable, home, name = _CREDENTIALS[kind]
     given = service.text("credential_path")
-    usual = Path(os.environ.get(variable) or home).expanduser() / name
-    file = path.parent / Path(given).expanduser() if given else usual
+    usual = local_path(os.environ.get(variable) or home) / name
+    file = path.parent / local_path(given) if given else usual
     if file.is_file():
         plan.add_account(provider, tag, as_it_is(file), origin=str(file), file=file)
     else:

@@ -46,6 +46,11 @@ class Parts:
     routes: dict[str, Routes] = field(default_factory=dict)
     sinks: list[RecordSink] = field(default_factory=list)
 
+    @property
+    def gateways(self) -> list[str]:
+        """The names that `compatibility` may hold: other gateways whose paths some plugin serves."""
+        return sorted({routes.compatibility for routes in self.routes.values()} - {""})
+
 
 class Plugins(Parts):
     """All that was found."""

@@ -97,6 +97,26 @@ def test_warnings_do_not_fail(aimux: Aimux, tmp_path: Path) -> None:
     assert done.stderr.startswith(f"Warning: {path}:1: listen: there are no users")
 
 
+def test_what_would_do_nothing_is_warned_about(aimux: Aimux, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """compatibility: [claude-proxy, claude-prox]
+providers: {claude: {api_key: sk-proj-of-openai}, chatgpt: {api_key: "sk-a-key"}}
+""",
+    )
+    known = "known are claude-code-mux, claude-proxy, link-assistant-router"
+    done = aimux("check-config")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"Warning: {path}:2: providers.claude.api_key: holds an OpenAI API key; Anthropic's begin with sk-ant- "
+        "(set it to a key of this provider, or remove it)",
+        f"Warning: {path}:1: compatibility[1]: no plugin knows 'claude-prox' ({known})",
+    ]
+    path.unlink()
+    [warning] = json.loads(aimux("check-config", "--json", AIMUX_COMPATIBILITY="claude-prox").stdout)["warnings"]
+    assert (warning["file"], warning["path"]) == ("AIMUX_COMPATIBILITY", "compatibility[0]")
+
+
 def test_the_effective_configuration_is_printed_without_secrets(aimux: Aimux, tmp_path: Path) -> None:
     write(tmp_path, GOOD + "providers: {claude: {api_key: '${env:KEY}'}}\n")
     done = aimux("check-config", "--print", AIMUX_LOG_LEVEL="debug", KEY="sk-very-secret-key")

@@ -13,7 +13,7 @@ from pydantic import field_validator
 
 from aimux.config import Config, ConfigError, load_config, parse_config
 from aimux.plugin import Provider, ProviderSettings
-from tests.config.conftest import PROVIDERS, SECRET, TOKEN, Problems, places
+from tests.config.conftest import PROVIDERS, SECRET, TOKEN, Load, Problems, places
 
 
 def test_every_problem_is_named_at_once_with_its_line(problems: Problems) -> None:
@@ -253,6 +253,15 @@ def test_a_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     [problem] = caught.value.problems
     assert problem.where == "state_dir"
     assert "HOME" in problem.message
+
+
+def test_a_home_of_another_user(problems: Problems, load: Load) -> None:
+    assert load("state_dir: ~root/s").state_dir == Path("~root/s").expanduser()
+    assert load("state_dir: ./~root").state_dir.name == "~root"
+    [state_dir, token_file] = problems("state_dir: ~nobody-here/s\nusers: [{name: a, token_file: ~nobody-here/t}]")
+    assert (state_dir.where, token_file.where) == ("state_dir", "users[0].token_file")
+    assert "no user 'nobody-here'" in state_dir.message
+    assert "no user 'nobody-here'" in token_file.message
 
 
 @given(

@@ -40,6 +40,7 @@ WEAK = hashlib.sha256(b"sk-proxy-key-1").hexdigest()
         (ALICE + "limits: {users: {bob: {tokens_per_day: 5}}}", []),
         ("limits: {users: {bob: {tokens_per_day: 5}}, groups: {lab: {weight: 2}}}", []),
         ("groups: {lab: {}}\nlimits: {groups: {labs: {weight: 2}}}", ["limits.groups.labs"]),
+        ("providers: {claude: {api_key: ''}, chatgpt: {}}", ["providers.claude.api_key"]),
         ("models: {m: {provider: chatgpt}}", []),
         ("models: {m: {provider: chatgpt}}\nmounts: {/: claude}", ["models.m[0]"]),
         ("providers: {claude: {}, lab: {type: claude}}\nmodels: {m: [{provider: claude}, {provider: lab}]}", []),

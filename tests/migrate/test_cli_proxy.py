@@ -130,3 +130,20 @@ def test_what_a_login_says_of_its_part_comes_along(migrate: Migration) -> None:
     assert migrate.stored("accounts.json")["accounts"]["claude"] == {"b@x": {"disabled": True}}
     assert "a.json: prefix: has no counterpart" in said
     assert "  c.json: aimux has no provider for 'qwen'" in said
+
+
+def test_a_broken_login_is_named_and_the_others_come_along(migrate: Migration) -> None:
+    migrate.file("auth/a.json", {"type": "claude", "email": "a@x", "access_token": "sk-ant-oat01-a"})
+    migrate.file("auth/b.json", '{"type": "claude", "access_token": "sk-ant-oat01-b"')
+    migrate.file("auth/c.json", {"type": "claude", "email": {"of": "nobody"}, "access_token": "sk-ant-oat01-c"})
+    migrate.file("auth/d.json", [])
+    said = migrate(migrate.folder / "auth", expect=1)
+    assert migrate.stored("claude/.credentials.json")["claudeAiOauth"]["accessToken"] == "sk-ant-oat01-a"
+    for broken in ("! b.json: ", "! c.json: c.json.email is not text", "! d.json: "):
+        assert broken in said
+    assert "oat01" not in said
+
+
+def test_a_home_that_nobody_has_is_said(migrate: Migration) -> None:
+    said = migrate(migrate.file("config.yaml", "auth-dir: ~nobody-of-that-name/auth\nport: 1\n"), expect=1)
+    assert "~nobody-of-that-name/auth begins with a home that this machine doesn't know" in said
