@@ -195,6 +195,11 @@ class Account:
         ready = self.ready_at()
         return max(ready, self.quota.free_at(model)) if self.quota.cooldowns else ready
 
+    def told_of_limit(self, model: str, now: float) -> float:
+        """When the upstream last said that this model is limited, unix seconds; infinity: no limit is what it waits
+        for."""
+        return self.quota.told_at(model, now) if self.ready_at() <= now else math.inf
+
     # --- its credential ----------------------------------------------------------------------------------------------
 
     def usable(self, now: float) -> Credential | None:

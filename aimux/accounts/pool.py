@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 300.0
 """How long vendors keep a prompt's beginning cached after its last use."""
+AGAIN_SECONDS = 300.0
+"""How long a limit is believed to last, whatever was told, where no account is left to ask."""
 FIXED = "api-key"
 """The account that `api_key` in the configuration makes."""
 
@@ -141,14 +143,16 @@ class AccountPool:
         return None if stay is None else stay.home
 
     def last_resort(self, selection: Selection, now: float) -> Account | None:
-        """If none can serve: the account that is free soonest, to get the real upstream's answer."""
-        able = (
-            (account.free_at(selection.model), account.name, account)
+        """If none can serve: the account to get the real upstream's answer from. That is the one that is free soonest;
+        but each that was not asked for AGAIN_SECONDS comes first, as vendors begin limits anew before their time."""
+        model = selection.model
+        able = [
+            (told if told <= now - AGAIN_SECONDS else math.inf, free_at, account.name)
             for account in self.candidates(selection)
-            if account.name not in selection.exclude
-        )
-        free_at, _, account = min(able, default=(math.inf, "", None))
-        return None if free_at == math.inf else account
+            if account.name not in selection.exclude and (free_at := account.free_at(model)) < math.inf
+            for told in (account.told_of_limit(model, now),)
+        ]
+        return self.accounts[min(able)[2]] if able else None
 
     def retry_after(self, selection: Selection, now: float) -> float | None:
         """Seconds until an account is free (0: one is free now); None if waiting doesn't help. `exclude` is ignored."""

@@ -85,6 +85,11 @@ class Quota:
         cooldown = self.cooldowns.get(model)
         return cooldown if cooldown is not None and cooldown.until > now else None
 
+    def told_at(self, model: str, now: float) -> float:
+        """When the latest of the cooldowns began that keep this model away; infinity: none does."""
+        told = (cooldown.since for cooldown in (self.cooling(now), self.cooling(now, model)) if cooldown is not None)
+        return max(told, default=math.inf)
+
     def spent_until(self, model: str, now: float) -> float:
         """Until when no included usage is left for a model, so that what is served is paid extra usage; 0.0: some is
         left."""

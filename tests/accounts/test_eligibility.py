@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aimux.accounts import Selection
+from aimux.accounts.pool import AGAIN_SECONDS
 from aimux.plugin import AccountSettings, Action, Verdict
 from tests.accounts.support import START, chosen, pool_of, used
 
@@ -137,6 +138,24 @@ async def test_lesson_9_a_sole_cooling_account_is_still_asked(make_pool: Any, st
     assert pool.retry_after(Selection(), START + 10) == 50
     assert not pool.ready(START)
     assert pool.ready(START + 60)
+
+
+async def test_a_long_limit_is_asked_about_again_before_its_time(make_pool: Any, state_dir: Any) -> None:
+    """Vendors begin limits anew early, and people buy more: whoever is free soonest does not tell of the others."""
+    pool = await pool_of(make_pool, state_dir, "a b c")
+    a, b, c = pool.accounts.values()
+    a.apply(Verdict(Action.COOL_DOWN, until=START + 3600), START)
+    b.apply(Verdict(Action.COOL_DOWN, until=START + 86400), START + 1)
+    c.apply(Verdict(Action.COOL_DOWN, until=START + 7200), START + 2)
+    now = START + AGAIN_SECONDS
+    assert pool.last_resort(Selection(), now - 1) is a
+    assert pool.last_resort(Selection(), now + 2) is a
+    a.apply(Verdict(Action.COOL_DOWN, until=START + 3600), now + 2)
+    assert pool.last_resort(Selection(), now + 2) is b
+    b.apply(Verdict(Action.COOL_DOWN, until=START + 86400, model="big"), now + 3)
+    assert [pool.last_resort(Selection(model), now + 3) for model in ("big", "small")] == [c, b]
+    c.keep_off(now + 60, now, "its renewal fails")
+    assert pool.last_resort(Selection("big"), now + 3) is a
 
 
 async def test_the_last_resort_is_who_is_free_soonest_and_never_who_needs_a_person(

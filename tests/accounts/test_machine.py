@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aimux.accounts import Account, AccountPool, PoolOptions, Selection
 from aimux.accounts.conversations import Stay
-from aimux.accounts.pool import CACHE_SECONDS
+from aimux.accounts.pool import AGAIN_SECONDS, CACHE_SECONDS
 from aimux.accounts.quota import CEILING
 from aimux.accounts.selection import choose
 from aimux.plugin import AccountSettings, Action, LimitWindow, Verdict
@@ -282,7 +282,8 @@ class Machine(RuleBasedStateMachine):
                 assert wait is None
             else:
                 assert last is not None
-                assert max(now, free[last.name]) == max(now, soonest)
+                if last.told_of_limit(model, now) > now - AGAIN_SECONDS:
+                    assert max(now, free[last.name]) == max(now, soonest)
                 assert wait == max(0.0, soonest - now)
         assert self.pool.ready(now) == any(self._free_at(name, "") <= now for name in NAMES)
 
