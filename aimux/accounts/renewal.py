@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aimux.accounts.account import fingerprint
 from aimux.accounts.credentials import renew_credential
 from aimux.accounts.rotation import Place
+from aimux.accounts.rotations import with_text
 from aimux.accounts.vault import Missing, Unsafe, VaultError
 from aimux.plugin.errors import CredentialError, RefreshRejected, RefreshUnavailable
 
@@ -49,6 +50,8 @@ class Renewer:
         self._unsaved: VaultError | None = None
         self._paused_at = 0.0
         self._retry_at = 0.0
+        self._tells_no_end = False
+        """What a renewal gave has no expiry: to renew it for that would be in vain."""
 
     # --- from outside ------------------------------------------------------------------------------------------------
 
@@ -62,7 +65,9 @@ class Renewer:
         if account.parked is not None and account.parked.dead:
             return False
         if account.credential.renewable:
-            return bool(self._failures) or account.credential.expires_within(within, now)
+            # Only a full round, which looks ahead, asks for an expiry that nobody told.
+            undated = within > 0 and self._undated(account.credential)
+            return bool(self._failures) or undated or account.credential.expires_within(within, now)
         return account.parked is None and account.credential.expires_within(0, now)
 
     async def renew(self, rejected: Credential | None = None) -> Credential:
@@ -200,7 +205,8 @@ class Renewer:
             within = 0.0
         elif news or rejected is not None:
             within = min(within, YOUNG_MARGIN)
-        stale = credential.expires_within(within, now) or within == math.inf
+        undated = rejected is None and self._undated(credential)
+        stale = credential.expires_within(within, now) or within == math.inf or undated
         if not stale and (rejected is None or credential.secret != rejected.secret):
             account.publish(credential, now)
             return raw, credential
@@ -209,8 +215,12 @@ class Renewer:
             raise RefreshRejected(f"its token {why}, and can't be renewed", remedy=self._login())
         return raw, None
 
+    def _undated(self, credential: Credential) -> bool:
+        """Whether it may end at any time, unnoticed while nobody uses it. A renewal tells when the next one ends."""
+        return credential.renewable and credential.expires_at is None and not self._tells_no_end
+
     async def _locked(self, rejected: Credential | None, within: float) -> tuple[Credential, str]:
-        resources = self._resources
+        resources, rescued = self._resources, False
         while True:
             raw, credential = await self._look(rejected, within)
             if credential is not None:
@@ -220,13 +230,32 @@ class Renewer:
                 fresh = await renew_credential(resources.provider, raw, resources.http)
                 credential = self._place.parse(fresh)
             except RefreshRejected:
-                # Another program may have rotated it a moment ago: try what it wrote first, then what we kept.
-                if await self._place.read() != raw or await self._place.rescue(raw):
+                # Another program may have rotated it a moment ago: try what it wrote first, then what we kept. If that
+                # is refused, too, each goes back to where it was.
+                if await self._place.read() != raw:
                     continue
+                if await self._place.rescue(raw) and not rescued:
+                    rescued = True
+                    continue
+                raise
+            except RefreshUnavailable as error:
+                if error.refresh_token is not None:
+                    await self._keep_token(raw, error.refresh_token.get_secret_value())
                 raise
             except CredentialError as error:
                 raise RefreshUnavailable(f"what the provider's renewal gave {error}") from None
+            self._tells_no_end = credential.expires_at is None
             return await self._save(raw, fresh, credential), "renewed"
+
+    async def _keep_token(self, raw: bytes, token: str) -> None:
+        """Save a refresh token that came without an access token: the one before it is dead."""
+        try:
+            fresh = with_text(raw, self._place.parse(raw).refresh_token or token, token)
+            credential = self._place.parse(fresh)
+        except CredentialError:
+            return
+        if credential.refresh_token == token:
+            await self._save(raw, fresh, credential)
 
     async def _save(self, raw: bytes, fresh: bytes, credential: Credential) -> Credential:
         account, now = self._account, self._resources.clock()

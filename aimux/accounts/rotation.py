@@ -157,7 +157,7 @@ class Place:
             log.warning("%s account %s: what was rotated can't be remembered on disk: %s", *self._where, error)
 
     async def rescue(self, refused: bytes) -> bool:
-        """Put the credential that `_merge` kept into the place of one that no longer works.
+        """Exchange the credential that no longer works for the one that `_merge` kept.
 
         False: there is none, or it is somebody else's: whoever put another person's login there did not mean that one
         to serve again.
@@ -167,10 +167,10 @@ class Place:
             if self._other_person(spare, refused):
                 return False
             await self._resources.vault.write(*self._where, self._file, spare, expect=refused)
-            await self._resources.vault.delete(*self._where, self._file + SPARE)
+            await self._resources.vault.write(*self._where, self._file + SPARE, refused, expect=spare)
         except VaultError:
             return False
-        log.warning("%s account %s: took the credential that was kept when another program changed it", *self._where)
+        log.warning("%s account %s: its login was refused; the one that was kept beside it is tried", *self._where)
         return True
 
     async def _replace(self, name: str, raw: bytes) -> None:

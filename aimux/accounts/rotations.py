@@ -63,8 +63,23 @@ class Rotations:
             last = load_object(newest) if newest is not None else {}
         except CredentialError:
             return None
-        indent = 2 if b"\n" in stale.strip() else None
-        return json.dumps(_put(data, self.change, last), indent=indent, ensure_ascii=False).encode()
+        return _dumped(_put(data, self.change, last), stale)
+
+
+def with_text(raw: bytes, old: str, new: str) -> bytes:
+    """The JSON object with `new` wherever it holds the text `old`. Raises CredentialError if it is none."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replaced(inner) for key, inner in value.items()}
+        return new if isinstance(value, str) and value.strip() == old else value
+
+    return _dumped(replaced(load_object(raw)), raw)
+
+
+def _dumped(data: dict[str, Any], like: bytes) -> bytes:
+    """Indented if `like` is."""
+    return json.dumps(data, indent=2 if b"\n" in like.strip() else None, ensure_ascii=False).encode()
 
 
 def _hashed(token: str) -> str:

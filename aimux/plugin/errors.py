@@ -7,6 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from aimux.plugin.types import LimitState, RequestHead
 
 
@@ -30,12 +32,21 @@ class RefreshRejected(RefreshError):
 class RefreshUnavailable(RefreshError):
     """The renewal failed for now (network, 5xx, 404 of a moved endpoint): the next check tries again.
 
-    `retry_after`: seconds that the authorization server asked to wait.
+    `retry_after`: seconds that the authorization server asked to wait. `refresh_token`: one that it gave although the
+    renewal failed, so that the one before is dead; it is saved in its place.
     """
 
-    def __init__(self, reason: str, *, remedy: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        remedy: str = "",
+        retry_after: float | None = None,
+        refresh_token: SecretStr | None = None,
+    ) -> None:
         super().__init__(reason, remedy=remedy)
         self.retry_after = retry_after
+        self.refresh_token = refresh_token
 
 
 class LoginError(Exception):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multidict import CIMultiDict
+from pydantic import SecretStr
 
 from aimux.plugin.errors import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.http import HttpUnavailable
@@ -83,7 +84,12 @@ async def renew(
         raise RefreshUnavailable(told, remedy=remedy, retry_after=retry_after(CIMultiDict(answer.headers)))
     data = answer.json()
     if not _usable(data.get("access_token")):
-        raise RefreshUnavailable("the token endpoint's answer holds no access token", remedy=f"check `{where}`")
+        kept = data.get("refresh_token")
+        raise RefreshUnavailable(
+            "the token endpoint's answer holds no access token",
+            remedy=f"check `{where}`",
+            refresh_token=SecretStr(kept) if isinstance(kept, str) and _usable(kept) else None,
+        )
     return data
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aimux.accounts import AccountPool, FileVault, Missing, PoolOptions
-from aimux.plugin import RefreshRejected
-from tests.accounts.support import SOON, START, Clock, TokenServer, credential_file, load, on_disk, provider, put
+from aimux.plugin import Credential, ProviderSettings, RefreshRejected
+from tests.accounts.support import (
+    HOUR,
+    SOON,
+    START,
+    Clock,
+    Demo,
+    TokenServer,
+    credential_file,
+    load,
+    on_disk,
+    provider,
+    put,
+)
 
 if TYPE_CHECKING:
     from aimux.accounts import Account
@@ -205,3 +218,36 @@ async def test_no_secret_in_any_repr_or_error(pool: AccountPool, state_dir: Path
         await account.renew()
     shown = f"{account.credential!r} {account.state(clock())!r} {account.parked!r} {caught.value!r} {Missing('x')!r}"
     assert "secret" not in shown
+
+
+async def test_a_login_that_does_not_say_when_it_ends_is_renewed_once(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=None))
+    account = await load(pool)
+    assert account.usable(clock()) is not None, "no request waits for that"
+    assert account.renewer is not None
+    assert not account.renewer.due(clock(), 0), "a round in between looks after failures only"
+    assert account.renewer.due(clock(), 300)
+    await account.renewer.keep(300)
+    assert on_disk(state_dir)["expires_at"] == START + 8 * HOUR
+    assert not account.renewer.due(clock(), 300)
+    assert len(server.calls) == 1
+
+
+async def test_where_no_login_says_when_it_ends_one_renewal_is_enough(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=None))
+    account = await load(pool)
+
+    class Silent(Demo):
+        def parse_credential(self, raw: bytes) -> Credential:
+            return replace(super().parse_credential(raw), expires_at=None)
+
+    pool._resources.provider = Silent(ProviderSettings())
+    assert account.renewer is not None
+    await account.renewer.keep(300)
+    assert not account.renewer.due(clock(), 300)
+    await account.renewer.keep(300)
+    assert server.calls == ["refresh-0"]

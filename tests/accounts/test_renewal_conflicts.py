@@ -38,8 +38,28 @@ async def test_a_login_during_the_renewal_wins_and_the_rotated_token_is_kept_bes
     # The login turns out to be no good: the token that was kept is the one that lives.
     assert (await account.renew(account.usable(clock()))).secret == "access-1"
     assert on_disk(state_dir)["refresh"] == "refresh-1"
-    assert not spare.exists()
+    assert json.loads(spare.read_bytes())["refresh"] == "refresh-login", "nothing that was ever there is lost"
     assert account.state(clock()).status == "healthy"
+
+
+async def test_where_both_are_refused_each_stays_where_it_was(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    server.meanwhile = [lambda: put(state_dir, credential_file("access-login", "refresh-login", expires_at=SOON))]
+    server.lifetime = 50
+    await account.renew()
+    clock.pass_(60)
+    server.valid.clear()
+    server.calls.clear()
+    with pytest.raises(RefreshRejected):
+        await account.renew(account.usable(clock()))
+    assert server.calls == ["refresh-login", "refresh-1"]
+    assert on_disk(state_dir)["refresh"] == "refresh-login"
+    assert json.loads((state_dir / "demo" / "demo.json.spare").read_bytes())["refresh"] == "refresh-1"
+    await pool.load()
+    assert account.state(clock()).status == "parked"
 
 
 async def test_another_persons_login_is_not_followed_by_the_one_before_it(

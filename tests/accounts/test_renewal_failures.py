@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from aimux.accounts import AccountPool, Selection
-from aimux.plugin import Action, HttpUnavailable, RefreshRejected, RefreshUnavailable, Verdict
-from tests.accounts.support import HOUR, SOON, START, Clock, TokenServer, credential_file, load, on_disk, put
+from aimux.plugin import Action, Http, HttpUnavailable, ProviderSettings, RefreshRejected, RefreshUnavailable, Verdict
+from tests.accounts.support import HOUR, SOON, START, Clock, Demo, TokenServer, credential_file, load, on_disk, put
 
 
 async def test_lesson_3_a_refused_refresh_token_parks_and_is_not_tried_again(
@@ -255,3 +257,25 @@ async def test_a_token_that_lives_for_less_than_the_margin_is_not_renewed_at_eve
     assert account.usable(clock()) is not None
     clock.pass_(2)
     assert account.usable(clock()) is None
+
+
+async def test_a_new_refresh_token_without_an_access_token_is_not_lost(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(expires_at=SOON, kept="yes"))
+    account = await load(pool)
+
+    class Halved(Demo):
+        async def refresh(self, raw: bytes, http: Http) -> bytes:
+            fresh = json.loads(await super().refresh(raw, http))
+            raise RefreshUnavailable("no access token", refresh_token=SecretStr(fresh["refresh"]))
+
+    whole = pool._resources.provider
+    pool._resources.provider = Halved(ProviderSettings())
+    assert (await account.renew()).secret == "access-0", "it lasts a little longer"
+    assert (on_disk(state_dir)["refresh"], on_disk(state_dir)["kept"]) == ("refresh-1", "yes")
+    pool._resources.provider = whole
+    clock.pass_(60)
+    assert (await account.renew()).secret == "access-2"
+    assert server.calls == ["refresh-0", "refresh-1"]
+    assert account.state(clock()).status == "healthy"

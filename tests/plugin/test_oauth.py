@@ -173,3 +173,13 @@ async def test_how_long_the_server_asks_to_wait_is_handed_on(headers: dict[str, 
     with pytest.raises(RefreshUnavailable) as caught:
         await renew(ScriptedHttp(HttpAnswer(429, headers, b"{}")), URL, instance="demo", json={})
     assert caught.value.retry_after == told
+
+
+@pytest.mark.parametrize(("given", "kept"), [("rt-new", "rt-new"), ("", None), ("of two words", None), (7, None)])
+async def test_a_refresh_token_without_an_access_token_is_passed_on(given: Any, kept: str | None) -> None:
+    http = ScriptedHttp(reply({"refresh_token": given}))
+    with pytest.raises(RefreshUnavailable) as caught:
+        await renew(http, URL, instance="demo", json={"refresh_token": "rt"})
+    token = caught.value.refresh_token
+    assert (token.get_secret_value() if token is not None else None) == kept
+    assert "rt-new" not in repr(vars(caught.value))
