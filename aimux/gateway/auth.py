@@ -187,7 +187,7 @@ _DENIED = {
     Denied.EXPIRED: "This token has expired; ask whoever runs aimux for another one.",
     Denied.DISABLED: "Your user is disabled in aimux; ask whoever runs it.",
     Denied.EARLY: "This token is not valid yet: the clock of whoever signed it may be wrong.",
-    Denied.FOREIGN: "This token was signed for something else than this aimux.",
+    Denied.FOREIGN: "This token was signed for something else than this aimux, or lacks a claim: its log says which.",
     Denied.BARRED: "This token was revoked; ask whoever runs aimux for another one.",
     Denied.PENDING: "The key that this token was signed with is being asked for; try again in a moment.",
 }
@@ -195,7 +195,7 @@ _DENIED = {
 
 def _refusal(denied: Denied, provider: Provider) -> GatewayError:
     if denied is Denied.PENDING:
-        return GatewayError(ErrorKind.UNAVAILABLE, _DENIED[denied], retry_after=2)
+        return GatewayError(ErrorKind.UNAVAILABLE, _DENIED[denied], retry_after=5)
     kind = ErrorKind.FORBIDDEN if denied in {Denied.DISABLED, Denied.BARRED} else ErrorKind.UNAUTHORIZED
     where = provider.client_advice if kind is ErrorKind.UNAUTHORIZED else ""
     return GatewayError(kind, f"{_DENIED[denied]} {where}".rstrip(), retry=False)

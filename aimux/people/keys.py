@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from aimux.config.files import read_text
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from aimux.plugin.http import Http
+    from aimux.plugin.http import Http, HttpAnswer
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ FETCH_SECONDS = 600.0
 """How often keys are fetched anyway."""
 COOL_SECONDS = 15.0
 """How often at most because of an unknown key: anybody can name one."""
+AGAIN_SECONDS = 60.0
+"""When they are fetched again after they could not be."""
+MISSED = 100
+"""Unknown keys that are remembered; a name may have 8 kB."""
 
 
 class NoKeys(Exception):
@@ -36,8 +41,6 @@ class NoKeys(Exception):
 
 class KeySet:
     """Keys by id."""
-
-    asking = False
 
     def __init__(self, text: str) -> None:
         """`text`: a JWKS, or one key as PEM. Raises NoKeys."""
@@ -58,6 +61,27 @@ class KeySet:
         if name is None or (None in self._keys and len(self._keys) == 1):
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(name)
+
+    def asking(self, name: str | None) -> bool:
+        """Nobody is asked for more."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def fetched_keys(answer: HttpAnswer) -> KeySet:
+    """The keys of what a `jwks_url` answered. Raises NoKeys."""
+    if 300 <= answer.status < 400:
+        raise NoKeys(f"it answered {answer.status} and leads elsewhere: auth.jwt.jwks_url has to be the last address")
+    if answer.status != 200:
+        raise NoKeys(f"it answered {answer.status}")
+    document = answer.json()
+    if "keys" not in document:
+        if isinstance(uri := document.get("jwks_uri"), str):
+            raise NoKeys(f"it only says where the keys are: auth.jwt.jwks_url has to be {uri[:300]}")
+        raise NoKeys('what it answered is no JWKS, which is JSON as {"keys": [...]}')
+    return KeySet(answer.body.decode("utf-8", "replace"))
 
 
 def read_keys(path: Path) -> KeySet:
@@ -80,18 +104,24 @@ class FetchedKeys:
         self._text = ""
         self._keys: KeySet | None = None
         self._wanted = asyncio.Event()
+        self._missed: OrderedDict[str | None, float] = OrderedDict()
+        """When each unknown key was first named; the monotonic clock's."""
         self._fetched_at = float("-inf")
+        """When the last fetch began that succeeded; the monotonic clock's."""
+        self._problem = ""
 
     def find(self, name: str | None) -> Any | None:
         """See `signed.Keys`. An unknown key is fetched, but not waited for."""
         found = self._keys.find(name) if self._keys is not None else None
-        if found is None and time.monotonic() - self._fetched_at >= COOL_SECONDS:
+        if found is None:
             self._wanted.set()
         return found
 
-    @property
-    def asking(self) -> bool:
-        return self._wanted.is_set()
+    def asking(self, name: str | None) -> bool:
+        """See `signed.Keys`: no set that was asked for after this name was heard first has come yet."""
+        if name not in self._missed and len(self._missed) >= MISSED:
+            self._missed.popitem(last=False)
+        return self._fetched_at < self._missed.setdefault(name, time.monotonic())
 
     async def load(self) -> None:
         """Load what was fetched before the last stop, so that a start does not need the signer."""
@@ -101,26 +131,40 @@ class FetchedKeys:
     async def run(self) -> None:
         """Fetch at once, and from then on, until cancelled."""
         while True:
-            self._wanted.set()
-            try:
-                text = await self._fetch()
-                if text != self._text:
-                    self._take(text)
-                    self._on_change()  # first: on a full disk, too, a key that is gone verifies nothing any more
-                    await asyncio.to_thread(self._keep, text)
-            except (HttpUnavailable, NoKeys, OSError) as error:
-                log.warning("auth.jwt: the keys of %s can't be fetched or kept: %s", self._url, error)
-            self._fetched_at = time.monotonic()
+            began = time.monotonic()
             self._wanted.clear()
+            try:
+                await self._fetch()
+                problem = ""
+                self._fetched_at = began
+            except (HttpUnavailable, NoKeys) as error:
+                problem = str(error)
+            self._tell(problem)
+            await asyncio.sleep(COOL_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FETCH_SECONDS):
+                async with asyncio.timeout(AGAIN_SECONDS if problem else FETCH_SECONDS):
                     await self._wanted.wait()
 
-    async def _fetch(self) -> str:
+    async def _fetch(self) -> None:
+        """Raises HttpUnavailable, NoKeys."""
         answer = await self._http.request("GET", self._url, headers={"accept": "application/json"}, timeout=10.0)
-        if answer.status != 200:
-            raise NoKeys(f"it answered {answer.status}")
-        return answer.body.decode("utf-8", "replace")
+        text = answer.body.decode("utf-8", "replace")
+        keys = fetched_keys(answer)
+        if text == self._text:
+            return
+        self._keys, self._text = keys, text
+        self._on_change()  # first: on a full disk, too, a key that is gone verifies nothing any more
+        try:
+            await asyncio.to_thread(self._keep, text)
+        except OSError as error:
+            log.warning("auth.jwt: the keys of %s can't be kept for the next start: %s", self._url, error)
+
+    def _tell(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            log.warning("auth.jwt: the keys of %s can't be fetched: %s", self._url, problem)
+        elif self._problem and not problem:
+            log.info("auth.jwt: the keys of %s were fetched again", self._url)
+        self._problem = problem
 
     def _take(self, text: str) -> None:
         self._keys, self._text = KeySet(text), text

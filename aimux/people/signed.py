@@ -5,6 +5,7 @@ PyJWT does the cryptography; the kind of key decides which algorithms count, nev
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from aimux.config.auth import SignedTokens
     from aimux.people.directory import Directory
+
+log = logging.getLogger(__name__)
 
 REMEMBERED = 10_000
 """Tokens that are kept; the least recently used one has to be verified again."""
@@ -37,9 +40,8 @@ class Keys(Protocol):
         """A key as PyJWT takes it; `name` None: the only one there is. None: it is unknown, at least for now."""
         ...
 
-    @property
-    def asking(self) -> bool:
-        """Newer ones are being fetched."""
+    def asking(self, name: str | None) -> bool:
+        """Whether one of this name, which was not found, may still come: newer ones are being fetched."""
         ...
 
 
@@ -111,18 +113,20 @@ class Signed:
         return settings.prefix + jwt.encode(claims, secret.get_secret_value(), "HS256", sort_headers=False)
 
     def _verify(self, token: str) -> Claims | Denied:
+        """The log says what the client is not told: a stranger can't tell from it how near a forgery was."""
+        settings = self.settings
+        text = token.removeprefix(settings.prefix)
+        if not token.startswith(settings.prefix) or text.count(".") != _PARTS - 1 or not text.isascii():
+            return Denied.UNKNOWN
+        if len(token) > MAX_LENGTH:
+            return _refused(Denied.UNKNOWN, f"it has {len(token)} characters, and may have {MAX_LENGTH}")
         import jwt
 
-        settings = self.settings
-        if not token.startswith(settings.prefix) or len(token) > MAX_LENGTH:
-            return Denied.UNKNOWN
-        text = token.removeprefix(settings.prefix)
-        if text.count(".") != _PARTS - 1 or not text.isascii():
-            return Denied.UNKNOWN
         try:
-            key = self._key(jwt.get_unverified_header(text))
+            head = jwt.get_unverified_header(text)
+            key = self._key(head)
             if key is None:
-                return Denied.PENDING if self._keys is not None and self._keys.asking else Denied.UNKNOWN
+                return self._without_key(text, _kid(head))
             said = jwt.decode(
                 text,
                 key,
@@ -137,24 +141,40 @@ class Signed:
             return Denied.EXPIRED
         except jwt.ImmatureSignatureError:
             return Denied.EARLY
-        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
-            return Denied.FOREIGN
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            return Denied.UNKNOWN
+        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError) as error:
+            return _refused(Denied.FOREIGN, str(error))
+        except jwt.InvalidAlgorithmError:
+            allowed = ", ".join(self._algorithms)
+            return _refused(
+                Denied.UNKNOWN, f"it says alg {str(head.get('alg'))[:20]!r}, and its key allows one of {allowed}"
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            return _refused(Denied.UNKNOWN, str(error)[:100])
 
     def _key(self, head: Mapping[str, Any]) -> Any | None:
         if self.settings.secret is not None:
             return self.settings.secret.get_secret_value()
         assert self._keys is not None  # without a secret there are keys
-        name = head.get("kid")
-        return self._keys.find(name if isinstance(name, str) else None)
+        return self._keys.find(_kid(head))
+
+    def _without_key(self, text: str, name: str | None) -> Denied:
+        """Who signs for us may have got a new key; who says that another signed it needs not wait for that."""
+        import jwt
+
+        assert self._keys is not None
+        issuer = jwt.decode(text, options={"verify_signature": False}).get("iss")
+        if self.settings.issuer in (None, issuer) and self._keys.asking(name):
+            return Denied.PENDING
+        return _refused(
+            Denied.UNKNOWN, f"its key, {'without a kid' if name is None else repr(name[:100])}, is not known"
+        )
 
     def _read(self, said: Mapping[str, Any]) -> Claims | Denied:
         settings = self.settings
         names = (_claim(said, claim) for claim in settings.user_claim)
         name = next((name for name in names if isinstance(name, str) and _is_name(name)), None)
         if name is None:
-            return Denied.FOREIGN
+            return _refused(Denied.FOREIGN, f"it names no user in {', '.join(settings.user_claim)}")
         role = None
         if settings.role_claim is not None:
             told = _claim(said, settings.role_claim)
@@ -174,6 +194,16 @@ class Signed:
         if groups != user.groups or (claims.role is not None and claims.role is not user.role):
             user = replace(user, groups=groups, role=claims.role or user.role)
         return directory.access(user, claims.token_id, claims.ends_at, ())
+
+
+def _refused(denied: Denied, why: str) -> Denied:
+    log.info("auth.jwt: a token is refused: %s", why)
+    return denied
+
+
+def _kid(head: Mapping[str, Any]) -> str | None:
+    name = head.get("kid")
+    return name if isinstance(name, str) else None
 
 
 def _claim(said: Mapping[str, Any], path: str) -> Any:

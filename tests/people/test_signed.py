@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from aimux.config.auth import SignedTokens
 from aimux.people import Access, Configured, Denied, Directory, Group, Role, User
 from aimux.people.directory import Stored
-from aimux.people.keys import COOL_SECONDS, FetchedKeys, KeySet, NoKeys, read_keys
+from aimux.people.keys import COOL_SECONDS, MISSED, FetchedKeys, KeySet, NoKeys, fetched_keys, read_keys
 from aimux.people.signed import Signed
 from aimux.people.tokens import digest
 from aimux.people.trust import Trust
@@ -244,15 +245,17 @@ class Signer:
 async def test_keys_are_fetched_rotated_and_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signer, changes, kept = Signer(), [], tmp_path / "state" / "jwks.json"
     keys = FetchedKeys("https://signer.example/jwks", signer, kept, lambda: changes.append(1))
-    verifier = signed(keys)
-    old, new = token(RSA, "RS256", "k1"), token(EC, "ES256", "k2")
+    monkeypatch.setattr("aimux.people.keys.COOL_SECONDS", 0.0)
+    verifier = signed(keys, issuer="https://signer.example")
+    said = {"iss": "https://signer.example"}
+    old, new = token(RSA, "RS256", "k1", **said), token(EC, "ES256", "k2", **said)
     await keys.load()
     task = asyncio.create_task(keys.run())
     try:
         await signer.until_asked()
-        assert find(verifier, old) is Denied.UNKNOWN
+        assert find(verifier, old) is Denied.PENDING, "its signer did not answer, and may know it"
+        assert find(verifier, token(RSA, "RS256", "k1", iss="https://else.example")) is Denied.UNKNOWN
         assert changes == []
-        monkeypatch.setattr("aimux.people.keys.COOL_SECONDS", 0.0)
         signer.text = jwks(k1=RSA)
         assert find(verifier, old) is Denied.PENDING
         await signer.until_asked()
@@ -282,13 +285,89 @@ async def test_nobody_makes_it_ask_all_the_time(tmp_path: Path) -> None:
     task = asyncio.create_task(keys.run())
     try:
         await signer.until_asked()
-        for number in range(50):
-            assert find(verifier, token(EC, "ES256", f"k{number}x")) is Denied.UNKNOWN
+        for number in range(2 * MISSED):
+            assert find(verifier, token(EC, "ES256", f"k{number}x")) is Denied.PENDING
         await asyncio.sleep(0.05)
         assert signer.asked.locked(), f"more than once in {COOL_SECONDS} s"
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_key_is_unknown_once_the_signer_was_asked_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not before: a client gives up for good at a 401."""
+    caplog.set_level("INFO")
+    signer = Signer()
+    signer.text = jwks(k1=RSA)
+    keys = FetchedKeys("https://signer.example/jwks", signer, tmp_path / "kept", lambda: None)
+    verifier, text = signed(keys), token(EC, "ES256", "k2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aimux.people.keys.COOL_SECONDS", 0.2)
+        task = asyncio.create_task(keys.run())
+        try:
+            await signer.until_asked()
+            assert find(verifier, text) is Denied.PENDING, "it may be newer than what was fetched"
+            signer.text = ""
+            await signer.until_asked()
+            assert find(verifier, text) is Denied.PENDING, "nobody could be asked"
+            signer.text = jwks(k1=RSA)
+            await signer.until_asked()
+            assert find(verifier, text) is Denied.UNKNOWN
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("aimux.people")]
+    assert told == [
+        "auth.jwt: the keys of https://signer.example/jwks can't be fetched: signer.example does not answer",
+        "auth.jwt: the keys of https://signer.example/jwks were fetched again",
+        "auth.jwt: a token is refused: its key, 'k2', is not known",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (500, "{}", "it answered 500"),
+        (302, "", "it answered 302 and leads elsewhere"),
+        (200, "<html>sign in</html>", "no JWKS"),
+        (
+            200,
+            '{"issuer": "https://s.example", "jwks_uri": "https://s.example/keys"}',
+            "has to be https://s.example/keys",
+        ),
+        (200, '{"keys": []}', "no usable key"),
+    ],
+)
+def test_what_is_no_set_of_keys_is_told_apart(status: int, body: str, why: str) -> None:
+    with pytest.raises(NoKeys, match=re.escape(why)):
+        fetched_keys(HttpAnswer(status, {}, body.encode()))
+
+
+def test_the_log_tells_the_operator_why_a_token_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    verifier = signed(
+        KeySet(jwks(k1=RSA, k2=EC)), issuer="https://signer.example", audience="aimux", user_claim="email"
+    )
+    good = {"iss": "https://signer.example", "aud": "aimux", "email": "ann"}
+    for text, why in (
+        (token(RSA, "RS256", "k1", **{**good, "aud": "other"}), "Audience doesn't match"),
+        (token(RSA, "RS256", "k1", **{**good, "exp": None}), 'Token is missing the "exp" claim'),
+        (token(RSA, "RS256", "k1", **{**good, "email": None}), "it names no user in email"),
+        (token(RSA, "RS256", "nosuch", **good), "its key, 'nosuch', is not known"),
+        (token(RSA, "RS256", **good), "its key, without a kid, is not known"),
+        (token(RSA, "PS256", "k1", **good), "it says alg 'PS256', and its key allows one of RS256, ES256, EdDSA"),
+        (token(OTHER, "RS256", "k1", **good), "Signature verification failed"),
+        (token(RSA, "RS256", "k1", **good, more="x" * 9000), "and may have 8192"),
+    ):
+        caplog.clear()
+        assert isinstance(find(verifier, text), Denied)
+        (record,) = caplog.records
+        assert why in record.getMessage()
+    caplog.clear()
+    assert find(verifier, "aimux_no-signed-token") is Denied.UNKNOWN
+    assert caplog.records == []
 
 
 async def test_on_a_full_disk_a_key_that_is_gone_lets_nobody_in(

@@ -105,6 +105,7 @@ async def examine(path: Path | None, *, offline: bool) -> list[Finding]:
             found_accounts, used = await accounts.of_accounts(config, providers, http)
             found += found_accounts
         if not offline:
+            found += await setup.of_signers_address(config, http)
             found += await upstreams.of_upstreams(used or list(providers.values()), http)
     finally:
         await http.close()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from aimux.cli.doctor.finding import Finding, Status
 from aimux.cli.problems import foreign_hint
+from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from aimux.config import Config, ConfigError, Problem
+    from aimux.plugin.http import Http
     from aimux.plugin.loader import Plugins
 
 
@@ -58,6 +60,20 @@ def of_signer(config: Config) -> list[Finding]:
     except NoKeys as error:
         return [Finding("error", "auth", f"auth.jwt.key_file: {error}", "give a JWKS, or a public key as PEM")]
     return []
+
+
+async def of_signers_address(config: Config, http: Http) -> list[Finding]:
+    """The address of those keys. aimux starts without an answer, and nobody new gets in by such a token."""
+    if config.auth.jwt is None or (url := config.auth.jwt.jwks_url) is None:
+        return []
+    from aimux.people.keys import NoKeys, fetched_keys  # brings cryptography
+
+    try:
+        keys = fetched_keys(await http.request("GET", url, headers={"accept": "application/json"}, timeout=5.0))
+    except (HttpUnavailable, NoKeys) as error:
+        remedy = "open the address here (curl): it has to answer with the signer's JWKS"
+        return [Finding("error", "auth", f"auth.jwt.jwks_url: {url}: {error}", remedy)]
+    return [Finding("ok", "auth", f"{url} has {len(keys)} key{'s' if len(keys) != 1 else ''}")]
 
 
 def of_notices(config: Config) -> list[Finding]:

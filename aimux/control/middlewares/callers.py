@@ -145,7 +145,7 @@ _DENIED = {
     Denied.DISABLED: "Your user is disabled.",
     Denied.BARRED: "This token was revoked.",
     Denied.EARLY: "This token is not valid yet.",
-    Denied.FOREIGN: "This token was signed for something else.",
+    Denied.FOREIGN: "This token was signed for something else, or lacks a claim: aimux's log says which.",
     Denied.PENDING: "The key that this token was signed with is being asked for: try again in a moment.",
 }
 _BEARER = {"www-authenticate": 'Bearer realm="aimux admin"'}

@@ -6,6 +6,7 @@ import email.utils
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from aiohttp import web
 from aimux.accounts import ControlHttp
 from aimux.cli.doctor import upstreams
 from aimux.cli.doctor.finding import Finding
-from tests.cli.doctor.support import SECRET, FakeProvider, FakeSettings, answering, by_subject
+from aimux.cli.doctor.setup import of_signers_address
+from tests.cli.doctor.support import SECRET, FakeProvider, FakeSettings, answering, by_subject, config_of
 
 
 async def look_at_upstreams(base_url: str, **settings: Any) -> dict[str, Finding]:
@@ -110,3 +112,32 @@ async def test_the_way_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = found["upstream http://upstream.invalid"]
     assert finding.message == f"can be reached through the proxy {origin} (for fake)"
     assert "proxy" not in direct[f"upstream {origin}"].message
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "message"),
+    [
+        (
+            '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}',
+            "ok",
+            "has 1 key",
+        ),
+        ("<html>sign in</html>", "error", "no JWKS"),
+    ],
+)
+async def test_the_keys_of_signed_tokens(tmp_path: Path, answer: str, status: str, message: str) -> None:
+    async def handler(request: web.BaseRequest) -> web.Response:
+        return web.Response(text=answer)
+
+    http = ControlHttp()
+    try:
+        async with answering(handler) as origin:
+            config = config_of(tmp_path, auth={"jwt": {"jwks_url": f"{origin}/keys", "audience": "aimux"}})
+            (found,) = await of_signers_address(config, http)
+        (away,) = await of_signers_address(config, http)
+        assert await of_signers_address(config_of(tmp_path), http) == []
+    finally:
+        await http.close()
+    assert (found.subject, found.status, away.status) == ("auth", status, "error")
+    assert message in found.message
+    assert "can't be reached" in away.message
