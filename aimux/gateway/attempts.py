@@ -37,6 +37,11 @@ log = logging.getLogger("aimux.gateway")
 MAX_ATTEMPTS: Final = 3
 MAX_SEARCHED: Final = 10
 """How many accounts are asked for something that one of them has, if nobody knows which."""
+PAUSE = (0.05, 0.25)
+"""Seconds before the next account is asked after an overload."""
+BURST_PAUSE = (1.0, 1.5)
+"""Seconds before an account is asked again that had too much to do just then: nearly all serve again within three, and
+Codex gives its turn up at a 429."""
 RENEWAL_SECONDS = 10.0
 """How long a request waits for an account's renewal if another account could serve it."""
 
@@ -48,6 +53,7 @@ class Attempts:
     """Ids that some account did not know: the account that does know them has them."""
     _judge: Judge | None = None
     _resorted = False
+    _asked_again = False
     _later = NO_NAMES
     """Accounts of this target that are asked later: because what they serve is paid extra usage, after the others …"""
     _lacking = NO_NAMES
@@ -140,10 +146,13 @@ class Attempts:
                 if call.record.attempts >= most or time.monotonic() >= self._deadline:
                     break
                 account = again or self._next() or self._replaced
+                pause = PAUSE
                 if account is None and missing:
                     account = self._route.accounts.last_resort(self._excluding(), time.time())  # a limit hides nothing
+                elif account is None and attempt is not None and self._had_a_burst(attempt):
+                    account, pause = attempt.account, BURST_PAUSE
                 if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
-                    wait = min(random.uniform(0.05, 0.25), max(0.0, self._deadline - time.monotonic()))
+                    wait = min(random.uniform(*pause), max(0.0, self._deadline - time.monotonic()))
                     await call.turn.apart(asyncio.sleep(wait))
             if self._last is not None and not self._doubtful(self._last):
                 return self._settle(self._last)
@@ -151,6 +160,13 @@ class Attempts:
         except BaseException:
             self._keep(None)
             raise
+
+    def _had_a_burst(self, attempt: Attempt) -> bool:
+        """Whether an account that no other can stand in for is asked once more: it has a limit that names no time."""
+        if self._asked_again or attempt.head.status != 429 or attempt.verdict.action is not Action.BACK_OFF:
+            return False
+        self._asked_again = True
+        return True
 
     def _keep(self, attempt: Attempt | None) -> None:
         """Remember the last real answer; it goes to the client if nothing better comes."""

@@ -107,7 +107,8 @@ OLDER_CLAUDE = {
 }
 POST = {
     "429 with the usage limit": for_good("429:3600", 1, "hit your usage limit.*[Tt]ry again at"),
-    "429": for_good("429", 1, "exceeded retry limit, last status: 429"),
+    "429": for_good("429", 1, "exceeded retry limit, last status: 429", upstream=2),
+    "429 once": Row(("429",), 1, upstream=2),
     "400": for_good("400", 1, "Simulated error 400"),
     "429 for a second": Row(("429:1",), 2, key=True, took=AS_TOLD),
     "401": for_good("401", 2, "is out of service", upstream=4),

@@ -60,6 +60,22 @@ async def test_a_sole_account_keeps_its_own_error(start: Start, upstream: Upstre
     assert asked == ["default"] * 2
 
 
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_burst_is_waited_for_once(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, several: bool, lasting: bool
+) -> None:
+    """A 429 that names no time: Codex gives up at it, and no other account can serve."""
+    monkeypatch.setattr(attempts, "BURST_PAUSE", (0.0, 0.0))
+    burst, names = error(429), ("default", "two")[: 1 + several]
+    asked = script(upstream, {name: [burst, burst if lasting else OK] for name in names})
+    aimux = await start(accounts=names)
+    assert status_of(await aimux.send(request(body=b"{}"))) == (429 if lasting else 200)
+    assert len(asked) == len(names) + 1
+    assert asked[-1] == asked[-2]
+    assert {state(aimux, name) for name in names} == {"healthy"}
+
+
 @pytest.mark.parametrize("answers", [(b"", error(401)), (error(401), b"")], ids=["last", "first"])
 async def test_a_refusal_is_not_the_answer_where_another_account_gave_none(
     start: Start, upstream: Upstream, answers: tuple[bytes, bytes]
