@@ -36,6 +36,7 @@ CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 2.0
 TLS_END_SECONDS = 0.02
 """aiohttp does not wait until asyncio has closed TLS to a server that ends its connections."""
+CERTIFICATE = "put the file right (`aimux doctor` says what is wrong with it), and the server takes it within seconds"
 STATE_VARIABLE = "AIMUX_STATE_DIR"
 ANSWER_SECONDS = 180.0
 """A renewal may wait for another process's lock, and a test for an upstream."""
@@ -83,12 +84,18 @@ class Remote:
 
 def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"it shows another certificate than the configuration's ({error.certificate_error})"
+        why = f"it shows another certificate than the configuration's, or one that has ended ({_reason(error)})"
+        return f"{why}: {CERTIFICATE}"
     if isinstance(error, TimeoutError):
         return "it does not answer"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it broke the connection off; is `tls` there the same as in this configuration?"
     return str(error)
+
+
+def _reason(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)
 
 
 async def listening(config: Config) -> str | None:
@@ -119,9 +126,13 @@ async def listening(config: Config) -> str | None:
 
 
 async def is_aimux(config: Config) -> bool:
-    """Whether what listens there answers as aimux does, with the configuration's certificate if it has one."""
+    """Whether what listens there answers as aimux does.
+
+    With any certificate, for nothing secret is sent: one that is broken or has ended is no reason to end what serves,
+    which is what a health check would have done.
+    """
+    context = _trusting_anybody() if config.tls.enabled else None
     try:
-        context = _trusting(config) if config.tls.enabled else None
         async with asyncio.timeout(HEALTH_SECONDS):
             # By hand, because aiohttp speaks no TLS over a unix socket.
             if config.listen.unix_path is not None:
@@ -135,7 +146,7 @@ async def is_aimux(config: Config) -> bool:
                 writer.write(b"GET /health HTTP/1.1\r\n" + fields + b"\r\n")
                 head, _, body = (await reader.read(65536)).partition(b"\r\n\r\n")
                 body += await reader.read(65536)
-    except (OSError, TimeoutError, click.ClickException):
+    except (OSError, TimeoutError):
         return False
     return head.startswith(b"HTTP/1.1 200 ") and b'{"status": "ok"}' in body
 
@@ -214,11 +225,18 @@ def _trusting(config: Config) -> ssl.SSLContext:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(cadata=der)
     except ssl.SSLError:
-        raise click.ClickException(f"{path} holds no certificate") from None
+        raise click.ClickException(f"{path} holds no certificate: {CERTIFICATE}") from None
     except OSError as error:
-        raise click.ClickException(f"the server's certificate: {error}") from None
+        raise click.ClickException(f"the server's certificate: {error}: {CERTIFICATE}") from None
     except ValueError:
-        raise click.ClickException(f"{path} holds no certificate") from None
+        raise click.ClickException(f"{path} holds no certificate: {CERTIFICATE}") from None
+    return context
+
+
+def _trusting_anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context
 
 

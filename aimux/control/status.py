@@ -86,10 +86,12 @@ def _guard(request: web.Request) -> None:
     control = control_of(request)
     if control.metrics_public:
         return
-    local = control.gateway.setup.authentication.proxies.is_here(request.headers, *ends(request))
-    if not local or from_foreign_page(request.headers):
-        detail = f"{request.path} is served to this machine only."
+    detail = f"{request.path} is served to this machine only."
+    if not control.gateway.setup.authentication.proxies.is_here(request.headers, *ends(request)):
         raise Refused(403, "forbidden", detail, remedy="`metrics_public: true` opens it")
+    if from_foreign_page(request.headers):
+        detail += " Whether a program here asks or a web page, a host name does not tell."
+        raise Refused(403, "forbidden", detail, remedy="ask localhost or the address, or set `metrics_public: true`")
 
 
 def _providers(gateway: Gateway) -> dict[str, dict[str, object]]:

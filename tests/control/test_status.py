@@ -46,6 +46,8 @@ async def test_what_names_people_is_for_this_machine(aimux: Aimux, path: str, he
     assert answered["content-type"] == "application/problem+json"
     assert "metrics_public" in text
     assert "claude" not in text
+    through = headers is ELSEWHERE or "forwarded" in headers
+    assert ("ask localhost" in text) is not through, "whoever asks by another name from here is told how to"
 
 
 async def test_metrics_public_opens_them(start: Start) -> None:

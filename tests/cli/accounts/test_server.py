@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from pathlib import Path
 
@@ -96,8 +97,17 @@ def test_an_issued_certificate_is_trusted_and_its_issuer_is_not(tmp_path: Path) 
         assert aimux.names() == ["chatgpt/default", "claude/default"]
         cert.write_bytes(theirs.pem + authority.pem)
         assert "another certificate" in aimux("accounts", expect=1).stderr
-        cert.write_bytes(b"nothing of the kind")
-        assert "holds no certificate" in aimux("accounts", expect=1).stderr
+        for damage in (lambda: cert.write_bytes(b"nothing of the kind"), cert.unlink):
+            damage()
+            refused = aimux("accounts", expect=1).stderr
+            assert str(cert) in refused
+            assert "`aimux doctor` says what is wrong" in refused
+            assert aimux("health").stdout == "ok\n", "what serves is healthy, and must not be ended for a file"
+            told = {
+                one["subject"]: one["status"]
+                for one in json.loads(aimux("doctor", "--offline", "--json", expect=1).stdout)
+            }
+            assert (told[f"listen {listen}"], told["tls"]) == ("ok", "error")
 
 
 def test_every_address_includes_this_machine(tmp_path: Path) -> None:
