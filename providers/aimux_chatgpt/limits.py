@@ -55,7 +55,8 @@ def windows(headers: Headers) -> tuple[LimitWindow, ...]:
         return ()
     told = (*map(headers.get, _NAMES),)
     # Called for each answer, with values that change slowly. Without a reset's time they also depend on the clock.
-    return (_windows if told[2] and told[6] else _windows.__wrapped__)(*told)
+    timed = (told[2] or not told[0]) and (told[6] or not told[4] or told[5] == "0")
+    return (_windows if timed else _windows.__wrapped__)(*told)
 
 
 @lru_cache(maxsize=1024)
@@ -76,14 +77,14 @@ def windows_in(event: Mapping[str, Any]) -> tuple[LimitWindow, ...]:
 
 
 def _window(place: str, used: object, minutes: object, reset_at: object, reset_after: object) -> LimitWindow | None:
-    percent = _number(used)
-    if percent is None:
+    percent, length = _number(used), _number(minutes)
+    if percent is None or length == 0:  # a plan with a single window has such a second one
         return None
     resets_at = read_time(reset_at)
     if resets_at is None and (after := _number(reset_after)) is not None:
         resets_at = time.time() + after
     return LimitWindow(
-        _name(place, _number(minutes)),
+        _name(place, length),
         used=min(1.0, percent / 100),
         resets_at=resets_at,
         status="rejected" if percent >= 100 else "allowed",

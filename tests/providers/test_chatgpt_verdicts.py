@@ -118,6 +118,25 @@ class TestLimits:
             LimitWindow("7d", 1.0, NOW + 60, "rejected"),
         )
 
+    def test_a_plan_may_have_one_window_alone(self, chatgpt: ChatGPT) -> None:
+        """The second one lasts no time then (router-for-me/CLIProxyAPI#4833)."""
+        headers = {
+            "x-codex-primary-used-percent": "4",
+            "x-codex-primary-window-minutes": "10080",
+            "x-codex-primary-reset-at": "1780010000",
+        }
+        none = {
+            "x-codex-secondary-used-percent": "0",
+            "x-codex-secondary-window-minutes": "0",
+            "x-codex-secondary-reset-at": "",
+            "x-codex-secondary-reset-after-seconds": "0",
+        }
+        weekly = (LimitWindow("7d", 0.04, 1_780_010_000.0),)
+        assert chatgpt.limits(CIMultiDict(headers)) == weekly
+        told = chatgpt.limits(CIMultiDict(headers | none))
+        assert told == weekly
+        assert chatgpt.limits(CIMultiDict(headers | none)) is told, "nothing is parsed anew for each answer"
+
     def test_windows_come_in_events_as_well(self, chatgpt: ChatGPT) -> None:
         meter = chatgpt.meter(RESPONSES, 200, EVENTS)
         assert meter is not None
