@@ -91,7 +91,7 @@ class Exchange:
             raise
         for budget, (place, piece) in taken.items():
             budget.take_piece(place, piece, now)
-        self._note(rolling, now)
+        self._told |= {one: (value, clock) for one, value in rolling.items()}
         for budget in idle:
             if budget.reserved:
                 self._held[budget] = clock - IDLE_SECONDS + HEARTBEAT
@@ -100,20 +100,16 @@ class Exchange:
         self._claims.round += 1
 
     def _changed(self, now: float) -> dict[Told, int]:
-        """What is to be told of what has no window."""
+        """What is to be told of what has no window. What is over, and told to be, is forgotten."""
         found, clock = {}, self._claims.clock()
-        for one in self._claims.rolling:
+        for one in list(self._claims.rolling):
             value, (told, at) = one.own(now), self._told.get(one, (0, clock))
             if value != told or (value and clock - at > HEARTBEAT):
                 found[one] = value
+            elif not value:
+                self._told.pop(one, None)
+                self._claims.rolling.discard(one)
         return found
-
-    def _note(self, told: dict[Told, int], now: float) -> None:
-        clock = self._claims.clock()
-        self._told |= {one: (value, clock) for one, value in told.items()}
-        for one in [one for one in self._claims.rolling if not one.own(now) and not self._told.get(one, (0, 0.0))[0]]:
-            self._told.pop(one, None)
-            self._claims.rolling.discard(one)
 
     async def close(self) -> None:
         """Return everything that is not gone."""

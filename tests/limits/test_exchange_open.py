@@ -6,10 +6,10 @@ import asyncio
 import time
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from aimux.limits import Lease
-from aimux.limits.exchange import HEARTBEAT
+from aimux.limits import Lease, Refusal
+from aimux.limits.exchange import HEARTBEAT, LOCK
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import LATELY_SECONDS
 from aimux.storage import StorageError
@@ -43,6 +43,22 @@ async def test_a_rate_is_one_for_all_nodes(node: Node) -> None:
         await exchange(*nodes)
     assert 12 <= served <= 12 + 2, "what the others do between two exchanges is not known"
     assert not any(ask(keeper) for keeper in nodes)
+
+
+async def test_what_is_asked_for_while_the_database_answers_counts_in_the_minute(node: Node) -> None:
+    """A round takes as long as another node's, which it waits for."""
+    here, there = await node(requests_per_minute=3), await node(requests_per_minute=3)
+    now = time.time()
+    assert here.exchange is not None
+    async with there.database.write() as connection:
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+        waiting = asyncio.create_task(here.exchange.round(now))
+        await asyncio.sleep(0)
+        assert [isinstance(reserve(here, now=now + 0.5), Lease) for _ in range(3)] == [True] * 3
+    await waiting
+    assert isinstance(reserve(here, now=now + 1), Refusal)
+    await exchange(here, there, now=now + 1)
+    assert isinstance(reserve(there, now=now + 1), Refusal)
 
 
 async def test_what_a_node_that_died_had_open_counts_for_half_a_minute(node: Node, passed: Time) -> None:
