@@ -136,26 +136,32 @@ def replay(
         vendors[name] = _Vendor(slot, windows, plan.accounts[-1])
     talks = Conversations(LIFETIME, REMEMBERED)
     running: list[tuple[float, int, str, str, float]] = []
+    waiting: list[tuple[float, int, Asked, bool]] = []
+    """When each who waits looks again, and whether the rest was kept for others so far. Whoever comes in between is
+    served, or waits, in between: a window that is full is full for both."""
     first, last = None, 0.0
-    for number, asked in enumerate(requests):
-        first = asked.at if first is None else first
-        last = max(last, asked.at)
-        plan.requests += 1
-        now, limit, shared = asked.at, asked.at + PATIENCE, False
-        while True:
-            _end(running, now, vendors, fair)
-            vendor, others = _choice(asked, now, vendors, talks, fair if fair_share else None, strategy, weights)
-            if vendor is not None:
-                break
-            shared = shared or others
+    coming = iter(enumerate(requests))
+    following = next(coming, None)
+    while waiting or following is not None:
+        if following is not None and (not waiting or following[1].at < waiting[0][0]):
+            number, asked = following
+            now, shared = asked.at, False
+            first, last = now if first is None else first, max(last, now)
+            plan.requests += 1
+            following = next(coming, None)
+        else:
+            now, number, asked, shared = heapq.heappop(waiting)
+        _end(running, now, vendors, fair)
+        vendor, others = _choice(asked, now, vendors, talks, fair if fair_share else None, strategy, weights)
+        shared = shared or others
+        if vendor is None:
             # Something changes when a request ends, or a window; until then everybody waits.
-            following = min(
-                [one.free_at for one in vendors.values() if one.free_at > now] + [end for end, *_ in running[:1]],
-                default=limit + 1,
-            )
-            now = max(now + 1.0, following) if others else following
-            if now > limit:
-                break
+            changes = [one.free_at for one in vendors.values() if one.free_at > now] + [end for end, *_ in running[:1]]
+            again = min(changes, default=math.inf)
+            again = max(now + 1.0, again) if others else again
+            if again <= asked.at + PATIENCE:
+                heapq.heappush(waiting, (again, number, asked, shared))
+                continue
         if vendor is None or now > asked.at:
             plan.not_their_share += shared
         if vendor is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aimux.limits.plan import PATIENCE, Asked, Plan, Window, replay
 from aimux.plugin.settings import AccountSettings
@@ -49,6 +51,50 @@ def test_a_window_begins_with_a_request_and_ends_after_its_length() -> None:
     plan = run([*full, early, late], 1)
     assert (plan.refused, plan.waited) == (0, 1)
     assert PATIENCE / 2 < plan.waited_seconds < PATIENCE
+
+
+def test_who_comes_while_another_waits_for_a_window_waits_for_it_too() -> None:
+    full = [asked(number * 60.0) for number in range(10)]
+    plan = run([*full, *[asked(5 * HOUR + 10.0 - early) for early in (300.0, 200.0, 100.0)]], 1)
+    assert (plan.refused, plan.waited, plan.waited_seconds) == (0, 3, 600.0)
+
+
+HALF_AN_HOUR = Window("30m", 1800.0, 100.0)
+LOAD = st.lists(
+    st.tuples(st.integers(0, 400), st.sampled_from([5.0, 10.0, 30.0, 70.0]), st.integers(1, 400)), max_size=30
+)
+
+
+@given(LOAD)
+@settings(max_examples=50)
+def test_a_queue_is_served_in_the_order_of_time(load: list[tuple[int, float, int]]) -> None:
+    """As whoever looks at one account each second sees it."""
+    at, requests = 0, []
+    for gap, units, seconds in load:
+        at += gap
+        requests.append(asked(at, units, seconds=seconds))
+    queue, running = list(requests), list[Asked]()
+    used = resets = waited = refused = 0.0
+    start, second = asked(0).at, 0
+    while queue or running:
+        now = start + second
+        for one in [one for one in running if one.seconds == now]:  # its end, here
+            running.remove(one)
+            if now >= resets:
+                used, resets = 0.0, now + 1800
+            used += one.units
+        for one in [one for one in queue if one.at <= now]:
+            if used >= 100.0 and now < resets:
+                if one.at + PATIENCE == now:
+                    queue.remove(one)
+                    refused += 1
+                continue
+            queue.remove(one)
+            waited += now - one.at
+            running.append(one._replace(seconds=now + one.seconds))
+        second += 1
+    plan = replay(requests, {"a": USUAL}, [HALF_AN_HOUR], strategy="least_used")
+    assert (plan.requests, plan.refused, plan.waited_seconds) == (len(requests), refused, waited)
 
 
 def test_a_conversation_stays_where_it_is() -> None:
