@@ -335,6 +335,8 @@ class Gateway:
                     record.usage = self.estimates.usage(record, meter)
                 if meter.limits:
                     attempt.account.observe(meter.limits, time.time())
+                if meter.verdict is not None:
+                    attempt.account.apply(meter.verdict, time.time())
         if (failure := exchange.error) is not None:
             record.error = failure.told.kind.name.lower() if isinstance(failure, Stopped) else "upstream_lost"
             log.warning("%s: %s account %s: %s", record.request_id, record.provider, attempt.account.name, failure)

@@ -46,6 +46,7 @@ _TO_SET = {
     "Store must be set to false": "A ChatGPT login stores no responses: set `store` to false.",
     "Instructions are required": "A ChatGPT login needs `instructions` in each request: set them.",
 }
+_USED_UP = re.compile(r"the usage limit has been reached\.?", re.IGNORECASE)
 _BAD_TOKEN = frozenset({"token_revoked", "token_invalidated", "token_expired"})
 
 
@@ -103,7 +104,7 @@ def _name(place: str, minutes: float | None) -> str:
 def classify(status: int, headers: Headers, body: bytes, *, login: str, model: str) -> Verdict:
     """`login` is the command that a person runs to log in again."""
     problem = openai_problems.problem(body)
-    code = openai_problems.code_of(problem)
+    code = _code(problem)
     if not problem and status in {401, 403}:
         return Verdict(Action.BACK_OFF, f"{status}, not in OpenAI's words: something in between refuses")
     if code == "missing_scope":
@@ -117,6 +118,8 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.MISSING, "it does not have the model", model=model)
     if code == "billing_hard_limit_reached":  # with 400 from some endpoints
         return limited(problem, headers, login=login)
+    if code == "usage_limit_reached" and status >= 500:  # lidge-jun/opencodex#3176
+        return limited(problem, headers, login=login, model=model)
     if status == 429 or code == "usage_not_included":
         verdict = limited(problem, headers, login=login, model=model)
         unsaid = Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
@@ -146,7 +149,7 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
     decided, problem = openai_problems.opening_error(payload)
     if not decided:
         return None
-    if code := openai_problems.overload(problem):
+    if _code(problem) != "usage_limit_reached" and (code := openai_problems.overload(problem)):
         return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
     return limited(problem, _NO_HEADERS, login=login)
 
@@ -160,7 +163,7 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
     status = event.get("status") or event.get("status_code")
     if model and openai_problems.lacks(problem, model):
         return Verdict(Action.MISSING, "it does not have the model", model=model)
-    if status not in (None, 429) and openai_problems.code_of(problem) != "usage_not_included":
+    if status not in (None, 429) and _code(problem) not in {"usage_not_included", "usage_limit_reached"}:
         return None
     told = event.get("headers")
     headers = CIMultiDict({name: str(value) for name, value in told.items()} if isinstance(told, dict) else {})
@@ -170,7 +173,7 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
 
 def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str = "") -> Verdict:
     """RELAY if neither code nor headers say that the account is limited, or until when."""
-    code, now = openai_problems.code_of(problem), time.time()
+    code, now = _code(problem), time.time()
     if code == "usage_not_included":
         return Verdict(
             Action.PARK,
@@ -200,6 +203,14 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str
     if wait is None:
         return RELAY
     return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
+
+
+def _code(problem: Mapping[str, Any]) -> str:
+    """The error's code; the one of a used-up plan also where its words alone tell."""
+    message = problem.get("message")
+    if isinstance(message, str) and _USED_UP.fullmatch(message):
+        return "usage_limit_reached"
+    return openai_problems.code_of(dict(problem))
 
 
 def _of_bucket(bucket: str, headers: Headers, reset: float | None, model: str) -> Verdict:

@@ -47,19 +47,9 @@ _CLIENT_VERSION = "0.169.0"
 
 
 class CodexStream(openai_meters.ResponsesStream):
-    """The Codex backend also reports limits in events of its own."""
+    """The Codex backend also reports limits in events of its own, and in its stream that the account's is reached."""
 
     needles = (*openai_meters.ResponsesStream.needles, b'"codex.rate_limits"')
-
-    def read(self, event: dict[str, Any]) -> None:
-        if event.get("type") == "codex.rate_limits":
-            self.limits = limits.windows_in(event)
-        else:
-            super().read(event)
-
-
-class CodexTurn(CodexStream):
-    """On a WebSocket an error is a message: no status shows that the account's limit is reached."""
 
     def __init__(self, login: str) -> None:
         super().__init__()
@@ -71,8 +61,12 @@ class CodexTurn(CodexStream):
             self._model = match[1].decode()
 
     def read(self, event: dict[str, Any]) -> None:
+        kind = event.get("type")
+        if kind == "codex.rate_limits":
+            self.limits = limits.windows_in(event)
+            return
         super().read(event)
-        if event.get("type") in ("error", "response.failed"):
+        if kind in ("error", "response.failed"):
             self.verdict = limits.in_event(event, login=self._login, model=self._model)
 
 
@@ -209,13 +203,13 @@ class ChatGPT(Provider):
         return limits.windows(headers)
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
-        return openai.meter(request, status, headers, responses=CodexStream)
+        return openai.meter(request, status, headers, responses=partial(CodexStream, self._login.command))
 
     def websocket(self, request: RequestHead) -> bool:
         return _below_version(request.path) == "/responses"
 
     def websocket_meter(self, request: RequestHead) -> MessageMeter | None:
-        return openai_meters.ResponsesSocket(partial(CodexTurn, self._login.command))
+        return openai_meters.ResponsesSocket(partial(CodexStream, self._login.command))
 
     # --- aimux's own limits ------------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ _SPENT = re.compile(
 )
 _DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M UTC", "%Y-%m-%d", "%B %d, %Y")
 _ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
+_CREDITS_FOR_MODEL = re.compile(r"(?:extra usage|usage credits?) (?:is|are) required for this model\b", re.IGNORECASE)
 _OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credits?)\b", re.IGNORECASE)
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
 
@@ -131,7 +132,7 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
         remedy = "raise the limit in Anthropic's console"
         return Verdict(Action.COOL_DOWN, "the account's own usage limit is reached", until=until, remedy=remedy)
     if status == 429:
-        return _limited(headers, message, model)
+        return _limited(headers, body, message, model)
     if status in {400, 403}:
         return _refused(status, message, login)
     if status == 404 and anthropic.lacks(body, model):
@@ -174,16 +175,21 @@ def _refused(status: int, message: str, login: str) -> Verdict:
     return RELAY
 
 
-def _limited(headers: Headers, message: str, model: str) -> Verdict:
+def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict:
     """A 429 limits the account only if it says until when, and is not about extra usage that this request would pay
     for.
 
-    The reset of a window that is not rejected says when that one begins anew, and nothing about this request.
+    The reset of a window that is not rejected says when that one begins anew, and nothing about this request. If all
+    is rejected and none of the windows, the model has a limit that no window shows (Wei-Shaw/sub2api#6484).
     """
+    if model and (_CREDITS_FOR_MODEL.match(message) or anthropic.error_code(body) == "credits_required"):
+        return Verdict(Action.MISSING, "it has no credits for the model", model=model)
     if _ABOUT_REQUEST.search(message):
         return RELAY
-    now = time.time()
-    rejected = [window for window in _told(headers) if window.status == "rejected"]
+    now, told = time.time(), _told(headers)
+    overall = headers.get(_STATUS_NAME) == "rejected"
+    rejected = [window for window in told if window.status == "rejected"]
+    of_model = overall and bool(told) and not rejected
     whole = [window for window in rejected if window.scope is None]
     resets = [min(w.resets_at, now + _length(w.name)) for w in whole or rejected if w.resets_at and w.resets_at > now]
     if resets:
@@ -193,13 +199,14 @@ def _limited(headers: Headers, message: str, model: str) -> Verdict:
         scoped = None if whole else model
         return Verdict(Action.COOL_DOWN, f"the {names} limit is reached", until=max(resets), model=scoped)
     wait = retry_after(headers)
-    if wait is not None:
-        return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
-    told = headers.get(_UNIFIED + "reset") if headers.get(_STATUS_NAME) == "rejected" else None
-    reset = read_time(told) or _api_reset(headers)
-    if reset is not None and reset > now:
-        return Verdict(Action.COOL_DOWN, "rate limited", until=min(reset, now + _LONGEST))
-    return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
+    reset = read_time(headers.get(_UNIFIED + "reset") if overall else None) or _api_reset(headers)
+    until = now + wait if wait is not None else reset
+    if until is None or (wait is None and until <= now):
+        return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
+    if of_model and not model:
+        return Verdict(Action.BACK_OFF, "a limit is reached that holds for some models")
+    what = "a limit of the model's own is reached" if of_model else "rate limited"
+    return Verdict(Action.COOL_DOWN, what, until=min(until, now + _LONGEST), model=model if of_model else None)
 
 
 def _api_reset(headers: Headers) -> float | None:

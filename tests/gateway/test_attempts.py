@@ -6,17 +6,18 @@ import asyncio
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from aimux.accounts import Account
 from aimux.gateway import attempts
 from aimux.http.framing import chunk
-from aimux.plugin import Credential, RequestHead, RequestRefused
+from aimux.plugin import Action, Credential, RequestHead, RequestRefused, Verdict
 from aimux.plugin import Upstream as Target
 
-from .answers import OK, SSE, account_of, error, head_of, script, state, status_of
-from .conftest import SECRET, Plain, Start, Upstream, request
+from .answers import DONE, EVENT, OK, SSE, account_of, error, head_of, payload_of, script, state, status_of
+from .conftest import SECRET, Plain, Start, StreamMeter, Upstream, request
 
 
 async def test_a_limited_account_is_left_for_the_next(start: Start, upstream: Upstream) -> None:
@@ -331,6 +332,24 @@ async def test_an_overload_inside_a_200_is_tried_elsewhere(start: Start, upstrea
         assert b"event: error" not in answer
     assert "two" in asked
     assert state(aimux, "default") == "healthy"
+
+
+async def test_a_limit_that_a_stream_tells_too_late_holds_for_the_next_request(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Limited(StreamMeter):
+        def read(self, event: dict[str, Any]) -> None:
+            super().read(event)
+            self.verdict = Verdict(Action.COOL_DOWN, "limited", until=time.time() + 60)
+
+    monkeypatch.setattr(Plain, "meter", lambda *_: Limited())
+    stream = SSE + chunk(EVENT) + chunk(DONE) + b"0\r\n\r\n"
+    asked = script(upstream, {"default": stream, "two": stream})
+    aimux = await start(accounts=("default", "two"))
+    for _ in range(2):
+        assert EVENT in payload_of(await aimux.send(request(body=b"{}")))
+    assert sorted(asked) == ["default", "two"]
+    assert {state(aimux, name) for name in asked} == {"cooling"}
 
 
 async def test_an_overload_everywhere_reaches_the_client_as_it_came(start: Start, upstream: Upstream) -> None:

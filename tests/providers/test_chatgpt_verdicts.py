@@ -45,6 +45,24 @@ class TestLimits:
         )  # fmt: skip
         assert verdict.until == NOW + 60
 
+    @pytest.mark.parametrize("status", [429, 500, 502])
+    def test_a_used_up_plan_may_be_told_in_words_alone(self, chatgpt: ChatGPT, status: int) -> None:
+        """lidge-jun/opencodex#3176: with a status of an overload."""
+        for said in (
+            {"error": {"message": "The usage limit has been reached", "resets_in_seconds": 120}},
+            {
+                "error": {
+                    "message": "The usage limit has been reached.",
+                    "code": "server_error",
+                    "resets_in_seconds": 120,
+                }
+            },
+        ):
+            verdict = judged(chatgpt, status, json.dumps(said).encode())
+            assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 120)
+        said = {"detail": "The usage limit has been reached"}
+        assert judged(chatgpt, status, json.dumps(said).encode()).until == NOW + 900
+
     def test_an_absurd_reset_is_not_believed(self, chatgpt: ChatGPT) -> None:
         assert judged(chatgpt, 429, body("usage_limit_reached", resets_at=9_000_000_000)).until == NOW + 31 * 86400
 
@@ -117,6 +135,15 @@ class TestLimits:
             LimitWindow("5h", 0.425, 1_780_010_000.0),
             LimitWindow("7d", 1.0, NOW + 60, "rejected"),
         )
+
+    def test_a_stream_tells_in_its_midst_that_the_plan_is_used_up(self, chatgpt: ChatGPT) -> None:
+        """lidge-jun/opencodex#3795: the account's other requests would fail in the same way."""
+        meter = chatgpt.meter(RESPONSES, 200, EVENTS)
+        assert meter is not None
+        error = {"code": "server_error", "message": "The usage limit has been reached"}
+        failed = {"type": "response.failed", "response": {"id": "resp_1", "status": "failed", "error": error}}
+        meter.feed(samples.sse({"type": "response.output_text.delta", "delta": "Hi"}, failed))
+        assert meter.verdict == Verdict(Action.COOL_DOWN, "the plan's usage limit is reached", until=NOW + 900)
 
     def test_a_plan_may_have_one_window_alone(self, chatgpt: ChatGPT) -> None:
         """The second one lasts no time then (router-for-me/CLIProxyAPI#4833)."""

@@ -64,6 +64,25 @@ class TestRateLimits:
         verdict = limited(claude, headers, model="claude-opus-4-5")
         assert (verdict.until, verdict.model) == (NOW + 50 * HOUR, "claude-opus-4-5")
 
+    @pytest.mark.parametrize("told", [{"retry-after": "7200"}, {UNIFIED + "reset": str(int(NOW + 2 * HOUR))}])
+    def test_a_limit_that_no_window_shows_is_one_of_the_models_own(self, claude: Claude, told: dict[str, str]) -> None:
+        """Wei-Shaw/sub2api#6055: the account serves the other models."""
+        headers = unified(status="rejected", _5h__status="allowed", _7d__status="allowed_warning")
+        headers.update(told)
+        verdict = limited(claude, headers, model="claude-fable-5")
+        assert (verdict.action, verdict.until, verdict.model) == (Action.COOL_DOWN, NOW + 2 * HOUR, "claude-fable-5")
+        assert limited(claude, headers).action is Action.BACK_OFF, "nobody knows which model that was"
+
+    def test_credits_that_a_model_needs_may_be_on_another_account(self, claude: Claude) -> None:
+        """Wei-Shaw/sub2api#6484."""
+        error = {"type": "rate_limit_error", "message": "Error", "details": {"error_code": "credits_required"}}
+        coded = json.dumps({"type": "error", "error": error}).encode()
+        said = problem("rate_limit_error", "Usage credits are required for this model.")
+        headers = unified(status="rejected", reset=int(NOW + 700 * HOUR))
+        for raw in (coded, said):
+            verdict = claude.classify(429, headers, raw, model="claude-fable-5")
+            assert (verdict.action, verdict.model) == (Action.MISSING, "claude-fable-5")
+
     def test_a_reset_beyond_its_window_is_not_believed(self, claude: Claude) -> None:
         headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + 500 * HOUR))
         assert limited(claude, headers).until == NOW + 5 * HOUR

@@ -88,6 +88,15 @@ def problem(body: bytes) -> tuple[str, str]:
     return kind, message if isinstance(message, str) else ""
 
 
+def error_code(body: bytes) -> str:
+    """`details.error_code` of an error answer; "" if it has none."""
+    try:
+        code = json.loads(body)["error"]["details"]["error_code"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return code if isinstance(code, str) else ""
+
+
 def lacks(body: bytes, model: str) -> bool:
     """Whether an error says that the account does not have this model, which another one may have."""
     return bool(model) and problem(body) == ("not_found_error", f"model: {model}")

@@ -28,7 +28,7 @@ from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aimux.plugin.errors import GatewayError
     from aimux.plugin.types import Headers
@@ -171,11 +171,11 @@ def opening(payload: bytes) -> Verdict | None:
 
 
 def meter(
-    request: RequestHead, status: int, headers: Headers, *, responses: type[SSEMeter] | None = None
+    request: RequestHead, status: int, headers: Headers, *, responses: Callable[[], SSEMeter] | None = None
 ) -> Meter | None:
     """`Provider.meter`. Reading a stored response or listing models consumes nothing.
 
-    `responses`: a meter class of the provider's own for Responses streams.
+    `responses` makes a meter of the provider's own for Responses streams.
     """
     path = request.path
     if status >= 300 or request.method != "POST":
