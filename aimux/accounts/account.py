@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REFUSALS = 3
+"""Requests in a row that are refused with a credential that has served, until others are served first …"""
+REFUSED_PAUSE = 300.0
+"""… for this many seconds."""
+
 Status = Literal["healthy", "cooling", "parked", "disabled"]
 
 
@@ -70,6 +75,7 @@ class Account:
     """The name is unique in its pool; `provider` is the instance's name. Made by the pool alone."""
 
     __slots__ = (
+        "_refusals",
         "_stale_at",
         "assigned",
         "credential",
@@ -121,6 +127,7 @@ class Account:
         self.on_publish: Callable[[Account, Credential | None], None] = _nothing
         """Called after a credential replaced another (None: there was none)."""
         self._stale_at = -math.inf
+        self._refusals = 0
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -230,6 +237,7 @@ class Account:
             return
         before = self.credential
         self.credential, self.fingerprint, self.hold, self.served = credential, mark, None, False
+        self._refusals = 0
         self._stale_at = self._stale_from(credential, now, young=before is not None)
         parked = self.parked
         if parked is not None and parked.fingerprint != mark:
@@ -261,6 +269,19 @@ class Account:
         # Not the same object: its file may have been read again meanwhile.
         if self.credential is not None and credential.secret == self.credential.secret:
             self.served = True
+            if self._refusals:
+                self._refusals = 0
+                if self.hold is not None:
+                    self.hold = None
+                    self.on_change()
+
+    def refused(self, reason: str, now: float) -> None:
+        """A request was refused with its credential, which has served and can't be renewed, and so was the provider's
+        cheapest one. That is no proof: a key may lack the scope for either. Where it goes on so, with nothing served in
+        between, the other accounts come first for a while."""
+        self._refusals += 1
+        if self._refusals >= REFUSALS:
+            self.keep_off(now + REFUSED_PAUSE, now, reason)
 
     # --- how it fares ------------------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ class Judge:
         if await self._call.turn.apart(self._checks.accepted(attempt.route, account, used, seconds)) is not False:
             return Verdict(Action.BACK_OFF, f"{verdict.reason}; it may be about this request alone")
         if not (first and used.renewable) and account.served:
+            account.refused(verdict.reason, time.time())
             return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")
         if not first:
             return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")

@@ -125,6 +125,14 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
         return Verdict(Action.BACK_OFF, f"{status}, not in Anthropic's words: something in between refuses")
     if status == 401 and message.lower().startswith(_CORS):
         return RELAY
+    if status in {400, 401, 403} and _OAUTH_OFF.fullmatch(message):
+        # For good where the subscription has lapsed or the organization's owner wants it so; but single requests of
+        # accounts that serve are refused in these words, too. So it is checked first.
+        return Verdict(
+            Action.REFRESH,
+            "Anthropic does not allow OAuth for the account's organization",
+            remedy=f"renew its subscription, use an API key, or log in with another account: {login}",
+        )
     if status == 401:
         return Verdict(Action.REFRESH, f"Anthropic did not accept the credential ({kind or status})")
     if status in {400, 403, 429} and (spent := _SPENT.fullmatch(message)):
@@ -148,12 +156,6 @@ def _refused(status: int, message: str, login: str) -> Verdict:
             Action.PARK,
             "Anthropic has disabled the account's organization",
             remedy="ask Anthropic's support, then enable the account again; or remove it",
-        )
-    if _OAUTH_OFF.fullmatch(message):
-        return Verdict(
-            Action.PARK,
-            "Anthropic does not allow OAuth for the account's organization",
-            remedy=f"use an API key for this account, or log in with another one: {login}",
         )
     if _NO_CREDIT.fullmatch(message):
         return Verdict(

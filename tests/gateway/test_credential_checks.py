@@ -125,6 +125,35 @@ async def test_one_that_has_served_does_not_and_others_go_on(start: Start, upstr
     assert status_of(await aimux.send(request())) == 200
 
 
+async def test_one_that_is_refused_again_and_again_lets_the_others_go_first(start: Start, upstream: Upstream) -> None:
+    """A revoked key would otherwise be asked first by every other request, and be shown as healthy."""
+    revoked = False
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            writer.write(REFUSED if revoked and account_of(sent) == "default" else OK)
+
+    upstream.script = run
+    providers = {"plain": {"base_url": f"http://127.0.0.1:{upstream.port}", "strategy": "round_robin"}}
+    aimux = await start(accounts=("default", "two"), providers=providers)
+
+    async def chat(times: int) -> list[int]:
+        return [status_of(await aimux.send(request(body=b"{}"))) for _ in range(times)]
+
+    assert await chat(4) == [200] * 4
+    revoked = True
+    assert await chat(8) == [200] * 8
+    assert state(aimux, "default") == "cooling"
+    asked = len(upstream.requests)
+    assert await chat(4) == [200] * 4
+    assert "default" not in {account_of(sent) for sent in upstream.requests[asked:]}
+    aimux.app.pools["plain"].accounts["two"].disable()
+    assert await chat(1) == [401], "the client hears its vendor's own answer"
+    revoked = False
+    assert await chat(1) == [200]
+    assert state(aimux, "default") == "healthy", "what serves is not refused any more"
+
+
 async def test_what_is_refused_with_one_account_is_tried_with_another(start: Start, upstream: Upstream) -> None:
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while sent := await upstream.read(reader):

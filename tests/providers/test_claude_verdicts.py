@@ -180,17 +180,21 @@ def test_a_403_about_membership_or_plan_parks_the_account(claude: Claude, messag
 
 
 @pytest.mark.parametrize("status", [400, 403])
-@pytest.mark.parametrize(
-    "message",
-    [
-        "This organization has been disabled.",
-        "OAuth authentication is currently not allowed for this organization.",
-    ],
-)
-def test_a_permanent_refusal_parks_the_account_and_says_what_to_do(claude: Claude, status: int, message: str) -> None:
-    verdict = claude.classify(status, CIMultiDict(), problem("permission_error", message))
+def test_a_permanent_refusal_parks_the_account_and_says_what_to_do(claude: Claude, status: int) -> None:
+    body = problem("permission_error", "This organization has been disabled.")
+    verdict = claude.classify(status, CIMultiDict(), body)
     assert verdict.action is Action.PARK
     assert verdict.remedy
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_oauth_that_is_not_allowed_is_checked_before_it_parks(claude: Claude, status: int) -> None:
+    """Where a subscription has lapsed it is so for good, but accounts that serve hear it now and then."""
+    body = problem("permission_error", "OAuth authentication is currently not allowed for this organization.")
+    verdict = claude.classify(status, CIMultiDict(), body)
+    assert verdict.action is Action.REFRESH
+    assert "does not allow OAuth" in verdict.reason
+    assert "subscription" in verdict.remedy
 
 
 @pytest.mark.parametrize(
