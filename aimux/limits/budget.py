@@ -31,12 +31,12 @@ class Budget(Counter):
     __slots__ = (
         "_before",
         "_low",
-        "_turned",
         "_zone",
         "base",
         "end",
         "holds",
         "marked",
+        "turned",
     )
 
     def __init__(self, key: Key, amount: int, zone: tzinfo, sums: Sums, claims: Claims | None) -> None:
@@ -45,7 +45,9 @@ class Budget(Counter):
         self._low = 0
         """From how much on that is gone the next piece is asked for at once."""
         self.holds = False
-        self.end = self._turned = -math.inf
+        self.end = -math.inf
+        self.turned = -math.inf
+        """A time at which it was in its window, and had the grants that it has."""
         self.next_mark = 0
         self.base = 0
         self._before = (-math.inf, 0, 0, 0)
@@ -81,7 +83,7 @@ class Budget(Counter):
             used, self.base, self.marked = before[1:] if back else (0, 0, 0)
             self._begin(used, number)
         self.changes_at = self.grants_change(now, self.end)
-        self._turned = now
+        self.turned = now
         self.next_mark = 0
         self.sums.changed()
         if fresh or self._claims is None:
@@ -192,7 +194,7 @@ class Budget(Counter):
         mark = MARKS[self.marked] * whole
         if used < mark:
             # What others use may come near the mark at any time, and `now` may be before the latest grant.
-            if self._claims is None and self._turned <= now < self.changes_at:
+            if self._claims is None and self.turned <= now < self.changes_at:
                 self.next_mark = math.ceil(mark)
             return None
         self.marked = sum(used >= mark * whole for mark in MARKS)

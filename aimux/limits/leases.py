@@ -199,7 +199,7 @@ class Limits:
                 one.used_tokens += tokens
                 one.used_cost += cost
             if one.used_tokens >= one.tokens_mark or one.used_cost >= one.cost_mark:
-                self._mark(one, lease.time)
+                self._mark(one, lease)
         if plan.noting:
             for noting in plan.noting:
                 if number >= noting.since:
@@ -242,10 +242,15 @@ class Limits:
             one.tokens -= tokens
             one.cost -= cost
 
-    def _mark(self, sums: Sums, now: float) -> None:
-        """Tell of the budgets that may have come near their end."""
+    def _mark(self, sums: Sums, lease: Lease) -> None:
+        """Tell of the budgets that may have come near their end with this lease, which may be of a window or an epoch
+        that is over."""
+        now = max(lease.time, self.adopted_at)
+        if any(one.epoch != self.epoch for one in sums.counters):
+            for holding in self.policy.holdings(lease.plan.who):
+                self._counter(holding, now)
         for one in sums.counters:
-            if one.used >= one.next_mark:
+            if one.epoch == self.epoch and one.used >= one.next_mark:
                 self._tell(one, now)
         if self.claims is None:  # else what the others use may come near a mark at any time
             sums.compare()
@@ -391,5 +396,8 @@ class Limits:
         return Refusal(self._standing(last, now), free_at)
 
     def _tell(self, one: Counter, now: float) -> None:
-        if self._on_mark is not None and isinstance(one, Budget) and (part := one.passed(now)) is not None:
+        if self._on_mark is None or not isinstance(one, Budget):
+            return
+        now = max(now, one.turned)  # never back into the window before
+        if (part := one.passed(now)) is not None:
             self._on_mark(Mark(self._standing(one, now), part))

@@ -67,11 +67,11 @@ def pieces(
     a span is made of whole hours. `coarsest`: the largest pieces wanted.
     """
     first, last = _up(span.since, calendar.hour(span.since), HOUR), span.until
-    if span.since < kept_since:
-        first = calendar.hour(span.since)
     if span.until < FOREVER:
         last = calendar.hour(span.until)
-        if span.until < kept_since:
+    if span.since < kept_since:
+        first = calendar.hour(span.since)
+        if last < kept_since:  # also where requests were deleted up to the middle of the span's last hour
             last = _up(span.until, last, HOUR)
     if first > last:  # all within an hour
         yield Piece("requests", *span)

@@ -6,7 +6,7 @@ import pytest
 
 from aimux.limits.leases import Limits, Mark
 from aimux.limits.rules import NANO, Grant, Owner, Policy, amount_of
-from tests.limits.support import BERLIN, MIDNIGHT, NOON, default, lease, refusal, use
+from tests.limits.support import ALICE, BERLIN, MIDNIGHT, NOON, default, lease, refusal, use
 
 
 @pytest.mark.parametrize("limit", ["tokens_per_day", "cost_per_day"])
@@ -53,3 +53,31 @@ def test_a_limit_that_is_set_below_what_was_used_is_told_with_the_first_refusal(
     for _ in range(2):
         refusal(book)
     assert [(mark.part, mark.standing.used, mark.standing.amount) for mark in marks] == [(0.95, 500, 400)]
+
+
+def test_a_request_of_yesterday_that_ends_today_does_not_bring_yesterday_back() -> None:
+    marks: list[Mark] = []
+    book = Limits(Policy((default("tokens_per_day", 1000),)), BERLIN, on_mark=marks.append)
+    late = lease(book, now=MIDNIGHT - 60)
+    use(book, 500, now=MIDNIGHT + 60)
+    book.adopt(Policy((default("tokens_per_day", 600),)), BERLIN, MIDNIGHT + 90)
+    open_still = lease(book, now=MIDNIGHT + 91, size=0)
+    book.settle(late, 300, 0, 0)
+    assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 500 + open_still.tokens)]
+    book.settle(open_still, 77, 0, 0)
+    [standing] = book.standings(ALICE, MIDNIGHT + 120)
+    assert standing.used == 577
+
+
+def test_a_grant_that_came_while_a_request_ran_moves_the_marks() -> None:
+    marks: list[Mark] = []
+    rule = default("tokens_per_day", 1000)
+    book = Limits(Policy((rule,)), BERLIN, on_mark=marks.append)
+    use(book, 700)
+    running = lease(book)
+    grant = Grant("g", Owner("user", "alice"), "tokens_per_day", 1000, NOON + 10, NOON + 3600)
+    book.adopt(Policy((rule,), (grant,)), BERLIN, NOON + 11)
+    book.settle(running, 200, 0, 0)
+    assert not marks, "900 of 2000"
+    use(book, 750, now=NOON + 60)
+    assert [(mark.part, mark.standing.used, mark.standing.amount) for mark in marks] == [(0.8, 1650, 2000)]
