@@ -325,6 +325,7 @@ class Ledger:
     async def upkeep(self, at: int) -> None:
         """Fold what is over, and delete what was kept long enough, as of that time (milliseconds). Raises
         StorageError."""
+        self.store.latest = max(self.store.latest, at)
         while await fold(self._database, self.calendar, at):
             pass
         while await prune(self._database, self.calendar, at - int(self.keep * 1000)):  # noqa: ASYNC110

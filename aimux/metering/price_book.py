@@ -55,6 +55,7 @@ class PriceBook:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reload = True
+        self._unreadable: set[tuple[str, str]] = set()
         self.sources: dict[tuple[str, str], str] = {}
         """Which list each model was looked up in."""
         prices.on_unknown = self._unknown
@@ -172,8 +173,21 @@ class PriceBook:
         tariffs: dict[tuple[str, str], Tariff | None] = {}
         sources = {}
         for provider, model, tariff, source in rows:
-            tariffs[provider, model] = None if tariff is None else Tariff.of_json(tariff)
             sources[provider, model] = source
+            try:
+                tariffs[provider, model] = None if tariff is None else Tariff.of_json(tariff)
+            except ValueError as error:
+                # What was known before another node wrote it goes on.
+                tariffs[provider, model] = self._prices.tariffs.get((provider, model))
+                if (provider, model) not in self._unreadable:
+                    self._unreadable.add((provider, model))
+                    log.warning(
+                        "%s: the price of %s can't be read (%s): if no newer aimux has written it, "
+                        "`aimux prices update` writes it anew",
+                        provider,
+                        model,
+                        error,
+                    )
         self._prices.tariffs, self.sources = tariffs, sources
 
     async def _look_up(self, models: list[tuple[str, str]]) -> None:
@@ -183,7 +197,7 @@ class PriceBook:
         await store(self._database, zip(models, tariffs, strict=True), source, over=False)
         await self.read()
         for provider, model in models:
-            if self._prices.tariffs[provider, model] is None:
+            if self._prices.tariffs.get((provider, model)) is None:
                 log.warning("%s: the price of %s is not known (%s): `aimux prices update`", provider, model, source)
 
 

@@ -115,8 +115,8 @@ class LedgerStore:
         """What is written in the transaction of each batch, as the last thing in it."""
         self._statements: Statements | None = None
         self._known: set[int] = set()
-        self._latest = 0
-        """The latest time at which anything was written, whatever the clock says now."""
+        self.latest = 0
+        """The latest time at which anything was written or folded, whatever the clock says now."""
         self._folded = FOREVER
         """Up to when hours may be folded already, as was last looked up: a clock may have been set back before that."""
 
@@ -137,8 +137,8 @@ class LedgerStore:
         first = min(times)
         added = sums(rows, first, max(times), self.calendar)
         fresh = self._unknown(rows, {number for _, number, *_ in added})
-        self._latest = max(self._latest, now)
-        late_until = max(self._latest - LATE, self._folded)
+        self.latest = max(self.latest, now)
+        late_until = max(self.latest - LATE, self._folded)
         late = [part_of(row) for row in rows if row[AT] < late_until] if first < late_until else []
         sql = self._statements
         if (

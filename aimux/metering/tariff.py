@@ -105,8 +105,14 @@ class Tariff:
 
     @classmethod
     def of_json(cls, data: list[Any]) -> Tariff:
-        """From what is stored: `[[from, {tier: [[above, {kind: price}]]}]]`. Raises ValueError, KeyError, TypeError."""
-        return cls([(at, {name: [_step(*one) for one in tier] for name, tier in tiers.items()}) for at, tiers in data])
+        """From what is stored: `[[from, {tier: [[above, {kind: price}]]}]]`. Raises ValueError, also for what another
+        version may have written in a shape of its own."""
+        try:
+            return cls(
+                [(int(at), {name: [_step(*one) for one in of] for name, of in tiers.items()}) for at, tiers in data]
+            )
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f"no tariff: {error!r}") from None
 
 
 def complete(prices: Mapping[str, int]) -> Rates:
@@ -136,6 +142,8 @@ def overridden(listed: Rates, own: Mapping[str, int]) -> Rates:
 
 
 def _step(above: int, prices: Mapping[str, int]) -> tuple[int, Rates]:
+    if any(type(value) is not int for value in prices.values()):
+        raise ValueError("a price that is no whole number")
     if any(value < 0 for value in prices.values()):
         raise ValueError("a price below 0")
     return int(above), complete(prices)

@@ -88,7 +88,8 @@ class Sampler:
         resets_at = None if window.resets_at is None else int(window.resets_at * 1000)
         sample = Sample(account.provider, account.name, window.name, at, window.used, resets_at)
         last = self._last.get(sample[:3])
-        if last is not None and (at - last.at < SAMPLE_EVERY or sample[4:] == last[4:]):
+        # What was sampled ahead of the clock was so by one that was wrong.
+        if last is not None and (0 <= at - last.at < SAMPLE_EVERY or sample[4:] == last[4:]):
             return None
         return sample
 

@@ -206,6 +206,29 @@ async def test_an_update_of_the_list_is_everybodys(database: Database) -> None:
     await book.close()
 
 
+async def test_a_tariff_that_only_a_newer_version_can_read_takes_no_other_price_away(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has none, or the one that was known before."""
+    one = Prices()
+    book = PriceBook(database, one, wanted, nothing)
+    newer = {"version": 2, "steps": []}
+    await store(database, [(("claude", "m"), [[0, {"": [[0, {"input": 7000}]]}]]), (("claude", "new"), newer)], "list")
+    await book.start()
+    assert (cost(one, input_tokens=1), cost(one, "new", input_tokens=1)) == (7, None)
+    await store(database, [(("claude", "m"), newer), (("claude", "n"), [[0, {"": [[0, {"input": 9000}]]}]])], "list")
+    async with asyncio.timeout(10):
+        while ("claude", "n") not in one.tariffs:
+            await asyncio.sleep(0.02)
+    assert (cost(one, input_tokens=1), cost(one, "n", input_tokens=1)) == (7, 9)
+    assert cost(one, "claude-opus-4-5", input_tokens=1000) is None
+    async with asyncio.timeout(30):  # others are looked up as before
+        while cost(one, "claude-opus-4-5", input_tokens=1000) is None:
+            await asyncio.sleep(0.02)
+    await book.close()
+    assert caplog.text.count("can't be read") == 2
+
+
 async def test_a_list_without_a_model_does_not_make_it_free(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

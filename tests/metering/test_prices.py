@@ -84,6 +84,20 @@ def test_a_price_below_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "stored",
+    [
+        *([], {}, 7, [7], [[0]], [[0, []]], [[0, {}]], [[0, {"": []}]], [[0, {"fast": [[0, {"input": 1}]]}]]),
+        *([["later", {"": [[0, {"input": 1}]]}]], [[0, {"": [[0, {"input": 1}]]}, "new"]], [[0, {"": [[0]]}]]),
+        *([[0, {"": [[0, {"input": value}]]}]] for value in (1.5, "3", None, True, {"base": 3})),
+    ],
+    ids=repr,
+)
+def test_what_another_version_stored_in_a_shape_of_its_own_is_refused(stored: Any) -> None:
+    with pytest.raises(ValueError):
+        Tariff.of_json(stored)
+
+
+@pytest.mark.parametrize(
     ("total_input", "per_token"), [(199_999, 3000), (200_000, 3000), (200_001, 6000)], ids=["below", "at", "above"]
 )
 def test_a_long_context_costs_more_for_all_of_it(total_input: int, per_token: int) -> None:

@@ -115,3 +115,23 @@ async def test_a_clock_that_was_ahead_takes_nothing_from_the_days(
     assert [item.requests for item in (await reports.usage("day", ALL)).items] == [2, 1]
     assert (await total(database, "usage_conversations"))["requests"] == 2
     await ledger.close()
+
+
+async def test_a_clock_that_was_ahead_while_nobody_asked_takes_nothing_from_the_days(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yesterday = NOON - 13 * HOUR
+    clock = [int(yesterday * 1000)]
+    for name in ("reports", "ledger"):
+        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    calendar = Calendar(UTC)
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    ledger.record(record(yesterday))
+    await settled(ledger)
+    await ledger.upkeep(AT)
+    ledger.record(record(yesterday + 60))
+    await settled(ledger)
+    clock[0] = AT
+    assert [item.requests for item in (await reports.usage("day", ALL)).items] == [2]
+    assert (await total(database, "usage_conversations"))["requests"] == 2
+    await ledger.close()

@@ -86,7 +86,7 @@ def test_pieces_are_the_span_in_the_largest_sums_that_there_are(
             last = calendar.hour(until) + HOUR
     assert (found[0].since, found[-1].until) == (first, last)
     starts = {"hours": calendar.hour, "days": calendar.day, "months": calendar.month}
-    for before, piece, after in zip([None, *found], found, [*found[1:], None], strict=False):
+    for piece, after in zip(found, [*found[1:], None], strict=True):
         assert piece.since < piece.until
         assert after is None or piece.until == after.since
         if piece.level == "requests":

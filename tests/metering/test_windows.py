@@ -85,6 +85,12 @@ async def test_a_window_that_began_again_goes_on_being_counted(
     await ledger.close()
 
 
+async def test_a_clock_that_was_a_day_ahead_does_not_end_the_samples(database: Database, reports: Reports) -> None:
+    await sampled(database, [(0, 0.1, 5), (24, 0.1, 4.9), (1, 0.4, 5), (2, 0.5, 5)])
+    (found,) = await compare(database, reports, Span(0))
+    assert (found.used, found.moved) == (0.5, pytest.approx(0.4))
+
+
 @pytest.mark.parametrize("resets", [5.0, None])
 async def test_two_nodes_that_hear_of_a_window_one_after_the_other_have_not_moved_it_twice(
     database: Database, reports: Reports, resets: float | None
