@@ -7,6 +7,7 @@ from multidict import CIMultiDict
 
 from aimux.plugin import Body, Credential, CredentialError, ErrorKind, RequestHead, RequestRefused, Upstream
 from aimux_claude import Claude
+from tests.contracts import samples
 
 OAUTH = Credential("oauth", "sk-ant-oat01-x", refresh_token="r")
 KEY = Credential("api_key", "sk-ant-api03-x")
@@ -180,11 +181,28 @@ def test_the_response_does_not_name_the_organization(claude: Claude) -> None:
         ("/v1/messages/batches/msgbatch_01Hkc/results", {}, ["msgbatch_01Hkc"]),
         ("/v1/messages", {"container": "container_01"}, ["container_01"]),
         ("/v1/messages", {"messages": [{"content": [{"source": {"type": "file", "file_id": "file_9"}}]}]}, ["file_9"]),
+        ("/v1/messages", {"thread": {"type": "continue", "previous_message_id": "msg_1"}}, ["msg_1"]),
         ("/v1/messages/count_tokens", {}, []),
     ],
 )
 def test_what_a_request_refers_to(claude: Claude, target: str, body: dict[str, object], ids: list[str]) -> None:
     assert list(claude.refers_to(request(target), Body(json.dumps(body).encode()))) == ids
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("betas", "ids"), [("a-1,message-threads-2026-08-12", ("msg_1",)), ("a-1", ())])
+def test_an_answer_that_a_thread_goes_on_from_is_kept(
+    claude: Claude, betas: str, ids: tuple[str, ...], streamed: bool
+) -> None:
+    head = RequestHead("POST", "/v1/messages", CIMultiDict({"anthropic-beta": betas}))
+    kind = "text/event-stream" if streamed else "application/json"
+    meter = claude.meter(head, 200, CIMultiDict({"content-type": kind}))
+    assert meter is not None
+    message = {"id": "msg_1", "usage": {"input_tokens": 3, "output_tokens": 1}}
+    started = {"type": "message_start", "message": message}
+    meter.feed(samples.sse(started) if streamed else json.dumps(message).encode())
+    meter.end()
+    assert meter.stored == ids
 
 
 @pytest.mark.parametrize(

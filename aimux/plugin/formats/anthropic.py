@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
-from aimux.plugin.formats.anthropic_usage import read_usage, stored_container
+from aimux.plugin.formats.anthropic_usage import read_usage, stored_container, stored_message
 from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, plain_path, sse_events
@@ -39,7 +39,11 @@ _WORD = re.compile(r"[a-z_]{1,48}")
 _TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))')
 """Keys of what is billed by the token. Signatures are not, nor is what citations quote."""
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
-_REFERENCES = members("file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id")
+_REFERENCES = members(
+    "file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id", "previous_message_id"
+)
+_THREADS = "message-threads-"
+"""Of the beta with which a request may name an answer, and go on from there: each answer is kept then."""
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
@@ -122,9 +126,10 @@ def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     makes = request.method == "POST" and (path.endswith("/messages") or plain_path(path).lower().endswith("/messages"))
     if status != 200 or not makes:
         return stored(request, status, content_type)
+    threaded = _THREADS in request.headers.get("anthropic-beta", "")
     if content_type == "text/event-stream":
-        return MessagesStream()
-    return MessagesAnswer() if content_type == "application/json" else None
+        return MessagesStream(threaded=threaded)
+    return MessagesAnswer(threaded=threaded) if content_type == "application/json" else None
 
 
 class MessagesStream(SSEMeter):
@@ -132,6 +137,10 @@ class MessagesStream(SSEMeter):
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"message_', b'"error"')
     content: ClassVar[bytes] = b'"content_block_delta"'
+
+    def __init__(self, *, threaded: bool = False) -> None:
+        super().__init__()
+        self._threaded = threaded
 
     def content_in(self, part: bytes) -> int:
         return sum(map(len, _TEXTS.findall(part)))
@@ -144,6 +153,8 @@ class MessagesStream(SSEMeter):
                     read_usage(self.usage, message)
                     if self.usage.output_tokens == 1:
                         self.usage.output_tokens = 0  # it is there before any content
+                    if self._threaded:
+                        self.stored = stored_message(message)
             case "message_delta":
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
@@ -156,11 +167,17 @@ class MessagesStream(SSEMeter):
 
 
 class MessagesAnswer(JSONMeter):
+    def __init__(self, *, threaded: bool = False) -> None:
+        super().__init__()
+        self._threaded = threaded
+
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         if answer.get("type") == "error":
             self.failed = True
         self.stored = stored_container(answer)
+        if self._threaded:
+            self.stored += stored_message(answer)
 
 
 # --- what an account keeps --------------------------------------------------------------------------------------------
@@ -197,7 +214,7 @@ def stored(request: RequestHead, status: int, content_type: str) -> Meter | None
 
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
-    """`Provider.refers_to`: in the path, and the body's `file_id`s, container and skills."""
+    """`Provider.refers_to`: in the path, and the body's `file_id`s, container, skills and earlier answer."""
     return ids_in_path(request.path) + ids_in_body(body, _REFERENCES)
 
 

@@ -81,6 +81,12 @@ def _tier(told: dict[str, Any], before: str) -> str:
     return tier + REGIONAL if regional and REGIONAL not in tier else tier
 
 
+def stored_message(message: dict[str, Any]) -> tuple[str, ...]:
+    """The message itself, from which a later request may go on."""
+    one = message.get("id")
+    return (one,) if isinstance(one, str) and one else ()
+
+
 def stored_container(message: dict[str, Any]) -> tuple[str, ...]:
     """The container that a message's code ran in, which a later one may name again."""
     container = message.get("container")
