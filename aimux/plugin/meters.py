@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aimux.plugin.body import MAX_MODEL
+from aimux.plugin.odd_streams import OddStream, is_odd
 from aimux.plugin.reading import json_object, texts
 from aimux.plugin.types import BATCH, REGIONAL, LimitWindow, Over, Verdict
 from aimux.plugin.usage import Usage
@@ -33,10 +34,10 @@ class Meter:
     `complete` says whether the protocol's own last event was seen. If it stays False at a clean end of the bytes, the
     answer was cut short upstream, and the client is told so. `failed`: that event said that the answer is not whole,
     without saying what it took. `limits`: windows that its events reported; `verdict`: what an error among a socket's
-    messages means for the account (COOL_DOWN or PARK). `stored`: ids of what this account stores from now on (a file, a
-    stored response), so that requests that name them go there. `begun`: the one of these that goes on when this answer
-    is over (a batch, an answer in the background), and whose usage this answer does not report; `over`: what such
-    things took. It counts for their maker, once, however often it is reported.
+    messages means for the account (COOL_DOWN, PARK, REFRESH or MISSING). `stored`: ids of what this account stores from
+    now on (a file, a stored response), so that requests that name them go there. `begun`: the one of these that goes on
+    when this answer is over (a batch, an answer in the background), and whose usage this answer does not report;
+    `over`: what such things took. It counts for their maker, once, however often it is reported.
     """
 
     sees_end: ClassVar[bool] = True
@@ -218,16 +219,25 @@ class SSEMeter(Meter):
         self._tail_size = 0
         self._overlong: bytes | None = None
         """The beginning of the current line if it is too long to be kept; `_tail` is its end then."""
+        self._usual = False
+        """Each event's data is known to be one line that ends in LF."""
+        self._start = b""
+        """What came so far, until that is known."""
+        self._odd: OddStream | None = None
 
     @property
     def torn(self) -> bool:
-        return bool(self._tail)
+        if self._odd is not None:
+            return self._odd.torn
+        return bool(self._tail) or self._start[-1:] not in (b"", b"\n")
 
     @property
     def sent(self) -> int:
         return round(self._counted + (self._seen * self._found / self._looked_at if self._found else 0))
 
     def feed(self, data: bytes) -> None:
+        if not self._usual and not (data := self._made_usual(data)):
+            return
         if self._tail:
             cut = data.find(b"\n")
             if cut < 0:
@@ -249,11 +259,29 @@ class SSEMeter(Meter):
         self._lines(data)
 
     def end(self) -> None:
+        if not self._usual:
+            rest = self._start if self._odd is None else self._odd.feed(b"\n\n")
+            self._usual, self._start = True, b""
+            SSEMeter.feed(self, rest)
         if self._overlong is not None:
             self._end_overlong()
         elif self._tail:
             self._lines(b"".join(self._tail))
         self._tail.clear()
+
+    def _made_usual(self, data: bytes) -> bytes:
+        if self._odd is None:
+            data = self._start + data
+            odd = is_odd(data)
+            if odd is None and len(data) < EDGE:
+                self._start = data
+                return b""
+            self._start = b""
+            if not odd:
+                self._usual = True
+                return data
+            self._odd = OddStream()
+        return self._odd.feed(data)
 
     def _keep(self, rest: bytes) -> None:
         self._tail_size += len(rest)

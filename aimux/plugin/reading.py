@@ -55,7 +55,9 @@ def object_behind(key: bytes, text: bytes) -> dict[str, Any] | None:
 
 def sse_events(payload: bytes) -> Iterator[tuple[str, bytes]]:
     """Name ("" if it has none) and data of each whole event at the start of a stream, for `Provider.opening`."""
-    for event in payload.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
+    if b"\r" in payload:
+        payload = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for event in payload.split(b"\n\n")[:-1]:
         name, data = "", []
         for line in event.split(b"\n"):
             if line.startswith(b"data:"):
