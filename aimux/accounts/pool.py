@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aimux.accounts.account import Account
 from aimux.accounts.conversations import Conversations, Stay
 from aimux.accounts.credentials import parse_credential
+from aimux.accounts.echoed import Echoed
 from aimux.accounts.index import Index
 from aimux.accounts.lacking import Lacking
 from aimux.accounts.quota import Quota
@@ -77,6 +78,7 @@ class AccountPool:
         self._organizations: dict[str, tuple[Quota, set[Account]]] = {}
         """Their quotas, and the accounts that share each."""
         self.lacking = Lacking()
+        self.echoed = Echoed()
         self._index = Index()
         self._reserved = NO_GROUPS
         self._rearrange = False
@@ -269,6 +271,7 @@ class AccountPool:
             self.accounts[new] = account
             self._tags[new] = self._tags.pop(name, "")
             self._conversations.rename(name, new)
+            self.echoed.rename(name, new)
             self._settle(account)
             self._rearrange = True
             self._changed()

@@ -163,7 +163,9 @@ class Attempts:
 
     def _had_a_burst(self, attempt: Attempt) -> bool:
         """Whether an account that no other can stand in for is asked once more: it has a limit that names no time."""
-        if self._asked_again or attempt.head.status != 429 or attempt.verdict.action is not Action.BACK_OFF:
+        verdict = attempt.verdict
+        unsaid = verdict.action is Action.BACK_OFF and verdict.until is None
+        if self._asked_again or attempt.head.status != 429 or not unsaid:
             return False
         self._asked_again = True
         return True
@@ -266,7 +268,7 @@ class Attempts:
         if remaining <= 0:
             return None
         try:
-            request, origin = build_request(call, self._body, route, credential)
+            request, origin = build_request(call, self._body, route, credential, account.name)
         except RequestRefused as refusal:
             # Only this account refuses; another kind may serve the request, as an API key allows what a login doesn't.
             self._cause = refusal

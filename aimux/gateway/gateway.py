@@ -26,7 +26,7 @@ from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.model_list import model_list
 from aimux.gateway.open_requests import OpenRequests
 from aimux.gateway.own_addresses import with_own_addresses
-from aimux.gateway.relayed import as_headers, explained, head_lines
+from aimux.gateway.relayed import as_headers, explained, head_lines, note_echoed
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
 from aimux.gateway.wrong_mount import WrongMount
@@ -291,6 +291,7 @@ class Gateway:
         record.ttfb = now - started
         limits = self.limiting.told(call, provider, attempt.shared, now)
         lines = head_lines(call, attempt, limits, self.epoch.setup.cors)
+        note_echoed(attempt)
         outlet = exchange.outlet(http11=http11)
         if outlet.header:
             lines.append(outlet.header)

@@ -201,26 +201,31 @@ class OpenSocket:
             self._finished(turn)
 
     def _judge(self, verdict: Verdict) -> None:
-        """The account ran into a limit. While the client has nothing of this turn, another account may serve it.
+        """The account ran into a limit, or its credential is refused. While the client has nothing of this turn,
+        another account may serve it, or the same one with a fresh credential.
 
         An open socket can't change its account. But a client that is told to reconnect does so at once, without
-        bothering its user (Codex: 0.3 s), while the limit would end the user's work although other accounts have room.
+        bothering its user (Codex: 0.3 s), while the error would end the user's work although other accounts have room.
+        The next handshake finds out about the credential, as every request does.
         """
         account, call, now, pool = self._account, self._call, time.time(), self._route.accounts
         if verdict.action is Action.MISSING:
-            pool.lacking.note(account, verdict.model or "", now)
-        elif verdict.action not in {Action.COOL_DOWN, Action.PARK}:
+            if verdict.model:
+                pool.lacking.note(account, verdict.model, now)
+        elif verdict.action not in {Action.COOL_DOWN, Action.PARK, Action.REFRESH}:
             return
         account.apply(verdict, now)
         call.note(account.name, 101, verdict.action, verdict.reason)
         if call.admitted.caller.own is not None or self._answering or self._turns:
             return  # there is no other one, it would come too late, or others' turns would be cut off
-        if verdict.model:
-            another = pool.leave(account, verdict.model, call.selection, now)
+        if verdict.action is Action.REFRESH:
+            another = True
+        elif verdict.model or verdict.action is Action.MISSING:
+            another = pool.leave(account, verdict.model or "", call.selection, now)
         else:
             another = pool.select(call.selection, now) is not None
         if another:
-            log.info("%s: %s: %s; another account can serve", call.record.request_id, account.name, verdict.reason)
+            log.info("%s: %s: %s; the client connects again", call.record.request_id, account.name, verdict.reason)
             self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
 
     def _drop(self, error: Exception) -> None:

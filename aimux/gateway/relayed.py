@@ -37,6 +37,13 @@ def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: C
     return cors.with_headers(lines, call.head.headers) + own_lines(call, attempt)
 
 
+def note_echoed(attempt: Attempt) -> None:
+    """Remember whose it is what an answer gives the client to send back."""
+    name = attempt.route.provider.echoed_header
+    if name and not attempt.own and (value := attempt.head.headers.get(name)):
+        attempt.route.accounts.echoed.note(value, attempt.account.name)
+
+
 async def explained(attempt: Attempt) -> bytes | None:
     """An error's body in the form that the format's clients show; None: it passes as it came."""
     exchange, head = attempt.exchange, attempt.head

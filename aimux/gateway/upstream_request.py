@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 origin_of = lru_cache(maxsize=256)(Origin.parse)
 
 
-def build_request(call: Call, body: Body, route: Route, credential: Credential) -> tuple[list[bytes], Origin]:
-    """The head and the body, ready for the wire, and where they go.
+def build_request(
+    call: Call, body: Body, route: Route, credential: Credential, account: str = ""
+) -> tuple[list[bytes], Origin]:
+    """The head and the body, ready for the wire, and where they go. `account`: whose credential it is, where it is one
+    of aimux's.
 
     Raises RequestRefused (this account can't serve it), or GatewayError (431) where the head is too large to be
     anybody's.
@@ -33,7 +36,7 @@ def build_request(call: Call, body: Body, route: Route, credential: Credential) 
     if sent is not None and sent[1] is credential and sent[0] is route and body is call.body and call.upgrade is None:
         origin, head = sent[2:]
     else:
-        origin, head = _head(call, body, route, credential)
+        origin, head = _head(call, body, route, credential, account)
         if body is call.body and call.upgrade is None:
             admitted.sent = (route, credential, origin, head)
     if raw or admitted.head.method in {"POST", "PUT", "PATCH"}:
@@ -43,7 +46,7 @@ def build_request(call: Call, body: Body, route: Route, credential: Credential) 
     return ([head, raw] if raw else [head]), origin
 
 
-def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple[Origin, bytes]:
+def _head(call: Call, body: Body, route: Route, credential: Credential, account: str) -> tuple[Origin, bytes]:
     """Where it goes, and all of the head but its length and its end."""
     admitted = call.admitted
     try:
@@ -58,6 +61,10 @@ def _head(call: Call, body: Body, route: Route, credential: Credential) -> tuple
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
+    if account and (echoed := route.provider.echoed_header):
+        value = admitted.head.headers.get(echoed)
+        if value and route.accounts.echoed.is_anothers(value, account):
+            dropped |= {echoed}
     lines = to_upstream(
         admitted.received,
         token=admitted.caller.token,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from aimux.gateway.answers import redirected
 from aimux.gateway.credential_checks import ERROR_BODY, ERROR_BODY_SECONDS, masked
 from aimux.gateway.large_bodies import is_large, references_of, skim
+from aimux.gateway.meter_feed import MeterFeed
 from aimux.gateway.preview import Preview
 from aimux.http.head import CONTENT_TYPE
 from aimux.plugin.errors import RefreshError, RefreshRejected
@@ -71,24 +72,50 @@ class Judge:
         verdict = masked(provider.classify(head.status, head.headers, body, model=attempt.model))
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
+        free = self._call.upgrade is None and not self._call.admitted.counted
+        if free and head.status == 429 and verdict.action is Action.COOL_DOWN:
+            # What consumes nothing has limits of its own at the vendors: 26 token counts at once are no reason to leave
+            # an account that has room for messages.
+            return Verdict(Action.BACK_OFF, verdict.reason, until=verdict.until)
         missing = verdict.action is Action.RELAY and head.status in {400, 404}
         if missing and await self._lies_elsewhere(attempt, asked, body):
             return Verdict(Action.MISSING, "it does not know what the request refers to")
         return verdict
 
     async def _opening(self, attempt: Attempt) -> Verdict:
-        """An error can hide in a 200's stream; before its first content it can still be retried."""
-        provider, preview = attempt.route.provider, Preview(attempt.head.coding, HELD_BACK)
+        """An error can hide in a 200's stream, which may also end before its first content: until then it can still be
+        retried."""
+        provider, exchange, preview = attempt.route.provider, attempt.exchange, Preview(attempt.head.coding, HELD_BACK)
         verdict: Verdict | None = None
+        start = b""
 
         def decided(payload: bytes) -> bool:
-            nonlocal verdict
+            nonlocal verdict, start
             start = preview.read(payload)
             verdict = provider.opening(start) if start else None
             return verdict is not None or preview.full
 
-        await attempt.exchange.peek(decided, OPENING_SECONDS)
-        return masked(verdict) if verdict is not None else RELAY
+        await exchange.peek(decided, OPENING_SECONDS)
+        if verdict is not None:
+            return masked(verdict)
+        over = exchange.error is not None or exchange.held_whole
+        if not over or preview.full or self._goes_on(attempt, start):
+            return RELAY
+        how = "ended" if exchange.error is None else f"broke off ({exchange.error})"
+        return Verdict(Action.BACK_OFF, f"its stream {how} before any content")
+
+    def _goes_on(self, attempt: Attempt, start: bytes) -> bool:
+        """Whether what a stream tells of goes on behind it, so that another attempt would make it twice."""
+        if self._call.head.method != "POST":
+            return True
+        head = attempt.head
+        meter = attempt.route.provider.meter(self._call.head, head.status, head.headers)
+        if meter is None:
+            return False
+        feed = MeterFeed(meter, "", attempt.route.provider.instance)
+        feed.pending.append(start)
+        feed.flush()
+        return bool(meter.begun)
 
     async def _lies_elsewhere(self, attempt: Attempt, asked: Body, answer: bytes) -> bool:
         """A "not found" about something that lies with one account: a 404, or a 400 that names it."""

@@ -18,6 +18,7 @@ from aimux.gateway.answers import DONE, own_lines
 from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.headers import to_client
 from aimux.gateway.open_socket import OpenSocket
+from aimux.gateway.relayed import note_echoed
 from aimux.http.errors import WireError
 from aimux.http.websocket import HANDSHAKE_HEADERS
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -85,6 +86,7 @@ class WebSockets:
         except WireError as error:
             raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave no answer: {error}.") from error
         socket.pipe = pipe
+        note_echoed(attempt)
         transport.write(_answer(call, attempt, upgrade, self._limiting))
         record.status = 101
         record.ttfb = time.perf_counter() - started

@@ -201,6 +201,10 @@ class Provider:
         """A key of the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""
         return None
 
+    echoed_header: ClassVar[str] = ""
+    """A response header (lower case) whose value clients send back in a header of that name, so that the upstream goes
+    on where it was; "": there is none. It says nothing to another account: a request that goes to one goes without."""
+
     def hints(self, request: RequestHead) -> Hints:
         """What the client's headers say about the request, for the ledger. Once for all requests with the same head."""
         return NO_HINTS

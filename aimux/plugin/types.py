@@ -111,8 +111,8 @@ class Action(StrEnum):
     REFRESH = "refresh"
     """The credential was not accepted: read it again, renew it once, retry once."""
     MISSING = "missing"
-    """Another account has what the request refers to, or `Verdict.model`: the others are asked, and may answer the
-    same."""
+    """Another account has what the request refers to, or can read it, or has `Verdict.model`: the others are asked, and
+    may answer the same."""
     PARK = "park"
     """The account can't serve until a person acts."""
 

@@ -47,6 +47,7 @@ _TO_SET = {
     "Instructions are required": "A ChatGPT login needs `instructions` in each request: set them.",
 }
 _USED_UP = re.compile(r"the usage limit has been reached\.?", re.IGNORECASE)
+_UNREADABLE = Verdict(Action.MISSING, "it can't read what another account has encrypted")
 _BAD_TOKEN = frozenset({"token_revoked", "token_invalidated", "token_expired"})
 
 
@@ -116,6 +117,8 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
     if status in {400, 403, 404} and openai_problems.lacks(problem, model):
         return Verdict(Action.MISSING, "it does not have the model", model=model)
+    if status == 400 and openai_problems.unreadable(problem):
+        return _UNREADABLE
     if code == "billing_hard_limit_reached":  # with 400 from some endpoints
         return limited(problem, headers, login=login)
     if code == "usage_limit_reached" and status >= 500:  # lidge-jun/opencodex#3176
@@ -163,7 +166,12 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
     status = event.get("status") or event.get("status_code")
     if model and openai_problems.lacks(problem, model):
         return Verdict(Action.MISSING, "it does not have the model", model=model)
-    if status not in (None, 429) and _code(problem) not in {"usage_not_included", "usage_limit_reached"}:
+    code = _code(problem)
+    if status == 401 or code in _BAD_TOKEN:
+        return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
+    if openai_problems.unreadable(problem):
+        return _UNREADABLE
+    if status not in (None, 429) and code not in {"usage_not_included", "usage_limit_reached"}:
         return None
     told = event.get("headers")
     headers = CIMultiDict({name: str(value) for name, value in told.items()} if isinstance(told, dict) else {})

@@ -82,6 +82,7 @@ class ChatGPT(Provider):
     wire_format = "openai"
     price_list = "openai"
     limit_header_prefix = openai_limits.PREFIX
+    echoed_header = "x-codex-turn-state"
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:
         super().__init__(settings, instance=instance)

@@ -61,7 +61,7 @@ class StreamMeter(SSEMeter):
 
 
 class TurnMeter(StreamMeter):
-    needles = (*StreamMeter.needles, b'"used"', b'"broken"', b'"lacks"')
+    needles = (*StreamMeter.needles, b'"used"', b'"broken"', b'"lacks"', b'"revoked"')
 
     def read(self, event: dict[str, Any]) -> None:
         super().read(event)
@@ -70,6 +70,8 @@ class TurnMeter(StreamMeter):
         if event.get("limited"):
             until = time.time() + event["limited"]
             self.verdict = Verdict(Action.COOL_DOWN, "limited", until=until, model=event.get("of"))
+        if "revoked" in event:
+            self.verdict = Verdict(Action.REFRESH, "not accepted")
         if "lacks" in event:
             self.verdict = Verdict(Action.MISSING, "it does not have the model", model=event["lacks"])
         if "broken" in event:
@@ -129,6 +131,8 @@ class Plain(Provider):
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         if status == 403 and b"revoked" in body:
             return Verdict(Action.PARK, "revoked")
+        if b"unreadable" in body:
+            return Verdict(Action.MISSING, "it can't read that")
         if b"no such model" in body:
             return Verdict(Action.MISSING, "it does not have the model", model=model)
         return super().classify(status, headers, body, model=model)

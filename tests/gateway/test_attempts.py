@@ -371,3 +371,108 @@ async def test_a_redirect_is_not_passed_on(start: Start, upstream: Upstream, loc
     assert b"x-should-retry: false" in answer.lower()
     assert b"redirects (307)" in answer
     assert b"secret" not in answer
+
+
+async def test_what_is_free_has_limits_of_its_own(start: Start, upstream: Upstream) -> None:
+    """CLIProxyAPI#3326: an account that counts no more tokens for now has room for messages."""
+    asked = script(upstream, {"default": [error(429, "retry-after: 30"), OK], "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    aimux.app.pools["plain"].accounts["two"].load(1)
+    assert status_of(await aimux.send(request("/plain/v1/files", method="GET", body=b""))) == 200
+    assert asked == ["default", "two"]
+    assert state(aimux, "default") == "healthy"
+
+
+async def test_its_refusal_is_what_the_client_hears_of_the_only_account(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": error(429, "retry-after: 30")})
+    answer = await (await start()).send(request("/plain/v1/files", method="GET", body=b""))
+    assert (status_of(answer), b"retry-after: 30" in answer, len(asked)) == (429, True, 1)
+
+
+NOTHING = SSE + b"0\r\n\r\n"
+BEGUN = b'data: {"type":"begun"}\n'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [SSE, NOTHING, SSE + chunk(BEGUN), SSE + chunk(BEGUN) + b"0\r\n\r\n"],
+    ids=["cut", "empty", "cut later", "short"],
+)
+async def test_a_stream_that_ends_before_its_content_is_left_for_the_next_account(
+    start: Start, upstream: Upstream, answer: bytes
+) -> None:
+    """CLIProxyAPI#4296."""
+    asked: list[str] = []
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            asked.append(account_of(sent))
+            if asked[-1] == "two":
+                writer.write(SSE + chunk(DONE) + b"0\r\n\r\n")
+            else:
+                writer.write(answer)
+                return
+
+    upstream.script = run
+    aimux = await start(accounts=("default", "two"))
+    aimux.app.pools["plain"].accounts["two"].load(1)
+    got = await aimux.send(request(body=b"{}"))
+    assert (status_of(got), payload_of(got)) == (200, DONE)
+    assert asked == ["default", "two"]
+    assert state(aimux, "default") == "healthy"
+    assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+async def test_unless_what_it_tells_of_goes_on(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer in the background would be made twice."""
+
+    class Begun(StreamMeter):
+        def feed(self, data: bytes) -> None:
+            self.begun = "resp_1"
+
+    monkeypatch.setattr(Plain, "meter", lambda *_: Begun())
+    asked = script(upstream, {"default": SSE + chunk(BEGUN) + b"0\r\n\r\n", "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    aimux.app.pools["plain"].accounts["two"].load(1)
+    assert BEGUN in await aimux.send(request(body=b"{}"))
+    assert asked == ["default"]
+
+
+async def test_and_it_is_the_only_accounts_answer(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": NOTHING})
+    aimux = await start()
+    answer = await aimux.send(request(body=b"{}"))
+    assert status_of(answer) == 200
+    assert b"event: error" in answer
+    assert asked == ["default"]
+
+
+UNREADABLE = error(400, body=b'{"e":"unreadable"}')
+
+
+async def test_what_an_account_cannot_read_goes_to_the_one_that_made_it(start: Start, upstream: Upstream) -> None:
+    """A conversation whose account aimux has forgotten, after a restart say; from then on it stays there."""
+    asked = script(upstream, {"default": UNREADABLE, "two": UNREADABLE, "three": OK})
+    aimux = await start(accounts=("default", "two", "three"))
+    aimux.app.pools["plain"].accounts["three"].load(1)
+    for _ in range(2):
+        assert status_of(await aimux.send(request(headers="X-Conversation: c\r\n"))) == 200
+    assert sorted(asked[:2]) == ["default", "two"]
+    assert asked[2:] == ["three", "three"]
+    assert state(aimux, "default") == "healthy"
+
+
+async def test_that_it_is_limited_is_what_a_client_hears_then(start: Start, upstream: Upstream) -> None:
+    script(upstream, {"default": error(429, "retry-after: 30", body=b'{"e":"limited"}'), "two": UNREADABLE})
+    aimux = await start(accounts=("default", "two"))
+    aimux.app.pools["plain"].accounts["two"].load(1)
+    for _ in range(2):
+        assert status_of(await aimux.send(request(body=b"{}"))) == 429
+
+
+async def test_nobody_can_read_it(start: Start, upstream: Upstream) -> None:
+    asked = script(upstream, {"default": UNREADABLE, "two": UNREADABLE})
+    answer = await (await start(accounts=("default", "two"))).send(request(body=b"{}"))
+    assert (status_of(answer), b"unreadable" in answer, len(asked)) == (400, True, 2)

@@ -235,6 +235,7 @@ def test_a_message_begins_a_turn_if_the_upstream_would_take_it_for_one() -> None
     ):
         assert meter.begins(message), message
     assert not meter.begins(b'{"type":"response.cancel"}')
+    assert not meter.begins(b'{"type":"response.processed","response_id":"resp_1"}')
     meter.asked(b'{"type":"response.create","stream_id":"a"}')
     assert not meter.begins(b'{"type":"of.tomorrow"}')
     assert not meter.begins(b"{}")

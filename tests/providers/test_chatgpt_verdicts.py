@@ -427,5 +427,45 @@ def test_on_a_socket_too(chatgpt: ChatGPT, kind: str) -> None:
     assert meter.verdict == LACKING
 
 
+UNREADABLE = (
+    {"code": "invalid_encrypted_content", "message": "m"},
+    {"code": None, "message": "The encrypted content for item rs_043e could not be verified."},
+    {
+        "type": "invalid_request_error",
+        "message": "The encrypted content gAAA...pg= could not be verified. Reason: it could not be parsed.",
+    },
+)
+
+
+@pytest.mark.parametrize("problem", UNREADABLE)
+def test_what_another_account_has_encrypted_is_that_ones_to_read(chatgpt: ChatGPT, problem: dict[str, object]) -> None:
+    """CLIProxyAPI#81, nikships/droidproxy#58: an account can't read what the model thought with another one."""
+    raw = json.dumps({"error": problem}).encode()
+    assert chatgpt.classify(400, CIMultiDict(), raw).action is Action.MISSING
+    meter = chatgpt.websocket_meter(RESPONSES)
+    assert meter is not None
+    meter.asked(b'{"type": "response.create", "model": "m"}')
+    meter.feed(json.dumps({"type": "error", "status": 400, "error": problem}).encode())
+    assert meter.verdict is not None
+    assert (meter.verdict.action, meter.verdict.model) == (Action.MISSING, None)
+
+
+@pytest.mark.parametrize("code", ["token_expired", "token_revoked", "token_invalidated", None])
+@pytest.mark.parametrize("kind", ["error", "response.failed"])
+def test_on_a_socket_a_credential_may_be_refused_as_well(chatgpt: ChatGPT, kind: str, code: str | None) -> None:
+    """Soju06/codex-lb#2093."""
+    meter = chatgpt.websocket_meter(RESPONSES)
+    assert meter is not None
+    meter.asked(b'{"type": "response.create"}')
+    error = {"type": "invalid_request_error", "code": code, "message": "Your authentication token …"}
+    told = {"status": 401, "error": error} if kind == "error" else {"response": {"error": error}}
+    meter.feed(json.dumps({"type": kind, **told}).encode())
+    if kind == "error" or code:
+        assert meter.verdict is not None
+        assert meter.verdict.action is Action.REFRESH
+    else:
+        assert meter.verdict is None
+
+
 def test_a_hard_limit_of_billing_cools_whatever_its_status(chatgpt: ChatGPT) -> None:
     assert judged(chatgpt, 400, body("billing_hard_limit_reached")).action is Action.COOL_DOWN

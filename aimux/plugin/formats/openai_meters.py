@@ -320,8 +320,8 @@ LARGE = 128 * 1024
 """Bytes of a message that is searched instead of parsed."""
 LONGEST = 256
 """Characters of a stream's id: the client chooses it, and it is kept for as long as its turns run."""
-_BESIDE = frozenset({"response.cancel", "response.steer", "response.inject"})
-"""Messages that begin nothing."""
+_BESIDE = frozenset({"response.cancel", "response.steer", "response.inject", "response.processed"})
+"""Messages that begin nothing. With the last one Codex says that it has read an answer."""
 _STREAM = re.compile(rb'"stream_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 

@@ -12,6 +12,7 @@ _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.que
 _OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
+_UNREADABLE = re.compile(r"The encrypted content .{1,200} could not be verified\..{0,200}", re.DOTALL)
 _UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
 
 
@@ -43,6 +44,14 @@ def lacks(problem: dict[str, Any], model: str) -> bool:
         return True
     message = problem.get("message")
     return isinstance(message, str) and message.rstrip(".") == f"The '{model}' {_UNSUPPORTED}"
+
+
+def unreadable(problem: dict[str, Any]) -> bool:
+    """Whether an error says that the request has something encrypted in it (what the model thought, a shortened
+    conversation) that this account can't read. The one that made it can."""
+    message = problem.get("message")
+    said = isinstance(message, str) and _UNREADABLE.fullmatch(message) is not None
+    return said or code_of(problem) == "invalid_encrypted_content"
 
 
 def code_of(problem: dict[str, Any]) -> str:

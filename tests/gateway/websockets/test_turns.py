@@ -89,7 +89,10 @@ async def test_a_turn_that_meets_a_limit_is_taken_to_another_account(begin: Begi
     assert [(line["account"], line["error"]) for line in each] == [("default", "cool_down"), ("other", "-")]
 
 
-@pytest.mark.parametrize("refusal", ['{"lacks": "dear", "done": 1}', '{"limited": 60, "of": "dear", "done": 1}'])
+@pytest.mark.parametrize(
+    "refusal",
+    ['{"lacks": "dear", "done": 1}', '{"lacks": "", "done": 1}', '{"limited": 60, "of": "dear", "done": 1}'],
+)
 @pytest.mark.parametrize("named", [True, False])
 async def test_a_turn_whose_model_the_account_can_not_serve_is_taken_to_another(
     begin: Begin, far: Far, refusal: str, named: bool
@@ -117,6 +120,32 @@ async def test_a_turn_whose_model_the_account_can_not_serve_is_taken_to_another(
         await client.send("question")
         assert await client.recv() == DONE
     assert next(aimux.app.accounts()).state(0.0).status == "healthy"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_turn_whose_credential_is_refused_goes_on_with_a_fresh_one(begin: Begin, far: Far, late: bool) -> None:
+    """Soju06/codex-lb#2093: a login that ended since the handshake. The next one renews it, or asks another account."""
+    refusal = '{"revoked": 1, "done": 1}'
+    far.serve = turns
+    aimux = await begin()
+    async with socket(aimux) as client:
+        await client.send("question")
+        assert [await client.recv(), await client.recv()][1] == DONE
+        far.serve = far.echo
+    async with socket(aimux) as client:
+        if late:
+            await client.send('{"delta": 1}')
+            assert await client.recv() == '{"delta": 1}'
+        await client.send(refusal)
+        if late:
+            assert await client.recv() == refusal
+            return
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1012
+    await ended(aimux)
+    assert [line["error"] for line in access(aimux) if line["method"] == "TURN"] == ["-", "refresh"]
+    assert next(aimux.app.accounts()).state(time.time()).status == "healthy"
 
 
 async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
