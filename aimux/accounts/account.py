@@ -168,7 +168,8 @@ class Account:
             return AccountState("parked", self.parked.reason, self.parked.remedy)
         cooldown = max((c for c in (self.hold, self.quota.cooling(now)) if c), key=lambda c: c.until, default=None)
         if cooldown is not None and cooldown.until > now:
-            return AccountState("cooling", cooldown.reason, until=cooldown.until)
+            remedy = self.renewer.trouble[1] if cooldown == self.hold and self.renewer is not None else ""
+            return AccountState("cooling", cooldown.reason, remedy, cooldown.until)
         if (ended := self._ended_for_good(now)) is not None:
             return ended
         told = [f"{model}: {c.reason}" for model, c in self.quota.cooldowns.items() if c.until > now]

@@ -27,9 +27,16 @@ T = TypeVar("T")
 PERMANENT = frozenset({"invalid_grant"})
 """RFC 6749's word for a refresh token that is revoked, expired or used up."""
 
+_IN_BETWEEN = "something in between refuses (a proxy, or Cloudflare asking whether it is a person)"
+
 _CODE = re.compile(r"[a-z][a-z_]{2,47}")
 _MOVED = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
 _MILLISECONDS = 1e11  # as seconds: the year 5138; as milliseconds: 1973
+
+
+def _from_in_between(answer: HttpAnswer) -> bool:
+    """Whether a request was refused by something else than the token endpoint, whose errors are JSON objects."""
+    return 400 <= answer.status < 500 and not answer.json()
 
 
 def error_code(answer: HttpAnswer) -> str:
@@ -79,6 +86,8 @@ async def renew(
         raise RefreshRejected(f"the refresh token was refused: {told}", remedy=f"log in again: aimux login {instance}")
     if answer.status != 200:
         remedy = "it is tried again"
+        if _from_in_between(answer):
+            told, remedy = f"{told}, and not in its own words", f"{_IN_BETWEEN}; `{where}` can name another address"
         if code in {"invalid_client", "unauthorized_client"}:
             remedy = f"check the `client_id` beside `{where}`"
         raise RefreshUnavailable(told, remedy=remedy, retry_after=retry_after(CIMultiDict(answer.headers)))
@@ -126,8 +135,11 @@ async def redeem(
     if answer.status == 200:
         raise LoginError("the token endpoint's answer holds no access token")
     code = error_code(answer)
-    refused = 400 <= answer.status < 500 and answer.status != 429
-    hint = ": the code was wrong, used already or too old; start again" if refused else ""
+    hint = ""
+    if _from_in_between(answer):
+        hint = f", and not in its own words: {_IN_BETWEEN}"
+    elif 400 <= answer.status < 500 and answer.status != 429:
+        hint = ": the code was wrong, used already or too old; start again"
     raise LoginError(f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "") + hint)
 
 

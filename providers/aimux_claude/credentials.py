@@ -103,8 +103,11 @@ def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     left = lifetime({"expires_in": answer.get("refresh_token_expires_in")}, 0)
     if left and "refreshTokenExpiresAt" in holder:  # Claude Code reads it: nothing said must not end its login
         holder["refreshTokenExpiresAt"] = write_time(time.time() + left, holder["refreshTokenExpiresAt"])
-    if isinstance(answer.get("scope"), str) and isinstance(holder.get("scopes"), list):
-        holder["scopes"] = answer["scope"].split()
+    granted = answer.get("scope")
+    # Claude Code takes its login for none without them, and may have left them out itself at its last renewal.
+    known = isinstance(holder.get("scopes"), list) or (holder is document.get("claudeAiOauth"))
+    if known and isinstance(granted, str) and (scopes := granted.split()):
+        holder["scopes"] = scopes
     _owner(tokens, answer)
     fresh = dump_like(document, raw)
     try:

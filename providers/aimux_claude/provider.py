@@ -122,7 +122,7 @@ class Claude(Provider):
         return credentials.from_login(answer, self.settings.scopes)
 
     def setup_token_file(self, token: str) -> bytes:
-        token = token.strip()
+        token = "".join(token.split())  # a terminal breaks it into lines
         if not token.startswith(credentials.SETUP_TOKEN):
             kind = "is an API key: use --api-key" if token.startswith(credentials.API_KEY) else "is none"
             raise LoginError(f"a setup token begins with {credentials.SETUP_TOKEN}; this {kind}")

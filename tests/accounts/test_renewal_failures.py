@@ -130,7 +130,8 @@ async def test_lesson_2_a_moved_token_endpoint_is_an_alarm_and_not_a_dead_accoun
     server.faults = [404]
     with pytest.raises(RefreshUnavailable):
         await account.renew()
-    assert account.state(clock()).status == "cooling"
+    state = account.state(clock())
+    assert (state.status, state.remedy) == ("cooling", "set providers.demo.token_url")
     assert [r.levelno for r in caplog.records if "set providers.demo.token_url" in r.getMessage()] == [logging.ERROR]
 
 

@@ -124,8 +124,9 @@ def test_failures_of_a_renewal_are_sorted() -> None:
         renewing(HttpUnavailable("auth.example: no answer"))
     with pytest.raises(RefreshRejected):
         renewing(reply({"detail": "no"}, status=401), permanent_statuses=frozenset({401}))
-    with pytest.raises(RefreshUnavailable):
+    with pytest.raises(RefreshUnavailable, match="not in its own words") as between:
         renewing(reply(status=401, body=b"<html>"), permanent_statuses=frozenset({401}))
+    assert "Cloudflare" in between.value.remedy
     assert renewing(reply({"access_token": "new"}))["access_token"] == "new"
 
 
@@ -137,6 +138,10 @@ def test_failures_of_an_exchange_are_for_a_person() -> None:
         (reply({"error": "invalid_grant"}, status=400), "start again"),
         (reply(status=404, body=b""), "providers.acme.token_url"),
         (reply(status=503, body=b""), "503"),
+        (
+            reply(status=403, body=b"<title>Just a moment...</title>"),
+            "403, and not in its own words: something in betw",
+        ),
         (reply({}), "no access token"),
         (HttpUnavailable("auth.example: no answer"), "no answer"),
     ):

@@ -155,6 +155,25 @@ def test_a_renewal_keeps_scopes_tier_account_and_other_programs_logins(claude: C
     assert after == {**before, "claudeAiOauth": {**before["claudeAiOauth"], **changed}}
 
 
+@pytest.mark.parametrize(
+    ("before", "granted", "after"),
+    [
+        (["user:inference"], "", ["user:inference"]),
+        (["user:inference"], "user:inference user:profile", ["user:inference", "user:profile"]),
+        (None, "user:inference", ["user:inference"]),
+        (None, None, None),
+    ],
+)
+def test_scopes_without_which_claude_code_is_logged_out(
+    claude: Claude, before: list[str] | None, granted: str | None, after: list[str] | None
+) -> None:
+    """Claude Code's own renewal may leave them out of the file that it shares, and an answer need not name any."""
+    login = {"accessToken": "sk-ant-oat01-a", "refreshToken": "r"} | ({"scopes": before} if before else {})
+    answer = ANSWER | {"scope": granted}
+    fresh = asyncio.run(claude.refresh(json.dumps({"claudeAiOauth": login}).encode(), ScriptedHttp(reply(answer))))
+    assert json.loads(fresh)["claudeAiOauth"].get("scopes") == after
+
+
 def test_a_file_stays_indented_or_compact(claude: Claude) -> None:
     assert b"\n" not in _renew(claude, samples.CLAUDE_FLAT_SNAKE)
     assert b"\n  " in _renew(claude, samples.CLAUDE_FLAT_CAMEL)
@@ -242,7 +261,8 @@ async def test_a_used_code_says_so(claude: Claude) -> None:
 
 
 def test_a_setup_token_serves_inference_and_is_not_renewed(claude: Claude) -> None:
-    credential = claude.parse_credential(claude.setup_token_file("  sk-ant-oat01-setup-token\n"))
+    credential = claude.parse_credential(claude.setup_token_file("  sk-ant-oat01-setup\r\n  -token\n"))
+    assert credential.secret == "sk-ant-oat01-setup-token", "as a narrow terminal shows it"
     assert (credential.kind, credential.renewable, credential.expires_at) == ("oauth", False, None)
     assert credential.scopes == ("user:inference",)
     with pytest.raises(LoginError, match="--api-key"):
