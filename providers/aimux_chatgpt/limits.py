@@ -210,7 +210,11 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str
         wait = _api_reset(headers)
     if wait is None:
         return RELAY
-    return Verdict(Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST))
+    # An API key has limits for each model.
+    keyed = code == "rate_limit_exceeded" or any(name.lower().startswith("x-ratelimit-") for name in headers)
+    return Verdict(
+        Action.COOL_DOWN, "rate limited", until=now + min(wait, _LONGEST), model=model if model and keyed else None
+    )
 
 
 def _code(problem: Mapping[str, Any]) -> str:

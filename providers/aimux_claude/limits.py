@@ -24,6 +24,7 @@ _WINDOWS: Final = tuple(
     for window in ("5h", "7d", "7d_oi", "overage")
 )
 _API = "anthropic-ratelimit-"
+_API_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
 _STATUS = {"allowed": "allowed", "allowed_warning": "warning", "rejected": "rejected"}
 _LENGTH = re.compile(r"(\d{1,3})([hd])")
 _SECONDS = {"h": 3600.0, "d": 86400.0}
@@ -182,7 +183,8 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
     for.
 
     The reset of a window that is not rejected says when that one begins anew, and nothing about this request. If all
-    is rejected and none of the windows, the model has a limit that no window shows (Wei-Shaw/sub2api#6484).
+    is rejected and none of the windows, the model has a limit that no window shows (Wei-Shaw/sub2api#6484). An API key
+    has limits for each model, too.
     """
     if model and (_CREDITS_FOR_MODEL.match(message) or anthropic.error_code(body) == "credits_required"):
         return Verdict(Action.MISSING, "it has no credits for the model", model=model)
@@ -191,7 +193,8 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
     now, told = time.time(), _told(headers)
     overall = headers.get(_STATUS_NAME) == "rejected"
     rejected = [window for window in told if window.status == "rejected"]
-    of_model = overall and bool(told) and not rejected
+    unseen = overall and bool(told) and not rejected
+    keyed = not told and any(f"{_API}{limit}-remaining" in headers for limit in _API_LIMITS)
     whole = [window for window in rejected if window.scope is None]
     resets = [min(w.resets_at, now + _length(w.name)) for w in whole or rejected if w.resets_at and w.resets_at > now]
     if resets:
@@ -205,16 +208,17 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
     until = now + wait if wait is not None else reset
     if until is None or (wait is None and until <= now):
         return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
-    if of_model and not model:
+    if unseen and not model:
         return Verdict(Action.BACK_OFF, "a limit is reached that holds for some models")
-    what = "a limit of the model's own is reached" if of_model else "rate limited"
-    return Verdict(Action.COOL_DOWN, what, until=min(until, now + _LONGEST), model=model if of_model else None)
+    what = "a limit of the model's own is reached" if unseen else "rate limited"
+    of_model = model if model and (unseen or keyed) else None
+    return Verdict(Action.COOL_DOWN, what, until=min(until, now + _LONGEST), model=of_model)
 
 
 def _api_reset(headers: Headers) -> float | None:
     """API keys: the latest reset (RFC 3339) among the limits with nothing left."""
     resets = []
-    for limit in ("requests", "tokens", "input-tokens", "output-tokens"):
+    for limit in _API_LIMITS:
         if headers.get(f"{_API}{limit}-remaining", "").strip() == "0":
             try:
                 resets.append(datetime.fromisoformat(headers[f"{_API}{limit}-reset"]).timestamp())

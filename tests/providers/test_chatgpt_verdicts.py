@@ -113,8 +113,11 @@ class TestLimits:
     def test_an_api_key_is_limited_for_as_long_as_it_is_told(
         self, chatgpt: ChatGPT, headers: dict[str, str], wait: float
     ) -> None:
-        verdict = judged(chatgpt, 429, body("requests", code="rate_limit_exceeded"), **headers)
+        raw = body("requests", code="rate_limit_exceeded")
+        verdict = judged(chatgpt, 429, raw, **headers)
         assert verdict.until == pytest.approx(NOW + wait)
+        told = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+        assert chatgpt.classify(429, told, raw, model="gpt-6").model == "gpt-6", "each has limits of its own"
 
     def test_no_money_left_is_looked_at_again_later(self, chatgpt: ChatGPT) -> None:
         verdict = judged(chatgpt, 429, body("insufficient_quota", code="insufficient_quota"))

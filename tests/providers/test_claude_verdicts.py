@@ -129,7 +129,10 @@ class TestRateLimits:
                 "anthropic-ratelimit-input-tokens-reset": "2026-05-28T20:27:20Z",
             }
         )
-        assert limited(claude, headers).until == NOW + 40
+        verdict = limited(claude, headers, model="claude-opus-5")
+        assert (verdict.until, verdict.model) == (NOW + 40, "claude-opus-5")
+        verdict = limited(claude, headers)
+        assert (verdict.until, verdict.model) == (NOW + 40, None), "nobody knows which model that was"
 
     @pytest.mark.parametrize("status", [400, 403, 429])
     @pytest.mark.parametrize(
