@@ -182,7 +182,7 @@ async def test_a_revoked_login_is_refused(world: World, name: str) -> None:
         ("claude", "401", Action.REFRESH),
         ("claude", "403:revoked", Action.REFRESH),
         ("claude", "403:disabled", Action.PARK),
-        ("claude", "403:organization", Action.PARK),
+        ("claude", "403:organization", Action.REFRESH),
         ("claude", "429", Action.BACK_OFF),
         ("claude", "429:60", Action.COOL_DOWN),
         ("claude", "429:extra-usage", Action.RELAY),
