@@ -139,7 +139,7 @@ class Compatible(Provider):
             wait = retry_after(headers)
             if wait is None:
                 return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
-            return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait)
+            return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait, model=model)  # as is usual
         if status >= 500 and status != 501:
             return Verdict(Action.BACK_OFF, f"the server answered {status}")
         if status in {400, 403, 404} and self._format.lacks(body, model):

@@ -24,6 +24,8 @@ UNTOLD = 30.0
 NO_DATE = 253_402_300_800.0
 """The end of the last year that a calendar has, in unix seconds."""
 MOST_PAID = 100
+MOST_MODELS = 100
+"""Cooldowns at the same time: clients choose models' names."""
 FULL = 1.0 - 1e-9
 """Of a window: it is used up."""
 DOUBT = 60.0
@@ -136,6 +138,8 @@ class Quota:
         latest = max(resets, default=now + CEILING)
         wanted = now + UNTOLD if until is None or math.isnan(until) else until
         self.cooldowns[model] = Cooldown(max(now + FLOOR, min(wanted, latest, now + CEILING)), now, reason)
+        if len(self.cooldowns) > MOST_MODELS:
+            del self.cooldowns[min(filter(None, self.cooldowns), key=lambda one: self.cooldowns[one].until)]
         self._changed(now)
 
     def observe(self, limits: Sequence[LimitWindow], now: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.accounts.quota import CEILING, Quota
+from aimux.accounts.quota import CEILING, MOST_MODELS, Quota
 from aimux.plugin import LimitWindow
 from tests.accounts.support import HOUR, START
 
@@ -213,3 +213,12 @@ def test_where_two_turn_out_to_be_one_the_longer_cooldown_counts() -> None:
     other.cool(START, until=START + 900, reason="limited", model="opus")
     one.absorb(other, START)
     assert (one.free_at(""), one.free_at("opus")) == (START + 600, START + 900)
+
+
+def test_a_bounded_number_of_models_cools_down() -> None:
+    quota = cooled(START + 1)
+    for number in range(MOST_MODELS + 10):
+        quota.cool(START, until=START + 100 + number, reason="limited", model=f"m{number}")
+    assert len(quota.cooldowns) == MOST_MODELS
+    assert {"", f"m{MOST_MODELS + 9}"} <= {*quota.cooldowns}
+    assert "m10" not in quota.cooldowns, "the one that ends first goes"

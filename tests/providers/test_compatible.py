@@ -113,6 +113,11 @@ def test_verdicts(status: int, headers: dict[str, str], action: Action) -> None:
     assert make(base_url="http://h").classify(status, CIMultiDict(headers), b"").action is action
 
 
+def test_a_rate_is_of_the_model() -> None:
+    verdict = make(base_url="http://h").classify(429, CIMultiDict({"retry-after": "3"}), b"", model="m")
+    assert (verdict.action, verdict.model) == (Action.COOL_DOWN, "m")
+
+
 @pytest.mark.parametrize(
     ("wire", "error"),
     [
