@@ -154,6 +154,8 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
         return None
     if _code(problem) != "usage_limit_reached" and (code := openai_problems.overload(problem)):
         return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
+    if openai_problems.unreadable(problem):
+        return _UNREADABLE
     return limited(problem, _NO_HEADERS, login=login)
 
 

@@ -437,14 +437,21 @@ UNREADABLE = (
         "type": "invalid_request_error",
         "message": "The encrypted content gAAA...pg= could not be verified. Reason: it could not be parsed.",
     },
+    {"code": None, "message": "Encrypted function output content could not be decrypted or decoded."},
 )
 
 
 @pytest.mark.parametrize("problem", UNREADABLE)
 def test_what_another_account_has_encrypted_is_that_ones_to_read(chatgpt: ChatGPT, problem: dict[str, object]) -> None:
-    """CLIProxyAPI#81, nikships/droidproxy#58: an account can't read what the model thought with another one."""
+    """CLIProxyAPI#81, nikships/droidproxy#58, sub2api#7506: an account can't read what the model thought, or wrote to
+    another agent, with another one."""
     raw = json.dumps({"error": problem}).encode()
     assert chatgpt.classify(400, CIMultiDict(), raw).action is Action.MISSING
+    started = samples.sse({"type": "response.created", "response": {"error": None}})
+    failed = samples.sse({"type": "response.failed", "response": {"error": problem}})
+    opening = chatgpt.opening(started + failed)
+    assert opening is not None
+    assert opening.action is Action.MISSING
     meter = chatgpt.websocket_meter(RESPONSES)
     assert meter is not None
     meter.asked(b'{"type": "response.create", "model": "m"}')

@@ -12,7 +12,11 @@ _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.que
 _OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
-_UNREADABLE = re.compile(r"The encrypted content .{1,200} could not be verified\..{0,200}", re.DOTALL)
+_UNREADABLE = re.compile(
+    r"(?:The encrypted content .{1,200} could not be verified\.|Encrypted .{1,40} content could not be decrypted\b)"
+    r".{0,200}",
+    re.DOTALL,
+)
 _UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
 
 
