@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import termios
+import threading
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("aimux")
 
 M_MMAP_THRESHOLD = -3
+LEAVE_SECONDS = 2.0
+"""For what still runs in threads when all is done. A look-up of a name, of a webhook's for example, can't be cancelled,
+and where no name server answers it takes ten seconds for each of them, twice."""
 
 
 async def serve(app: App, announce: Callable[[App], Awaitable[None]]) -> bool:
@@ -108,6 +112,11 @@ def _return_large_blocks() -> None:
         pass  # not every system's library has it
 
 
+def _leave(logs: Logs, patient: bool) -> None:
+    logs.close()
+    os._exit(0 if patient else 1)
+
+
 def run(load: Callable[[Plugins], Config], announce: Callable[[App], Awaitable[None]]) -> None:
     """Serve until a signal ends it. `announce` is called once it listens. Raises what `start` does."""
     raise_descriptor_limit()
@@ -116,7 +125,16 @@ def run(load: Callable[[Plugins], Config], announce: Callable[[App], Awaitable[N
     try:
         plugins = load_plugins()
         app = App(lambda: load(plugins), plugins, logs, os.environ)
-        patient = uvloop.run(serve(app, announce))
+
+        async def work() -> tuple[bool, threading.Timer]:
+            patient = await serve(app, announce)
+            leaving = threading.Timer(LEAVE_SECONDS, _leave, (logs, patient))
+            leaving.daemon = True
+            leaving.start()
+            return patient, leaving
+
+        patient, leaving = uvloop.run(work())
+        leaving.cancel()
     finally:
         logs.close()
     if not patient:

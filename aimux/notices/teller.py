@@ -119,6 +119,8 @@ class Teller:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 if answer.status < 300:
                     return "", False
+                if answer.status < 400:
+                    return f"it redirects (status {answer.status}), which is not followed: give the last address", False
                 # Too many requests, or a receiver's own fault, passes; a fault in what we send does not.
                 passes = answer.status in {408, 425, 429} or answer.status >= 500
                 return f"it answers with status {answer.status}", passes

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import signal
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,29 @@ async def test_sigterm_lets_open_streams_end_and_takes_nothing_new(sim: Simulato
         assert (await streamed.read()).endswith(b'data: {"type":"message_stop"}\n\n')
         assert await aimux.end() == 0
         assert aimux.requests[-1]["error"] == "-"
+
+
+HELD_UP = """
+import asyncio, logging, os, signal, time
+from pathlib import Path
+from aimux.app.process import run
+from aimux.config import load_config
+
+async def announce(app):
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 100)
+    logging.getLogger().warning("a thread is under way")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+run(lambda plugins: load_config(Path("config.json"), environ=os.environ, providers=plugins.providers), announce)
+"""
+"""A thread that can't be ended, as of a look-up that no name server answers."""
+
+
+async def test_no_thread_holds_up_its_end(sim: Simulator, folder: Path) -> None:
+    write_config(folder, config_of(sim, folder))
+    process = await Process.start(folder, command=(sys.executable, "-c", HELD_UP))
+    assert await process.end() == 0
+    assert "a thread is under way" in process.output
 
 
 async def test_until_the_first_answer_it_imports_what_the_mounts_take(sim: Simulator, folder: Path) -> None:

@@ -101,14 +101,17 @@ async def test_what_is_over_may_be_told_again(receiver: Receiver, make: Callable
     assert "x-aimux-signature" not in receiver.got[0][0]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(404, "it answers with status 404"), (302, "it redirects (status 302), which is not followed")]
+)
 async def test_the_log_says_which_receiver_refuses_and_how(
-    receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
+    receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture, status: int, told: str
 ) -> None:
-    receiver.answers = [404]
+    receiver.answers = [status]
     make(receiver.url).tell(notice())
     where = receiver.url.removeprefix("http://").removesuffix("/hook")
     async with asyncio.timeout(5):
-        while f"a notice could not be sent to {where}: it answers with status 404" not in caplog.text:
+        while f"a notice could not be sent to {where}: {told}" not in caplog.text:
             await asyncio.sleep(0.005)
 
 
