@@ -127,6 +127,8 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         verdict = limited(problem, headers, login=login, model=model)
         unsaid = Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
         return unsaid if verdict is RELAY and status == 429 else verdict
+    if status == 400 and (overload := openai_problems.overload(problem)):
+        return Verdict(Action.BACK_OFF, f"OpenAI answered {status} ({overload})")
     if status >= 500 and status != 501:
         return Verdict(Action.BACK_OFF, f"OpenAI answered {status}" + (f" ({code})" if code else ""))
     return RELAY

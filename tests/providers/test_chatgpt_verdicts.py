@@ -63,6 +63,17 @@ class TestLimits:
         said = {"detail": "The usage limit has been reached"}
         assert judged(chatgpt, status, json.dumps(said).encode()).until == NOW + 900
 
+    def test_a_model_at_capacity_is_an_overload(self, chatgpt: ChatGPT) -> None:
+        """Wei-Shaw/sub2api#5281: told as if the request were wrong."""
+        said = "Selected model is at capacity. Please try a different model."
+        error = {"type": "invalid_request_error", "message": said}
+        assert judged(chatgpt, 400, json.dumps({"error": error}).encode()).action is Action.BACK_OFF
+        started = samples.sse({"type": "response.created", "response": {"error": None}})
+        for failed in ({"error": error}, {"response": {"error": {"message": said}}}):
+            opening = chatgpt.opening(started + samples.sse({"type": "response.failed", **failed}))
+            assert opening is not None
+            assert opening.action is Action.BACK_OFF
+
     def test_an_absurd_reset_is_not_believed(self, chatgpt: ChatGPT) -> None:
         assert judged(chatgpt, 429, body("usage_limit_reached", resets_at=9_000_000_000)).until == NOW + 31 * 86400
 

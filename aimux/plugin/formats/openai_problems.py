@@ -11,6 +11,7 @@ from aimux.plugin.reading import sse_events
 _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
 _OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
+_AT_CAPACITY = re.compile(r"Selected model is at capacity\b.{0,80}", re.DOTALL)
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
 _UNREADABLE = re.compile(
     r"(?:The encrypted content .{1,200} could not be verified\.|Encrypted .{1,40} content could not be decrypted\b)"
@@ -102,6 +103,9 @@ def _says_nothing(chunk: dict[str, Any]) -> bool:
 
 def overload(problem: dict[str, Any]) -> str:
     """The code of an error that may pass in a moment, or with another account; "" for any other."""
+    message = problem.get("message")
+    if isinstance(message, str) and _AT_CAPACITY.fullmatch(message):  # as an `invalid_request_error`, of all things
+        return "model_at_capacity"
     if (code := code_of(problem)) in _OVERLOADED:
         return code
     status = problem.get("code")  # of vLLM, OpenRouter and others
