@@ -50,6 +50,8 @@ class Renewer:
         self._unsaved: VaultError | None = None
         self._paused_at = 0.0
         self._retry_at = 0.0
+        self._broken = False
+        """What is in memory is in the file no more, which holds no login."""
         self._tells_no_end = False
         """What a renewal gave has no expiry: to renew it for that would be in vain."""
 
@@ -135,8 +137,9 @@ class Renewer:
         try:
             credential = self._place.parse(await self._place.read())
         except (VaultError, CredentialError) as error:
-            self._unreadable(error)
+            await self._unreadable(error)
             return True
+        self._broken = False
         if self._flight is not None or account.fingerprint != before:
             return False  # what was read may be older than what is in use now
         account.publish(credential, self._resources.clock())
@@ -145,6 +148,8 @@ class Renewer:
     async def close(self) -> None:
         """Try a last time to save what a disk did not take. Call it when no renewal is under way."""
         await self._save_pending()
+        if self._broken:
+            await self._keep()
         if self._place.pending is not None:
             account = self._account
             log.error(
@@ -185,7 +190,7 @@ class Renewer:
             again = RefreshUnavailable(error.reason, remedy=error.remedy, retry_after=told)
             return self._unavailable(again, rejected)
         except CredentialError as error:
-            self._unreadable(error)
+            await self._unreadable(error)
             return self._unavailable(RefreshUnavailable(f"its credential file {error}"), rejected)
         if self._place.pending is None:
             self._failures, self._failure, self._retry_at = 0, None, 0.0
@@ -200,6 +205,7 @@ class Renewer:
         account, now = self._account, self._resources.clock()
         raw = await self._place.read()
         credential = self._place.parse(raw)
+        self._broken = False
         news = account.fingerprint != fingerprint(credential)
         if not credential.renewable:
             within = 0.0
@@ -322,9 +328,9 @@ class Renewer:
         self._paused_at = self._resources.clock()
         self._retry_at = self._paused_at + pause
 
-    def _unreadable(self, error: VaultError | CredentialError) -> None:
+    async def _unreadable(self, error: VaultError | CredentialError) -> None:
         """A file that can't be read: another program may be writing it, so the credential in memory goes on for a
-        while."""
+        while. When that is over, the login that the file held is kept beside it: it may be alive."""
         account = self._account
         if isinstance(error, CredentialError):
             where = f"{account.provider}/{account.name}: {self._resources.provider.credential_file}"
@@ -335,8 +341,15 @@ class Renewer:
         lasts = held is not None and not held.expires_within(0, self._resources.clock())
         if lasts and not isinstance(error, Unsafe | Missing):
             log.warning("%s account %s goes on from memory: %s", account.provider, account.name, reason)
+            self._broken = isinstance(error, CredentialError)
             return
+        if isinstance(error, CredentialError) and await self._keep():
+            reason += f"; the login that it held is kept beside it, as {self._resources.provider.credential_file}.spare"
         account.park(reason, remedy, unreadable=True)
+
+    async def _keep(self) -> bool:
+        held = self._account.credential
+        return held is not None and held.renewable and await self._place.keep()
 
     def _login(self) -> str:
         return f"log in again: aimux login {self._resources.provider.instance} --account {self._account.name}"

@@ -86,7 +86,8 @@ class Place:
                 self.pending = Pending(raw, mended)
                 return mended
             self._token = token
-        self._newest = raw
+        if token is not None:
+            self._newest = raw
         return raw
 
     async def save(self, raw: bytes, fresh: bytes) -> None:
@@ -128,6 +129,16 @@ class Place:
         await self._replace(self._file + SPARE, pending.fresh)
         log.warning("%s account %s was changed by another program during its renewal; that is used", *self._where)
         return None
+
+    async def keep(self) -> bool:
+        """Keep the last login that was read beside the file, which holds none any more. False: that is not possible."""
+        if self._newest is None:
+            return False
+        try:
+            await self._replace(self._file + SPARE, self._newest)
+        except VaultError:
+            return False
+        return True
 
     # --- what was rotated away ---------------------------------------------------------------------------------------
 

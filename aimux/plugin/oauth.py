@@ -29,6 +29,10 @@ PERMANENT = frozenset({"invalid_grant"})
 
 _IN_BETWEEN = "something in between refuses (a proxy, or Cloudflare asking whether it is a person)"
 
+RENEWAL_SECONDS = 50.0
+"""How long a renewal waits for its answer: the old refresh token may be dead by then, and the new one is in the answer.
+With `drain_timeout` it is less than the 90 s that systemd and the files in deploy/ give a stop."""
+
 _CODE = re.compile(r"[a-z][a-z_]{2,47}")
 _MOVED = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
 _MILLISECONDS = 1e11  # as seconds: the year 5138; as milliseconds: 1973
@@ -73,9 +77,11 @@ async def renew(
     """
     where = f"providers.{instance}.{setting}"
     try:
-        answer = await http.request("POST", url, json=json, form=form)
+        answer = await http.request("POST", url, json=json, form=form, timeout=RENEWAL_SECONDS)
         if error_code(answer) == "invalid_scope" and "scope" in {**_fields(json), **(form or {})}:
-            answer = await http.request("POST", url, json=_unscoped(json), form=_unscoped(form))
+            answer = await http.request(
+                "POST", url, json=_unscoped(json), form=_unscoped(form), timeout=RENEWAL_SECONDS
+            )
     except HttpUnavailable as error:
         raise RefreshUnavailable(str(error), remedy="check the network and the DNS of this machine") from None
     code = error_code(answer)

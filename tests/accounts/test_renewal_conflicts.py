@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aimux.accounts import AccountPool
-from aimux.plugin import RefreshRejected
-from tests.accounts.support import SOON, Clock, TokenServer, credential_file, load, on_disk, put
+from aimux.plugin import RefreshRejected, RefreshUnavailable
+from tests.accounts.support import HOUR, SOON, Clock, TokenServer, credential_file, load, on_disk, put
 
 
 async def test_lesson_6_an_edit_during_the_renewal_is_kept_and_so_is_the_rotated_token(
@@ -100,3 +100,30 @@ async def test_an_account_removed_during_its_renewal_is_not_brought_back(
     assert not path.exists()
     await pool.load()
     assert pool.accounts == {}
+
+
+@pytest.mark.parametrize("left", [b"", b'{"access": "acc', b'{"access": null, "refresh": ""}'])
+@pytest.mark.parametrize("stops", [False, True])
+async def test_a_login_that_another_program_emptied_is_kept_beside_it(
+    pool: AccountPool, state_dir: Path, clock: Clock, left: bytes, stops: bool
+) -> None:
+    """The vendors' CLIs write empty tokens where their own renewal fails. What served was alive."""
+    put(state_dir, credential_file(expires_at=SOON))
+    account = await load(pool)
+    assert (await account.renew()).secret == "access-1"
+    path = put(state_dir, left)
+    await pool.load()
+    assert account.state(clock()).status == "healthy", "it goes on from memory"
+    spare = path.with_name("demo.json.spare")
+    assert not spare.exists()
+    if stops:
+        await pool.close()
+    else:
+        clock.pass_(9 * HOUR)
+        with pytest.raises(RefreshUnavailable):
+            await account.renew()
+        assert "kept beside it, as demo.json.spare" in account.state(clock()).reason
+        assert account.state(clock()).status == "parked"
+    assert json.loads(spare.read_bytes())["refresh"] == "refresh-1"
+    assert spare.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == left, "somebody may have logged out on purpose"

@@ -107,7 +107,7 @@ class Process:
 
     async def end(self) -> int:
         """Wait for its end, as long as service managers do: the exit code."""
-        async with asyncio.timeout(90):  # drain_timeout, a renewal that has begun (30 s), a database that hangs (6 s)
+        async with asyncio.timeout(90):  # drain_timeout, a renewal that has begun (50 s), a database that hangs (6 s)
             return await asyncio.shield(self._ended)
 
     async def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:

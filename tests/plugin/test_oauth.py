@@ -188,3 +188,16 @@ async def test_a_refresh_token_without_an_access_token_is_passed_on(given: Any, 
     token = caught.value.refresh_token
     assert (token.get_secret_value() if token is not None else None) == kept
     assert "rt-new" not in repr(vars(caught.value))
+
+
+async def test_a_slow_renewal_is_waited_for_as_long_as_a_stop_allows() -> None:
+    """What it gives is lost otherwise, and the token that was sent may be dead."""
+    waits: list[float] = []
+
+    class Slow(ScriptedHttp):
+        async def request(self, *args: Any, timeout: float = 30.0, **named: Any) -> HttpAnswer:
+            waits.append(timeout)
+            return await super().request(*args, timeout=timeout, **named)
+
+    await renew(Slow(reply({"access_token": "new"})), URL, instance="demo", json={})
+    assert 45 < waits[0] < 60
