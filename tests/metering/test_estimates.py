@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from aimux.metering.estimates import Estimates, possible
+from aimux.metering.estimates import FITS, Estimates, possible
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
 from aimux.metering.tariff import Tariff
@@ -285,6 +285,29 @@ def test_how_long_a_token_is_is_learned_from_whole_answers_of_the_model() -> Non
     assert estimates.usage(other, fed(MessagesStream(), cut)).output_tokens == pytest.approx(TEXT / 8, rel=0.15)
 
 
+def test_how_long_a_token_of_a_question_is_is_learned_where_it_is_told_and_not_short() -> None:
+    """The records send 4000 bytes."""
+
+    def whole(asked: int, answered: int, *deltas: dict[str, Any]) -> bytes:
+        told = {"type": "message_start", "message": {"usage": {"input_tokens": asked, "output_tokens": 1}}}
+        end = {"type": "message_delta", "usage": {"output_tokens": answered}}
+        return sse(told, *deltas, end, {"type": "message_stop"})
+
+    estimates = Estimates()
+    for asked, answered in ((9, 9), (199, 49)):
+        estimates.usage(record(), fed(MessagesStream(), whole(asked, answered, *DELTAS)))
+    usage = estimates.usage(record(error="client_gone"), fed(ChatStream(), CHAT))
+    assert usage.input_tokens == 1000, "short ones are mostly framing"
+    assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
+    estimates.usage(record(), fed(MessagesStream(), whole(2000, TEXT // 4, *DELTAS)))
+    usage = estimates.usage(record(error="client_gone"), fed(ChatStream(), CHAT))
+    assert usage.input_tokens == 2000
+    for _ in range(3):
+        estimates.usage(record(), fed(MessagesStream(), whole(1000, TEXT // 4, *DELTAS)))
+    usage = estimates.usage(record(error="client_gone"), fed(ChatStream(), CHAT))
+    assert usage.input_tokens == round(4000 / (4 - 2 * 0.9**3)), "one that is otherwise moves it by a tenth"
+
+
 def test_a_last_event_that_repeats_the_whole_is_no_content() -> None:
     done = {"type": "response.completed", "response": {"output": "x" * 40_000, "usage": {"output_tokens": TEXT // 4}}}
     assert fed(ResponsesStream(), RESPONSES + sse(done)).sent == pytest.approx(TEXT, rel=0.15)
@@ -377,6 +400,8 @@ usages = st.builds(Usage, st.just("m"), *[counts] * 7, requests=st.integers(-1, 
 
 
 @given(usages, st.lists(usages, max_size=2))
+@example(Usage("m", 100), [Usage("m", -1)])
+@example(Usage("m", 100), [Usage("m", 500)])
 def test_what_no_request_takes_is_in_no_sum(usage: Usage, beside: list[Usage]) -> None:
     """A plugin's meter may be wrong; its beside may be more than the whole."""
     usage.beside = tuple(beside)
@@ -388,6 +413,10 @@ def test_what_no_request_takes_is_in_no_sum(usage: Usage, beside: list[Usage]) -
     assert 0 <= cost < 2**62
     told, kept = (astuple(one)[1:8] for one in (usage, found))
     assert all(after == (before if 0 <= before < MOST_TOKENS else 0) for before, after in zip(told, kept, strict=True))
+    own = replace(found)
+    own.put_beside(())
+    for one in (own, *found.beside):
+        assert all(0 <= number < FITS for number in astuple(one)[1:8])
     assert found.requests > 0
     assert found.estimated == (found is not usage)
     assert possible(found) is found
