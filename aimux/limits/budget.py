@@ -165,7 +165,7 @@ class Budget(Counter):
 
     def add(self, amount: int, at: float, now: float, number: int) -> None:
         """Count what was used without a lease, by a request that began `at`."""
-        self.full(0, now, number)
+        self.full(0, max(now, self.turned), number)  # never back into the window before
         if self.start <= at < self.end:
             self.found(amount)
             if self._claims is not None:

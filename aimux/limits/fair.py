@@ -27,6 +27,8 @@ LEARNED = 0.2
 """Of the newest step, in what a unit of use moves a window by."""
 STEP = 0.01
 ROOM_SECONDS = 1.0
+AHEAD_SECONDS = 60.0
+"""Who was last seen so long from now was seen by a clock that was wrong. (A request may end some moments ahead.)"""
 
 
 class Person(NamedTuple):
@@ -69,6 +71,12 @@ class _Seen:
     last: float
     weight: float
     lately: deque[tuple[float, float]]
+
+    def correct(self, now: float) -> None:
+        """Have somebody who was seen by a clock that was ahead be seen now: else he would be active until that time."""
+        if self.last > now + AHEAD_SECONDS:
+            self.since = self.last = now
+            self.lately.clear()
 
 
 class SharedWindow:
@@ -121,6 +129,7 @@ class SharedWindow:
             self._people[name] = _Seen(now, now, weight, deque())
             self._rooms.clear()
             return
+        seen.correct(now)
         if now - seen.last > ACTIVE_SECONDS:
             seen.since = now
             self._rooms.clear()
@@ -138,7 +147,7 @@ class SharedWindow:
         With 200 active people 100 µs, so that an answer is good for a second, or until somebody comes.
         """
         room, until = self._rooms.get(name, (0.0, 0.0))
-        if now < until:
+        if until - ROOM_SECONDS <= now < until:
             return room
         room = self._room(name, weight, now)
         self._rooms[name] = room, now + ROOM_SECONDS
@@ -152,6 +161,7 @@ class SharedWindow:
             return 0.0
         people = {name: Person(self.used_by(name), weight)}
         for other, seen in list(self._people.items()):
+            seen.correct(now)
             if now - seen.last > ACTIVE_SECONDS:
                 if now - seen.last > 2 * PACE_SECONDS:
                     del self._people[other]

@@ -79,7 +79,8 @@ class Activity:
     def own(self) -> NodeActivity:
         now = time.time()
         items = [_open(record, now) for record in sorted(self._running(), key=lambda record: record.time)]
-        ended = list(takewhile(lambda r: r.time + r.duration > now - RECENT, self._journal.latest()))
+        # What ended ahead of the clock did so by one that was wrong.
+        ended = list(takewhile(lambda r: abs(now - r.time - r.duration) < RECENT, self._journal.latest()))
         tokens = sum(record.usage.output_tokens for record in ended if record.usage is not None)
         rates = (round(tokens / RECENT, 1), round(len(ended) * 60 / RECENT, 1))
         return NodeActivity(socket.gethostname(), len(items), *rates, items)

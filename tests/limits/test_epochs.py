@@ -85,6 +85,15 @@ def test_a_budget_that_is_new_counts_what_the_ledger_has() -> None:
     lease(book, now=MIDNIGHT)
 
 
+def test_what_is_told_of_yesterday_does_not_bring_it_back() -> None:
+    book = limits(default("tokens_per_day", 1000))
+    under_way = lease(book, now=MIDNIGHT + 1)
+    book.add(ALICE, "claude", "m", MIDNIGHT - 5, 100, 0, MIDNIGHT - 1)
+    book.settle(under_way, 50, 0, 0)
+    [standing] = book.standings(ALICE, MIDNIGHT + 2)
+    assert standing.used == 50
+
+
 def test_another_time_zone_has_other_days() -> None:
     book = limits(default("tokens_per_day", 1000))
     use(book, 700)

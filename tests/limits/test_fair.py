@@ -148,6 +148,18 @@ def test_who_is_active_has_his_share_kept_from_his_first_request_on(resets_at: f
     assert window.room("alice", 1.0, 1651.0) == pytest.approx(0.25), "he is back, and wants what he can get"
 
 
+def test_who_asked_while_the_clock_was_a_day_ahead_is_gone_as_soon_as_others() -> None:
+    window, day = SharedWindow(), 86400.0
+    window.observe(0.0, 3 * day, 0.0)
+    for name in ("ann", "bob"):
+        window.asked(name, 1.0, day)
+        assert window.room(name, 1.0, day) == pytest.approx(0.5 if name == "bob" else 1.0)
+    window.asked("bob", 1.0, 10.0)
+    assert window.room("bob", 1.0, 10.0) == pytest.approx(0.5), "ann may be there"
+    window.asked("bob", 1.0, 700.0)
+    assert window.room("bob", 1.0, 700.0) == 1.0
+
+
 def test_use_past_aimux_is_nobodys() -> None:
     window = SharedWindow()
     window.observe(0.0, RESET, 0.0)

@@ -74,6 +74,13 @@ async def test_nodes_know_what_runs_at_the_others(nodes: list[Node]) -> None:
     assert one.activity.others() == [], "its own it does not count twice"
 
 
+async def test_what_ended_while_the_clock_was_ahead_is_not_of_the_last_seconds(nodes: list[Node]) -> None:
+    node, _ = nodes
+    node.journal.record(record(time.time() + 3600, duration=1.0, usage={"output_tokens": 300}))
+    node.journal.record(record(time.time() - 2, duration=1.0, usage={"output_tokens": 30}))
+    assert (node.activity.own().tokens_per_second, node.activity.own().requests_per_minute) == (1.0, 2.0)
+
+
 async def test_one_that_has_nothing_left_says_so_once_and_one_that_is_gone_is_forgotten(nodes: list[Node]) -> None:
     one, other = nodes
     heard: list[str] = []
