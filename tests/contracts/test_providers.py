@@ -30,7 +30,7 @@ ANTHROPIC_ANSWERS = [
     SampleAnswer("POST", "/v1/messages/count_tokens?beta=true", b'{"input_tokens": 14}'),
     SampleAnswer("GET", "/v1/models?limit=1000", b'{"data": []}'),
     SampleAnswer("POST", "/v1/messages", b'{"type": "error"}', status=529),
-    SampleAnswer("POST", "/v1/messages", b"<html>", content_type="text/html"),
+    SampleAnswer("POST", "/v1/messages", b"<html>", Usage(), content_type="text/html"),
 ]
 OPENAI_ANSWERS = [
     SampleAnswer("POST", "/v1/responses", samples.RESPONSE_STREAM, OPENAI_USAGE, EVENTS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.body import Body
@@ -16,6 +17,7 @@ from aimux.plugin.reading import media_type, plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
+from aimux.plugin.unnamed_answers import UnnamedAnswer
 from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
@@ -129,7 +131,9 @@ def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     threaded = _THREADS in request.headers.get("anthropic-beta", "")
     if content_type == "text/event-stream":
         return MessagesStream(threaded=threaded)
-    return MessagesAnswer(threaded=threaded) if content_type == "application/json" else None
+    if content_type == "application/json":
+        return MessagesAnswer(threaded=threaded)
+    return UnnamedAnswer(partial(MessagesStream, threaded=threaded), partial(MessagesAnswer, threaded=threaded))
 
 
 class MessagesStream(SSEMeter):

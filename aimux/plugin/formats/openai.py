@@ -26,6 +26,7 @@ from aimux.plugin.reading import media_type, plain_path
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
+from aimux.plugin.unnamed_answers import UnnamedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -192,8 +193,11 @@ def meter(
         if path.endswith("/chat/completions"):
             return ChatStream()
         return CompletionStream() if path.endswith("/completions") else None
-    if _is_json(headers) and path.endswith(("/responses", "/responses/compact", "/completions")):
-        return OpenAIAnswer()
+    if path.endswith(("/responses", "/responses/compact", "/completions")):
+        if _is_json(headers):
+            return OpenAIAnswer()
+        chat = ChatStream if path.endswith("/chat/completions") else CompletionStream
+        return UnnamedAnswer(chat if path.endswith("/completions") else responses or ResponsesStream, OpenAIAnswer)
     return stored(request, status, headers)
 
 

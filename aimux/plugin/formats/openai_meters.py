@@ -12,8 +12,10 @@ from aimux.plugin.reading import count, json_object, object_behind, word
 from aimux.plugin.types import BATCH, Over
 from aimux.plugin.usage import Usage
 
-_LAST_EVENTS = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
-_LAST_TYPES = ("response.completed", "response.incomplete", "response.failed")
+_LAST_TYPES = ("response.completed", "response.incomplete", "response.failed", "response.done")
+"""The last one is what some upstreams, and ChatGPT's own at times, call all three: its response has the status."""
+_LAST_EVENTS = frozenset(kind.encode() for kind in _LAST_TYPES)
+_FAILED = ("failed", "cancelled")
 _AT_WORK = ("queued", "in_progress", "validating", "finalizing", "cancelling")
 _BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_choice|tools)"\s*:\s*(true)?')
 """The upstream's own field comes before any object of the client's, which may have such a key."""
@@ -42,15 +44,16 @@ class ResponsesStream(SSEMeter):
     """Its last event repeats the whole answer with its usage.
 
     The first ones do, too, without usage but with 40 kB of instructions and tools, so the needles are the last events'
-    names. `"error"` is searched as a value: as a key, with null in it, it is in every event of that kind.
+    names. `"error"` is searched as a type: as a key, with null in it, it is in every event of that kind.
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (
         b'"response.completed"',
         b'"response.incomplete"',
         b'"response.failed"',
-        b'"error",',
-        b'"error"}',
+        b'"response.done"',
+        b'"type":"error"',
+        b'"type": "error"',
     )
     content: ClassVar[bytes] = b'.delta"'
     audio: ClassVar[bytes] = b'audio.delta"'
@@ -81,13 +84,15 @@ class ResponsesStream(SSEMeter):
 
     def read(self, event: dict[str, Any]) -> None:
         match event.get("type"):
-            case "response.completed" | "response.incomplete" | "response.failed" as kind:
+            case "response.completed" | "response.incomplete" | "response.failed" | "response.done" as kind:
                 self.complete = True
                 self.begun, self._beginning = "", None
+                failed = kind == "response.failed"
                 if isinstance(response := event.get("response"), dict):
                     read_usage(self.usage, response)
                     self.stored = stored_response(response)
-                self.failed = kind == "response.failed" and not self.usage.total_input  # else it reports usage
+                    failed = failed or response.get("status") in _FAILED
+                self.failed = failed and not self.usage.total_input  # else it reports usage
             case "error":
                 self.complete = self.failed = True
 
