@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aimux.accounts.unknown import unknown_accounts
+from aimux.front.bounds import connection_limit
 from aimux.people.configured import from_config
 from aimux.people.directory import Directory
 from aimux.people.unknown import unknown_people
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux")
 
+FEW_CONNECTIONS = 100
+
 
 def warn_of_surroundings(config: Config, plugins: Plugins) -> None:
-    """The state folder's owner, proxies, and plugins that could not be loaded."""
+    """The state folder's owner, file descriptors, proxies, and plugins that could not be loaded."""
     _warn_of_owner(config.state_dir)
+    if (limit := connection_limit()) < FEW_CONNECTIONS:
+        log.warning("file descriptors suffice for %d client connections: raise LimitNOFILE= or `ulimit -n`", limit)
     for problem in unusable_proxies():
         log.error("%s", problem)
     for plugin in plugins.failed:

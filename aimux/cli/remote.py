@@ -77,6 +77,8 @@ class Remote:
                 f"the server at {self.address} does not accept the admin key of {self._key_from}{there}; does it use"
                 f" another configuration?{command_there(problem.key_file)}"
             )
+        if status == 503:
+            raise click.ClickException(f"the server at {self.address} takes no more connections now: try again later")
         raise click.ClickException(
             f"what answers at {self.address} is not an aimux with an admin API (status {status}): check `listen`"
         )

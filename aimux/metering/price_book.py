@@ -55,6 +55,8 @@ class PriceBook:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reload = True
+        self._problem = ""
+        """Why the last attempt failed."""
         self._unreadable: set[tuple[str, str]] = set()
         self.sources: dict[tuple[str, str], str] = {}
         """Which list each model was looked up in."""
@@ -138,8 +140,11 @@ class PriceBook:
                 if self._fresh:
                     await self._found(sorted(self._fresh), min(self._fresh.values()))
                     self._fresh.clear()
+                self._problem = ""
             except (StorageError, OSError, ValueError) as error:
-                log.warning("prices can't be looked up now: %s", error)
+                if str(error) != self._problem:  # each request without a price wakes it
+                    log.warning("prices can't be looked up now: %s", error)
+                self._problem = str(error)
                 self._reload = True
                 asyncio.get_running_loop().call_later(RETRY, self._wake.set)
 

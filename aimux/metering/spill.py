@@ -170,7 +170,8 @@ class Spill:
 def _open(path: Path, *, create: bool = False) -> _File | None:
     """None if another process has it."""
     if create:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (path.parent.parent, path.parent):  # `parents` alone would open the state folder to others
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
     try:
         fd = os.open(path, flags, 0o600)

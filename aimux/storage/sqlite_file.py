@@ -39,7 +39,7 @@ _READ_ONLY = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
 }
-"""SQLite's errors for a disk that is, or has become, read-only."""
+"""SQLite's errors for a disk that is read-only or full, and for a process that may open no more files."""
 _PERMISSION = {errno.EACCES: "give the user that runs aimux access to it", errno.EROFS: "mount it read-write"}
 
 
@@ -233,9 +233,16 @@ def damaged(path: Path, how: str) -> StorageError:
 def explain(path: Path, error: BaseException) -> StorageError:
     """Words for one of SQLite's errors."""
     code = getattr(error, "sqlite_errorcode", 0)
-    match sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF:  # the rest of the code is detail
-        case code if code in _READ_ONLY and _read_only(path):
+    code = sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF  # the rest of the code is detail
+    match code, _obstacle(path) if code in _READ_ONLY else 0:
+        case _, errno.EROFS:
             return Unusable(f"the disk of {path} is read-only", remedy=_PERMISSION[errno.EROFS])
+        case sqlite3.SQLITE_CANTOPEN, errno.ENOSPC:
+            return Unusable(f"the disk of {path} takes no new file", remedy="free some space, or inodes (`df -i`)")
+        case sqlite3.SQLITE_CANTOPEN, errno.EMFILE | errno.ENFILE:
+            remedy = "raise LimitNOFILE= or `ulimit -n`"
+            return Unusable(f"{path} can't be opened, for there are no file descriptors left", remedy=remedy)
+    match code:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return damaged(path, str(error))
         case sqlite3.SQLITE_FULL:
@@ -250,9 +257,10 @@ def explain(path: Path, error: BaseException) -> StorageError:
     return StorageError(f"{path}: {error}")
 
 
-def _read_only(path: Path) -> bool:
+def _obstacle(path: Path) -> int:
+    """The number of the error that keeps files from being made beside it, 0 if nothing does."""
     obstacle = atomic.obstacle(path.parent)
-    return obstacle is not None and obstacle.errno == errno.EROFS
+    return (obstacle.errno or 0) if obstacle is not None else 0
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ async def test_root_is_warned_of_a_folder_that_is_somebody_elses(
 
 async def test_nobody_is_warned_of_a_folder_of_their_own(start: Start) -> None:
     assert "belongs to" not in (await start()).log
+
+
+async def test_a_start_with_few_file_descriptors_says_for_how_many_it_has_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "file descriptors suffice for 96 client connections: raise LimitNOFILE= or `ulimit -n`"
+    assert said not in (await start()).log
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, -1))
+    assert said in (await start()).log
 
 
 async def test_a_folder_that_cannot_be_read_at_a_reload_costs_no_account(start: Start, upstream: Upstream) -> None:

@@ -100,7 +100,7 @@ async def test_a_model_that_the_configuration_alone_knows_is_priced_once_that_is
 
 
 async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("aimux.metering.price_book.RETRY", 0.01)
     one, heard, done = Prices(), list[tuple[list[tuple[str, str]], int]](), asyncio.Event()
@@ -119,6 +119,7 @@ async def test_whoever_prices_what_had_no_price_hears_again_where_that_failed(
         await done.wait()
     await book.close()
     assert heard == [([("claude", "claude-opus-4-5")], 1_000)] * 3
+    assert caplog.text.count("prices can't be looked up now: it is away") == 1
 
 
 # --- pricing later ----------------------------------------------------------------------------------------------------

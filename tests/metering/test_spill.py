@@ -225,3 +225,16 @@ async def test_nothing_waits_for_the_disk_while_the_database_is_opened(
     await settled(ledger)
     assert await total(database) == times(3)
     await ledger.close()
+
+
+def test_a_state_folder_that_was_removed_is_made_again_for_its_owner_alone(tmp_path: Path) -> None:
+    spill = Spill(tmp_path / "state" / "ledger", 1 << 20)
+    before = os.umask(0o022)
+    try:
+        spill.append([{"request_id": "req_1"}])
+    finally:
+        os.umask(before)
+        spill.close()
+    assert [folder.stat().st_mode & 0o777 for folder in (tmp_path / "state", tmp_path / "state" / "ledger")] == [
+        0o700
+    ] * 2

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -223,6 +224,29 @@ async def test_a_read_only_file_says_so(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="is read-only: mount it read-write"):
         await Database.open(None, small_disk)
+
+
+async def test_a_disk_without_inodes_says_so(small_disk: Path) -> None:
+    await put(database := await Database.open(None, small_disk), "a")
+    await database.close()
+    subprocess.run(["mount", "-o", "remount,nr_inodes=3", str(small_disk)], check=True)
+    (small_disk / "last").touch()
+    with pytest.raises(StorageError, match="takes no new file: free some space, or inodes"):
+        await put(await Database.open(None, small_disk), "b")
+
+
+async def test_a_process_without_file_descriptors_says_so(tmp_path: Path) -> None:
+    await put(database := await Database.open(None, tmp_path), "a")
+    await database.close()
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        told = str(sqlite_file.explain(tmp_path / "aimux.db", error))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "no file descriptors left: raise LimitNOFILE=" in told
 
 
 async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
