@@ -89,7 +89,7 @@ class Limiting:
             return None
         plan = terms.plans.get((record.provider, record.model))
         if plan is None:
-            plan = limits.plan(terms, record.provider, record.model, record.time)
+            plan = limits.plan(terms, record.provider, record.model, now)
         if not plan.free:
             size = len(body)
             if size > _SAMPLE:

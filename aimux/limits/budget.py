@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from aimux.limits.rules import LIMITS
-from aimux.limits.sums import NEVER, Counter, place_of
+from aimux.limits.sums import MINUTE, NEVER, Counter, place_of
 from aimux.limits.windows import bounds
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Budget(Counter):
         """Begin the window that holds `now`, and take the grants that hold now."""
         if self.start <= now < self.changes_at:
             return
+        if self.start - MINUTE < now < self.start:
+            now = self.start  # a clock that was set right, or a request that another has overtaken: no window begins
         fresh = not self.start <= now < self.end
         if fresh:
             before, self._before = self._before, (self.start, self.used, self.base, self.marked)

@@ -357,8 +357,8 @@ class Sums:
     def prune(self, now: float) -> None:
         """Take what is over a minute old out of the rates."""
         recent = self.recent
-        # What lies ahead of the clock was put there by a clock that was wrong.
-        while recent and not now - MINUTE < recent[0].time <= now:
+        # What lies far ahead was put there by a clock that was wrong; a little ahead, by who was looked at sooner.
+        while recent and not now - MINUTE < recent[0].time <= now + MINUTE:
             lease = recent.popleft()
             for rate in lease.plan.rates:
                 if rate.sums is self:

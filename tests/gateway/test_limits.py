@@ -6,12 +6,21 @@ import asyncio
 import json
 import re
 import time
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aimux.limits import Who
+from aimux.gateway.epoch import Admitted
+from aimux.gateway.limiting import Limiting
+from aimux.limits import Limits, Policy, Who
+from aimux.limits.history import History, Use
+from aimux.limits.rules import EVERYBODY, Rule
+from aimux.limits.sharing import FairShare
+from aimux.metering.prices import Prices
+from aimux.metering.record import RequestRecord
+from aimux.plugin.errors import LimitReached
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 
 if TYPE_CHECKING:
@@ -54,6 +63,20 @@ async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: St
     assert len(upstream.requests) == 2
     assert " status=429 " in aimux.log
     assert "error=rate_limited" in aimux.log
+
+
+def test_a_body_that_comes_over_midnight_is_of_the_day_that_the_ledger_knows() -> None:
+    """It is the first request of ann's since a limit was set, and she has used it up this morning."""
+    midnight = 1_795_305_600.0
+    limits = Limits(Policy(), UTC)
+    past = History({midnight: [Use("ann", "", (), "claude", "m", 1200, 0)]})
+    limits.adopt(Policy((Rule(EVERYBODY, "tokens_per_day", 1000),)), UTC, midnight + 5, past)
+    limiting = Limiting(limits, FairShare(), Prices(), lambda: False)
+    nothing: Any = None
+    admitted = Admitted(nothing, nothing, nothing, nothing, nothing, who=ANN, counted=True)
+    slow = RequestRecord("own", midnight - 5, "POST", "/", provider="claude", model="m")
+    with pytest.raises(LimitReached, match="1,200 of 1,000 tokens today"):
+        limiting.admit(slow, admitted, b"{}", midnight + 6)
 
 
 async def test_a_body_that_comes_slowly_takes_nothing_out_of_the_minute(start: Start, upstream: Upstream) -> None:

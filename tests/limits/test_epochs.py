@@ -119,3 +119,15 @@ def test_a_clock_that_was_wrong_forgets_nothing_that_was_used() -> None:
     for now, used in ((NOON, 700), (NOON + 86400, 300), (NOON + 2 * 86400, 0)):
         [standing] = book.standings(ALICE, now)
         assert standing.used == used
+
+
+def test_who_was_looked_at_a_little_later_than_others_takes_nothing_back() -> None:
+    """With the time at which its body had come, before it was unpacked; or by a clock that is set right."""
+    book = limits(default("tokens_per_day", 10_000), default("requests_per_minute", 4))
+    today = [lease(book, now=MIDNIGHT + 1) for _ in range(2)]
+    today.append(lease(book, now=MIDNIGHT - 1))
+    today.append(lease(book, now=MIDNIGHT + 2))
+    assert refusal(book, now=MIDNIGHT + 2).standing.limit == "requests_per_minute"
+    for one in today:
+        book.settle(one, 100, 0, 0)
+    assert [standing.used for standing in book.standings(ALICE, MIDNIGHT + 3)] == [400, 4]
