@@ -54,6 +54,9 @@ class ClientSink:
             return None
         return self._event(_cut("The upstream ended this answer before it was complete; try again."))
 
+    def over(self) -> bool:
+        return self._feed is not None and self._feed.over
+
     def broken(self, error: WireError) -> bytes | None:
         if self._feed is not None:
             self._feed.end()

@@ -72,6 +72,12 @@ class MeterFeed:
         self.flush()
         return self._meter is not None and self._meter.complete
 
+    @property
+    def over(self) -> bool:
+        """The same, and nothing began behind it."""
+        complete, meter = self.complete, self._meter
+        return complete and meter is not None and meter.sees_end and not meter.torn
+
     def drop(self, error: Exception) -> None:
         """Stop metering: the meter failed."""
         self._meter = None

@@ -46,6 +46,7 @@ class ModelRoutes:
         self._default = models.get("default", ())
         self.empty = not models
         self.targets = lru_cache(maxsize=REMEMBERED)(self._targets)
+        self._every = [target for targets in models.values() for target in targets]
 
     def _targets(self, model: str, mounted: str) -> tuple[Target, ...]:
         """What to try for this model at the mount of the provider `mounted`, in order; never empty.
@@ -63,6 +64,16 @@ class ModelRoutes:
             if targets:
                 return targets
         return (Target(own),)
+
+    def decide(self, mounted: str) -> bool:
+        """Whether anything here depends on the model of a request to this mount."""
+        own = self._routes[mounted]
+        form = own.provider.wire_format
+        for target in self._every:
+            route = self._routes[target.instance]
+            if target.account_name or target.model if route is own else form and route.provider.wire_format == form:
+                return True
+        return False
 
     def _match(self, model: str) -> Sequence[ModelTarget]:
         if found := self._exact.get(model):

@@ -66,8 +66,13 @@ class Routing:
             record.model = seen.routed_model if skimmed is None else skimmed.model
         elif raw:
             record.model = admitted.model_of(seen)
-        # A socket names its models later, when it already has its account.
         by_model = upgrade is None and caller.own is None
+        if upgrade is not None and caller.own is None and setup.models.decide(provider.instance):
+            # A socket names its models later, when it already has its account; over HTTP each request names its own,
+            # and clients fall back to that.
+            raise GatewayError(
+                ErrorKind.UPGRADE_REQUIRED, "`models` of aimux decides by the model here: use HTTP without an upgrade."
+            )
         targets = setup.models.targets(record.model, provider.instance) if by_model else (Target(route),)
         if bound:
             targets = allowed_targets(caller, targets, provider.instance, record.model if raw else None, upgrade)

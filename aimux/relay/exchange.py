@@ -289,6 +289,11 @@ class Exchange:
         return self.progress + (self._outlet.bytes_out if self._outlet is not None else 0)
 
     @property
+    def lingers(self) -> bool:
+        """All that the protocol has to say was sent, and only the body's end is missing."""
+        return self._outlet is not None and self._outlet.lingers
+
+    @property
     def held_whole(self) -> bool:
         """All of the answer is there, and nothing of it was sent yet."""
         return self._state is ENDED and self.error is None

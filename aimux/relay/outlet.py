@@ -37,6 +37,9 @@ class Sink(Protocol):
     def complete(self) -> bytes | None:
         """The body ended. None: all is well. Bytes (may be empty): it was cut short; they tell the client so."""
 
+    def over(self) -> bool:
+        """Whether the protocol's last event was sent, and nothing behind it."""
+
     def broken(self, error: WireError) -> bytes | None:
         """The upstream died: what to write before the client's connection is broken. None: nothing is missing."""
 
@@ -94,6 +97,11 @@ class Outlet:
         cut = self.sink.complete()
         self._write(data + (self._end if cut is None else self._frame(cut)))
         return cut is None
+
+    @property
+    def lingers(self) -> bool:
+        """The protocol's last event was sent, and the body can be ended for the upstream."""
+        return self._framer.endable and self.sink.over()
 
     def farewell(self, error: WireError) -> bool:
         """The upstream died. True: behind the protocol's last event, and the body was ended for it."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 50.0
 """Below the 60 s after which common load balancers drop an idle connection, so that few requests meet a stale one."""
 SWEEP_SECONDS = 1.0
+LINGER_SECONDS = 15.0
+"""How long an upstream has for the end of a body after the protocol's last event: some never end it, while Claude Code
+waits for that, and asks again after five minutes."""
 ASLEEP_SECONDS = 5.0
 """If the wall clock has moved by this much more than the loop's clock, the machine slept: the loop's stands still
 then."""
@@ -233,6 +236,8 @@ class Pool:
                 exchange.seen, exchange.since = passed, now
             elif exchange.progress and now - exchange.since >= self.idle_timeout:
                 exchange.idle_timeout(self.idle_timeout)
+            elif now - exchange.since >= LINGER_SECONDS and exchange.lingers:
+                exchange.idle_timeout(LINGER_SECONDS)
         for idle in self._idle.values():
             while idle and now - idle[0].idle_since >= IDLE_SECONDS:
                 idle.popleft().abort()

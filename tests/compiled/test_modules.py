@@ -35,6 +35,7 @@ NO_TUPLES = frozenset(
         "admitted.epoch is epoch",
         "verdict.action is before.action is Action.COOL_DOWN",
         "name is own",
+        "route is own",
         "one is refusing",
         "usage is not told",
         "one.sums is self",

@@ -346,3 +346,34 @@ async def test_a_slow_client_slows_the_upstream_down(start: Start, upstream: Ups
         while received < 20_000_000:
             received += len(await reader.read(1 << 20))
     writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("sent", "ended", "told"),
+    [
+        (chunk(EVENT + DONE), True, False),
+        (chunk(EVENT) + chunk(DONE) + b"5\r\n", False, False),
+        (chunk(DONE + b"data:"), False, False),
+        (chunk(EVENT), False, True),
+    ],
+    ids=["whole", "in a chunk", "in an event", "only silent"],
+)
+async def test_a_body_that_is_not_ended_behind_the_last_event_is_ended_here(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, sent: bytes, ended: bool, told: bool
+) -> None:
+    """caidaoli/ccLoad#81: clients wait for the end. Anything else is given the time that it may be silent."""
+    monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("aimux.relay.pool.LINGER_SECONDS", 0.05)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.read(reader)
+        writer.write(SSE + sent)
+        await reader.read()
+
+    upstream.script = script
+    aimux = await start()
+    aimux.app.gateway.pool.idle_timeout = 30.0 if ended else 0.2
+    answer = await aimux.send(request())
+    assert answer.endswith(b"0\r\n\r\n") is ended
+    assert (b"event: error" in answer) is told
+    await upstream.until(lambda: upstream.open == 0)

@@ -249,3 +249,29 @@ async def test_a_client_that_leaves_during_the_handshake_ends_it(start: Start, u
     await upstream.until(lambda: len(upstream.requests) == 1)
     writer.transport.abort()
     await upstream.until(lambda: upstream.open == 0)
+
+
+@pytest.mark.parametrize(
+    ("models", "served"),
+    [
+        ({"m": {"provider": "plain"}, "default": {"provider": "plain"}}, True),
+        ({"fast": {"provider": "plain", "model": "m"}}, False),
+        ({"m-*": {"account": "plain/default"}}, False),
+        ({"m": {"provider": "second"}}, False),
+    ],
+)
+async def test_where_the_model_decides_there_is_no_socket(
+    start: Start, far: Far, models: dict[str, dict[str, str]], served: bool
+) -> None:
+    """Its messages name models when its account is chosen already."""
+    second = {"type": "plain", "base_url": far.url}
+    aimux = await start(providers={"plain": {"base_url": far.url}, "second": second}, models=models)
+    if served:
+        async with socket(aimux) as client:
+            await client.send("hi")
+            assert await client.recv() == "hi"
+        return
+    with pytest.raises(InvalidStatus) as refused:
+        async with socket(aimux):
+            pass
+    assert (refused.value.response.status_code, far.requests) == (426, [])
