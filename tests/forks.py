@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,8 @@ from tests.tools import child_environ
 
 IMPORTED = ("aimux.app.process", "aimux.cli.banner", "aimux.cli.serve", "aimux.storage.sqlite")
 """What `aimux serve` imports when it starts. One that is not here costs its time, and no more."""
+OURS = {"HOME", "TERM", "COLUMNS"}
+"""Variables that aimux and its libraries look up when they need them."""
 MESSAGE = 1 << 16
 """Bytes of a request, at most."""
 
@@ -36,7 +38,7 @@ def fits(environ: Mapping[str, str]) -> bool:
     """Whether a fork is what a new interpreter would be: this says nothing to the interpreter or its C library."""
     usual = child_environ()
     rest = [name for name in environ if environ[name] != usual.get(name)]
-    return sys.platform == "linux" and all(name == "HOME" or name.startswith("AIMUX_") for name in rest)
+    return sys.platform == "linux" and all(name in OURS or name.startswith("AIMUX_") for name in rest)
 
 
 class Forked:
@@ -62,9 +64,8 @@ class Forked:
         self = cls()
         readers, writers = zip(*(os.pipe() for _ in range(3)), strict=True)
         fds = [*writers, *([listener.fileno()] if listener is not None else [])]
-        request = {"arguments": arguments, "cwd": str(cwd), "environ": dict(environ)}
         try:
-            socket.send_fds(_server(), [json.dumps(request).encode()], fds)
+            _ask(arguments, cwd, environ, fds)
         finally:
             for fd in writers:
                 os.close(fd)
@@ -86,6 +87,22 @@ class Forked:
                 os.kill(self.pid, sig)
 
 
+def on_terminal(terminal: int, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) -> Callable[[], int]:
+    """Start one with a terminal for its input and both outputs: what waits for its exit code."""
+    reader, writer = os.pipe()
+    try:
+        _ask(arguments, cwd, environ, [terminal, terminal, writer])
+    finally:
+        os.close(writer)
+
+    def wait() -> int:
+        with os.fdopen(reader) as told:
+            _pid, code = told.read().split()
+        return int(code)
+
+    return wait
+
+
 class _Pipe(asyncio.StreamReaderProtocol):
     """Closed at its end, by uvloop as well."""
 
@@ -98,6 +115,12 @@ async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit)
     await asyncio.get_running_loop().connect_read_pipe(lambda: _Pipe(reader), os.fdopen(fd, "rb", 0))
     return reader
+
+
+def _ask(arguments: Sequence[str], cwd: Path, environ: Mapping[str, str], fds: Sequence[int]) -> None:
+    """`fds`: where it writes, where its pid and its exit code are told, and a listener if there is one."""
+    request = {"arguments": arguments, "cwd": str(cwd), "environ": dict(environ)}
+    socket.send_fds(_server(), [json.dumps(request).encode()], fds)
 
 
 @functools.cache
@@ -163,6 +186,8 @@ def _become(request: dict[str, Any], stdout: int, stderr: int, _told: int, *list
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.isatty(stdout):
+        os.dup2(stdout, 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     for fd in listener:

@@ -19,6 +19,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from aimux.cli.main import cli
+from tests import forks
 from tests.control.live import Live
 from tests.tools import child_environ
 
@@ -102,11 +103,14 @@ def type_hidden(fd: int, text: str, seconds: float = 30.0) -> None:
 
 def on_terminal(home: Path, *arguments: str, columns: int, **environ: str) -> tuple[int, str]:
     """Exit code of a command, and what a terminal got to see of it."""
-    program, terminal = pty.fork()
-    if program == 0:
-        os.chdir(home)
-        environ = child_environ(home, TERM="xterm-256color", COLUMNS=str(columns), **environ)
-        os.execve(sys.executable, [sys.executable, "-m", "aimux.cli.main", *arguments], environ)
+    environ = child_environ(home, TERM="xterm-256color", COLUMNS=str(columns), **environ)
+    terminal, end = pty.openpty()
+    if forks.fits(environ):
+        wait = forks.on_terminal(end, arguments, cwd=home, environ=environ)
+    else:
+        command = [sys.executable, "-m", "aimux.cli.main", *arguments]
+        wait = subprocess.Popen(command, cwd=home, env=environ, stdin=end, stdout=end, stderr=end).wait
+    os.close(end)
     shown = b""
     try:
         while chunk := os.read(terminal, 4096):
@@ -114,7 +118,7 @@ def on_terminal(home: Path, *arguments: str, columns: int, **environ: str) -> tu
     except OSError:  # Linux says so at the end of a terminal
         pass
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]), shown.decode()
+    return wait(), shown.decode()
 
 
 def plain(shown: str) -> str:
