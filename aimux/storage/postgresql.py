@@ -39,6 +39,8 @@ PING_EVERY = 5.0
 """Seconds of silence after which the listening connection is checked: one that died silently would notice nothing."""
 PAUSES = (0.25, 5.0)
 """Seconds before the first and the later tries to connect again."""
+READ_ONLY = "25006"
+"""SQLSTATE of a write where nothing may be written."""
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock for migrating ("aimux")."""
 _KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
@@ -113,6 +115,9 @@ class PostgreSQL:
             try:
                 if self._listening is None:
                     self._listening = await self._listen()
+                    await _require_writable(self._listening)
+                    if self._made is not None:
+                        await self._made.dispose()  # what was opened meanwhile may lead to a standby
                     log.info("%s is there again", self.name)
                     self.trouble, pause = None, PAUSES[0]
                     self._unsettled.clear()
@@ -120,8 +125,8 @@ class PostgreSQL:
                 await self._follow(self._listening, heard)
             except FAILURES as error:
                 self._stop_listening()
-                if self.trouble is None:
-                    self.trouble = self.explain(error)
+                before, self.trouble = self.trouble, self.explain(error)
+                if before is None or before.reason != self.trouble.reason:
                     log.warning("%s; trying again", self.trouble)
                 await asyncio.sleep(pause)
                 pause = min(PAUSES[1], pause * 2)
@@ -179,7 +184,7 @@ class PostgreSQL:
                 async with asyncio.timeout(PING_EVERY):
                     payload = await self._notices.get()
             except TimeoutError:
-                await connection.execute("SELECT 1", timeout=PING_EVERY)
+                await _require_writable(connection)
                 continue
             if not payload:
                 raise ConnectionResetError("the connection was closed")
@@ -224,6 +229,12 @@ class PostgreSQL:
             if connection.get_execution_options().get("aimux_write") is False:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
+        @event.listens_for(engine.sync_engine, "handle_error")
+        def failed(context: Any) -> None:
+            # After a failover, connections may be left that lead to what is a standby now: they would do so for good.
+            if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+                context.connection.invalidate()
+
         return engine
 
     async def _migrate(self, engine: AsyncEngine) -> None:
@@ -256,6 +267,12 @@ async def nodes(connection: asyncpg.Connection[Any]) -> list[str]:
     return [name.removeprefix(NODE) for (name,) in found]
 
 
+async def _require_writable(connection: asyncpg.Connection[Any]) -> None:
+    """Notices are heard where the others write: at a standby there would be none. Raises FAILURES."""
+    if await connection.fetchval("SHOW transaction_read_only", timeout=PING_EVERY) == "on":
+        raise asyncpg.ReadOnlySQLTransactionError("it is read-only")
+
+
 async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
     """The driver's own connection below SQLAlchemy's."""
     raw = await connection.get_raw_connection()
@@ -265,10 +282,13 @@ async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
 
 _BY_CLASS = {
     "28": "check user and password in database.url, and pg_hba.conf on the server",
+    READ_ONLY: "if it is a standby, let database.url lead to the primary; of several hosts,"
+    " target_session_attrs=read-write finds it",
     "3D": "make it: createdb NAME",
     "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
+    "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
     "53": "look at the server",
-    "57": "the server is stopping or starting; it is tried again",
+    "57": "the server is stopping or starting",
 }
 """Remedies by SQLSTATE, or its class (the first two characters)."""
 _UNUSABLE = frozenset({"25", "28", "3D", "53", "57", "58"})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aimux.metering.rows import KEY
 from aimux.metering.spill import Spill
 from aimux.storage import Database
 
@@ -231,7 +232,7 @@ def test_a_state_folder_that_was_removed_is_made_again_for_its_owner_alone(tmp_p
     spill = Spill(tmp_path / "state" / "ledger", 1 << 20)
     before = os.umask(0o022)
     try:
-        spill.append([{"request_id": "req_1"}])
+        spill.append([(*["req_1"] * KEY, ("key",))])
     finally:
         os.umask(before)
         spill.close()

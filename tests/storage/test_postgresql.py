@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimux import __version__
-from aimux.storage import MOST_TOLD, Database, StorageError
+from aimux.storage import MOST_TOLD, Database, StorageError, Unusable
 from aimux.storage import postgresql as module
 from aimux.storage.status import status
 from tests.postgresql import Server
@@ -63,8 +63,7 @@ async def test_while_it_is_away_reads_fail_and_afterwards_all_goes_on(
     await put(database, "a")
     await asyncio.to_thread(postgresql.stop)
     try:
-        await eventually(lambda: database.trouble)
-        assert "can't be reached" in str(database.trouble)
+        await eventually(lambda: "can't be reached" in str(database.trouble))
         with pytest.raises(StorageError, match="can't be reached"):
             await keys(database)
         with pytest.raises(StorageError, match="can't be reached"):
@@ -97,6 +96,42 @@ async def test_connections_that_the_server_ends_are_replaced(
     assert await keys(database) == ["a"]
     await put(database, "b")
     await database.close()
+
+
+async def test_one_that_is_a_standby_now_is_left_for_the_primary(
+    postgresql: Server,
+    postgresql_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after a failover: connections that were made meanwhile lead to what takes no writes, and would for good."""
+    monkeypatch.setattr(module, "PAUSES", (0.02, 0.1))
+    monkeypatch.setattr(module, "PING_EVERY", 0.05)
+    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    database, told = await Database.open(postgresql_url, tmp_path), []
+    unsubscribe = database.subscribe("topic", lambda: told.append(1))
+    await put(database, "a")
+    caplog.set_level("INFO")
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    with pytest.raises(Unusable, match="read-only transaction: if it is a standby"):
+        for number in range(5):  # the first may find a connection that was ended
+            await put(database, f"b{number}")
+    await eventually(lambda: database.trouble is not None and "it is read-only" in database.trouble.reason)
+    assert await keys(database) == ["a"]
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+    await eventually(lambda: "is there again" in caplog.text)
+    told.clear()
+    await put(database, "c")
+    assert database.trouble is None
+    other = await Database.open(postgresql_url, tmp_path)
+    await put(other, "d")
+    await eventually(lambda: told)
+    assert await keys(database) == ["a", "c", "d"]
+    unsubscribe()
+    await database.close()
+    await other.close()
 
 
 async def test_the_nodes_that_use_it_are_known(postgresql_url: str, tmp_path: Path) -> None:
