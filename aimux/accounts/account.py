@@ -50,6 +50,9 @@ class Renewal(Protocol):
     @property
     def trouble(self) -> tuple[str, str]: ...
 
+    @property
+    def refused(self) -> bool: ...
+
     def due(self, now: float, within: float) -> bool: ...
 
     async def renew(self, rejected: Credential | None = None) -> Credential: ...
@@ -148,7 +151,8 @@ class Account:
     def renewable(self) -> bool:
         """Whether its credential is renewed before it ends: it can be, and its refresh token was not refused."""
         dead = self.parked is not None and self.parked.dead
-        return self.credential is not None and self.credential.renewable and not dead
+        refused = self.renewer is not None and self.renewer.refused
+        return self.credential is not None and self.credential.renewable and not dead and not refused
 
     @property
     def limits(self) -> dict[str, LimitWindow]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts.account import fingerprint
 from aimux.accounts.credentials import renew_credential
+from aimux.accounts.parked import Parked
 from aimux.accounts.rotation import Place
 from aimux.accounts.rotations import with_text
 from aimux.accounts.vault import Missing, Unsafe, VaultError
@@ -50,6 +51,8 @@ class Renewer:
         self._unsaved: VaultError | None = None
         self._paused_at = 0.0
         self._retry_at = 0.0
+        self._refused: Parked | None = None
+        """Why the credential with this fingerprint can't be renewed."""
         self._broken = False
         """What is in memory is in the file no more, which holds no login."""
         self._tells_no_end = False
@@ -120,7 +123,14 @@ class Renewer:
             return f"its renewed credential is in memory alone: {self._unsaved.reason}", self._unsaved.remedy
         if self._failure is not None:
             return _unrenewed(self._failure), self._failure.remedy
+        if self._refused is not None and self.refused:
+            return f"it can't be renewed: {self._refused.reason}", self._refused.remedy
         return "", ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether its refresh token was refused before its time, so that it serves until it ends."""
+        return self._refused is not None and self._refused.fingerprint == self._account.fingerprint
 
     async def move(self, new: str) -> None:
         """Give the account another name. A renewal under way ends first, or goes on under the new name. Raises
@@ -182,9 +192,15 @@ class Renewer:
                 async with self._place.lock():
                     credential, outcome = await self._locked(rejected, within)
         except RefreshRejected as error:
-            account.park(error.reason, error.remedy, dead=True)
             self._tell("rejected")
-            raise RefreshRejected(error.reason, remedy=account.addressed(error.remedy)) from None
+            remedy, held, margin = account.addressed(error.remedy), account.credential, self._resources.margin
+            if within == math.inf and held is not None and not held.expires_within(margin, self._resources.clock()):
+                # Somebody asked before its time: what serves goes on. When it is due, it is tried again.
+                self._refused = Parked(error.reason, remedy, account.fingerprint)
+                self._failures, self._failure, self._retry_at = 0, None, 0.0
+            else:
+                account.park(error.reason, error.remedy, dead=True)
+            raise RefreshRejected(error.reason, remedy=remedy) from None
         except (RefreshUnavailable, VaultError) as error:
             told = error.retry_after if isinstance(error, RefreshUnavailable) else None
             again = RefreshUnavailable(error.reason, remedy=error.remedy, retry_after=told)
@@ -194,6 +210,7 @@ class Renewer:
             return self._unavailable(RefreshUnavailable(f"its credential file {error}"), rejected)
         if self._place.pending is None:
             self._failures, self._failure, self._retry_at = 0, None, 0.0
+            self._refused = None
         self._tell(outcome)
         return credential
 

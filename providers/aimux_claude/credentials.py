@@ -74,12 +74,14 @@ def parse(raw: bytes) -> Credential:
         return _of_token(token)
     if not _says_claude(document) and (claims := jwt_claims(token)) and not _by_anthropic(claims):
         raise CredentialError("holds a JWT that Anthropic has not issued: it is another vendor's login")
-    refresh_token = tokens.text(*_REFRESH)
+    refresh_token, ends = tokens.text(*_REFRESH), read_time(tokens.holder.get(tokens.key(_EXPIRES)))
+    if refresh_token is None and ends is not None and ends <= 0:
+        ends = None  # some programs write that for a setup token, whose end they don't know
     return Credential(
         kind="oauth",
         secret=token,
         refresh_token=refresh_token,
-        expires_at=read_time(tokens.holder.get(tokens.key(_EXPIRES))),
+        expires_at=ends,
         account_id=tokens.text("accountUuid", "account_uuid", "account_id"),
         organization=_limits_owner(tokens),
         email=tokens.text("emailAddress", "email"),

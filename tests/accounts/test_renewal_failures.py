@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,41 @@ async def test_a_new_refresh_token_without_an_access_token_is_not_lost(
     assert (await account.renew()).secret == "access-2"
     assert server.calls == ["refresh-0", "refresh-1"]
     assert account.state(clock()).status == "healthy"
+
+
+async def test_a_refusal_before_its_time_leaves_it_serving_until_it_is_due(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    """The access token lives on where another program has used the refresh token up: for days, with some vendors."""
+    put(state_dir, credential_file(refresh="used"))
+    account = await load(pool)
+    assert account.renewer is not None
+    with pytest.raises(RefreshRejected):
+        await account.renewer.keep(math.inf)
+    state = account.state(clock())
+    assert (state.status, state.remedy) == ("healthy", "log in again")
+    assert "was refused" in state.reason
+    assert account.renewable is False
+    assert not account.renewer.due(clock(), 300)
+    assert (await account.renew()).secret == "access-0"
+    assert len(server.calls) == 1
+    clock.pass_(8 * HOUR - 200)
+    assert account.renewer.due(clock(), 300)
+    with pytest.raises(RefreshRejected):
+        await account.renewer.keep(300)
+    assert account.state(clock()).status == "parked"
+    assert account.renewable is False
+    put(state_dir, credential_file("access-new", "refresh-0"))
+    await pool.load()
+    assert account.state(clock()).status == "healthy"
+
+
+async def test_a_new_login_ends_a_refusal_before_its_time(pool: AccountPool, state_dir: Path, clock: Clock) -> None:
+    put(state_dir, credential_file(refresh="used"))
+    account = await load(pool)
+    assert account.renewer is not None
+    with pytest.raises(RefreshRejected):
+        await account.renewer.keep(math.inf)
+    put(state_dir, credential_file("access-new", "refresh-0"))
+    await pool.load()
+    assert (account.state(clock()).reason, account.renewable) == ("", True)

@@ -343,7 +343,7 @@ async def test_a_renewal_on_request_brings_new_tokens(aimux: Aimux, sim: Simulat
         assert account.credential.secret == sim.accounts[owner].access_token
 
 
-async def test_a_renewal_that_is_refused_parks_and_one_that_fails_leaves_it_serving(
+async def test_a_renewal_before_its_time_that_is_refused_or_fails_leaves_it_serving(
     aimux: Aimux, sim: Simulator
 ) -> None:
     sim.accounts["claude"].on_refresh("502")
@@ -354,9 +354,11 @@ async def test_a_renewal_that_is_refused_parks_and_one_that_fails_leaves_it_serv
     sim.accounts["claude"].on_refresh("400")
     refused = await aimux.post("/accounts/claude/default/refresh", expect=409)
     assert "aimux login claude --account default" in refused["remedy"]
-    parked = await aimux.get("/accounts/claude/default")
-    assert (parked["status"], parked["renewable"]) == ("parked", False)
-    assert parked["expires_at"] is not None
+    left = await aimux.get("/accounts/claude/default")
+    assert left["status"] == "healthy"
+    assert "the refresh token was refused" in left["reason"]
+    assert left["remedy"] == refused["remedy"]
+    assert (await aimux.message())[0] == 200
 
 
 async def test_there_is_nothing_to_renew_in_a_key(aimux: Aimux) -> None:

@@ -107,7 +107,7 @@ async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is
         return third
 
     upstream.script = run
-    renewal = create_autospec(Renewal, instance=True, trouble=("", ""))
+    renewal = create_autospec(Renewal, instance=True, trouble=("", ""), refused=False)
     renewal.renew.side_effect = renew
     monkeypatch.setattr(account, "renewer", renewal)
     assert status_of(await aimux.send(request())) == 200

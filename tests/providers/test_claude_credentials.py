@@ -155,6 +155,14 @@ def test_a_renewal_keeps_scopes_tier_account_and_other_programs_logins(claude: C
     assert after == {**before, "claudeAiOauth": {**before["claudeAiOauth"], **changed}}
 
 
+@pytest.mark.parametrize("ends", [0, "0001-01-01T00:00:00Z", None])
+def test_an_end_that_nobody_knows_is_none(claude: Claude, ends: object) -> None:
+    token: dict[str, Any] = {"type": "claude", "access_token": "sk-ant-oat01-setup", "expires_at": ends}
+    assert claude.parse_credential(json.dumps(token).encode()).expires_at is None
+    renewable = claude.parse_credential(json.dumps(token | {"refresh_token": "r"}).encode())
+    assert renewable.expires_within(0, time.time()) is (ends is not None), "so that it is renewed at once"
+
+
 @pytest.mark.parametrize(
     ("before", "granted", "after"),
     [
