@@ -120,6 +120,19 @@ def test_a_link_ends_with_its_user(site: Site) -> None:
     assert site.sign_in(code=code) == (410, "")
 
 
+def test_behind_a_proxy_with_tls_addresses_have_it_too(site: Site) -> None:
+    """Else tokens would be sent, and invitations opened, in the open."""
+    cookie = site.sign_in(token=TOKENS["ada"])[1]
+
+    def shown(**headers: str) -> str:
+        return site.send("GET", "/dashboard/me", cookie=cookie, host="ai.example.org", **headers)[2]
+
+    assert "http://ai.example.org/claude" in shown()
+    page = shown(**{"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"})
+    assert "https://ai.example.org/claude" in page
+    assert "http://ai.example.org" not in page
+
+
 def test_live_values_end_with_the_role_that_may_see_them(site: Site) -> None:
     assert site.api("POST", "/users", {"name": "vic", "role": "viewer"})[0] == 201
     token = site.api("POST", "/tokens", {"user": "vic"})[1]["token"]

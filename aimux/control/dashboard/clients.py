@@ -23,8 +23,12 @@ class Settings(NamedTuple):
 
 
 def address(request: web.Request) -> str:
-    """The gateway's address as this browser reaches it, without a slash at its end."""
-    return str(request.url.origin())
+    """The gateway's address as this browser reaches it, without a slash at its end.
+
+    A proxy with TLS says so: an address without it would have tokens sent in the open.
+    """
+    origin, scheme = request.url.origin(), request.headers.get("x-forwarded-proto", "").strip().lower()
+    return str(origin.with_scheme(scheme) if scheme in {"http", "https"} else origin)
 
 
 def settings(request: web.Request, token: str | None) -> list[Settings]:
