@@ -142,6 +142,7 @@ def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) ->
     """Every account's file, in the form of its provider. An account that its provider can't read becomes a note,
     and so does a second copy of a login."""
     from aimux.config import provider_instances
+    from aimux.migrate import MigrationError
     from aimux.plugin import CredentialError, LoginError
 
     providers = provider_instances(config, plugins.providers)
@@ -153,7 +154,7 @@ def _credentials(plan: Plan, config: Config, plugins: Plugins, *, copy: bool) ->
         try:
             raw = account.make(provider)
             refresh_token = provider.parse_credential(raw).refresh_token
-        except (CredentialError, LoginError) as error:
+        except (CredentialError, LoginError, MigrationError) as error:
             plan.drop(account, str(error))
             continue
         renewable = refresh_token is not None

@@ -1,4 +1,4 @@
-"""What is special about ai-mux and CLIProxyAPI."""
+"""What is special about ai-mux, CLIProxyAPI and sing-box."""
 
 from __future__ import annotations
 
@@ -147,3 +147,14 @@ def test_a_broken_login_is_named_and_the_others_come_along(migrate: Migration) -
 def test_a_home_that_nobody_has_is_said(migrate: Migration) -> None:
     said = migrate(migrate.file("config.yaml", "auth-dir: ~nobody-of-that-name/auth\nport: 1\n"), expect=1)
     assert "~nobody-of-that-name/auth begins with a home that this machine doesn't know" in said
+
+
+def test_a_login_that_cannot_be_read_is_named_and_the_others_come_along(migrate: Migration) -> None:
+    migrate.file("good/.credentials.json", LOGIN)
+    services = [
+        {"type": "ccm", "tag": "one", "listen_port": 8080, "credential_path": "good/.credentials.json"},
+        {"type": "ccm", "tag": "two", "listen_port": 8081, "credential_path": "/proc/self/mem"},
+    ]
+    said = migrate(migrate.file("config.json", {"services": services}), "--copy", expect=1)
+    assert "! account 'two' from /proc/self/mem: can't read /proc/self/mem" in said
+    assert migrate.stored("claude/one/.credentials.json") == LOGIN
