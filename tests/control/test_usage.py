@@ -33,7 +33,7 @@ CODEX = {
 SPAN = "since=2026-11-20&until=2026-11-27"
 
 
-PRICES = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3, "reasoning": 15}
+PRICES = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3, "cache_write_1h": 6, "reasoning": 20}
 
 
 async def filled(start: Start, records: Sequence[RequestRecord], **settings: Any) -> Aimux:
@@ -58,7 +58,7 @@ async def test_the_form_is_fixed(start: Start) -> None:
                 "cache_read_tokens": 1000,
                 "cache_write_tokens": 7,
                 "reasoning_tokens": 2,
-                "cost_usd": 0.000426,
+                "cost_usd": 0.000436,
                 "unpriced_requests": 1,
             },
             {
@@ -80,7 +80,7 @@ async def test_the_form_is_fixed(start: Start) -> None:
             "cache_read_tokens": 1000,
             "cache_write_tokens": 7,
             "reasoning_tokens": 2,
-            "cost_usd": 0.000531,
+            "cost_usd": 0.000541,
             "unpriced_requests": 1,
         },
         "series": None,
@@ -175,11 +175,14 @@ async def test_a_plot_is_the_same_beside_a_page_of_the_table_and_the_kinds(start
 
 
 async def test_cost_by_kind_and_what_the_cache_saved(start: Start) -> None:
-    """At 3 $ a million tokens of input and 0.30 $ out of the cache."""
+    """At 3 $ a million tokens of input and 0.30 $ out of the cache, and 6 $ into it for an hour; thinking is 20 $ of
+    15 $ of output."""
     tokens = {"input_tokens": 10**6, "output_tokens": 10**6, "cache_read_tokens": 10**7}
+    tokens |= {"cache_write_tokens": 3 * 10**6, "cache_write_1h_tokens": 10**6, "reasoning_tokens": 4 * 10**5}
     aimux = await filled(start, [record(usage=tokens), record(usage={**tokens, "model": "no-such-model"})])
     usage = await aimux.get(f"/usage?by=user&{SPAN}&kinds=true")
-    assert usage["kinds"] == {"input": 3, "output": 15, "cache_read": 3, "cache_write": 0, "saved": 27}
+    assert usage["kinds"] == {"input": 3, "output": 17, "cache_read": 3, "cache_write": 12, "saved": 24}
+    assert usage["total"]["cost_usd"] == 35
     assert usage["items"] == (await aimux.get(f"/usage?by=user&{SPAN}"))["items"]
 
 
@@ -203,6 +206,16 @@ async def test_pages_follow_each_other(start: Start) -> None:
             break
         after = f"&after={page['next']}"
     assert sorted(listed) == [f"u{number}" for number in range(7)]
+
+
+async def test_a_page_ends_with_any_name_that_there_can_be(start: Start) -> None:
+    long = [record(user="\N{FOX FACE}" * 99 + end, conversation="\N{FOX FACE}" * 127 + end) for end in "ab"]
+    aimux = await filled(start, long)
+    query = f"/usage?by=conversation&{SPAN}&limit=1"
+    first = await aimux.get(query)
+    second = await aimux.get(f"{query}&after={first['next']}")
+    assert [page["items"][0]["user"] for page in (first, second)] == [one.user for one in long]
+    assert second["next"] is None
 
 
 async def test_csv_is_for_who_accepts_it(start: Start) -> None:
@@ -373,9 +386,11 @@ async def test_accounts_windows_stand_beside_what_was_metered(start: Start, monk
     state = SimpleNamespace(provider="claude", name="default", limits={})
     sampler = Sampler(aimux.app.metering.database, lambda: [state])
     for hours, used in ((0.0, 0.1), (0.5, 0.2), (4.0, 0.4)):
-        state.limits = {"5h": LimitWindow("5h", used, NOON + 5 * 3600)}
+        still = LimitWindow("7d", 0.5, NOON + 5 * 86400)
+        state.limits = {"5h": LimitWindow("5h", used, NOON + 5 * 3600), "7d": still}
         await sampler.sample(at + int(hours * 3_600_000))
-    (window,) = (await aimux.get(f"/usage/accounts?{SPAN}"))["items"]
+    window, unmoved = (await aimux.get(f"/usage/accounts?{SPAN}"))["items"]
+    assert (unmoved["moved"], unmoved["tokens"], unmoved["tokens_per_percent"]) == (0, 30_015, None)
     cost = window.pop("cost_usd")
     assert cost == (await aimux.get(f"/usage?by=user&{SPAN}"))["total"]["cost_usd"] > 0
     assert window == {

@@ -36,6 +36,7 @@ from aimux.metering.usage import SERVED, Bucket, By, Filter, Item, Lines, Points
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aimux.metering.conversations import Place
     from aimux.metering.metering import Metering
     from aimux.metering.windows import Compared
 
@@ -184,7 +185,7 @@ async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, 
         by="conversation",
         items=[{"conversation": item.name, "user": place[2], **_sums(item).model_dump()} for place, item in page],
         total=_sums(total),
-        next=urlsafe_b64encode(json.dumps(page[-1][0]).encode()).decode() if len(found) > len(page) else None,
+        next=_named(page[-1][0]) if len(found) > len(page) else None,
     )
 
 
@@ -228,7 +229,12 @@ def _no_page() -> Refused:
     return Refused(404, "no-page", "There is no such page.", remedy="`after` is the `next` of the page before")
 
 
-def _place(after: str) -> tuple[int, str, str]:
+def _named(place: Place) -> str:
+    """What `_place` reads: at most `MOST_AFTER` characters, as names are of 100 and conversations' of 128."""
+    return urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode()
+
+
+def _place(after: str) -> Place:
     """The conversation after which a page begins: its hour, its name and its user. Refused 404."""
     try:
         hour, name, user = json.loads(urlsafe_b64decode(after))

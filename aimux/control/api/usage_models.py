@@ -28,6 +28,8 @@ When = Annotated[
 ]
 
 
+MOST_AFTER = 1300
+"""Characters of the name of a page of conversations."""
 HttpsUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
 
 
@@ -45,7 +47,7 @@ class _Usage(_Span):
         default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
     )
     limit: int = Field(default=1000, ge=1, le=10_000, description="At most so many.")
-    after: str | None = Field(default=None, max_length=1000, description="`next` of the page before.")
+    after: str | None = Field(default=None, max_length=MOST_AFTER, description="`next` of the page before.")
 
 
 class OwnUsageQuery(_Usage):
