@@ -165,7 +165,8 @@ class Database:
 
         With SQLite there is nobody to hear it.
         """
-        async with self._connected(write=True) as connection:
+        # A notice is no write: a standby takes it, which must not look as if writes were taken again.
+        async with self._connected(write=False) as connection:
             await self._engine.tell(connection, text)
 
     def hear(self, callback: Told) -> None:

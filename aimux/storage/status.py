@@ -26,6 +26,10 @@ class Status:
     server: str = ""
     size: int = 0
     damage: str = ""
+    read_only: bool = False
+    """Of PostgreSQL, as a standby is."""
+    may_create: bool = True
+    """Whether the user may make tables in a PostgreSQL database."""
     tables: dict[str, int] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     """By the id of an encryption key: how many credential files are encrypted with it."""
@@ -56,6 +60,9 @@ async def _postgresql(url: str) -> Status:
             found.nodes = await nodes(connection)
             found.server = str(connection.get_settings().server_version)
             found.size = await connection.fetchval("SELECT pg_database_size(current_database())")
+            found.read_only = await connection.fetchval("SELECT current_setting('transaction_read_only') = 'on'")
+            may = await connection.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+            found.may_create = may is not False  # None: there is no schema to look at
             names = await connection.fetch(
                 "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY 1"
             )

@@ -27,6 +27,8 @@ async def of_database(config: Config) -> tuple[list[Finding], bool]:
         found = await status(config.database.address, config.state_dir)
     except StorageError as error:
         return [Finding("error", SUBJECT, error.reason, error.remedy)], False
+    if (refused := _of_server(found)) is not None:
+        return [refused], found.schema == found.wanted
     if found.schema is None:
         where = "there is none yet" if found.engine == "sqlite" else f"{found.where} can be reached and is empty"
         return [Finding("ok", SUBJECT, f"{where}; aimux makes its tables")], False
@@ -35,6 +37,17 @@ async def of_database(config: Config) -> tuple[list[Finding], bool]:
         return problems, found.schema == found.wanted and not found.damage
     kind = "SQLite" if found.engine == "sqlite" else f"PostgreSQL {found.server}"
     return [Finding("ok", SUBJECT, f"{found.where}, {kind}, is whole and has schema {found.schema}")], True
+
+
+def _of_server(found: Status) -> Finding | None:
+    """What keeps a PostgreSQL server from taking what aimux writes."""
+    if found.read_only:
+        remedy = "let database.url lead to the primary; of several hosts, target_session_attrs=read-write finds it"
+        return Finding("error", SUBJECT, f"{found.where} is read-only, as a standby is", remedy)
+    if not found.may_create and found.schema != found.wanted:
+        remedy = "make the user its owner: ALTER DATABASE NAME OWNER TO USER"
+        return Finding("error", SUBJECT, f"{found.where} lets the user make no tables, which aimux has to", remedy)
+    return None
 
 
 def _problems(found: Status, config: Config) -> list[Finding]:

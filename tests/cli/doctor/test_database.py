@@ -19,6 +19,7 @@ from aimux.storage import Database
 from aimux.storage.migrations import HEAD
 from tests.accounts.disks import read_only
 from tests.cli.doctor.support import PLUGINS, by_subject, config_of
+from tests.postgresql import Server
 
 KEY, OTHER = "11" * 32, "22" * 32
 
@@ -90,6 +91,26 @@ async def test_a_server_and_its_keys(state_dir: Path, postgresql_url: str) -> No
     assert (found.status, usable) == ("error", False)
     assert "can't be reached" in found.message
     assert "a-pass-word" not in str(found)
+
+
+async def test_a_server_that_takes_no_writes(state_dir: Path, postgresql: Server, postgresql_url: str) -> None:
+    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    guest = postgresql_url.replace("aimux@", f"guest_{name}@")
+
+    async def told(url: str) -> Finding:
+        return (await looked(state_dir, database={"url": url, "encryption_key": KEY}))[0]
+
+    postgresql.execute(f"CREATE ROLE guest_{name} LOGIN")
+    postgresql.execute("REVOKE CREATE ON SCHEMA public FROM public", name)
+    try:
+        finding = await told(guest)
+        assert (finding.status, finding.remedy[:24]) == ("error", "make the user its owner:")
+        assert (await told(postgresql_url)).status == "ok"
+        postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        finding = await told(postgresql_url)
+        assert (finding.status, "is read-only, as a standby is" in finding.message) == ("error", True)
+    finally:
+        postgresql.execute(f"DROP ROLE guest_{name}")
 
 
 async def test_a_server_that_is_away_is_told_once(
