@@ -150,6 +150,10 @@ class Exchange:
         if found is None:
             return
         head, rest = found
+        if head.status == 408 and self.connection.served and not head.keep_alive:
+            # Sent when it had been idle for long, while the request was on its way (RFC 9110, section 15.5.9).
+            self._fail(StaleConnection("the upstream had given the idle connection up"))
+            return
         if head.status != 101:
             self._framer = framer_for(self.method, head.status, chunked=head.chunked, length=head.length)
         elif self._upgrade:

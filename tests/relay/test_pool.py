@@ -33,6 +33,39 @@ def test_a_connection_serves_again(run: Run) -> None:
     run(work())
 
 
+@pytest.mark.parametrize(("first", "status"), [(ANSWER, 200), (b"", 408)])
+def test_a_connection_that_is_given_up_with_a_408_was_only_idle(run: Run, first: bytes, status: int) -> None:
+    """It crosses the next request. As a new connection's answer it is one."""
+    connections = 0
+
+    async def gives_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 2:
+            return await serve(reader, writer)
+        for answer in (first, b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"):
+            if answer:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer)
+                await writer.drain()
+        return None
+
+    async def work() -> None:
+        async with listening(gives_up) as port, pool() as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
+            if first:
+                assert await fetch(made, origin) == 200
+
+            async def asked(turn: Turn[None]) -> None:
+                exchange, head = await made.request(turn, origin, "GET", GET, 5)
+                exchange.discard()
+                assert (head.status, connections) == (status, 2 if first else 1)
+
+            await in_turn(asked)
+
+    run(work())
+
+
 def test_tls_is_verified(run: Run, certificate: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server, trusting = certificate
 
