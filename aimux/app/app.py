@@ -30,7 +30,7 @@ from aimux.limits.shares import Claims
 from aimux.metering.activity import Activity
 from aimux.metering.journal import Journal
 from aimux.metering.metering import Metering
-from aimux.metering.metrics import Metrics, RefreshOutcome
+from aimux.metering.metrics import Kept, Metrics, RefreshOutcome
 from aimux.metering.record import LATER, RecordSinks
 from aimux.notices import Teller, Watch
 from aimux.people import Actor, People, audit, from_config
@@ -169,6 +169,7 @@ class App:
         self.metrics = Metrics(
             accounts=self.accounts,
             certificate_not_after=self._certificate_ends,
+            kept=self._kept,
             per_user=config.metrics.per_user,
         )
         self.journal = Journal()
@@ -288,6 +289,10 @@ class App:
     def accounts(self) -> Iterator[Account]:
         """Every account of every provider."""
         return self.pools.accounts()
+
+    def _kept(self) -> Kept:
+        ledger = self.metering.ledger
+        return Kept(self.database.trouble is None, ledger.waiting_bytes, ledger.lost)
 
     def _certificate_ends(self) -> float | None:
         return self.tls.not_after if self.tls is not None else None

@@ -68,6 +68,14 @@ class Exposition(Collector):
             yield GaugeMetricFamily(
                 "aimux_tls_certificate_not_after_seconds", "When the server's certificate expires, unix time", not_after
             )
+        kept = self._metrics.kept()
+        yield GaugeMetricFamily("aimux_database_up", "Whether the database takes what is written", kept.database_up)
+        yield GaugeMetricFamily(
+            "aimux_ledger_waiting_bytes", "Finished requests that wait on the disk for the database", kept.waiting_bytes
+        )
+        yield CounterMetricFamily(
+            "aimux_ledger_lost_requests", "Requests that neither the database nor the disk took", kept.lost_requests
+        )
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(

@@ -199,6 +199,16 @@ class Ledger:
             await asyncio.gather(self._writing, return_exceptions=True)
         self._spill.close()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of requests that wait on the disk for the database."""
+        return self._spill.size
+
+    @property
+    def lost(self) -> int:
+        """Requests since the start that will not be in it."""
+        return self._lost
+
     def status(self) -> dict[str, Any] | None:
         """What `/ready` says about it: None while everything is written as it should be."""
         if self._away_since is None and not self._spill.size and not self._lost and not self._refused:

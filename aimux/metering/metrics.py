@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from aimux.metering.record import LATER, TURN
 
@@ -103,6 +103,15 @@ class Tokens:
         )
 
 
+class Kept(NamedTuple):
+    """How what is to be kept fares: whether the database takes writes, bytes of requests that wait for it on the disk,
+    and requests that are in the ledger no more."""
+
+    database_up: bool = True
+    waiting_bytes: int = 0
+    lost_requests: int = 0
+
+
 class Metrics:
     """Counts on the event loop's thread. The page may be made on another one."""
 
@@ -111,12 +120,14 @@ class Metrics:
         *,
         accounts: Callable[[], Iterable[AccountView]] = tuple,
         certificate_not_after: Callable[[], float | None] = lambda: None,
+        kept: Callable[[], Kept] = Kept,
         per_user: bool = False,
     ) -> None:
-        """`accounts` and `certificate_not_after` (unix seconds) are asked at each scrape."""
+        """`accounts`, `certificate_not_after` (unix seconds) and `kept` are asked at each scrape."""
         self.per_user = per_user
         self.accounts = accounts
         self.certificate_not_after = certificate_not_after
+        self.kept = kept
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self.control: defaultdict[tuple[str, int], int] = defaultdict(int)
         """Requests outside the mounts, by method and status."""

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aimux.metering import metrics as metrics_module
 from aimux.metering.exposition import render
-from aimux.metering.metrics import SECONDS, Metrics
+from aimux.metering.metrics import SECONDS, Kept, Metrics
 from aimux.metering.record import LATER, RequestRecord
 from aimux.plugin.types import Credential, LimitWindow
 from aimux.plugin.usage import Usage
@@ -184,6 +184,14 @@ def test_refreshes_and_the_certificate() -> None:
     assert value(metrics, "aimux_refreshes_total", provider="claude", account="team", outcome="rejected") == 1
     assert value(metrics, "aimux_tls_certificate_not_after_seconds") == 1.9e9
     assert value(Metrics(), "aimux_tls_certificate_not_after_seconds") is None
+
+
+def test_what_is_kept() -> None:
+    metrics = Metrics(kept=lambda: Kept(database_up=False, waiting_bytes=924, lost_requests=3))
+    assert value(metrics, "aimux_database_up") == 0
+    assert value(metrics, "aimux_ledger_waiting_bytes") == 924
+    assert value(metrics, "aimux_ledger_lost_requests_total") == 3
+    assert value(Metrics(), "aimux_database_up") == 1
 
 
 def test_label_values_are_escaped() -> None:
