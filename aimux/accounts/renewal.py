@@ -29,6 +29,8 @@ LONGEST_TOLD = 3600.0
 """The longest pause that is kept if the authorization server asks for one."""
 UNSAVED_PAUSE = 30.0
 """The longest pause while a renewed credential is only in memory, and would be lost with the process."""
+WRITING_PAUSES = (0.03, 0.1, 0.2)
+"""Seconds between looks at a file that holds no login, until it is taken as it is."""
 YOUNG_MARGIN = 30.0
 """A credential that another program just wrote is used unless it has less than this left."""
 
@@ -220,8 +222,7 @@ class Renewer:
         Raises RefreshRejected if it won't do and can't be renewed; VaultError, CredentialError.
         """
         account, now = self._account, self._resources.clock()
-        raw = await self._place.read()
-        credential = self._place.parse(raw)
+        raw, credential = await self._whole()
         self._broken = False
         news = account.fingerprint != fingerprint(credential)
         if not credential.renewable:
@@ -237,6 +238,17 @@ class Renewer:
             why = "was not accepted" if rejected is not None else "has expired"
             raise RefreshRejected(f"its token {why}, and can't be renewed", remedy=self._login())
         return raw, None
+
+    async def _whole(self) -> tuple[bytes, Credential]:
+        """The file and its credential. Programs that write it in place empty it first: that is waited for."""
+        for pause in WRITING_PAUSES:
+            raw = await self._place.read()
+            try:
+                return raw, self._place.parse(raw)
+            except CredentialError:
+                await asyncio.sleep(pause)
+        raw = await self._place.read()
+        return raw, self._place.parse(raw)
 
     def _undated(self, credential: Credential) -> bool:
         """Whether it may end at any time, unnoticed while nobody uses it. A renewal tells when the next one ends."""

@@ -127,3 +127,24 @@ async def test_a_login_that_another_program_emptied_is_kept_beside_it(
     assert json.loads(spare.read_bytes())["refresh"] == "refresh-1"
     assert spare.stat().st_mode & 0o777 == 0o600
     assert path.read_bytes() == left, "somebody may have logged out on purpose"
+
+
+async def test_a_file_that_is_being_written_in_place_is_waited_for(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vendor's CLI has renewed the shared login, and empties the file before it writes it."""
+    path = put(state_dir, credential_file())
+    account = await load(pool)
+    used = account.usable(clock())
+    path.write_bytes(b"")
+    read = pool._resources.vault.read
+
+    async def reading(*where: str) -> bytes:
+        found = await read(*where)
+        if not found:
+            put(state_dir, credential_file("access-vendor", "refresh-vendor"))
+        return found
+
+    monkeypatch.setattr(pool._resources.vault, "read", reading)
+    assert (await account.renew(used)).secret == "access-vendor"
+    assert server.calls == []
