@@ -80,7 +80,7 @@ class Exchange:
         clock = self._claims.clock()
         touched, self._claims.touched = self._claims.touched, set()
         self._held |= dict.fromkeys(touched, clock)
-        idle = [budget for budget, at in self._held.items() if clock - at > IDLE_SECONDS]
+        idle = self._idle(clock)
         for budget in idle:
             budget.release()
         rolling = self._changed(now)
@@ -98,6 +98,17 @@ class Exchange:
             else:
                 del self._held[budget]
         self._claims.round += 1
+
+    def _idle(self, clock: float) -> list[Shared]:
+        """Budgets that were asked for long ago. One in whose place another is meanwhile, because its limit was taken
+        away and set again, is forgotten: what the other one has is told."""
+        idle = {budget: None for budget, at in self._held.items() if clock - at > IDLE_SECONDS}
+        busy = {budget.key: budget for budget in self._held if budget not in idle} if idle else {}
+        for budget in list(idle):
+            other = busy.get(budget.key)
+            if other is not None and other.place == budget.place:
+                del idle[budget], self._held[budget]
+        return list(idle)
 
     def _changed(self, now: float) -> dict[Told, int]:
         """What is to be told of what has no window. What is over, and told to be, is forgotten."""

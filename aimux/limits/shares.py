@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from aimux.limits.rules import Key
+
 LATELY_SECONDS = 30.0
 """What a node that has not been heard of for so long had open, or asked for, counts no more: but for what the ledger
 has of it."""
@@ -73,7 +75,9 @@ def next_share(whole: int, gone: int, others: Iterable[Piece], now: float, *, no
 
 
 class Shared(Protocol):
-    """A budget of which this node has a piece (`counters.Budget`)."""
+    """A budget of which this node has a piece (`budget.Budget`)."""
+
+    key: Key
 
     @property
     def ceiling(self) -> int:

@@ -7,9 +7,10 @@ import time
 
 from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Refusal, Who
+from aimux.limits.history import History
 from aimux.limits.shares import LATELY_SECONDS
 
-from .nodes import ALICE, TOKENS, Node, Time, ask, exchange, requests, reserve, used, write
+from .nodes import ALICE, TOKENS, UTC, Node, Time, ask, exchange, requests, reserve, used, write
 
 
 async def test_three_nodes_use_a_budget_up_and_no_more(node: Node) -> None:
@@ -152,3 +153,19 @@ async def test_a_node_without_the_database_goes_on_with_what_it_has(node: Node) 
     await exchange(keeper, other)
     served = sum(ask(keeper) for _ in range(100))
     assert 10 <= served <= 60_000 // 2 // TOKENS
+
+
+async def test_a_limit_that_was_set_again_is_told_of_once(node: Node, passed: Time) -> None:
+    """What was under way under the limit before is over, and nobody asks for its piece any longer."""
+    here, there = await node(), await node()
+    lease = reserve(here)
+    assert isinstance(lease, Lease)
+    here.limits.cancel(lease)
+    await exchange(here)
+    here.limits.adopt(here.limits.policy, UTC, time.time(), History())
+    passed.seconds += 10
+    assert ask(here)
+    await exchange(here)
+    passed.seconds += 6
+    await exchange(here, there)
+    assert used(here, there) == [TOKENS, TOKENS]
