@@ -198,7 +198,8 @@ class Database:
             except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
                 refused = write and isinstance(error, DBAPIError) and not error.connection_invalidated
                 raise self._explained(error, refused=refused) from None
-        if write or not self._refuses_writes:
+        # Not while a server is known to be read-only: a transaction that finds nothing to write succeeds there.
+        if self._engine.trouble is None and (write or not self._refuses_writes):
             self._recovered()
 
     async def _ready(self) -> AsyncEngine:

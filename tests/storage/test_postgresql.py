@@ -121,6 +121,8 @@ async def test_one_that_is_a_standby_now_is_left_for_the_primary(
     await eventually(lambda: database.trouble is not None and "it is read-only" in database.trouble.reason)
     assert await keys(database) == ["a"]
     await database.tell("that it is heard or not")
+    async with database.write():
+        pass
     assert "works again" not in caplog.text
     assert (await status(postgresql_url, tmp_path)).read_only
     postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
