@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.postgresql import database_url, postgresql, postgresql_url
+from tests.postgresql import database_url, postgresql, postgresql_url, tables_url
 
-__all__ = ["database_url", "postgresql", "postgresql_url"]
+__all__ = ["database_url", "postgresql", "postgresql_url", "tables_url"]
 
 # A shell that starts the suite in the background has Ctrl-C ignored, and so would have the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

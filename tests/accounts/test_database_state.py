@@ -190,9 +190,9 @@ async def test_one_that_can_t_be_read_here_is_nobody_else_s_affair(start: Start,
 
 
 async def test_while_the_server_is_away_nothing_is_forgotten(
-    postgresql: Server, postgresql_url: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    postgresql: Server, tables_url: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = await Database.open(postgresql_url, tmp_path)
+    database = await Database.open(tables_url, tmp_path)
     await DatabaseVault(database, [KEY]).write("demo", "a", FILE, credential_file(), expect=None)
     state = await DatabaseState.open(database)
     options = PoolOptions(clock=clock, state=state)

@@ -23,8 +23,8 @@ SECRET = b'{"refresh": "a-refresh-token"}'
 
 
 @pytest.fixture
-async def database(postgresql_url: str, tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(postgresql_url, tmp_path)
+async def database(tables_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tables_url, tmp_path)
     yield database
     await database.close()
 
@@ -117,8 +117,8 @@ async def test_while_the_server_is_away_it_fails_and_afterwards_locks_again(
     assert await vault.read("demo", "a", FILE) == b"one"
 
 
-async def test_a_lock_that_is_not_given_up_is_told(database: Database, postgresql_url: str, tmp_path: Path) -> None:
-    other = await Database.open(postgresql_url, tmp_path)
+async def test_a_lock_that_is_not_given_up_is_told(database: Database, tables_url: str, tmp_path: Path) -> None:
+    other = await Database.open(tables_url, tmp_path)
     async with DatabaseVault(other, [NEW]).lock("demo", "a", FILE):
         with pytest.raises(VaultError, match="account demo/a is in use by another node: is one of them stopped"):
             await DatabaseVault(database, [NEW], lock_timeout=0.1).write("demo", "a", FILE, b"x", expect=None)
@@ -126,7 +126,7 @@ async def test_a_lock_that_is_not_given_up_is_told(database: Database, postgresq
 
 
 async def test_whoever_is_cancelled_as_the_server_grants_a_lock_gives_it_back(
-    database: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, tables_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would let go of it before this node ends."""
     granted, ask = asyncio.Event(), asyncpg.Connection.fetchval
@@ -145,7 +145,7 @@ async def test_whoever_is_cancelled_as_the_server_grants_a_lock_gives_it_back(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    other = await Database.open(postgresql_url, tmp_path)
+    other = await Database.open(tables_url, tmp_path)
     await DatabaseVault(other, [NEW], lock_timeout=5).write("demo", "a", FILE, b"y", expect=None)
     await vault.write("demo", "a", FILE, b"z", expect=b"y")
     await other.close()

@@ -24,7 +24,7 @@ async def another(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if request.param == "files":
         yield lambda: FileVault(tmp_path / "state", lock_timeout=10)
         return
-    url = request.getfixturevalue("postgresql_url")
+    url = request.getfixturevalue("tables_url")
     nodes = [await Database.open(url, tmp_path) for _ in range(2)]
     free = iter(nodes)
     yield lambda: DatabaseVault(next(free), [KEY], lock_timeout=10)

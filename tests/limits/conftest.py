@@ -22,12 +22,12 @@ def passed() -> Time:
 
 
 @pytest.fixture
-async def node(postgresql_url: str, tmp_path: Path, passed: Time) -> AsyncIterator[Node]:
+async def node(tables_url: str, tmp_path: Path, passed: Time) -> AsyncIterator[Node]:
     """Starts a node. Its rounds are the test's."""
     opened: list[LimitKeeper] = []
 
     async def start(amount: int = 60_000, **others: int) -> LimitKeeper:
-        database = await Database.open(postgresql_url, tmp_path / f"state{len(opened)}")
+        database = await Database.open(tables_url, tmp_path / f"state{len(opened)}")
         limits = Limits(Policy(), UTC, claims=Claims(passed))
         section = Section.model_validate({"default": others or {"tokens_per_month": amount}})
         keeper = LimitKeeper(database, limits, section)

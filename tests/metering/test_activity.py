@@ -43,8 +43,8 @@ class Node:
 
 
 @pytest.fixture
-async def nodes(postgresql_url: str, tmp_path: Path) -> AsyncIterator[list[Node]]:
-    made = [Node(await Database.open(postgresql_url, tmp_path)) for _ in range(2)]
+async def nodes(tables_url: str, tmp_path: Path) -> AsyncIterator[list[Node]]:
+    made = [Node(await Database.open(tables_url, tmp_path)) for _ in range(2)]
     yield made
     for node in made:
         await node.database.close()

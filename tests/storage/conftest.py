@@ -20,6 +20,15 @@ def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """What `Database.open` takes, for each engine; these tests are about how the tables come, too."""
+    if request.param == "sqlite":
+        return None
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
 @pytest.fixture
 async def opened(database_url: str | None, state_dir: Path) -> AsyncIterator[Open]:
     """Opens the test's database, as often as it is called: each is a node."""
