@@ -79,8 +79,9 @@ compiled-wheel: $(STAMP)
 	AIMUX_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation --outdir $(COMPILED)/wheel
 	$(BIN)/python -m zipfile -e $(COMPILED)/wheel/*.whl $(COMPILED)
 
+# Without bytecode: who runs the tests beside it writes some, and a copy would find a file that is gone a moment later.
 compiled-tests: $(STAMP)
-	cp -r tests docs bench pyproject.toml flake.nix config.example.yaml $(COMPILED)
+	tar -cf - --exclude=__pycache__ tests docs bench pyproject.toml flake.nix config.example.yaml | tar -xf - -C $(COMPILED)
 	cd $(COMPILED) && COMPILED=1 PYTHONPATH=$$PWD $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PARALLEL) \
 	  tests/compiled tests/http tests/front tests/relay tests/accounts tests/metering tests/limits tests/logs tests/gateway tests/fuzz \
 	  tests/plugin tests/contracts/test_providers.py tests/providers
