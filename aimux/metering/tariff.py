@@ -104,7 +104,7 @@ class Tariff:
         return min((above for above, _ in tiers[STANDARD] if above), default=None)
 
     @classmethod
-    def of_json(cls, data: list[Any]) -> Tariff:
+    def of_json(cls, data: Any) -> Tariff:
         """From what is stored: `[[from, {tier: [[above, {kind: price}]]}]]`. Raises ValueError, also for what another
         version may have written in a shape of its own."""
         try:
@@ -141,7 +141,8 @@ def overridden(listed: Rates, own: Mapping[str, int]) -> Rates:
     return rates
 
 
-def _step(above: int, prices: Mapping[str, int]) -> tuple[int, Rates]:
+def _step(above: Any, prices: Any) -> tuple[int, Rates]:
+    """Of any types: compiled code takes a boolean for a number where one is declared."""
     if any(type(value) is not int for value in prices.values()):
         raise ValueError("a price that is no whole number")
     if any(value < 0 for value in prices.values()):

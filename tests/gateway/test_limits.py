@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from multidict import CIMultiDict
 
 from aimux.gateway.epoch import Admitted
 from aimux.gateway.limiting import Limiting
@@ -20,6 +21,7 @@ from aimux.limits.rules import EVERYBODY, Rule
 from aimux.limits.sharing import FairShare
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
+from aimux.plugin import RequestHead
 from aimux.plugin.errors import LimitReached
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 
@@ -72,8 +74,8 @@ def test_a_body_that_comes_over_midnight_is_of_the_day_that_the_ledger_knows() -
     past = History({midnight: [Use("ann", "", (), "claude", "m", 1200, 0)]})
     limits.adopt(Policy((Rule(EVERYBODY, "tokens_per_day", 1000),)), UTC, midnight + 5, past)
     limiting = Limiting(limits, FairShare(), Prices(), lambda: False)
-    nothing: Any = None
-    admitted = Admitted(nothing, nothing, nothing, nothing, nothing, who=ANN, counted=True)
+    admitted = Admitted.__new__(Admitted)
+    admitted.who, admitted.terms, admitted.head = ANN, None, RequestHead("POST", "/", CIMultiDict())
     slow = RequestRecord("own", midnight - 5, "POST", "/", provider="claude", model="m")
     with pytest.raises(LimitReached, match="1,200 of 1,000 tokens today"):
         limiting.admit(slow, admitted, b"{}", midnight + 6)
