@@ -291,7 +291,8 @@ class Gateway:
         record.ttfb = now - started
         limits = self.limiting.told(call, provider, attempt.shared, now)
         lines = head_lines(call, attempt, limits, self.epoch.setup.cors)
-        note_echoed(attempt)
+        if provider.echoed_header:
+            note_echoed(attempt)
         outlet = exchange.outlet(http11=http11)
         if outlet.header:
             lines.append(outlet.header)

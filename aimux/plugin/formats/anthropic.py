@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from multidict import istr
 
 from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached
@@ -44,6 +45,7 @@ _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complet
 _REFERENCES = members(
     "file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id", "previous_message_id"
 )
+_BETA = istr("anthropic-beta")
 _THREADS = "message-threads-"
 """Of the beta with which a request may name an answer, and go on from there: each answer is kept then."""
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
@@ -128,12 +130,12 @@ def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     makes = request.method == "POST" and (path.endswith("/messages") or plain_path(path).lower().endswith("/messages"))
     if status != 200 or not makes:
         return stored(request, status, content_type)
-    threaded = _THREADS in request.headers.get("anthropic-beta", "")
+    threaded = _THREADS in request.headers.get(_BETA, "")
     if content_type == "text/event-stream":
-        return MessagesStream(threaded=threaded)
+        return ThreadedStream() if threaded else MessagesStream()
     if content_type == "application/json":
-        return MessagesAnswer(threaded=threaded)
-    return UnnamedAnswer(partial(MessagesStream, threaded=threaded), partial(MessagesAnswer, threaded=threaded))
+        return ThreadedAnswer() if threaded else MessagesAnswer()
+    return UnnamedAnswer(ThreadedStream, ThreadedAnswer) if threaded else UnnamedAnswer(MessagesStream, MessagesAnswer)
 
 
 class MessagesStream(SSEMeter):
@@ -141,10 +143,8 @@ class MessagesStream(SSEMeter):
 
     needles: ClassVar[tuple[bytes, ...]] = (b'"message_', b'"error"')
     content: ClassVar[bytes] = b'"content_block_delta"'
-
-    def __init__(self, *, threaded: bool = False) -> None:
-        super().__init__()
-        self._threaded = threaded
+    threaded: ClassVar[bool] = False
+    """A later request may go on from this answer."""
 
     def content_in(self, part: bytes) -> int:
         return sum(map(len, _TEXTS.findall(part)))
@@ -157,7 +157,7 @@ class MessagesStream(SSEMeter):
                     read_usage(self.usage, message)
                     if self.usage.output_tokens == 1:
                         self.usage.output_tokens = 0  # it is there before any content
-                    if self._threaded:
+                    if self.threaded:
                         self.stored = stored_message(message)
             case "message_delta":
                 read_usage(self.usage, event)
@@ -171,17 +171,23 @@ class MessagesStream(SSEMeter):
 
 
 class MessagesAnswer(JSONMeter):
-    def __init__(self, *, threaded: bool = False) -> None:
-        super().__init__()
-        self._threaded = threaded
+    threaded: ClassVar[bool] = False
 
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         if answer.get("type") == "error":
             self.failed = True
         self.stored = stored_container(answer)
-        if self._threaded:
+        if self.threaded:
             self.stored += stored_message(answer)
+
+
+class ThreadedStream(MessagesStream):
+    threaded = True
+
+
+class ThreadedAnswer(MessagesAnswer):
+    threaded = True
 
 
 # --- what an account keeps --------------------------------------------------------------------------------------------
