@@ -65,6 +65,7 @@ async def test_a_model_without_a_price_gets_one_from_the_newest_list(start: Star
     assert (await price_of(aimux, "sonnet"))["configured"] == [
         "cache_read",
         "cache_write",
+        "cache_write_1h",
         "input",
         "output",
         "reasoning",
