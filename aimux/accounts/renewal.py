@@ -65,7 +65,7 @@ class Renewer:
     def due(self, now: float, within: float) -> bool:
         """Whether the keeper should call `keep` now. Tokens age whether the account is used, idle or disabled."""
         account = self._account
-        if self._flight is not None or now < self._retry_at or account.credential is None:
+        if self._flying or now < self._retry_at or account.credential is None:
             return False
         if self._place.pending is not None:
             return True
@@ -90,12 +90,12 @@ class Renewer:
                     return usable
                 if self._failure is not None and self._pauses(now):
                     raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
-            elif self._flight is None and self._failure is not None and self._pauses(now := self._resources.clock()):
+            elif not self._flying and self._failure is not None and self._pauses(now := self._resources.clock()):
                 # Otherwise each further refused request would ask the server again, and double the pause.
                 failure = self._failure
                 account.keep_off(self._retry_at, now, _unrenewed(failure))
                 raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
-            joined = self._flight is not None
+            joined = self._flying
             credential = await self._fly(rejected, self._resources.margin)
             if not joined or rejected is None or credential.secret != rejected.secret:
                 return credential
@@ -143,7 +143,7 @@ class Renewer:
     async def reload(self) -> bool:
         """Use what is in the vault. False: a renewal is under way, ask again later."""
         account = self._account
-        if self._flight is not None:
+        if self._flying:
             return False
         before = account.fingerprint
         try:
@@ -152,7 +152,7 @@ class Renewer:
             await self._unreadable(error)
             return True
         self._broken = False
-        if self._flight is not None or account.fingerprint != before:
+        if self._flying or account.fingerprint != before:
             return False  # what was read may be older than what is in use now
         account.publish(credential, self._resources.clock())
         return True
@@ -171,15 +171,17 @@ class Renewer:
                 self._login(),
             )
 
+    @property
+    def _flying(self) -> bool:
+        # Once it is done it has to count as over at once, not when its callbacks run: who joined it in between would
+        # wait for nothing, and ask for ever.
+        return self._flight is not None and not self._flight.done()
+
     async def _fly(self, rejected: Credential | None, within: float) -> Credential:
-        if self._flight is None:
+        if self._flight is None or self._flight.done():
             self._flight = self._resources.start(self._renew(rejected, within))
-            self._flight.add_done_callback(self._landed)
         # Shielded: a client that leaves must not stop a renewal between the provider's answer and the disk.
         return await asyncio.shield(self._flight)
-
-    def _landed(self, _: object) -> None:
-        self._flight = None
 
     # --- the renewal -------------------------------------------------------------------------------------------------
 

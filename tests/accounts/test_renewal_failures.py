@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from aimux.accounts import AccountPool, Selection
+from aimux.accounts import Account, AccountPool, FileVault, PoolOptions, Selection
 from aimux.plugin import Action, Http, HttpUnavailable, ProviderSettings, RefreshRejected, RefreshUnavailable, Verdict
 from tests.accounts.support import HOUR, SOON, START, Clock, Demo, TokenServer, credential_file, load, on_disk, put
 
@@ -319,3 +319,23 @@ async def test_a_new_login_ends_a_refusal_before_its_time(pool: AccountPool, sta
     put(state_dir, credential_file("access-new", "refresh-0"))
     await pool.load()
     assert (account.state(clock()).reason, account.renewable) == ("", True)
+
+
+async def test_a_401_in_the_moment_in_which_a_renewal_ends_does_not_join_it(
+    vault: FileVault, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    """It is over and has left the old token in use, and who waits for it has not run yet."""
+    refused: list[asyncio.Task[Any]] = []
+
+    def ended(account: Account, outcome: str) -> None:
+        assert outcome == "unavailable"
+        refused.append(asyncio.get_running_loop().create_task(account.renew(account.credential)))
+
+    put(state_dir, credential_file(expires_at=SOON))
+    options = PoolOptions(clock=clock, on_renewal=ended)
+    account = await load(AccountPool(Demo(ProviderSettings()), vault, server, options=options))
+    server.faults = [500]
+    assert (await account.renew()).secret == "access-0"
+    with pytest.raises(RefreshUnavailable):
+        await refused[0]
+    assert len(server.calls) == len(refused) == 1
