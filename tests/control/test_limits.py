@@ -260,6 +260,8 @@ async def test_a_member_sees_the_own_requests_alone_and_no_accounts(aimux: Aimux
         assert (found["id"], found["status"], found["limit"]) == (served, 200, None)
         assert (found["account"], found["steps"], found["choices"]) == ("", [], [])
     assert (await aimux.get("/me/requests"))["items"] == []
+    status, _, refusal = await aimux.send("GET", "/me/requests?until=tomorrow")
+    assert (status, refusal["type"]) == (422, "urn:aimux:invalid"), "whoever asks"
 
 
 async def test_a_tokens_limits_are_its_own(aimux: Aimux) -> None:

@@ -47,12 +47,12 @@ async def explain_request(parts: Parts, id: RequestId) -> Request:  # noqa: A002
 @operation("GET", "/me/requests", "List one's own requests that are over, the latest first", role=Role.MEMBER)
 async def list_own_requests(parts: Parts, query: OwnRequestQuery, caller: Principal) -> RequestPage:
     """With whichever token. The accounts that served them are not shown."""
+    metering = parts.metering
+    picked = Picked(span_of(metering, query), query.after, failed=query.failed)
     if caller.user is None:
         return RequestPage(items=[], next=None)
-    metering = parts.metering
     await metering.ledger.catch_up()
     only = Filter(user=caller.user.name, provider=query.provider, model=query.model)
-    picked = Picked(span_of(metering, query), query.after, failed=query.failed)
     rows = await metering.reports.requests(only, picked, query.limit + 1)
     page = rows[: query.limit]
     following = page[-1]["id"] if len(rows) > len(page) else None
