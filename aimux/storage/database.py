@@ -185,6 +185,7 @@ class Database:
         engine = await self._ready()
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # loaded by now
 
+        failures: tuple[type[Exception], ...] = (SQLAlchemyError, *self._engine.failures)
         async with AsyncExitStack() as stack:
             try:
                 connecting = engine.execution_options(aimux_write=write).connect()
@@ -195,7 +196,7 @@ class Database:
             try:
                 yield connection  # an exception rolls back when the connection is returned
                 await connection.commit()
-            except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
+            except failures as error:
                 refused = write and isinstance(error, DBAPIError) and not error.connection_invalidated
                 raise self._explained(error, refused=refused) from None
         # Not while a server is known to be read-only: a transaction that finds nothing to write succeeds there.

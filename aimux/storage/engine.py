@@ -29,6 +29,8 @@ class Engine(Protocol):
     """Why writes of others are not noticed now; None if they are."""
     on_told: Told
     """See Database.hear."""
+    failures: tuple[type[Exception], ...]
+    """What a faulty connection raises that SQLAlchemy passes on as it is."""
 
     @property
     def writing(self) -> AbstractAsyncContextManager[Any]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a faulty connection raises."""
+FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a faulty connection raises; the last one if it is ended in the very moment in which it is used."""
 PAUSES = (0.005, 0.25)
 """Seconds between the first and the later tries. A call that waits would keep the connection from the others."""
 

@@ -49,6 +49,8 @@ _KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp
 class PostgreSQL:
     """`Engine` for a server."""
 
+    failures: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, asyncpg.InternalClientError)
+
     def __init__(self, url: str) -> None:
         self.name = without_password(url)
         self.trouble: StorageError | None = None

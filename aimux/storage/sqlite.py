@@ -34,6 +34,8 @@ LOOK_EVERY = 0.25
 class SQLite:
     """`Engine` for a file: WAL, 0600 in a 0700 folder, every commit synced to the disk."""
 
+    failures: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
+
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self.trouble: StorageError | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from aimux import __version__
@@ -95,6 +97,32 @@ async def test_connections_that_the_server_ends_are_replaced(
         await told.wait()
     assert await keys(database) == ["a"]
     await put(database, "b")
+    await database.close()
+
+
+async def test_a_connection_that_ends_while_it_is_used_is_replaced(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver has an error of its own for that moment, which is none of its others."""
+    ended, writable = asyncpg.InternalClientError("cannot switch to state 11"), module._require_writable
+    asked = iter([ended])
+
+    async def asks(connection: asyncpg.Connection[Any]) -> None:
+        for error in asked:
+            raise error
+        await writable(connection)
+
+    monkeypatch.setattr(module, "_require_writable", asks)
+    monkeypatch.setattr(module, "PAUSES", (0.02, 0.1))
+    monkeypatch.setattr(module, "PING_EVERY", 0.5)
+    caplog.set_level("INFO")
+    database = await Database.open(postgresql_url, tmp_path)
+    await eventually(lambda: "is there again" in caplog.text)
+    with pytest.raises(Unusable, match="can't be reached"):
+        async with database.read():
+            raise ended
+    await put(database, "a")
+    assert database.trouble is None
     await database.close()
 
 
