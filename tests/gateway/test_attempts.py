@@ -6,18 +6,16 @@ import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from aimux.accounts import Account
 from aimux.gateway import attempts
-from aimux.http.framing import chunk
-from aimux.plugin import Action, Credential, RequestHead, RequestRefused, Verdict
+from aimux.plugin import Credential, RequestHead, RequestRefused
 from aimux.plugin import Upstream as Target
 
-from .answers import DONE, EVENT, OK, SSE, account_of, error, head_of, payload_of, script, state, status_of
-from .conftest import SECRET, Plain, Start, StreamMeter, Upstream, request
+from .answers import OK, account_of, error, head_of, script, state, status_of
+from .conftest import SECRET, Plain, Start, Upstream, request
 
 
 async def test_a_limited_account_is_left_for_the_next(start: Start, upstream: Upstream) -> None:
@@ -321,45 +319,6 @@ async def test_a_refused_sole_key_is_told_without_inviting_retries(
     assert b"out of service" in second
 
 
-async def test_an_overload_inside_a_200_is_tried_elsewhere(start: Start, upstream: Upstream) -> None:
-    overload = SSE + chunk(b"event: error\ndata: {}\n\n") + b"0\r\n\r\n"
-    fine = SSE + chunk(b'data: {"done":1}\n\n') + b"0\r\n\r\n"
-    asked = script(upstream, {"default": overload, "two": fine})
-    aimux = await start(accounts=("default", "two"))
-    for _ in range(4):
-        answer = await aimux.send(request(body=b"{}"))
-        assert b'"done"' in answer, (asked, aimux.log)
-        assert b"event: error" not in answer
-    assert "two" in asked
-    assert state(aimux, "default") == "healthy"
-
-
-async def test_a_limit_that_a_stream_tells_too_late_holds_for_the_next_request(
-    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Limited(StreamMeter):
-        def read(self, event: dict[str, Any]) -> None:
-            super().read(event)
-            self.verdict = Verdict(Action.COOL_DOWN, "limited", until=time.time() + 60)
-
-    monkeypatch.setattr(Plain, "meter", lambda *_: Limited())
-    stream = SSE + chunk(EVENT) + chunk(DONE) + b"0\r\n\r\n"
-    asked = script(upstream, {"default": stream, "two": stream})
-    aimux = await start(accounts=("default", "two"))
-    for _ in range(2):
-        assert EVENT in payload_of(await aimux.send(request(body=b"{}")))
-    assert sorted(asked) == ["default", "two"]
-    assert {state(aimux, name) for name in asked} == {"cooling"}
-
-
-async def test_an_overload_everywhere_reaches_the_client_as_it_came(start: Start, upstream: Upstream) -> None:
-    overload = SSE + chunk(b"event: error\ndata: {}\n\n") + b"0\r\n\r\n"
-    script(upstream, {"default": overload})
-    aimux = await start()
-    answer = await aimux.send(request())
-    assert chunk(b"event: error\ndata: {}\n\n") in answer
-
-
 @pytest.mark.parametrize("location", ["https://elsewhere.example/v1?x=secret", "/v1/elsewhere"])
 async def test_a_redirect_is_not_passed_on(start: Start, upstream: Upstream, location: str) -> None:
     """Clients follow it with their aimux token: `Authorization` stays behind when the origin changes, x-api-key not."""
@@ -387,66 +346,6 @@ async def test_its_refusal_is_what_the_client_hears_of_the_only_account(start: S
     asked = script(upstream, {"default": error(429, "retry-after: 30")})
     answer = await (await start()).send(request("/plain/v1/files", method="GET", body=b""))
     assert (status_of(answer), b"retry-after: 30" in answer, len(asked)) == (429, True, 1)
-
-
-NOTHING = SSE + b"0\r\n\r\n"
-BEGUN = b'data: {"type":"begun"}\n'
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [SSE, NOTHING, SSE + chunk(BEGUN), SSE + chunk(BEGUN) + b"0\r\n\r\n"],
-    ids=["cut", "empty", "cut later", "short"],
-)
-async def test_a_stream_that_ends_before_its_content_is_left_for_the_next_account(
-    start: Start, upstream: Upstream, answer: bytes
-) -> None:
-    """CLIProxyAPI#4296."""
-    asked: list[str] = []
-
-    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while sent := await upstream.read(reader):
-            asked.append(account_of(sent))
-            if asked[-1] == "two":
-                writer.write(SSE + chunk(DONE) + b"0\r\n\r\n")
-            else:
-                writer.write(answer)
-                return
-
-    upstream.script = run
-    aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
-    got = await aimux.send(request(body=b"{}"))
-    assert (status_of(got), payload_of(got)) == (200, DONE)
-    assert asked == ["default", "two"]
-    assert state(aimux, "default") == "healthy"
-    assert aimux.app.gateway.pool.active_exchanges == 0
-
-
-async def test_unless_what_it_tells_of_goes_on(
-    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An answer in the background would be made twice."""
-
-    class Begun(StreamMeter):
-        def feed(self, data: bytes) -> None:
-            self.begun = "resp_1"
-
-    monkeypatch.setattr(Plain, "meter", lambda *_: Begun())
-    asked = script(upstream, {"default": SSE + chunk(BEGUN) + b"0\r\n\r\n", "two": OK})
-    aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
-    assert BEGUN in await aimux.send(request(body=b"{}"))
-    assert asked == ["default"]
-
-
-async def test_and_it_is_the_only_accounts_answer(start: Start, upstream: Upstream) -> None:
-    asked = script(upstream, {"default": NOTHING})
-    aimux = await start()
-    answer = await aimux.send(request(body=b"{}"))
-    assert status_of(answer) == 200
-    assert b"event: error" in answer
-    assert asked == ["default"]
 
 
 UNREADABLE = error(400, body=b'{"e":"unreadable"}')

@@ -20,13 +20,10 @@ def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str | None:
-    """What `Database.open` takes, for each engine; these tests are about how the tables come, too."""
-    if request.param == "sqlite":
-        return None
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
+@pytest.fixture
+def tables_url(postgresql_url: str) -> str:
+    """An empty database: these tests are about how the tables come, too."""
+    return postgresql_url
 
 
 @pytest.fixture
