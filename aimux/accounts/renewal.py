@@ -71,7 +71,7 @@ class Renewer:
             return True
         if account.parked is not None and account.parked.dead:
             return False
-        if account.credential.renewable:
+        if account.credential.renewable and not self.refused:
             # Only a full round, which looks ahead, asks for an expiry that nobody told.
             undated = within > 0 and self._undated(account.credential)
             return bool(self._failures) or undated or account.credential.expires_within(within, now)
@@ -103,6 +103,8 @@ class Renewer:
     async def keep(self, within: float) -> None:
         """Renew what has less than `within` seconds left; infinity: anything. Raises RefreshError, logged already."""
         await self._fly(None, within)
+        if self._refused is not None and self.refused:
+            raise RefreshRejected(self._refused.reason, remedy=self._refused.remedy)
         if self._failure is not None:
             raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
 
@@ -197,13 +199,10 @@ class Renewer:
                     credential, outcome = await self._locked(rejected, within)
         except RefreshRejected as error:
             self._tell("rejected")
-            remedy, held, margin = account.addressed(error.remedy), account.credential, self._resources.margin
-            if within == math.inf and held is not None and not held.expires_within(margin, self._resources.clock()):
-                # Somebody asked before its time: what serves goes on. When it is due, it is tried again.
-                self._refused = Parked(error.reason, remedy, account.fingerprint)
-                self._failures, self._failure, self._retry_at = 0, None, 0.0
-            else:
-                account.park(error.reason, error.remedy, dead=True)
+            remedy, held = account.addressed(error.remedy), account.credential
+            if rejected is None and held is not None and not held.expires_within(0, self._resources.clock()):
+                return self._serve_on(held, error.reason, remedy)
+            account.park(error.reason, error.remedy, dead=True)
             raise RefreshRejected(error.reason, remedy=remedy) from None
         except (RefreshUnavailable, VaultError) as error:
             told = error.retry_after if isinstance(error, RefreshUnavailable) else None
@@ -323,6 +322,17 @@ class Renewer:
                 log.error("%s account %s is still not saved: %s", self._account.provider, self._account.name, error)
 
     # --- failures ----------------------------------------------------------------------------------------------------
+
+    def _serve_on(self, held: Credential, reason: str, remedy: str) -> Credential:
+        """Its refresh token is refused: what serves goes on until it ends, or until its vendor refuses it, too. Then
+        the renewal is tried once more."""
+        account = self._account
+        if not self.refused:
+            log.warning("%s account %s serves on and can't be renewed: %s", account.provider, account.name, reason)
+        self._refused = Parked(reason, remedy, account.fingerprint)
+        self._failures, self._failure, self._retry_at = 0, None, 0.0
+        account.defer(math.inf if held.expires_at is None else held.expires_at)
+        return held
 
     def _unavailable(self, error: RefreshUnavailable, rejected: Credential | None) -> Credential:
         """Wait before the next try; the old credential serves while it lasts."""

@@ -117,8 +117,9 @@ def _of_account(account: Account, now: float) -> list[Notice]:
             # A reset that moves by seconds is the same one.
             once = (window.name, round((window.resets_at or 0.0) / 600), reached[-1])
             found.append(Notice("window", name, message, now, details, once))
-    credential = account.credential
-    if credential is not None and not credential.renewable and credential.expires_at is not None:
+    credential, renewer = account.credential, account.renewer
+    lasts = credential is None or (credential.renewable and (renewer is None or not renewer.refused))
+    if credential is not None and not lasts and credential.expires_at is not None:
         found += _ending("credential", name, f"{name}'s login, which can't be renewed,", credential.expires_at, now)
     return found
 

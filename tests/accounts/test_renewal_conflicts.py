@@ -50,7 +50,7 @@ async def test_where_both_are_refused_each_stays_where_it_was(
     server.meanwhile = [lambda: put(state_dir, credential_file("access-login", "refresh-login", expires_at=SOON))]
     server.lifetime = 50
     await account.renew()
-    clock.pass_(60)
+    clock.pass_(101)
     server.valid.clear()
     server.calls.clear()
     with pytest.raises(RefreshRejected):

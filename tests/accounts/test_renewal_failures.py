@@ -20,7 +20,7 @@ from tests.accounts.support import HOUR, SOON, START, Clock, Demo, TokenServer, 
 async def test_lesson_3_a_refused_refresh_token_parks_and_is_not_tried_again(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
 ) -> None:
-    path = put(state_dir, credential_file(refresh="used", expires_at=SOON))
+    path = put(state_dir, credential_file(refresh="used", expires_at=START))
     before = path.read_bytes()
     account = await load(pool)
     with pytest.raises(RefreshRejected):
@@ -38,7 +38,7 @@ async def test_lesson_3_a_refused_refresh_token_parks_and_is_not_tried_again(
 
 
 async def test_a_new_login_revives_a_parked_account(pool: AccountPool, state_dir: Path, clock: Clock) -> None:
-    put(state_dir, credential_file(refresh="used", expires_at=SOON))
+    put(state_dir, credential_file(refresh="used", expires_at=START))
     account = await load(pool)
     with pytest.raises(RefreshRejected):
         await account.renew()
@@ -283,24 +283,28 @@ async def test_a_new_refresh_token_without_an_access_token_is_not_lost(
     assert account.state(clock()).status == "healthy"
 
 
-async def test_a_refusal_before_its_time_leaves_it_serving_until_it_is_due(
-    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+@pytest.mark.parametrize("within", [math.inf, 1000], ids=["asked for", "by itself"])
+async def test_a_refusal_before_its_time_leaves_it_serving_until_it_ends(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, within: float
 ) -> None:
     """The access token lives on where another program has used the refresh token up: for days, with some vendors."""
-    put(state_dir, credential_file(refresh="used"))
+    put(state_dir, credential_file(refresh="used", expires_at=START + 900))
     account = await load(pool)
     assert account.renewer is not None
     with pytest.raises(RefreshRejected):
-        await account.renewer.keep(math.inf)
+        await account.renewer.keep(within)
     state = account.state(clock())
     assert (state.status, state.remedy) == ("healthy", "log in again")
     assert "was refused" in state.reason
     assert account.renewable is False
-    assert not account.renewer.due(clock(), 300)
+    clock.pass_(899)
+    assert not account.renewer.due(clock(), within), "once is enough"
+    assert account.usable(clock()) is not None
     assert (await account.renew()).secret == "access-0"
     assert len(server.calls) == 1
-    clock.pass_(8 * HOUR - 200)
-    assert account.renewer.due(clock(), 300)
+    clock.pass_(1)
+    assert account.renewer.due(clock(), 0)
+    assert account.usable(clock()) is None
     with pytest.raises(RefreshRejected):
         await account.renewer.keep(300)
     assert account.state(clock()).status == "parked"
@@ -308,6 +312,36 @@ async def test_a_refusal_before_its_time_leaves_it_serving_until_it_is_due(
     put(state_dir, credential_file("access-new", "refresh-0"))
     await pool.load()
     assert account.state(clock()).status == "healthy"
+
+
+async def test_a_request_whose_renewal_is_refused_is_served_with_what_lasts(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(refresh="used", expires_at=SOON))
+    account = await load(pool)
+    assert account.usable(clock()) is None
+    first, second = await asyncio.gather(account.renew(), account.renew())
+    assert (first.secret, second.secret) == ("access-0", "access-0")
+    assert account.usable(clock()) is first
+    assert len(server.calls) == 1
+    with pytest.raises(RefreshRejected):
+        await account.renew(rejected=first)
+    assert account.state(clock()).status == "parked", "its vendor has refused both"
+
+
+async def test_where_nobody_told_its_end_a_refused_renewal_leaves_it_to_its_vendor(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    put(state_dir, credential_file(refresh="used", expires_at=None))
+    account = await load(pool)
+    assert account.renewer is not None
+    assert account.renewer.due(clock(), 1000)
+    with pytest.raises(RefreshRejected):
+        await account.renewer.keep(1000)
+    clock.pass_(10 * HOUR)
+    assert not account.renewer.due(clock(), 1000)
+    assert account.usable(clock()) is not None
+    assert len(server.calls) == 1
 
 
 async def test_a_new_login_ends_a_refusal_before_its_time(pool: AccountPool, state_dir: Path, clock: Clock) -> None:

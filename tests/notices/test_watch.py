@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
 from aimux.accounts import Account
+from aimux.accounts.account import Renewal
 from aimux.plugin import Action, Credential, LimitWindow, Verdict
 from tests.gateway.conftest import Aimux, Start, Upstream, request, start, upstream
 from tests.gateway.test_limits import answer
@@ -71,6 +73,16 @@ async def test_a_login_that_can_not_be_renewed_is_told_before_its_end(start: Sta
         Credential("oauth", "t", refresh_token="r", expires_at=time.time() + days * 86400), time.time()
     )
     assert look(aimux) == []
+
+
+async def test_nor_is_one_whose_renewal_is_refused_told_only_when_it_has_ended(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start()
+    renewer = create_autospec(Renewal, instance=True, trouble=("it can't be renewed: refused", ""), refused=True)
+    monkeypatch.setattr(account(aimux), "renewer", renewer)
+    account(aimux).publish(Credential("oauth", "t", refresh_token="r", expires_at=time.time() + 600), time.time())
+    assert look(aimux) == [("credential", "plain/default")]
 
 
 async def test_a_price_that_nobody_knows_is_told(start: Start) -> None:
