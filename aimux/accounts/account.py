@@ -27,6 +27,9 @@ REFUSALS = 3
 """Requests in a row that are refused with a credential that has served, until others are served first …"""
 REFUSED_PAUSE = 300.0
 """… for this many seconds."""
+GIVEN_UP, GIVEN_UP_AFTER = 10, 3600.0
+"""Such refusals, and seconds in which there was nothing else, until it is parked: a vendor whose sign-in fails for some
+minutes must not leave each key to be enabled by hand."""
 
 Status = Literal["healthy", "cooling", "parked", "disabled"]
 
@@ -79,6 +82,7 @@ class Account:
 
     __slots__ = (
         "_refusals",
+        "_refused_since",
         "_stale_at",
         "assigned",
         "credential",
@@ -131,6 +135,7 @@ class Account:
         """Called after a credential replaced another (None: there was none)."""
         self._stale_at = -math.inf
         self._refusals = 0
+        self._refused_since = 0.0
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -172,7 +177,10 @@ class Account:
             return AccountState("parked", self.parked.reason, self.parked.remedy)
         cooldown = max((c for c in (self.hold, self.quota.cooling(now)) if c), key=lambda c: c.until, default=None)
         if cooldown is not None and cooldown.until > now:
-            remedy = self.renewer.trouble[1] if cooldown == self.hold and self.renewer is not None else ""
+            remedy = ""
+            if cooldown == self.hold:
+                trouble = self.renewer.trouble[1] if self.renewer is not None else ""
+                remedy = self.another() if self._refusals >= REFUSALS else trouble
             return AccountState("cooling", cooldown.reason, remedy, cooldown.until)
         if (ended := self._ended_for_good(now)) is not None:
             return ended
@@ -283,10 +291,23 @@ class Account:
     def refused(self, reason: str, now: float) -> None:
         """A request was refused with its credential, which has served and can't be renewed, and so was the provider's
         cheapest one. That is no proof: a key may lack the scope for either. Where it goes on so, with nothing served in
-        between, the other accounts come first for a while."""
+        between, the other accounts come first for a while; in the end it is parked."""
         self._refusals += 1
-        if self._refusals >= REFUSALS:
+        if self._refusals == 1:
+            self._refused_since = now
+        if self._refusals >= GIVEN_UP and now - self._refused_since >= GIVEN_UP_AFTER:
+            since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self._refused_since))
+            again = f"if it is good, aimux accounts enable {self.provider}/{self.name}"
+            self.park(f"{reason}, since {since}", f"{self.another()}; {again}")
+        elif self._refusals >= REFUSALS:
             self.keep_off(now + REFUSED_PAUSE, now, reason)
+
+    def another(self) -> str:
+        """What to do where its credential was taken back at its vendor."""
+        if self.renewer is None:
+            return f"if it was revoked, set providers.{self.provider}.api_key to another"
+        how = " --api-key" if self.kind == "api_key" else ""
+        return f"if it was revoked, put in another: aimux login {self.provider} --account {self.name}{how}"
 
     # --- how it fares ------------------------------------------------------------------------------------------------
 
@@ -339,7 +360,7 @@ class Account:
         self.disabled = False
         if self.credential is not None:
             self.parked = None
-        self.hold = None
+        self.hold, self._refusals = None, 0
         self.quota.end_cooldowns(time.time() if now is None else now)
         self.on_change()
 

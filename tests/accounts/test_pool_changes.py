@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from aimux.accounts import Selection
+from aimux.accounts import Account, AccountPool, Selection
 from aimux.plugin import AccountSettings, Action, Credential, CredentialError, Verdict
 from tests.accounts.support import START, Clock, chosen, credential_file, pool_of, put, used
 
@@ -108,6 +108,48 @@ async def test_an_answer_counts_though_the_file_was_read_again_meanwhile(make_po
     account.publish(dataclasses.replace(sent, secret="of a new login"), START)
     account.has_served(sent)
     assert not account.served
+
+
+def served_key(pool: AccountPool) -> Account:
+    account = pool.accounts["a"]
+    assert account.credential is not None
+    account.has_served(account.credential)
+    return account
+
+
+async def test_a_key_that_is_refused_for_an_hour_is_parked_with_what_to_do(make_pool: Any, state_dir: Any) -> None:
+    pool = await pool_of(make_pool, state_dir, "")
+    put(state_dir, b'{"api_key": "k"}', "a")
+    await pool.load()
+    account = served_key(pool)
+    for minutes in range(0, 60, 6):
+        account.refused("the key was not accepted", START + minutes * 60)
+    state = account.state(START + 54 * 60)
+    assert (state.status, state.reason) == ("cooling", "the key was not accepted")
+    assert state.remedy == "if it was revoked, put in another: aimux login demo --account a --api-key"
+    account.refused("the key was not accepted", START + 3600)
+    state = account.state(START + 3600)
+    assert (state.status, state.reason) == ("parked", "the key was not accepted, since 2027-01-15 08:00 UTC")
+    assert state.remedy.endswith("aimux login demo --account a --api-key; if it is good, aimux accounts enable demo/a")
+    account.enable()
+    account.refused("the key was not accepted", START + 3600)
+    assert account.state(START + 3600).status == "healthy", "it begins anew"
+
+
+async def test_neither_a_crowd_of_refusals_nor_some_in_a_week_park_a_key_that_has_served(
+    make_pool: Any, state_dir: Any
+) -> None:
+    pool = await pool_of(make_pool, state_dir, "")
+    put(state_dir, b'{"api_key": "k"}', "a")
+    await pool.load()
+    account = served_key(pool)
+    for _ in range(50):
+        account.refused("the key was not accepted", START)
+    assert account.state(START).status == "cooling"
+    served_key(pool)
+    for day in range(9):
+        account.refused("the key was not accepted", START + day * 86400)
+    assert account.state(START + 8 * 86400).status == "cooling"
 
 
 async def test_what_is_known_of_an_organization_stays_until_its_last_account_has_left(

@@ -144,6 +144,8 @@ async def test_one_that_is_refused_again_and_again_lets_the_others_go_first(star
     revoked = True
     assert await chat(8) == [200] * 8
     assert state(aimux, "default") == "cooling"
+    told = aimux.app.pools["plain"].accounts["default"].state(time.time())
+    assert told.remedy == "if it was revoked, put in another: aimux login plain --account default --api-key"
     asked = len(upstream.requests)
     assert await chat(4) == [200] * 4
     assert "default" not in {account_of(sent) for sent in upstream.requests[asked:]}

@@ -54,7 +54,8 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
         credential = account.usable(time.time()) or await account.renew()
         status, verdict = await ask(credential)
         if verdict.action is Action.REFRESH and account.served and not credential.renewable:
-            return status, Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served", remedy=verdict.remedy)
+            remedy = verdict.remedy or account.another()
+            return status, Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served", remedy=remedy)
         if verdict.action is Action.REFRESH:
             credential = await account.renew(rejected=credential)
             status, verdict = await ask(credential)
