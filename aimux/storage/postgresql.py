@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import secrets
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -152,7 +155,8 @@ class PostgreSQL:
         if isinstance(error, IntegrityError):
             # The detail after the first line holds values.
             return Conflict(str(cause.__cause__ or cause).partition("\n")[0])
-        return _explained(self.name, cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ else cause)
+        cause = cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ else cause
+        return _of_tls(self._url, self.name, cause) or _explained(self.name, cause)
 
     async def close(self) -> None:
         self._stop_listening()
@@ -306,3 +310,34 @@ def _explained(name: str, error: BaseException) -> StorageError:
     if isinstance(error, TimeoutError):
         text = "no answer in time"
     return Unusable(f"{name} can't be reached ({text})", remedy="check that it runs, and the address in database.url")
+
+
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+
+def _of_tls(url: str, name: str, error: BaseException) -> StorageError | None:
+    """What is wrong with what the address says of TLS, or with the server's; None: it isn't that."""
+    text = str(error).partition("\n")[0]
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        remedy = "correct database.url"
+        if text.startswith("root certificate"):
+            remedy = "name the certificate of the server's authority in database.url: sslrootcert=FILE"
+        return Unusable(f"{name}: {text}", remedy=remedy)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = (
+            "sslrootcert in database.url is to be the certificate of its authority, and the host a name that it has"
+        )
+        return Unusable(f"{name}: the server's certificate is not accepted ({error.verify_message})", remedy=remedy)
+    query = parse_qs(urlsplit(url).query)
+    if isinstance(error, ssl.SSLError) and error.library == "X509":
+        path = query.get("sslrootcert", ["root.crt"])[-1]
+        return Unusable(f"{name}: there is no certificate in {path}", remedy="correct sslrootcert in database.url")
+    if isinstance(error, FileNotFoundError | PermissionError):
+        for option in _TLS_FILES:
+            path = query.get(option, [""])[-1]
+            if path and not os.access(path, os.R_OK):
+                why = f"{option}={path} can't be read ({error.strerror})"
+                return Unusable(f"{name}: {why}", remedy="correct database.url")
+    if "rejected SSL upgrade" in text:
+        return Unusable(f"{name} has no TLS", remedy="switch it on there (ssl = on), or set sslmode=disable")
+    return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import asyncpg
 import pytest
 
 from aimux import __version__
+from aimux.certificates import ServerTLS, TLSFiles
 from aimux.storage import MOST_TOLD, Database, StorageError, Unusable
 from aimux.storage import postgresql as module
 from aimux.storage.status import status
@@ -40,6 +43,64 @@ async def test_one_that_can_t_be_used_says_why(postgresql: Server, tmp_path: Pat
     with pytest.raises(StorageError, match=words) as caught:
         await Database.open(address, tmp_path)
     assert "a-pass-word" not in str(caught.value)
+
+
+SECRET = "a-pass-word"
+
+
+async def refused(address: str, folder: Path) -> str:
+    """Why a database can't be opened, in words."""
+    with pytest.raises(StorageError) as caught:
+        await Database.open(address, folder)
+    assert isinstance(caught.value, Unusable)
+    assert SECRET not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_what_the_address_says_of_tls_and_is_wrong_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = f"postgresql://u:{SECRET}@127.0.0.1:1/x?sslmode="
+    said = await refused(f"{address}verify-full", tmp_path)
+    assert f'root certificate file "{tmp_path}/.postgresql/root.crt" does not exist' in said
+    assert said.endswith("name the certificate of the server's authority in database.url: sslrootcert=FILE")
+    said = await refused(f"{address}verify-full&sslrootcert={tmp_path}/ca.pem", tmp_path)
+    assert f"sslrootcert={tmp_path}/ca.pem can't be read (No such file or directory): correct database.url" in said
+    (tmp_path / "ca.pem").write_text("no certificate")
+    said = await refused(f"{address}verify-full&sslrootcert={tmp_path}/ca.pem", tmp_path)
+    assert f"there is no certificate in {tmp_path}/ca.pem: correct sslrootcert" in said
+    said = await refused(f"{address}require&sslcert={tmp_path}/no.pem&sslkey={tmp_path}/no.key", tmp_path)
+    assert f"sslcert={tmp_path}/no.pem can't be read" in said
+    assert "check that it runs" in await refused(f"{address}require", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"N", "has no TLS: switch it on there"),
+        (b"S", "the server's certificate is not accepted (self-signed certificate): sslrootcert in database.url is to"),
+    ],
+)
+async def test_what_is_wrong_with_the_servers_tls_is_said(tmp_path: Path, answer: bytes, words: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # SSLRequest
+        writer.write(answer)
+        if answer == b"S":
+            with contextlib.suppress(OSError):
+                await writer.start_tls(tls)
+        writer.close()
+
+    of_server, of_another = (TLSFiles.self_signed(tmp_path / name) for name in ("server", "another"))
+    for files in (of_server, of_another):
+        ServerTLS(files)  # makes them
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(of_server.cert_path, of_server.key_path)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"postgresql://u:{SECRET}@127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+        options = f"sslmode=verify-full&sslrootcert={of_another.cert_path}"
+        assert words in await refused(f"{address}?{options}", tmp_path)
 
 
 async def test_one_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
