@@ -104,8 +104,10 @@ async def found(url: str, token: str = TOKEN) -> dict[str, str]:
 async def test_as_it_should_be(gateway: tuple[Simulator, Aimux, Path]) -> None:
     sim, aimux, _ = gateway
     asked = sim.count()
+    for account in sim.accounts.values():  # a busy machine takes a second for its first event, and then none for the rest
+        account.script(*LISTED, "gap:0.12")
     findings = await examine_live(reach(None, aimux.address), TOKEN)
-    assert {finding.status for finding in findings} == {"ok"}, findings
+    assert [str(finding) for finding in findings if finding.status != "ok"] == []
     subjects = [finding.subject for finding in findings]
     assert {"/claude stream", "/claude limits", "/chatgpt websocket", "/chatgpt token"} <= set(subjects)
     generated = [r for r in list(sim.requests)[asked:] if r.method == "POST"]
