@@ -63,7 +63,7 @@ def show_command(name: str, config: Path | None, as_json: bool) -> None:
         account_lines(account, users)
 
 
-@accounts_command.command("enable")
+@accounts_command.command("enable", short_help="Let an account serve again.")
 @_name_argument
 @config_option
 @json_option
@@ -81,7 +81,7 @@ def disable_command(name: str, config: Path | None, as_json: bool) -> None:
     _tell(ask(config, lambda backend: _act(backend, name, "disable")), as_json)
 
 
-@accounts_command.command("set")
+@accounts_command.command("set", short_help="Change an account's weight, priority and groups.")
 @_name_argument
 @click.option("--weight", type=float, help="Share of the load against the others: 2 takes twice as much.")
 @click.option("--priority", type=int, help="Lower is tried first, whatever the strategy.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,9 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Readable where stdout takes every character, else with escapes."""
+    escaped = codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8"
+    click.echo(json.dumps(value, indent=2, ensure_ascii=escaped))
 
 
 def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:

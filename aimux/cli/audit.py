@@ -74,7 +74,8 @@ def verify_command(context: click.Context, config: Path | None, as_json: bool) -
     if as_json:
         print_json(verdict)
     elif verdict["whole"]:
-        say(f"{verdict['entries']} entries, whole. The last hash is {verdict['hash']}.")
+        count = "1 entry" if verdict["entries"] == 1 else f"{verdict['entries']} entries"
+        say(f"{count}, whole. The last hash is {verdict['hash']}.")
     else:
         say(f"The audit log was tampered with: {verdict['problem']}.", err=True)
     if not verdict["whole"]:

@@ -39,7 +39,7 @@ def db_command() -> None:
     """
 
 
-@db_command.command("status")
+@db_command.command("status", short_help="Show where it is, and in what state.")
 @config_option
 @json_option
 @click.pass_context
@@ -61,7 +61,7 @@ def status_command(context: click.Context, config: Path | None, as_json: bool) -
         context.exit(1)
 
 
-@db_command.command("migrate")
+@db_command.command("migrate", short_help="Migrate the tables to this version of aimux.")
 @config_option
 @json_option
 def migrate_command(config: Path | None, as_json: bool) -> None:
@@ -114,7 +114,7 @@ def backup_command(config: Path | None, file: Path, as_json: bool) -> None:
     say(f"{file} is a copy of {source}. Credentials are not in it: they are files in {settings.state_dir}.")
 
 
-@db_command.command("export")
+@db_command.command("export", short_help="Write everything into an archive.")
 @config_option
 @_file
 @json_option
@@ -138,7 +138,7 @@ def export_command(config: Path | None, file: Path, as_json: bool) -> None:
         say(missing, err=True)
 
 
-@db_command.command("import")
+@db_command.command("import", short_help="Import an archive of `aimux db export`.")
 @config_option
 @_file
 @json_option

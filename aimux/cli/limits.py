@@ -94,7 +94,7 @@ def limits_command(context: click.Context, config: Path | None, as_json: bool) -
         _show(config, None, as_json)
 
 
-@limits_command.command("show")
+@limits_command.command("show", short_help="Show everybody's limits, or one OWNER's.")
 @click.argument("owner", metavar="OWNER", type=_owner, shell_complete=suggest.owners, required=False)
 @config_option
 @json_option

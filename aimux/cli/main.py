@@ -10,7 +10,7 @@ import click
 
 from aimux.cli.lazy import LazyCommand, LazyGroup
 from aimux.cli.options import ConfigRefused, config_option, json_option, refuse_json
-from aimux.cli.streams import open_closed_streams
+from aimux.cli.streams import open_closed_streams, write_every_character
 from aimux.cli.words import fail
 from aimux.installed import others_in, version_line
 
@@ -115,6 +115,7 @@ def cli(context: click.Context, config: Path | None, as_json: bool) -> None:
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     open_closed_streams()
+    write_every_character()
     try:
         code = cli.main(prog_name="aimux", standalone_mode=False)
     except click.ClickException as error:

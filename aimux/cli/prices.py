@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import print_table
+from aimux.cli.asking import print_json, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def prices_command(context: click.Context, config: Path | None, as_json: bool) -
     if context.invoked_subcommand is None:
         items = _call(config, "GET", "/prices", changes=False)["items"]
         if as_json:
-            click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+            print_json(items)
         elif items:
             _table(items)
         else:
@@ -49,14 +48,14 @@ def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
         raise click.UsageError("--url begins with https:// or http://.")
     found = _call(config, "POST", "/prices/update", {"url": url} if url else {})
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         kept = "" if found["priced"] == found["models"] else " What it has not keeps the price that it had."
         click.echo(f"{found['source']}: it has {found['priced']} of {found['models']} models.{kept}")
         click.echo("`aimux prices apply --since 90d` prices what had no price.")
 
 
-@prices_command.command("apply")
+@prices_command.command("apply", short_help="Price requests that had no price.")
 @click.option("--since", default="90d", show_default=True, metavar="WHEN", help="7d, 2026-11-01, or RFC 3339.")
 @config_option
 @json_option
@@ -65,7 +64,7 @@ def apply_command(since: str, config: Path | None, as_json: bool) -> None:
     found = _call(config, "POST", "/prices/apply", {"since": since})
     count = found["requests"]
     which = "1 request has" if count == 1 else f"{count:,} requests have"
-    click.echo(json.dumps(found) if as_json else f"{which} a price now.")
+    tell(found, as_json, f"{which} a price now.")
 
 
 def _call(

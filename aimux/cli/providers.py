@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from aimux.cli.asking import print_json
 from aimux.cli.options import json_option
 from aimux.cli.words import say
 
@@ -30,7 +30,7 @@ def providers_command(context: click.Context, as_json: bool) -> None:
 
     plugins = load_plugins()
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(plugin) for plugin in plugins.plugins], indent=2, ensure_ascii=False))
+        print_json([dataclasses.asdict(plugin) for plugin in plugins.plugins])
     elif not plugins.plugins:
         say("No provider plugins are installed.")
     elif sys.stdout.isatty():

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
+
+_PLAINER = {"→": "->", "–": "-", "…": "...", "·": "|", "█": "#", "░": ".", "✓": "+", "✗": "x"}
+"""What commands write beside ASCII, and what stands for it elsewhere."""
 
 
 def open_closed_streams() -> None:
@@ -19,6 +24,20 @@ def open_closed_streams() -> None:
         if getattr(sys, name) is None:
             mode = "r" if fd == 0 else "w"
             setattr(sys, name, open(fd, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
+
+
+def write_every_character() -> None:
+    """Let stdout and stderr take what their encoding has no character for: in Latin-1 `→` becomes `->`."""
+    codecs.register_error("aimux", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        # Some are stand-ins without it.
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="aimux")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_PLAINER.get(one, "?") for one in error.object[error.start : error.end]), error.end
 
 
 def give_up_stdout(error: OSError) -> None:

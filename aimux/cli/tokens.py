@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -67,7 +67,7 @@ def issue_command(
     _show_issued(ask(config, lambda backend: backend.call("POST", "/tokens", body)), as_json)
 
 
-@tokens_command.command("rotate")
+@tokens_command.command("rotate", short_help="Replace a token by a new one.")
 @click.argument("name", metavar="ID")
 @click.option("--overlap", metavar="TIME", help="How long the old one stays good: 1h. Without it, not at all.")
 @click.option("--ttl", metavar="TIME", help="How long the new one lasts. Without it, as long as the old one was to.")
@@ -79,7 +79,7 @@ def rotate_command(name: str, overlap: str | None, ttl: str | None, config: Path
     _show_issued(ask(config, lambda backend: backend.call("POST", f"/tokens/{_id(name)}/rotate", body)), as_json)
 
 
-@tokens_command.command("revoke")
+@tokens_command.command("revoke", short_help="Revoke a token for good.")
 @click.argument("name", metavar="ID", required=False)
 @click.option("--subject", metavar="SUB", help="Whose tokens, signed elsewhere (auth.jwt), are no longer accepted.")
 @config_option
@@ -117,7 +117,7 @@ def restore_command(subject: str, config: Path | None, as_json: bool) -> None:
     tell({"subject": subject}, as_json, f"Tokens of the subject {subject} are accepted again.")
 
 
-@tokens_command.command("import")
+@tokens_command.command("import", short_help="Take over tokens that people already have.")
 @click.argument("file", type=click.File())
 @click.option("--user", metavar="NAME", shell_complete=suggest.users, help="Whose those are that name nobody.")
 @click.option("--yes", is_flag=True, help="Add users that are not there without asking.")
@@ -154,7 +154,8 @@ def import_command(file: Any, user: str | None, yes: bool, config: Path | None, 
         print_json({"items": added})
     else:
         known = f", {len(wanted) - len(added)} were known" if len(added) < len(wanted) else ""
-        click.echo(f"{len(added)} tokens are taken over{known}.")
+        count = "1 token is" if len(added) == 1 else f"{len(added)} tokens are"
+        click.echo(f"{count} taken over{known}.")
 
 
 class Line(NamedTuple):
@@ -224,7 +225,7 @@ def _list(config: Path | None, user: str | None, as_json: bool) -> None:
                 token["label"] or "-",
                 f"{token['shown']}…" if token["shown"] else "-",
                 ", ".join(token["scopes"]) or "-",
-                _state(token),
+                _state(token, now),
                 ago(token["used_at"], now) + (f" from {token['used_from']}" if token["used_from"] else ""),
             )
             for token in tokens
@@ -232,8 +233,13 @@ def _list(config: Path | None, user: str | None, as_json: bool) -> None:
         print_table(("ID", "USER", "LABEL", "TOKEN", "SCOPES", "STATE", "LAST USED"), rows)
 
 
-def _state(token: Mapping[str, Any]) -> str:
+def _state(token: Mapping[str, Any], now: datetime) -> str:
     if token["state"] != "active":
         return str(token["state"])
-    until = f" until {token['expires_at'][:10]}" if token["expires_at"] else ""
+    from aimux.cli.show import span
+
+    until = ""
+    if token["expires_at"]:
+        soon = datetime.fromisoformat(token["expires_at"]) - now < timedelta(days=2)
+        until = f" for {span(token['expires_at'], now)}" if soon else f" until {token['expires_at'][:10]}"
     return f"active{until}" + (", in the configuration" if token["configured"] else "")

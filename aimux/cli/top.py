@@ -53,10 +53,11 @@ async def _top(config: Path | None, *, once: bool, as_json: bool) -> None:
             print_json(live | {"accounts": await every(opened, "/accounts")})
             return
 
-        async def look(height: int | None) -> RenderableType:
-            return shown(await opened.call("GET", "/live"), await every(opened, "/accounts"), height)
-
         console = Console(highlight=False)
+
+        async def look(height: int | None) -> RenderableType:
+            return shown(await opened.call("GET", "/live"), await every(opened, "/accounts"), height, console.width)
+
         if once:
             console.print(await look(None))
             return
@@ -95,9 +96,11 @@ async def _keys() -> AsyncIterator[asyncio.Event]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-def shown(live: Mapping[str, Any], accounts: list[Any], height: int | None = None) -> RenderableType:
+def shown(
+    live: Mapping[str, Any], accounts: list[Any], height: int | None = None, width: int | None = None
+) -> RenderableType:
     """What is on the screen, or on one of so many lines: requests and accounts have half of it each, and what the other
-    does not need."""
+    does not need. On one of so few columns that names would be cut, bars are shorter."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -108,7 +111,8 @@ def shown(live: Mapping[str, Any], accounts: list[Any], height: int | None = Non
     running = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     for name in ("user", "model", "account", "client", "for", ""):
         running.add_column(name, justify="right" if name == "for" else "left")
-    lines = [row for account in accounts for row in _of_account(account, items, Text)]
+    bar = _room(accounts, width)
+    lines = [row for account in accounts for row in _of_account(account, items, Text, bar)]
     of_requests, of_accounts = _fitting(live["running"], len(lines), height)
     for item in items[:of_requests]:
         account = f"{item['provider']}/{item['account']}" if item["account"] else item["provider"]
@@ -136,20 +140,32 @@ def _fitting(running: int, lines: int, height: int | None) -> tuple[int, int]:
     return of_requests - (running > of_requests), of_accounts - (lines > of_accounts)
 
 
-def _of_account(account: Mapping[str, Any], running: list[Any], text: Callable[[str, str], Any]) -> Iterator[list[Any]]:
+def _room(accounts: list[Any], width: int | None) -> int:
+    """How long bars may be, beside the other columns and what is between them."""
+    if width is None or not accounts:
+        return BAR
+    names = max(len(f"{account['provider']}/{account['name']}") for account in accounts)
+    states = max(len(account["status"]) for account in accounts)
+    windows = max([len("window"), *[len(window["name"]) for account in accounts for window in account["limits"]]])
+    return max(5, min(BAR, width - names - states - len("in flight") - windows - len("100 %") - 5 * 2))
+
+
+def _of_account(
+    account: Mapping[str, Any], running: list[Any], text: Callable[[str, str], Any], bar: int
+) -> Iterator[list[Any]]:
     """Its lines: one for each window."""
     here = sum((one["provider"], one["account"]) == (account["provider"], account["name"]) for one in running)
     in_flight = max(account["in_flight"], here)  # that of the node that is asked, those of all
     begin = [f"{account['provider']}/{account['name']}", account["status"], str(in_flight)]
     for window in account["limits"]:
         if window["used"] is not None:
-            yield [*begin, window["name"], *_bar(window["used"], text)]
+            yield [*begin, window["name"], *_bar(window["used"], text, bar)]
             begin = ["", "", ""]
     if begin[0]:
         yield begin
 
 
-def _bar(used: float, text: Callable[[str, str], Any]) -> list[Any]:
-    filled = round(BAR * min(1.0, max(0.0, used)))
+def _bar(used: float, text: Callable[[str, str], Any], length: int) -> list[Any]:
+    filled = round(length * min(1.0, max(0.0, used)))
     style = "red" if used >= 0.95 else "yellow" if used >= 0.8 else "green"
-    return [text("█" * filled + "░" * (BAR - filled), style), f"{used * 100:.0f} %"]
+    return [text("█" * filled + "░" * (length - filled), style), f"{used * 100:.0f} %"]

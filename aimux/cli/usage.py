@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import fits, print_table
+from aimux.cli.asking import fits, print_json, print_table
 from aimux.cli.options import config_option
 from aimux.cli.words import say, visible
 
@@ -58,7 +57,7 @@ def usage_command(
         return
     found = asyncio.run(_ask(config, "/usage", {"by": by, **query}))
     if as_json:
-        click.echo(json.dumps({"items": found["items"], "total": found["total"]}, indent=2, ensure_ascii=False))
+        print_json({"items": found["items"], "total": found["total"]})
     elif as_csv:
         from aimux.control.api.usage_models import Usage
 
@@ -100,7 +99,7 @@ async def _call(config: Path | None, path: str, query: dict[str, str]) -> dict[s
 
 def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+        print_json(items)
         return
     if not items:
         click.echo("No window was sampled yet: a vendor tells them with its answers.")

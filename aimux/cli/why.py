@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
+from aimux.cli.asking import print_json
 from aimux.cli.options import config_option, json_option
 from aimux.cli.words import say, visible
 
@@ -37,7 +37,7 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     setting = Setting(config)
     found = asyncio.run(explain())
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     who = f" for {found['user']}" if found["user"] else ""
     model = f", model {visible(found['model'])}" if found["model"] else ""

@@ -85,6 +85,20 @@ def test_as_much_as_fits_is_on_the_screen() -> None:
     assert len(lines({**live, "running": 1, "items": items[:1]}, accounts[:1], 24)) == 8
 
 
+def test_names_are_whole_where_there_is_little_room() -> None:
+    live = {"running": 0, "items": [], "tokens_per_second": 0, "requests_per_minute": 0}
+    windows = [{"name": "5h", "used": 1.0}, {"name": "7d_oi", "used": 0.5}]
+    accounts: list[Any] = [
+        {"provider": "claude", "name": "researchers", "status": "healthy", "in_flight": 0, "limits": windows}
+    ]
+    for columns, bar in ((200, 20), (80, 20), (64, 9), (60, 5)):
+        out = io.StringIO()
+        Console(file=out, width=columns, highlight=False).print(shown(live, accounts, width=columns))
+        full, half = [line.split() for line in out.getvalue().splitlines()[-2:]]
+        assert full == ["claude/researchers", "healthy", "0", "5h", "█" * bar, "100", "%"]
+        assert len(half[1]) == bar
+
+
 def test_in_a_pipe_it_is_shown_once(served: Commands) -> None:
     text = served("top").stdout
     assert "0 running" in text

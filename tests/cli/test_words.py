@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -203,3 +204,14 @@ def test_numbers_stand_below_each_other(
     print_table(("name", "used", "left"), [("a", "5 %", "x"), ("b", "100 %", "y")], numbers=("used",))
     lines = [line.rstrip() for line in plain(capsys.readouterr().out).splitlines()]
     assert lines == ["name   used  left", "a       5 %  x", "b     100 %  y"]
+
+
+def test_what_an_encoding_has_no_character_for_is_written_otherwise(aimux_process: Aimux, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("listen: 127.0.0.1:0\nlisten_: 1\n")
+    usual = aimux_process("doctor", "--offline", PYTHONIOENCODING="utf-8")
+    assert "→" in usual.stdout
+    done = aimux_process("doctor", "--offline", PYTHONIOENCODING="latin-1")
+    assert done.stdout == usual.stdout.replace("→", "->")
+    assert done.stderr == usual.stderr.replace("→", "->")
+    done = aimux_process("doctor", "--offline", "--json", PYTHONIOENCODING="latin-1")
+    assert json.loads(done.stdout)[0]["status"] == "error"

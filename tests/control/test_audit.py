@@ -26,6 +26,17 @@ async def test_the_audit_log_says_who_did_what_from_where(start: Start) -> None:
     assert (verdict["whole"], verdict["entries"], verdict["hash"]) == (True, 4, page["items"][0]["hash"])
 
 
+async def test_times_are_written_as_everywhere_else(aimux: Aimux) -> None:
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    token = await aimux.post("/tokens", {"user": "ann", "ttl": "1h"}, expect=201)
+    await aimux.send("DELETE", f"/tokens/{token['id']}")
+    revoked, issued, _ = (await aimux.get("/audit"))["items"]
+    assert issued["after"]["expires_at"] == token["expires_at"]
+    assert revoked["before"]["revoked_at"] is None
+    assert revoked["after"]["revoked_at"].startswith(revoked["at"][:10])
+    assert (await aimux.get("/audit/verdict"))["whole"]
+
+
 async def test_a_change_of_the_log_is_found(aimux: Aimux) -> None:
     from aimux.storage.schema.audit import audit
     from aimux.storage.schema.base import meta

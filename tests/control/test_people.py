@@ -82,6 +82,17 @@ async def test_what_can_not_be(start: Start, method: str, path: str, body: Any, 
     assert (got, problem["type"]) == (status, f"urn:aimux:{word}"), problem
 
 
+async def test_a_body_is_read_in_one_way(aimux: Aimux) -> None:
+    for path, body in (
+        ("/users", '{"name": "ann", "name": "bob"}'),
+        ("/tokens/import", '{"tokens": [{"sha256": "", "user": "ann", "user": "bob", "label": ""}]}'),
+    ):
+        headers = {"content-type": "application/json"}
+        status, _, problem = await aimux.send("POST", path, data=body, headers=headers)
+        assert (status, problem["type"]) == (422, "urn:aimux:invalid"), path
+    assert (await aimux.get("/users"))["items"] == []
+
+
 async def test_users_are_found_by_a_part_of_name_or_address(start: Start) -> None:
     aimux = await start(users=USERS)
     await aimux.post("/users", {"name": "a_b", "email": "Ab@Example.com"}, expect=201)

@@ -250,6 +250,7 @@ async def test_csv_is_for_who_accepts_it(start: Start) -> None:
         ("by=shoe", "by"),
         ("limit=0", "limit"),
         ("sinse=7d", "sinse"),
+        ("since=2026-11-02&until=2026-11-01", "it is before `since`"),
     ],
 )
 async def test_what_is_asked_wrongly_is_refused(aimux: Aimux, query: str, words: str) -> None:
@@ -273,6 +274,8 @@ async def test_head_is_answered_like_get_without_a_body(aimux: Aimux) -> None:
 async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
     for query in ("after=x", "by=conversation&after=x", "by=conversation&after=WzFd"):
         assert (await aimux.send("GET", f"/usage?{query}"))[0] == 404
+    for path in ("/requests?after=x", "/me/requests?after=x", "/usage/series?after=10"):
+        assert (await aimux.send("GET", path))[0] == 422, path
     for place in (
         [10**30, "x", "y"],
         [-1, "x", "y"],
@@ -284,7 +287,7 @@ async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
         after = urlsafe_b64encode(json.dumps(place).encode()).decode()
         assert (await aimux.send("GET", f"/usage?by=conversation&after={after}"))[0] == 404, place
     assert (await aimux.get("/usage?after=1000"))["items"] == []
-    assert (await aimux.get("/usage?since=2026-11-26&until=2026-11-20"))["items"] == []
+    assert (await aimux.get("/usage?since=2026-11-26&until=2026-11-26"))["items"] == []
 
 
 async def test_a_plot_has_no_gaps(start: Start) -> None:

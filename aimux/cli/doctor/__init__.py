@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from aimux.cli.asking import print_json
 from aimux.cli.options import config_option, config_path, json_option
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def doctor_command(
     else:
         findings = asyncio.run(examine(config_path(config), offline=offline))
     if as_json:
-        click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2, ensure_ascii=False))
+        print_json([finding.as_dict() for finding in findings])
     elif sys.stdout.isatty():
         _show_on_terminal(findings)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -130,9 +131,18 @@ def _query(model: type[BaseModel], query: str) -> BaseModel:
 
 def _body(model: type[BaseModel], raw: bytes) -> BaseModel:
     try:
-        return model.model_validate_json(raw or b"{}")
+        body = model.model_validate_json(raw or b"{}")
     except ValidationError as error:
         raise invalid(error, "body") from None
+    if raw:
+        json.loads(raw, object_pairs_hook=_named_once)  # pydantic takes the last of two
+    return body
+
+
+def _named_once(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        fault = Fault(where="body", message="a field is there twice")
+        raise Refused(422, "invalid", "The body has a field twice.", errors=[fault])
 
 
 def _refusal(error: Exception) -> Refused:

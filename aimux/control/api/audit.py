@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.people_models import AuditEntry, AuditPage, AuditQuery, AuditVerdict
 from aimux.control.principal import Role
 from aimux.people import audit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 operation = Table()
 
@@ -29,13 +33,25 @@ async def list_audit(parts: Parts, query: AuditQuery) -> AuditPage:
             address=entry.address,
             action=entry.action,
             target=entry.target,
-            before=dict(entry.before) if entry.before is not None else None,
-            after=dict(entry.after) if entry.after is not None else None,
+            before=_told(entry.before),
+            after=_told(entry.after),
             hash=entry.hash.hex(),
         )
         for entry in page
     ]
     return AuditPage(items=items, next=str(page[-1].id) if len(found) > len(page) else None)
+
+
+def _told(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """As the other operations give it: times as text, not in milliseconds."""
+    if values is None:
+        return None
+    return {
+        name: datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        if name.endswith("_at") and isinstance(value, int)
+        else value
+        for name, value in values.items()
+    }
 
 
 @operation("GET", "/audit/verdict", "Check the whole audit log", role=Role.VIEWER)

@@ -56,7 +56,7 @@ def _seconds(value: Any) -> Any:
         return int(value[:-1]) * _UNITS[value[-1]]
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
-    raise ValueError("Write it like 30d, 12h, 90m or a whole number of seconds, and more than nothing")
+    raise ValueError("Write it like 30d, 12h, 90m or a whole number of seconds: more than nothing, and at most 99999d")
 
 
 Span = Annotated[

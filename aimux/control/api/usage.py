@@ -194,8 +194,12 @@ def span_of(
 ) -> Span:
     """The span that a query means. Refused 422."""
     since = time_of(metering, "since", query.since)
-    until = FOREVER if query.until is None else time_of(metering, "until", query.until)
-    return Span(since, max(since, until))
+    if query.until is None:
+        return Span(since, max(since, FOREVER))
+    until = time_of(metering, "until", query.until)
+    if until < since:
+        raise _wrong("until", "it is before `since`")
+    return Span(since, until)
 
 
 def time_of(metering: Metering, name: str, text: str) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from aimux.control.api.body import Body
-from aimux.control.api.models import Given, PageQuery, Request
+from aimux.control.api.models import Given, Request
 from aimux.control.api.tables import Tabular
 
 When = Annotated[
@@ -33,21 +33,28 @@ MOST_AFTER = 1300
 HttpsUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
 
 
-class _Span(PageQuery):
+Cursor = Annotated[str, Field(max_length=MOST_AFTER, description="`next` of the page before.")]
+RequestCursor = Annotated[
+    str, Field(pattern=r"^req_[0-9A-Za-z]{1,60}$", max_length=64, description="`next` of the page before.")
+]
+
+
+class SpanQuery(Given):
+    """Which time."""
+
     model_config = ConfigDict(populate_by_name=True)
 
     since: When = Field(default="7d", description="From when: RFC 3339, a date, or `7d` (m, h, d, w).")
     until: When | None = Field(default=None, description="Until when, written alike; default: now.")
 
 
-class _Usage(_Span):
+class _Usage(SpanQuery):
     provider: str | None = Field(default=None, max_length=256)
     model: str | None = Field(default=None, max_length=256, description="That was served.")
     request_class: str | None = Field(
         default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
     )
     limit: int = Field(default=1000, ge=1, le=10_000, description="At most so many.")
-    after: str | None = Field(default=None, max_length=MOST_AFTER, description="`next` of the page before.")
 
 
 class OwnUsageQuery(_Usage):
@@ -56,6 +63,7 @@ class OwnUsageQuery(_Usage):
     by: Literal["model", "provider", "token", "conversation", "class", "client", "day", "hour"] = Field(
         default="model", description="What the sums are of."
     )
+    after: Cursor | None = None
 
 
 class _EverybodysUsage(_Usage):
@@ -72,6 +80,7 @@ class UsageQuery(_EverybodysUsage):
     by: Literal[
         "user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"
     ] = Field(default="user", description="What the sums are of.")
+    after: Cursor | None = None
     bucket: Literal["hour", "day", "month"] | None = Field(
         default=None, description="How long each point of `series` is; without it there are none."
     )
@@ -169,13 +178,6 @@ class Usage(Tabular):
         return [*named, *Sums.model_fields], [list(item.values()) for item in self.items]
 
 
-class SpanQuery(Given):
-    """Which time."""
-
-    since: When = Field(default="7d", description="From when: RFC 3339, a date, or `7d` (m, h, d, w).")
-    until: When | None = Field(default=None, description="Until when, written alike; default: now.")
-
-
 class AccountWindow(Body):
     """One of a vendor's windows, and what was metered while it moved. Fractions: 1 is a whole window."""
 
@@ -201,7 +203,7 @@ class AccountWindows(Tabular):
         return names, [[getattr(one, name) for name in names] for one in self.items]
 
 
-class RequestQuery(_Span):
+class RequestQuery(SpanQuery):
     """Which requests."""
 
     user: str | None = Field(default=None, max_length=256)
@@ -215,16 +217,18 @@ class RequestQuery(_Span):
     conversation: str | None = Field(default=None, max_length=256)
     status: int | None = Field(default=None, ge=0, le=599, description="That the client got; 0: it left before.")
     failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
-    after: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
+    limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
+    after: RequestCursor | None = None
 
 
-class OwnRequestQuery(_Span):
+class OwnRequestQuery(SpanQuery):
     """Which of one's own requests."""
 
     provider: str | None = Field(default=None, max_length=256)
     model: str | None = Field(default=None, max_length=256, description="That was served.")
     failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
-    after: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
+    limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
+    after: RequestCursor | None = None
 
 
 class RequestPage(Tabular):
