@@ -142,6 +142,15 @@ class Renewer:
         await self._place.move(new)
         self._account.name = new
 
+    async def put_back(self) -> bool:
+        """Use the login that is kept beside a file which holds none any more; call `reload` then. False: there is none.
+        Raises VaultError."""
+        async with self._place.lock():
+            if not await self._place.put_back():
+                return False
+        self._failures, self._failure, self._retry_at = 0, None, 0.0
+        return True
+
     async def reload(self) -> bool:
         """Use what is in the vault. False: a renewal is under way, ask again later."""
         account = self._account
@@ -384,8 +393,9 @@ class Renewer:
             log.warning("%s account %s goes on from memory: %s", account.provider, account.name, reason)
             self._broken = isinstance(error, CredentialError)
             return
-        if isinstance(error, CredentialError) and await self._keep():
-            reason += f"; the login that it held is kept beside it, as {self._resources.provider.credential_file}.spare"
+        if isinstance(error, CredentialError) and (await self._keep() or await self._place.spare() is not None):
+            reason += f"; a login is kept beside it, as {self._resources.provider.credential_file}.spare"
+            remedy = f"aimux accounts enable {account.provider}/{account.name} puts it back; or {remedy}"
         account.park(reason, remedy, unreadable=True)
 
     async def _keep(self) -> bool:

@@ -140,6 +140,27 @@ class Place:
             return False
         return True
 
+    async def spare(self) -> bytes | None:
+        """The login that is kept beside the file, if one is and can be read."""
+        try:
+            spare = await self._resources.vault.read(*self._where, self._file + SPARE)
+        except VaultError:
+            return None
+        return spare if self._holds_login(spare) else None
+
+    async def put_back(self) -> bool:
+        """Exchange a file that holds no login for the one that is kept beside it. False: it holds one, or there is
+        none. Raises VaultError."""
+        try:
+            raw, spare = await self._resources.vault.read(*self._where, self._file), await self.spare()
+        except VaultError:
+            return False
+        if spare is None or self._holds_login(raw):
+            return False
+        await self._resources.vault.write(*self._where, self._file, spare, expect=raw)
+        await self._resources.vault.write(*self._where, self._file + SPARE, raw, expect=spare)
+        return True
+
     # --- what was rotated away ---------------------------------------------------------------------------------------
 
     async def _mended(self, raw: bytes) -> bytes | None:
@@ -194,6 +215,13 @@ class Place:
     def parse(self, raw: bytes) -> Credential:
         """Raises CredentialError."""
         return parse_credential(self._resources.provider, raw)
+
+    def _holds_login(self, raw: bytes) -> bool:
+        try:
+            self.parse(raw)
+        except CredentialError:
+            return False
+        return True
 
     def _refresh_token(self, raw: bytes) -> str | None:
         try:

@@ -231,6 +231,7 @@ class StateFile:
         taken, self._changed = self._changed, {}
         new = {instance: self._carried(instance, accounts.snapshot()) for instance, accounts in taken.items()}
         if all(accounts == self._data.get(instance, {}) for instance, accounts in new.items()):
+            self.trouble = ""
             return  # so that a command that only reads doesn't overwrite a running server's file
         data = self._data | new
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,51 @@ async def test_a_login_that_another_program_emptied_is_kept_beside_it(
     assert json.loads(spare.read_bytes())["refresh"] == "refresh-1"
     assert spare.stat().st_mode & 0o777 == 0o600
     assert path.read_bytes() == left, "somebody may have logged out on purpose"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_what_is_kept_beside_it_is_put_back_when_somebody_says_so(
+    make_pool: Any, state_dir: Path, clock: Clock, stopped: bool
+) -> None:
+    path = put(state_dir, credential_file())
+    pool: AccountPool = make_pool()
+    account = await load(pool)
+    put(state_dir, b"emptied")
+    await pool.load()
+    if stopped:
+        await pool.close()
+        pool = make_pool()
+        account = await load(pool)
+    else:
+        clock.pass_(9 * HOUR)
+        with pytest.raises(RefreshUnavailable):
+            await account.renew()
+    state = account.state(clock())
+    assert state.reason.endswith("; a login is kept beside it, as demo.json.spare")
+    assert state.remedy.startswith("aimux accounts enable demo/default puts it back; or log in again: ")
+    assert account.renewer is not None
+    assert await account.renewer.put_back()
+    await pool.load()
+    account.enable()
+    assert account.state(clock()).status == "healthy"
+    assert json.loads(path.read_bytes())["refresh"] == "refresh-0"
+    assert path.with_name("demo.json.spare").read_bytes() == b"emptied"
+    assert not await account.renewer.put_back(), "once"
+    assert (await account.renew()).secret == ("access-0" if stopped else "access-1")
+
+
+async def test_nothing_is_put_back_over_a_login_or_from_nothing(pool: AccountPool, state_dir: Path) -> None:
+    path = put(state_dir, credential_file())
+    account = await load(pool)
+    assert account.renewer is not None
+    spare = path.with_name("demo.json.spare")
+    spare.write_bytes(credential_file("another"))
+    assert not await account.renewer.put_back()
+    path.write_bytes(b"")
+    spare.write_bytes(b"no login either")
+    assert not await account.renewer.put_back()
+    path.unlink()
+    assert not await account.renewer.put_back()
 
 
 async def test_a_file_that_is_being_written_in_place_is_waited_for(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from aimux.cli.db import ELSEWHERE
 from aimux.cli.main import cli
 from aimux.storage import Database, archive
 from aimux.storage.migrations import HEAD
+from tests.accounts.disks import failing, read_only
 from tests.control.live import running
 from tests.storage.samples import fill
 
@@ -205,7 +208,9 @@ def test_migrate_makes_it_and_says_so(run: Run, request: pytest.FixtureRequest, 
     assert json.loads(run("migrate", "--json", **environ).output)["to"] == HEAD
 
 
-def test_a_backup_is_a_database_that_can_be_put_in_place(run: Run, tmp_path: Path) -> None:
+def test_a_backup_is_a_database_that_can_be_put_in_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy.db"
     assert "no database yet" in run("backup", str(copy), expect=1).output
     furnish(tmp_path / "state")
@@ -213,6 +218,10 @@ def test_a_backup_is_a_database_that_can_be_put_in_place(run: Run, tmp_path: Pat
     assert copy.stat().st_mode & 0o777 == 0o600
     assert "already exists" in run("backup", str(copy), expect=1).output
     assert "can't write" in run("backup", str(tmp_path / "nowhere" / "copy.db"), expect=1).output
+    with monkeypatch.context() as patch:  # a disk that is mounted read-only
+        patch.setattr(os, "open", read_only())
+        patch.setattr(os, "unlink", failing(errno.EROFS))
+        assert "can't write" in run("backup", str(tmp_path / "readonly.db"), expect=1).output
     told = json.loads(run("backup", str(tmp_path / "other.db"), "--json").output)
     assert told["size"] == (tmp_path / "other.db").stat().st_size > 0
     (tmp_path / "again").mkdir()

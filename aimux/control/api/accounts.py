@@ -31,6 +31,7 @@ from aimux.control.principal import Principal, Role
 from aimux.people.reach import serves, users_of
 from aimux.people.users import check_groups
 from aimux.plugin import Action
+from aimux.storage import StorageError
 
 log = logging.getLogger("aimux.admin")
 operation = Table()
@@ -114,16 +115,23 @@ async def change_account(
     pool.assign(name, account.settings.model_copy(update=changes))
     log.info("admin: %s was changed", full)
     await parts.note(caller, "account.change", f"account:{full}", before=before, after=changes)
+    await parts.kept()
     return await parts.show(pool, account)
 
 
 @operation("POST", "/accounts/{provider}/{name}/enable", "Let an account serve again")
 async def enable_account(parts: Parts, provider: Instance, name: Name, caller: Principal) -> Account:
-    """Whether a person or an upstream's answer took it out. A cooldown ends, too: the next request finds out."""
+    """Whether a person or an upstream's answer took it out. A cooldown ends, too: the next request finds out. Where its
+    file holds no login any more, the one that is kept beside it is put back."""
     pool, account = await parts.account(provider, name)
+    unreadable = account.parked is not None and account.parked.fingerprint is None
+    if unreadable and account.renewer is not None and await account.renewer.put_back():
+        log.info("admin: the login that was kept beside %s/%s is in its place again", provider, name)
+        await pool.load()
     account.enable()
     log.info("admin: %s/%s was enabled", provider, name)
     await parts.note(caller, "account.enable", f"account:{provider}/{name}")
+    await parts.kept()
     return await parts.show(pool, account)
 
 
@@ -134,6 +142,7 @@ async def disable_account(parts: Parts, provider: Instance, name: Name, caller: 
     account.disable()
     log.info("admin: %s/%s was disabled", provider, name)
     await parts.note(caller, "account.disable", f"account:{provider}/{name}")
+    await parts.kept()
     return await parts.show(pool, account)
 
 
@@ -155,6 +164,10 @@ async def rename_account(parts: Parts, provider: Instance, name: Name, body: Ren
         )
     refuse_configured(account)
     await pool.rename(name, body.name)
+    if trouble := await parts.keep():
+        # Its state is kept by name: after a restart the new one would be enabled, and serve everybody.
+        await pool.rename(body.name, name)
+        raise StorageError(f"{provider}/{name} keeps its name: {trouble}", remedy="see to that, and try again")
     await parts.deposits.rename(provider, name, body.name)
     log.info("admin: %s/%s is %s/%s now", provider, name, provider, body.name)
     await parts.note(caller, "account.rename", f"account:{provider}/{name}", after={"name": body.name})

@@ -12,6 +12,7 @@ from aimux.control.api.problems import Refused
 from aimux.control.api.views import shown
 from aimux.people import Actor, audit
 from aimux.people.reach import serves
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -111,8 +112,19 @@ class Parts:
         actor = caller.actor if caller is not None else Actor("callback")
         await audit.note(self.people.database, actor, action, target, before=before, after=after)
 
-    async def keep(self) -> None:
-        """Write to disk what changed about accounts."""
-        for state in {pool.options.state for pool in self.pools.values()} - {None}:
-            assert state is not None
-            await state.flush(now=True)
+    async def keep(self) -> str:
+        """Write to disk what changed about accounts. Returns why that is impossible; "" if it is written."""
+        states = {pool.options.state for pool in self.pools.values()}
+        for state in states:
+            if state is not None:
+                await state.flush(now=True)
+        return "; ".join(sorted(state.trouble for state in states if state is not None and state.trouble))
+
+    async def kept(self) -> None:
+        """After a person's change to an account: raises StorageError if it would not outlive this process."""
+        if not (trouble := await self.keep()):
+            return
+        if self.process is None:
+            raise StorageError(f"nothing was changed: {trouble}", remedy="see to that, and try again")
+        remedy = "see to that: until it is written, a restart undoes the change"
+        raise StorageError(f"it holds for now, and is not kept: {trouble}", remedy=remedy)

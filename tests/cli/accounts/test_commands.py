@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
+import pytest
+
 from aimux.simulator.demo import credential_file
+from tests.accounts.disks import failing
 from tests.cli.accounts.conftest import commands
 from tests.cli.support import Commands
 from tests.control.conftest import put
@@ -54,6 +59,42 @@ def test_changes_are_made_and_seen(aimux: Commands) -> None:
     assert aimux.names() == ["chatgpt/default"]
     removed = json.loads(aimux("accounts", "remove", "chatgpt/default", "--yes", "--json").stdout)
     assert removed == {"account": "chatgpt/default", "removed": True}
+
+
+def test_what_a_full_disk_does_not_keep_is_not_said_to_be_done(
+    aimux: Commands, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = request.node.callspec.params["aimux"] == "served"
+    undone = "Error: It holds for now, and is not kept" if served else "Error: Nothing was changed"
+    aimux("accounts", "set", "claude/default", "--weight", "2")
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", failing(errno.ENOSPC))
+        for change in (["disable"], ["set", "--weight", "3"]):
+            refused = aimux("accounts", change[0], "claude/default", *change[1:], expect=1).stderr
+            assert f"{undone}: can't write" in refused
+            assert "accounts.json (No space left on device) → see to that" in refused
+        shown = aimux.account("claude/default")
+        assert (shown["status"], shown["weight"]) == (("disabled", 3) if served else ("healthy", 2))
+        refused = aimux("accounts", "rename", "claude/default", "team", expect=1).stderr
+        assert "claude/default keeps its name: can't write" in refused
+        assert "claude/default" in aimux.names()
+        assert aimux.account("claude/default")["weight"] == shown["weight"], "its settings stay with it"
+    aimux("accounts", "enable", "claude/default")
+    assert "team: healthy" in aimux("accounts", "rename", "claude/default", "team").stdout
+    assert aimux.account("claude/team")["weight"] == shown["weight"]
+
+
+def test_a_login_that_is_kept_beside_a_broken_file_is_put_back_by_enable(aimux: Commands) -> None:
+    login = credential_file(aimux.live.sim.add_account("kept", "anthropic"))
+    path = put(aimux.live.state_dir, "claude", b"broken", "kept")
+    assert "aimux login claude --account kept" in aimux("accounts", "show", "kept").stdout
+    path.with_name(f"{path.name}.spare").write_bytes(login)
+    path.write_bytes(b"broken anew")
+    shown = " ".join(aimux("accounts", "show", "kept").stdout.split())
+    assert "aimux accounts enable claude/kept puts it back; or log in again" in shown
+    assert "claude/kept: healthy" in aimux("accounts", "enable", "kept").stdout
+    assert path.read_bytes() == login
+    assert "works: 200" in aimux("accounts", "test", "kept").stdout
 
 
 def test_weight_priority_and_groups_are_set(aimux: Commands) -> None:
