@@ -15,6 +15,7 @@ from aimux.app.outside import Outside
 from aimux.app.pools import Pools
 from aimux.app.setup import compatibility, health_text, refuse_lost_file, setup_of, with_what_stays
 from aimux.app.warnings import warn_of_surroundings, warn_of_unknown
+from aimux.background import keep_going
 from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, provider_instances, secrets_in
 from aimux.control.running import Reload, Running
@@ -132,10 +133,17 @@ class App:
                 await self._listen(config)
             self._stack = stack.pop_all()
         keeper = Keeper(self.pools.values(), config.refresh_check_interval)
-        regular = [keeper.run(), self._notifier.watch(), upkeep(self.uses, self.people), self.watch.run()]
-        telling = [self.activity.run()] if config.database.address is not None else []
-        for work in (*regular, *telling, *([self.tls.watch()] if self.tls else [])):
-            self.run(work)
+        regular: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+            "keeping credentials fresh": keeper.run,
+            "giving signs of life": self._notifier.watch,
+            "noting the use of tokens": lambda: upkeep(self.uses, self.people),
+            "looking for notices": self.watch.run,
+        }
+        if config.database.address is not None:
+            regular["telling other nodes what runs here"] = self.activity.run
+        if self.tls:
+            regular["watching the certificate"] = self.tls.watch
+        self._tasks += [keep_going(what, work) for what, work in regular.items()]
         self._notifier.ready(f"listening on {', '.join(self.addresses)}")
 
     async def _open_stores(self, config: Config, stack: contextlib.AsyncExitStack) -> Pool:

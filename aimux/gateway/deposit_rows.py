@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from aimux.background import keep_going
 from aimux.gateway.deposits import MOST, Deposits
 from aimux.storage import StorageError
 
@@ -64,7 +65,7 @@ class DepositRows:
         if self._database.touched(TOPIC):
             await self._read_newest()
         self.deposits.on_claim = self._claimed.set
-        self._keeper = asyncio.create_task(self._keep_up())
+        self._keeper = keep_going("writing down what users have stored", self._keep_up)
 
     async def close(self) -> None:
         """Write what is left."""

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from aimux.background import keep_going
 from aimux.limits import history, stored
 from aimux.limits.configured import policy
 from aimux.limits.exchange import Exchange
@@ -67,6 +68,8 @@ class LimitKeeper:
         self._stale = asyncio.Event()
         self._due = asyncio.Event()
         self._priced = False
+        self._ahead = 0.0
+        """By how much the clock is ahead of the one that nobody sets, as of the last count."""
         limits.on_moved = self._due.set
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -77,14 +80,16 @@ class LimitKeeper:
         if self.exchange is not None:
             await self.exchange.round(time.time())
         await self.refresh()
-        work = [
-            self._keep_up(),
-            self._sweep(),
-            self._watch_clock(),
-            self._recounts(),
-            *([self.exchange.run()] if self.exchange is not None else []),
-        ]
-        self._tasks = [asyncio.create_task(one) for one in work]
+        self._ahead = _ahead()
+        work = {
+            "keeping up with limits": self._keep_up,
+            "looking for requests without an end": self._sweep,
+            "watching the clock": self._watch_clock,
+            "counting again what is used": self._recounts,
+        }
+        if self.exchange is not None:
+            work["sharing budgets with other nodes"] = self.exchange.run
+        self._tasks = [keep_going(what, one) for what, one in work.items()]
 
     async def close(self) -> None:
         self._unsubscribe()
@@ -177,11 +182,9 @@ class LimitKeeper:
     async def _watch_clock(self) -> None:
         """A window that begins while the clock is wrong begins with nothing used, and one that it comes back to may be
         forgotten: the ledger knows better."""
-        clock = asyncio.get_running_loop().time
-        ahead = time.time() - clock()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            jump = time.time() - clock() - ahead
+            jump = _ahead() - self._ahead
             if abs(jump) < JUMP_SECONDS:
                 continue
             try:
@@ -189,7 +192,7 @@ class LimitKeeper:
             except StorageError as error:
                 log.warning("the clock was set, and what is used can't be counted again yet: %s", error)
                 continue
-            ahead += jump
+            self._ahead += jump
             log.warning("the clock was set by %+.0f s: what is used was counted again from the ledger", jump)
 
     def priced(self) -> None:
@@ -206,10 +209,12 @@ class LimitKeeper:
                 self._priced = False
                 try:
                     await self.refresh(recount=True)
-                except StorageError as error:
-                    log.warning("what is used can't be counted again yet: %s", error)
+                except Exception as error:
                     self._priced = True
                     self._due.set()
+                    if not isinstance(error, StorageError):
+                        raise
+                    log.warning("what is used can't be counted again yet: %s", error)
             await asyncio.sleep(RECOUNT_SECONDS)
 
     async def _sweep(self) -> None:
@@ -217,6 +222,10 @@ class LimitKeeper:
             await asyncio.sleep(SWEEP_SECONDS)
             if count := self.limits.expire(time.time()):
                 log.error("%d requests ended without a record: they count with what they were thought to take", count)
+
+
+def _ahead() -> float:
+    return time.time() - asyncio.get_running_loop().time()
 
 
 def _unknown() -> None:

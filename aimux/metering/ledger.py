@@ -14,6 +14,7 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from aimux.background import keep_going
 from aimux.metering.calendar import now
 from aimux.metering.rollups import fold, prune
 from aimux.metering.rows import ID, Row
@@ -114,7 +115,7 @@ class Ledger:
         """Write what an earlier process left, for at most PATIENCE. From then on until `close`: write batches, and fold
         and delete old rows."""
         await self.adopt()
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._maintain())]
+        self._tasks = [asyncio.create_task(self._run()), keep_going("the ledger's upkeep", self._maintain)]
         await self.catch_up()
 
     async def _run(self) -> None:
@@ -125,7 +126,10 @@ class Ledger:
                 async with asyncio.timeout_at(following):
                     await self._stopping.wait()
             following = loop.time() + EVERY  # what waits on the disk has until then
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception as error:  # a fault of ours: it must not be the last time that anything is written
+                self._complain("a fault in the ledger: %s", type(error).__name__, error)
 
     async def flush(self) -> None:
         """Write what was recorded so far, or put it on the disk while the database is unavailable."""
@@ -186,6 +190,8 @@ class Ledger:
                 await self.catch_up(LAST_CHANCE)
         except TimeoutError:
             pass
+        except Exception:  # a fault of ours: what can be put on the disk is not lost
+            log.exception("a fault in the ledger")
         if self._spill.size:
             log.warning("%d bytes of requests wait on the disk for the next start", self._spill.size)
         if self._pending or self._held:
@@ -325,10 +331,10 @@ class Ledger:
             if self._spill.size > NEARLY_FULL * self._spill.limit:
                 self._complain("%d %% of `ledger.spill_limit` is used", 100 * self._spill.size // self._spill.limit)
 
-    def _complain(self, message: str, what: object) -> None:
+    def _complain(self, message: str, what: object, error: Exception | None = None) -> None:
         if time.monotonic() - self._warned > 60:
             self._warned = time.monotonic()
-            log.error(message, what)
+            log.error(message, what, exc_info=error)
 
     # --- maintenance -------------------------------------------------------------------------------------------------
 

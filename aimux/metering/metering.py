@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from aimux.background import keep_going
 from aimux.metering.calendar import Calendar, now
 from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
@@ -68,7 +69,7 @@ class Metering:
     async def start(self) -> None:
         await self.book.start()
         await self.ledger.start()
-        self._sampling = asyncio.create_task(self._sample())
+        self._sampling = keep_going("sampling accounts' windows", self._sample)
 
     def reconfigure(self, config: Config, providers: Mapping[str, Provider]) -> None:
         """Take another configuration, from now on."""

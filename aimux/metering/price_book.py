@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from aimux.background import keep_going
 from aimux.metering.apart import run_apart
 from aimux.metering.calendar import now
 from aimux.metering.tariff import Tariff
@@ -73,7 +74,7 @@ class PriceBook:
         self._loop = asyncio.get_running_loop()
         if self._wanted:
             self._wake.set()
-        self._task = asyncio.create_task(self._run())
+        self._task = keep_going("looking up prices", self._run)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
+from aimux.background import keep_going
 from aimux.people import rows
 from aimux.people.directory import Configured, Directory
 from aimux.storage import StorageError
@@ -49,7 +50,7 @@ class People:
         self._unsubscribe = self.database.subscribe(TOPIC, self._stale.set)
         if self.database.touched(TOPIC):
             await self.refresh()
-        self._keeper = asyncio.create_task(self._keep_up())
+        self._keeper = keep_going("keeping up with people", self._keep_up)
 
     async def close(self) -> None:
         self._unsubscribe()

@@ -6,6 +6,7 @@ import asyncio
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from aimux.background import keep_going
 from aimux.people.keys import FetchedKeys, read_keys
 from aimux.people.signed import Signed
 
@@ -40,7 +41,7 @@ class Trust:
         if settings is not None and settings.jwks_url is not None:
             keys = FetchedKeys(settings.jwks_url, self._http, self._kept(settings.jwks_url), self._changed)
             await keys.load()
-            self._fetching = asyncio.create_task(keys.run())
+            self._fetching = keep_going("fetching keys", keys.run)
         self.signed = Signed(settings, keys, self._people.ends) if settings is not None else None
         self._settings = settings
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aimux.background import keep_going
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.sqlite import SQLite
 
@@ -69,8 +70,8 @@ class Database:
             await database._engine.close()
             raise
         database._tasks = [
-            asyncio.create_task(database._engine.watch(database._heard)),
-            asyncio.create_task(database._look_again(full_look)),
+            keep_going("watching the database", lambda: database._engine.watch(database._heard)),
+            keep_going("looking at the database again", lambda: database._look_again(full_look)),
         ]
         return database
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from aimux import background
 from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
 from aimux.config.limits import Limits as Section
 from aimux.limits import Limits, Policy, Refusal, Who, stored
@@ -86,6 +87,26 @@ async def test_what_one_node_sets_holds_on_the_other_and_is_in_the_audit_log(nod
         ("limits.set", "user:alice", first, {"requests_per_minute": 3}),
         ("limits.remove", "user:alice", {"requests_per_minute": 3}, None),
     ]
+
+
+async def test_a_fault_while_limits_are_read_does_not_end_the_reading(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await node()
+    real, faults = stored.read, [KeyError("odd")]
+
+    async def read(database: Database, now: float) -> stored.Stored:
+        if faults:
+            raise faults.pop()
+        return await real(database, now)
+
+    monkeypatch.setattr(stored, "read", read)
+    monkeypatch.setattr(background, "PAUSES", (0.0, 0.0))
+    await stored.put(here.database, BOSS, Owner("user", "alice"), UserAllowances(tokens_per_day=500))
+    await until(lambda: not faults)
+    await stored.put(here.database, BOSS, Owner("user", "alice"), UserAllowances(tokens_per_day=400))
+    await until(lambda: amounts(here) == {"user:alice tokens_per_day": 400})
+    assert "a fault in keeping up with limits" in caplog.text
 
 
 async def test_groups_and_tokens_have_limits_there_as_well(node: Node) -> None:

@@ -244,6 +244,45 @@ async def test_a_record_that_is_none_takes_no_other_along(
     await ledger.close()
 
 
+async def test_a_fault_in_writing_is_not_the_last_of_it(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger, faults = make(), [ValueError("odd"), KeyError("odd")]
+    real = ledger._flush
+
+    async def flush() -> None:
+        if faults:
+            raise faults.pop()
+        await real()
+
+    await ledger.start()
+    monkeypatch.setattr(ledger, "_flush", flush)
+    ledger.record(record())
+    async with asyncio.timeout(10):
+        while await total(database) != ONE:
+            await asyncio.sleep(0.02)
+    await ledger.close()
+    assert caplog.text.count("a fault in the ledger: KeyError") == 1, "once a minute"
+
+
+async def test_a_fault_at_a_stop_leaves_all_to_the_next_start(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = make(), make()
+
+    async def flush() -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(first, "flush", flush)
+    first.record(record())
+    await first.close()
+    assert "a fault in the ledger" in caplog.text
+    await second.start()
+    await settled(second)
+    await second.close()
+    assert await total(database) == ONE
+
+
 async def test_what_neither_takes_at_a_stop_is_said_to_be_lost(
     database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
