@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+LOTS = {"minutes": "a minute", "characters": "a million characters"}
 KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 
 
@@ -95,4 +96,7 @@ def _table(items: list[dict[str, Any]]) -> None:
 
 def _price(item: dict[str, Any], kind: str) -> str:
     value = item[kind]
+    lots = [f"{item[lot]:g} {what}" for lot, what in LOTS.items() if item[lot]]
+    if lots and not (item["input"] or item["output"]):
+        return ", ".join(lots) if kind == "input" else "–"
     return "?" if value is None else f"{value:g}{'*' if kind in item['configured'] else ''}"

@@ -57,12 +57,15 @@ def usage_command(
         return
     found = asyncio.run(_ask(config, "/usage", {"by": by, **query}))
     if as_json:
-        print_json({"items": found["items"], "total": found["total"]})
+        print_json({name: found[name] for name in ("items", "total", "unread")})
     elif as_csv:
         from aimux.control.api.usage_models import Usage
 
         click.echo(Usage.model_validate(found).csv(), nl=False)
     else:
+        if unread := found["unread"]:
+            which = "1 batch, film or the like was" if unread == 1 else f"{unread:,} batches, films and the like were"
+            say(f"{which} begun, and nobody has read yet what it took: that is not counted.", err=True)
         if not found["items"]:
             say("There was no such request in that time.")
             if query["since"] == query.get("until"):

@@ -44,6 +44,12 @@ class Price(Section):
     server_tools: Dollars | None = Field(
         default=None, description="US dollars for a thousand searches (or other tools that the vendor runs itself)."
     )
+    minutes: Dollars | None = Field(
+        default=None, description="US dollars for a minute of sound or film, where it is sold by its length."
+    )
+    characters: Dollars | None = Field(
+        default=None, description="US dollars for a million characters of text to be spoken, where it is sold by them."
+    )
 
 
 class MetricsOptions(Section):

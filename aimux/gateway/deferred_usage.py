@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aimux.plugin.types import Over
 
 _COUNTED = (*COUNTS, "requests")
+ALL_TOLD = '{"over"'
+"""How a due begins of which nothing is left to count."""
 _NOTHING = [0] * len(_COUNTED)
 
 
@@ -48,7 +50,7 @@ def due(sender: Sender, conversation: str) -> str:
 
 def is_open(due: str) -> bool:
     """Whether there may be something left to count."""
-    return bool(due) and "over" not in json.loads(due)
+    return bool(due) and not due.startswith(ALL_TOLD)
 
 
 def claim(provider: str, account: str, owner: str, over: Over, due: str, path: str) -> Claim | None:
@@ -63,7 +65,7 @@ def claim(provider: str, account: str, owner: str, over: Over, due: str, path: s
         place = f"{models[usage.model]} {usage.model}"
         before = counted.get(place, _NOTHING)
         more = _beyond(usage, before)
-        if more.total_input or more.output_tokens or more.server_tools:
+        if more.anything:
             records.append(_record(provider, account, owner, told, more, over.id, path, now))
             counted[place] = [max(known, getattr(usage, name)) for name, known in zip(_COUNTED, before, strict=True)]
     if not records and not over.whole:
@@ -75,10 +77,12 @@ def claim(provider: str, account: str, owner: str, over: Over, due: str, path: s
 
 
 def _beyond(usage: Usage, before: list[int]) -> Usage:
-    more = Usage(usage.model, tier=usage.tier)
+    more = Usage(usage.model, tier=usage.tier, unknown=usage.unknown)
     for name, known in zip(_COUNTED, before, strict=True):
         setattr(more, name, max(0, getattr(usage, name) - known))
     more.requests = max(1, more.requests)
+    if before is _NOTHING:
+        more.beside = usage.beside
     return more
 
 

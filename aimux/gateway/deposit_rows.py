@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aimux.background import keep_going
+from aimux.gateway.deferred_usage import ALL_TOLD
 from aimux.gateway.deposits import MOST, Deposits
 from aimux.storage import StorageError
 
@@ -216,6 +217,24 @@ class DepositRows:
             self.deposits.keep(row.provider, row.account, [row.id], row.owner, lasts=None, due=row.due or "")
             self._unknown.pop(key, None)
             self._read_until = max(self._read_until, row.at - OVERLAP)
+
+    async def unread(self, since: int, until: int, owner: str | None, provider: str | None) -> int:
+        """How many things that were begun in this span (milliseconds) have not told all that they took: of everybody
+        or of one user, with every provider or one. Raises StorageError."""
+        from sqlalchemy import func, select
+
+        from aimux.storage.schema.deposits import deposits
+
+        columns = deposits.c
+        due = columns.due.is_not(None) & columns.due.not_like(f"{ALL_TOLD}%")
+        query = select(func.count()).where(columns.at >= since, columns.at < until, due)
+        for column, only in ((columns.owner, owner), (columns.provider, provider)):
+            if only is not None:
+                query = query.where(column == only)
+        if not self._database.touched(TOPIC):
+            return 0
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
 
     async def rename(self, instance: str, account: str, new: str) -> None:
         """An account has another name now, here and at other nodes. Without the database, what it has is looked for

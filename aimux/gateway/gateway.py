@@ -22,7 +22,7 @@ from aimux.gateway.exposed_tokens import WITHHELD, exposed
 from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states
-from aimux.gateway.meter_feed import MeterFeed
+from aimux.gateway.meter_feed import MeterFeed, show_request
 from aimux.gateway.model_list import model_list
 from aimux.gateway.open_requests import OpenRequests
 from aimux.gateway.own_addresses import with_own_addresses
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.metrics import Metrics
     from aimux.metering.record import RecordSink
+    from aimux.plugin.meters import Meter
     from aimux.plugin.provider import Provider
     from aimux.relay.pool import Pool
 
@@ -239,11 +240,17 @@ class Gateway:
             attempt = found
         else:
             attempt = await self._attempt(call, patience)
-        # An open stream no longer needs its request: with 1,000 streams that is 60 MB.
-        call.body = body = NO_BODY
-        del raw, skimmed
         try:
-            if upgrade is not None and attempt.head.status == 101:
+            upgraded = upgrade is not None and attempt.head.status == 101
+            meter = None
+            if not upgraded:
+                meter = attempt.route.provider.meter(head, attempt.head.status, attempt.head.headers)
+                if meter is not None and meter.reads_request:
+                    show_request(meter, body, provider.instance)
+            # An open stream no longer needs its request: with 1,000 streams that is 60 MB.
+            call.body = body = NO_BODY
+            del raw, skimmed
+            if upgrade is not None and upgraded:
                 return await self.sockets.relay(request, call, attempt, upgrade, started)
             if head.method == "GET":
                 names = {} if setup.models.empty else setup.models.names(provider.instance)
@@ -262,7 +269,7 @@ class Gateway:
                 limits = self.limiting.told(call, attempt.route.provider, attempt.shared, time.perf_counter())
                 record.status, record.ttfb = attempt.head.status, time.perf_counter() - started
                 return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), told)
-            return await self._relay(request, call, attempt, started)
+            return await self._relay(request, call, attempt, meter, started)
         finally:
             attempt.end()
 
@@ -281,7 +288,7 @@ class Gateway:
         told = route.provider.usage(states(standings), windows)
         return Answer(200, {"content-type": "application/json", "x-request-id": record.request_id}, told)
 
-    async def _relay(self, request: Request, call: Call, attempt: Attempt, started: float) -> Sent:
+    async def _relay(self, request: Request, call: Call, attempt: Attempt, meter: Meter | None, started: float) -> Sent:
         """Stream the answer. From here on the client has bytes, and nothing is tried again."""
         record, exchange, answer, provider = call.record, attempt.exchange, attempt.head, attempt.route.provider
         connection, http11 = request.connection, request.head.http11
@@ -301,7 +308,6 @@ class Gateway:
         head = b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (answer.status, answer.reason, b"\r\n".join(lines))
 
         coding = answer.coding if CONTENT_ENCODING in answer.headers else ""  # without a call for most
-        meter = provider.meter(call.head, answer.status, answer.headers)
         served_by = record.provider
         feed = MeterFeed(meter, coding, record.provider) if meter is not None else None
         plain_stream = not coding and media_type(answer.headers.get(CONTENT_TYPE, "")) == "text/event-stream"

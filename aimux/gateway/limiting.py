@@ -91,7 +91,7 @@ class Limiting:
         if plan is None:
             plan = limits.plan(terms, record.provider, record.model, now)
         if not plan.free:
-            size = len(body)
+            size = 0 if admitted.form else len(body)  # a form is files: pictures, or sound
             if size > _SAMPLE:
                 size = text_size(body)
             if plan.no_long_context:

@@ -8,9 +8,22 @@ from typing import TYPE_CHECKING
 from aimux.plugin.codings import DecodeError, Decoder, decoder_of
 
 if TYPE_CHECKING:
+    from aimux.plugin.body import Body
     from aimux.plugin.meters import Meter
 
 log = logging.getLogger("aimux.metering")
+
+
+MOST_SHOWN = 1024 * 1024
+"""Bytes of a request: what is larger would take the loop long to parse."""
+
+
+def show_request(meter: Meter, body: Body, name: str) -> None:
+    """Show a meter what was asked; of what is too large, nothing."""
+    try:
+        meter.asked((body.decoded() or b"") if len(body.raw) <= MOST_SHOWN else b"")
+    except Exception as error:  # a meter's fault must not reach the answer
+        log.warning("a request to %s can't be read for its usage: %s: %s", name, type(error).__name__, error)
 
 
 class MeterFeed:

@@ -39,8 +39,8 @@ class Settlement:
             self._add(record, usage, lease.plan.counters)
         if not record.attempts:
             limits.cancel(lease)
-        elif usage is not None and ((tokens_in := usage.total_input) or usage.output_tokens or record.status >= 400):
-            cost = self._cost(record)
+        elif usage is not None and (usage.anything or record.status >= 400):
+            cost, tokens_in = self._cost(record), usage.total_input
             if cost is None:
                 cost = cost_at_unknown_prices(tokens_in, usage.output_tokens)
             estimated = usage.estimated or bool(record.error)

@@ -106,6 +106,8 @@ def _can_be(usage: Usage) -> bool:
             | usage.cache_write_1h_tokens
             | usage.reasoning_tokens
             | usage.server_tools
+            | usage.seconds
+            | usage.characters
         )
         return 0 <= every < FITS and usage.requests > 0
     except TypeError:  # no whole number

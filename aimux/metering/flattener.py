@@ -46,7 +46,7 @@ class Flattener:
             read, written = usage.cache_read_tokens, usage.cache_write_tokens
             asked = record.model
             served = usage.model or asked
-            charged = bool(output or input_ or read or written or usage.server_tools)
+            charged = bool(output or input_ or read or written) or usage.anything
             if not charged and served not in models:
                 served = ""  # a model without any charge may be a name that the client made up
             under = (record.user, record.sender, record.provider, record.account, served, asked, usage.tier, charged)
@@ -61,6 +61,9 @@ class Flattener:
                 or steps[0].action != "relay"
                 or record.limit is not None
                 or usage.beside
+                or usage.seconds
+                or usage.characters
+                or usage.unknown
             ):
                 detail, upstream_id = _detail(record, detail), _upstream_id(steps)
             elif upstream_id := steps[0].upstream_id:
@@ -163,6 +166,8 @@ def usage_of(model: str, counts: Sequence[Any], detail: Mapping[str, Any]) -> Us
     usage = Usage(model, *counts)
     usage.tier, usage.requests = detail.get("tier", ""), detail.get("requests", 1)
     usage.beside = tuple(Usage(*one) for one in detail.get("beside", ()))
+    usage.seconds, usage.characters = detail.get("seconds", 0), detail.get("characters", 0)
+    usage.unknown = detail.get("unknown", False)
     return usage
 
 
@@ -203,6 +208,9 @@ def _detail(record: RequestRecord, usual: str | None) -> str | None:
     if (usage := record.usage) is not None:
         if usage.requests != 1:
             detail["requests"] = usage.requests
+        for name in ("seconds", "characters", "unknown"):
+            if value := getattr(usage, name):
+                detail[name] = value
         if usage.beside:  # has a price of its own
             detail["beside"] = [
                 (

@@ -11,7 +11,11 @@ import sys
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEYS = {
     "input_mtok": "input",
@@ -21,11 +25,20 @@ KEYS = {
     "cache_write_1h_mtok": "cache_write_1h",
     "output_reasoning_mtok": "reasoning",
     "web_searches_kcount": "server_tools",
+    "audio_hours": "minutes",
+    "input_mchars": "characters",
 }
+APART = {
+    "audio": {"input_audio_mtok": "input", "output_audio_mtok": "output", "cache_audio_read_mtok": "cache_read"},
+    "image": {"input_image_mtok": "input", "output_image_mtok": "output", "cache_image_read_mtok": "cache_read"},
+    "file_search": {"storage_searches_kcount": "server_tools"},
+}
+"""Tiers of parts of a usage (`Usage.beside`), and the prices in which they differ from the rest."""
 TIERS = ("service_tier", "speed")
 """What of a request makes its tier."""
-PER = {"server_tools": Decimal(10) ** 9}
-"""Dollars for a thousand requests, in picodollars for one; the other prices are for a million tokens."""
+PER = {"server_tools": Decimal(10) ** 9, "minutes": Decimal(10) ** 12 / 3600}
+"""Dollars for a thousand requests, or an hour, in picodollars for one, or a second; the other prices are for a million
+tokens or characters."""
 
 
 class Wanted(NamedTuple):
@@ -74,6 +87,7 @@ def look_up(wanted: Wanted) -> list[Any] | None:
     steps: list[Any] = []
     for start in sorted(starts):
         tiers = {name: _tier(_prices(model, start, context)) for name, context in contexts.items()}
+        tiers |= {name: _tier(_prices(model, start, {}), own) for name, own in APART.items()}
         tiers = {name: tier for name, tier in tiers.items() if name == "" or (tier and tier != tiers[""])}
         if tiers[""] and (not steps or steps[-1][1] != tiers):
             steps.append([int(start.timestamp() * 1000), tiers])
@@ -106,10 +120,11 @@ def _flat(price: Any) -> Decimal:
     return getattr(price, "base", price) or Decimal(0)
 
 
-def _tier(prices: Any) -> list[Any]:
-    """`[[above, {kind: price}]]`, the longest context first; [] if no token has a price."""
-    found = {kind: price for key, kind in KEYS.items() if (price := vars(prices).get(key)) is not None}
-    if not {"input", "output"} & set(found):
+def _tier(prices: Any, own: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
+    """`[[above, {kind: price}]]`, the longest context first; [] if nothing has a price. `own`: keys of the kinds that
+    have a price of their own here."""
+    found = {kind: price for key, kind in {**KEYS, **own}.items() if (price := vars(prices).get(key)) is not None}
+    if not {"input", "output", "minutes", "characters"} & set(found):
         return []
     above = {0} | {step.start for price in found.values() for step in getattr(price, "tiers", ())}
     return [

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aimux.compiling import mypyc_attr
-from aimux.metering.tariff import KINDS, STANDARD, Rates, Tariff, complete, overridden
+from aimux.metering.tariff import KINDS, LOTS, STANDARD, Rates, Tariff, complete, overridden
 from aimux.plugin.types import BATCH, REGIONAL
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from aimux.plugin.usage import Usage
 
 MAX_CACHED = 2000
-USED = {kind: "server_tools" if kind == "server_tools" else f"{kind}_tokens" for kind in KINDS}
+_NO_TOKENS = {"server_tools": "server_tools", "minutes": "seconds", "characters": "characters"}
+USED = {kind: _NO_TOKENS.get(kind) or f"{kind}_tokens" for kind in KINDS}
 """The attribute of a usage that says how much of each kind it is."""
 
 
@@ -43,12 +44,12 @@ class Override:
 
 
 def configured(prices: Mapping[str, Price]) -> list[Override]:
-    """The section `prices`, which is in dollars for a million tokens, and for a thousand requests of tools."""
+    """The section `prices`, which is in dollars for `LOTS`."""
     return [
         Override(
             pattern,
             {
-                kind: round(value * (10**9 if kind == "server_tools" else 10**6))
+                kind: round(value * (10**12 / LOTS.get(kind, 10**6)))
                 for kind in KINDS
                 if (value := getattr(price, kind)) is not None
             },
@@ -90,7 +91,7 @@ class Prices:
         if usage is None:
             return 0
         tokens = usage.total_input
-        if not (tokens or usage.output_tokens or usage.server_tools):
+        if not (tokens or usage.output_tokens or usage.anything):
             return 0
         model = usage.model or record.model
         tariff = self.tariffs.get((record.provider, model))
@@ -102,6 +103,9 @@ class Prices:
             or usage.tier in tariff.apart
             or REGIONAL in usage.tier
             or usage.beside
+            or usage.seconds
+            or usage.characters
+            or usage.unknown
         ):
             cost = self.cost(record.provider, record.account, model, usage, int(record.time * 1000))
         else:
@@ -111,16 +115,22 @@ class Prices:
 
     def cost(self, provider: str, account: str, model: str, usage: Usage, at: int) -> int | None:
         """Nanodollars for a request of that time (milliseconds); None where no price is known."""
-        beside = usage.beside
+        beside, whole_input, tariff = usage.beside, usage.total_input, self.tariffs.get((provider, model))
         if beside:
             usage = replace(usage)
             usage.put_beside(())
         rates = self.rates(provider, model, at, usage.tier, usage.total_input // usage.requests)
         if rates is None or ((provider, model) not in self.tariffs and self._left_out(model, usage)):
             return None
+        if not rates.covers(usage) or (usage.unknown and any(rates)):
+            return None
         cost = rates.cost(usage)
         for one in beside:
-            its = self.rates(provider, one.model, at, one.tier, one.total_input) if one.model else rates
+            its: Rates | None = rates
+            if one.model:
+                its = self.rates(provider, one.model, at, one.tier, one.total_input)
+            elif tariff is not None and one.tier in tariff.apart:
+                its = self.rates(provider, model, at, one.tier, whole_input)
             cost += (its or rates).cost(one)
         factor = self._factors.get((provider, account))
         return cost if factor is None else round(cost * factor)

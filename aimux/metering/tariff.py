@@ -20,8 +20,21 @@ NO_END = 1 << 60
 """More tokens than any request has."""
 STANDARD = ""
 """The service tier that counts for every one that has no prices of its own."""
-KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "server_tools")
-"""`server_tools`: a request to one of them."""
+KINDS = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "reasoning",
+    "server_tools",
+    "minutes",
+    "characters",
+)
+"""`server_tools`: a request to one of them; `minutes`: of sound or film; `characters`: of a text that is spoken."""
+LOTS = {"server_tools": 1_000, "minutes": 60}
+"""How many of a kind people name a price for, in dollars; of the others it is a million. Rates are for one: of minutes
+for a second."""
 
 
 _PARTS = (
@@ -43,10 +56,12 @@ class Rates(NamedTuple):
     cache_write_1h: int = 0
     reasoning: int = 0
     server_tools: int = 0
+    minutes: int = 0
+    characters: int = 0
 
     def cost(self, usage: Usage) -> int:
         """In nanodollars."""
-        input_, output, read, written, written_1h, reasoning, tools = self
+        input_, output, read, written, written_1h, reasoning, tools, seconds, characters = self
         pico = (
             usage.input_tokens * input_
             + usage.output_tokens * output
@@ -59,7 +74,19 @@ class Rates(NamedTuple):
             pico += min(usage.reasoning_tokens, usage.output_tokens) * (reasoning - output)
         if usage.server_tools:
             pico += usage.server_tools * tools
+        if usage.seconds:
+            pico += usage.seconds * seconds
+        if usage.characters:
+            pico += usage.characters * characters
         return (pico + 500) // 1000
+
+    def covers(self, usage: Usage) -> bool:
+        """Whether there is a price for the way in which it is sold: by the token, by its length, by the character."""
+        if not any(self):
+            return True  # it is known to cost nothing
+        if usage.seconds or usage.characters:
+            return bool((self.minutes or not usage.seconds) and (self.characters or not usage.characters))
+        return bool(self.input or self.output) or not (usage.total_input or usage.output_tokens)
 
     def halved(self) -> Rates:
         """What they are for a batch: half, but for the requests to tools."""
@@ -87,6 +114,8 @@ class Tariff:
         most, in a tier that is none of `apart`."""
         self.usual_from = self._from[-1] / 1000 if len(self._from) > 1 else -math.inf
         self.usual_input = latest[STANDARD][-2][0] if len(latest[STANDARD]) > 1 else NO_END
+        if not (self.usual.input or self.usual.output):
+            self.usual_input = -1  # it is not sold by the token
         self.apart = frozenset(latest.keys() - {STANDARD}) | {BATCH}
 
     def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
@@ -128,6 +157,8 @@ def complete(prices: Mapping[str, int]) -> Rates:
         prices.get("cache_write_1h", written),
         prices.get("reasoning", output),
         prices.get("server_tools", 0),
+        prices.get("minutes", 0),
+        prices.get("characters", 0),
     )
 
 

@@ -44,6 +44,8 @@ class Meter:
     """Whether `complete` comes from the protocol: then nothing is missing, however the bytes end after it."""
     consumes: ClassVar[bool] = True
     """False: it exists only for `stored` and `over`, and such answers cost nothing."""
+    reads_request: ClassVar[bool] = False
+    """Whether `asked` is to get the request's body, decoded, before the answer."""
 
     complete: bool = False
     failed: bool = False
@@ -68,7 +70,7 @@ class Meter:
         return False
 
     def asked(self, message: bytes) -> None:
-        """On a WebSocket: what the client sent, before the turn's answer."""
+        """What the client sent, before the answer: on a WebSocket, and where `reads_request` is set."""
 
     def feed(self, data: bytes) -> None:
         """Read one piece of the payload."""

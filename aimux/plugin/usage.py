@@ -14,8 +14,10 @@ COUNTS = (
     "cache_write_1h_tokens",
     "reasoning_tokens",
     "server_tools",
+    "seconds",
+    "characters",
 )
-"""What of a usage is a number of tokens, or of requests to tools."""
+"""What of a usage is a number: of tokens, or of what is sold otherwise."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -43,6 +45,12 @@ class Usage:
     model's."""
     requests: int
     """How many requests took it together: if tokens of long requests cost more, their average length counts."""
+    seconds: int
+    """Of sound or film that are sold by their length."""
+    characters: int
+    """Of a text that is sold by them, to be spoken."""
+    unknown: bool
+    """It took something else as well, of which nobody knows how much, or what it costs: it has no price."""
 
     # A dataclass's `__init__` would be interpreted even in a compiled module: 2,000 instructions more.
     def __init__(
@@ -59,6 +67,9 @@ class Usage:
         estimated: bool = False,
         beside: tuple[Usage, ...] = (),
         requests: int = 1,
+        seconds: int = 0,
+        characters: int = 0,
+        unknown: bool = False,
     ) -> None:
         self.model = model
         self.input_tokens = input_tokens
@@ -72,6 +83,21 @@ class Usage:
         self.estimated = estimated
         self.beside = beside
         self.requests = requests
+        self.seconds = seconds
+        self.characters = characters
+        self.unknown = unknown
+
+    @property
+    def anything(self) -> bool:
+        """Whether it is more than nothing."""
+        return bool(
+            self.total_input
+            or self.output_tokens
+            or self.server_tools
+            or self.seconds
+            or self.characters
+            or self.unknown
+        )
 
     @property
     def total_input(self) -> int:
@@ -87,8 +113,11 @@ class Usage:
         self.cache_write_1h_tokens += other.cache_write_1h_tokens
         self.reasoning_tokens += other.reasoning_tokens
         self.server_tools += other.server_tools
+        self.seconds += other.seconds
+        self.characters += other.characters
         self.tier = other.tier or self.tier
         self.estimated = self.estimated or other.estimated
+        self.unknown = self.unknown or other.unknown
         self.beside += other.beside
 
     def put_beside(self, sampled: tuple[Usage, ...]) -> None:
@@ -100,4 +129,5 @@ class Usage:
                 self.cache_read_tokens += sign * one.cache_read_tokens
                 self.cache_write_tokens += sign * one.cache_write_tokens
                 self.cache_write_1h_tokens += sign * one.cache_write_1h_tokens
+                self.server_tools += sign * one.server_tools
         self.beside = sampled

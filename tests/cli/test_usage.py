@@ -61,7 +61,7 @@ def test_questions_can_be_narrowed(aimux: Commands) -> None:
     for only in (("--user", "ann"), ("--model", "sonnet"), ("--account", "claude/default"), ("--group", "team")):
         found = aimux.json("usage", *SPAN, *only)
         assert "ann" in [item["user"] for item in found["items"]]
-        assert set(found) == {"items", "total"}
+        assert set(found) == {"items", "total", "unread"}
     assert aimux.json("usage", *SPAN, "--user", "nobody")["items"] == []
     nothing = aimux("usage", *SPAN, "--user", "nobody")
     assert nothing.stdout == "There was no such request in that time.\n"

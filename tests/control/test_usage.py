@@ -85,6 +85,7 @@ async def test_the_form_is_fixed(start: Start) -> None:
         },
         "series": None,
         "kinds": None,
+        "unread": 0,
         "next": None,
     }
 
@@ -100,6 +101,37 @@ async def test_a_real_request_is_there_at_once(start: Start) -> None:
     assert (listed["user"], listed["status"], listed["account"]) == ("ann", 200, "default")
     assert listed["tokens"]["output"] == item["output_tokens"]
     assert listed["client"]
+
+
+async def test_what_was_begun_and_nobody_has_read_is_told(start: Start) -> None:
+    aimux = await start(users=USERS)
+    deposits, batches = aimux.app.deposits, f"{aimux.url}/claude/v1/messages/batches"
+    headers = {"authorization": f"Bearer {ANN}", "anthropic-version": "2023-06-01"}
+    wanted = {"requests": [{"custom_id": "q", "params": MESSAGE}]}
+
+    async def unread(query: str = "") -> int | None:
+        while deposits.deposits.fresh or deposits.deposits.claims:
+            await deposits.flush()
+        return (await aimux.get(f"/usage?since=1h{query}"))["unread"]  # type: ignore[no-any-return]
+
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(batches, json=wanted) as answer:
+            one = (await answer.json())["id"]
+        assert [await unread(query) for query in ("", "&user=ann&by=day", "&user=bob", "&model=m", "&provider=x")] == [
+            1,
+            1,
+            0,
+            None,
+            0,
+        ]
+        own = {"authorization": f"Bearer {ANN}"}
+        async with session.get(f"{aimux.url}/api/v1/me/usage", headers=own) as answer:
+            assert (await answer.json())["unread"] == 1
+        async with session.get(f"{batches}/{one}") as answer:
+            await answer.read()
+        async with session.get(f"{batches}/{one}/results") as answer:
+            await answer.read()
+        assert await unread() == 0
 
 
 @pytest.mark.parametrize(

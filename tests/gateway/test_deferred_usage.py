@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from aimux.gateway.deferred_usage import claim, due, is_open
 from aimux.gateway.deposits import Deposits
 from aimux.limits import Who
-from aimux.metering.record import LATER, RequestRecord
+from aimux.metering.record import LATER, RequestRecord, Sender
 from aimux.plugin import Headers, Meter, Over, RequestHead, ResultsMeter, StoredAnswer, Usage
 
 from .answers import body_of, status_of
@@ -228,3 +229,15 @@ def test_what_waits_to_be_counted_is_bounded() -> None:
             over = Over(f"batch_{number}", (Usage("m", output_tokens=took + 1),), whole=False)
             deposits.count("plain", [over], "/")
     assert len(deposits.claims) == 10
+
+
+def test_what_was_painted_in_the_background_keeps_its_own_price() -> None:
+    painted = Usage("m", 100, 20)
+    painted.put_beside((Usage("painter", 0, 4_000),))
+    sender = Sender(token="t")
+    made = claim("plain", "default", "ann", Over("resp_1", (painted,)), due(sender, ""), "/v1/responses/resp_1")
+    assert made is not None
+    assert made.records[0].usage == painted
+    nothing = claim("plain", "default", "ann", Over("video_1", ()), due(sender, ""), "/v1/videos/video_1")
+    assert nothing is not None
+    assert (nothing.records, is_open(nothing.new)) == ((), False), "it failed: nobody waits to read what it took"

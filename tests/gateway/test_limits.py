@@ -76,9 +76,23 @@ def test_a_body_that_comes_over_midnight_is_of_the_day_that_the_ledger_knows() -
     limiting = Limiting(limits, FairShare(), Prices(), lambda: False)
     admitted = Admitted.__new__(Admitted)
     admitted.who, admitted.terms, admitted.head = ANN, None, RequestHead("POST", "/", CIMultiDict())
+    admitted.form = False
     slow = RequestRecord("own", midnight - 5, "POST", "/", provider="claude", model="m")
     with pytest.raises(LimitReached, match="1,200 of 1,000 tokens today"):
         limiting.admit(slow, admitted, b"{}", midnight + 6)
+
+
+def test_an_upload_of_sound_is_not_taken_for_text() -> None:
+    limits = Limits(Policy((Rule(EVERYBODY, "tokens_per_day", 10_000),)), UTC)
+    limiting = Limiting(limits, FairShare(), Prices(), lambda: False)
+    admitted = Admitted.__new__(Admitted)
+    admitted.who, admitted.terms, admitted.head = ANN, None, RequestHead("POST", "/", CIMultiDict())
+    sound = bytes(range(256)) * 4_000
+    for form in (False, True, True):
+        admitted.form = form
+        record = RequestRecord("own", 1_795_305_600.0, "POST", "/", provider="chatgpt", model="whisper-1")
+        limiting.admit(record, admitted, sound if form else b"{}", record.time)
+    assert len(limits) == 3, "all are under way"
 
 
 async def test_a_body_that_comes_slowly_takes_nothing_out_of_the_minute(start: Start, upstream: Upstream) -> None:

@@ -66,15 +66,17 @@ def test_no_cost_is_negative_and_none_is_taken_off_twice(
 ) -> None:
     """Whatever an upstream reports, and however much of the list is missing."""
     counts = data.draw(st.lists(st.integers(0, 10**9), min_size=7, max_size=7))
+    others = data.draw(st.fixed_dictionaries(dict.fromkeys(("seconds", "characters"), st.integers(0, 10**9))))
     rates = complete({kind: price for kind, price in priced.items() if kind not in missing})
     assert min(rates) >= 0
     assert rates.cost(Usage("m", *counts)) >= 0
+    assert rates.cost(Usage("m", *counts, **others)) >= rates.cost(Usage("m", *counts))
     without_cache = rates.cost(Usage("m", counts[0], counts[1]))
     assert rates.cost(Usage("m", counts[0], counts[1], counts[2], counts[3])) >= without_cache
 
 
 def test_what_is_read_from_a_cache_is_never_free_because_the_list_forgot_it() -> None:
-    assert complete({"input": 5, "output": 7}) == (5, 7, 5, 5, 5, 7, 0)
+    assert complete({"input": 5, "output": 7}) == (5, 7, 5, 5, 5, 7, 0, 0, 0)
     assert complete({"input": 5, "output": 7, "cache_write": 6})[3:5] == (6, 6)
 
 
@@ -232,6 +234,57 @@ def test_the_list_is_read_as_its_vendor_means_it(
     at = int(datetime(2026, 9, 1, tzinfo=UTC).timestamp() * 1000)
     assert tuple(price / MILLION for price in tariff.rates(at)[:5]) == prices
     assert tuple(price / MILLION for price in tariff.rates(at, total_input=200_001)[:5]) == above_200k
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "dollars"),
+    [
+        ("whisper-1", Usage(seconds=90), 0.009),
+        ("whisper-1", Usage(input_tokens=90), None),
+        ("whisper-1", Usage(), 0),
+        ("tts-1-hd", Usage(characters=1_000), 0.03),
+        ("tts-1-hd", Usage(seconds=90), None),
+        ("gpt-4o-transcribe", Usage(seconds=90), None),
+        ("gpt-4o-transcribe", Usage(unknown=True), None),
+        ("gpt-4o-transcribe", Usage(input_tokens=1_000_000, output_tokens=1, unknown=True), None),
+        (
+            "gpt-4o-transcribe",
+            Usage("", 1_000_000, 1_000_000, beside=(Usage(input_tokens=900_000, tier="audio"),)),
+            0.1 * 2.5 + 0.9 * 6 + 10,
+        ),
+        (
+            "gpt-audio",
+            Usage("", 1_000_000, 1_000_000, beside=(Usage("", 1_000_000, 1_000_000, tier="audio"),)),
+            32 + 64,
+        ),
+        ("gpt-5", Usage("", 1_000_000, server_tools=3, beside=(Usage(server_tools=2, tier="file_search"),)), 1.265),
+        (
+            "gpt-5",
+            Usage("", 1_000_000, tier="priority", beside=(Usage(input_tokens=500_000, tier="audio"),)),
+            2.5,
+        ),
+    ],
+)
+def test_what_is_sold_otherwise_than_by_the_token(model: str, usage: Usage, dollars: float | None) -> None:
+    """By the minute or the letter, in sound and pictures, apiece: as the list of openai has it."""
+    one = prices(**{model: Tariff.of_json(look_up(Wanted("openai", "", model)))})
+    made = record(NOON, model=model)
+    made.usage = usage
+    expected = None if dollars is None else round(dollars * DOLLAR)
+    assert one.of_record(made) == expected
+    assert usage.anything == (usage != Usage())
+
+
+def test_the_configuration_prices_what_is_sold_otherwise() -> None:
+    one = prices(sora=None)
+    one.configure(
+        configured({"sora": Price(minutes=6), "ours": Price(input=0, output=0), "s": Price(characters=9)}), {}
+    )
+    assert cost(one, "sora", seconds=8) == 800_000_000
+    assert cost(one, "sora", characters=8) is None
+    assert cost(one, "s", characters=1_000) == 9_000_000
+    one.tariffs = {("claude", "ours"): None}
+    assert cost(one, "ours", seconds=8) == cost(one, "ours", unknown=True) == 0, "a server of one's own"
 
 
 def test_a_higher_speed_has_its_prices() -> None:

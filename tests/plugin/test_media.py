@@ -1,4 +1,4 @@
-"""What pictures, transcripts and answers in the background take: only what their usage says."""
+"""What pictures, transcripts, speech and calls take: what their usage says, else what can be told of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from aimux.plugin import Meter, RequestHead, Usage
 from aimux.plugin.formats import openai
 
 USAGE = {"input_tokens": 50, "output_tokens": 4_160, "input_tokens_details": {"image_tokens": 40}}
+TOLD = Usage("", 50, 4_160, beside=(Usage(input_tokens=40, tier="image"),))
 PICTURE = "iVBOR" * 400_000
 PLACES = ("/v1/images/generations", "/v1/images/edits", "/v1/audio/transcriptions", "/audio/translations")
 
@@ -40,16 +41,82 @@ def answer(**fields: Any) -> bytes:
 @pytest.mark.parametrize("piece", [7_000, 65_536, 10_000_000])
 def test_the_usage_behind_a_picture_is_read(path: str, piece: int) -> None:
     meter = meter_for(path, "application/json")
-    assert fed(meter, answer(created=1, data=[{"b64_json": PICTURE}], usage=USAGE), piece) == Usage("", 50, 4_160)
+    assert fed(meter, answer(created=1, data=[{"b64_json": PICTURE}], usage=USAGE), piece) == TOLD
     assert meter.consumes
     assert meter.complete
 
 
-@pytest.mark.parametrize("path", PLACES)
+@pytest.mark.parametrize("path", PLACES[:2])
 def test_where_nothing_is_told_a_picture_is_not_taken_for_words(path: str) -> None:
-    assert fed(meter_for(path, "application/json"), answer(data=[{"b64_json": PICTURE}])) == Usage()
-    spoken = answer(text='"usage": {"input_tokens": 7}', usage={"type": "duration", "seconds": 3})
-    assert fed(meter_for(path, "application/json"), spoken) == Usage()
+    assert fed(meter_for(path, "application/json"), answer(data=[{"b64_json": PICTURE}])) == Usage(unknown=True)
+
+
+VTT = "WEBVTT\n\n00:00.000 --> 00:04.000\nGood morning\n\n01:02:03.000 --> 01:02:07.600\n--> and so on\n"
+SRT = "1\n00:00:00,000 --> 00:00:04,000\nGood morning\n\n2\n00:01:00,000 --> 00:01:02,480\nall\n"
+
+
+@pytest.mark.parametrize("path", PLACES[2:])
+@pytest.mark.parametrize(
+    ("content_type", "told", "seconds", "estimated"),
+    [
+        (
+            "application/json",
+            answer(text='"usage": {"input_tokens": 7}', usage={"type": "duration", "seconds": 63}),
+            63,
+            False,
+        ),
+        ("application/json", answer(text="a", usage={"type": "duration", "seconds": 0.2}), 1, False),
+        ("application/json", answer(task="transcribe", duration=8.470000267028809, text="b" * 9_000), 8, True),
+        ("application/json", answer(text="x" * 300), 21, True),
+        ("text/plain; charset=utf-8", b"x" * 300 + b"\n", 20, True),
+        ("text/vtt", VTT.encode(), 3600 + 2 * 60 + 8, True),
+        ("text/plain", SRT.encode(), 62, True),
+        ("text/plain", b"", 0, False),
+    ],
+)
+def test_a_transcript_that_is_sold_by_the_minute(
+    path: str, content_type: str, told: bytes, seconds: int, *, estimated: bool
+) -> None:
+    """As whisper-1 answers in each of its formats; only its JSON says how long it was."""
+    usage = fed(meter_for(path, content_type), told, 100)
+    assert usage == Usage(seconds=seconds, estimated=estimated)
+
+
+def test_a_page_is_no_transcript() -> None:
+    headers = CIMultiDict({"content-type": "text/html"})
+    assert openai.meter(RequestHead("POST", PLACES[2], CIMultiDict()), 200, headers) is None
+
+
+def test_sound_that_is_heard_has_a_price_of_its_own() -> None:
+    told = {"type": "tokens", "input_tokens": 120, "output_tokens": 45, "total_tokens": 165}
+    told["input_token_details"] = {"text_tokens": 20, "audio_tokens": 100}
+    usage = fed(meter_for(PLACES[2], "application/json"), answer(text="Good morning", usage=told))
+    assert usage == Usage("", 120, 45, beside=(Usage(input_tokens=100, tier="audio"),))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"model": "tts-1", "input": "Grüß Gott, 你好", "voice": "alloy"}, Usage(characters=13)),
+        ({"model": "kokoro", "input": "x" * 4_096}, Usage(characters=4_096)),
+        (
+            {"model": "gpt-4o-mini-tts", "input": "x" * 150, "instructions": "y" * 50},
+            Usage("", 50, 200, estimated=True),
+        ),
+        ({"model": "tts-1", "voice": "alloy"}, Usage(unknown=True)),
+        ({"model": "tts-1", "input": 7}, Usage(unknown=True)),
+    ],
+)
+def test_speech_as_a_file_takes_what_was_asked_to_be_said(asked: dict[str, Any], expected: Usage) -> None:
+    meter = meter_for("/v1/audio/speech", "audio/mpeg")
+    assert meter.reads_request
+    meter.asked(json.dumps(asked).encode())
+    assert fed(meter, b"\xff\xfb" * 10_000) == expected
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime/calls", "/v1/realtime/calls/rtc_1/accept"])
+def test_of_a_call_nobody_knows_what_it_takes(path: str) -> None:
+    assert fed(meter_for(path, "application/sdp"), b"v=0\r\n") == Usage(unknown=True)
 
 
 @pytest.mark.parametrize("size", [1, 4_000_000], ids=["short", "beyond what is parsed"])
@@ -71,7 +138,7 @@ def test_so_is_the_one_of_a_streams_last_event(kind: str, size: int) -> None:
     last = {"type": kind, "b64_json": "x" * size, "usage": USAGE}
     raw = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), answer(**e)) for e in (partial, last))  # type: ignore[attr-defined]
     for place in (PLACES[0], "/v1/audio/speech"):
-        assert fed(meter_for(place, "text/event-stream"), raw) == Usage("", 50, 4_160)
+        assert fed(meter_for(place, "text/event-stream"), raw) == TOLD
     assert meter_for(PLACES[0], "text/event-stream").complete, "no last event is missed"
 
 

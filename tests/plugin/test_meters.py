@@ -173,7 +173,15 @@ def test_a_number_is_a_finite_one_also_as_a_text() -> None:
 
 def test_server_tools_and_the_service_tier_are_read() -> None:
     """A search has a price of its own, and the tier changes all of them."""
-    told = {"output_tokens": 5, "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}
+    told = {
+        "output_tokens": 5,
+        "server_tool_use": {
+            "web_search_requests": 2,
+            "web_fetch_requests": 1,
+            "tool_search_requests": 3,
+            "code_execution_requests": 4,
+        },
+    }
     claude = anthropic.MessagesStream()
     claude.feed(sse({"type": "message_delta", "usage": told | {"service_tier": "priority"}}))
     assert (claude.usage.server_tools, claude.usage.tier) == (2, "priority")

@@ -80,11 +80,34 @@ def test_a_streams_usage_may_be_its_last_choices() -> None:
 def test_searches_of_the_web_are_counted(content_type: str) -> None:
     """They cost a cent each. What the model does with the pages that it found costs nothing besides their tokens."""
     calls = [{"type": "web_search_call", "action": {"type": kind}} for kind in ("search", "open_page", "find_in_page")]
-    calls += [{"type": "web_search_call"}, {"type": "file_search_call"}, {"type": "message", "content": []}]
+    calls += [{"type": "web_search_call"}, {"type": "message", "content": []}]
     answer: dict[str, Any] = {"output": calls, "usage": {"input_tokens": 5, "output_tokens": 1}}
     if content_type == EVENTS:
         answer = {"type": "response.completed", "response": answer}
     assert read("/v1/responses", answer, content_type=content_type) == Usage("", 5, 1, server_tools=2)
+
+
+def test_searches_of_files_are_counted_and_have_a_price_of_their_own() -> None:
+    calls: list[Any] = [{"type": "web_search_call"}, *2 * [{"type": "file_search_call", "queries": []}], None]
+    answer = {"output": calls, "usage": {"input_tokens": 5, "output_tokens": 1}}
+    expected = Usage("", 5, 1, server_tools=3, beside=(Usage(server_tools=2, tier="file_search"),))
+    assert read("/v1/responses", answer) == expected
+    usage = Usage()
+    for _ in range(2):
+        openai_meters.read_usage(usage, answer)
+    assert usage == expected, "however often it is told"
+
+
+def test_what_is_heard_seen_said_and_drawn_is_told_apart_and_counted_once() -> None:
+    told = {
+        "prompt_tokens": 100,
+        "prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 60, "image_tokens": 90},
+        "completion_tokens": 50,
+        "completion_tokens_details": {"reasoning_tokens": 10, "audio_tokens": 70},
+    }
+    usage = read("/v1/chat/completions", {"model": "gpt-audio", "usage": told})
+    heard, seen = Usage(input_tokens=60, output_tokens=40, tier="audio"), Usage(input_tokens=10, tier="image")
+    assert usage == Usage("gpt-audio", 70, 50, 30, reasoning_tokens=10, beside=(heard, seen))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +178,14 @@ def test_what_a_responses_tool_paints_is_another_models(size: int) -> None:
     assert meter.usage.beside == (PICTURE,)
     assert (meter.usage.model, meter.usage.input_tokens, meter.usage.output_tokens) == ("gpt-5.5", 130, 4020)
     assert meter.complete
+
+
+def test_the_words_of_a_picture_cost_less_than_what_is_seen_and_painted() -> None:
+    painted = {"input_tokens": 30, "input_tokens_details": {"text_tokens": 10, "image_tokens": 20}, "output_tokens": 9}
+    usage = Usage()
+    openai_meters.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": painted}})
+    words, seen = Usage("gpt-image-1.5", 10, 9), Usage("gpt-image-1.5", 20, tier="image")
+    assert (usage.beside, usage.input_tokens, usage.output_tokens) == ((words, seen), 130, 29)
 
 
 def test_a_picture_without_a_model_is_of_the_usual_one() -> None:

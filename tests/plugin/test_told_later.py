@@ -139,6 +139,41 @@ def test_a_batch_tells_when_it_is_over() -> None:
     assert fed(of_openai("/v1/batches"), page).over == (OF_BATCH,)
 
 
+FILM = {"id": "video_A1", "object": "video", "model": "sora-2", "seconds": "8", "size": "720x1280"}
+TUNED = {"id": "ftjob-A1", "object": "fine_tuning.job", "model": "gpt-4.1", "trained_tokens": 5_768}
+
+
+@pytest.mark.parametrize(
+    ("path", "made", "working", "done", "took"),
+    [
+        ("/v1/videos", FILM, ("queued", "in_progress"), "completed", Usage("sora-2", seconds=8)),
+        (
+            "/v1/fine_tuning/jobs",
+            TUNED,
+            ("validating_files", "queued", "running", "paused"),
+            "succeeded",
+            Usage("gpt-4.1", 5_768, unknown=True),
+        ),
+    ],
+)
+def test_films_and_fine_tuning_tell_when_they_are_over(
+    path: str, made: dict[str, Any], working: tuple[str, ...], done: str, took: Usage
+) -> None:
+    one = made["id"]
+    for status in working:
+        begun = made | {"status": status, "trained_tokens": None}
+        assert fed(of_openai(path, "POST"), begun).begun == one
+        assert fed(of_openai(f"{path}/{one}"), begun).over == ()
+    assert fed(of_openai(f"{path}/{one}"), made | {"status": done}).over == (Over(one, (took,)),)
+    assert fed(of_openai(path), {"object": "list", "data": [made | {"status": done}]}).over == (Over(one, (took,)),)
+
+
+@pytest.mark.parametrize("made", [BATCH, RESPONSE, FILM, TUNED])
+def test_what_failed_is_over_and_took_nothing(made: dict[str, Any]) -> None:
+    failed = made | {"status": "failed", "usage": None, "trained_tokens": None}
+    assert fed(of_openai(f"/v1/things/{made['id']}"), failed).over == (Over(made["id"], ()),)
+
+
 @pytest.mark.parametrize("odd", [{"status": []}, {"id": 1}, {"usage": []}, {"usage": {}}, {"object": {}}])
 def test_what_does_not_tell_is_told_later(odd: dict[str, Any]) -> None:
     assert fed(of_openai("/v1/batches/batch_A1"), BATCH | odd).over in ((), (OF_BATCH,))

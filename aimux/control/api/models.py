@@ -252,6 +252,8 @@ class Tokens(Body):
     cache_write: int
     reasoning: int = Field(description="The part of `output` spent on reasoning.")
     server_tools: int = Field(description="Requests to the vendor's own tools, searches for instance.")
+    seconds: int = Field(default=0, description="Of sound or film that are sold by their length.")
+    characters: int = Field(default=0, description="Of a text to be spoken that is sold by them.")
 
 
 class Step(Body):

@@ -20,6 +20,7 @@ from aimux.control.api.usage_models import (
 )
 from aimux.control.principal import Principal, Role
 from aimux.metering.calendar import now
+from aimux.metering.tariff import LOTS
 
 if TYPE_CHECKING:
     from aimux.metering.tariff import Rates
@@ -73,4 +74,4 @@ async def apply_prices(parts: Parts, body: Repricing, caller: Principal) -> Pric
 
 
 def _dollars(rates: Rates) -> dict[str, float]:
-    return {kind: price / (10**9 if kind == "server_tools" else 10**6) for kind, price in rates._asdict().items()}
+    return {kind: price * LOTS.get(kind, 10**6) / 10**12 for kind, price in rates._asdict().items()}

@@ -29,6 +29,8 @@ def of_record(record: RequestRecord, node: str, cost: int | None) -> Request:
         cache_write=usage.cache_write_tokens,
         reasoning=usage.reasoning_tokens,
         server_tools=usage.server_tools,
+        seconds=usage.seconds,
+        characters=usage.characters,
     )
     return Request(
         id=record.request_id,
@@ -76,8 +78,10 @@ def of_row(row: Mapping[Any, Any]) -> Request:
         cache_write=row["cache_write"],
         reasoning=row["reasoning"],
         server_tools=row["server_tools"],
+        seconds=detail.get("seconds", 0),
+        characters=detail.get("characters", 0),
     )
-    used = row["input"] or row["output"] or row["cache_read"] or row["cache_write"]
+    used = any(tokens.model_dump().values())
     return Request(
         id=row["request_id"] or row["id"],
         time=when,

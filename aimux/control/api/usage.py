@@ -54,7 +54,7 @@ async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
     metering, only, span = parts.metering, filter_of(query), span_of(parts.metering, query)
     by, bucket, reports = query.by, query.bucket, metering.reports
     if by in {"conversation", "day", "hour"}:
-        return await _usage(metering, by, query, only)
+        return await _usage(parts, by, query, only)
     await metering.ledger.catch_up()
     models: Mapping[tuple[str, str], Item] | None = None
     points: Points | None = None
@@ -65,6 +65,7 @@ async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
     else:
         answer = await reports.usage(by, span, only)
     usage = _page(answer, by, query)
+    usage.unread = await _unread(parts, span, only)
     if models is not None:
         usage.kinds = _kinds(metering, models)
     if bucket is not None:
@@ -107,7 +108,7 @@ async def show_own_usage(parts: Parts, query: OwnUsageQuery, caller: Principal) 
     if caller.user is None:
         raise Refused(404, "no-user", "The admin key belongs to no user: it has used nothing.", remedy="see /usage")
     only = Filter(user=caller.user.name, provider=query.provider, model=query.model, request_class=query.request_class)
-    return await _usage(parts.metering, query.by, query, only)
+    return await _usage(parts, query.by, query, only)
 
 
 @operation("GET", "/usage/series", "Plot usage over time", errors=(409,), role=Role.VIEWER)
@@ -157,12 +158,22 @@ def _window(one: Compared) -> AccountWindow:
     )
 
 
-async def _usage(metering: Metering, by: By, query: OwnUsageQuery | UsageQuery, only: Filter) -> Usage:
+async def _usage(parts: Parts, by: By, query: OwnUsageQuery | UsageQuery, only: Filter) -> Usage:
+    metering = parts.metering
     span = span_of(metering, query)
     await metering.ledger.catch_up()
     if by == "conversation":
-        return await _conversations(metering, query, span, only)
-    return _page(await metering.reports.usage(by, span, only), by, query)
+        usage = await _conversations(metering, query, span, only)
+    else:
+        usage = _page(await metering.reports.usage(by, span, only), by, query)
+    usage.unread = await _unread(parts, span, only)
+    return usage
+
+
+async def _unread(parts: Parts, span: Span, only: Filter) -> int | None:
+    if any(value is not None for value in only._replace(user=None, provider=None)):
+        return None
+    return await parts.deposits.unread(span.since, span.until, only.user, only.provider)
 
 
 def _page(answer: Report, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:

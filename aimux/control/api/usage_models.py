@@ -171,6 +171,12 @@ class Usage(Tabular):
         default=None, description="The seven largest over time and all others as one, where `bucket` was asked for."
     )
     kinds: Kinds | None = Field(default=None, description="Where they were asked for.")
+    unread: int | None = Field(
+        default=None,
+        description="How many batches, films, fine-tuning jobs and answers in the background were begun in this time "
+        "of which nobody has read yet what they took: that is not in the sums. Null where only a part of a user's or a "
+        "provider's requests was asked for.",
+    )
     next: str | None = Field(description="`after` of the next page.")
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
@@ -261,6 +267,8 @@ class Price(Body):
     cache_write_1h: float | None = None
     reasoning: float | None = None
     server_tools: float | None = Field(default=None, description="For a thousand requests to the vendor's own tools.")
+    minutes: float | None = Field(default=None, description="For a minute of sound or film; 0: not sold by that.")
+    characters: float | None = Field(default=None, description="For a million of them; 0: not sold by that.")
     source: str = Field(description="The list that it is from; empty: none has it.")
     configured: list[str] = Field(description="Kinds whose price is the configuration's.")
 

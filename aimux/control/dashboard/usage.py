@@ -83,6 +83,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         rows=rows if asked.get("all") else rows[:ROWS],
         hidden=0 if asked.get("all") else len(rows[ROWS:]),
         total=usage["total"],
+        unread=usage["unread"],
         kinds=by_kind(usage),
         tokens=sum(usage["total"][name] for name in TOKENS),
         saved=usage["kinds"]["saved"],

@@ -11,6 +11,8 @@ from aimux.plugin.usage import Usage
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
 """The `iterations` that a usage's own counts include: neither compaction nor the advisor's, which has another model."""
 _MOST_ITERATIONS = 100
+_NOT_APIECE = frozenset({"web_fetch_requests", "tool_search_requests", "code_execution_requests"})
+"""Tools that cost nothing besides their tokens, or by the hour, of which no answer tells."""
 _PLAIN = frozenset({"", "standard", "priority", "batch"})
 """Tiers that say nothing of speed and region."""
 FAST: Final = "fast"
@@ -61,8 +63,7 @@ def _read_counts(usage: Usage, told: dict[str, Any]) -> None:
         usage.cache_write_1h_tokens = usage.cache_write_1h_tokens * written // usage.cache_write_tokens
     usage.cache_write_tokens = max(written, known) or usage.cache_write_tokens
     if isinstance(tools := told.get("server_tool_use"), dict):
-        # Pages that were fetched cost nothing besides their tokens.
-        billed = sum(count(number) for name, number in tools.items() if name != "web_fetch_requests")
+        billed = sum(count(number) for name, number in tools.items() if name not in _NOT_APIECE)
         usage.server_tools = billed or usage.server_tools
     if told.get("inference_geo") == "us" or told.get("speed") == FAST or usage.tier not in _PLAIN:
         usage.tier = _tier(told, usage.tier)

@@ -11,13 +11,18 @@ from aimux.plugin.body import Body
 from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RateLimited, RequestRefused
 from aimux.plugin.formats import openai_limits, openai_problems
 from aimux.plugin.formats.openai_meters import (
+    BEGINS,
     BackgroundStream,
     ChatStream,
     CompletionStream,
     MediaAnswer,
     MediaStream,
     OpenAIAnswer,
+    PictureAnswer,
     ResponsesStream,
+    SpeechAnswer,
+    TranscriptAnswer,
+    UnseenCall,
     told_over,
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
@@ -52,6 +57,8 @@ _MEDIA = (
     "/audio/speech",
     "/embeddings",
 )
+_CALLS = re.compile(r".*/realtime/calls(?:/[^/]+/accept)?")
+"""A call begins where its sound is agreed on, or where one that comes by telephone is taken."""
 _METERED = ("/responses", "/responses/compact", "/completions", *_MEDIA)
 _KEYS = (
     "/client_secrets",
@@ -184,9 +191,9 @@ def meter(
     if not path.endswith(_METERED):
         path = plain_path(path).lower()
     if path.endswith(_MEDIA):
-        if _is_events(headers):
-            return MediaStream()
-        return MediaAnswer() if _is_json(headers) else None
+        return _media_meter(path, headers)
+    if _CALLS.fullmatch(path):
+        return UnseenCall()
     if _is_events(headers):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()
@@ -199,6 +206,16 @@ def meter(
         chat = ChatStream if path.endswith("/chat/completions") else CompletionStream
         return UnnamedAnswer(chat if path.endswith("/completions") else responses or ResponsesStream, OpenAIAnswer)
     return stored(request, status, headers)
+
+
+def _media_meter(path: str, headers: Headers) -> Meter | None:
+    if _is_events(headers):
+        return MediaStream()
+    if path.endswith(("/transcriptions", "/translations")):
+        return None if media_type(headers.get("content-type", "")) == "text/html" else TranscriptAnswer()
+    if _is_json(headers):
+        return PictureAnswer() if "/images/" in path else MediaAnswer()
+    return SpeechAnswer() if path.endswith("/speech") else None
 
 
 def _is_events(headers: Headers) -> bool:
@@ -221,7 +238,7 @@ class KeptAnswer(StoredAnswer):
         made = [answer.get("file"), *(files if isinstance(files, list) else [])]  # of an upload, of a fine-tuning job
         ids = [one.get("id") if isinstance(one, dict) else one for one in made]
         self.stored += tuple(one for one in ids if isinstance(one, str) and one)
-        if answer.get("object") == "batch" and self.stored:
+        if answer.get("object") in BEGINS and self.stored:
             self.begun = self.stored[0]
         data = answer.get("data") if answer.get("object") == "list" else None
         told = [one for one in (answer, *(data if isinstance(data, list) else ())) if isinstance(one, dict)]

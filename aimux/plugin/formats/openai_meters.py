@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from math import ceil
 from typing import Any, ClassVar
 
 from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
-from aimux.plugin.reading import count, json_object, object_behind, word
+from aimux.plugin.reading import MOST_TOKENS, count, json_object, number, object_behind, word
 from aimux.plugin.types import BATCH, Over
 from aimux.plugin.usage import Usage
 
@@ -16,7 +17,18 @@ _LAST_TYPES = ("response.completed", "response.incomplete", "response.failed", "
 """The last one is what some upstreams, and ChatGPT's own at times, call all three: its response has the status."""
 _LAST_EVENTS = frozenset(kind.encode() for kind in _LAST_TYPES)
 _FAILED = ("failed", "cancelled")
-_AT_WORK = ("queued", "in_progress", "validating", "finalizing", "cancelling")
+_AT_WORK = (
+    "queued",
+    "in_progress",
+    "validating",
+    "validating_files",
+    "running",
+    "paused",
+    "finalizing",
+    "cancelling",
+)
+BEGINS = ("batch", "video", "fine_tuning.job")
+"""Objects that stand for work that goes on when the answer about them is over."""
 _BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_choice|tools)"\s*:\s*(true)?')
 """The upstream's own field comes before any object of the client's, which may have such a key."""
 BEGINNING = 1024
@@ -36,6 +48,10 @@ _TEXTS = re.compile(rb'"(?:content|reasoning(?:_content)?|refusal|arguments|tran
 """What is said, thought, or asked of tools, and the words of what is spoken."""
 _COMPLETIONS = re.compile(rb'"text' + _TEXT)
 _SOUND = re.compile(rb'"data' + _TEXT)
+SPOKEN, SOUND = 15, 20
+"""Characters of a text that are spoken in a second, and tokens that such a second is."""
+_DURATION = re.compile(rb'"duration"\s*:\s*"?([0-9]{1,7}(?:\.[0-9]{1,20})?)[",}\s]')
+_SUBTITLE = re.compile(rb"-->\s*(?:([0-9]{1,3}):)?([0-9]{2}):([0-9]{2}[.,][0-9]{1,3})")
 AUDIO = 800
 """Characters of base64 that count as one of text: a second of speech is 20 tokens, and 64,000 characters of PCM."""
 
@@ -204,8 +220,7 @@ class BackgroundStream(ResponsesStream):
 
 
 class MediaAnswer(Meter):
-    """Pictures, transcripts and embeddings: usage comes after what may be megabytes of them, which are not parsed for
-    it."""
+    """Pictures and embeddings: usage comes after what may be megabytes of them, which are not parsed for it."""
 
     sees_end = False
     complete = True
@@ -223,6 +238,72 @@ class MediaAnswer(Meter):
     def end(self) -> None:
         model = _MODEL.search(self._end) or _MODEL.search(self._start)
         read_usage(self.usage, {"model": model and model[1].decode(), "usage": object_behind(b"usage", self._end)})
+
+
+class PictureAnswer(MediaAnswer):
+    """Where no usage tells of tokens, pictures are sold apiece, by size and quality."""
+
+    def end(self) -> None:
+        super().end()
+        self.usage.unknown = not self.usage.anything
+
+
+class TranscriptAnswer(MediaAnswer):
+    """What was said, as JSON, plain text or subtitles. Where no usage tells how long it took, its own length does, the
+    last subtitle's time, or else how much was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        self._size += len(data)
+        super().feed(data)
+
+    def end(self) -> None:
+        super().end()
+        usage = self.usage
+        if usage.anything or not self._size:
+            return
+        usage.estimated = True
+        if told := _DURATION.search(self._start):
+            usage.seconds = seconds(told[1].decode())
+        elif times := _SUBTITLE.findall(self._end):
+            hours, minutes, rest = times[-1]
+            usage.seconds = int(hours or 0) * 3600 + int(minutes) * 60 + seconds(rest.replace(b",", b".").decode())
+        else:
+            usage.seconds = round(self._size / SPOKEN) or 1
+
+
+class SpeechAnswer(Meter):
+    """Sound as a file, which says nothing of what it took: the text to be spoken does."""
+
+    sees_end = False
+    complete = True
+    reads_request = True
+
+    def asked(self, message: bytes) -> None:
+        told, usage = json_object(message) or {}, self.usage
+        text, manner, model = told.get("input"), told.get("instructions"), told.get("model")
+        if not isinstance(text, str) or not text:
+            usage.unknown = True
+        elif isinstance(model, str) and model.startswith("gpt-"):  # sold by the token, where others are by the letter
+            said = len(text) + (len(manner) if isinstance(manner, str) else 0)
+            usage.input_tokens, usage.output_tokens = ceil(said / 4), ceil(len(text) / SPOKEN * SOUND)
+            usage.estimated = True
+        else:
+            usage.characters = len(text)
+
+
+class UnseenCall(Meter):
+    """The beginning of a call whose sound does not come through aimux."""
+
+    sees_end = False
+    complete = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usage.unknown = True
 
 
 class MediaStream(SSEMeter):
@@ -249,15 +330,19 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     if isinstance(model := answer.get("model"), str):
         usage.model = model
     usage.tier = word(answer.get("service_tier")) or usage.tier
-    if isinstance(items := answer.get("output"), list):
+    items, told = answer.get("output"), answer.get("usage")
+    if usage.beside and (isinstance(items, list) or isinstance(told, dict)):
+        usage.put_beside(())
+    files = 0
+    if isinstance(items, list):
         usage.server_tools = sum(map(_is_search, items))
-    told = answer.get("usage")
+        files = sum(isinstance(item, dict) and item.get("type") == "file_search_call" for item in items)
     if not isinstance(told, dict):
         return
-    if usage.beside:
-        usage.put_beside(())
+    if told.get("type") == "duration":
+        usage.seconds = seconds(told.get("seconds"))
     total = count(told.get("input_tokens")) or count(told.get("prompt_tokens"))
-    details = _details(told, "input_tokens_details", "prompt_tokens_details")
+    details = came = _details(told, "input_tokens_details", "prompt_tokens_details", "input_token_details")
     # Moonshot and DeepSeek write it beside the totals.
     read = count(details.get("cached_tokens") or told.get("cached_tokens") or told.get("prompt_cache_hit_tokens"))
     usage.cache_read_tokens = min(total, read)
@@ -268,8 +353,30 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     usage.output_tokens = output + beyond
     details = _details(told, "output_tokens_details", "completion_tokens_details")
     usage.reasoning_tokens = min(usage.output_tokens, max(beyond, count(details.get("reasoning_tokens"))))
+    if came or details:
+        usage.beside = _by_kind(came, details, usage.input_tokens, usage.output_tokens - usage.reasoning_tokens)
+    if files:
+        usage.put_beside((*usage.beside, Usage(tier="file_search", server_tools=files)))
     if isinstance(tools := answer.get("tool_usage"), dict):
-        usage.put_beside(_pictures(tools.get("image_gen"), answer.get("tools"), usage.tier))
+        usage.put_beside((*usage.beside, *_pictures(tools.get("image_gen"), answer.get("tools"), usage.tier)))
+
+
+def seconds(value: object) -> int:
+    """A length in whole seconds, as vendors charge it; 0 for what is none."""
+    told = number(value)
+    return count(max(1, round(told))) if told is not None and 0 < told < MOST_TOKENS else 0
+
+
+def _by_kind(came: dict[str, Any], made: dict[str, Any], total_in: int, total_out: int) -> tuple[Usage, ...]:
+    """The part of these totals that is sound or pictures, which have prices of their own."""
+    found = []
+    for kind in ("audio", "image"):
+        input_ = min(total_in, count(came.get(f"{kind}_tokens")))
+        output = min(total_out, count(made.get(f"{kind}_tokens")))
+        total_in, total_out = total_in - input_, total_out - output
+        if input_ or output:
+            found.append(Usage(input_tokens=input_, output_tokens=output, tier=kind))
+    return tuple(found)
 
 
 def _pictures(told: object, tools: object, tier: str) -> tuple[Usage, ...]:
@@ -280,11 +387,17 @@ def _pictures(told: object, tools: object, tier: str) -> tuple[Usage, ...]:
     models = [tool.get("model") for tool in tools if isinstance(tool, dict) and tool.get("type") == "image_generation"]
     model = next((model for model in models if isinstance(model, str) and model), PAINTER)
     made = Usage(model, count(told.get("input_tokens")), count(told.get("output_tokens")), tier=tier)
-    return (made,) if made.input_tokens or made.output_tokens else ()
+    came, details = _details(told, "input_tokens_details"), _details(told, "output_tokens_details")
+    parts = _by_kind(came, details, made.input_tokens, made.output_tokens)
+    for part in parts:
+        part.model = model
+        made.input_tokens -= part.input_tokens
+        made.output_tokens -= part.output_tokens
+    return tuple(one for one in (made, *parts) if one.input_tokens or one.output_tokens)
 
 
-def _details(told: dict[str, Any], responses: str, chat: str) -> dict[str, Any]:
-    details = told.get(responses) or told.get(chat)
+def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    details = next((found for name in names if (found := told.get(name))), None)
     return details if isinstance(details, dict) else {}
 
 
@@ -297,16 +410,19 @@ def _is_search(item: object) -> bool:
 
 
 def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
-    """What a batch or response that is over took."""
-    kind, one, told = answer.get("object"), answer.get("id"), answer.get("usage")
-    if kind not in ("batch", "response") or answer.get("status") in _AT_WORK:
-        return ()
-    if not isinstance(one, str) or not isinstance(told, dict):
+    """What a batch, a response, a film or a fine-tuning job that is over took."""
+    kind, one, status = answer.get("object"), answer.get("id"), answer.get("status")
+    if kind not in ("response", *BEGINS) or status in _AT_WORK or not isinstance(one, str):
         return ()
     usage = Usage()
     read_usage(usage, answer)
-    if not (usage.total_input or usage.output_tokens):
-        return ()  # it may still be reported
+    if kind == "video" and status == "completed":
+        usage.seconds = seconds(answer.get("seconds"))
+    elif kind == "fine_tuning.job":
+        usage.input_tokens = count(answer.get("trained_tokens"))
+        usage.unknown = bool(usage.input_tokens)  # no list has the price of training
+    if not usage.anything:
+        return (Over(one, ()),) if status == "failed" else ()  # it may still be reported
     if kind == "batch":
         usage.tier = BATCH
         counts = answer.get("request_counts")
