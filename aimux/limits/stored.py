@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import ValidationError
+
 from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
-from aimux.limits.rules import Grant, Owner, value_of
+from aimux.limits.rules import LIMITS, Grant, Owner, value_of
 from aimux.people import audit
 
 if TYPE_CHECKING:
@@ -29,12 +32,14 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """All of it. Grants are those that have not ended."""
+    """All of it. Grants are those that have not ended. `unread`: the limits that only another version can read, which
+    do not hold here."""
 
     users: Mapping[str, UserAllowances]
     groups: Mapping[str, GroupAllowances]
     tokens: Mapping[str, Allowances]
     given: tuple[Given, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 NOTHING = Stored({}, {}, {})
@@ -50,8 +55,10 @@ async def read(database: Database, now: float) -> Stored:
         alive = grants.select().where(grants.c.until > int(now * 1000)).order_by(grants.c.since, grants.c.id)
         given = (await connection.execute(alive)).all()
     found: dict[str, dict[str, Any]] = {kind: {} for kind in _SECTIONS}
+    unread = [f"{Owner(row.kind, row.name)} {row.limit}" for row in given if row.limit not in LIMITS]
     for row in rows:
-        found[row.kind][row.name] = _SECTIONS[row.kind].model_validate(row.allowances)
+        found[row.kind][row.name], rest = _readable(_SECTIONS[row.kind], row.allowances)
+        unread += [f"{Owner(row.kind, row.name)} {name}" for name in rest]
     return Stored(
         found["user"],
         found["group"],
@@ -62,8 +69,29 @@ async def read(database: Database, now: float) -> Stored:
                 row.given_by,
             )
             for row in given
+            if row.limit in LIMITS
         ),
+        tuple(unread),
     )
+
+
+def _readable(section: type[Allowances], told: Mapping[str, Any]) -> tuple[Allowances, list[str]]:
+    """What of an owner's limits can be read, and the names of the others. Of two nodes the newer one may know more."""
+    rest, unread = copy.deepcopy(dict(told)), list[str]()
+    while True:
+        try:
+            return section.model_validate(rest), unread
+        except ValidationError as error:
+            place = error.errors(include_url=False, include_input=False)[0]["loc"]
+        if not place or place[0] not in rest:
+            return section(), [*told]
+        within, name = rest, str(place[0])
+        for part in map(str, place[1:]):
+            if not isinstance(within[name], dict) or part not in within[name]:
+                break
+            within, name = within[name], part
+        del within[name]
+        unread.append(".".join(map(str, place)))
 
 
 async def put(database: Database, actor: Actor, owner: Owner, allowances: Allowances) -> None:

@@ -60,7 +60,7 @@ class Metering:
             keep=config.ledger.keep_requests,
         )
         self.on_priced: Callable[[], None] = lambda: None
-        """Called when requests that had no price have got one because a new model was looked up."""
+        """Called when a new model was looked up: requests that had no price have one now."""
         self.reports = Reports(database, self.calendar, lambda: self.ledger.keep)
         self._sampler = Sampler(database, accounts)
         self._sampling: asyncio.Task[None] | None = None
@@ -124,5 +124,4 @@ class Metering:
         count = await reprice(self.database, self.calendar, self.prices, since)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
         log.info("the prices of %s were looked up; %d earlier requests have a cost now", names, count)
-        if count:
-            self.on_priced()
+        self.on_priced()  # also without any: what was priced in time to be written was counted without a price before

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from aimux import background
 from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
 from aimux.config.limits import Limits as Section
-from aimux.limits import Limits, Policy, Refusal, Who, stored
+from aimux.limits import Limits, Policy, Refusal, Who, history, stored
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.rules import Owner
 from aimux.limits.settlement import Settlement
@@ -28,7 +29,8 @@ from aimux.metering.tariff import Tariff
 from aimux.people import audit
 from aimux.people.audit import Actor
 from aimux.plugin import Usage
-from aimux.storage import Database
+from aimux.storage import Database, StorageError
+from aimux.storage.schema import limits as schema
 
 UTC = ZoneInfo("UTC")
 DAY = 86_400.0
@@ -107,6 +109,30 @@ async def test_a_fault_while_limits_are_read_does_not_end_the_reading(
     await stored.put(here.database, BOSS, Owner("user", "alice"), UserAllowances(tokens_per_day=400))
     await until(lambda: amounts(here) == {"user:alice tokens_per_day": 400})
     assert "a fault in keeping up with limits" in caplog.text
+
+
+async def test_what_a_newer_node_has_set_does_not_keep_the_rest_from_holding(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await node()
+    newer = {"tokens_per_day": 500, "tokens_per_year": 9, "models": {"m": {"joules": 1, "cost_per_day": 2}, "n": 3}}
+    values = {"since": 0, "until": 1 << 50, "given_by": "boss", "amount": 1}
+    async with here.database.write(stored.TOPIC) as connection:
+        await connection.execute(
+            schema.limits.insert().values(kind="user", name="alice", allowances=newer, updated_at=0)
+        )
+        row = {"id": "grant_1", "kind": "user", "name": "alice", "limit": "tokens_per_year"}
+        await connection.execute(schema.grants.insert().values(**row, **values))
+    await until(lambda: amounts(here) == {"user:alice tokens_per_day": 500, "user:alice cost_per_day": 2})
+    (told,) = [one.getMessage() for one in caplog.records if "another version" in one.getMessage()]
+    assert sorted(told.partition(": ")[2].split(", ")) == [
+        "user:alice models.m.joules",
+        "user:alice models.n",
+        "user:alice tokens_per_year",
+        "user:alice tokens_per_year",
+    ]
+    await here.refresh(recount=True)
+    assert caplog.text.count("another version") == 1, "said once"
 
 
 async def test_groups_and_tokens_have_limits_there_as_well(node: Node) -> None:
@@ -330,6 +356,26 @@ async def test_a_limit_that_comes_with_a_reload_counts_what_was_used_before_it(n
     await write(keeper.database, record(time.time(), 10))
     await keeper.reconfigure(Section.model_validate({"default": {"tokens_per_day": 10**6, "tokens_per_week": 500}}))
     assert used(keeper) == {"user:alice tokens_per_day": 40, "user:alice tokens_per_week": 40}
+
+
+async def test_a_limit_that_comes_while_the_ledger_can_not_be_read_counts_what_was_used_once_it_can(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = await node(default={"tokens_per_day": 10**6})
+    await write(keeper.database, record(time.time(), 10))
+    real, away = history.read, asyncio.Event()
+
+    async def read(*given: Any, **named: Any) -> history.History:
+        if not away.is_set():
+            raise StorageError("it is away")
+        return await real(*given, **named)
+
+    monkeypatch.setattr(history, "read", read)
+    monkeypatch.setattr("aimux.limits.keeper.RECOUNT_SECONDS", 0.01)
+    await keeper.reconfigure(Section.model_validate({"default": {"tokens_per_week": 500}}))
+    assert used(keeper) == {"user:alice tokens_per_week": 0}
+    away.set()
+    await until(lambda: used(keeper) == {"user:alice tokens_per_week": 40})
 
 
 async def test_what_was_left_counts_by_the_model_that_was_asked_for(node: Node) -> None:

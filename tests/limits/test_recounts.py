@@ -21,8 +21,9 @@ from aimux.metering.prices import Prices
 from aimux.metering.repricing import reprice
 from aimux.metering.tariff import Tariff
 from aimux.storage import Database, StorageError
+from tests.metering.support import settled
 
-from .test_keeper import ALICE, UTC, record, used
+from .test_keeper import ALICE, UTC, record, until, used
 
 
 class Served:
@@ -110,3 +111,25 @@ async def test_nothing_is_forgotten_while_the_database_does_not_take_requests(
     one.answered(10)
     await one.keeper.refresh(recount=True)
     assert used(one.keeper) == {"user:alice tokens_per_day": 40}
+
+
+async def test_a_limit_that_comes_while_requests_wait_for_the_database_counts_them_once_it_has_them(
+    served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = served(default={"tokens_per_day": 10**6})
+    await one.keeper.start()
+    write = one.ledger.store.write
+
+    async def fails(*_given: object) -> None:
+        raise StorageError("it is full")
+
+    monkeypatch.setattr(one.ledger.store, "write", fails)
+    one.answered(10)
+    monkeypatch.setattr("aimux.limits.keeper.RECOUNT_SECONDS", 0.01)
+    each = {"tokens_per_day": 10**6, "tokens_per_week": 10**6}
+    await one.keeper.reconfigure(Section.model_validate({"default": each}))
+    assert used(one.keeper) == {"user:alice tokens_per_day": 40, "user:alice tokens_per_week": 0}
+    monkeypatch.setattr(one.ledger.store, "write", write)
+    await settled(one.ledger)
+    await until(lambda: used(one.keeper) == {"user:alice tokens_per_day": 40, "user:alice tokens_per_week": 40})
+    await one.keeper.close()
