@@ -25,6 +25,8 @@ CHARACTERS = 4.0
 """Characters of a token, until a model's answers have shown better."""
 LEAST_OUT, LEAST_IN = 50, 200
 """An answer or a question teaches something from this many tokens on: short ones are mostly framing."""
+LEAST, LARGEST = 1.0, 16.0
+"""Bytes of a token of a text."""
 LEARNED = 0.1
 """How much one answer moves what was learned."""
 FITS: Final = 1 << 37
@@ -62,8 +64,12 @@ class Estimates:
         known_input = usage.total_input
         if output == usage.output_tokens and known_input:
             return usage
-        asked = usage.input_tokens if known_input else round(record.bytes_in / self._in.get(model, CHARACTERS))
-        return replace(usage, input_tokens=asked, output_tokens=output, estimated=True)
+        if known_input:
+            return replace(usage, output_tokens=output, estimated=True)
+        asked, read = round(record.bytes_in / self._in.get(model, CHARACTERS)), 0
+        if (before := meter.before) is not None:  # read moments ago, so that it is in the upstream's cache
+            asked, read = asked + before.output_tokens, before.total_input
+        return replace(usage, input_tokens=asked, cache_read_tokens=read, output_tokens=output, estimated=True)
 
     def _believed(self, record: RequestRecord, told: Usage) -> Usage:
         usage = possible(told)
@@ -75,8 +81,9 @@ class Estimates:
     def _learn(self, model: tuple[str, str], record: RequestRecord, usage: Usage, sent: int) -> None:
         if usage.output_tokens >= LEAST_OUT and sent:
             _move(self._out, model, sent / usage.output_tokens)
-        if usage.total_input >= LEAST_IN and record.bytes_in:
-            _move(self._in, model, record.bytes_in / usage.total_input)
+        # More tokens than bytes: most of it was elsewhere, in earlier answers. Many bytes a token: it was pictures.
+        if usage.total_input >= LEAST_IN and LEAST <= (asked := record.bytes_in / usage.total_input) <= LARGEST:
+            _move(self._in, model, asked)
 
 
 def possible(usage: Usage) -> Usage:
@@ -115,7 +122,7 @@ def _can_be(usage: Usage) -> bool:
 
 
 def _move(known: dict[tuple[str, str], float], model: tuple[str, str], seen: float) -> None:
-    seen = min(max(seen, 0.5), 16.0)
+    seen = min(max(seen, 0.5), LARGEST)
     before = known.get(model)
     if before is not None:
         known[model] = before + LEARNED * (seen - before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aimux.plugin.meters import Meter
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aimux.plugin.meters import SSEMeter
+    from aimux.plugin.usage import Usage
 
 
 class MessageMeter(Meter):
@@ -23,6 +24,8 @@ class MessageMeter(Meter):
     """
 
     ended = False
+    most_told: ClassVar[int] = 100
+    """Lanes whose last turn is remembered: the client names them."""
 
     def __init__(self, turn: Callable[[], SSEMeter]) -> None:
         """`turn` makes the meter of one turn."""
@@ -31,11 +34,17 @@ class MessageMeter(Meter):
         self._make = turn
         self._lanes: dict[str, deque[SSEMeter]] = {}
         """The turns that are under way, in the order in which they began."""
+        self._told: dict[str, Usage] = {}
+        """What the last whole turn of each lane took."""
         self._between = self.last = turn()
 
     def begins(self, message: bytes) -> bool:
         """Whether this message of the client's begins a turn."""
         return self.complete
+
+    def goes_on(self, message: bytes) -> bool:
+        """Whether the turn that this message begins goes on from the one before it in its lane."""
+        return False
 
     def lane(self, message: bytes) -> str:
         """The lane that a message of either side is in."""
@@ -46,6 +55,8 @@ class MessageMeter(Meter):
         if self.begins(message):
             self.complete = False
             self.last = self._make()
+            if self._told and self.goes_on(message):
+                self.last.before = self._told.get(lane)
             self._lanes.setdefault(lane, deque()).append(self.last)
         else:
             self.last = self._turn(lane)
@@ -53,7 +64,8 @@ class MessageMeter(Meter):
 
     def feed(self, data: bytes) -> None:
         """The upstream sent a message."""
-        turn = self.last = self._turn(self.lane(data))
+        lane = self.lane(data)
+        turn = self.last = self._turn(lane)
         turn.feed(b"data:%b\n\n" % data.replace(b"\n", b" "))
         if turn.limits:
             self.limits, turn.limits = turn.limits, ()
@@ -61,6 +73,8 @@ class MessageMeter(Meter):
         if turn.complete:
             self.verdict = turn.verdict
             self.usage.add(turn.usage)
+            if turn.usage.total_input and (lane in self._told or len(self._told) < self.most_told):
+                self._told[lane] = turn.usage
             self._forget(turn)
 
     def _turn(self, lane: str) -> SSEMeter:

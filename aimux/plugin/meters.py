@@ -54,6 +54,8 @@ class Meter:
     stored: tuple[str, ...] = ()
     begun: str = ""
     over: tuple[Over, ...] = ()
+    before: Usage | None = None
+    """On a WebSocket: what the turn took from which this one goes on, so that all of that is part of its input."""
 
     def __init__(self) -> None:
         self.usage = Usage()

@@ -18,7 +18,7 @@ from aimux.metering.record import RequestRecord
 from aimux.metering.tariff import Tariff
 from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
-from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesStream
+from aimux.plugin.formats.openai_meters import ChatStream, OpenAIAnswer, ResponsesSocket, ResponsesStream
 from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
 from aimux.plugin.reading import MOST_TOKENS
@@ -382,6 +382,39 @@ def test_a_turn_of_a_socket_is_estimated_like_a_stream() -> None:
     usage = Estimates().usage(record(error="client_gone"), meter.last)
     assert usage.output_tokens == pytest.approx(TEXT / 4, rel=0.15)
     assert usage.estimated
+
+
+def test_a_turn_that_is_cut_took_the_conversation_that_it_goes_on_from() -> None:
+    told = {"input_tokens": 8_000, "input_tokens_details": {"cached_tokens": 6_000}, "output_tokens": 300}
+    done = {"type": "response.completed", "response": {"usage": told}}
+    meter, estimates = ResponsesSocket(ResponsesStream), Estimates()
+
+    def turn(message: dict[str, Any], *events: dict[str, Any]) -> Usage:
+        meter.asked(json.dumps({"type": "response.create", **message}).encode())
+        for event in ({"type": "response.output_text.delta", "delta": "word " * 200}, *events):
+            lane = {"stream_id": message["stream_id"]} if "stream_id" in message else {}
+            meter.feed(json.dumps(event | lane).encode())
+        return estimates.usage(record(), meter.last)
+
+    first = turn({"previous_response_id": "resp_0"})
+    assert (first.input_tokens, first.cache_read_tokens) == (1000, 0), "of a socket before nobody knows"
+    meter.feed(json.dumps(done).encode())
+    turn({}, done)
+    cut = turn({"previous_response_id": "resp_1"})
+    assert (cut.input_tokens, cut.cache_read_tokens, cut.estimated) == (1300, 8000, True)
+    meter.feed(json.dumps(done).encode())
+    assert turn({"previous_response_id": None}).total_input == 1000, "it begins anew"
+    meter.feed(json.dumps(done).encode())
+    assert turn({"previous_response_id": "resp_1", "stream_id": "b"}).total_input == 1000, "another's conversation"
+
+
+def test_what_goes_on_from_an_earlier_answer_teaches_nothing_of_a_question() -> None:
+    """4000 bytes that are 100,000 tokens are a conversation; of 200 tokens, a picture."""
+    estimates = Estimates()
+    for took in (100_000, 240):
+        end = {"type": "response.completed", "response": {"usage": {"input_tokens": took, "output_tokens": 1}}}
+        estimates.usage(record(), fed(ResponsesStream(), sse(end)))
+    assert estimates.usage(record(error="client_gone"), fed(ChatStream(), CHAT)).input_tokens == 1000
 
 
 def test_server_tools_and_the_service_tier_are_read() -> None:

@@ -443,6 +443,7 @@ LONGEST = 256
 """Characters of a stream's id: the client chooses it, and it is kept for as long as its turns run."""
 _BESIDE = frozenset({"response.cancel", "response.steer", "response.inject", "response.processed"})
 """Messages that begin nothing. With the last one Codex says that it has read an answer."""
+_GOES_ON = re.compile(rb'"previous_response_id"\s*:\s*"')
 _STREAM = re.compile(rb'"stream_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -461,6 +462,9 @@ class ResponsesSocket(MessageMeter):
         if told is None:
             return True  # the upstream may read more than this
         return told.get("type") == "response.create" or (self.complete and told.get("type") not in _BESIDE)
+
+    def goes_on(self, message: bytes) -> bool:
+        return _GOES_ON.search(message) is not None
 
     def lane(self, message: bytes) -> str:
         if not self._streams or (match := _STREAM.search(message)) is None:
