@@ -259,12 +259,13 @@ class Ledger:
                 log.info("the database takes requests again; %d bytes of them wait", self._spill.size)
             self._failures, self._away_since, self._warm = 0, None, True
             return True
-        if isinstance(error, OSError):
-            self._complain("what waits on the disk can't be read: %s", error.strerror)
-        elif not isinstance(error, StorageError):
-            log.error("a fault in the ledger", exc_info=error)
         self._failures += 1
         self._retry_at = time.monotonic() + RETRY
+        if isinstance(error, OSError):
+            self._complain("what waits on the disk can't be read: %s", error.strerror)
+            return False
+        if not isinstance(error, StorageError):
+            log.error("a fault in the ledger", exc_info=error)
         self._reason = error.reason if isinstance(error, StorageError) else type(error).__name__
         if self._away_since is None:
             self._away_since = time.time()
@@ -362,4 +363,4 @@ class Ledger:
             async with self._turn:
                 await asyncio.to_thread(self._spill.adopt)
         except OSError as error:
-            self._complain("what waits on the disk can't be looked for: %s", error.strerror)
+            self._complain("what waits on the disk can't be taken over: %s", f"{error.filename}: {error.strerror}")

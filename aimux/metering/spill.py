@@ -102,8 +102,10 @@ class Spill:
             _write(file.fd, data)
             os.fdatasync(file.fd)
         except OSError:
-            with suppress(OSError):
+            try:
                 os.ftruncate(file.fd, file.end)
+            except OSError:  # what comes after half a line would be lost with it
+                self._leave(file)
             if not file.end:  # otherwise nobody would ever read and remove it
                 self._files.remove(file)
                 self._own = None
@@ -111,11 +113,23 @@ class Spill:
             raise
         file.end += len(data)
 
+    def _leave(self, file: _File) -> None:
+        """Put nothing more into our own file. Whoever counts usage knows what is in it."""
+        file.told = file.end
+        self._own = None
+
     def read(self) -> list[Values]:
         """The first rows that wait; call `written` once they are in the database."""
         with self._lock:
             while self._files:
-                rows, self._read_to = self._files[0].read(self.READ)
+                file = self._files[0]
+                try:
+                    rows, self._read_to = file.read(self.READ)
+                except OSError:  # the others have their turn first, the next time
+                    self._files.append(self._files.pop(0))
+                    if file is self._own:
+                        self._leave(file)
+                    raise
                 if rows:
                     return rows
                 self._written()
@@ -147,16 +161,25 @@ class Spill:
                 self._own = None
 
     def adopt(self) -> None:
-        """Take over what other processes left."""
+        """Take over what other processes left. Raises OSError where one of the files can't be taken, after the others
+        were."""
+        problem: OSError | None = None
         with self._lock:
             mine = {file.path for file in self._files}
             for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-                if path in mine or (file := _open(path)) is None:
+                try:
+                    if path in mine or (file := _open(path)) is None:
+                        continue
+                except OSError as error:
+                    error.filename = str(path)
+                    problem = error
                     continue
                 if file.end:
                     self._files.append(file)
                 else:  # its process ended before it wrote: otherwise nobody would ever read and remove it
                     file.remove()
+        if problem is not None:
+            raise problem
 
     def close(self) -> None:
         """Close the files; what waits stays in them."""
@@ -179,9 +202,13 @@ def _open(path: Path, *, create: bool = False) -> _File | None:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(fd)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        if create:
+            path.unlink()
+        raise
     if not os.fstat(fd).st_nlink:  # it was written and removed in between
         os.close(fd)
         return None

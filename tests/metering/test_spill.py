@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aimux.metering.rows import KEY
+from aimux.metering.rows import KEY, Key
 from aimux.metering.spill import Spill
 from aimux.storage import Database
 
@@ -239,3 +239,113 @@ def test_a_state_folder_that_was_removed_is_made_again_for_its_owner_alone(tmp_p
     assert [folder.stat().st_mode & 0o777 for folder in (tmp_path / "state", tmp_path / "state" / "ledger")] == [
         0o700
     ] * 2
+
+
+def lines(spill: Spill) -> list[str]:
+    """The ids of all that waits, which is written."""
+    found: list[str] = []
+    while rows := spill.read():
+        assert not spill.untold(), "they were counted when they were put here"
+        found += [row[0] for row in rows]
+        spill.written()
+    return found
+
+
+def row(name: str) -> tuple[object, ...]:
+    return (*[name] * KEY, Key("ann", "t1", ("team",), "claude", "default", "/claude", "m", "", ""))
+
+
+def test_half_a_line_that_stays_on_the_disk_takes_nothing_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spill = Spill(tmp_path, 1 << 20)
+    spill.append([row("req_1")])
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data[:-50])
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", half)
+        disk.setattr(os, "ftruncate", lambda fd, _size: failing(errno.EIO)(fd))
+        with pytest.raises(OSError, match="No space"):
+            spill.append([row("req_2")])
+    spill.append([row("req_2")])
+    spill.append([row("req_3")])
+    assert lines(spill) == ["req_1", "req_2", "req_3"]
+    assert not list(tmp_path.iterdir())
+    spill.close()
+
+
+def test_what_can_not_be_read_lets_what_can_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spill, real = Spill(tmp_path, 1 << 20), os.pread
+    spill.append([row("req_1")])
+    (bad,) = tmp_path.iterdir()
+
+    def pread(fd: int, size: int, at: int) -> bytes:
+        if os.path.sameopenfile(fd, broken):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, size, at)
+
+    broken = os.open(bad, os.O_RDONLY)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pread", pread)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output"):
+                spill.read()
+        spill.append([row("req_2")])
+        with pytest.raises(OSError, match="Input/output"):
+            spill.read()
+        assert [found[0] for found in spill.read()] == ["req_2"]
+        spill.written()
+        assert [*tmp_path.iterdir()] == [bad]
+    assert lines(spill) == ["req_1"]
+    os.close(broken)
+    spill.close()
+
+
+async def test_a_file_of_somebody_elses_keeps_nobody_from_the_others(
+    database: Database,
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await three_left(database, make, tmp_path)
+    theirs = tmp_path / "ledger" / f"{'0' * 32}.rows"
+    theirs.write_text("left by root")
+    real = os.open
+
+    def open_(path: Path, *given: int, **named: int) -> int:
+        if path == theirs:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *given, **named)
+
+    monkeypatch.setattr(os, "open", open_)
+    ledger = make()
+    await ledger.start()
+    await settled(ledger)
+    assert await total(database) == times(3)
+    assert [*theirs.parent.iterdir()] == [theirs]
+    assert f"can't be taken over: {theirs}: Permission denied" in caplog.text
+    await ledger.close()
+
+
+def lowest_free() -> int:
+    """The lowest descriptor that nothing has."""
+    found = os.dup(0)
+    os.close(found)
+    return found
+
+
+def test_a_disk_without_locks_is_not_filled_with_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spill = Spill(tmp_path, 1 << 20)
+    monkeypatch.setattr("aimux.metering.spill.fcntl.flock", lambda fd, _how: failing(errno.ENOLCK)(fd))
+    before = lowest_free()
+    for _ in range(3):
+        with pytest.raises(OSError, match="No locks"):
+            spill.append([row("req_1")])
+    assert not list(tmp_path.iterdir())
+    assert lowest_free() == before
