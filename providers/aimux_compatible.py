@@ -89,7 +89,10 @@ class Compatible(Provider):
         """`{"api_key": …}`, or a file that holds the key and nothing else."""
         key: object = credential_text(raw)
         if str(key).startswith("{"):
-            key = load_object(raw).get("api_key")
+            document = load_object(raw)
+            if document.get("type", self.instance) != self.instance:  # of a program that keeps several vendors' keys
+                raise CredentialError("names another vendor, whose key it is")
+            key = document.get("api_key")
         if not isinstance(key, str):
             raise CredentialError('expected {"api_key": "…"}')
         secret = header_safe(key)

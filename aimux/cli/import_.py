@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 from aimux.cli import suggest
 from aimux.cli.asking import print_json
 from aimux.cli.options import AccountName, config_option, json_option
-from aimux.cli.words import prose_on_stderr, say, sentence
+from aimux.cli.words import prose_on_stderr, say, sentence, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,12 +26,18 @@ MAX_SIZE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FoundLogin:
-    """A credential file that a provider can read."""
+    """A credential file that a provider can read. `part`: where it was in a file of another program's that keeps
+    several, which can't be shared."""
 
     path: Path
     provider: Provider
     credential: Credential
     raw: bytes = field(repr=False)
+    part: str | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self.path} ({self.part})" if self.part else str(self.path)
 
 
 @click.command("import", short_help="Take over logins of the vendors' own CLIs.")
@@ -61,10 +67,13 @@ def import_command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Take over logins that the vendors' own CLIs have on this machine, or the login in PATH (a file or folder).
+    """Take over logins that the vendors' own CLIs have on this machine, or those in PATH (a file or folder).
 
-    Copy a login that gets renewed only if the vendor's CLI is no longer used: of two programs that renew the same
-    login, one loses it. With --link both use, and renew, the same file.
+    PATH may also be a file that another program keeps logins in, each of which becomes an account: opencode's
+    auth.json, an export of sub2api, CLIProxyAPI's files.
+
+    Copy a login that gets renewed only if the program that it comes from is no longer used: of two programs that renew
+    the same login, one loses it. With --link both use, and renew, the same file.
     """
     from aimux.cli.calls import Setting
 
@@ -74,12 +83,14 @@ def import_command(
         if provider not in providers:
             raise click.UsageError(f"There is no provider {provider!r}; there are: {', '.join(providers) or 'none'}.")
         providers = {provider: providers[provider]}
-    found = [read_given(path, providers)] if path and path.is_file() else list(search(path, providers))
+    found = read_given(path, providers) if path and path.is_file() else list(search(path, providers))
+    if path and path.is_dir() and not found:
+        found = list(_in_folder(path, providers))
     if not found:
         places = f"in {path}" if path else "on this machine, where the vendors' CLIs keep theirs"
         raise click.ClickException(f"there is no login {places}: give a PATH, or use aimux login")
     if account is not None and len(found) > 1:
-        where = ", ".join(f"{login.path} ({login.provider.instance})" for login in found)
+        where = ", ".join(f"{login.where} ({login.provider.instance})" for login in found)
         raise click.UsageError(f"There are {len(found)} logins, and one name: {where}. Give one PATH, or --provider.")
     with prose_on_stderr(as_json):
         taken = asyncio.run(_import(setting, found, account, link=link, force=force))
@@ -95,6 +106,12 @@ async def _import(
     """The accounts made from them. A login that can't be taken ends the command if it is the only one."""
     from aimux.cli.backend import backend
 
+    for login in found:
+        if link and login.part is not None:
+            raise click.ClickException(
+                f"{login.path} has logins in a form of its own, which can't be shared: import copies (without --link),"
+                f" and stop using them there; or log in anew: aimux login {login.provider.instance}"
+            )
     taken = []
     async with backend(setting) as opened:
         for login in found:
@@ -110,6 +127,14 @@ async def _import(
                 if len(found) == 1:
                     raise
                 say(f"Not taken: {sentence(error.message)}", err=True)
+    if renewed := sorted(
+        {login.provider.instance for login in found if login.part is not None and login.credential.renewable}
+    ):
+        anew = " and ".join(f"aimux login {instance}" for instance in renewed)
+        say(
+            "Only one program can keep renewing a login, and the other one gets logged out: stop using these in the"
+            f" program that they come from, or log in anew for aimux: {anew}"
+        )
     return taken
 
 
@@ -123,21 +148,26 @@ def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[F
     first: dict[str, Provider] = {}
     for provider in sorted(providers.values(), key=lambda provider: provider.instance != provider.name):
         first.setdefault(provider.name, provider)
+    from aimux.migrate.kept import kept_logins
+
     taken: set[Path] = set()
     refused: list[tuple[Path, str]] = []
     for provider in first.values():
         seen: set[str] = set()
         for files in _places(folder, provider).values():
             for path in files:
+                raw = b""
                 try:
-                    login = _read(path, provider)
-                    if _whose(path, first).provider is not provider:
+                    raw = _content(path)
+                    login = _read(path, raw, provider)
+                    if _whose(path, raw, first).provider is not provider:
                         continue
                 except click.UsageError as unclear:
                     refused.append((path, f"{path} {unclear.message}"))
                     continue
                 except click.ClickException as error:
-                    refused.append((path, f"{path} is not a login of {provider.instance}: it {error.message}"))
+                    if folder is None or not kept_logins(raw):
+                        refused.append((path, f"{path} is not a login of {provider.instance}: it {error.message}"))
                     continue
                 taken.add(path)
                 if login.credential.secret not in seen:
@@ -164,21 +194,69 @@ def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
     return found
 
 
-def read_given(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
-    """A file that the person named, with its provider. Ends the command if there is none, or it is unclear."""
+def read_given(path: Path, providers: Mapping[str, Provider]) -> list[FoundLogin]:
+    """The logins in a file that the person named. Ends the command if there is none, or it is unclear whose it is."""
+    from aimux.migrate.kept import kept_logins
+
+    raw = b""
     try:
-        return _whose(path, providers)
+        raw = _content(path)
+        return [_whose(path, raw, providers)]
     except click.ClickException as error:
-        raise type(error)(f"{path} {error.message}") from None
+        if not kept_logins(raw):
+            raise type(error)(f"{path} {error.message}") from None
+    return _kept_in(path, raw, providers)
 
 
-def _whose(path: Path, providers: Mapping[str, Provider]) -> FoundLogin:
+def _kept_in(path: Path, raw: bytes, providers: Mapping[str, Provider]) -> list[FoundLogin]:
+    """What another program keeps in a file, as far as a provider can read it; the rest is said."""
+    from aimux.migrate.kept import kept_logins
+
+    found = []
+    for kept in kept_logins(raw):
+        part = visible(kept.where)
+        where = f"{path} ({part})" if part else str(path)
+        try:
+            login = _whose(path, kept.raw, providers)
+            if kept.off:
+                raise click.ClickException("is switched off there")
+            _refuse_another_server(login, kept.base_url)
+            found.append(replace(login, part=part))
+        except click.ClickException as error:
+            say(f"Not taken: {where} {error.message}", err=True)
+    return found
+
+
+def _in_folder(folder: Path, providers: Mapping[str, Provider]) -> Iterator[FoundLogin]:
+    """The logins of a folder in which another program keeps them."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield from _kept_in(path, _content(path), providers)
+        except click.ClickException as error:
+            say(f"Not taken: {path} {error.message}", err=True)
+
+
+def _refuse_another_server(login: FoundLogin, base_url: str) -> None:
+    """A key is sent to the server only that it is for."""
+    from urllib.parse import urlsplit
+
+    provider = login.provider
+    request, _ = provider.cheapest_request(login.credential)
+    ours, theirs = provider.prepare(request, login.credential).base_url, base_url
+    if theirs and urlsplit(theirs).hostname != urlsplit(ours).hostname:
+        raise click.ClickException(
+            f"is a key for {urlsplit(theirs).hostname}, and {provider.instance} asks {urlsplit(ours).hostname}: add a"
+            " provider of type compatible for it"
+        )
+
+
+def _whose(path: Path, raw: bytes, providers: Mapping[str, Provider]) -> FoundLogin:
     """The login in a file, with its provider. Raises ClickException (UsageError if several fit), in words that follow
     the path."""
     found, reasons = [], {}
     for name, provider in providers.items():
         try:
-            found.append(_read(path, provider))
+            found.append(_read(path, raw, provider))
         except click.ClickException as error:
             reasons[name] = error.message
     # `{"api_key": …}` and `{"access_token": …}` fit everywhere: then choose the provider that recognizes its tokens, or
@@ -204,18 +282,22 @@ def _by_place(login: FoundLogin) -> bool:
     return (login.path.parent.name, login.path.name) in {(path.parent.name, path.name) for path in known}
 
 
-def _read(path: Path, provider: Provider) -> FoundLogin:
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise click.ClickException(f"can't be read: {error.strerror}") from None
+
+
+def _read(path: Path, raw: bytes, provider: Provider) -> FoundLogin:
     from aimux.accounts.credentials import parse_credential
     from aimux.plugin import CredentialError
 
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_SIZE + 1)
         if len(raw) > MAX_SIZE:
             raise CredentialError("is not a credential file: it is larger than 1 MiB")
         return FoundLogin(path, provider, parse_credential(provider, raw), raw)
-    except OSError as error:
-        raise click.ClickException(f"can't be read: {error.strerror}") from None
     except CredentialError as error:
         raise click.ClickException(str(error)) from None
 
@@ -231,9 +313,9 @@ async def _copy(backend: Backend, login: FoundLogin, account: str | None, *, for
     if login.raw.strip() == text.encode():
         text = login.raw.decode()  # unchanged if it is plain UTF-8
     body = {"provider": login.provider.instance, "file": text, "name": account, "replace": force}
-    click.echo(f"{login.path}:")
+    click.echo(f"{login.where}:")
     saved = await save(backend, body)
-    if login.credential.renewable:
+    if login.credential.renewable and login.part is None:
         say(
             "Only one program can keep renewing this login, and the other one gets logged out: stop using it there,"
             " or have both use the same file: aimux import --link"

@@ -13,6 +13,7 @@ import yaml
 from aimux.migrate import ai_mux, claude_code_mux, claude_proxy, cli_proxy, link_router, maxmux, sing_box
 from aimux.migrate.dotenv import read_environment
 from aimux.migrate.fields import Fields, MigrationError
+from aimux.migrate.kept import kept_logins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,7 @@ def read_source(path: Path, name: str | None = None) -> Plan:
     data, path = _document(path, name)
     found = [module for module in _SOURCES if (name == module.NAME if name else module.recognise(data))]
     if not found:
+        _refuse_logins(path)
         raise MigrationError(f"{path} is of no gateway that is known here; name it with --from ({', '.join(NAMES)})")
     fields = Fields(data)
     plan = found[0].read(fields, path)
@@ -105,8 +107,17 @@ def _document(path: Path, name: str | None = None) -> tuple[Mapping[str, Any], P
         # An impossible date, a number of 5,000 digits, 2,000 brackets, a NUL: each parser fails at some of these.
         raise MigrationError(f"{path} holds something that can't be read as a value") from None
     if not isinstance(data, Mapping):
+        _refuse_logins(path)
         raise MigrationError(f"{path} holds no configuration")
     return data, path
+
+
+def _refuse_logins(path: Path) -> None:
+    """Raises MigrationError if that is all that the file holds."""
+    if path.is_file() and kept_logins(path.read_bytes()):
+        raise MigrationError(
+            f"{path} holds logins and no gateway's configuration: `aimux import {path}` takes them over"
+        )
 
 
 def _folder(folder: Path, source: str | None) -> tuple[Mapping[str, Any], Path]:
@@ -120,6 +131,8 @@ def _folder(folder: Path, source: str | None) -> tuple[Mapping[str, Any], Path]:
         return {"storage": {"data_folder": "."}, "claude": {}}, folder / "data"
     if source == cli_proxy.NAME or (source is None and cli_proxy.is_auth_folder(folder)):
         return {"auth-dir": "."}, folder / "auth"
+    for file in sorted(folder.glob("*.json")):
+        _refuse_logins(file)
     if any((folder / name).is_file() for name in _VENDORS):
         raise MigrationError(
             f"{folder} holds a login of a vendor's CLI and no gateway's configuration: `aimux import --link {folder}`"

@@ -19,6 +19,7 @@ from aimux.cli.migrate import migrate_command
 from aimux.migrate import NAMES, MigrationError, read_source
 from aimux.migrate.credentials import timestamp
 from aimux.migrate.dotenv import read_environment
+from aimux.migrate.kept import kept_logins
 from aimux.migrate.plan import address, clean, unique
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -104,6 +105,10 @@ def test_a_folder_is_what_it_holds(
         ({"package.json": '{"name": "x", "type": "module"}', "notes.json": "[]"}, "holds neither"),
         ({".credentials.json": "{}", "config.json": "{}"}, "aimux import --link"),
         ({"auth.json": '{"OPENAI_API_KEY": null, "tokens": {"access_token": "x"}}'}, "aimux import --link"),
+        (
+            {"auth.json": '{"openai": {"type": "api", "key": "k"}}'},
+            "auth.json holds logins and no gateway's configuration",
+        ),
     ],
 )
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, files: dict[str, str], says: str) -> None:
@@ -145,6 +150,16 @@ def test_any_value_anywhere_gives_a_plan_or_a_refusal(name: str, tmp_path: Path,
         assert plan.config["providers"] is not None
 
 
+@settings(max_examples=60)
+@given(entry=JSON)
+def test_any_value_in_what_another_program_keeps_is_a_login_or_none(entry: object) -> None:
+    tokens = {"type": "oauth", "access": entry, "refresh": "r"}
+    sub2api = {"platform": "openai", "name": entry, "credentials": {"access_token": entry}, "extra": entry}
+    for content in (entry, [entry], {"accounts": [entry, sub2api]}, {"x": entry, "y": tokens}, {"data": entry}):
+        for login in kept_logins(json.dumps(content).encode()):
+            assert isinstance(json.loads(login.raw), dict)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -153,6 +168,16 @@ def test_any_value_anywhere_gives_a_plan_or_a_refusal(name: str, tmp_path: Path,
         ("x.json", "{", "not valid JSON (line 1, column 2)"),
         ("x.yaml", "just words", "holds no configuration"),
         ("x.yaml", "something: else", "is of no gateway that is known here; name it with --from"),
+        (
+            "x.json",
+            '{"openai": {"type": "api", "key": "k"}}',
+            "holds logins and no gateway's configuration: `aimux import ",
+        ),
+        (
+            "x.json",
+            '[{"type": "codex", "access_token": "x"}]',
+            "holds logins and no gateway's configuration: `aimux import ",
+        ),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str, text: str, says: str) -> None:

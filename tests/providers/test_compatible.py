@@ -87,6 +87,12 @@ def test_a_persons_login_at_a_vendor_is_no_key_for_somebody_else(login: str) -> 
         make(base_url="http://h").parse_credential(login.encode())
 
 
+def test_a_key_that_is_said_to_be_another_vendors_is_not_taken() -> None:
+    assert make(base_url="http://h").parse_credential(b'{"type": "openrouter", "api_key": "sk-x"}').secret == "sk-x"
+    with pytest.raises(CredentialError, match="names another vendor"):
+        make(base_url="http://h").parse_credential(b'{"type": "deepseek", "api_key": "sk-x"}')
+
+
 def test_a_token_of_a_gateway_may_be_a_jwt() -> None:
     token = jwt({"iss": "https://gateway.example"})
     assert make(base_url="http://h").parse_credential(token.encode()).secret == token
