@@ -39,6 +39,8 @@ KEPT = 40 * 86_400_000
 GONE = 3_600_000
 """Milliseconds for which rows are kept of what has no window."""
 PRUNE_ROUNDS = 3600
+WRONG_CLOCK = 60.0
+"""Seconds by which a clock may differ from the database's without a word."""
 
 
 class Exchange:
@@ -57,6 +59,8 @@ class Exchange:
         """What was last told of what has no window, and when."""
         self._seen = 0
         self._failed = False
+        self._wrong = False
+        """This machine's clock is known to be."""
 
     async def run(self) -> None:
         """Until it is cancelled. While the database is away, every node goes on with the pieces it has."""
@@ -146,6 +150,7 @@ class Exchange:
         async with self._database.write() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
             at: int = (await connection.execute(select(_stamp()))).scalar_one()
+            self._compare(now - at / 1000)
             others = select(shares).where(shares.c.node != self.node, shares.c.heard_at >= self._seen - OVERLAP)
             clock = self._claims.clock()
             for row in await connection.execute(others):
@@ -173,6 +178,19 @@ class Exchange:
         self._seen = at
         self._claims.forget(at - KEPT)
         return taken
+
+    def _compare(self, ahead: float) -> None:
+        """With the database's clock, by which every node can be told to be wrong."""
+        wrong = abs(ahead) > WRONG_CLOCK
+        if wrong and not self._wrong:
+            log.warning(
+                "this machine's clock is %.0f s %s the database's: days, weeks and months of limits begin and end here "
+                "by that much too %s",
+                abs(ahead),
+                "ahead of" if ahead > 0 else "behind",
+                "early" if ahead > 0 else "late",
+            )
+        self._wrong = wrong
 
     async def add(self, connection: AsyncConnection, used: Mapping[Place, int]) -> None:
         """So much more of budgets is in the ledger as soon as this transaction is over, whoever had used it."""

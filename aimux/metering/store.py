@@ -112,7 +112,7 @@ class LedgerStore:
         self._database = database
         self.calendar = calendar
         self.beside: Beside | None = None
-        """What is written in the transaction of each batch, as the last thing in it."""
+        """What is written in the transaction of each batch, as the last thing in it, where there are other nodes."""
         self._statements: Statements | None = None
         self._known: set[int] = set()
         self.latest = 0
@@ -150,6 +150,10 @@ class LedgerStore:
             async with self._database.write() as connection:
                 sql = self._statements = self._statements or Statements(connection)
                 await execute(connection, self._usual(sql, rows, fresh, added))
+                if self.beside is not None:
+                    # Other nodes fold, too, and by clocks of their own.
+                    until = max((await _folded_until(connection, sql)).values())
+                    late = [part_of(row) for row in rows if row[AT] < until] if first < until else []
                 if late:
                     self._folded = await add_to_folded(connection, sql, self.calendar, late)
                 if self.beside is not None:
@@ -209,14 +213,9 @@ def values_of(number: int, key: Key) -> tuple[Any, ...]:
 
 async def add_to_folded(connection: AsyncConnection, sql: Statements, calendar: Calendar, parts: Sequence[Part]) -> int:
     """Add to days, months and conversations that were folded without these parts. Returns up to when any are."""
-    from sqlalchemy import select
-
     from aimux.storage.schema import ledger
 
-    # No fold begins between this look and the commit.
-    await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
-    statement = select(ledger.folded.c.name, ledger.folded.c.until).with_for_update(read=True)
-    until: dict[str, int] = {row.name: row.until for row in await connection.execute(statement)}
+    until = await _folded_until(connection, sql)
     hours = sums_of_parts(parts, calendar)
     folded = {
         ledger.usage_days: add_up(
@@ -239,3 +238,14 @@ async def add_to_folded(connection: AsyncConnection, sql: Statements, calendar: 
     for table, added in folded.items():
         await execute(connection, sql.add(table, added))
     return max(until.values())
+
+
+async def _folded_until(connection: AsyncConnection, sql: Statements) -> dict[str, int]:
+    """Up to when each is folded. No fold begins between this look and the commit."""
+    from sqlalchemy import select
+
+    from aimux.storage.schema.ledger import folded
+
+    await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
+    statement = select(folded.c.name, folded.c.until).with_for_update(read=True)
+    return {row.name: row.until for row in await connection.execute(statement)}

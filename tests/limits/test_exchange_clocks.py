@@ -15,7 +15,9 @@ from .nodes import HOUR, TOKENS, Node, Time, ask, exchange, requests, reserve, u
 
 
 @pytest.mark.parametrize("off", [-HOUR, HOUR])
-async def test_a_node_whose_clock_is_an_hour_wrong_counts_what_the_others_have_open(node: Node, off: float) -> None:
+async def test_a_node_whose_clock_is_an_hour_wrong_counts_what_the_others_have_open(
+    node: Node, off: float, caplog: pytest.LogCaptureFixture
+) -> None:
     wrong, right = await node(concurrent_requests=1), await node(concurrent_requests=1)
     now = time.time()
     one = reserve(right)
@@ -30,6 +32,8 @@ async def test_a_node_whose_clock_is_an_hour_wrong_counts_what_the_others_have_o
     await exchange(wrong, now=now + off)
     await exchange(right)
     assert not ask(right)
+    (said,) = (one for one in caplog.messages if "this machine's clock" in one)
+    assert ("ahead of the database's" if off > 0 else "behind the database's") in said, "once"
 
 
 async def test_a_clock_that_is_set_back_does_not_keep_a_node_from_telling(node: Node, passed: Time) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.metering.calendar import Calendar
 from aimux.metering.reports import Reports
@@ -135,3 +138,29 @@ async def test_a_clock_that_was_ahead_while_nobody_asked_takes_nothing_from_the_
     assert [item.requests for item in (await reports.usage("day", ALL)).items] == [2]
     assert (await total(database, "usage_conversations"))["requests"] == 2
     await ledger.close()
+
+
+async def test_another_nodes_clock_that_is_ahead_takes_nothing_from_the_days(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It folds hours that have not ended by this node's clock, between two batches."""
+    yesterday = NOON - 13 * HOUR
+    clock = [int(yesterday * 1000)]
+    for name in ("reports", "ledger"):
+        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    calendar = Calendar(UTC)
+    slow, fast = ledger_of(database, calendar, tmp_path / "slow"), ledger_of(database, calendar, tmp_path / "fast")
+
+    async def others(_connection: AsyncConnection, _rows: Sequence[tuple[Any, ...]]) -> None:
+        """Where there are other nodes, their share is written along."""
+
+    slow.store.beside = others
+    for minute in range(3):
+        slow.record(record(yesterday + minute * 60))
+        await settled(slow)
+        await fast.upkeep(AT)
+    clock[0] = AT
+    assert [item.requests for item in (await Reports(database, calendar, lambda: 1e9).usage("day", ALL)).items] == [3]
+    assert (await total(database, "usage_conversations"))["requests"] == 3
+    for ledger in (slow, fast):
+        await ledger.close()
