@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.people import rows
-from aimux.people.upkeep import Use
+from aimux.people.upkeep import USED, Use
 from aimux.storage.times import now
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ async def list_page(
     from aimux.storage.schema.people import tokens
 
     cursor = _cursor(after)
-    last = uses.last()
+    last, kept = uses.last(), await _kept(people)
     found = [
-        (token, last.get(token.id))
+        (token, _later(kept.get(token.id), last, token.id))
         for token in sorted(people.directory.configured.hashes.values(), key=lambda token: token.id)
         if wanted.user in {None, token.user}
         and wanted.sha256 in {None, token.sha256}
@@ -75,9 +75,11 @@ async def in_use(people: People, uses: Uses, users: Collection[str]) -> dict[str
     """
     from aimux.storage.schema.people import tokens
 
-    last, at = uses.last(), now()
+    last, at, kept = uses.last(), now(), await _kept(people)
     found = [
-        (token, last.get(token.id)) for token in people.directory.configured.hashes.values() if token.user in users
+        (token, _later(kept.get(token.id), last, token.id))
+        for token in people.directory.configured.hashes.values()
+        if token.user in users
     ]
     if people.directory.stored.revision:
         async with people.database.read() as connection:
@@ -89,6 +91,18 @@ async def in_use(people: People, uses: Uses, users: Collection[str]) -> dict[str
             count, used = result.get(token.user, (0, None))
             result[token.user] = count + 1, max(used or 0, use.at if use is not None else 0) or None
     return result
+
+
+async def _kept(people: People) -> dict[str, Use]:
+    """The last use of the configuration's tokens, as the database has it."""
+    if not people.directory.configured.hashes:
+        return {}
+    from aimux.storage.schema.base import meta
+
+    async with people.database.read() as connection:
+        rows = (await connection.execute(meta.select().where(meta.c.key.startswith(USED, autoescape=True)))).all()
+    told = {row.key.removeprefix(USED): row.value.partition(" ") for row in rows}
+    return {name: Use(int(at), address) for name, (at, _, address) in told.items()}
 
 
 def _written(row: Any) -> Use | None:

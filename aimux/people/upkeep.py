@@ -28,6 +28,11 @@ KEPT = (STORED, "cfg_")
 number."""
 
 
+USED = "token_used."
+"""What precedes a configured token's id in `meta`, as it has no row in `tokens`. The value is `AT ADDRESS`, AT with
+thirteen digits until 2286: the later one is the greater text."""
+
+
 class Use(NamedTuple):
     """`at`: milliseconds since 1970, to the minute. `address` "": this machine's own socket."""
 
@@ -54,20 +59,29 @@ class Uses:
 
     async def flush(self) -> None:
         """Write what is new. Raises StorageError; then it is written next time."""
-        last = self.last()
-        fresh = {n: use for n, use in last.items() if n.startswith(STORED) and use != self._written.get(n)}
+        fresh = {name: use for name, use in self.last().items() if use != self._written.get(name)}
         if not fresh:
             return
         from sqlalchemy import bindparam, or_
 
+        from aimux.storage.schema.base import insert, meta
         from aimux.storage.schema.people import tokens
 
         later = or_(tokens.c.used_at.is_(None), tokens.c.used_at <= bindparam("at"))
         update = tokens.update().where(tokens.c.id == bindparam("token"), later)
         update = update.values(used_at=bindparam("at"), used_from=bindparam("address"))
         async with self._database.write() as connection:
-            rows = [{"token": name, "at": use.at, "address": use.address} for name, use in sorted(fresh.items())]
-            await connection.execute(update, rows)
+            if stored := [(name, use) for name, use in fresh.items() if name.startswith(STORED)]:
+                rows = [{"token": name, "at": use.at, "address": use.address} for name, use in sorted(stored)]
+                await connection.execute(update, rows)
+            for name, use in sorted(fresh.items() - dict(stored).items()):
+                noted = insert(connection.dialect, meta).values(key=USED + name, value=f"{use.at} {use.address}")
+                value = noted.excluded.value
+                await connection.execute(
+                    noted.on_conflict_do_update(
+                        index_elements=[meta.c.key], set_={"value": value}, where=meta.c.value <= value
+                    )
+                )
         self._written |= fresh
 
     async def close(self) -> None:

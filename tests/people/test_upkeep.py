@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Table
 
-from aimux.people import Denied, Group, People, User, groups, issuing, users
+from aimux.people import Denied, Group, People, Token, User, groups, issuing, listing, users
+from aimux.people.directory import Configured
 from aimux.people.tokens import digest
 from aimux.people.upkeep import DAY, KEPT_DAYS, Uses, prune
 from aimux.storage.schema import people as tables
@@ -46,6 +47,27 @@ async def test_of_two_nodes_the_later_use_counts(node: Node) -> None:
     await ones.flush()
     await others.flush()
     assert await used(one, token) == (1_800_000_300_000, "192.0.2.1")
+
+
+async def test_the_last_use_of_a_configured_token_outlives_a_restart(node: Node) -> None:
+    sha = digest("a-token-in-the-configuration")
+    configured = Configured(
+        {"ann": User("ann", configured=True)}, {}, {sha: Token("cfg_12345678", "ann", sha, configured=True)}
+    )
+    one, other = [await node(configured) for _ in range(2)]
+    ((token, use),) = (await listing.list_page(one, Uses(one.database), listing.TokenFilter(), 10, None))[0]
+    assert use is None
+    for people, at, address in ((one, 1_800_000_300, "192.0.2.1"), (other, 1_800_000_120, "192.0.2.2")):
+        uses = Uses(people.database)
+        uses.note(token.id, at, address)
+        await uses.flush()
+    again = Uses(other.database)
+    ((_, use),) = (await listing.list_page(other, again, listing.TokenFilter(), 10, None))[0]
+    assert use == (1_800_000_300_000, "192.0.2.1")
+    assert await listing.in_use(other, again, ["ann"]) == {"ann": (1, 1_800_000_300_000)}
+    again.note(token.id, 1_800_000_360, "192.0.2.3")
+    ((_, use),) = (await listing.list_page(other, again, listing.TokenFilter(), 10, None))[0]
+    assert use == (1_800_000_360_000, "192.0.2.3")
 
 
 async def test_what_ended_long_ago_is_deleted_and_nothing_else(people: People) -> None:
