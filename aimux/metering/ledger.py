@@ -349,13 +349,18 @@ class Ledger:
             await asyncio.sleep(0.05)  # others want to write, too
 
     async def _maintain(self) -> None:
+        problem = ""
         while True:
             await asyncio.sleep(MAINTAIN_EVERY)
             await self.adopt()
             try:
                 await self.upkeep(now())
             except StorageError as error:
-                log.debug("the ledger's upkeep waits: %s", error)
+                if str(error) != problem:
+                    log.warning("the ledger's upkeep waits: %s", error)
+                problem = str(error)
+            else:
+                problem = ""
 
     async def adopt(self) -> None:
         """Take over what other processes left."""

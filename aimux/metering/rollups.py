@@ -164,6 +164,7 @@ async def _sum_up(connection: AsyncConnection, name: str, start: int, since: int
 
     from aimux.metering.columns import of_requests
     from aimux.storage.schema import ledger
+    from aimux.storage.schema.base import insert
 
     at: Any = literal(start, BigInteger)
     if name == "conversations":
@@ -185,7 +186,10 @@ async def _sum_up(connection: AsyncConnection, name: str, start: int, since: int
             .group_by(source.c.key)
         )
         columns = ["key", "start"]
-    await connection.execute(table.insert().from_select([*columns, *ledger.MEASURES], found))
+    put = insert(connection.dialect, table).from_select([*columns, *ledger.MEASURES], found)
+    # What came late may be there: of an hour that another time zone has cut otherwise.
+    more = {name: table.c[name] + put.excluded[name] for name in ledger.MEASURES}
+    await connection.execute(put.on_conflict_do_update(index_elements=[*table.primary_key], set_=more))
     if name == "days":
         await connection.execute(_served(start, end))
 

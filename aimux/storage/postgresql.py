@@ -19,7 +19,7 @@ from aimux import __version__
 from aimux.config.database import without_password
 from aimux.storage.errors import Conflict, StorageError, Unusable
 from aimux.storage.locks import FAILURES, Locks
-from aimux.storage.migrations import behind, create, schema_of, upgrade
+from aimux.storage.migrations import MIGRATED, behind, create, schema_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -291,14 +291,17 @@ _BY_CLASS = {
     READ_ONLY: "if it is a standby, let database.url lead to the primary; of several hosts,"
     " target_session_attrs=read-write finds it",
     "3D": "make it: createdb NAME",
+    "42703": MIGRATED,
+    "42P01": MIGRATED,
     "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
     "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
     "53": "look at the server",
     "57": "the server is stopping or starting",
 }
 """Remedies by SQLSTATE, or its class (the first two characters)."""
-_UNUSABLE = frozenset({"25", "28", "3D", "53", "57", "58"})
-"""Classes that are about the server or the transaction (read-only), not about what was to be written."""
+_UNUSABLE = frozenset({"25", "28", "3D", "40", "42", "53", "55", "57", "58", "XX"})
+"""Classes that are about the server, the transaction (read-only, or in another one's way) or the schema (another one,
+or not ours to use), not about what was to be written."""
 
 
 def _explained(name: str, error: BaseException) -> StorageError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux import atomic
 from aimux.storage.errors import StorageError, Unusable
-from aimux.storage.migrations import Schema, sqlite_statements
+from aimux.storage.migrations import MIGRATED, Schema, sqlite_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -255,6 +255,8 @@ def explain(path: Path, error: BaseException) -> StorageError:
             return Unusable(reason, remedy=f"let the user that runs aimux write it and its folder {path.parent}")
         case sqlite3.SQLITE_IOERR:
             return Unusable(f"{path} can't be read or written ({error})", remedy="look at the disk")
+        case sqlite3.SQLITE_ERROR:  # a table or column that is not there: whatever was to be written
+            return Unusable(f"{path}: {error}", remedy=MIGRATED)
     return StorageError(f"{path}: {error}")
 
 

@@ -156,6 +156,33 @@ async def test_no_row_is_given_up_for_a_disk_that_is_full(
     await ledger.close()
 
 
+async def test_no_row_is_given_up_for_a_schema_that_is_another_one(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a newer node has migrated the database. It can be read, too."""
+    ledger = make()
+    monkeypatch.setattr("aimux.metering.ledger.RETRY", 0.0)
+    ledger.record(record())
+    await settled(ledger)
+    async with database.write() as connection:
+        await connection.exec_driver_sql("ALTER TABLE requests RENAME COLUMN ttfb TO until_first")
+    failures = 0
+    async with asyncio.timeout(20):
+        while failures < FAILURES + 3:
+            ledger.record(record())
+            await ledger.rest()
+            failures += 1
+    status = ledger.status()
+    assert status is not None
+    assert status["lost_requests"] == 0
+    assert "until_first" in status["reason"] or "ttfb" in status["reason"]
+    async with database.write() as connection:
+        await connection.exec_driver_sql("ALTER TABLE requests RENAME COLUMN until_first TO ttfb")
+    await settled(ledger)
+    assert await total(database) == times(1 + failures)
+    await ledger.close()
+
+
 async def test_whoever_leaves_while_rows_are_made_takes_no_request_along(
     database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,27 @@ async def test_in_another_time_zone_everything_is_still_counted_once(
     await ledger.close()
 
 
+async def test_what_comes_late_after_a_change_of_the_time_zone_does_not_end_the_upkeep(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of an hour that lies across the end of what is folded already."""
+    monkeypatch.setattr("aimux.metering.ledger.now", lambda: int(NOON * 1000) + 1_800_000)
+    calendar = Calendar(ZoneInfo("UTC"))
+    ledger = ledger_of(database, calendar, tmp_path / "l")
+    ledger.record(record(NOON - HOUR))
+    await settled(ledger)
+    await ledger.upkeep(int(NOON * 1000) + 900_000)
+    calendar.move(ZoneInfo("Asia/Kolkata"))
+    ledger.record(record(NOON - 600))
+    await settled(ledger)
+    ledger.record(record(NOON + 600))
+    await settled(ledger)
+    await ledger.upkeep(int(NOON * 1000) + 48 * 3_600_000)
+    for table in ("usage_days", "usage_conversations"):
+        assert (await total(database, table))["requests"] == 3, table
+    await ledger.close()
+
+
 async def test_days_of_another_time_zone_answer_nothing(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

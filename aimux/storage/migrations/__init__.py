@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 HEAD = "0006"
 """The schema's version that this program reads and writes: the last revision in versions/. They count up."""
+MIGRATED = "if a newer aimux has migrated it, run that one here too"
+"""The remedy where a table or a column is not there."""
 SCRIPTS = Path(__file__).parent
 
 
