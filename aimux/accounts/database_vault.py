@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.sealing import Sealer
-from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, SPARE, Conflict, Missing, Vault, VaultError
-from aimux.storage import StorageError
+from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, SPARE, Away, Conflict, Missing, Vault, VaultError
+from aimux.storage import StorageError, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -155,6 +155,8 @@ class DatabaseVault(Vault):
         try:
             async with self._database.read() as connection:
                 yield connection
+        except Unusable as error:
+            raise Away(error.reason, remedy=error.remedy) from None
         except StorageError as error:
             raise VaultError(error.reason, remedy=error.remedy) from None
 

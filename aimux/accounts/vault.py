@@ -39,6 +39,10 @@ class Conflict(VaultError):
     """The credential isn't what the writer expected: another program wrote it meanwhile. Nothing was changed."""
 
 
+class Away(VaultError):
+    """The vault can't be reached for now, such as a database that is away: what is known in memory goes on."""
+
+
 class Vault(Protocol):
     """`(instance, account, file name) -> bytes`. Async, so that a database can be one. All raise VaultError."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, SecretStr
 from pydantic.json_schema import models_json_schema
 
-from aimux.config.database import Database, EncryptionKey, password_of
+from aimux.config.database import Database, EncryptionKey, password_of, without_password
 from aimux.config.models import Config
 from aimux.config.problems import MASK
 
@@ -45,8 +45,9 @@ def secrets_in(value: Any) -> Iterator[str]:
             yield value.value.hex()
             yield base64.b64encode(value.value).decode()
         case Database() if value.address is not None:
-            yield value.address
-            yield password_of(value.address)
+            if value.address != without_password(value.address):
+                yield value.address
+                yield password_of(value.address)
             yield from secrets_in((value.encryption_key, *value.old_encryption_keys))
         case BaseModel():
             for _, item in value:

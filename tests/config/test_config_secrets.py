@@ -101,3 +101,5 @@ def test_every_secret_of_a_configuration_is_known(load: Load) -> None:
         SECRET,
         "header-secret",
     } <= set(secrets_in(config))
+    open_url = load(f"database: {{url: 'postgresql://u@h/n', encryption_key: '{key}'}}\n")
+    assert not any("postgresql" in secret for secret in secrets_in(open_url)), "it may be named: it holds no secret"

@@ -121,6 +121,14 @@ async def test_a_database_that_is_gone_for_a_while_loses_and_doubles_nothing(
                 assert waiting["waiting_bytes"] > 0
                 assert waiting["filled"] < 1
                 assert "reason" in waiting
+                key = (folder / "state" / "admin.key").read_text().strip()
+                for path in ("accounts", "accounts/claude/api-key", "live"):
+                    url, headers = f"{aimux.address}/api/v1/{path}", {"authorization": f"Bearer {key}"}
+                    async with session.get(url, headers=headers) as answer:
+                        assert answer.status == 200, f"{path}: {await answer.text()}"
+                async with session.get(f"{aimux.address}/api/v1/usage", headers=headers) as answer:
+                    told = (await answer.json())["detail"]
+                assert told.lower().startswith("postgresql://"), "the one that is away is named"
             finally:
                 postgresql.start()
             await asyncio.sleep(1.5)

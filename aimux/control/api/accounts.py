@@ -43,7 +43,7 @@ async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
     pools = parts.pools.values() if query.provider is None else [parts.pool(query.provider)]
     found = []
     for pool in pools:
-        await pool.load()
+        await parts.look(pool)
         links = await parts.vault.links(pool.provider.instance, pool.provider.credential_file)
         same = twins(pool.accounts)
         found += [
@@ -85,13 +85,13 @@ async def add_account(parts: Parts, body: NewAccount, caller: Principal) -> Acco
 
 @operation("GET", "/accounts/{provider}/{name}", "Show an account", role=Role.VIEWER)
 async def show_account(parts: Parts, provider: Instance, name: Name) -> Account:
-    return await parts.show(*await parts.account(provider, name))
+    return await parts.show(*await parts.account(provider, name, changes=False))
 
 
 @operation("GET", "/accounts/{provider}/{name}/users", "List who can reach an account", role=Role.VIEWER)
 async def list_account_users(parts: Parts, provider: Instance, name: Name) -> AccountUsers:
     """By groups, reservations and scopes, whatever its state."""
-    _, account = await parts.account(provider, name)
+    _, account = await parts.account(provider, name, changes=False)
     return AccountUsers(items=users_of(parts.people.directory, provider, account.settings))
 
 

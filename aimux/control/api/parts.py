@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.login import Logins
 from aimux.accounts.twins import twins
+from aimux.accounts.vault import Away
 from aimux.control.api.problems import Refused
 from aimux.control.api.views import shown
 from aimux.people import Actor, audit
@@ -78,10 +80,15 @@ class Parts:
             raise Refused(404, "not-found", f"There is no provider {provider!r}; there are: {known}.")
         return pool
 
-    async def account(self, provider: str, name: str) -> tuple[AccountPool, Account]:
-        """The account as its file is now. Refused if there is none."""
+    async def look(self, pool: AccountPool) -> None:
+        """Look for accounts, for who only reads: those that are known while the database is away. Raises VaultError."""
+        with contextlib.suppress(Away):
+            await pool.load()
+
+    async def account(self, provider: str, name: str, *, changes: bool = True) -> tuple[AccountPool, Account]:
+        """The account as its file is now. `changes`: the caller does more than read. Refused if there is none."""
         pool = self.pool(provider)
-        await pool.load()
+        await (pool.load() if changes else self.look(pool))
         account = pool.accounts.get(name)
         if account is None:
             raise Refused(404, "not-found", f"There is no account {provider}/{name}.")
