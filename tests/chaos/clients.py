@@ -163,7 +163,7 @@ ASKED = {
     "cut:2": "broken",
     "overload:1": "failed",
     "overload-error:1": "failed",
-    "tiny:9": "whole",
+    "tiny:29": "whole",
     "split": "whole",
     "huge": "whole",
     "slow-start:0.4": "whole",
