@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from aimux.plugin.types import RELAY, Action, Verdict
 from aimux.redaction import mask
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from aimux.accounts import Account
     from aimux.gateway.route import Route
     from aimux.http.turn import Turn
@@ -35,8 +38,9 @@ log = logging.getLogger("aimux.gateway")
 ERROR_BODY = 64 * 1024
 """How much of an error's body is read to judge it, and for how long."""
 ERROR_BODY_SECONDS = 5.0
-LASTS = 30.0
-"""Seconds for which an answer holds, so that a series of refused requests does not ask more often."""
+REFUSED_LASTS, LASTS = 30.0, 2.0
+"""Seconds for which it holds that a credential is refused, and any other answer: a series of refused requests does not
+ask more often. A credential that is accepted may end at any moment, and a failure be over."""
 
 
 async def ask_cheapest(
@@ -81,22 +85,41 @@ def masked(verdict: Verdict) -> Verdict:
     return replace(verdict, reason=mask(verdict.reason), remedy=mask(verdict.remedy))
 
 
+class _Check:
+    """Of one credential: its answer, and until when (time.monotonic) that holds."""
+
+    __slots__ = ("answer", "secret", "until")
+
+    def __init__(self, secret: str, asking: Coroutine[Any, Any, bool | None]) -> None:
+        self.secret = secret
+        self.until = math.inf
+        self.answer = asyncio.get_running_loop().create_task(self._noted(asking))
+
+    async def _noted(self, asking: Coroutine[Any, Any, bool | None]) -> bool | None:
+        accepted = None
+        try:
+            accepted = await asking
+        finally:
+            self.until = time.monotonic() + (REFUSED_LASTS if accepted is False else LASTS)
+        return accepted
+
+
 class CredentialChecks:
     """What is known about credentials that a client's request was refused with. One question at a time for each."""
 
     def __init__(self, relay: Pool) -> None:
         self._relay = relay
-        self._asked: dict[Account, tuple[str, float, asyncio.Task[bool | None]]] = {}
+        self._checks: dict[Account, _Check] = {}
 
     async def accepted(self, route: Route, account: Account, credential: Credential, seconds: float) -> bool | None:
         """False: it is known to be refused, in the vendor's own words. None: nobody could say, within `seconds`."""
         now = time.monotonic()
-        secret, since, answer = self._asked.get(account, ("", 0.0, None))
-        if answer is None or secret != credential.secret or now - since >= LASTS:
-            self._asked = {one: entry for one, entry in self._asked.items() if now - entry[1] < LASTS}
-            answer = asyncio.get_running_loop().create_task(self._ask(route, account, credential, seconds))
-            self._asked[account] = (credential.secret, now, answer)
-        return await asyncio.shield(answer)  # a client that leaves takes nothing from the others who wait
+        self._checks = {one: check for one, check in self._checks.items() if check.until > now}
+        check = self._checks.get(account)
+        if check is None or check.secret != credential.secret:
+            check = _Check(credential.secret, self._ask(route, account, credential, seconds))
+            self._checks[account] = check
+        return await asyncio.shield(check.answer)  # a client that leaves takes nothing from the others who wait
 
     async def _ask(self, route: Route, account: Account, credential: Credential, seconds: float) -> bool | None:
         try:

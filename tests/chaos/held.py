@@ -21,6 +21,7 @@ OF_REQUESTS = re.compile(r"aimux\.(gateway|relay)\.|uvloop\.|ssl\.SSLObject$|_as
 KEPT = re.compile(
     r"aimux\.gateway\.(headers\.(_Passing|Dropped)|models\.(Target|ModelRoutes)|mounts\.Mount(Table)?|cors\.Cors)$"
     r"|aimux\.gateway\.((auth\.Authentication|guesses\.Guesses)|route\.Route|client_address\.TrustedProxies)$|aimux\.relay\.pool\.Origin$"
+    r"|aimux\.gateway\.credential_checks\._Check$"
 )
 """Those that caches of a fixed size and the present configuration hold."""
 SETUP = {"aimux.gateway.setup.Setup", "aimux.gateway.epoch.Epoch"}

@@ -10,6 +10,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from aimux.accounts.account import Renewal
+from aimux.gateway import credential_checks
 from aimux.plugin import Credential
 
 from .answers import OK, account_of, body_of, error, state, status_of
@@ -174,6 +175,22 @@ async def test_a_crowd_of_refused_requests_asks_once(start: Start, upstream: Ups
     assert {status_of(answer) for answer in answers} == {401}
     assert asked.count("default /v1/models") == 1
     assert asked.count("default /v1/chat") == 20
+
+
+@pytest.mark.parametrize(
+    ("cheapest", "asks"), [(OK, 2), (error(500), 2), (REFUSED, 1)], ids=["accepted", "500", "refused"]
+)
+async def test_an_answer_holds_for_a_moment_and_a_refusal_longer(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, cheapest: bytes, asks: int
+) -> None:
+    """What was accepted a moment ago may have ended since; who waited half a minute for that was refused meanwhile."""
+    monkeypatch.setattr(credential_checks, "LASTS", 0.0)
+    asked = answering(upstream, cheapest=cheapest)
+    aimux = await start()
+    assert status_of(await aimux.send(request(body=b"{}"))) == 200
+    for _ in range(2):
+        assert status_of(await odd_one(aimux)) == 401
+    assert asked.count("default /v1/models") == asks
 
 
 async def test_a_client_that_leaves_takes_no_answer_from_the_others(start: Start, upstream: Upstream) -> None:
