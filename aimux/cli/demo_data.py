@@ -39,9 +39,9 @@ class Person(NamedTuple):
 
 CLAUDE, CODEX = "/claude/v1/messages", "/chatgpt/v1/responses"
 TEAM = (
-    Person("ada", "platform", CLAUDE, ("claude-opus-4-5", "claude-haiku-4-5"), "claude-cli/2.1.329", 55),
-    Person("grace", "platform", CLAUDE, ("claude-sonnet-4-5",), "claude-cli/2.1.329", 40),
-    Person("linus", "product", CODEX, ("gpt-5",), "codex_exec/0.169.0", 35),
+    Person("ada", "platform", CLAUDE, ("claude-opus-4-5", "claude-haiku-4-5"), "claude-cli/2.1.332", 55),
+    Person("grace", "platform", CLAUDE, ("claude-sonnet-4-5",), "claude-cli/2.1.332", 40),
+    Person("linus", "product", CODEX, ("gpt-5",), "codex_exec/0.171.0", 35),
     Person("margaret", "product", CLAUDE, ("claude-sonnet-4-5", "claude-haiku-4-5"), "opencode/1.18", 20),
     Person("ci", "automation", CODEX, ("gpt-5-mini",), "OpenAI/Python", 70),
 )

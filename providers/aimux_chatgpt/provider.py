@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # that would look like a bad credential.
 _DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
-_CLIENT_VERSION = "0.169.0"
+_CLIENT_VERSION = "0.171.0"
 """The models endpoint of the Codex backend asks for one."""
 
 

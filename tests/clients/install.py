@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NPM = {
-    "claude-code": ["@anthropic-ai/claude-code@2.1.329"],
+    "claude-code": ["@anthropic-ai/claude-code@2.1.332"],
     "claude-code-older": ["@anthropic-ai/claude-code@2.1.197"],
-    "codex": ["@openai/codex@0.169.0"],
-    "node-sdks": ["@anthropic-ai/sdk@1.11.0", "openai@7.55.0"],
+    "codex": ["@openai/codex@0.171.0"],
+    "node-sdks": ["@anthropic-ai/sdk@1.14.0", "openai@7.59.0"],
 }
 PYTHON = {
-    "python-sdks": ["anthropic==2.11.0", "openai==3.52.0"],
+    "python-sdks": ["anthropic==2.14.0", "openai==3.57.0"],
     "python-sdks-older": ["anthropic==0.125.0", "openai==2.54.0"],
 }
 """The newest major version, and an older one of each."""

@@ -46,7 +46,7 @@ async def test_its_request_arrives_as_it_was_written_but_for_the_credential(seat
     assert json.loads(first.header("x-codex-turn-metadata") or "")["request_kind"] in {"turn", "prewarm"}
     ids = ("x-codex-window-id", "x-client-request-id", "session-id", "thread-id")
     assert [first.header(name) is None for name in (*ids, "x-codex-beta-features")] == [False] * 5
-    assert first.header("accept-encoding") is None, "a compressed stream breaks it"
+    assert first.header("accept-encoding") == (None if websockets else "zstd,gzip")
     turn = seat.sent[-1].json()
     assert (turn["stream"], turn["store"]) == (True, False)
     assert turn["prompt_cache_key"] == turn["client_metadata"]["thread_id"] == first.header("thread-id")
@@ -99,10 +99,25 @@ async def test_bases(seat: Seat, base: str) -> None:
     assert [r.target for r in seat.sent] == ["/chatgpt/backend-api/codex/responses"]
 
 
-async def test_a_stream_that_is_not_compressed_for_it_even_where_upstream_could(seat: Seat) -> None:
-    seat.openai.script("encode")
+@pytest.mark.parametrize("coding", ["zstd", "gzip"])
+async def test_a_compressed_stream(seat: Seat, coding: str) -> None:
+    """Before 0.171 it asked for none, and a compressed one broke it."""
+    seat.openai.script(f"encode:{coding}")
+    ran = await codex(seat, "--json", "say hi")
+    assert SAID in ran.out
+    counted = next(event["usage"] for event in ran.events if event["type"] == "turn.completed")
+    assert seat.served[0]["tokens"].endswith(f"/{counted['output_tokens']}")
+
+
+async def test_a_compressed_stream_that_breaks_off_is_asked_for_again(seat: Seat) -> None:
+    """Nothing can be put behind it in words; what it took is counted all the same."""
+    seat.openai.script("encode:zstd,reset:6")
     ran = await codex(seat)
-    assert (ran.code, SAID in ran.out) == (0, True)
+    assert (ran.code, SAID in ran.out) == (0, True), ran.said
+    first, second = seat.served
+    assert first["error"] not in {"-", "done"}
+    assert int(first["tokens"].rpartition("/")[2]) > 0
+    assert second["error"] in {"-", "done"}
 
 
 @pytest.mark.parametrize("way", ["interim:3", "encode", "split", "tiny:100"])
@@ -186,7 +201,7 @@ async def test_a_token_in_place_of_a_logins(seat: Seat, websockets: bool) -> Non
     assert (ran.code, SAID in ran.out) == (0, True)
     models, turn = seat.sent[0], next(r for r in seat.sent if r.body)
     assert (models.method, models.status) == ("GET", 200)
-    assert models.target == "/chatgpt/backend-api/codex/models?client_version=0.169.0"
+    assert models.target == "/chatgpt/backend-api/codex/models?client_version=0.171.0"
     assert {r.header("chatgpt-account-id") for r in seat.sent} == {seat.openai.account_id}
     assert turn.header("content-encoding") == (None if websockets else "zstd")
     asked = Body(turn.body, turn.header("content-encoding") or "").json()
@@ -201,7 +216,7 @@ async def test_it_learns_of_the_models_once(seat: Seat, websockets: bool) -> Non
     ran = await codex(seat, entry=catalog, websockets=websockets)
     assert (ran.code, SAID in ran.out) == (0, True), ran.said
     assert [r.target for r in seat.sent if "/models" in r.target] == [
-        "/chatgpt/backend-api/codex/models?client_version=0.169.0"
+        "/chatgpt/backend-api/codex/models?client_version=0.171.0"
     ]
     turn = next(r for r in seat.sent if r.body)
     asked = Body(turn.body, turn.header("content-encoding") or "").json()

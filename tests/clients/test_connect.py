@@ -40,7 +40,7 @@ async def test_codex_with_the_token_in_its_file(seat: Seat) -> None:
     ran = await start(seat, "codex", "codex", "exec", "--skip-git-repo-check", "say hi")
     assert (ran.code, SAID in ran.out) == (0, True), ran.said
     models, turn = seat.sent[0], next(request for request in seat.sent if request.body)
-    assert models.target == "/chatgpt/backend-api/codex/models?client_version=0.169.0"
+    assert models.target == "/chatgpt/backend-api/codex/models?client_version=0.171.0"
     assert turn.header("upgrade") == "websocket"
     asked = json.loads(turn.body)
     assert asked["input"][0]["content"][0]["text"] == "You are a simulator.", "what the list of models says"

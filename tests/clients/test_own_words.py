@@ -152,4 +152,5 @@ async def test_over_http_it_shows_for_what_it_has_asked_in_vain(tmp_path: Path) 
         said = show(await codex(seat), "Codex")
         assert "You have 0 requests open, and may have 0 at once" in said
         assert "last status" not in said
-        assert [line["error"] for line in seat.world.aimux.requests].count("rate_limited") == 2
+        aimux = seat.world.aimux
+        await aimux.until(lambda: [line["error"] for line in aimux.requests].count("rate_limited") == 2)

@@ -28,7 +28,7 @@ def request(target: str = "/v1/responses", **headers: str) -> RequestHead:
         ("/responses", "/responses", "/v1/responses"),
         ("//v1/responses", "/responses", "/v1/responses"),
         ("/v1/v1/responses", "/responses", "/v1/responses"),
-        ("/v1/models?client_version=0.169.0", "/models?client_version=0.169.0", "/v1/models?client_version=0.169.0"),
+        ("/v1/models?client_version=0.171.0", "/models?client_version=0.171.0", "/v1/models?client_version=0.171.0"),
     ],
 )
 def test_a_login_and_a_key_have_different_upstreams(
@@ -56,7 +56,7 @@ def test_a_login_sends_token_and_account(chatgpt: ChatGPT) -> None:
 
 def test_codexs_own_headers_pass_and_the_other_vendors_do_not(chatgpt: ChatGPT) -> None:
     head = request(
-        originator="codex_exec", version="0.169.0", session_id="s", x_codex_turn_state="t", openai_beta="b",
+        originator="codex_exec", version="0.171.0", session_id="s", x_codex_turn_state="t", openai_beta="b",
         Anthropic_Version="2023-06-01", anthropic_anything="x", x_api_key="aimux-token",
     )  # fmt: skip
     dropped = chatgpt.prepare(head, LOGIN).drop_headers
@@ -149,7 +149,7 @@ def test_an_sdk_gets_a_list_of_models_from_a_login(chatgpt: ChatGPT) -> None:
 
 
 def listed_for_codex(chatgpt: ChatGPT, upstreams: object, names: dict[str, str]) -> Any:
-    head = RequestHead("GET", "/v1/models?client_version=0.169.0", CIMultiDict())
+    head = RequestHead("GET", "/v1/models?client_version=0.171.0", CIMultiDict())
     answer = chatgpt.list_models(head, json.dumps(upstreams).encode(), names)
     return None if answer is None else json.loads(answer)
 

@@ -179,7 +179,7 @@ async def test_other_faults_of_codex(
 
 async def test_models_and_compaction(sim: Simulator, http: aiohttp.ClientSession) -> None:
     base = f"{sim.url}/chatgpt/backend-api/codex"
-    _, body, headers = await call(http, f"{base}/models?client_version=0.169.0", codex(sim))
+    _, body, headers = await call(http, f"{base}/models?client_version=0.171.0", codex(sim))
     assert {"slug", "shell_type", "truncation_policy", "base_instructions"} <= body["models"][0].keys()
     assert headers["etag"]
     _, body, _ = await call(http, f"{base}/responses/compact", codex(sim), RESPONSE)

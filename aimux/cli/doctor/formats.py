@@ -65,7 +65,7 @@ FORMATS = {
     ),
     "openai": Format(
         headers={},
-        models="/v1/models?client_version=0.169.0",  # the ChatGPT backend asks for one
+        models="/v1/models?client_version=0.171.0",  # the ChatGPT backend asks for one
         generate="/v1/responses",
         body={
             "instructions": "Answer with nothing but what is asked for.",
