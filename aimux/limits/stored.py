@@ -138,6 +138,31 @@ async def remove(database: Database, actor: Actor, owner: Owner) -> bool:
     return True
 
 
+async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> bool:
+    """Have the one that takes another's place have his limits, and his grants that have not ended. False: there were
+    none. Raises StorageError."""
+    from aimux.storage.schema.limits import grants, limits
+    from aimux.storage.times import now
+
+    async with database.write(TOPIC) as connection:
+        await audit.lock(connection)
+        mine = limits.select().where(limits.c.kind == old.kind, limits.c.name == old.name)
+        held = (await connection.execute(mine)).first()
+        alive = grants.select().where(grants.c.kind == old.kind, grants.c.name == old.name, grants.c.until > now())
+        given = (await connection.execute(alive)).mappings().all()
+        if held is None and not given:
+            return False
+        told = held.allowances if held is not None else {}
+        await audit.append(connection, actor, "limits.set", str(new), after=told)
+        if held is not None:
+            row = {"kind": new.kind, "name": new.name, "allowances": told, "updated_at": now()}
+            await connection.execute(limits.insert().values(row))
+        for grant in given:
+            row = {**grant, "id": f"grant_{secrets.token_hex(8)}", "kind": new.kind, "name": new.name}
+            await connection.execute(grants.insert().values(row))
+    return True
+
+
 async def give(database: Database, actor: Actor, owner: Owner, limit: str, amount: int, until: float) -> Grant:
     """More of a limit from now on. Raises StorageError."""
     from aimux.storage.schema.limits import grants

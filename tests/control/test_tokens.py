@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from aimux.people.tokens import SHOWN
 from tests.control.conftest import Aimux, Start
@@ -19,6 +22,29 @@ async def test_a_token_is_rotated(aimux: Aimux) -> None:
     third = await aimux.post(f"/tokens/{second['id']}/rotate", {}, expect=201)
     assert (await aimux.message(**bearer(second["token"])))[0] == 401
     assert (await aimux.message(**bearer(third["token"])))[0] == 200
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["an administrator", "a member"])
+async def test_a_token_that_takes_anothers_place_has_its_limits(start: Start, own: bool) -> None:
+    aimux = await start(self_service=True)
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    first = await aimux.post("/tokens", {"user": "ann"}, expect=201)
+    status, _, _ = await aimux.send("PUT", f"/limits/token/{first['id']}", json={"cost_per_day": 0})
+    assert status == 200
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    grant = {"limit": "cost_per_day", "amount": 5, "until": until}
+    await aimux.post(f"/limits/token/{first['id']}/grants", grant, expect=201)
+    if own:
+        path, headers = f"/me/tokens/{first['id']}/rotate", bearer(first["token"])
+        status, _, second = await aimux.send("POST", path, json={}, headers=headers)
+        assert status == 201
+    else:
+        second = await aimux.post(f"/tokens/{first['id']}/rotate", {}, expect=201)
+    assert (await aimux.get(f"/limits/token/{second['id']}"))["cost_per_day"] == 0
+    (given,) = (await aimux.get(f"/limits/token/{second['id']}/grants"))["items"]
+    assert given["amount"] == 5
+    standing = (await aimux.get(f"/limits/token/{second['id']}/usage"))["items"]
+    assert [one["amount"] for one in standing] == [5], "at once"
 
 
 async def test_tokens_are_found_by_a_part_of_user_label_or_beginning(start: Start) -> None:

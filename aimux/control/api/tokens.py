@@ -25,6 +25,8 @@ from aimux.control.api.people_models import (
 )
 from aimux.control.api.problems import Refused
 from aimux.control.principal import Principal, Role
+from aimux.limits import stored
+from aimux.limits.rules import Owner
 from aimux.people import issuing
 from aimux.people.listing import TokenFilter, list_page
 from aimux.storage.times import now
@@ -68,8 +70,8 @@ async def revoke_token(parts: Parts, id: TokenId, caller: Principal) -> None:  #
 
 @operation("POST", "/tokens/{id}/rotate", "Replace a token by a new one", status=201, errors=(409,))
 async def rotate_token(parts: Parts, id: TokenId, body: Rotation, caller: Principal) -> IssuedToken:  # noqa: A002
-    """With the same user, label and scopes."""
-    return views.issued(await issuing.rotate(parts.people, caller.actor, id, overlap=body.overlap or 0, ttl=body.ttl))
+    """With the same user, label, scopes and limits. Of these nothing is used yet."""
+    return await _rotated(parts, caller, id, body)
 
 
 # --- one's own -------------------------------------------------------------------------------------------------------
@@ -128,9 +130,19 @@ async def rotate_own_token(
     """Where the configuration says `self_service: true`."""
     user = _self_service(parts, caller)
     _refuse_longer(caller, body.ttl)
-    return views.issued(
-        await issuing.rotate(parts.people, caller.actor, id, overlap=body.overlap or 0, ttl=body.ttl, owner=user.name)
+    return await _rotated(parts, caller, id, body, owner=user.name)
+
+
+async def _rotated(
+    parts: Parts, caller: Principal, name: str, body: Rotation, *, owner: str | None = None
+) -> IssuedToken:
+    issued = await issuing.rotate(
+        parts.people, caller.actor, name, overlap=body.overlap or 0, ttl=body.ttl, owner=owner
     )
+    keeper = parts.limits
+    if await stored.pass_on(keeper.database, caller.actor, Owner("token", name), Owner("token", issued.token.id)):
+        await keeper.refresh()
+    return views.issued(issued)
 
 
 def _self_service(parts: Parts, caller: Principal) -> User:
