@@ -49,6 +49,9 @@ MOST_HELD = 50_000
 """Rows kept in memory while neither the database nor the disk takes them, 1 kB each."""
 NEARLY_FULL = 0.8
 MAINTAIN_EVERY = 60.0
+BELIEVED = 600_000
+"""Milliseconds by which the clock may have gone on between two times of maintenance, where requests are deleted by it:
+one that is set far ahead for a while must not have all of them deleted."""
 PATIENCE = 3.0
 """How long a reader waits for rows that are not written yet."""
 LAST_CHANCE = 5.0
@@ -339,22 +342,24 @@ class Ledger:
 
     # --- maintenance -------------------------------------------------------------------------------------------------
 
-    async def upkeep(self, at: int) -> None:
-        """Fold what is over, and delete what was kept long enough, as of that time (milliseconds). Raises
-        StorageError."""
+    async def upkeep(self, at: int, believed: int | None = None) -> None:
+        """Fold what is over, as of that time (milliseconds), and delete what was kept long enough, as of `believed`
+        (None: the same). Raises StorageError."""
         self.store.latest = max(self.store.latest, at)
         while await fold(self._database, self.calendar, at):
             pass
-        while await prune(self._database, self.calendar, at - int(self.keep * 1000)):  # noqa: ASYNC110
+        before = (at if believed is None else believed) - int(self.keep * 1000)
+        while await prune(self._database, self.calendar, before):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # others want to write, too
 
     async def _maintain(self) -> None:
-        problem = ""
+        problem, believed = "", now()
         while True:
             await asyncio.sleep(MAINTAIN_EVERY)
+            believed = min(now(), believed + BELIEVED)
             await self.adopt()
             try:
-                await self.upkeep(now())
+                await self.upkeep(now(), believed)
             except StorageError as error:
                 if str(error) != problem:
                     log.warning("the ledger's upkeep waits: %s", error)

@@ -7,8 +7,10 @@ import time
 
 from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Refusal, Who
+from aimux.limits.exchange import IDLE_SECONDS
 from aimux.limits.history import History
 from aimux.limits.shares import LATELY_SECONDS
+from aimux.storage.schema.limits import limit_shares
 
 from .nodes import ALICE, TOKENS, UTC, Node, Time, ask, exchange, requests, reserve, used, write
 
@@ -52,6 +54,40 @@ async def test_what_a_node_leaves_when_it_stops_is_the_others(node: Node) -> Non
         served += ask(stays)
         await exchange(stays)
     assert (served + 1) * TOKENS >= 9000 - TOKENS
+
+
+async def test_what_a_node_does_not_use_for_a_while_is_the_others(node: Node, passed: Time) -> None:
+    idle, busy = await node(30_000), await node(30_000)
+    assert ask(idle)
+    await write(idle, requests(1))
+    assert isinstance(reserve(idle), Lease)
+    await exchange(idle, busy)
+    served = 2
+    for _ in range(40):
+        served += ask(busy)
+        await exchange(busy)
+    assert served * TOKENS < 27_000, "the idle one has a part of it"
+    passed.seconds += IDLE_SECONDS + 1
+    await exchange(idle)
+    for _ in range(10):
+        served += ask(busy)
+        await exchange(busy)
+    assert 30_000 - TOKENS <= served * TOKENS <= 30_000 + TOKENS, "but for what is used or under way there"
+
+
+async def test_what_is_long_over_is_forgotten(node: Node) -> None:
+    """Windows after the longest there is, and what has no window as soon as nobody believes it any longer."""
+    first, now, day = await node(), int(time.time() * 1000), 86_400_000
+    there = {"old": now - 41 * day, "young": now - 39 * day, "silent": 0, "heard": 0}
+    heard = {"silent": now - 2 * 3_600_000}
+    async with first.database.write() as connection:
+        for name, start in there.items():
+            row = {"counter": name, "start": start, "node": "other", "share": 0, "used": 1, "gone": 1}
+            await connection.execute(limit_shares.insert().values(**row, heard_at=heard.get(name, now)))
+    await node()
+    async with first.database.read() as connection:
+        left = {row.counter for row in await connection.execute(limit_shares.select())}
+    assert left & there.keys() == {"young", "heard"}
 
 
 async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from aimux.metering.usage import Filter
 from aimux.storage import Database
 
 from .by_hand import ALL, AT, ledger_of, some, summed
-from .support import HOUR, NOON, record, settled, total
+from .support import DAY, HOUR, NOON, record, rows, settled, total
 
 MONTH = 1_793_491_200_000
 """2026-11-01 00:00 UTC: in these zones a month is about to begin, or began some hours ago."""
@@ -185,3 +186,34 @@ async def test_another_nodes_clock_that_is_ahead_takes_nothing_from_the_days(
     assert (await total(database, "usage_conversations"))["requests"] == 3
     for ledger in (slow, fast):
         await ledger.close()
+
+
+async def test_a_clock_that_is_far_ahead_for_a_while_has_nothing_deleted(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, rounds = [int(NOON * 1000)], asyncio.Semaphore(0)
+    for name in ("reports", "ledger"):
+        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    monkeypatch.setattr("aimux.metering.ledger.MAINTAIN_EVERY", 0.01)
+    calendar = Calendar(UTC)
+    ledger = ledger_of(database, calendar, tmp_path / "l")
+    ledger.keep = 30 * DAY
+    real = ledger.upkeep
+
+    async def upkeep(*given: int) -> None:
+        await real(*given)
+        rounds.release()
+
+    monkeypatch.setattr(ledger, "upkeep", upkeep)
+    ledger.record(record(NOON - HOUR))
+    await ledger.start()
+    async with asyncio.timeout(10):
+        await rounds.acquire()
+        clock[0] += int(3650 * DAY * 1000)
+        for _ in range(3):
+            await rounds.acquire()
+    assert (await total(database, "usage_days"))["requests"] == 1, "what is over by it is folded"
+    assert len(await rows(database, "id")) == 1
+    await real(clock[0])
+    assert not await rows(database, "id")
+    await ledger.close()
