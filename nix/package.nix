@@ -50,7 +50,6 @@ python3.pkgs.buildPythonApplication (finalAttrs: {
   dependencies = with python3.pkgs; [
     aiohappyeyeballs
     aiohttp
-    aiosqlite
     alembic
     asyncpg
     brotli

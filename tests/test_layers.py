@@ -21,7 +21,7 @@ WIRE = frozenset({"http", "front", "relay"})
 """What carries bytes uses of the plugin API its types and errors only, and does without NOT_FOR_WIRE."""
 
 SHELVES = (
-    {"redaction", "atomic", "background", "documents", "compiling"},
+    {"redaction", "atomic", "background", "documents", "compiling", "threads"},
     {"plugin"},
     {"http"},
     {"front", "relay"},

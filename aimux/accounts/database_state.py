@@ -13,10 +13,9 @@ from aimux.storage import Conflict, StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.accounts.state import Accounts
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +177,7 @@ def _pressing(entry: Entry) -> Entry:
     return {name: value for name, value in entry.items() if name not in _BY_CHANCE}
 
 
-async def _rows(connection: AsyncConnection, *, update: bool = False) -> dict[Place, Entry]:
+async def _rows(connection: Connection, *, update: bool = False) -> dict[Place, Entry]:
     from aimux.storage.schema.accounts import account_states as t
 
     query = t.select().with_only_columns(t.c.instance, t.c.account, t.c.entry).order_by(t.c.instance, t.c.account)
@@ -186,7 +185,7 @@ async def _rows(connection: AsyncConnection, *, update: bool = False) -> dict[Pl
     return {(row.instance, row.account): row.entry for row in rows}
 
 
-async def _put(connection: AsyncConnection, place: Place, entry: Entry, *, there: bool) -> None:
+async def _put(connection: Connection, place: Place, entry: Entry, *, there: bool) -> None:
     from aimux.storage.schema.accounts import account_states as t
     from aimux.storage.times import now
 

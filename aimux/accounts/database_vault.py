@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 TOPIC = "credentials"
 Where = tuple[str, str, str]
@@ -121,14 +121,14 @@ class DatabaseVault(Vault):
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
-    async def _read(self, connection: AsyncConnection, where: Where, *, update: bool = False) -> bytes | None:
+    async def _read(self, connection: Connection, where: Where, *, update: bool = False) -> bytes | None:
         from aimux.storage.schema.accounts import credentials as t
 
         query = t.select().with_only_columns(t.c.sealed, t.c.key_id).where(*_is(where))
         row = (await connection.execute(query.with_for_update() if update else query)).first()
         return None if row is None else self._sealer.open(row.sealed, row.key_id, _place(where))
 
-    async def _write(self, connection: AsyncConnection, where: Where, raw: bytes) -> None:
+    async def _write(self, connection: Connection, where: Where, raw: bytes) -> None:
         from aimux.storage.schema.accounts import credentials as t
         from aimux.storage.times import now
 
@@ -143,7 +143,7 @@ class DatabaseVault(Vault):
             key = dict(zip(("instance", "account", "file_name"), where, strict=True))
             await connection.execute(t.insert().values(key | values))
 
-    async def _delete(self, connection: AsyncConnection, where: Where) -> bool:
+    async def _delete(self, connection: Connection, where: Where) -> bool:
         from aimux.storage.schema.accounts import credentials as t
 
         return bool((await connection.execute(t.delete().where(*_is(where)))).rowcount)
@@ -151,7 +151,7 @@ class DatabaseVault(Vault):
     # --- the database ------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+    async def _reading(self) -> AsyncIterator[Connection]:
         try:
             async with self._database.read() as connection:
                 yield connection
@@ -161,7 +161,7 @@ class DatabaseVault(Vault):
             raise VaultError(error.reason, remedy=error.remedy) from None
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+    async def _writing(self) -> AsyncIterator[Connection]:
         try:
             async with self._database.write(TOPIC) as connection:
                 yield connection

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from aimux import atomic
 from aimux.accounts import files
 from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, DEFAULT, SPARE, Conflict, Missing, Unsafe, Vault, VaultError
+from aimux.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,25 +45,25 @@ class FileVault(Vault):
         """Files with room for what is to be written at those paths."""
 
     async def scan(self, instance: str, file_name: str) -> dict[str, str]:
-        return await files.in_thread(self._scan, self._path(instance, DEFAULT, file_name))
+        return await in_thread(self._scan, self._path(instance, DEFAULT, file_name))
 
     async def list(self, instance: str, file_name: str) -> list[str]:
         return sorted(await self.scan(instance, file_name))
 
     async def read(self, instance: str, account: str, file_name: str) -> bytes:
-        return await files.in_thread(self._read, self._path(instance, account, file_name))
+        return await in_thread(self._read, self._path(instance, account, file_name))
 
     async def write(
         self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None, detach: bool = False
     ) -> None:
         path = self._path(instance, account, file_name)
         async with self._locked(path):
-            await files.in_thread(self._write, path, raw, expect, detach)
+            await in_thread(self._write, path, raw, expect, detach)
 
     async def delete(self, instance: str, account: str, file_name: str) -> None:
         path = self._path(instance, account, file_name)
         async with self._locked(path):
-            await files.in_thread(self._delete, path)
+            await in_thread(self._delete, path)
 
     async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
         source, target = self._path(instance, account, file_name), self._path(instance, new, file_name)
@@ -70,12 +71,12 @@ class FileVault(Vault):
         if source == target:
             raise Conflict(f"account {new!r} already has that name")
         async with self._locked(first), self._locked(second):
-            await files.in_thread(self._rename, source, target)
+            await in_thread(self._rename, source, target)
 
     async def links(self, instance: str, file_name: str) -> dict[str, str]:
         names = await self.scan(instance, file_name)
         paths = {name: self._path(instance, name, file_name) for name in names}
-        return await files.in_thread(
+        return await in_thread(
             lambda: {name: os.path.realpath(path) for name, path in paths.items() if path.is_symlink()}
         )
 
@@ -87,10 +88,10 @@ class FileVault(Vault):
         """
         path = self._path(instance, account, file_name)
         async with self._locked(path):
-            await files.in_thread(self._link, path, target, replace)
+            await in_thread(self._link, path, target, replace)
 
     async def reserve(self, instance: str, account: str, file_name: str, size: int) -> None:
-        await files.in_thread(self._reserve, self._path(instance, account, file_name), size)
+        await in_thread(self._reserve, self._path(instance, account, file_name), size)
 
     @asynccontextmanager
     async def lock(self, instance: str, account: str, file_name: str) -> AsyncIterator[None]:
@@ -117,9 +118,9 @@ class FileVault(Vault):
             try:
                 async with asyncio.timeout(self._lock_timeout):
                     taken = await among_tasks.acquire()
-                    await files.in_thread(self._make_folders, path)
+                    await in_thread(self._make_folders, path)
                     pause = 0.005
-                    while not await files.in_thread(grip.take):
+                    while not await in_thread(grip.take):
                         await asyncio.sleep(pause)  # flock can't be awaited, and a waiting thread can't be cancelled
                         pause = min(0.25, pause * 1.5)
             except TimeoutError:
@@ -132,7 +133,7 @@ class FileVault(Vault):
             try:
                 for each in [each for each in self._reserved if each.parent == folder]:
                     with suppress(OSError):  # whoever writes next sweeps what stays
-                        await files.in_thread(self._reserved.pop(each).unlink, missing_ok=True)
+                        await in_thread(self._reserved.pop(each).unlink, missing_ok=True)
             finally:
                 grip.release()
                 if taken:

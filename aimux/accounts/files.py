@@ -1,48 +1,25 @@
-"""Files that hold secrets, as blocking calls; `in_thread` runs them beside the event loop."""
+"""Files that hold secrets, as blocking calls: `aimux.threads` runs them beside the event loop."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
-import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from aimux import atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-P = ParamSpec("P")
-T = TypeVar("T")
+    from collections.abc import Collection
 
 _LOCK = ".aimux.lock"
 _NOT_HERE = {errno.EROFS, errno.EACCES, errno.EPERM}
 """We can't create files in the folder, although we may be able to write the file itself."""
 _MOUNT_POINT = {errno.EBUSY, errno.EXDEV}
 """What a rename onto a bind-mounted file answers (Docker's `-v file:file`)."""
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Like `asyncio.to_thread`, but a cancellation arrives only after the thread has ended.
-
-    Otherwise a cancelled task would give up a lock under which its thread is still writing.
-    """
-    loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, functools.partial(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
-        if not future.cancelled():
-            future.exception()  # retrieved, so that asyncio does not warn; the cancellation goes first
-        raise
 
 
 def reserve(path: Path, size: int) -> Path | None:

@@ -16,6 +16,7 @@ from aimux.accounts.quota import CEILING, FULL, Quota
 from aimux.plugin.settings import AccountSettings
 from aimux.plugin.types import LimitWindow  # noqa: TC001
 from aimux.storage import StorageError
+from aimux.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -260,7 +261,7 @@ class StateFile:
 
     async def _save(self, data: dict[str, Any]) -> None:
         raw = json.dumps({**self._document, "version": VERSION, "accounts": data}, indent=1).encode()
-        await files.in_thread(self._write, raw)
+        await in_thread(self._write, raw)
         self._data, self._aside, self._unreadable = data, "", False
 
     def _write(self, raw: bytes) -> None:

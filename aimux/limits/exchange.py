@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy import TextClause
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.limits.shares import Claims, Shared, Told
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Exchange:
             )
         self._wrong = wrong
 
-    async def add(self, connection: AsyncConnection, used: Mapping[Place, int]) -> None:
+    async def add(self, connection: Connection, used: Mapping[Place, int]) -> None:
         """So much more of budgets is in the ledger as soon as this transaction is over, whoever had used it."""
         from sqlalchemy.dialects.postgresql import insert
 

@@ -20,8 +20,6 @@ from aimux.storage import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.config.limits import Limits as Section
     from aimux.limits.leases import Limits
     from aimux.limits.rules import Key, Policy
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from aimux.metering.ledger import Ledger
     from aimux.metering.rows import Row, Values
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ class LimitKeeper:
             who = Who(key.user, key.token, key.groups)
             self.limits.add(who, key.provider, key.limited, row.at / 1000, row.tokens, cost, now, but)
 
-    async def wrote(self, connection: AsyncConnection, rows: Sequence[Values]) -> None:
+    async def wrote(self, connection: Connection, rows: Sequence[Values]) -> None:
         """The ledger takes these requests in this transaction: what of budgets other nodes must count, too, whatever
         becomes of this one. Raises StorageError."""
         if self.exchange is not None:

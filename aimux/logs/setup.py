@@ -95,7 +95,7 @@ class Logs:
         self._handler.setFormatter(_Formatter(log_format, colour=colour))
         self._root.setLevel(number)
         # These libraries log each of their steps, and each statement with its values.
-        for name in ("alembic", "aiosqlite", "sqlalchemy"):
+        for name in ("alembic", "sqlalchemy"):
             logging.getLogger(name).setLevel(max(number, logging.WARNING))
         self.access.enabled = number <= logging.INFO
         self.access.json = log_format == "json"

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement, Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
+    from aimux.storage.engine import Connection
 
 Place = tuple[int, str, str]
 """The hour in which a conversation was last active, its name and its user: the order is by the first, backwards."""
 
 
 async def listed(
-    connection: AsyncConnection,
+    connection: Connection,
     calendar: Calendar,
     span: Span,
     only: Filter,
@@ -58,9 +58,7 @@ def _behind(place: Place, after: Place | None) -> bool:
     return after is None or _order(place) > _order(after)
 
 
-async def _recent(
-    connection: AsyncConnection, calendar: Calendar, span: Span, only: Filter
-) -> dict[tuple[str, str], Place]:
+async def _recent(connection: Connection, calendar: Calendar, span: Span, only: Filter) -> dict[tuple[str, str], Place]:
     """Those of single requests, by name and user."""
     if span.since >= span.until:
         return {}
@@ -81,7 +79,7 @@ def _of_requests(statement: Select[Any], span: Span, only: Filter) -> Select[Any
 
 
 async def _older(
-    connection: AsyncConnection,
+    connection: Connection,
     span: Span,
     only: Filter,
     limit: int,

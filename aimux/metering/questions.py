@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Select, Subquery, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.usage import By, Filter, Picked
+    from aimux.storage.engine import Connection
 
 KEYS = ledger.usage_keys
 Named = tuple["By | None", "Sequence[str] | None"]
@@ -37,7 +37,7 @@ SUMS: dict[Level, Table] = {
 }
 
 
-async def folded(connection: AsyncConnection, calendar: Calendar) -> tuple[dict[str, int], int]:
+async def folded(connection: Connection, calendar: Calendar) -> tuple[dict[str, int], int]:
     """Up to when there are conversations, days and months, and since when single requests are kept.
 
     Days and months of another time zone than the calendar's are none: it was changed a moment ago, or another node has

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from sqlalchemy import Row, RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.conversations import Place
     from aimux.metering.usage import Bucket, By, Picked
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 CHUNK = 20_000
 """Requests that are read at a time for a replay."""
@@ -166,7 +166,7 @@ class Reports:
         return date if bucket == "day" else date[:7]
 
     async def _pieces(
-        self, connection: AsyncConnection, span: Span, coarsest: Level, by: By | None, only: Filter
+        self, connection: Connection, span: Span, coarsest: Level, by: By | None, only: Filter
     ) -> list[Piece]:
         from aimux.metering import questions
 
@@ -187,7 +187,7 @@ class Reports:
 
     async def _points(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         bucket: Bucket,
         span: Span,
         only: Filter,
@@ -203,7 +203,7 @@ class Reports:
 
     async def _rows(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         bucket: Bucket,
         span: Span,
         only: Filter,

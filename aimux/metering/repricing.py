@@ -11,11 +11,11 @@ from aimux.metering.store import Statements, add_to_folded, execute
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.prices import Prices
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 STEP = 500
 """Requests in one transaction."""
@@ -72,7 +72,7 @@ def _cost(prices: Prices, row: Row[Any]) -> int | None:
     return prices.cost(row.provider, row.account, row.model, usage, row.at)
 
 
-async def _add(connection: AsyncConnection, calendar: Calendar, found: list[tuple[Row[Any], int]]) -> None:
+async def _add(connection: Connection, calendar: Calendar, found: list[tuple[Row[Any], int]]) -> None:
     """Take the request out of the unpriced ones and add its cost, wherever it is counted."""
     from aimux.storage.schema.ledger import MEASURES, usage_hours
 

@@ -13,10 +13,10 @@ from aimux.metering.store import FOLDED, Statements
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 GRACE = 600_000
 """Milliseconds for which a past hour still waits for requests; later ones are added to what was folded."""
@@ -95,7 +95,7 @@ async def prune(database: Database, calendar: Calendar, before: int) -> bool:
     return gone == STEP
 
 
-async def _folded(connection: AsyncConnection, name: str) -> int | None:
+async def _folded(connection: Connection, name: str) -> int | None:
     """Up to when it was folded; at first, the hour of the oldest sum. Locked until the end of the transaction."""
     from sqlalchemy import func, select
 
@@ -107,7 +107,7 @@ async def _folded(connection: AsyncConnection, name: str) -> int | None:
     return until or (await connection.execute(select(func.min(usage_hours.c.start)))).scalar()
 
 
-async def _begun_anew(connection: AsyncConnection, calendar: Calendar) -> bool:
+async def _begun_anew(connection: Connection, calendar: Calendar) -> bool:
     """Whether days and months are of another time zone than the calendar's. Some of them are deleted then, and nothing
     is folded before all are; until then hours answer."""
     from sqlalchemy import delete, func, select
@@ -130,14 +130,14 @@ async def _begun_anew(connection: AsyncConnection, calendar: Calendar) -> bool:
     return True
 
 
-async def _note(connection: AsyncConnection, key: str, value: str) -> None:
+async def _note(connection: Connection, key: str, value: str) -> None:
     from aimux.storage.schema.base import insert, meta
 
     noted = insert(connection.dialect, meta).values(key=key, value=value)
     await connection.execute(noted.on_conflict_do_update(index_elements=[meta.c.key], set_={"value": value}))
 
 
-async def _set(connection: AsyncConnection, name: str, until: int) -> None:
+async def _set(connection: Connection, name: str, until: int) -> None:
     from sqlalchemy import update
 
     from aimux.storage.schema.ledger import folded
@@ -145,7 +145,7 @@ async def _set(connection: AsyncConnection, name: str, until: int) -> None:
     await connection.execute(update(folded).where(folded.c.name == name).values(until=until))
 
 
-async def _next(connection: AsyncConnection, name: str, end: int, latest: int, calendar: Calendar) -> int:
+async def _next(connection: Connection, name: str, end: int, latest: int, calendar: Calendar) -> int:
     """The start of the next period with a request in it: a quiet year is one step."""
     from sqlalchemy import func, select
 
@@ -157,7 +157,7 @@ async def _next(connection: AsyncConnection, name: str, end: int, latest: int, c
     return max(end, _period(name, target, latest, calendar)[0])
 
 
-async def _sum_up(connection: AsyncConnection, name: str, start: int, since: int, end: int) -> None:
+async def _sum_up(connection: Connection, name: str, start: int, since: int, end: int) -> None:
     """Fold a period. `since`: where it begins, or up to when its first hour is folded already (hours may have begun at
     another minute)."""
     from sqlalchemy import BigInteger, cast, func, literal, select

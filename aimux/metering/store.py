@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.metering.calendar import Calendar
     from aimux.metering.rows import Key, Part, Values
     from aimux.storage import Database
-    from aimux.storage.engine import Statement
+    from aimux.storage.engine import Connection, Statement
 
-    Beside = Callable[[AsyncConnection, Sequence[Values]], Awaitable[None]]
+    Beside = Callable[[Connection, Sequence[Values]], Awaitable[None]]
 
 MAX_KNOWN = 100_000
 FOLDED = ("conversations", "days", "months")
@@ -45,7 +44,7 @@ def prepare() -> None:
 class Statements:
     """The statements as the driver takes them: SQLAlchemy needs longer to pass a row on than SQLite to write it."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         from aimux.storage.schema.base import insert
 
         self._dialect = connection.dialect
@@ -200,7 +199,7 @@ class LedgerStore:
         return [*{row[ID]: row for row in rows if row[ID] not in there}.values()]
 
 
-async def execute(connection: AsyncConnection, statements: Iterable[Statement]) -> None:
+async def execute(connection: Connection, statements: Iterable[Statement]) -> None:
     """Each of them with each of its rows."""
     for statement, rows in statements:
         await connection.exec_driver_sql(statement, rows)
@@ -211,7 +210,7 @@ def values_of(number: int, key: Key) -> tuple[Any, ...]:
     return (number, *key[:2], json.dumps(key.groups), *key[3:], key.served().hash())
 
 
-async def add_to_folded(connection: AsyncConnection, sql: Statements, calendar: Calendar, parts: Sequence[Part]) -> int:
+async def add_to_folded(connection: Connection, sql: Statements, calendar: Calendar, parts: Sequence[Part]) -> int:
     """Add to days, months and conversations that were folded without these parts. Returns up to when any are."""
     from aimux.storage.schema import ledger
 
@@ -240,7 +239,7 @@ async def add_to_folded(connection: AsyncConnection, sql: Statements, calendar: 
     return max(until.values())
 
 
-async def _folded_until(connection: AsyncConnection, sql: Statements) -> dict[str, int]:
+async def _folded_until(connection: Connection, sql: Statements) -> dict[str, int]:
     """Up to when each is folded. No fold begins between this look and the commit."""
     from sqlalchemy import select
 

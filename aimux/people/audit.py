@@ -17,9 +17,8 @@ from aimux.storage import StorageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Entry:
 
 
 async def append(
-    connection: AsyncConnection,
+    connection: Connection,
     actor: Actor,
     action: str,
     target: str,
@@ -112,7 +111,7 @@ async def note(
         log.error("%s of %s by %s is not in the audit log: %s", action, target, actor.name, error)
 
 
-async def lock(connection: AsyncConnection) -> tuple[int, bytes]:
+async def lock(connection: Connection) -> tuple[int, bytes]:
     """Make every other change wait until this transaction ends; returns id and hash of the last entry."""
     from sqlalchemy import text
 

@@ -12,11 +12,10 @@ from aimux.people.transaction import amend, change, put, refuse_configured, told
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.people.audit import Actor
     from aimux.people.models import Group
     from aimux.people.people import People
+    from aimux.storage.engine import Connection
 
 
 async def add(people: People, actor: Actor, group: Group) -> Group:
@@ -59,7 +58,7 @@ async def remove(people: People, actor: Actor, name: str) -> None:
         await connection.execute(gone.values(removed_at=now(), revision=revision))
 
 
-async def _members(connection: AsyncConnection, people: People, group: str) -> list[str]:
+async def _members(connection: Connection, people: People, group: str) -> list[str]:
     from aimux.storage.schema.people import users
 
     stored = (await connection.execute(users.select().where(users.c.removed_at.is_(None)))).all()
@@ -67,7 +66,7 @@ async def _members(connection: AsyncConnection, people: People, group: str) -> l
     return sorted(names | {user.name for user in people.directory.configured.users.values() if group in user.groups})
 
 
-async def known(connection: AsyncConnection, name: str) -> Group:
+async def known(connection: Connection, name: str) -> Group:
     """As the database has it. Unknown if it hasn't, or no longer."""
     from aimux.storage.schema.people import groups
 

@@ -14,10 +14,10 @@ from aimux.people.transaction import change
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.people.audit import Actor
     from aimux.people.people import People
+    from aimux.storage.engine import Connection
 
 DAYS = 7
 LIFETIME = DAYS * 86_400_000
@@ -77,7 +77,7 @@ async def accept(people: People, actor: Actor, code: str) -> Issued:
     return issued
 
 
-async def _row(connection: AsyncConnection, code: str) -> Row[tuple[object, ...]]:
+async def _row(connection: Connection, code: str) -> Row[tuple[object, ...]]:
     from aimux.storage.schema.people import invitations
     from aimux.storage.times import CLOCKS_APART, now
 

@@ -14,10 +14,9 @@ from aimux.people.transaction import change, told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.people.audit import Actor
     from aimux.people.people import People
+    from aimux.storage.engine import Connection
 
 MAX_TOKENS = 1000
 """Tokens of one user that are neither revoked nor expired: a loop that makes them ends here."""
@@ -65,7 +64,7 @@ async def issue(
     return issued
 
 
-async def issue_within(connection: AsyncConnection, people: People, actor: Actor, user: str, label: str) -> Issued:
+async def issue_within(connection: Connection, people: People, actor: Actor, user: str, label: str) -> Issued:
     """The same as a part of another change: a token that does not expire, for all that its user may use."""
     from aimux.storage.times import now
 
@@ -192,12 +191,12 @@ def _make(user: str, label: str, scopes: tuple[str, ...], at: int, ttl: float | 
     )
 
 
-async def _check_user(connection: AsyncConnection, people: People, user: str) -> None:
+async def _check_user(connection: Connection, people: People, user: str) -> None:
     if user not in people.directory.configured.users:
         await users.known(connection, user)
 
 
-async def _token(connection: AsyncConnection, people: People, name: str, owner: str | None) -> Token:
+async def _token(connection: Connection, people: People, name: str, owner: str | None) -> Token:
     """As the database has it. Unknown; Fixed if the same token is in the configuration."""
     from aimux.storage.schema.people import tokens
 
@@ -211,7 +210,7 @@ async def _token(connection: AsyncConnection, people: People, name: str, owner: 
     return rows.token(row)
 
 
-async def _insert(connection: AsyncConnection, actor: Actor, action: str, token: Token) -> None:
+async def _insert(connection: Connection, actor: Actor, action: str, token: Token) -> None:
     from aimux.storage.schema.people import tokens
 
     revision = await audit.append(connection, actor, action, f"token:{token.id}", after=told(token))
@@ -224,7 +223,7 @@ def _values(token: Token, revision: int) -> dict[str, Any]:
     return values
 
 
-async def _update(connection: AsyncConnection, actor: Actor, action: str, before: Token, after: Token) -> None:
+async def _update(connection: Connection, actor: Actor, action: str, before: Token, after: Token) -> None:
     from aimux.storage.schema.people import tokens
 
     revision = await audit.append(

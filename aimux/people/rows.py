@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from sqlalchemy import Row, Select, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.people.directory import Stored
     from aimux.storage import Database
+    from aimux.storage.engine import Connection
 
 PORTION = 500
 """Rows that are taken at once: requests are served in between (every 4 ms)."""
@@ -95,9 +95,9 @@ def _typed(row: Mapping[str, Any]) -> Any:
     )
 
 
-async def _rows(connection: AsyncConnection, query: Select[Any]) -> AsyncIterator[Row[Any]]:
-    async with connection.stream(query.execution_options(yield_per=PORTION)) as result:
-        async for portion in result.partitions():  # row by row would switch greenlets 40,000 times
+async def _rows(connection: Connection, query: Select[Any]) -> AsyncIterator[Row[Any]]:
+    async with connection.stream(query, execution_options={"yield_per": PORTION}) as result:
+        async for portion in result.partitions():  # row by row would switch threads 40,000 times
             for row in portion:
                 yield row
 

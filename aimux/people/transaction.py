@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 
     from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.people.audit import Actor
     from aimux.people.models import Group, Token, User
     from aimux.people.people import People
+    from aimux.storage.engine import Connection
 
 
 T = TypeVar("T", "Group", "User")
 
 
 @asynccontextmanager
-async def change(people: People) -> AsyncIterator[AsyncConnection]:
+async def change(people: People) -> AsyncIterator[Connection]:
     """A transaction that no other change overlaps; its changes hold here when this ends.
 
     Raises StorageError; then nothing was changed.
@@ -41,7 +41,7 @@ async def amend(
     actor: Actor,
     kind: str,
     table: Table,
-    known: Callable[[AsyncConnection, str], Awaitable[T]],
+    known: Callable[[Connection, str], Awaitable[T]],
     name: str,
     values: Mapping[str, Any],
 ) -> T:
@@ -58,7 +58,7 @@ async def amend(
     return after
 
 
-async def put(connection: AsyncConnection, table: Table, thing: User | Group, revision: int) -> None:
+async def put(connection: Connection, table: Table, thing: User | Group, revision: int) -> None:
     """Insert the row of something new, or bring back the removed one with its name."""
     values: dict[str, Any] = {**asdict(thing), "removed_at": None, "revision": revision}
     del values["configured"]

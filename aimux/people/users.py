@@ -12,11 +12,10 @@ from aimux.people.transaction import amend, change, put, refuse_configured, told
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from aimux.people.audit import Actor
     from aimux.people.models import User
     from aimux.people.people import People
+    from aimux.storage.engine import Connection
 
 
 async def add(people: People, actor: Actor, user: User) -> User:
@@ -74,7 +73,7 @@ def check_groups(people: People, groups: Iterable[str]) -> None:
             raise Unknown(f"there is no group {group!r}; {there}", remedy=f"aimux groups add {group}")
 
 
-async def known(connection: AsyncConnection, name: str) -> User:
+async def known(connection: Connection, name: str) -> User:
     """As the database has it. Unknown if it hasn't, or no longer."""
     from aimux.storage.schema.people import users
 

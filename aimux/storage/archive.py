@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Column, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from aimux.storage.database import Database
+    from aimux.storage.engine import Connection
 
 FORMAT = 1
 BATCH = 500
@@ -48,8 +48,10 @@ async def rows(database: Database, leave_out: frozenset[str] = frozenset()) -> A
             convert = [(column.name, _writer(column)) for column in table.columns]
             query = table.select().order_by(*table.primary_key.columns)
             async with connection.stream(query, execution_options={"yield_per": BATCH}) as found:
-                async for row in found:
-                    yield table.name, {name: write(value) for (name, write), value in zip(convert, row, strict=True)}
+                async for rows in found.partitions():
+                    for row in rows:
+                        values = zip(convert, row, strict=True)
+                        yield table.name, {name: write(value) for (name, write), value in values}
 
 
 async def put_rows(database: Database, lines: Iterable[Line], topics: Iterable[str]) -> Counter[str]:
@@ -99,7 +101,7 @@ def _batches(lines: Iterable[Line]) -> Iterator[tuple[str, list[Row]]]:
         yield last, batch
 
 
-async def _count_on(connection: AsyncConnection, filled: Iterable[Table]) -> None:
+async def _count_on(connection: Connection, filled: Iterable[Table]) -> None:
     """PostgreSQL's counters do not notice imported numbers. (SQLite's do.)"""
     from sqlalchemy import func, select, text
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-    from aimux.storage.engine import Engine, Statement, Told
+    from aimux.storage.engine import Connection, Engine, Statement, Told
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +46,7 @@ class Database:
     def __init__(self, engine: Engine, place: Place) -> None:
         self._engine = engine
         self.place = place
-        self._made: AsyncEngine | None = None
-        self._making = asyncio.Lock()
+        self._preparing = asyncio.Lock()
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
         self._failed: StorageError | None = None
         self._refuses_writes = False
@@ -99,13 +96,13 @@ class Database:
         return await self._engine.quick(queries)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Connection]:
         """A connection whose statements see one and the same state. Raises StorageError."""
         async with self._connected(write=False) as connection:
             yield connection
 
     @asynccontextmanager
-    async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *topics: str) -> AsyncIterator[Connection]:
         """One transaction: committed at the end, rolled back by an exception. Raises StorageError, Conflict.
 
         After the commit, the subscribers of the topics are called, here before this returns and on every other node.
@@ -182,16 +179,14 @@ class Database:
         await self._engine.close()
 
     @asynccontextmanager
-    async def _connected(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        engine = await self._ready()
+    async def _connected(self, *, write: bool) -> AsyncIterator[Connection]:
+        await self._ready()
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # loaded by now
 
         failures: tuple[type[Exception], ...] = (SQLAlchemyError, *self._engine.failures)
         async with AsyncExitStack() as stack:
             try:
-                connecting = engine.execution_options(aimux_write=write).connect()
-                connection = await stack.enter_async_context(connecting)
-                await connection.begin()
+                connection = await stack.enter_async_context(self._engine.transaction(write=write))
             except Exception as error:  # drivers pass on whatever a socket or a file raises
                 raise self._explained(error) from None
             try:
@@ -204,16 +199,14 @@ class Database:
         if self._engine.trouble is None and (write or not self._refuses_writes):
             self._recovered()
 
-    async def _ready(self) -> AsyncEngine:
-        async with self._making:
-            if self._made is None:
-                try:
-                    self._made = await self._engine.engine()
-                except StorageError as error:
-                    self._note(error)
-                    raise
-                self._exists = True
-        return self._made
+    async def _ready(self) -> None:
+        async with self._preparing:
+            try:
+                await self._engine.prepare()
+            except StorageError as error:
+                self._note(error)
+                raise
+            self._exists = True
 
     def _explained(self, error: Exception, *, refused: bool = False) -> StorageError:
         explained = self._engine.explain(error)

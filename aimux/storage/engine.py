@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy import CursorResult, Dialect, Executable, Row
 
     from aimux.storage.errors import StorageError
 
@@ -18,6 +18,31 @@ if TYPE_CHECKING:
     """In the driver's own words, and the rows for each of which it is executed."""
     Told = Callable[[str, str], None]
     """Takes the id of another node's process, and what it sent."""
+
+
+class Connection(Protocol):
+    """A transaction's connection: of SQLAlchemy's `AsyncConnection` what every engine has."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]: ...
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any: ...
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]: ...
+
+    def stream(
+        self, statement: Executable, *, execution_options: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Rows that need not all be in memory: `yield_per` of them at a time."""
+        ...
+
+    async def commit(self) -> None: ...
+
+
+class Stream(Protocol):
+    def partitions(self) -> AsyncIterator[Sequence[Row[*tuple[Any, ...]]]]: ...
 
 
 class Engine(Protocol):
@@ -44,8 +69,12 @@ class Engine(Protocol):
         """
         ...
 
-    async def engine(self) -> AsyncEngine:
-        """Connections to the database, which is made and migrated if that was not done yet. Raises StorageError."""
+    async def prepare(self) -> None:
+        """Make and migrate the database if that was not done yet. Raises StorageError."""
+        ...
+
+    def transaction(self, *, write: bool) -> AbstractAsyncContextManager[Connection]:
+        """A connection with a transaction begun, which is rolled back unless it was committed. After `prepare`."""
         ...
 
     async def quick(self, queries: Sequence[str]) -> list[list[Mapping[str, Any]]] | None:
@@ -60,7 +89,7 @@ class Engine(Protocol):
         """Whether anything of the topic was ever written, as far as is known."""
         ...
 
-    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> Any:
+    async def announce(self, connection: Connection, topics: Collection[str]) -> Any:
         """Notify every other node of these topics when the connection's transaction is committed.
 
         Returns what `settle` takes then.
@@ -75,11 +104,11 @@ class Engine(Protocol):
         """Report what others wrote until cancelled, whatever happens to the database meanwhile."""
         ...
 
-    async def nodes(self, connection: AsyncConnection) -> list[str]:
+    async def nodes(self, connection: Connection) -> list[str]:
         """Who uses the database now, as "HOST VERSION": see Database.nodes."""
         ...
 
-    async def tell(self, connection: AsyncConnection, text: str) -> None:
+    async def tell(self, connection: Connection, text: str) -> None:
         """See Database.tell."""
         ...
 

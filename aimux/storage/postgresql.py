@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -22,12 +22,12 @@ from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import MIGRATED, behind, create, schema_of, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from aimux.storage.engine import Heard, Statement, Told
+    from aimux.storage.engine import Connection, Heard, Statement, Told
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class PostgreSQL:
         self._locks = Locks(self.connect)
 
     async def look(self) -> bool:
-        await self.engine()
+        await self.prepare()
         try:
             self._listening = await self._listen()  # before anything is loaded, so that no change is missed in between
         except FAILURES as error:
@@ -85,7 +85,7 @@ class PostgreSQL:
     def touched(self, topic: str) -> bool:
         return True
 
-    async def engine(self) -> AsyncEngine:
+    async def prepare(self) -> None:
         if self._made is None:
             made = await asyncio.to_thread(self._make_engine)
             try:
@@ -94,9 +94,15 @@ class PostgreSQL:
                 await made.dispose()
                 raise
             self._made = made
-        return self._made
 
-    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> str:
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, write: bool) -> AsyncIterator[Connection]:
+        assert self._made is not None
+        async with self._made.execution_options(aimux_write=write).connect() as connection:
+            await connection.begin()
+            yield connection
+
+    async def announce(self, connection: Connection, topics: Collection[str]) -> str:
         from sqlalchemy import text
 
         receipt = f"{self._node}.{next(self._count)}"
@@ -136,10 +142,10 @@ class PostgreSQL:
                 await asyncio.sleep(pause)
                 pause = min(PAUSES[1], pause * 2)
 
-    async def nodes(self, connection: AsyncConnection) -> list[str]:
-        return await nodes(await _driver(connection))
+    async def nodes(self, connection: Connection) -> list[str]:
+        return await nodes(await _driver(cast("AsyncConnection", connection)))
 
-    async def tell(self, connection: AsyncConnection, text: str) -> None:
+    async def tell(self, connection: Connection, text: str) -> None:
         from sqlalchemy import text as statement
 
         values = {"channel": TOLD_CHANNEL, "payload": f"{self._node} {text}"}

@@ -8,33 +8,42 @@ import logging
 import socket
 import sqlite3
 import threading
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from aimux import __version__
 from aimux.storage import migrations, sqlite_file
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.migrations import behind, schema_of, upgrade
+from aimux.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    import sqlalchemy
+    from sqlalchemy import CursorResult, Dialect, Executable, Row
 
-    from aimux.storage.engine import Heard, Statement, Told
+    from aimux.storage.engine import Connection, Heard, Statement, Told
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.25
 """Seconds between two looks for what others wrote."""
+CONNECTIONS = 10
+"""Transactions at a time; further ones wait for one of these to end."""
+KEPT = 3
+"""Of their connections, those that stay open."""
 
 
 class SQLite:
     """`Engine` for a file: WAL, 0600 in a 0700 folder, every commit synced to the disk."""
 
-    failures: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
+    failures: tuple[type[Exception], ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -42,7 +51,8 @@ class SQLite:
         self.on_told: Told = lambda _node, _text: None
         self.writing = asyncio.Lock()  # SQLite allows one writer; waiting here is fair, and blocks no thread
         self._path = path
-        self._made: AsyncEngine | None = None
+        self._made: sqlalchemy.Engine | None = None
+        self._free = asyncio.Semaphore(CONNECTIONS)  # waiting in the engine's own pool would take a thread
         self._seen: dict[str, int] = {}
         self._plain: sqlite3.Connection | None = None
         self._plain_lock = threading.Lock()
@@ -53,7 +63,7 @@ class SQLite:
         found = await asyncio.to_thread(sqlite_file.inspect, self._path)
         self._seen = found.changes
         if behind(found.schema, self.name):
-            await self.engine()
+            await self.prepare()
         await asyncio.to_thread(sqlite_file.try_to_write, self._path)
         return True
 
@@ -82,19 +92,22 @@ class SQLite:
     def touched(self, topic: str) -> bool:
         return topic in self._seen
 
-    async def engine(self) -> AsyncEngine:
+    async def prepare(self) -> None:
         if self._made is None:
-            await asyncio.to_thread(sqlite_file.make, self._path)
-            made = await asyncio.to_thread(_make_engine, self._path)
-            try:
-                await self._migrate(made)
-            except BaseException:
-                await made.dispose()
-                raise
-            self._made = made
-        return self._made
+            self._made = await in_thread(self._make)
 
-    async def announce(self, connection: AsyncConnection, topics: Collection[str]) -> dict[str, int]:
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, write: bool) -> AsyncIterator[Connection]:
+        assert self._made is not None
+        async with self._free:
+            connection = InThreads(self._made.execution_options(aimux_write=write))
+            try:
+                await in_thread(connection.begin)
+                yield connection
+            finally:
+                await in_thread(connection.close)
+
+    async def announce(self, connection: Connection, topics: Collection[str]) -> dict[str, int]:
         versions = {}
         for topic in sorted(topics):
             result = await connection.exec_driver_sql(
@@ -149,10 +162,10 @@ class SQLite:
             if connection is not None:
                 connection.close()
 
-    async def nodes(self, _connection: AsyncConnection) -> list[str]:
+    async def nodes(self, _connection: Connection) -> list[str]:
         return [f"{socket.gethostname()} {__version__}"]
 
-    async def tell(self, _connection: AsyncConnection, _text: str) -> None:
+    async def tell(self, _connection: Connection, _text: str) -> None:
         return None
 
     def lock(self, name: str, patience: float) -> AbstractAsyncContextManager[None]:
@@ -168,7 +181,7 @@ class SQLite:
 
     async def close(self) -> None:
         if self._made is not None:
-            await self._made.dispose()
+            await in_thread(self._made.dispose)
             self._made = None
         with self._plain_lock:
             if self._plain is not None:
@@ -183,38 +196,93 @@ class SQLite:
             )
             log.error("%s", self.trouble)
 
-    async def _migrate(self, engine: AsyncEngine) -> None:
+    def _make(self) -> sqlalchemy.Engine:
         from sqlalchemy.exc import DBAPIError
 
+        sqlite_file.make(self._path)
+        engine = _make_engine(self._path)
         try:
             # The transaction is the lock: another process waits for it, and then finds nothing left to do.
-            async with engine.execution_options(aimux_write=True).begin() as connection:
-                found = await connection.run_sync(schema_of)
-                if not behind(found, self.name):
-                    return
-                old, head = found.version, migrations.HEAD
-                target = self._path.with_name(f"{self._path.name}.before-{head}")
-                log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, old, head, target)
-                await asyncio.to_thread(sqlite_file.copy, self._path, target)
-                await asyncio.to_thread(import_module, "alembic.command")  # 0.2 s, which requests need not wait for
-                await connection.run_sync(upgrade, self.name)
-        except DBAPIError as error:
-            raise self.explain(error) from None
+            with engine.execution_options(aimux_write=True).begin() as connection:
+                self._migrate(connection)
+        except BaseException as error:
+            engine.dispose()
+            if isinstance(error, DBAPIError):
+                raise self.explain(error) from None
+            raise
+        return engine
+
+    def _migrate(self, connection: sqlalchemy.Connection) -> None:
+        found = schema_of(connection)
+        if behind(found, self.name):
+            old, head = found.version, migrations.HEAD
+            target = self._path.with_name(f"{self._path.name}.before-{head}")
+            log.info("migrating %s from schema %s to %s; the copy %s is kept", self.name, old, head, target)
+            sqlite_file.copy(self._path, target)
+            upgrade(connection, self.name)
 
 
-class _Connection(sqlite3.Connection):
-    """Closes itself: aiosqlite forgets a connection whose task is cancelled while it connects, and Python 3.13 warns of
-    that."""
+class InThreads:
+    """`Connection` over one of SQLAlchemy's, whose every statement a thread executes.
+
+    `sqlalchemy.ext.asyncio` would do the same, and keep 9 MB for the ORM that it imports.
+    """
+
+    def __init__(self, engine: sqlalchemy.Engine) -> None:
+        self._engine = engine
+        self.dialect: Dialect = engine.dialect
+        self._connection: sqlalchemy.Connection | None = None
+
+    def begin(self) -> None:
+        """Blocks, as does `close`."""
+        self._connection = self._engine.connect()
+        self._connection.begin()
 
     def close(self) -> None:
-        # A cancelled statement keeps a closed connection's transaction, and with it the write lock.
-        with contextlib.suppress(sqlite3.Error):  # it is closed already
-            self.rollback()
-        super().close()
+        """Also where `begin` failed or was cancelled."""
+        if self._connection is not None:
+            self._connection.close()
 
-    def __del__(self) -> None:
-        with contextlib.suppress(sqlite3.Error):  # it was never opened
-            super().close()  # it has done nothing that would have to be rolled back
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
+        return await self.run_sync(lambda connection: _whole(connection.execute(statement, parameters)))
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return (await self.execute(statement, parameters)).scalar()
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
+        return await self.run_sync(lambda connection: _whole(connection.exec_driver_sql(statement, parameters)))
+
+    @contextlib.asynccontextmanager
+    async def stream(self, statement: Executable, *, execution_options: Mapping[str, Any]) -> AsyncIterator[_Stream]:
+        options = dict(execution_options)
+        result = await self.run_sync(lambda connection: connection.execute(statement, execution_options=options))
+        try:
+            yield _Stream(result, options["yield_per"])
+        finally:
+            await in_thread(result.close)
+
+    async def run_sync(
+        self, function: Callable[Concatenate[sqlalchemy.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        assert self._connection is not None
+        return await in_thread(function, self._connection, *args, **kwargs)
+
+    async def commit(self) -> None:
+        await self.run_sync(lambda connection: connection.commit())
+
+
+class _Stream:
+    def __init__(self, result: CursorResult[*tuple[Any, ...]], size: int) -> None:
+        self._next = partial(result.fetchmany, size)
+
+    async def partitions(self) -> AsyncIterator[Sequence[Row[*tuple[Any, ...]]]]:
+        while rows := await in_thread(self._next):
+            yield rows
+
+
+def _whole(result: CursorResult[*tuple[Any, ...]]) -> CursorResult[*tuple[Any, ...]]:
+    """With its rows in memory: SQLite would go on searching as they are read."""
+    return cast("CursorResult[*tuple[Any, ...]]", result.freeze()()) if result.returns_rows else result
 
 
 def _set_up(connection: Any) -> None:
@@ -223,24 +291,23 @@ def _set_up(connection: Any) -> None:
         connection.execute(f"PRAGMA {setting}")
 
 
-def _make_engine(path: Path) -> AsyncEngine:
-    from sqlalchemy import URL, event
-    from sqlalchemy.ext.asyncio import create_async_engine
+def _make_engine(path: Path) -> sqlalchemy.Engine:
+    from sqlalchemy import URL, create_engine, event
 
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
         hide_parameters=True,
-        connect_args={"timeout": sqlite_file.BUSY_TIMEOUT, "factory": _Connection, "check_same_thread": False},
+        pool_size=KEPT,
+        max_overflow=CONNECTIONS - KEPT,
+        connect_args={"timeout": sqlite_file.BUSY_TIMEOUT, "check_same_thread": False},
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def opened(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
-        cursor = connection.cursor()
-        _set_up(cursor)
-        cursor.close()
+        _set_up(connection)
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begun(connection: Any) -> None:
         write = connection.get_execution_options().get("aimux_write", False)
         if connection.info.get("aimux_write") != write:  # the pragma has every statement prepared again

@@ -76,8 +76,7 @@ def _closed(path: Path, error: OSError) -> StorageError:
 def make(path: Path) -> None:
     """Make the file (0600, in a folder with 0700) and its tables if they do not exist, in WAL mode.
 
-    With a plain connection: through aiosqlite each of fifty statements would wait for a thread several times. Raises
-    StorageError.
+    With a plain connection: SQLAlchemy would need longer for its fifty statements. Raises StorageError.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

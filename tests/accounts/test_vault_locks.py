@@ -14,6 +14,7 @@ import pytest
 from aimux import atomic
 from aimux.accounts import FileVault, VaultError, files
 from aimux.accounts.vault import SPARE
+from aimux.threads import in_thread
 from tests.accounts.disks import failing
 from tests.accounts.support import FILE
 
@@ -63,7 +64,7 @@ async def test_a_cancellation_arrives_only_when_the_thread_is_done() -> None:
         go.wait(10)
         ended.append(True)
 
-    task = asyncio.create_task(files.in_thread(work))
+    task = asyncio.create_task(in_thread(work))
     while not started.is_set():
         await asyncio.sleep(0)
     task.cancel()

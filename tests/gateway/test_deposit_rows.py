@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.gateway import deposit_rows
 from aimux.gateway.deferred_usage import due
@@ -17,6 +16,7 @@ from aimux.gateway.deposits import Deposit, Deposits
 from aimux.metering.record import RequestRecord, Sender
 from aimux.plugin import Over, Usage
 from aimux.storage import Database, StorageError
+from aimux.storage.engine import Connection
 
 Node = Callable[[], Awaitable[DepositRows]]
 OF_ANN = Deposit("default", "ann")
@@ -221,7 +221,7 @@ async def test_what_is_used_is_counted_when_the_database_is_back(node: Node, mon
     real = Database.write
 
     @asynccontextmanager
-    async def in_doubt(self: Database, *topics: str) -> AsyncIterator[AsyncConnection]:
+    async def in_doubt(self: Database, *topics: str) -> AsyncIterator[Connection]:
         async with real(self, *topics) as connection:
             yield connection
         raise StorageError("away")

@@ -22,7 +22,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Limits, Policy, Refusal, Settlement, Who
@@ -33,6 +32,7 @@ from aimux.metering.ledger import Ledger
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin import Usage
 from aimux.storage import Database, StorageError
+from aimux.storage.engine import Connection
 from tests.metering.support import Cheap
 
 UTC = ZoneInfo("UTC")
@@ -59,7 +59,7 @@ class Away:
         self.read = database.read
 
     @asynccontextmanager
-    async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *topics: str) -> AsyncIterator[Connection]:
         if self.away:
             raise StorageError("it is away")
         async with self._database.write(*topics) as connection:

@@ -65,9 +65,8 @@ def test_the_level_changes_while_it_runs(logs: Logs, lines: Callable[[], list[st
 
 
 def test_what_is_written_to_the_database_is_in_no_log(logs: Logs, lines: Callable[[], list[str]]) -> None:
-    """aiosqlite's debug lines are statements with their values: hashes of tokens, names, 60 kB of requests."""
+    """SQLAlchemy's debug lines are statements with their values: hashes of tokens, names, 60 kB of requests."""
     logs.configure("debug", "text")
-    logging.getLogger("aiosqlite").debug("executing INSERT INTO tokens VALUES ('a-hash')")
     logging.getLogger("sqlalchemy.engine").debug("('a-hash',)")
     log.debug("seen")
     assert len(lines()) == 1

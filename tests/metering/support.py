@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, cast, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.metering.ledger import Ledger
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError, Unusable
+from aimux.storage.engine import Connection
 from aimux.storage.schema import ledger
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Flaky:
         self.go_on.set()
 
     @asynccontextmanager
-    async def write(self, *topics: str) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *topics: str) -> AsyncIterator[Connection]:
         await self._begin()
         async with self._database.write(*topics) as connection:
             yield connection
@@ -127,7 +127,7 @@ class Flaky:
             raise StorageError("the connection was lost")
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Connection]:
         if self.away:
             raise StorageError("it is away")
         async with self._database.read() as connection:

@@ -12,12 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aimux.metering.calendar import Calendar
 from aimux.metering.reports import Reports
 from aimux.metering.usage import Filter
 from aimux.storage import Database
+from aimux.storage.engine import Connection
 
 from .by_hand import ALL, AT, ledger_of, some, summed
 from .support import DAY, HOUR, NOON, record, rows, settled, total
@@ -173,7 +173,7 @@ async def test_another_nodes_clock_that_is_ahead_takes_nothing_from_the_days(
     calendar = Calendar(UTC)
     slow, fast = ledger_of(database, calendar, tmp_path / "slow"), ledger_of(database, calendar, tmp_path / "fast")
 
-    async def others(_connection: AsyncConnection, _rows: Sequence[tuple[Any, ...]]) -> None:
+    async def others(_connection: Connection, _rows: Sequence[tuple[Any, ...]]) -> None:
         """Where there are other nodes, their share is written along."""
 
     slow.store.beside = others

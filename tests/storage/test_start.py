@@ -25,7 +25,7 @@ async def main(folder):
     load = lambda: parse_config(config, environ={}, providers=plugins.providers)
     async with serving(load, plugins, pathlib.Path(folder, "log")):
         await asyncio.sleep(0.5)
-        print(*({"sqlalchemy", "alembic", "aiosqlite", "asyncpg"} & set(sys.modules)))
+        print(*({"sqlalchemy", "alembic", "asyncpg"} & set(sys.modules)))
 
 asyncio.run(main(sys.argv[1]))
 """

@@ -35,7 +35,6 @@ let
     packages [
       "aiohappyeyeballs"
       "aiohttp"
-      "aiosqlite"
       "alembic"
       "anthropic"
       "asyncpg"
