@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "connect": LazyCommand("aimux.cli.connect:connect_command", "Show or write a client's settings for this gateway."),
     "usage": LazyCommand("aimux.cli.usage:usage_command", "Show who used what, and what it cost."),
+    "requests": LazyCommand("aimux.cli.requests:requests_command", "Show the last requests, and what became of them."),
     "plan": LazyCommand("aimux.cli.plan:plan_command", "Replay the ledger over other accounts."),
     "top": LazyCommand("aimux.cli.top:top_command", "Show what runs now. Press q to end it."),
     "prices": LazyCommand("aimux.cli.prices:prices_command", "Show what models cost, and update the list."),

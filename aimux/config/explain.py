@@ -44,9 +44,9 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str
         return path, f"must be a list, not {_what(error['input'])}", ""
     if kind in _MAPPINGS:
         return path, f"must be a mapping of names to values, not {_what(error['input'])}", ""
-    if kind == "string_type":
+    if kind in {"string_type", "path_type"}:
         remedy = "put it in quotes" if isinstance(error["input"], int | float) else ""
-        return path, f"must be text, not {_what(error['input'])}", remedy
+        return path, f"must be {'text' if kind == 'string_type' else 'a path'}, not {_what(error['input'])}", remedy
     if kind in {"bool_type", "bool_parsing"}:
         return path, "must be true or false", ""
     if kind in {"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"}:

@@ -70,6 +70,23 @@ def test_questions_can_be_narrowed(aimux: Commands) -> None:
     assert "It ends where 2026-11-26 begins: name the day after it to have that day." in one_day.stderr
 
 
+def test_single_requests_are_listed_the_latest_first(aimux: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    heading, *lines = aimux("requests", *SPAN).stdout.splitlines()
+    assert heading.split()[0] == "ID"
+    assert len(lines) == 5
+    assert [line.split()[3] for line in lines].count("ann") == 3
+    times = [line.split()[2] for line in lines]
+    assert times == sorted(times, reverse=True)
+    assert [line.split()[0] for line in aimux("requests", *SPAN, "--last", "2").stdout.splitlines()[1:]] == [
+        line.split()[0] for line in lines[:2]
+    ]
+    monkeypatch.setattr("aimux.cli.requests.PAGE", 2)
+    assert aimux("requests", *SPAN).stdout.splitlines() == [heading, *lines], "from several pages"
+    assert [item["user"] for item in aimux.json("requests", *SPAN, "--user", "bob")["items"]] == ["bob"]
+    assert aimux("requests", *SPAN, "--failed").stdout == "There was no such request in that time.\n"
+    assert "PROVIDER/ACCOUNT" in aimux("requests", "--account", "default", expect=2).stderr
+
+
 def test_csv_is_csv(aimux: Commands) -> None:
     names, *rows = csv.reader(io.StringIO(aimux("usage", *SPAN, "--csv").stdout))
     assert (names[0], names[-1]) == ("user", "unpriced_requests")

@@ -92,6 +92,7 @@ listen: ":1"
         ("users: 5", "users", "must be a list, not a number", ""),
         ("users: [alice]", "users[0]", "must be a mapping of names to values, not text", ""),
         ("users: [{name: 5, token: x}]", "users[0].name", "must be text, not a number", "quotes"),
+        ("state_dir: 5", "state_dir", "must be a path, not a number", "quotes"),
         ("users: [{name: '', token_sha256: x}]", "users[0].name", "is empty", ""),
         ('users: [{name: "a\\nb"}]', "users[0].name", "can't be shown", ""),
         ("users: [{token: x}]", "users[0].name", "is missing: The user's name", ""),
