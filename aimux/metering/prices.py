@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.compiling import mypyc_attr
 from aimux.metering.tariff import KINDS, LOTS, STANDARD, Rates, Tariff, complete, overridden
-from aimux.plugin.types import BATCH, REGIONAL
+from aimux.plugin.types import BATCH, FAST, REGIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -129,7 +129,7 @@ class Prices:
             its: Rates | None = rates
             if one.model:
                 its = self.rates(provider, one.model, at, one.tier, one.total_input)
-            elif tariff is not None and one.tier in tariff.apart:
+            elif tariff is not None and one.tier != usage.tier and one.tier in tariff.tiers:
                 its = self.rates(provider, model, at, one.tier, whole_input)
             cost += (its or rates).cost(one)
         factor = self._factors.get((provider, account))
@@ -162,7 +162,9 @@ class Prices:
             self.on_unknown(provider, model, at)
         own = self._own(model) if self._overrides else None
         if own is None:
-            return None if tariff is None else tariff.rates(at, tier, total_input)
+            if tariff is None or (tier == FAST and FAST not in tariff.tiers):
+                return None
+            return tariff.rates(at, tier, total_input)
         if tariff is None:
             return complete(own)
         return overridden(tariff.rates(at, tier, total_input), own)

@@ -9,7 +9,7 @@ import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aimux.plugin.types import BATCH
+from aimux.plugin.types import BATCH, FAST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +116,8 @@ class Tariff:
         self.usual_input = latest[STANDARD][-2][0] if len(latest[STANDARD]) > 1 else NO_END
         if not (self.usual.input or self.usual.output):
             self.usual_input = -1  # it is not sold by the token
-        self.apart = frozenset(latest.keys() - {STANDARD}) | {BATCH}
+        self.tiers = frozenset(latest)
+        self.apart = (self.tiers - {STANDARD}) | {BATCH, FAST}
 
     def rates(self, at: int, tier: str = STANDARD, total_input: int = 0) -> Rates:
         """What holds for a request of that time. Before the first step, the first one holds."""

@@ -169,6 +169,9 @@ class LimitState(NamedTuple):
 
 BATCH: Final = "batch"
 """The service tier of what costs half because it is part of a batch."""
+FAST: Final = "fast"
+"""The tier of what was made at a higher speed: where no list has its price, it has none, as it costs several times as
+much as usual."""
 REGIONAL: Final = "+region"
 """Ends the tier of what was made in a region of the customer's choice: its tokens cost a tenth more."""
 

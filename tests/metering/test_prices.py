@@ -296,6 +296,18 @@ def test_a_higher_speed_has_its_prices() -> None:
     assert fast.cache_read > usual.cache_read
 
 
+def test_a_higher_speed_without_a_price_has_none() -> None:
+    """It costs several times as much, and nobody knows how many."""
+    one = prices(m=TARIFF)
+    for tier in ("fast", "fast+region"):
+        assert cost(one, input_tokens=1000, tier=tier) is None
+        made = record(NOON, model="m")
+        made.usage = Usage("", 1000, 10, tier=tier)
+        assert one.of_record(made) is None
+    one.configure(configured({"m": Price(input=30, output=150)}), {})
+    assert cost(one, input_tokens=1000, tier="fast") == 30_000_000
+
+
 def test_another_vendors_model_of_the_same_name_has_no_price_of_his() -> None:
     assert look_up(Wanted("anthropic", "", "gpt-5")) is None
     assert look_up(Wanted("", "http://127.0.0.1:11434", "our-llama")) is None

@@ -53,6 +53,20 @@ def test_a_batch_begins_with_its_id() -> None:
     assert fed(of_anthropic("/v1/files", "POST"), {"id": "file_1", "type": "file"}).begun == ""
 
 
+def test_a_batch_without_any_result_is_over() -> None:
+    ended = {"id": "msgbatch_01ABC", "type": "message_batch", "processing_status": "ended"}
+    none, some = ({"request_counts": {"succeeded": count, "canceled": 3}} for count in (0, 1))
+    place = "/v1/messages/batches"
+    assert fed(of_anthropic(f"{place}/msgbatch_01ABC"), ended | none).over == (Over("msgbatch_01ABC", ()),)
+    page = {"data": [ended | some, ended | none | {"id": "msgbatch_02DEF"}, None, {"id": 7}], "has_more": False}
+    assert fed(of_anthropic(place), page).over == (Over("msgbatch_02DEF", ()),)
+    for working in (some, none | {"processing_status": "canceling"}, {}):
+        assert fed(of_anthropic(f"{place}/msgbatch_01ABC"), ended | working).over == ()
+    cancelled = BATCH | {"status": "cancelled", "usage": None, "request_counts": {"total": 3, "completed": 0}}
+    assert fed(of_openai("/v1/batches/batch_A1"), cancelled).over == (Over("batch_A1", ()),)
+    assert fed(of_openai("/v1/batches/batch_A1"), cancelled | {"request_counts": {"completed": 1}}).over == ()
+
+
 def test_results_add_up_by_model_and_length_wherever_they_are_cut() -> None:
     failed = json.dumps({"custom_id": "q", "result": {"type": "errored", "error": {}}}).encode() + b"\n"
     odd = b'\n[]\n{"result":{"message":[]}}\n{"result":0}\n{\n'

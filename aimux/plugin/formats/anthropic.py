@@ -17,7 +17,7 @@ from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
+from aimux.plugin.types import RELAY, Action, Over, RequestHead, Verdict
 from aimux.plugin.unnamed_answers import UnnamedAnswer
 from aimux.plugin.usage import Usage
 
@@ -198,6 +198,16 @@ class KeptAnswer(StoredAnswer):
         super().read(answer)
         if answer.get("type") == "message_batch" and self.stored:
             self.begun = self.stored[0]
+        data = answer.get("data")
+        told = [answer, *(data if isinstance(data, list) else ())]
+        self.over = tuple(Over(one["id"], ()) for one in told if isinstance(one, dict) and _came_to_nothing(one))
+
+
+def _came_to_nothing(batch: dict[str, Any]) -> bool:
+    """Whether it has ended without any result that costs something: nobody will read them."""
+    counts = batch.get("request_counts")
+    ended = batch.get("processing_status") == "ended" and isinstance(batch.get("id"), str)
+    return ended and isinstance(counts, dict) and counts.get("succeeded") == 0
 
 
 class BatchResults(ResultsMeter):

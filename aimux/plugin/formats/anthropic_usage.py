@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from aimux.plugin.reading import count, word
-from aimux.plugin.types import REGIONAL
+from aimux.plugin.types import FAST, REGIONAL
 from aimux.plugin.usage import Usage
 
 _IN_THE_TOTAL = frozenset({"message", "fallback_message"})
@@ -15,8 +15,6 @@ _NOT_APIECE = frozenset({"web_fetch_requests", "tool_search_requests", "code_exe
 """Tools that cost nothing besides their tokens, or by the hour, of which no answer tells."""
 _PLAIN = frozenset({"", "standard", "priority", "batch"})
 """Tiers that say nothing of speed and region."""
-FAST: Final = "fast"
-"""What an answer at a higher speed is told as, beside its service tier, and the tier whose prices it has."""
 
 
 def read_usage(usage: Usage, message: dict[str, Any]) -> None:

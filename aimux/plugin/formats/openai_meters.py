@@ -422,7 +422,9 @@ def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
         usage.input_tokens = count(answer.get("trained_tokens"))
         usage.unknown = bool(usage.input_tokens)  # no list has the price of training
     if not usage.anything:
-        return (Over(one, ()),) if status == "failed" else ()  # it may still be reported
+        counts = answer.get("request_counts")
+        nothing = status == "failed" or (isinstance(counts, dict) and counts.get("completed") == 0)
+        return (Over(one, ()),) if nothing else ()  # else it may still be reported
     if kind == "batch":
         usage.tier = BATCH
         counts = answer.get("request_counts")
