@@ -8,7 +8,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.sealing import Sealer
-from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, SPARE, Away, Conflict, Missing, Vault, VaultError
+from aimux.accounts.vault import (
+    ACCOUNT_NAME,
+    BESIDE,
+    SPARE,
+    Away,
+    Conflict,
+    Missing,
+    Vault,
+    VaultError,
+    check_new,
+)
 from aimux.storage import StorageError, Unusable
 
 if TYPE_CHECKING:
@@ -56,6 +66,8 @@ class DatabaseVault(Vault):
         self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None, detach: bool = False
     ) -> None:
         where = _where(instance, account, file_name)
+        if expect is None:
+            check_new(account, file_name)
         async with self._locked(where), self._writing() as connection:
             current = await self._read(connection, where, update=True)
             if current == raw:
@@ -76,6 +88,7 @@ class DatabaseVault(Vault):
 
     async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
         source, target = _where(instance, account, file_name), _where(instance, new, file_name)
+        check_new(new, file_name)
         if source == target:
             raise Conflict(f"account {new!r} already has that name")
         first, second = sorted((source, target))  # the same order everywhere, or two renames could wait for each other

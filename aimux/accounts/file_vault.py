@@ -15,7 +15,18 @@ from weakref import WeakValueDictionary
 
 from aimux import atomic
 from aimux.accounts import files
-from aimux.accounts.vault import ACCOUNT_NAME, BESIDE, DEFAULT, SPARE, Conflict, Missing, Unsafe, Vault, VaultError
+from aimux.accounts.vault import (
+    ACCOUNT_NAME,
+    BESIDE,
+    DEFAULT,
+    SPARE,
+    Conflict,
+    Missing,
+    Unsafe,
+    Vault,
+    VaultError,
+    check_new,
+)
 from aimux.threads import in_thread
 
 if TYPE_CHECKING:
@@ -57,6 +68,8 @@ class FileVault(Vault):
         self, instance: str, account: str, file_name: str, raw: bytes, *, expect: bytes | None, detach: bool = False
     ) -> None:
         path = self._path(instance, account, file_name)
+        if expect is None:
+            check_new(account, file_name)
         async with self._locked(path):
             await in_thread(self._write, path, raw, expect, detach)
 
@@ -67,6 +80,7 @@ class FileVault(Vault):
 
     async def rename(self, instance: str, account: str, new: str, file_name: str) -> None:
         source, target = self._path(instance, account, file_name), self._path(instance, new, file_name)
+        check_new(new, file_name)
         first, second = sorted((source, target))  # the same order everywhere, or two renames could wait for each other
         if source == target:
             raise Conflict(f"account {new!r} already has that name")
@@ -87,6 +101,7 @@ class FileVault(Vault):
         there and leads to a usable file.
         """
         path = self._path(instance, account, file_name)
+        check_new(account, file_name)
         async with self._locked(path):
             await in_thread(self._link, path, target, replace)
 
@@ -199,9 +214,9 @@ class FileVault(Vault):
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SIZE:
-                raise VaultError(
-                    f"{path} is not a credential file", remedy=f"a file of at most {MAX_SIZE} bytes goes there"
-                )
+                what = "a folder, and no" if stat.S_ISDIR(info.st_mode) else "not a"
+                remedy = f"move it away: a file of at most {MAX_SIZE} bytes goes there"
+                raise VaultError(f"{path} is {what} credential file", remedy=remedy)
             if info.st_mode & 0o077:
                 self._tighten_file(fd, path)
             return os.pread(fd, MAX_SIZE, 0)

@@ -43,6 +43,12 @@ class Away(VaultError):
     """The vault can't be reached for now, such as a database that is away: what is known in memory goes on."""
 
 
+def check_new(account: str, file_name: str) -> None:
+    """Raises Conflict if no new account may have this name: its folder would lie where a file of `default` goes."""
+    if account == file_name or account.startswith(f"{file_name}."):
+        raise Conflict(f"{account!r} can't be an account's name: a file is named so", remedy="choose another name")
+
+
 class Vault(Protocol):
     """`(instance, account, file name) -> bytes`. Async, so that a database can be one. All raise VaultError."""
 

@@ -125,6 +125,17 @@ async def test_rename(vault: Vault) -> None:
     assert await vault.read("demo", "default", FILE) == b"two"
 
 
+@pytest.mark.parametrize("name", [FILE, FILE + SPARE])
+async def test_no_account_lies_where_a_file_of_the_default_one_goes(vault: Vault, name: str) -> None:
+    await vault.write("demo", "a", FILE, b"one", expect=None)
+    for work in (vault.write("demo", name, FILE, b"two", expect=None), vault.rename("demo", "a", name, FILE)):
+        with pytest.raises(Conflict, match="can't be an account's name: a file is named so"):
+            await work
+    assert await vault.list("demo", FILE) == ["a"]
+    await vault.write("demo", "default", FILE, b"two", expect=None)
+    await vault.write("demo", "default", FILE + SPARE, b"three", expect=None)
+
+
 async def test_two_renames_in_opposite_directions_do_not_wait_for_each_other(vault: Vault) -> None:
     await vault.write("demo", "a", FILE, b"one", expect=None)
     await vault.write("demo", "b", FILE, b"two", expect=None)

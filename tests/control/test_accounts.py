@@ -247,8 +247,10 @@ async def test_a_rename_keeps_the_state(aimux: Aimux) -> None:
 
 async def test_a_name_that_is_taken_is_not_given_twice(aimux: Aimux, sim: Simulator) -> None:
     put(aimux.state_dir, "claude", credential_file(sim.add_account("ann", "anthropic")), "ann")
-    assert (await aimux.post("/accounts/claude/ann/rename", {"name": "default"}, expect=409))["type"].endswith(
-        "conflict"
+    refused = await aimux.post("/accounts/claude/ann/rename", {"name": "default"}, expect=409)
+    assert (refused["type"], refused["detail"]) == (
+        "urn:aimux:conflict",
+        "There is an account claude/default already.",
     )
     await aimux.post("/accounts/claude/ann/rename", {"name": "ann"}, expect=409)
     for name in ("", "../x", ".x", "a b", "a" * 65):

@@ -163,6 +163,9 @@ async def rename_account(parts: Parts, provider: Instance, name: Name, body: Ren
             account=f"{provider}/{name}",
         )
     refuse_configured(account)
+    if body.name != name and body.name in pool.accounts:
+        there = f"{provider}/{body.name}"
+        raise Refused(409, "conflict", f"There is an account {there} already.", remedy="choose another name")
     await pool.rename(name, body.name)
     if trouble := await parts.keep():
         # Its state is kept by name: after a restart the new one would be enabled, and serve everybody.
