@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,13 +274,7 @@ def _keep_secret(plan: Plan, config: Config) -> None:
     if jwt is None:
         return
     path = config.state_dir / SECRET_FILE
-    try:
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(jwt["secret"])
-    except OSError as error:
-        raise click.ClickException(f"can't write {path}: {error.strerror}") from None
+    _write_new(path, jwt["secret"], folders=True)
     jwt["secret"] = f"${{file:{path}}}"
 
 
@@ -287,12 +282,21 @@ def _write_config(plan: Plan, output: Path) -> None:
     import yaml
 
     text = _HEADER.format(source=plan.source) + yaml.safe_dump(plan.config, sort_keys=False, allow_unicode=True)
+    _write_new(output, text)
+
+
+def _write_new(path: Path, text: str, *, folders: bool = False) -> None:
+    """The whole file or none: half a configuration would be in the way of the next try, or be used."""
+    from aimux import atomic
+
     try:
-        fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "it exists already, and nothing is overwritten")
+        if folders:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic.write(path, text.encode())
     except OSError as error:
-        raise click.ClickException(f"can't write {output}: {error.strerror}") from None
+        raise click.ClickException(f"can't write {path}: {error.strerror}") from None
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

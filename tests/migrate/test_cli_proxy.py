@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from tests.migrate.support import LOGIN, Migration, digest
@@ -158,3 +161,21 @@ def test_a_login_that_cannot_be_read_is_named_and_the_others_come_along(migrate:
     said = migrate(migrate.file("config.json", {"services": services}), "--copy", expect=1)
     assert "! account 'two' from /proc/self/mem: can't read /proc/self/mem" in said
     assert migrate.stored("claude/one/.credentials.json") == LOGIN
+
+
+def test_a_full_disk_leaves_no_half_of_a_configuration(migrate: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate.file("auth/a.json", {"type": "claude", "email": "a@x", "access_token": "sk-ant-oat01-a"})
+    write = os.pwrite
+
+    def full(fd: int, raw: bytes, at: int) -> int:
+        if raw.startswith(b"# Made by"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, raw, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        said = migrate(migrate.folder / "auth", expect=1)
+    assert f"can't write {migrate.output}: No space left on device" in said
+    assert [file for file in migrate.folder.iterdir() if file.is_file()] == []
+    assert "(there already)" in migrate(migrate.folder / "auth")
+    assert migrate.config["providers"]
