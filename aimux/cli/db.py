@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aimux.cli.options import config_option, json_option, read_config
+from aimux.cli.options import config_option, json_option, read_config, whole_path
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ CREDENTIAL, STATE = "credential", "account_state"
 ELSEWHERE = frozenset({"credentials", "account_states"})
 """Tables that go into the archive as files, because with SQLite they are files."""
 
-_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), callback=whole_path)
 
 
 @click.group("db", short_help="Look after the database, or move it to the other engine.")

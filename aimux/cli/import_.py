@@ -12,7 +12,7 @@ import click
 
 from aimux.cli import suggest
 from aimux.cli.asking import print_json
-from aimux.cli.options import AccountName, config_option, json_option
+from aimux.cli.options import AccountName, config_option, json_option, whole_path
 from aimux.cli.words import prose_on_stderr, say, sentence, visible
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class FoundLogin:
 
 
 @click.command("import", short_help="Take over logins of the vendors' own CLIs.")
-@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path), callback=whole_path)
 @click.option(
     "--provider",
     metavar="NAME",

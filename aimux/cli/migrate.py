@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli.asking import print_json
-from aimux.cli.options import json_option
+from aimux.cli.options import json_option, whole_path
 from aimux.cli.words import say
 
 NAMES = ("ai-mux", "claude-code-mux", "claude-proxy", "cli-proxy-api", "link-assistant-router", "maxmux", "sing-box")
@@ -34,11 +34,12 @@ _HEADER = """\
 
 
 @click.command("migrate", short_help="Take over another gateway's configuration and accounts.")
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path), callback=whole_path)
 @click.option("--from", "source", type=click.Choice(NAMES), help="Which gateway it is, where FILE does not tell.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
+    callback=whole_path,
     default=Path("config.yaml"),
     show_default=True,
     metavar="FILE",

@@ -41,6 +41,12 @@ def config_option(command: F) -> F:
     )(command)
 
 
+def whole_path(_: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """A file named by a bare word, by its whole path: a message that begins with it would be given a capital."""
+    bare = value is not None and str(value) == value.name and "." not in value.name
+    return value.absolute() if value is not None and bare else value
+
+
 def json_option(command: F) -> F:
     """Add `--json`, passed on as `as_json: bool`."""
     return click.option("--json", "as_json", is_flag=True, callback=_or_the_groups, help="Print JSON.")(command)

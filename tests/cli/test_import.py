@@ -134,6 +134,14 @@ def test_what_other_systems_export_is_understood(aimux: Commands, tmp_path: Path
     assert json.loads(kept) == json.loads(EXPORTED)
 
 
+def test_a_file_named_by_a_bare_word_keeps_its_name_in_messages(
+    aimux: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "login", b"no login")
+    assert f"Error: {tmp_path}/login can't be read as a login" in aimux("import", "login", expect=1).stderr
+
+
 # --- what other programs keep ---------------------------------------------------------------------------------------
 
 
