@@ -163,20 +163,16 @@ class Faults:
         """While it is full, and tokens have run out. The account could not be renewed; others neither."""
         await self.logins.anchored()
         account = await self.logins.well()
-        self.world.disk.fill(self.world.pid)
-        try:
+        async with self.world.disk.full(self.world.pid):
             async with self.world.hearing(f"account {account.name} could not be renewed"):
                 for one in self.logins.weak:
                     self.logins.run_out(one)
             yield account
-        finally:
-            self.world.disk.empty(self.world.pid)
 
     async def full_disk_and_restart(self) -> None:
         """Who starts without room on the disk asks nobody either, until there is some."""
         async with self._full_disk() as account:
             await self._stop(self.world.aimux)
-            self.world.disk.fill(self.world.pid)  # once more: the database has tidied up at its end
             await self._start()
             told = f"account {account.name} could not be renewed"
             await self.world.aimux.until(lambda: told in self.world.aimux.output, patience=PATIENCE)
@@ -230,6 +226,7 @@ class Faults:
         with (
             self.ledger.excusing("closed", why="a restart", provider="socket", count=sockets + CLIENTS),
             self.ledger.excusing("failed", why="a restart", provider="socket", status=503, count=CLIENTS),
+            self.ledger.excusing("failed", why="a restart", kind="asker", status=503, count=CLIENTS),  # for a socket
         ):
             await self.world.stop(process)
 

@@ -1,5 +1,5 @@
-"""aimux with four things that no service has: a clock that can be moved, a short memory, little room for connections,
-and a census of what lives.
+"""aimux with four things that no service has: a clock that can be moved (which is noticed soon), a short memory, little
+room for connections, and a census of what lives.
 
 Its arguments are the clock's file, the census's file, and aimux's own. SIGUSR1 asks for a census.
 """
@@ -58,8 +58,10 @@ def forget() -> None:
     # Only now: whoever is imported before the clock can be moved may hold on to the one that can't.
     from aimux.accounts import pool
     from aimux.http import head
+    from aimux.limits import keeper
     from aimux.metering import journal
 
+    keeper.LOOK_SECONDS = 0.5
     head._REMEMBERED = KEPT
     journal.Journal.__init__.__defaults__ = (KEPT,)
     conversations = pool.Conversations
@@ -76,7 +78,7 @@ def census(file: Path) -> None:
         info = libc.mallinfo2()
         native = info.uordblks + info.hblkhd
     kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
-    # An answer that is kept for others (a credential's check, for 30 s) is a task that is done.
+    # An answer that is kept for others (a credential's check) is a task that is done.
     tasks = sorted(str(one.get_coro()) for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done())
     kinds["_asyncio.Task"] = len(tasks)
     new = file.with_suffix(".new")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
 import shutil
 import struct
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 
@@ -38,16 +40,33 @@ class Disk:
             return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full, modes make it read-only"
         return "the common disk (no tmpfs may be mounted): RLIMIT_FSIZE makes it full; root may write to any"
 
-    def fill(self, pid: int) -> None:
+    @contextlib.asynccontextmanager
+    async def full(self, pid: int) -> AsyncIterator[None]:
+        """Whatever the process gives back meanwhile, as it tidies up its database."""
+        self._fill(pid)
+        task = asyncio.create_task(self._stay_full(pid))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self._empty(pid)
+
+    async def _stay_full(self, pid: int) -> None:
+        while self.mounted:
+            await asyncio.sleep(0.05)
+            self._fill(pid)
+
+    def _fill(self, pid: int) -> None:
         if self.mounted:
-            with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as filler:
+            with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as filler:
                 while True:
                     filler.write(bytes(4096))
         else:
             self._limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, self._limits[1]))
 
-    def empty(self, pid: int) -> None:
+    def _empty(self, pid: int) -> None:
         if self.mounted:
             self._filler.unlink(missing_ok=True)
         else:
