@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,8 +20,14 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     Otherwise a cancelled task would give up a lock under which its thread is still writing.
     """
-    loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, functools.partial(function, *args, **kwargs))
+    return await in_thread_of(None, function, *args, **kwargs)
+
+
+async def in_thread_of(
+    threads: ThreadPoolExecutor | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """The same in one of these threads; None: asyncio's own, of which there are a few for all."""
+    future = asyncio.get_running_loop().run_in_executor(threads, functools.partial(function, *args, **kwargs))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -8,6 +8,7 @@ import logging
 import socket
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -15,7 +16,7 @@ from aimux import __version__
 from aimux.storage import migrations, sqlite_file
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.migrations import behind, schema_of, upgrade
-from aimux.threads import in_thread
+from aimux.threads import in_thread, in_thread_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -53,6 +54,8 @@ class SQLite:
         self._path = path
         self._made: sqlalchemy.Engine | None = None
         self._free = asyncio.Semaphore(CONNECTIONS)  # waiting in the engine's own pool would take a thread
+        # Of its own: reports that take long must not keep credentials from being saved, which asyncio's few threads do.
+        self._threads = ThreadPoolExecutor(CONNECTIONS, "sqlite")
         self._seen: dict[str, int] = {}
         self._plain: sqlite3.Connection | None = None
         self._plain_lock = threading.Lock()
@@ -100,12 +103,12 @@ class SQLite:
     async def transaction(self, *, write: bool) -> AsyncIterator[Connection]:
         assert self._made is not None
         async with self._free:
-            connection = InThreads(self._made.execution_options(aimux_write=write))
+            connection = InThreads(self._made.execution_options(aimux_write=write), self._threads)
             try:
-                await in_thread(connection.begin)
+                await in_thread_of(self._threads, connection.begin)
                 yield connection
             finally:
-                await in_thread(connection.close)
+                await in_thread_of(self._threads, connection.close)
 
     async def announce(self, connection: Connection, topics: Collection[str]) -> dict[str, int]:
         versions = {}
@@ -183,6 +186,7 @@ class SQLite:
         if self._made is not None:
             await in_thread(self._made.dispose)
             self._made = None
+        self._threads.shutdown(wait=False)
         with self._plain_lock:
             if self._plain is not None:
                 self._plain.close()
@@ -228,8 +232,9 @@ class InThreads:
     `sqlalchemy.ext.asyncio` would do the same, and keep 9 MB for the ORM that it imports.
     """
 
-    def __init__(self, engine: sqlalchemy.Engine) -> None:
+    def __init__(self, engine: sqlalchemy.Engine, threads: ThreadPoolExecutor) -> None:
         self._engine = engine
+        self._threads = threads
         self.dialect: Dialect = engine.dialect
         self._connection: sqlalchemy.Connection | None = None
 
@@ -257,26 +262,27 @@ class InThreads:
         options = dict(execution_options)
         result = await self.run_sync(lambda connection: connection.execute(statement, execution_options=options))
         try:
-            yield _Stream(result, options["yield_per"])
+            yield _Stream(result, options["yield_per"], self._threads)
         finally:
-            await in_thread(result.close)
+            await in_thread_of(self._threads, result.close)
 
     async def run_sync(
         self, function: Callable[Concatenate[sqlalchemy.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         assert self._connection is not None
-        return await in_thread(function, self._connection, *args, **kwargs)
+        return await in_thread_of(self._threads, function, self._connection, *args, **kwargs)
 
     async def commit(self) -> None:
         await self.run_sync(lambda connection: connection.commit())
 
 
 class _Stream:
-    def __init__(self, result: CursorResult[*tuple[Any, ...]], size: int) -> None:
+    def __init__(self, result: CursorResult[*tuple[Any, ...]], size: int, threads: ThreadPoolExecutor) -> None:
         self._next = partial(result.fetchmany, size)
+        self._threads = threads
 
     async def partitions(self) -> AsyncIterator[Sequence[Row[*tuple[Any, ...]]]]:
-        while rows := await in_thread(self._next):
+        while rows := await in_thread_of(self._threads, self._next):
             yield rows
 
 

@@ -65,3 +65,13 @@ async def keys(database: Database) -> list[str]:
     async with database.read() as connection:
         found = await connection.execute(meta.select().with_only_columns(meta.c.key))
         return sorted(found.scalars())
+
+
+@pytest.fixture
+async def written(state_dir: Path) -> Path:
+    """The file of a database with some rows in it, which nobody uses."""
+    database = await Database.open(None, state_dir)
+    for number in range(100):
+        await put(database, f"{number:03}", "x" * 500)
+    await database.close()
+    return state_dir / "aimux.db"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import resource
 import shutil
 import sqlite3
@@ -18,20 +17,9 @@ from pathlib import Path
 import pytest
 
 from aimux.storage import Conflict, Database, StorageError, Unusable, sqlite_file
-from aimux.storage.sqlite import CONNECTIONS
 from aimux.storage.status import status
 from tests.accounts.disks import failing
-from tests.storage.conftest import keys, meta, put
-
-
-@pytest.fixture
-async def written(state_dir: Path) -> Path:
-    """The file of a database with some rows in it, which nobody uses."""
-    database = await Database.open(None, state_dir)
-    for number in range(100):
-        await put(database, f"{number:03}", "x" * 500)
-    await database.close()
-    return state_dir / "aimux.db"
+from tests.storage.conftest import keys, put
 
 
 async def test_nothing_is_made_before_the_first_write(state_dir: Path) -> None:
@@ -372,63 +360,3 @@ async def test_a_copy_is_whole_while_it_is_written_to(written: Path) -> None:
         assert connection.execute("SELECT count(*) FROM meta WHERE key LIKE '0%'").fetchone() == (100,)
     assert target.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in target.parent.glob("copy*")) == ["copy"]
-
-
-async def test_more_readers_than_connections_take_turns(written: Path) -> None:
-    """And one who is cancelled while it waits takes nobody's place."""
-    database, held, go_on = await Database.open(None, written.parent), 0, asyncio.Event()
-
-    async def read() -> int:
-        nonlocal held
-        async with database.read() as connection:
-            held += 1
-            await go_on.wait()
-            return len((await connection.execute(meta.select())).all())
-
-    readers = [asyncio.create_task(read()) for _ in range(3 * CONNECTIONS)]
-    async with asyncio.timeout(10):
-        while held < CONNECTIONS:
-            await asyncio.sleep(0.01)
-        readers[-1].cancel()
-        go_on.set()
-        done = await asyncio.gather(*readers, return_exceptions=True)
-    assert done[:-1] == [100] * (len(readers) - 1)
-    assert await keys(database) == [f"{number:03}" for number in range(100)]
-    await database.close()
-
-
-async def test_who_is_cancelled_while_connecting_leaves_nothing_open(state_dir: Path) -> None:
-    """Python 3.13 and newer warn of a connection that is not closed."""
-    for turns in range(0, 40, 2):
-        database = await Database.open(None, state_dir)
-        task = asyncio.create_task(keys(database))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await database.close()
-    gc.collect()
-
-
-async def test_a_write_that_is_cancelled_keeps_nobody_out(written: Path) -> None:
-    """Wherever it was: a statement under way would keep the lock until the garbage with its cursor is collected."""
-    database = await Database.open(None, written.parent)
-
-    async def add_and_read(number: int) -> None:
-        async with database.write("topic") as connection:
-            for step in range(3):
-                await connection.execute(meta.insert().values(key=f"{number}-{step}", value="1"))
-                await connection.execute(meta.select())
-
-    gc.disable()
-    try:
-        for number in range(0, 800, 8):
-            task = asyncio.create_task(add_and_read(number))
-            for _ in range(number):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await asyncio.to_thread(sqlite_file.try_to_write, written)
-    finally:
-        gc.enable()
-    await database.close()
