@@ -82,6 +82,24 @@ async def test_what_can_not_be(start: Start, method: str, path: str, body: Any, 
     assert (got, problem["type"]) == (status, f"urn:aimux:{word}"), problem
 
 
+async def test_what_is_wrong_is_said_in_words(aimux: Aimux) -> None:
+    status, _, problem = await aimux.send(
+        "POST", "/users", json={"email": 5, "groups": {}, "enabled": 1, "own_login": "x"}
+    )
+    assert status == 422
+    assert {fault["where"]: fault["message"] for fault in problem["errors"]} == {
+        "body.name": "is missing",
+        "body.email": "must be text",
+        "body.groups": "must be a list",
+        "body.enabled": "is not known here",
+        "body.own_login": "must be true or false",
+    }
+    _, _, problem = await aimux.send("GET", "/users?limit=x")
+    assert problem["detail"] == "query.limit: must be a whole number"
+    _, _, problem = await aimux.send("GET", "/users?limit=0")
+    assert problem["detail"] == "query.limit: must be greater than or equal to 1"
+
+
 async def test_a_body_is_read_in_one_way(aimux: Aimux) -> None:
     for path, body in (
         ("/users", '{"name": "ann", "name": "bob"}'),

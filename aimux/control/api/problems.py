@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 CONTENT_TYPE = "application/problem+json"
+
+
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known here",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
+}
+"""What pydantic finds, in the words of the configuration's problems."""
+_SHOULD = re.compile(r"^(?:Input|String|List|Dictionary|Value) should ")
 
 
 class Fault(Body):
@@ -80,7 +95,7 @@ def invalid(error: ValidationError, where: str) -> Refused:
     for detail in error.errors(include_url=False, include_input=False):
         if detail["type"] == "json_invalid":
             return Refused(400, "not-json", "The body is not valid JSON.")
-        message = detail["msg"].removeprefix("Value error, ")
+        message = _WORDS.get(detail["type"]) or _SHOULD.sub("must ", detail["msg"].removeprefix("Value error, "))
         steps = [str(step) for step in detail["loc"] if step != "[key]"]  # pydantic's word for a name in a mapping
         faults.append(Fault(where=".".join([where, *steps]), message=message))
         if remedy := detail.get("ctx", {}).get("remedy"):

@@ -158,7 +158,9 @@ def go(request: web.Request, path: str, told: str = "", level: str = "ok") -> we
 def told(refused: Refused) -> str:
     """A refusal as a sentence or two."""
     problem = refused.problem
-    faults = "; ".join(f"{fault.where.removeprefix('body.')}: {fault.message}" for fault in problem.errors or ())
+    faults = "; ".join(
+        f"{fault.where.removeprefix('body.').removeprefix('query.')}: {fault.message}" for fault in problem.errors or ()
+    )
     text = problem.detail or problem.title
     if problem.errors and problem.errors[0].where in text:  # it is made of them
         text = f"{faults}."

@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from aimux.control.api.problems import Refused
 from aimux.control.dashboard import charts
-from aimux.control.dashboard.page import ask, go, render, segment
+from aimux.control.dashboard.page import ask, go, render, segment, told
 from aimux.metering.record import REFUSED
 
 if TYPE_CHECKING:
@@ -41,10 +42,24 @@ async def page(request: web.Request) -> web.StreamResponse:
         return go(request, f"requests/{segment(wanted)}")
     asked = request.query
     filters = {name: asked[name].strip() for name in (*FILTERS, "failed") if asked.get(name, "").strip()}
-    found = await ask(request, "GET", "/requests", limit=100, since="90d", after=request.query.get("after"), **filters)
+    notices: list[dict[str, str]] = []
+    found: Any = {"items": [], "next": None}
+    try:
+        found = await ask(request, "GET", "/requests", limit=100, since="90d", after=asked.get("after"), **filters)
+    except Refused as refused:
+        if refused.problem.status != 422:
+            raise
+        notices.append({"level": "bad", "text": told(refused)})
     older = "?" + urlencode({**filters, "after": found["next"]}) if found["next"] else None
     return render(
-        request, "requests.html", title="Requests", requests=found["items"], filters=filters, names=FILTERS, older=older
+        request,
+        "requests.html",
+        title="Requests",
+        requests=found["items"],
+        filters=filters,
+        names=FILTERS,
+        older=older,
+        notices=notices,
     )
 
 

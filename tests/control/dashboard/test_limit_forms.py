@@ -115,7 +115,7 @@ def test_an_amount_is_what_it_looks_like_or_refused(visitor: Visitor, site: Site
 @pytest.mark.parametrize(
     ("limit", "amount", "words"),
     [
-        ("cost_per_week", "0", "amount: Input should be greater than 0."),
+        ("cost_per_week", "0", "amount: must be greater than 0."),
         ("cost_per_week", "a lot", "'a lot' is not an amount. Write it like 250000, 250k or 2.5M."),
         (
             "cost_per_day",

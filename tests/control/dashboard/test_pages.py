@@ -147,6 +147,9 @@ def test_a_request_is_found_and_explained(visitor: Visitor, site: Site) -> None:
     page.get_by_role("link", name="Why").first.click()
     expect(page.get_by_role("heading", name="How it was routed")).to_be_visible()
     expect(page.locator("main")).to_contain_text("claude/default")
+    visit.go("requests?user=vic&status=2xx")
+    assert visit.notice == "status: must be a whole number."
+    expect(page.get_by_label("User")).to_have_value("vic")
 
 
 def test_who_is_refused_sees_which_limit_it_was(visitor: Visitor, site: Site) -> None:
