@@ -89,12 +89,13 @@ def number(value: object) -> float | None:
 
 def word(value: object) -> str:
     """A word from foreign JSON that is fit for a name; "" for anything else."""
-    return value if isinstance(value, str) and len(value) <= LONGEST_WORD and _is_word(value) else ""
+    return _word(value) if isinstance(value, str) and len(value) <= LONGEST_WORD else ""
 
 
 @lru_cache(maxsize=256)
-def _is_word(text: str) -> bool:
-    return _WORD.fullmatch(text) is not None
+def _word(text: str) -> str:
+    """The same object for all that are alike: thousands of answers are remembered."""
+    return text if _WORD.fullmatch(text) else ""
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ KEPT = re.compile(
 """Those that caches of a fixed size and the present configuration hold."""
 SETUP = {"aimux.gateway.setup.Setup", "aimux.gateway.epoch.Epoch"}
 """A configuration. The one that a process starts with is not counted, and the others are its followers."""
-DATABASE, POOLED = re.compile(r"/aimux\.db(-wal|-shm)?$"), 5
+DATABASE, POOLED = re.compile(r"/aimux\.db(-wal|-shm)?$"), 3
 """So many connections to it are kept for the next who asks, once there were so many at a time."""
 TASK = "_asyncio.Task"
 TIMERS = re.compile(r"uvloop\.loop\.(TimerHandle|UVTimer|Handle)$")
