@@ -34,7 +34,9 @@ def reload_command(pid: int | None, config: Path | None, as_json: bool) -> None:
 
     async def reload(backend: Backend) -> dict[str, Any]:
         if not backend.live:
-            raise click.ClickException("there is no running server to reload")
+            raise click.ClickException(
+                "there is no running server to reload; one whose `listen` was changed is restarted"
+            )
         return await backend.call("POST", "/reload")
 
     try:

@@ -28,6 +28,8 @@ PAGE = 1000
 @click.option("--user", shell_complete=suggest.users, help="Only this user's.")
 @click.option("--group", help="Only this group's.")
 @click.option("--token", metavar="ID", help="Only those with this token.")
+@click.option("--class", help="Only what was for this, in the client's own word: main, subagent, …")
+@click.option("--client", help="Only this client's: its user agent's first word.")
 @click.option("--model", help="Only what this model served.")
 @click.option("--provider", help="Only this provider's.")
 @click.option("--account", metavar="PROVIDER/ACCOUNT", help="Only what this account served.")

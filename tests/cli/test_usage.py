@@ -58,10 +58,19 @@ def test_what_has_no_price_is_said(aimux: Commands) -> None:
 
 def test_questions_can_be_narrowed(aimux: Commands) -> None:
     assert [item["day"] for item in aimux.json("usage", *SPAN, "--by", "day")["items"]] == ["2026-11-26"]
-    for only in (("--user", "ann"), ("--model", "sonnet"), ("--account", "claude/default"), ("--group", "team")):
+    for only in (
+        ("--token", "t1"),
+        ("--user", "ann"),
+        ("--model", "sonnet"),
+        ("--account", "claude/default"),
+        ("--group", "team"),
+    ):
         found = aimux.json("usage", *SPAN, *only)
         assert "ann" in [item["user"] for item in found["items"]]
         assert set(found) == {"items", "total", "unread"}
+    for name in ("--token", "--class", "--client"):
+        assert aimux.json("usage", *SPAN, name, "nothing")["items"] == []
+        assert aimux.json("requests", *SPAN, name, "nothing")["items"] == []
     assert aimux.json("usage", *SPAN, "--user", "nobody")["items"] == []
     nothing = aimux("usage", *SPAN, "--user", "nobody")
     assert nothing.stdout == "There was no such request in that time.\n"
