@@ -195,6 +195,7 @@ class App:
         self.metering.on_priced = self.limits.priced
         if claims is not None:
             self.metering.ledger.store.beside = self.limits.wrote
+            self.metering.beside_pricing = self.limits.repriced
         await self.limits.start()
         await self.metering.start()  # by then the limits are loaded that left-over records count for
         return limits

@@ -184,7 +184,10 @@ class Budget(Counter):
         wrong clock lost, or of which prices became known."""
         self.full(0, now, number)
         own, self.base = past.of(self.key, self.start, shared=self._claims is not None)
-        self.found(own - self.used if past.whole else max(0, own - self.used))
+        more = own - self.used if past.whole else max(0, own - self.used)
+        self.found(more)
+        if more and self._claims is not None:
+            self._claims.touched.add(self)  # the others are to hear of it
         self.claim(now)
 
     def passed(self, now: float) -> float | None:

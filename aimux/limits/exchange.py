@@ -205,6 +205,22 @@ class Exchange:
             more = {"used": shares.c.used + put.excluded.used, "heard_at": put.excluded.heard_at}
             await connection.execute(put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=more))
 
+    async def change(self, connection: Connection, changed: Mapping[Place, int]) -> None:
+        """What the ledger has of budgets is so much more (or less) than it was thought to be: of each node its part."""
+        from sqlalchemy import text
+
+        part = text(
+            "UPDATE limit_shares SET used = used + round(:change * used / total)::bigint"
+            " FROM (SELECT sum(used) AS total FROM limit_shares WHERE counter = :counter AND start = :start) AS whole"
+            " WHERE counter = :counter AND start = :start AND used > 0"
+        )
+        for place in sorted(changed):
+            await connection.execute(part, {**place._asdict(), "change": changed[place]})
+
+    def hear_all(self) -> None:
+        """Read again in the next round what every node has."""
+        self._seen = 0
+
 
 def _stamp() -> TextClause:
     """The database's clock, in milliseconds, and later than every stamp there is, even when that was set back."""

@@ -14,10 +14,12 @@ from aimux.limits.windows import bounds
 from aimux.metering.rows import NUMBER, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import tzinfo
 
     from aimux.limits.rules import Key, Policy
+    from aimux.metering.repricing import Repriced
+    from aimux.metering.rows import Key as Sent
     from aimux.metering.rows import Values
     from aimux.storage import Database
 
@@ -142,7 +144,7 @@ def amounts(policy: Policy, zone: tzinfo, rows: Sequence[Values]) -> dict[Place,
     for values in rows:
         row, number = Row(values), values[NUMBER]
         if number not in keys:
-            keys[number] = _budgets(policy, row)
+            keys[number] = _budgets(policy, row.key)
         for key in keys[number]:
             limit = LIMITS[key.limit]
             when = limit.period, row.at // QUARTER
@@ -159,9 +161,20 @@ def cost_of(row: Row) -> int:
     return cost_at_unknown_prices(row.tokens - row.output, row.output)
 
 
-def _budgets(policy: Policy, row: Row) -> list[Key]:
+def changes(policy: Policy, zone: tzinfo, requests: Iterable[Repriced]) -> dict[Place, int]:
+    """What changes in budgets because requests have a price now."""
+    found: Counter[Place] = Counter()
+    for one in requests:
+        change = one.cost - cost_at_unknown_prices(one.tokens - one.output, one.output)
+        for key in _budgets(policy, one.key):
+            limit = LIMITS[key.limit]
+            if limit.unit is Unit.COST:
+                found[place_of(key, bounds(limit.period, one.at / 1000, zone)[0])] += change
+    return {place: change for place, change in found.items() if change}
+
+
+def _budgets(policy: Policy, key: Sent) -> list[Key]:
     """What holds for one who sends such requests, of calendar windows."""
-    key = row.key
     holdings = policy.holdings(
         Who(key.user, key.token, key.groups), lambda scope: scope.covers(key.provider, key.limited)
     )

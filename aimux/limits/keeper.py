@@ -15,6 +15,7 @@ from aimux.limits.configured import policy
 from aimux.limits.exchange import Exchange
 from aimux.limits.history import History
 from aimux.limits.rules import Owner, Scope, Who
+from aimux.metering import repricing
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from aimux.limits.stored import Stored
     from aimux.limits.sums import Counter
     from aimux.metering.ledger import Ledger
+    from aimux.metering.repricing import Repriced
     from aimux.metering.rows import Row, Values
     from aimux.storage import Database
     from aimux.storage.engine import Connection
@@ -71,6 +73,8 @@ class LimitKeeper:
         have it when it was asked."""
         self._ahead = 0.0
         """By how much the clock is ahead of the one that nobody sets, as of the last count."""
+        self._known_prices = ""
+        """When requests got a price, as of the last count."""
         limits.on_moved = self._due.set
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -80,6 +84,7 @@ class LimitKeeper:
         self._unsubscribe = self.database.subscribe(stored.TOPIC, self._stale.set)
         if self.exchange is not None:
             await self.exchange.round(time.time())
+            self._known_prices = await self._priced_at()
         await self.refresh()
         self._ahead = _ahead()
         work = {
@@ -90,6 +95,7 @@ class LimitKeeper:
         }
         if self.exchange is not None:
             work["sharing budgets with other nodes"] = self.exchange.run
+            work["hearing of new prices"] = self._hear_prices
         self._tasks = [keep_going(what, one) for what, one in work.items()]
 
     async def close(self) -> None:
@@ -118,6 +124,12 @@ class LimitKeeper:
         if self.exchange is not None:
             await self.exchange.add(connection, history.amounts(self.limits.policy, self._zone, rows))
 
+    async def repriced(self, connection: Connection, requests: Sequence[Repriced]) -> None:
+        """These requests get a price in this transaction: budgets that nodes share counted them at an assumed one.
+        Raises StorageError."""
+        if self.exchange is not None:
+            await self.exchange.change(connection, history.changes(self.limits.policy, self._zone, requests))
+
     async def reconfigure(self, section: Section) -> None:
         """Take another configuration's limits. What the ledger has seen is missing where it can't be read now."""
         self.section = section
@@ -144,6 +156,8 @@ class LimitKeeper:
                 self._adopt(History())
                 return
             recount = recount or self._counted_before(wanted)
+            if recount and self.exchange is not None:
+                self.exchange.hear_all()
             node = self.exchange.node if self.exchange is not None else None
             async with contextlib.nullcontext(_unknown) if self._ledger is None else self._ledger.still() as unwritten:
                 past = await history.read(self.database, self._zone, now, node=node)
@@ -209,6 +223,33 @@ class LimitKeeper:
     def _count_again(self) -> None:
         self._inexact = True
         self._due.set()
+
+    async def _hear_prices(self) -> None:
+        """Another node may have priced requests of this one. The database calls now and then without that."""
+        looked = asyncio.Event()
+        unsubscribe = self.database.subscribe(repricing.TOPIC, looked.set)
+        try:
+            while True:
+                try:
+                    at = await self._priced_at()
+                    if at != self._known_prices:
+                        self._known_prices = at
+                        self.priced()
+                except StorageError as error:
+                    log.debug("whether there are new prices can't be read now: %s", error)
+                await looked.wait()
+                looked.clear()
+        finally:
+            unsubscribe()
+
+    async def _priced_at(self) -> str:
+        from sqlalchemy import select
+
+        from aimux.storage.schema.base import meta
+
+        async with self.database.read() as connection:
+            query = select(meta.c.value).where(meta.c.key == repricing.DONE_AT)
+            return (await connection.execute(query)).scalar() or "never"
 
     async def _recounts(self) -> None:
         """Limits of each member of a group count all that a user takes, but only while he is one."""

@@ -135,10 +135,13 @@ class Claims:
         self.on_low()
 
     def heard(self, place: Place, node: str, piece: Piece) -> None:
-        """Another node's piece. One with the same stamp is known already."""
+        """Another node's piece. One with the same stamp is known already, but for what its requests cost whose price
+        was not known before."""
         known = self._others.setdefault(place, {})
         if node not in known or known[node].stamp != piece.stamp:
             known[node] = piece
+        else:
+            known[node] = known[node]._replace(used=piece.used)
 
     def forget(self, before: int) -> None:
         """Windows that began before then are over."""

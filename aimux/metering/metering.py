@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from aimux.config import Config
     from aimux.metering.metrics import AccountView
+    from aimux.metering.repricing import Beside
     from aimux.metering.spans import Span
     from aimux.metering.windows import Compared
     from aimux.plugin import Provider
@@ -61,6 +62,8 @@ class Metering:
         )
         self.on_priced: Callable[[], None] = lambda: None
         """Called when a new model was looked up: requests that had no price have one now."""
+        self.beside_pricing: Beside | None = None
+        """What else changes when requests get a price, where there are other nodes."""
         self.reports = Reports(database, self.calendar, lambda: self.ledger.keep)
         self._sampler = Sampler(database, accounts)
         self._sampling: asyncio.Task[None] | None = None
@@ -116,12 +119,12 @@ class Metering:
         """Price requests without a price, from `since` on (milliseconds). Returns how many have one now. Raises
         StorageError."""
         await self.ledger.catch_up()
-        return await reprice(self.database, self.calendar, self.prices, since)
+        return await reprice(self.database, self.calendar, self.prices, since, self.beside_pricing)
 
     async def _priced(self, models: list[tuple[str, str]], since: int) -> None:
         """The first requests of a new model came before its price was looked up."""
         await self.ledger.rest()  # what is being written came before it, too
-        count = await reprice(self.database, self.calendar, self.prices, since)
+        count = await reprice(self.database, self.calendar, self.prices, since, self.beside_pricing)
         names = ", ".join(f"{provider}: {model}" for provider, model in models)
         log.info("the prices of %s were looked up; %d earlier requests have a cost now", names, count)
         self.on_priced()  # also without any: what was priced in time to be written was counted without a price before

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aimux.metering.calendar import now
 from aimux.metering.flattener import usage_of
-from aimux.metering.rollups import id_of
-from aimux.metering.rows import Part, sums_of_parts
+from aimux.metering.rollups import id_of, note
+from aimux.metering.rows import Key, Part, sums_of_parts
 from aimux.metering.store import Statements, add_to_folded, execute
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from sqlalchemy import Row
 
     from aimux.metering.calendar import Calendar
@@ -17,31 +20,55 @@ if TYPE_CHECKING:
     from aimux.storage import Database
     from aimux.storage.engine import Connection
 
+    Beside = Callable[[Connection, Sequence["Repriced"]], Awaitable[None]]
+    """What else is changed in the transaction."""
+
 STEP = 500
 """Requests in one transaction."""
+TOPIC = "repriced"
+DONE_AT = "ledger.repriced_at"
+"""The row of `meta` that says when requests got a price last (milliseconds), where there are several nodes."""
 
 
-async def reprice(database: Database, calendar: Calendar, prices: Prices, since: int) -> int:
+class Repriced(NamedTuple):
+    """A request that has a price now. `at` in milliseconds, `cost` in nanodollars; `output` is a part of `tokens`."""
+
+    key: Key
+    at: int
+    tokens: int
+    output: int
+    cost: int
+
+
+async def reprice(
+    database: Database, calendar: Calendar, prices: Prices, since: int, beside: Beside | None = None
+) -> int:
     """Price requests from `since` on (milliseconds) without a price, as far as there is one now. Returns how many.
 
-    Raises StorageError. What was priced by then stays.
+    `beside`: where there are other nodes. Raises StorageError. What was priced by then stays.
     """
     done, after = 0, id_of(since)
-    while after:
-        after, priced = await _step(database, calendar, prices, after)
-        done += priced
+    try:
+        while after:
+            after, priced = await _step(database, calendar, prices, after, beside)
+            done += priced
+    finally:
+        if done and beside is not None:
+            async with database.write(TOPIC) as connection:
+                await note(connection, DONE_AT, str(now()))
     return done
 
 
-async def _step(database: Database, calendar: Calendar, prices: Prices, after: str) -> tuple[str, int]:
+async def _step(
+    database: Database, calendar: Calendar, prices: Prices, after: str, beside: Beside | None
+) -> tuple[str, int]:
     from sqlalchemy import bindparam, select, update
 
     from aimux.storage.schema.ledger import requests, usage_keys
 
     columns = requests.c
-    keys = usage_keys.c
     unpriced = (
-        select(requests, keys.served, keys.user, keys.provider, keys.account, keys.model)
+        select(requests, *(column for column in usage_keys.c if column is not usage_keys.c.id))
         .join(usage_keys, usage_keys.c.id == columns.key)
         .where(columns.id > after, columns.cost.is_(None))
         .order_by(columns.id)
@@ -55,6 +82,8 @@ async def _step(database: Database, calendar: Calendar, prices: Prices, after: s
             statement = update(requests).where(columns.id == bindparam("of")).values(cost=bindparam("to"))
             await connection.execute(statement, [{"of": row.id, "to": cost} for row, cost in found])
             await _add(connection, calendar, found)
+            if beside is not None:
+                await beside(connection, [_repriced(row, cost) for row, cost in found])
     return (rows[-1].id if len(rows) == STEP else ""), len(found)
 
 
@@ -70,6 +99,14 @@ def _cost(prices: Prices, row: Row[Any]) -> int | None:
     )
     usage = usage_of(row.model, counts, row.detail or {})
     return prices.cost(row.provider, row.account, row.model, usage, row.at)
+
+
+def _repriced(row: Row[Any], cost: int) -> Repriced:
+    told = row._mapping  # noqa: SLF001 - public, for all its name
+    names = ("class" if name == "request_class" else name for name in Key._fields)
+    key = Key(*(told[name] for name in names))
+    tokens = row.input + row.output + row.cache_read + row.cache_write
+    return Repriced(key._replace(groups=tuple(key.groups)), row.at, tokens, row.output, cost)
 
 
 async def _add(connection: Connection, calendar: Calendar, found: list[tuple[Row[Any], int]]) -> None:

@@ -87,7 +87,7 @@ async def prune(database: Database, calendar: Calendar, before: int) -> bool:
         gone = (await connection.execute(delete(table).where(table.c.id.in_(ids)))).rowcount
         if gone:
             known = (await connection.execute(select(meta.c.value).where(meta.c.key == KEPT_SINCE))).scalar()
-            await _note(connection, KEPT_SINCE, str(max(until, int(known or 0))))
+            await note(connection, KEPT_SINCE, str(max(until, int(known or 0))))
         await connection.execute(
             delete(ledger.usage_conversations).where(ledger.usage_conversations.c.start < calendar.hour(until))
         )
@@ -126,11 +126,12 @@ async def _begun_anew(connection: Connection, calendar: Calendar) -> bool:
             await connection.execute(delete(table).where(table.c.start < oldest + PERIODS * DAY))
         return True
     await connection.execute(delete(usage_months))
-    await _note(connection, ZONE, zone)
+    await note(connection, ZONE, zone)
     return True
 
 
-async def _note(connection: Connection, key: str, value: str) -> None:
+async def note(connection: Connection, key: str, value: str) -> None:
+    """Set a row of `meta`."""
     from aimux.storage.schema.base import insert, meta
 
     noted = insert(connection.dialect, meta).values(key=key, value=value)
