@@ -97,7 +97,11 @@ class FrontServer:
     def _sweep(self) -> None:
         now = self.now()
         for connection in list(self.connections):
-            connection.sweep(now)
+            try:
+                connection.sweep(now)
+            except Exception:  # a fault of ours: the others' deadlines hold all the same
+                log.exception("a fault in a connection's deadlines: it is closed")
+                connection.transport.abort()
         if self.open <= self.limit // 2:
             self._full = False
         self._look_for_descriptors()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from aimux.http.head import ResponseHead
     from aimux.plugin.provider import Provider
 
+
+log = logging.getLogger("aimux.gateway")
 
 DONE = "done"
 """A request's error until it is recorded, if the client hung up behind the protocol's last event: that is not an
@@ -72,7 +75,11 @@ class ClientSink:
         # Behind half an event an error is unreadable: SDKs would fail to parse it, while a broken connection is clear.
         if self._error_event is None or (self._feed is not None and self._feed.torn):
             return b""
-        return self._error_event(error)
+        try:
+            return self._error_event(error)
+        except Exception:  # a plugin's fault: the broken connection says enough
+            log.exception("a provider can't word an error for a stream")
+            return b""
 
 
 def _cut(message: str) -> GatewayError:
@@ -100,7 +107,13 @@ def error_answer(error: GatewayError, provider: Provider | None, request_id: str
         headers["www-authenticate"] = 'Bearer realm="aimux"'
     if error.kind is ErrorKind.UPGRADE_REQUIRED:
         headers |= {"upgrade": "HTTP/1.1", "connection": "upgrade"}
-    if provider is None:
+    answer = None
+    if provider is not None:
+        try:
+            answer = provider.error(error)
+        except Exception:  # a plugin's fault: the client hears of the error all the same
+            log.exception("%s: %s can't word an error", request_id, provider.instance)
+    if answer is None:
         # Problem details (RFC 9457), as the admin API's; `error` is where the vendors' SDKs look for a message.
         problem = {
             "type": "about:blank",
@@ -110,8 +123,6 @@ def error_answer(error: GatewayError, provider: Provider | None, request_id: str
             "error": {"type": error.kind.name.lower(), "message": error.message},
         }
         answer = ErrorAnswer(json.dumps(problem).encode(), "application/problem+json")
-    else:
-        answer = provider.error(error)
     headers |= answer.headers
     headers["content-type"] = answer.content_type
     return Answer(answer.status or error.status, headers, answer.body, close)

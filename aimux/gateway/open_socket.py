@@ -79,8 +79,16 @@ class OpenSocket:
     def stop(self, error: GatewayError) -> None:
         """Close it, whatever is under way: the client is told `error`."""
         self._call.record.error = error.kind.name.lower()
-        self.pipe.client.say(self._route.provider.websocket_error(error, self._call.head))
+        self._say(error)
         self.pipe.close(CloseCode.POLICY_VIOLATION, close_reason(error.message))
+
+    def _say(self, error: GatewayError) -> None:
+        try:
+            words = self._route.provider.websocket_error(error, self._call.head)
+        except Exception:  # a plugin's fault: what is refused or ended is so all the same
+            log.exception("%s: %s can't word an error", self._call.record.request_id, self._route.provider.instance)
+            return
+        self.pipe.client.say(words)
 
     def admits(self, message: bytes) -> bool:
         """Whether a client's message is passed on: it may name nothing of another user's, and one that begins a turn
@@ -104,7 +112,7 @@ class OpenSocket:
                 turn.status, turn.error = error.status, turn.error or error.kind.name.lower()
                 turn.attempts, turn.bytes_in = 0, len(message)
                 self._finished(turn)
-            self.pipe.client.say(self._route.provider.websocket_error(error, call.head))
+            self._say(error)
             return False
         self._admitted = turn
         return True

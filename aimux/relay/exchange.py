@@ -234,10 +234,12 @@ class Exchange:
         if self._state is ENDED:
             return
         self.error = error
-        if self._outlet is not None and self._outlet.farewell(error):
-            self.error = None
-        self._close()
-        self._turn.resume()
+        try:
+            if self._outlet is not None and self._outlet.farewell(error):
+                self.error = None
+        finally:  # whatever a sink does: else nobody would ever end this
+            self._close()
+            self._turn.resume()
 
     def head_timeout(self) -> None:
         """The head did not come in time."""

@@ -217,7 +217,9 @@ class Pool:
 
     def _sweep(self) -> None:
         """Once a second instead of a timer per packet: end silent answers, close connections idle for too long."""
-        self._sweeper = None
+        self._sweeper = self._loop.call_later(
+            SWEEP_SECONDS, self._sweep
+        )  # first: a fault must not make it the last one
         now = self._loop.time()
         ahead, self._ahead = self._ahead, time.time() - now
         if self._ahead - ahead > ASLEEP_SECONDS:
@@ -241,8 +243,9 @@ class Pool:
         for idle in self._idle.values():
             while idle and now - idle[0].idle_since >= IDLE_SECONDS:
                 idle.popleft().abort()
-        if self._active or self._origins:
-            self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        if not self._active and not self._origins:
+            self._sweeper.cancel()
+            self._sweeper = None
 
     def _drop_idle(self, origins: Iterable[deque[Connection]]) -> None:
         for idle in origins:

@@ -63,6 +63,28 @@ async def rest(aimux: Aimux, sent: bytes, piece: bytes) -> bytes:
         dripping.cancel()
 
 
+class Faulty:
+    """A connection whose deadlines nobody can tell."""
+
+    def __init__(self, others: set[object]) -> None:
+        self.transport, self._others = self, others
+        others.add(self)
+
+    def sweep(self, _now: float) -> None:
+        raise KeyError("odd")
+
+    def abort(self) -> None:
+        self._others.discard(self)
+
+
+async def test_a_fault_in_one_connections_deadline_leaves_the_others_theirs(aimux: Aimux) -> None:
+    Faulty(aimux.app.gateway.server.connections)  # type: ignore[arg-type]
+    reader, _ = await aimux.connect()
+    async with asyncio.timeout(10):
+        assert not await reader.read()
+    assert aimux.log.count("a fault in a connection's deadlines") == 1
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /plain/v1/chat HT", head()[:-2]], ids=["nothing", "a line", "a head"])
 async def test_a_slow_head_has_a_deadline_however_busy_it_looks(
     aimux: Aimux, upstream: StrictUpstream, sent: bytes

@@ -182,6 +182,47 @@ def test_a_silent_answer_ends_after_the_idle_timeout(run: Run, monkeypatch: pyte
     run(work())
 
 
+class Faulty:
+    """A sink that fails where it is told that the answer breaks off."""
+
+    def write(self, data: bytes) -> None: ...
+
+    observe = write
+
+    def flush(self) -> None: ...
+
+    def complete(self) -> None: ...
+
+    def over(self) -> bool:
+        return False
+
+    def broken(self, _error: object) -> bytes:
+        raise KeyError("odd")
+
+
+def test_silent_answers_end_whatever_their_sinks_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
+
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome")
+        await reader.read()
+
+    async def work() -> None:
+        async with listening(stalls) as port, pool(idle_timeout=0.05) as made:
+            origin = Origin.parse(f"http://127.0.0.1:{port}")
+
+            async def asked(turn: Turn[None]) -> None:
+                exchange, _ = await made.request(turn, origin, "GET", GET, 5)
+                assert not exchange.begin(exchange.outlet(http11=True), Faulty(), b"")
+                await exchange.rest()
+                assert "no data from the upstream" in str(exchange.error)
+
+            await asyncio.gather(in_turn(asked), in_turn(asked))
+
+    run(work())
+
+
 class OnceEach:
     """Answers the first request of a connection, and nothing else on it."""
 
