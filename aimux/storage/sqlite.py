@@ -97,7 +97,7 @@ class SQLite:
 
     async def prepare(self) -> None:
         if self._made is None:
-            self._made = await in_thread(self._make)
+            await in_thread(self._make)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[Connection]:
@@ -200,7 +200,7 @@ class SQLite:
             )
             log.error("%s", self.trouble)
 
-    def _make(self) -> sqlalchemy.Engine:
+    def _make(self) -> None:
         from sqlalchemy.exc import DBAPIError
 
         sqlite_file.make(self._path)
@@ -214,7 +214,7 @@ class SQLite:
             if isinstance(error, DBAPIError):
                 raise self.explain(error) from None
             raise
-        return engine
+        self._made = engine  # whoever waited for it may have been cancelled, but it has to be closed
 
     def _migrate(self, connection: sqlalchemy.Connection) -> None:
         found = schema_of(connection)

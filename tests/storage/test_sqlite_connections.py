@@ -7,9 +7,13 @@ import gc
 import threading
 from pathlib import Path
 
+import pytest
+
 from aimux.storage import Database, sqlite_file
 from aimux.storage.sqlite import CONNECTIONS
 from tests.storage.conftest import keys, meta
+
+OPEN_FILES = Path("/proc/self/fd")
 
 
 async def test_more_readers_than_connections_take_turns(written: Path) -> None:
@@ -33,6 +37,24 @@ async def test_more_readers_than_connections_take_turns(written: Path) -> None:
     assert done[:-1] == [100] * (len(readers) - 1)
     assert await keys(database) == [f"{number:03}" for number in range(100)]
     await database.close()
+
+
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
+async def test_who_is_cancelled_while_the_database_is_made_leaves_nothing_open(state_dir: Path) -> None:
+    database = await Database.open(None, state_dir)
+    task = asyncio.create_task(keys(database))
+    while not (state_dir / "aimux.db").exists():
+        await asyncio.sleep(0.001)
+    gc.disable()  # which would close what is forgotten
+    try:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        await database.close()
+        opened = [file.readlink() for file in OPEN_FILES.iterdir() if file.is_symlink()]
+        assert not [path for path in opened if path.is_relative_to(state_dir)]
+    finally:
+        gc.enable()
 
 
 async def test_who_is_cancelled_while_connecting_leaves_nothing_open(state_dir: Path) -> None:
