@@ -162,7 +162,7 @@ def merged(base: Entry, ours: Entry, theirs: Entry) -> Entry:
 
 def _merged(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     result = {}
-    for key in base.keys() | ours.keys() | theirs.keys():
+    for key in {**ours, **theirs, **base}:  # in this order, which people see: a set would have another in each process
         source = theirs if ours.get(key) == base.get(key) else ours
         if key in source:
             result[key] = source[key]

@@ -252,3 +252,12 @@ def test_who_changed_nothing_gets_what_the_other_says(base: dict[str, Any], new:
 def test_merging_again_changes_nothing(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     once = merged(base, ours, theirs)
     assert sorted_limits(merged(theirs, once, theirs)) == sorted_limits(once)
+
+
+def test_what_is_merged_keeps_its_order() -> None:
+    names = ["5h", "7d", "7d_oi", "7d_opus", "primary", "secondary", "month", "overage"]
+    old = [{"name": name, "used": 0.1} for name in names]
+    new = [{"name": name, "used": 0.2} for name in names]
+    for base, ours, theirs in (({}, old, {}), ({}, {}, old), (old, new, old), (old, old, new), (old, new, old[1:])):
+        result = merged(*({"limits": limits} if limits else {} for limits in (base, ours, theirs)))
+        assert [limit["name"] for limit in result["limits"]] == names
