@@ -201,7 +201,7 @@ async def test_an_address_that_is_none(gateway: tuple[Simulator, Aimux, Path]) -
 
 
 async def test_the_command(gateway: tuple[Simulator, Aimux, Path]) -> None:
-    _, aimux, folder = gateway
+    sim, aimux, folder = gateway
 
     async def doctor(*arguments: str, said: str = "", **environ: str) -> tuple[int | None, str, str]:
         process = await asyncio.create_subprocess_exec(
@@ -215,6 +215,8 @@ async def test_the_command(gateway: tuple[Simulator, Aimux, Path]) -> None:
         out, err = await process.communicate(said.encode())
         return process.returncode, out.decode(), err.decode()
 
+    for account in sim.accounts.values():
+        account.script.always = "gap:0.12"
     url = ("--url", aimux.address)
     ways = await asyncio.gather(
         doctor("--live", TOKEN, *url, "--json"),
@@ -224,6 +226,8 @@ async def test_the_command(gateway: tuple[Simulator, Aimux, Path]) -> None:
     for code, out, err in ways:
         assert (code, err) == (0, "")
         assert {finding["status"] for finding in json.loads(out)} == {"ok"}
+    for account in sim.accounts.values():
+        account.script.clear()
     code, out, _ = await doctor("--live", *url, AIMUX_TOKEN="wrong-wrong-wrong-wrong")
     assert (code, "error: /claude token: as bearer: 4" in out) == (1, True)
     code, _, err = await doctor("--live", *url)
