@@ -156,6 +156,14 @@ async def test_no_row_is_given_up_for_a_disk_that_is_full(
     await ledger.close()
 
 
+async def test_a_ledger_without_requests_has_nothing_to_keep_up(database: Database, make: Make) -> None:
+    ledger = make()
+    async with asyncio.timeout(10):
+        await ledger.upkeep(int(NOON * 1000))
+    assert await total(database) == {}
+    await ledger.close()
+
+
 async def test_no_row_is_given_up_for_a_schema_that_is_another_one(
     database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
