@@ -42,6 +42,7 @@ def test_every_schema_is_one_and_every_field_is_told() -> None:
             assert operation["summary"], (method, path)
             for parameter in operation["parameters"]:
                 assert parameter["schema"], (method, path, parameter["name"])
+                assert parameter["description"], (method, path, parameter["name"])
 
 
 def test_operations_have_names_of_their_own() -> None:

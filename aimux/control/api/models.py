@@ -216,8 +216,8 @@ class CallbackQuery(Body):
     """What an authorization server adds to the redirect URI. It may add more."""
 
     state: FlowId
-    code: str | None = Field(default=None, max_length=8192)
-    error: str | None = Field(default=None, max_length=200)
+    code: str | None = Field(default=None, max_length=8192, description="The authorization code.")
+    error: str | None = Field(default=None, max_length=200, description="Why there is no code.")
 
 
 class Device(Body):

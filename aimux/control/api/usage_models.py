@@ -33,10 +33,8 @@ MOST_AFTER = 1300
 HttpsUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
 
 
-Cursor = Annotated[str, Field(max_length=MOST_AFTER, description="`next` of the page before.")]
-RequestCursor = Annotated[
-    str, Field(pattern=r"^req_[0-9A-Za-z]{1,60}$", max_length=64, description="`next` of the page before.")
-]
+Cursor = Annotated[str, Field(max_length=MOST_AFTER)]
+RequestCursor = Annotated[str, Field(pattern=r"^req_[0-9A-Za-z]{1,60}$", max_length=64)]
 
 
 class SpanQuery(Given):
@@ -49,7 +47,7 @@ class SpanQuery(Given):
 
 
 class _Usage(SpanQuery):
-    provider: str | None = Field(default=None, max_length=256)
+    provider: str | None = Field(default=None, max_length=256, description="Only this provider's.")
     model: str | None = Field(default=None, max_length=256, description="That was served.")
     request_class: str | None = Field(
         default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
@@ -63,12 +61,12 @@ class OwnUsageQuery(_Usage):
     by: Literal["model", "provider", "token", "conversation", "class", "client", "day", "hour"] = Field(
         default="model", description="What the sums are of."
     )
-    after: Cursor | None = None
+    after: Cursor | None = Field(default=None, description="`next` of the page before.")
 
 
 class _EverybodysUsage(_Usage):
-    user: str | None = Field(default=None, max_length=256)
-    group: str | None = Field(default=None, max_length=256)
+    user: str | None = Field(default=None, max_length=256, description="Only this user's.")
+    group: str | None = Field(default=None, max_length=256, description="Only those of this group's members.")
     token: str | None = Field(default=None, max_length=256, description="A token's id.")
     account: str | None = Field(default=None, max_length=256, description="`provider/account`.")
     client: str | None = Field(default=None, max_length=256, description="The first word of its user agent.")
@@ -80,7 +78,7 @@ class UsageQuery(_EverybodysUsage):
     by: Literal[
         "user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"
     ] = Field(default="user", description="What the sums are of.")
-    after: Cursor | None = None
+    after: Cursor | None = Field(default=None, description="`next` of the page before.")
     bucket: Literal["hour", "day", "month"] | None = Field(
         default=None, description="How long each point of `series` is; without it there are none."
     )
@@ -212,29 +210,31 @@ class AccountWindows(Tabular):
 class RequestQuery(SpanQuery):
     """Which requests."""
 
-    user: str | None = Field(default=None, max_length=256)
-    group: str | None = Field(default=None, max_length=256)
+    user: str | None = Field(default=None, max_length=256, description="Only this user's.")
+    group: str | None = Field(default=None, max_length=256, description="Only those of this group's members.")
     token: str | None = Field(default=None, max_length=256, description="A token's id.")
-    provider: str | None = Field(default=None, max_length=256)
+    provider: str | None = Field(default=None, max_length=256, description="Only this provider's.")
     account: str | None = Field(default=None, max_length=256, description="`provider/account`.")
     model: str | None = Field(default=None, max_length=256, description="That was served.")
     client: str | None = Field(default=None, max_length=256, description="The first word of its user agent.")
-    request_class: str | None = Field(default=None, alias="class", max_length=256)
-    conversation: str | None = Field(default=None, max_length=256)
+    request_class: str | None = Field(
+        default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
+    )
+    conversation: str | None = Field(default=None, max_length=256, description="As the client names it, or its hash.")
     status: int | None = Field(default=None, ge=0, le=599, description="That the client got; 0: it left before.")
     failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
     limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
-    after: RequestCursor | None = None
+    after: RequestCursor | None = Field(default=None, description="`next` of the page before.")
 
 
 class OwnRequestQuery(SpanQuery):
     """Which of one's own requests."""
 
-    provider: str | None = Field(default=None, max_length=256)
+    provider: str | None = Field(default=None, max_length=256, description="Only this provider's.")
     model: str | None = Field(default=None, max_length=256, description="That was served.")
     failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
     limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
-    after: RequestCursor | None = None
+    after: RequestCursor | None = Field(default=None, description="`next` of the page before.")
 
 
 class RequestPage(Tabular):
