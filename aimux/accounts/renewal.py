@@ -191,8 +191,13 @@ class Renewer:
     async def _fly(self, rejected: Credential | None, within: float) -> Credential:
         if self._flight is None or self._flight.done():
             self._flight = self._resources.start(self._renew(rejected, within))
-        # Shielded: a client that leaves must not stop a renewal between the provider's answer and the disk.
-        return await asyncio.shield(self._flight)
+        flight = self._flight
+        try:
+            # Shielded: a client that leaves must not stop a renewal between the provider's answer and the disk.
+            return await asyncio.shield(flight)
+        finally:
+            if flight.done() and self._flight is flight:
+                self._flight = None  # what it raised holds the frames of all who waited, and their requests
 
     # --- the renewal -------------------------------------------------------------------------------------------------
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import logging
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +330,26 @@ async def test_a_request_whose_renewal_is_refused_is_served_with_what_lasts(
     with pytest.raises(RefreshRejected):
         await account.renew(rejected=first)
     assert account.state(clock()).status == "parked", "its vendor has refused both"
+
+
+async def test_a_refused_renewal_holds_nothing_of_who_asked_for_it(
+    pool: AccountPool, state_dir: Path, clock: Clock
+) -> None:
+    put(state_dir, credential_file(refresh="used"))
+    account = await load(pool)
+    asked: list[weakref.ref[Clock]] = []
+
+    async def ask() -> None:
+        request = Clock()  # anything that a weak reference can follow
+        asked.append(weakref.ref(request))
+        await account.renew(rejected=account.usable(clock()))
+
+    with contextlib.suppress(RefreshRejected):
+        await ask()
+    assert account.state(clock()).status == "parked"
+    await asyncio.sleep(0)  # the loop's own step holds it, too
+    gc.collect()
+    assert [request() for request in asked] == [None]
 
 
 async def test_where_nobody_told_its_end_a_refused_renewal_leaves_it_to_its_vendor(
