@@ -52,6 +52,9 @@ class Attempts:
     _sought: tuple[str, ...] = ()
     """Ids that some account did not know: the account that does know them has them."""
     _judge: Judge | None = None
+    _renewed: tuple[Account, ...] = ()
+    """Accounts that were asked again with another credential. The refusal before that is none of the attempts: the last
+    one would otherwise be spent on an account that is then parked, and not on one that serves."""
     _resorted = False
     _asked_again = False
     _later = NO_NAMES
@@ -136,6 +139,8 @@ class Attempts:
                             self._keep(None)
                         return attempt
                     stale = verdict.action is Action.REFRESH  # it has another credential by now
+                    if stale and account not in self._renewed:
+                        self._renewed += (account,)
                     if stale or (self._last is not None and _says_less(attempt, self._last)):
                         attempt.end()
                     else:
@@ -143,7 +148,7 @@ class Attempts:
                     again = self._carry_out(attempt)
                 missing = attempt is not None and attempt.verdict.action is Action.MISSING
                 most = MAX_SEARCHED if missing else MAX_ATTEMPTS
-                if call.record.attempts >= most or time.monotonic() >= self._deadline:
+                if call.record.attempts - len(self._renewed) >= most or time.monotonic() >= self._deadline:
                     break
                 account = again or self._next() or self._replaced
                 pause = PAUSE

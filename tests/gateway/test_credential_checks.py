@@ -89,18 +89,21 @@ async def test_a_credential_that_never_served_and_is_refused_in_the_cheapest_req
     assert state(aimux, "default") == "parked"
 
 
+@pytest.mark.parametrize("serves", [True, False])
 async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is_renewed(
-    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, serves: bool
 ) -> None:
-    aimux = await start()
+    """Where its third credential is refused, too, another account serves the request."""
+    aimux = await start(accounts=("default", "two"))
     account = aimux.app.pools["plain"].accounts["default"]
     second, third = (Credential("oauth", f"{SECRET}-{name}", refresh_token="refresh") for name in ("second", "third"))
+    good = f"{SECRET}-{'third' if serves else 'two'}".encode()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while sent := await upstream.read(reader):
             if account.credential not in {second, third}:
                 account.publish(second, time.time())
-            writer.write(OK if f"{SECRET}-third".encode() in sent else REFUSED)
+            writer.write(OK if good in sent else REFUSED)
 
     async def renew(rejected: Credential | None = None) -> Credential:
         assert rejected == second
@@ -112,7 +115,7 @@ async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is
     renewal.renew.side_effect = renew
     monkeypatch.setattr(account, "renewer", renewal)
     assert status_of(await aimux.send(request())) == 200
-    assert state(aimux, "default") == "healthy"
+    assert state(aimux, "default") == ("healthy" if serves else "parked")
 
 
 async def test_one_that_has_served_does_not_and_others_go_on(start: Start, upstream: Upstream) -> None:
