@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.plugin.body import Body
 from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RateLimited, RequestRefused
-from aimux.plugin.formats import openai_limits, openai_problems
+from aimux.plugin.formats import openai_limits, openai_media, openai_problems
 from aimux.plugin.formats.openai_meters import (
     BEGINS,
     BackgroundStream,
     ChatStream,
     CompletionStream,
-    MediaAnswer,
-    MediaStream,
     OpenAIAnswer,
-    PictureAnswer,
     ResponsesStream,
-    SpeechAnswer,
-    TranscriptAnswer,
-    UnseenCall,
     told_over,
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
@@ -191,9 +185,9 @@ def meter(
     if not path.endswith(_METERED):
         path = plain_path(path).lower()
     if path.endswith(_MEDIA):
-        return _media_meter(path, headers)
+        return openai_media.media_meter(path, media_type(headers.get("content-type", "")))
     if _CALLS.fullmatch(path):
-        return UnseenCall()
+        return openai_media.UnseenCall()
     if _is_events(headers):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()
@@ -206,16 +200,6 @@ def meter(
         chat = ChatStream if path.endswith("/chat/completions") else CompletionStream
         return UnnamedAnswer(chat if path.endswith("/completions") else responses or ResponsesStream, OpenAIAnswer)
     return stored(request, status, headers)
-
-
-def _media_meter(path: str, headers: Headers) -> Meter | None:
-    if _is_events(headers):
-        return MediaStream()
-    if path.endswith(("/transcriptions", "/translations")):
-        return None if media_type(headers.get("content-type", "")) == "text/html" else TranscriptAnswer()
-    if _is_json(headers):
-        return PictureAnswer() if "/images/" in path else MediaAnswer()
-    return SpeechAnswer() if path.endswith("/speech") else None
 
 
 def _is_events(headers: Headers) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from math import ceil
 from typing import Any, ClassVar
 
 from aimux.plugin.message_meter import MessageMeter
-from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
+from aimux.plugin.meters import JSONMeter, SSEMeter
 from aimux.plugin.reading import MOST_TOKENS, count, json_object, number, object_behind, word
 from aimux.plugin.types import BATCH, Over
 from aimux.plugin.usage import Usage
@@ -34,7 +33,7 @@ _BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_
 BEGINNING = 1024
 """Bytes of a stream in which its first event says whether it goes on in the background."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
-_MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
+MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _PAINTER = re.compile(rb'"model"\s*:\s*"(gpt-image[A-Za-z0-9._-]{0,64})"')
 PAINTER = "gpt-image-1"
 """The model of the tool for pictures, if a request names none."""
@@ -48,10 +47,6 @@ _TEXTS = re.compile(rb'"(?:content|reasoning(?:_content)?|refusal|arguments|tran
 """What is said, thought, or asked of tools, and the words of what is spoken."""
 _COMPLETIONS = re.compile(rb'"text' + _TEXT)
 _SOUND = re.compile(rb'"data' + _TEXT)
-SPOKEN, SOUND = 15, 20
-"""Characters of a text that are spoken in a second, and tokens that such a second is."""
-_DURATION = re.compile(rb'"duration"\s*:\s*"?([0-9]{1,7}(?:\.[0-9]{1,20})?)[",}\s]')
-_SUBTITLE = re.compile(rb"-->\s*(?:([0-9]{1,3}):)?([0-9]{2}):([0-9]{2}[.,][0-9]{1,3})")
 AUDIO = 800
 """Characters of base64 that count as one of text: a second of speech is 20 tokens, and 64,000 characters of PCM."""
 
@@ -118,7 +113,7 @@ class ResponsesStream(SSEMeter):
         if kind is None or kind[1] in _LAST_EVENTS:
             self.complete = True
             self.begun, self._beginning = "", None
-            model = _MODEL.search(start) or _MODEL.search(end)
+            model = MODEL.search(start) or MODEL.search(end)
             told = object_behind(b"usage", end) or object_behind(b"usage", start)
             tools, painter = object_behind(b"tool_usage", end), _PAINTER.search(start) or _PAINTER.search(end)
             read_usage(
@@ -217,108 +212,6 @@ class BackgroundStream(ResponsesStream):
         super().read_overlong(start, end)
         if self.stored and self.usage.total_input:
             self.over = (Over(self.stored[0], (self.usage,)),)
-
-
-class MediaAnswer(Meter):
-    """Pictures and embeddings: usage comes after what may be megabytes of them, which are not parsed for it."""
-
-    sees_end = False
-    complete = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._start = b""
-        self._end = b""
-
-    def feed(self, data: bytes) -> None:
-        if len(self._start) < BEGINNING:
-            self._start += data[: BEGINNING - len(self._start)]
-        self._end = data[-EDGE:] if len(data) >= EDGE else (self._end + data)[-EDGE:]
-
-    def end(self) -> None:
-        model = _MODEL.search(self._end) or _MODEL.search(self._start)
-        read_usage(self.usage, {"model": model and model[1].decode(), "usage": object_behind(b"usage", self._end)})
-
-
-class PictureAnswer(MediaAnswer):
-    """Where no usage tells of tokens, pictures are sold apiece, by size and quality."""
-
-    def end(self) -> None:
-        super().end()
-        self.usage.unknown = not self.usage.anything
-
-
-class TranscriptAnswer(MediaAnswer):
-    """What was said, as JSON, plain text or subtitles. Where no usage tells how long it took, its own length does, the
-    last subtitle's time, or else how much was said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._size = 0
-
-    def feed(self, data: bytes) -> None:
-        self._size += len(data)
-        super().feed(data)
-
-    def end(self) -> None:
-        super().end()
-        usage = self.usage
-        if usage.anything or not self._size:
-            return
-        usage.estimated = True
-        if told := _DURATION.search(self._start):
-            usage.seconds = seconds(told[1].decode())
-        elif times := _SUBTITLE.findall(self._end):
-            hours, minutes, rest = times[-1]
-            usage.seconds = int(hours or 0) * 3600 + int(minutes) * 60 + seconds(rest.replace(b",", b".").decode())
-        else:
-            usage.seconds = round(self._size / SPOKEN) or 1
-
-
-class SpeechAnswer(Meter):
-    """Sound as a file, which says nothing of what it took: the text to be spoken does."""
-
-    sees_end = False
-    complete = True
-    reads_request = True
-
-    def asked(self, message: bytes) -> None:
-        told, usage = json_object(message) or {}, self.usage
-        text, manner, model = told.get("input"), told.get("instructions"), told.get("model")
-        if not isinstance(text, str) or not text:
-            usage.unknown = True
-        elif isinstance(model, str) and model.startswith("gpt-"):  # sold by the token, where others are by the letter
-            said = len(text) + (len(manner) if isinstance(manner, str) else 0)
-            usage.input_tokens, usage.output_tokens = ceil(said / 4), ceil(len(text) / SPOKEN * SOUND)
-            usage.estimated = True
-        else:
-            usage.characters = len(text)
-
-
-class UnseenCall(Meter):
-    """The beginning of a call whose sound does not come through aimux."""
-
-    sees_end = False
-    complete = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.usage.unknown = True
-
-
-class MediaStream(SSEMeter):
-    """Pictures, transcripts and speech as events; the last one has the usage. That event has several names, none of
-    which may be missed."""
-
-    sees_end = False
-    complete = True
-    needles: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
-
-    def read(self, event: dict[str, Any]) -> None:
-        read_usage(self.usage, event)
-
-    def read_overlong(self, start: bytes, end: bytes) -> None:
-        read_usage(self.usage, {"usage": object_behind(b"usage", end)})
 
 
 def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
