@@ -70,7 +70,7 @@ LONG = (
     "accounts/test_keeper.py",
     "cli/test_connect.py",
     "cli/test_db.py",
-    "cli/test_import.py",
+    "cli/importing",
     "cli/test_top.py",
     "cli/test_usage.py",
     "cli/test_words.py",
