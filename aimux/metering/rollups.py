@@ -6,6 +6,7 @@ Days and months are those of one time zone. In another one they are made anew, f
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from aimux.metering.calendar import DAY, HOUR
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from aimux.metering.calendar import Calendar
     from aimux.storage import Database
     from aimux.storage.engine import Connection
+
+log = logging.getLogger(__name__)
 
 GRACE = 600_000
 """Milliseconds for which a past hour still waits for requests; later ones are added to what was folded."""
@@ -116,7 +119,8 @@ async def _begun_anew(connection: Connection, calendar: Calendar) -> bool:
     from aimux.storage.schema.ledger import usage_days, usage_days_served, usage_months
 
     zone = str(calendar.zone)
-    if (await connection.execute(select(meta.c.value).where(meta.c.key == ZONE))).scalar() == zone:
+    before = (await connection.execute(select(meta.c.value).where(meta.c.key == ZONE))).scalar()
+    if before == zone:
         return False
     for name in ("days", "months"):
         await _set(connection, name, 0)
@@ -127,6 +131,13 @@ async def _begun_anew(connection: Connection, calendar: Calendar) -> bool:
         return True
     await connection.execute(delete(usage_months))
     await note(connection, ZONE, zone)
+    if before is not None:
+        log.warning(
+            "days and months of the ledger are made anew for limits.time_zone %s: they were for %s; "
+            "if this comes again and again, nodes of one database differ in it",
+            zone,
+            before,
+        )
     return True
 
 

@@ -71,7 +71,7 @@ async def test_in_another_time_zone_everything_is_still_counted_once(
 
 
 async def test_what_comes_late_after_a_change_of_the_time_zone_does_not_end_the_upkeep(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is of an hour that lies across the end of what is folded already."""
     monkeypatch.setattr("aimux.metering.ledger.now", lambda: int(NOON * 1000) + 1_800_000)
@@ -88,6 +88,8 @@ async def test_what_comes_late_after_a_change_of_the_time_zone_does_not_end_the_
     await ledger.upkeep(int(NOON * 1000) + 48 * 3_600_000)
     for table in ("usage_days", "usage_conversations"):
         assert (await total(database, table))["requests"] == 3, table
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "aimux.metering.rollups"]
+    assert "made anew for limits.time_zone Asia/Kolkata: they were for UTC; if this comes again and again" in said
     await ledger.close()
 
 
