@@ -192,6 +192,7 @@ async def test_a_failure(plays: dict[str, asyncio.Task[Played]], row: str) -> No
     assert expected.silent_about is None or not re.search(expected.silent_about, ran.said)
     assert (ran.code, SAID in ran.out) == ((1, False) if expected.for_good else (0, True))
     if expected.tries is not None:
+        await seat.world.aimux.until(lambda: len(seat.served) >= (expected.tries or 0))
         assert len(seat.served) == expected.tries
     least, most = expected.took
     assert least <= seat.elapsed < most

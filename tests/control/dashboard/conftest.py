@@ -131,7 +131,7 @@ def visitor(chromium: Browser, site: Site) -> Iterator[Visitor]:
 
     def come(role: str | None = None, **options: Any) -> Visit:
         context = chromium.new_context(**options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)  # a plan is worked out beside all else, which waits on a busy machine
         contexts.append(context)
         visit = Visit(context, site)
         if role is not None:
