@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from aimux.cli.calls import Backend
 
 
+PAGE = 1000
+"""Items that the API gives at once."""
+
+
 def ask(config: Path | None, work: Callable[[Backend], Awaitable[Any]], *, changes: bool = True) -> Any:
     """Run `work` on the running server or on its files, and return its result. `changes`: it does more than read."""
     # Imported late: they bring aiohttp, which `aimux --help` does not need.
@@ -36,14 +40,17 @@ def ask(config: Path | None, work: Callable[[Backend], Awaitable[Any]], *, chang
     return asyncio.run(run())
 
 
-async def every(backend: Backend, path: str, **query: str | int | None) -> list[dict[str, Any]]:
-    """All items of a list that comes in pages."""
+async def every(
+    backend: Backend, path: str, *, most: int | None = None, **query: str | int | None
+) -> list[dict[str, Any]]:
+    """All items of a list that comes in pages; `most`: so many of them, the first ones."""
     found: list[dict[str, Any]] = []
-    wanted = {"limit": 1000, **given(**query)}
+    wanted = given(**query)
     while True:
+        wanted["limit"] = PAGE if most is None else min(PAGE, most - len(found))
         page = await backend.call("GET", path, query=wanted)
         found += page["items"]
-        if page["next"] is None:
+        if page["next"] is None or len(found) == most:
             return found
         wanted["after"] = page["next"]
 

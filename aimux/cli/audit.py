@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import ask, print_json, print_table
+from aimux.cli.asking import ask, every, print_json, print_table
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from aimux.cli.calls import Backend
 
 
 @click.group("audit", invoke_without_command=True, short_help="Show who changed what, and check that record.")
@@ -30,18 +28,7 @@ def audit_command(context: click.Context, last: int, target: str | None, config:
     if context.invoked_subcommand is not None:
         return
 
-    async def read(backend: Backend) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        query: dict[str, str | int] = {"target": target} if target is not None else {}
-        while len(found) < last:
-            page = await backend.call("GET", "/audit", query=query | {"limit": min(1000, last - len(found))})
-            found += page["items"]
-            if page["next"] is None:
-                break
-            query["after"] = page["next"]
-        return found
-
-    entries = ask(config, read, changes=False)
+    entries = ask(config, lambda backend: every(backend, "/audit", most=last, target=target), changes=False)
     if as_json:
         print_json({"items": entries})
     elif not entries:

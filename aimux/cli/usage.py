@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aimux.cli.asking import fits, print_json, print_table
+from aimux.cli.narrowing import narrowing
 from aimux.cli.options import config_option
 from aimux.cli.words import say, visible
 
@@ -25,16 +26,7 @@ BAR = 24
 
 @click.command("usage", short_help="Show who used what, and what it cost.")
 @click.option("--by", type=click.Choice(BY), default="user", show_default=True, help="What the sums are of.")
-@click.option("--since", default="7d", show_default=True, metavar="WHEN", help="7d, 24h, 2026-11-01, or RFC 3339.")
-@click.option("--until", metavar="WHEN", help="Written alike; of a date, its beginning. Default: now.")
-@click.option("--user", help="Only this user's.")
-@click.option("--group", help="Only this group's.")
-@click.option("--token", metavar="ID", help="Only with this token.")
-@click.option("--class", help="Only what was for this, in the client's own word: main, subagent, …")
-@click.option("--client", help="Only this client's: its user agent's first word.")
-@click.option("--model", help="Only what this model served.")
-@click.option("--provider", help="Only this provider's.")
-@click.option("--account", metavar="PROVIDER/ACCOUNT", help="Only what this account served.")
+@narrowing
 @click.option("--accounts", "windows", is_flag=True, help="Compare with the vendors' own windows, by account.")
 @click.option("--all", "everything", is_flag=True, help=f"Show more than {SHOWN} rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
@@ -50,8 +42,6 @@ def usage_command(
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
-    if (account := only["account"]) is not None and "/" not in account:
-        raise click.UsageError("--account is written PROVIDER/ACCOUNT, like claude/default.")
     query = {name: value for name, value in only.items() if value is not None}
     if windows:
         if query.keys() - {"since", "until"} or as_csv:

@@ -89,7 +89,7 @@ def test_single_requests_are_listed_the_latest_first(aimux: Commands, monkeypatc
     assert [line.split()[0] for line in aimux("requests", *SPAN, "--last", "2").stdout.splitlines()[1:]] == [
         line.split()[0] for line in lines[:2]
     ]
-    monkeypatch.setattr("aimux.cli.requests.PAGE", 2)
+    monkeypatch.setattr("aimux.cli.asking.PAGE", 2)
     assert aimux("requests", *SPAN).stdout.splitlines() == [heading, *lines], "from several pages"
     assert [item["user"] for item in aimux.json("requests", *SPAN, "--user", "bob")["items"]] == ["bob"]
     assert aimux("requests", *SPAN, "--failed").stdout == "There was no such request in that time.\n"

@@ -26,6 +26,14 @@ MONTH = 1_793_491_200_000
 """2026-11-01 00:00 UTC: in these zones a month is about to begin, or began some hours ago."""
 
 
+def clock_at(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
+    """The time of ledger and reports (milliseconds): its only item, which a test may change."""
+    clock = [at]
+    for name in ("reports", "ledger"):
+        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    return clock
+
+
 @pytest.mark.parametrize(
     "zones",
     [
@@ -121,9 +129,7 @@ async def test_a_clock_that_was_ahead_takes_nothing_from_the_days(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
     """Hours were folded by it that had not begun; what comes in them is late, though it comes at once."""
-    clock = [AT]
-    for name in ("reports", "ledger"):
-        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    clock = clock_at(monkeypatch, AT)
     calendar = Calendar(UTC)
     ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
     yesterday = NOON - 13 * HOUR
@@ -148,9 +154,7 @@ async def test_a_clock_that_was_ahead_while_nobody_asked_takes_nothing_from_the_
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     yesterday = NOON - 13 * HOUR
-    clock = [int(yesterday * 1000)]
-    for name in ("reports", "ledger"):
-        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    clock = clock_at(monkeypatch, int(yesterday * 1000))
     calendar = Calendar(UTC)
     ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
     ledger.record(record(yesterday))
@@ -169,9 +173,7 @@ async def test_another_nodes_clock_that_is_ahead_takes_nothing_from_the_days(
 ) -> None:
     """It folds hours that have not ended by this node's clock, between two batches."""
     yesterday = NOON - 13 * HOUR
-    clock = [int(yesterday * 1000)]
-    for name in ("reports", "ledger"):
-        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    clock = clock_at(monkeypatch, int(yesterday * 1000))
     calendar = Calendar(UTC)
     slow, fast = ledger_of(database, calendar, tmp_path / "slow"), ledger_of(database, calendar, tmp_path / "fast")
 
@@ -193,9 +195,7 @@ async def test_another_nodes_clock_that_is_ahead_takes_nothing_from_the_days(
 async def test_a_clock_that_is_far_ahead_for_a_while_has_nothing_deleted(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, rounds = [int(NOON * 1000)], asyncio.Semaphore(0)
-    for name in ("reports", "ledger"):
-        monkeypatch.setattr(f"aimux.metering.{name}.now", lambda: clock[0])
+    clock, rounds = clock_at(monkeypatch, int(NOON * 1000)), asyncio.Semaphore(0)
     monkeypatch.setattr("aimux.metering.ledger.MAINTAIN_EVERY", 0.01)
     calendar = Calendar(UTC)
     ledger = ledger_of(database, calendar, tmp_path / "l")

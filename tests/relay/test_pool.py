@@ -161,13 +161,15 @@ def test_an_answer_that_nobody_asked_for_closes_the_connection(run: Run) -> None
     run(work())
 
 
+async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An upstream that stops in the middle of its answer."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome")
+    await reader.read()
+
+
 def test_a_silent_answer_ends_after_the_idle_timeout(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
-
-    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome")
-        await reader.read()
 
     async def work() -> None:
         async with listening(stalls) as port, pool(idle_timeout=0.05) as made:
@@ -202,11 +204,6 @@ class Faulty:
 
 def test_silent_answers_end_whatever_their_sinks_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aimux.relay.pool.SWEEP_SECONDS", 0.02)
-
-    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome")
-        await reader.read()
 
     async def work() -> None:
         async with listening(stalls) as port, pool(idle_timeout=0.05) as made:
