@@ -46,6 +46,8 @@ READ_ONLY = "25006"
 """SQLSTATE of a write where nothing may be written."""
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock for migrating ("aimux")."""
+_POOL = "aimux_pool"
+"""The key below which a connection says what pool it was opened for."""
 _KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 
 
@@ -240,6 +242,17 @@ class PostgreSQL:
         def begun(connection: Any) -> None:
             if connection.get_execution_options().get("aimux_write") is False:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def opened(_connection: Any, record: Any) -> None:
+            record.info[_POOL] = engine.pool
+
+        # `dispose` closes what lies in the pool. What is in use then would come back to a pool that nobody looks into
+        # again, and stay open until Python collects it: at the latest, at the server's limit.
+        @event.listens_for(engine.sync_engine, "checkin")
+        def returned(connection: Any, record: Any) -> None:
+            if connection is not None and record.info[_POOL] is not engine.pool:
+                record.invalidate()
 
         @event.listens_for(engine.sync_engine, "handle_error")
         def failed(context: Any) -> None:

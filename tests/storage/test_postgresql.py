@@ -249,3 +249,22 @@ async def test_what_a_node_tells_the_others_hear_and_it_does_not(postgresql_url:
     assert heard[1][0][1] == "x" * MOST_TOLD
     for node in nodes:
         await node.close()
+
+
+async def test_what_is_in_use_at_the_end_is_closed_when_it_comes_back(postgresql_url: str, tmp_path: Path) -> None:
+    database = await Database.open(postgresql_url, tmp_path)
+    reading, ended = asyncio.Event(), asyncio.Event()
+
+    async def read() -> asyncpg.Connection[Any]:
+        async with database.read() as connection:
+            raw = await connection.get_raw_connection()  # type: ignore[attr-defined]
+            driver: asyncpg.Connection[Any] = raw.driver_connection
+            reading.set()
+            await ended.wait()
+        return driver
+
+    task = asyncio.create_task(read())
+    await reading.wait()
+    await database.close()
+    ended.set()
+    assert (await task).is_closed()
