@@ -140,6 +140,8 @@ async def verify(database: Database) -> Verdict:
     """Check the chain from its first entry to its last. Raises StorageError."""
     from aimux.storage.schema.base import meta
 
+    async with database.read() as connection:  # first: entries may be added meanwhile
+        head = (await connection.execute(meta.select().where(meta.c.key == HEAD))).first()
     number, seal = 0, FIRST
     async for entry in entries(database):
         if entry.id != number + 1:
@@ -149,10 +151,8 @@ async def verify(database: Database) -> Verdict:
         if entry.sealed() != entry.hash:
             return Verdict(number, seal, f"entry {entry.id} was changed")
         number, seal = entry.id, entry.hash
-    async with database.read() as connection:
-        head = (await connection.execute(meta.select().where(meta.c.key == HEAD))).first()
     last = int(head.value.partition(" ")[0]) if head is not None else 0
-    if last > number:  # not the other way round: entries may have been added meanwhile
+    if last > number:
         return Verdict(number, seal, f"the last {last - number} entries are missing")
     return Verdict(number, seal)
 

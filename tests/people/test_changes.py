@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from aimux.people import Access, Configured, Denied, Group, People, Role, Token, User, groups, issuing, users
+from aimux.people import (
+    Access,
+    Configured,
+    Denied,
+    Group,
+    People,
+    Role,
+    Token,
+    User,
+    audit,
+    groups,
+    invitations,
+    issuing,
+    users,
+)
 from aimux.people.audit import page, verify
 from aimux.people.errors import Fixed, Invalid, Taken, Unknown
 from aimux.people.tokens import SHOWN, digest, form
@@ -223,6 +237,21 @@ async def test_what_can_not_be_done_changes_nothing(
     assert (await verify(people.database)).entries == logged
 
 
+async def test_an_invitation_ends_with_its_user(node: Node) -> None:
+    """Else whoever was invited once would be another one of the same name."""
+    people = await node()
+    await users.add(people, ADMIN, User("bob"))
+    _, stored = await invitations.invite(people, ADMIN, "bob")
+    await users.remove(people, ADMIN, "bob")
+    people.reconfigure(CONFIGURED)
+    _, configured = await invitations.invite(people, ADMIN, "ann")
+    people.reconfigure(Configured())
+    for name, code in (("bob", stored), ("ann", configured)):
+        await users.add(people, ADMIN, User(name))
+        with pytest.raises(Unknown):
+            await invitations.accept(people, ADMIN, code)
+
+
 async def test_a_token_that_stands_in_the_configuration_too_is_not_revoked_in_vain(node: Node) -> None:
     people = await node()
     await users.add(people, ADMIN, User("bob"))
@@ -278,6 +307,18 @@ async def test_every_change_has_its_entry_and_no_entry_a_secret(people: People) 
         assert digest(secret).hex() not in told
     verdict = await verify(people.database)
     assert (verdict.entries, verdict.broken) == (len(entries), "")
+
+
+async def test_a_log_that_grows_while_it_is_checked_is_whole(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    await users.add(people, ADMIN, User("ann"))
+
+    async def growing(*args: Any, **options: Any) -> list[audit.Entry]:
+        found = await page(*args, **options)
+        await groups.add(people, ADMIN, Group(f"after-{found[-1].id}"))
+        return found
+
+    monkeypatch.setattr(audit, "page", growing)
+    assert (await verify(people.database)).broken == ""
 
 
 async def test_nothing_changes_nothing(people: People) -> None:
