@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 async def add(people: People, actor: Actor, user: User) -> User:
-    """Add a user. Tokens of a former user of this name stay revoked."""
-    from aimux.storage.schema.people import tokens, users
+    """Add a user. Tokens and invitations of a former user of this name stay ended."""
+    from aimux.storage.schema.people import invitations, tokens, users
     from aimux.storage.times import now
 
     refuse_configured("user", user.name, people.directory.configured.users)
@@ -34,6 +34,7 @@ async def add(people: People, actor: Actor, user: User) -> User:
         await put(connection, users, user, revision)
         left = tokens.update().where(tokens.c.user == user.name, tokens.c.revoked_at.is_(None))
         await connection.execute(left.values(revoked_at=user.created_at, revision=revision))
+        await connection.execute(invitations.delete().where(invitations.c.user == user.name))
     return user
 
 
@@ -48,7 +49,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 
 async def remove(people: People, actor: Actor, name: str) -> None:
     """Remove a user with all tokens, which end everywhere."""
-    from aimux.storage.schema.people import sessions, sign_in_links, tokens, users
+    from aimux.storage.schema.people import invitations, sessions, sign_in_links, tokens, users
     from aimux.storage.times import now
 
     refuse_configured("user", name, people.directory.configured.users)
@@ -60,8 +61,8 @@ async def remove(people: People, actor: Actor, name: str) -> None:
         await connection.execute(gone.values(removed_at=at, revision=revision))
         live = tokens.update().where(tokens.c.user == name, tokens.c.revoked_at.is_(None))
         await connection.execute(live.values(revoked_at=at, revision=revision))
-        await connection.execute(sessions.delete().where(sessions.c.user == name))
-        await connection.execute(sign_in_links.delete().where(sign_in_links.c.user == name))
+        for table in (invitations, sessions, sign_in_links):
+            await connection.execute(table.delete().where(table.c.user == name))
 
 
 def check_groups(people: People, groups: Iterable[str]) -> None:
