@@ -168,9 +168,10 @@ class Exchange:
             if rows:
                 names = ("counter", "start", "node", "share", "used", "gone", "heard_at")
                 values = [(*place, self.node, rows[place][0], 0, rows[place][1], at) for place in sorted(rows)]
-                put = insert(shares).values([dict(zip(names, row, strict=True)) for row in values])
+                put = insert(shares)
                 fresh = {name: put.excluded[name] for name in ("share", "gone", "heard_at")}
-                await connection.execute(put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=fresh))
+                put = put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=fresh)
+                await connection.execute(put, [dict(zip(names, row, strict=True)) for row in values])
             if self._claims.round % PRUNE_ROUNDS == 0:
                 over = and_(shares.c.start > 0, shares.c.start < at - KEPT)
                 gone = and_(shares.c.start == 0, shares.c.heard_at < at - GONE)
@@ -199,11 +200,10 @@ class Exchange:
         from aimux.storage.schema.limits import limit_shares as shares
 
         if used:
-            own = {"node": self.node, "share": 0, "gone": 0, "heard_at": _stamp()}
-            values = [{**own, **place._asdict(), "used": used[place]} for place in sorted(used)]
-            put = insert(shares).values(values)
+            put = insert(shares).values(node=self.node, share=0, gone=0, heard_at=_stamp())
             more = {"used": shares.c.used + put.excluded.used, "heard_at": put.excluded.heard_at}
-            await connection.execute(put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=more))
+            put = put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=more)
+            await connection.execute(put, [{**place._asdict(), "used": used[place]} for place in sorted(used)])
 
     async def change(self, connection: Connection, changed: Mapping[Place, int]) -> None:
         """What the ledger has of budgets is so much more (or less) than it was thought to be: of each node its part."""

@@ -10,7 +10,11 @@ from aimux.limits import Lease, Refusal, Who
 from aimux.limits.exchange import IDLE_SECONDS
 from aimux.limits.history import History
 from aimux.limits.shares import LATELY_SECONDS
+from aimux.metering.flattener import Flattener
+from aimux.metering.prices import Prices
+from aimux.metering.rows import Row
 from aimux.storage.schema.limits import limit_shares
+from tests.limits.test_keeper import record
 
 from .nodes import ALICE, TOKENS, UTC, Node, Time, ask, exchange, requests, reserve, used, write
 
@@ -189,6 +193,22 @@ async def test_a_node_without_the_database_goes_on_with_what_it_has(node: Node) 
     await exchange(keeper, other)
     served = sum(ask(keeper) for _ in range(100))
     assert 10 <= served <= 60_000 // 2 // TOKENS
+
+
+async def test_of_any_number_of_budgets_is_told_at_once(node: Node) -> None:
+    """Those of everybody who asked while the database was away, say. PostgreSQL's statements take 32,767 values."""
+    six = {f"{what}_per_{period}": 10**6 for what in ("tokens", "cost") for period in ("day", "week", "month")}
+    here, there = await node(**six), await node(**six)
+    everybody = [Who(f"user-{number}") for number in range(1000)]
+    assert all(ask(here, who) for who in everybody)
+    await exchange(here, there)
+    rows = Flattener("node", Prices()).rows([record(time.time(), TOKENS // 4, user=who.user) for who in everybody])
+    await write(here, [*map(Row, rows)])
+    assert there.exchange is not None
+    there.exchange.hear_all()
+    await exchange(there)
+    now = time.time()
+    assert {there.limits.standings(who, now)[0].used for who in everybody} == {TOKENS}
 
 
 async def test_a_limit_that_was_set_again_is_told_of_once(node: Node, passed: Time) -> None:
