@@ -392,7 +392,8 @@ class Exchange:
         assert head is not None
         assert framer is not None
         # If the answer came before the whole request was sent, the rest of the request is in the way.
-        if head.keep_alive and framer.clean and not connection.transport.get_write_buffer_size():
+        unsent = connection.transport.get_write_buffer_size()
+        if head.keep_alive and framer.clean and not unsent and not connection.closed:
             connection.keeper.give_back(connection)
         else:
             connection.abort()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aimux.http.framing import LAST_CHUNK, MAX_CHUNKS, chunk
 from aimux.http.turn import Turn, in_turn
 from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
 from aimux.relay.liveness import is_unheard
@@ -216,6 +217,35 @@ def test_silent_answers_end_whatever_their_sinks_do(run: Run, monkeypatch: pytes
                 assert "no data from the upstream" in str(exchange.error)
 
             await asyncio.gather(in_turn(asked), in_turn(asked))
+
+    run(work())
+
+
+def test_a_connection_that_ended_behind_its_answer_is_not_kept(
+    run: Run, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """With TLS one packet can hold more chunks than are read at once, and the end of the connection."""
+    server, trusting = certificate
+    size = 3 * MAX_CHUNKS
+
+    async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + chunk(b"x") * size + LAST_CHUNK)
+        writer.close()
+        await writer.wait_closed()
+
+    async def work() -> None:
+        async with listening(ends, server) as port, pool(ssl_context=trusting) as made:
+            origin = Origin.parse(f"https://localhost:{port}")
+
+            async def asked(turn: Turn[None]) -> None:
+                exchange, _ = await made.request(turn, origin, "GET", GET, 5)
+                assert await exchange.peek(lambda _: False, 60) == b"x" * size
+                assert exchange.error is None
+
+            await in_turn(asked)
+            assert made.open_connections == 0
 
     run(work())
 
