@@ -223,7 +223,7 @@ def matching(only: Filter, named: Named = NO_NAMES) -> Select[Any] | None:
             conditions.append(columns[name] == value)
     if only.account is not None:
         provider, _, account = only.account.partition("/")
-        conditions += [columns.provider == provider, columns.account == account]
+        conditions += [columns.account == account, *([columns.provider == provider] if provider else [])]
     return select(columns.id).where(*conditions) if conditions else None
 
 

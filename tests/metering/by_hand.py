@@ -42,7 +42,7 @@ def some(rng: random.Random, count: int, days: float) -> list[RequestRecord]:
                 usage=usage,
                 status=rng.choice([200, 200, 200, 429]),
                 provider=rng.choice(["claude", "lab"]),
-                account=rng.choice(["default", "two"]),
+                account=rng.choice(["default", "two", ""]),
                 conversation=rng.choice(["", f"{user}-{int(at / DAY)}", "shared"]),
             )
         )
@@ -55,6 +55,10 @@ def summed(records: Iterable[RequestRecord], name: str = "") -> Item:
     return Item(name, *map(sum, zip(*parts, strict=True))) if parts else Item(name)
 
 
+def account_of(one: RequestRecord) -> str:
+    return f"{one.provider}/{one.account}" if one.account else ""
+
+
 def names_of(one: RequestRecord, by: By, calendar: Calendar) -> list[str]:
     usage, at = one.usage, int(one.time * 1000)
     assert usage is not None
@@ -64,7 +68,7 @@ def names_of(one: RequestRecord, by: By, calendar: Calendar) -> list[str]:
         "user": one.user,
         "token": one.sender.token,
         "model": usage.model,
-        "account": f"{one.provider}/{one.account}",
+        "account": account_of(one),
         "provider": one.provider,
         "class": one.sender.request_class,
         "client": one.sender.client,
@@ -80,7 +84,7 @@ def passes(one: RequestRecord, span: Span, only: Filter) -> bool:
         (only.user, one.user),
         (only.model, usage.model),
         (only.provider, one.provider),
-        (only.account, f"{one.provider}/{one.account}"),
+        (only.account, account_of(one)),
         (only.request_class, one.sender.request_class),
         (only.token, one.sender.token),
     }

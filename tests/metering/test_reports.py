@@ -52,6 +52,7 @@ async def test_every_question_is_answered_as_by_hand(
         Filter(group="te_m"),
         Filter(group=""),
         Filter(account="lab/two", request_class=""),
+        Filter(account=""),
         Filter(user="nobody"),
     ]
     bys: list[By] = ["user", "group", "token", "model", "account", "provider", "class", "client", "day"]
