@@ -118,24 +118,18 @@ async def _count_on(connection: Connection, filled: Iterable[Table]) -> None:
 
 
 def _writer(column: Column[Any]) -> Callable[[Any], Any]:
-    from sqlalchemy import LargeBinary, Numeric
+    from sqlalchemy import LargeBinary
 
     if isinstance(column.type, LargeBinary):
         return lambda value: None if value is None else base64.b64encode(value).decode()
-    if isinstance(column.type, Numeric) and column.type.asdecimal:
-        return lambda value: None if value is None else str(value)
     return lambda value: value
 
 
 def _reader(column: Column[Any]) -> Callable[[Any], Any]:
-    from decimal import Decimal
-
-    from sqlalchemy import LargeBinary, Numeric
+    from sqlalchemy import LargeBinary
 
     if isinstance(column.type, LargeBinary):
         return lambda value: None if value is None else base64.b64decode(value)
-    if isinstance(column.type, Numeric) and column.type.asdecimal:
-        return lambda value: None if value is None else Decimal(value)
     return lambda value: value
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeBinary, Numeric, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeBinary, Table, Text
 
 from aimux.storage import Database, archive
 
@@ -21,7 +20,6 @@ def sample(column: Column[Any], number: int) -> Any:
         (JSON, JSONS[number % 2]),
         (LargeBinary, bytes([0, 255]) + str(number).encode()),
         (Float, number + 0.1),
-        (Numeric, Decimal(number) + Decimal("0.25")),
         (Integer, 10 + number),
         (BigInteger, 2**52 + number),
         (Text, f"ü\0 {column.name} {number}".replace("\0", "'")),
