@@ -254,7 +254,8 @@ def main() -> None:
     if options.rounds:
         plan = dataclasses.replace(plan, rounds=options.rounds)
     contenders = [*CONTENDERS, *([LINK_ASSISTANT_ROUTER, LITELLM] if options.peers else [])]
-    chosen = [one for one in contenders if not options.only or one.name.lower().startswith(tuple(options.only))]
+    only = tuple(map(str.lower, options.only or [""]))
+    chosen = [one for one in contenders if one.name.lower().startswith(only)]
     if not chosen:
         parser.error(f"nobody is called so; there are {', '.join(one.name for one in contenders)}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
