@@ -26,6 +26,7 @@ from aimux.gateway.guesses import Guesses
 from aimux.gateway.limiting import Limiting
 from aimux.gateway.vendor_storage import VendorStorage
 from aimux.limits import FairMeter, FairShare, Limits, Policy, Settlement
+from aimux.limits.fair_keeper import FairKeeper
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.shares import Claims
 from aimux.metering.activity import Activity
@@ -138,6 +139,7 @@ class App:
             "giving signs of life": self._notifier.watch,
             "noting the use of tokens": lambda: upkeep(self.uses, self.people),
             "looking for notices": self.watch.run,
+            "sharing accounts fairly": FairKeeper(self.database, self.fair, self.accounts).run,
         }
         if config.database.address is not None:
             regular["telling other nodes what runs here"] = self.activity.run
@@ -190,7 +192,7 @@ class App:
         limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims, on_mark=self.watch.marked)
         self.limits = LimitKeeper(self.database, limits, config.limits, self.metering.ledger)
         stack.push_async_callback(self.limits.close)
-        self.fair = FairShare(on=config.limits.fair_share)
+        self.fair = FairShare(on=config.limits.fair_share, tells=claims is not None)
         self.metering.ledger.on_left = self.limits.left
         self.metering.on_priced = self.limits.priced
         if claims is not None:

@@ -122,6 +122,13 @@ class SharedWindow:
             self.used = used
         self.resets_at = resets_at
 
+    def remember(self, units: Mapping[str, float]) -> None:
+        """What is used was so by these, who took so much since the window began: for a process that has not seen it."""
+        total = sum(units.values())
+        if total > 0:
+            self._parts = {name: self.used * own / total for name, own in units.items()}
+            self._rooms.clear()
+
     def asked(self, name: str, weight: float, now: float) -> None:
         """Somebody makes a request."""
         seen = self._people.get(name)

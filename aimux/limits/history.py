@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import tzinfo
 
+    from sqlalchemy import ColumnElement
+
     from aimux.limits.rules import Key, Policy
     from aimux.metering.repricing import Repriced
     from aimux.metering.rows import Key as Sent
@@ -98,17 +100,11 @@ async def read(database: Database, zone: tzinfo, now: float, *, node: str | None
     from aimux.storage.schema.limits import limit_shares as shares
 
     starts = {bounds(period, now, zone)[0] for period in PERIODS}
-    tokens_in = hours.c.input + hours.c.cache_read + hours.c.cache_write
-    unknown = tokens_in * UNKNOWN_PRICES[0] + hours.c.output * UNKNOWN_PRICES[1]
-    # Of an hour in which a price became known the sums do not say which tokens are the unpriced requests'.
-    # An hour without a request has a price alone: that of one in an hour of another time zone.
-    requests = case((hours.c.requests == 0, 1), else_=hours.c.requests)
-    unpriced = case((hours.c.cost == 0, unknown), else_=unknown // requests * hours.c.unpriced)
-    costs = case((hours.c.unpriced == 0, hours.c.cost), else_=hours.c.cost + unpriced)
+    tokens = hours.c.input + hours.c.cache_read + hours.c.cache_write + hours.c.output
     sums = [
         func.sum(case((hours.c.start >= int(start * 1000), amount), else_=0))
         for start in sorted(starts)
-        for amount in (tokens_in + hours.c.output, costs)
+        for amount in (tokens, costs_of_hours())
     ]
     model = case((keys.c.asked != "", keys.c.asked), else_=keys.c.model)
     query = (
@@ -134,6 +130,21 @@ async def read(database: Database, zone: tzinfo, now: float, *, node: str | None
             if used or cost:
                 uses[start].append(Use(row[0], row[1], tuple(groups), row[3], row[4], used, cost))
     return History(uses, told)
+
+
+def costs_of_hours() -> ColumnElement[int]:
+    """What a row of `usage_hours` counts as, in billionths of a dollar: without a price, at an assumed one."""
+    from sqlalchemy import case
+
+    from aimux.storage.schema.ledger import usage_hours as hours
+
+    tokens_in = hours.c.input + hours.c.cache_read + hours.c.cache_write
+    unknown = tokens_in * UNKNOWN_PRICES[0] + hours.c.output * UNKNOWN_PRICES[1]
+    # Of an hour in which a price became known the sums do not say which tokens are the unpriced requests'.
+    # An hour without a request has a price alone: that of one in an hour of another time zone.
+    requests = case((hours.c.requests == 0, 1), else_=hours.c.requests)
+    unpriced = case((hours.c.cost == 0, unknown), else_=unknown // requests * hours.c.unpriced)
+    return case((hours.c.unpriced == 0, hours.c.cost), else_=hours.c.cost + unpriced)
 
 
 def amounts(policy: Policy, zone: tzinfo, rows: Sequence[Values]) -> dict[Place, int]:

@@ -109,6 +109,8 @@ class Activity:
                 log.debug("the other nodes are not told what runs here: %s", error)
 
     def _heard(self, node: str, text: str) -> None:
+        if not text.startswith("["):
+            return  # it is about something else
         try:
             *sums, items = json.loads(text)
             activity = NodeActivity._make([*sums, [Open._make(item) for item in items]])

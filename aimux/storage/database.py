@@ -48,6 +48,8 @@ class Database:
         self.place = place
         self._preparing = asyncio.Lock()
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
+        self._hearers: list[Told] = []
+        engine.on_told = self._was_told
         self._failed: StorageError | None = None
         self._refuses_writes = False
         """As on a full disk: that it can be read then does not mean that it has recovered."""
@@ -168,8 +170,9 @@ class Database:
             await self._engine.tell(connection, text)
 
     def hear(self, callback: Told) -> None:
-        """Call `callback` on this loop with what other nodes send, and an id of the sending process."""
-        self._engine.on_told = callback
+        """Call `callback` on this loop with what other nodes send, and an id of the sending process: with all of it, of
+        every kind."""
+        self._hearers.append(callback)
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
@@ -233,6 +236,10 @@ class Database:
                     callback()
                 except Exception:  # the others have to be notified, too
                     log.exception("a subscriber of %r failed", topic)
+
+    def _was_told(self, node: str, text: str) -> None:
+        for callback in self._hearers:
+            callback(node, text)
 
     async def _look_again(self, seconds: float) -> None:
         while True:
