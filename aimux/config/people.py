@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
@@ -13,6 +14,8 @@ from aimux.config.scopes import Scope
 from aimux.config.sections import Section, loading
 from aimux.config.tokens import HashedToken, PlainToken, Token, TokenFile
 
+EMAIL = r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$"
+"""Without `\\s`, which every engine of regular expressions reads in its own way."""
 GroupName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -80,6 +83,13 @@ class User(_TokenHolder):
             raise wrong(f"there is a user {name!r} already", "give every user a name of its own")
         taken["user", name] = name
         return name
+
+    @field_validator("email")
+    @classmethod
+    def _address(cls, email: str | None) -> str | None:
+        if email is not None and not re.fullmatch(EMAIL, email):
+            raise wrong("is no e-mail address", "write one like ann@example.com, or leave it out")
+        return email
 
     @model_validator(mode="after")
     def _one_token(self, info: ValidationInfo) -> Self:

@@ -28,7 +28,7 @@ users:
   - {name: alice, token: short}
   - name: alice
     token: sample-token-of-alice-make-your-own
-  - {name: carl, token: aaaaaaaaaaaaaaaaaaaaaaaa, token_sha256: zz}
+  - {name: carl, email: carl at home, token: aaaaaaaaaaaaaaaaaaaaaaaa, token_sha256: zz}
   - {name: dora, token: bbbbbbbbbbbbbbbbbbbbbbbb}
   - {name: emil, token: bbbbbbbbbbbbbbbbbbbbbbbb}
   - {name: fred}
@@ -58,6 +58,7 @@ listen: ":1"
         ("users[1].name", 9),
         ("users[1].token", 10),
         ("users[2].token_sha256", 11),
+        ("users[2].email", 11),
         ("users[4].token", 13),
         ("users[5]", 14),
         ('mounts["/health"]', 16),

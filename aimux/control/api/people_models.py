@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from aimux.config.people import EMAIL
 from aimux.config.scopes import SCOPE_PATTERN, parse_scope
 from aimux.control.api.body import Body
 from aimux.control.api.limit_models import Used
@@ -30,17 +31,15 @@ def _new_name(name: str) -> str:
 NewName = Annotated[str, AfterValidator(_new_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
 UserName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A user's name.")]
 TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
-_EMAIL = r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$"
-"""Without `\\s`, which every engine of regular expressions reads in its own way."""
 
 
 def _address(email: str) -> str:
-    if not re.fullmatch(_EMAIL, email):
+    if not re.fullmatch(EMAIL, email):
         raise ValueError("An e-mail address is like ann@example.com, with at most 64 characters before the @")
     return email
 
 
-Email = Annotated[str, AfterValidator(_address), WithJsonSchema({"type": "string", "pattern": _EMAIL})]
+Email = Annotated[str, AfterValidator(_address), WithJsonSchema({"type": "string", "pattern": EMAIL})]
 Label = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
