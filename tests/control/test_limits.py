@@ -87,6 +87,11 @@ async def test_a_provider_that_is_not_there_has_no_limits(aimux: Aimux, method: 
     assert status == 200
 
 
+async def test_a_kind_that_there_is_not_is_told_which_there_are(aimux: Aimux) -> None:
+    status, _, told = await aimux.send("GET", "/limits/users/alice")
+    assert (status, told["detail"]) == (404, "The kind in this path can be 'user', 'group' or 'token'.")
+
+
 async def test_a_model_that_can_be_no_pattern_is_refused_with_what_to_write(aimux: Aimux) -> None:
     body = {"models": {"*opus*": {"cost_per_day": 1}, "/(/": {"cost_per_day": 1}}}
     status, _, told = await aimux.send("PUT", "/limits/user/alice", json=body)

@@ -111,10 +111,15 @@ class Api:
 
 
 def _path(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
-    try:
-        return {name: adapter.validate_python(given[name]) for name, adapter in operation.parameters.items()}
-    except ValidationError:
-        raise Refused(404, "not-found", "Nothing can have such a name.") from None
+    values = {}
+    for name, adapter in operation.parameters.items():
+        try:
+            values[name] = adapter.validate_python(given[name])
+        except ValidationError as error:
+            words = error.errors(include_url=False, include_input=False)[0].get("ctx", {}).get("expected")
+            detail = f"The {name} in this path can be {words}." if words else "Nothing can have such a name."
+            raise Refused(404, "not-found", detail) from None
+    return values
 
 
 def _query(model: type[BaseModel], query: str) -> BaseModel:
