@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -13,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import jwt
 import pytest
 
+from aimux.storage import Unusable
 from tests.control.live import Live, running
 
 SECRET = "the-secret-of-the-old-gateway-0123"
@@ -49,10 +53,14 @@ class Site:
         assert status == 201
         return self.sign_in(code=made["path"].partition("code=")[2])[1]
 
-    def signed_in(self, cookie: str) -> bool:
-        status, headers, _ = self.send("GET", "/dashboard/me", cookie=cookie)
-        assert status == 200 or headers["location"] == "/dashboard/sign-in?to=me"
+    def signed_in(self, cookie: str, page: str = "me") -> bool:
+        status, headers, _ = self.send("GET", f"/dashboard/{page}", cookie=cookie)
+        assert status == 200 or headers["location"] == f"/dashboard/sign-in?to={page}"
         return status == 200
+
+    def sees_accounts(self, cookie: str) -> bool:
+        """A page that needs no database."""
+        return self.signed_in(cookie, "accounts")
 
     def reconfigure(self, **settings: Any) -> None:
         config = json.loads(self.live.config.read_text()) | settings
@@ -157,3 +165,117 @@ def test_a_session_from_a_clock_that_was_ahead_does_not_outlive_its_time(
         assert site.signed_in(later)
     assert not site.signed_in(later)
     assert site.signed_in(site.by_link())
+
+
+class Away:
+    """A database that takes nothing, and with `reads` only reads."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database, self._patch = site.live.app.database, monkeypatch
+
+    @contextmanager
+    def __call__(self, *, reads: bool = False) -> Iterator[None]:
+        error = Unusable("the disk of /srv/aimux.db is gone", remedy="bring it back")
+
+        @asynccontextmanager
+        async def refuse(*_topics: str) -> AsyncIterator[None]:
+            self.database._note(error)
+            raise error
+            yield
+
+        with self._patch.context() as patch:
+            patch.setattr(self.database, "write", refuse)
+            if not reads:
+                patch.setattr(self.database, "read", refuse)
+            patch.setattr(self.database, "_recovered", lambda: None)
+            self.database._failed = error
+            yield
+        self.database._failed = None
+
+
+@pytest.fixture
+def away(site: Site, monkeypatch: pytest.MonkeyPatch) -> Away:
+    return Away(site, monkeypatch)
+
+
+def kept(site: Site) -> int:
+    """How many sessions the database has."""
+    with closing(sqlite3.connect(site.live.state_dir / "aimux.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM sessions").fetchone()
+    return int(count)
+
+
+def test_while_the_database_is_away_sessions_go_on_and_others_begin(site: Site, away: Away) -> None:
+    _, before = site.sign_in(token=TOKENS["ada"])
+    with away():
+        status, meanwhile = site.sign_in(token=TOKENS["gus"])
+        assert status == 303
+        by_key = site.sign_in(token=site.live.key)[1]
+        assert all(map(site.sees_accounts, [before, meanwhile, by_key]))
+        assert site.sign_in(token="wrong-0123456789") == (401, "")
+    assert kept(site) == 1
+    assert site.sees_accounts(meanwhile)
+    assert kept(site) == 2, "it is written down as soon as it is used again"
+    assert all(map(site.sees_accounts, [before, meanwhile, by_key]))
+
+
+def test_on_a_full_disk_sessions_begin(site: Site, away: Away) -> None:
+    site.sign_in(token=TOKENS["ada"])
+    with away(reads=True):
+        _, meanwhile = site.sign_in(token=TOKENS["gus"])
+        assert site.sees_accounts(meanwhile)
+
+
+def test_a_session_that_began_without_the_database_ends_with_its_token(site: Site, away: Away) -> None:
+    site.sign_in(token=TOKENS["ada"])
+    with away():
+        _, meanwhile = site.sign_in(token=TOKENS["gus"])
+        users = [{"name": name, "role": ROLES[name], "token": TOKENS[name]} for name in ("ada", "max")]
+        site.reconfigure(users=users)
+        assert not site.sees_accounts(meanwhile)
+
+
+def test_signing_out_without_the_database(site: Site, away: Away) -> None:
+    """A session that it has would be there again with it: whoever signs out is told."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+
+    def sign_out(cookie: str) -> tuple[int, str]:
+        csrf = re.search('name="csrf" value="([0-9a-f]+)"', site.send("GET", "/dashboard/accounts", cookie=cookie)[2])
+        assert csrf is not None
+        status, _, text = site.send("POST", "/dashboard/sign-out", f"csrf={csrf[1]}", cookie=cookie, **form)
+        return status, text
+
+    _, before = site.sign_in(token=TOKENS["ada"])
+    with away():
+        _, meanwhile = site.sign_in(token=TOKENS["gus"])
+        assert sign_out(meanwhile)[0] == 303
+        status, text = sign_out(before)
+        assert (status, "Nothing was changed" in text) == (503, True)
+        assert site.sees_accounts(before)
+        # The browser of the ended one is asked to sign in, as is every other whose session this node does not remember.
+        status, _, text = site.send("GET", "/dashboard/accounts", cookie=meanwhile)
+        assert (status, "Sign in again" in text) == (503, True)
+    assert not site.sees_accounts(meanwhile)
+    assert sign_out(before)[0] == 303
+    assert not site.sees_accounts(before)
+
+
+def test_pages_that_need_no_database_open_without_one(site: Site, away: Away) -> None:
+    told = "The database is out of order."
+    _, ada = site.sign_in(token=TOKENS["ada"])
+    _, member = site.sign_in(token=TOKENS["max"])
+    with away():
+        for path in ("", "accounts", "accounts/claude/default", "accounts/add/claude"):
+            status, _, text = site.send("GET", f"/dashboard/{path}", cookie=ada)
+            assert (path, status) == (path, 200)
+            assert path.startswith("accounts/add") or f"{told} Requests are served" in text
+        for path in ("people", "usage", "requests", "settings", "me"):
+            status, _, text = site.send("GET", f"/dashboard/{path}", cookie=ada)
+            assert (path, status) == (path, 503)
+            assert "This page needs the database" in text
+            assert "What is wrong: the disk of /srv/aimux.db is gone: bring it back." in text
+        status, _, text = site.send("GET", "/dashboard/me", cookie=member)
+        assert (status, told in text, "/srv" in text) == (503, True, False)
+        for path in ("join?code=abc", "sign-in?code=abc"):  # whoever asks may be a stranger
+            status, _, text = site.send("GET", f"/dashboard/{path}")
+            assert (status, told in text, "/srv" in text) == (503, True, False)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard import account_views
-from aimux.control.dashboard.page import ask, edited, every, form, go, render, segment, told
+from aimux.control.dashboard.page import ask, away, edited, every, form, go, if_known, render, segment, told
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         providers=sorted(_providers(request)),
     )
 
+        notices=away(request),
 
 @routes.get("/accounts/add/{provider}")
 async def ways(request: web.Request) -> web.StreamResponse:
@@ -161,10 +162,11 @@ async def device(request: web.Request) -> web.StreamResponse:
 async def account(request: web.Request) -> web.StreamResponse:
     (row,) = account_views.rows([await ask(request, "GET", _path(request.match_info))])
     usage, groups = await asyncio.gather(
-        ask(request, "GET", "/usage", by="day", since="14d", account=row["id"]), every(request, "/groups")
+        if_known(ask(request, "GET", "/usage", by="day", since="14d", account=row["id"])), every(request, "/groups")
     )
     names = sorted({group["name"] for group in groups} | {*row["groups"]})
-    return render(request, "account.html", title=row["id"], account=row, usage=usage, groups=names)
+    notices = away(request)
+    return render(request, "account.html", title=row["id"], account=row, usage=usage, groups=names, notices=notices)
 
 
 @routes.post("/accounts/{provider}/{name}/{action}")

@@ -18,10 +18,12 @@ from aimux.control.dashboard.page import (
     dashboard_of,
     form,
     go,
+    is_away,
     render,
     root_of,
     session_of,
     told,
+    without_database,
 )
 from aimux.control.dashboard.rendering import files, ready
 from aimux.control.principal import require
@@ -62,13 +64,19 @@ async def _as_pages(request: web.Request, handler: Handler) -> web.StreamRespons
     except Refused as refused:
         if request.method == "POST" and CALLER in request and (back := request.query.get("back")) is not None:
             return go(request, back.lstrip("/"), told(refused), "bad")
+        if is_away(refused):
+            return _no_database(request)
         problem = refused.problem
         return render(request, "problem.html", problem.status, title=problem.title, problem=problem, text=told(refused))
-    except StorageError:  # the log says why, and that may name what a stranger need not know
-        text = "The database does not work at present; nothing was changed. /ready and aimux's log say why."
-        return render(request, "problem.html", 503, title="Not now", problem=None, text=text)
+    except StorageError:
+        return _no_database(request)
     except web.HTTPNotFound:
         return render(request, "problem.html", 404, title="No such page", problem=None, text="There is no such page.")
+
+
+def _no_database(request: web.Request) -> web.Response:
+    what = "This page needs the database" if request.method == "GET" else "Nothing was changed"
+    return render(request, "problem.html", 503, title=what, problem=None, text=without_database(request))
 
 
 @web.middleware
@@ -76,7 +84,16 @@ async def _signed_in(request: web.Request, handler: Handler) -> web.StreamRespon
     path = request.path.removeprefix(root_of(request))
     if path.startswith("/static/"):
         return await handler(request)
-    found = await dashboard_of(request).sessions.find(request, address_of(request))
+    try:
+        found = await dashboard_of(request).sessions.find(request, address_of(request))
+    except StorageError:
+        if not path.startswith(OPEN):
+            text = (
+                "The database, in which your session is, is out of order. Sign in again, with your token or the admin"
+                " key: this aimux remembers that until the database works again."
+            )
+            return render(request, "problem.html", 503, title="Who are you?", problem=None, text=text)
+        found = None
     if found is not None:
         request[SESSION], request[CALLER] = found
         page = path.strip("/").partition("/")[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from aimux.control.dashboard import account_views, live
-from aimux.control.dashboard.page import ask, every, go, part, render
+from aimux.control.dashboard.page import ask, away, every, go, part, render
 from aimux.control.state import control_of, unwritten
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def _values(request: web.Request) -> dict[str, Any]:
         "serving": sum(account["status"] == "healthy" for account in accounts),
         "count": len(accounts),
         "running": running,
-        "troubles": _troubles(control_of(request)),
+        "troubles": [notice["text"] for notice in away(request)] + _troubles(control_of(request)),
         "alerts": account_views.alerts(accounts),
         "most_alerts": MOST_ALERTS,
         "told": told["items"][:TOLD],
@@ -70,10 +70,8 @@ async def _values(request: web.Request) -> dict[str, Any]:
 
 
 def _troubles(control: Control) -> list[str]:
-    """What is wrong with the database and the disk, as sentences: requests are still served."""
+    """What is wrong with the disk, as sentences: requests are still served."""
     found = []
-    if (error := control.database.trouble) is not None:
-        found.append(f"The database does not work: {error}.")
     ledger = control.metering.ledger.status() or {}
     if "disk" in ledger:
         found.append(f"The disk takes no requests ({ledger['disk']}); {ledger['unsaved_requests']} wait in memory.")

@@ -12,6 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from aimux import __version__
+from aimux.control.api.problems import Refused
 from aimux.control.api.within import call
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.rendering import environment
@@ -21,9 +22,8 @@ from aimux.control.state import RequestKey, control_of, ends
 from aimux.plugin.parts import DASHBOARD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
-    from aimux.control.api.problems import Refused
     from aimux.control.dashboard.sessions import Dashboard
 
 ROOT = DASHBOARD
@@ -78,6 +78,40 @@ async def ask(request: web.Request, method: str, path: str, body: Any = None, /,
     given = {name: value for name, value in query.items() if value not in (None, "")}
     target = f"{path}?{urlencode(given, doseq=True)}" if given else path
     return await call(control_of(request).api, request[CALLER], method, target, body)
+
+
+async def if_known(asked: Awaitable[Any]) -> Any:
+    """What `ask` gives; None for what only the database knows, while it is away."""
+    try:
+        return await asked
+    except Refused as refused:
+        if not is_away(refused):
+            raise
+        return None
+
+
+def is_away(refused: Refused) -> bool:
+    """Whether the database is why: it can't be reached, or not be read or written."""
+    return refused.problem.type == "urn:aimux:storage"
+
+
+def away(request: web.Request) -> list[dict[str, str]]:
+    """A notice for a page that opens without the database, while something is wrong with it."""
+    if control_of(request).database.trouble is None:
+        return []
+    return [{"level": "warn", "text": without_database(request)}]
+
+
+def without_database(request: web.Request) -> str:
+    """What that means, and for those who see to it why: a stranger need not know where it is."""
+    text = (
+        "The database is out of order. Requests are served all the same, and what they use is counted later; nothing"
+        " can be changed here until it works again."
+    )
+    caller, trouble = request.get(CALLER), control_of(request).database.trouble
+    if trouble is None or caller is None or not caller.role.includes(Role.VIEWER):
+        return text
+    return f"{text} What is wrong: {trouble}."
 
 
 async def every(request: web.Request, path: str, /, *, limit: int = 500, **query: Any) -> list[Any]:

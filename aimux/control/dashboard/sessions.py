@@ -1,15 +1,16 @@
 """Who is signed in with a browser. The browser has a secret, the database its digest and owner.
 
 A session ends when its time is over, with the token that opened it, and with its user; the role is looked up anew each
-time.
+time. While the database is away, a node goes by what it remembers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,10 @@ LIFETIME = 7 * 86400
 """Seconds."""
 USED_AGAIN = 300
 """Seconds after which a session's last use is written again."""
+MOST_REMEMBERED = 1000
+"""Sessions for which a node needs no database: those that were used last."""
+PATIENCE = 1.0
+"""Seconds that one such waits for a database in which something is wrong: a server that is off may let wait for ten."""
 MACHINE = ""
 """The user of a session that was opened with the machine's own key, or by a link made with it."""
 
@@ -57,6 +62,21 @@ class Session:
         return hmac.compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A session as the database has it. `written`: it does; it had no database when it was opened."""
+
+    sha256: bytes = field(repr=False)
+    user: str
+    token_id: str
+    created_at: int
+    used_at: int
+    expires_at: int
+    address: str
+    agent: str
+    written: bool = True
+
+
 class Sessions:
     """All of them."""
 
@@ -64,52 +84,90 @@ class Sessions:
         self._database = database
         self._directory = directory
         self._key = key
+        self._remembered: dict[bytes, Row] = {}
 
     async def open(self, user: str, token_id: str, address: str, agent: str) -> Session:
-        """A new session with a fresh secret: signing in never takes over a secret that the browser brought."""
-        from aimux.storage.schema.people import sessions
+        """A new session with a fresh secret: signing in never takes over a secret that the browser brought.
 
+        Where the database can't be written it is only remembered, by this node, until it can.
+        """
         session = Session(secrets.token_urlsafe(32), user, token_id)
         now = present()
-        async with self._database.write("sessions") as connection:
-            await connection.execute(sessions.delete().where(sessions.c.expires_at <= now))
-            await connection.execute(
-                sessions.insert().values(
-                    sha256=digest(session.secret),
-                    user=user,
-                    token_id=token_id,
-                    created_at=now,
-                    used_at=now,
-                    expires_at=now + LIFETIME * 1000,
-                    address=address,
-                    agent=agent[:200],
-                )
-            )
+        row = Row(
+            digest(session.secret), user, token_id, now, now, now + LIFETIME * 1000, address, agent[:200], written=False
+        )
+        self._remember(await self._written(row))
         return session
 
     async def find(self, request: web.Request, address: str) -> tuple[Session, Principal] | None:
-        """The session that a request belongs to, and who that is now."""
-        from aimux.storage.schema.people import sessions
-
+        """The session that a request belongs to, and who that is now. StorageError where only the database can tell."""
         secret = request.cookies.get(COOKIE, "")
         if not secret:
             return None
-        now, kept = present(), digest(secret)
-        async with self._database.read() as connection:
-            row = (await connection.execute(sessions.select().where(sessions.c.sha256 == kept))).one_or_none()
+        now, row = present(), await self._look(digest(secret))
         if row is None or not now < row.expires_at <= now + LIFETIME * 1000 + CLOCKS_APART:
             return None
         session = Session(secret, row.user, row.token_id)
         principal = self.principal(session.user, session.token_id, address)
         if principal is None:
             return None
-        if now - row.used_at >= USED_AGAIN * 1000:
-            with contextlib.suppress(StorageError):  # if it can't be written, it can still be read, and that is enough
-                async with self._database.write() as connection:
-                    await connection.execute(
-                        sessions.update().where(sessions.c.sha256 == kept).values(used_at=now, address=address)
-                    )
+        if row.written and now - row.used_at >= USED_AGAIN * 1000 and self._database.trouble is None:
+            await self._used(replace(row, used_at=now, address=address))
         return session, principal
+
+    async def _look(self, sha256: bytes) -> Row | None:
+        """What the database says; what is remembered, where it is away."""
+        from aimux.storage.schema.people import sessions
+
+        remembered = self._remembered.get(sha256)
+        try:
+            async with self._patience(remembered), self._database.read() as connection:
+                query = sessions.select().where(sessions.c.sha256 == sha256)
+                found = (await connection.execute(query)).mappings().one_or_none()
+        except (StorageError, TimeoutError):
+            if remembered is None:
+                raise
+            return remembered
+        if found is not None:
+            row = Row(**found)
+        elif remembered is None or remembered.written:
+            self._remembered.pop(sha256, None)
+            return None
+        else:
+            row = await self._written(remembered)
+        self._remember(row)
+        return row
+
+    async def _written(self, row: Row) -> Row:
+        """The same, written down if the database takes it."""
+        from aimux.storage.schema.people import sessions
+
+        values = {column.name: getattr(row, column.name) for column in sessions.c}
+        with contextlib.suppress(StorageError, TimeoutError):
+            async with self._patience(row), self._database.write("sessions") as connection:
+                await connection.execute(sessions.delete().where(sessions.c.expires_at <= row.created_at))
+                await connection.execute(sessions.insert().values(values))
+            return replace(row, written=True)
+        return row
+
+    async def _used(self, row: Row) -> None:
+        from aimux.storage.schema.people import sessions
+
+        values = {"used_at": row.used_at, "address": row.address}
+        with contextlib.suppress(StorageError):  # if it can't be written, it can still be read, and that is enough
+            async with self._database.write() as connection:
+                await connection.execute(sessions.update().where(sessions.c.sha256 == row.sha256).values(values))
+            self._remember(row)
+
+    def _patience(self, remembered: Row | None) -> asyncio.Timeout:
+        """How long to wait for the database, if it is not needed and something is wrong with it."""
+        return asyncio.timeout(PATIENCE if remembered is not None and self._database.trouble is not None else None)
+
+    def _remember(self, row: Row) -> None:
+        self._remembered.pop(row.sha256, None)
+        self._remembered[row.sha256] = row
+        if len(self._remembered) > MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
 
     def principal(self, user: str, token_id: str, address: str) -> Principal | None:
         """Who that is now; None: no longer anybody."""
@@ -128,11 +186,15 @@ class Sessions:
         return Principal(known.name, known.role, address, known, expires_at, token_id=token_id)
 
     async def close(self, session: Session) -> None:
-        """Sign out."""
+        """Sign out. StorageError if the database can't be told, which would have the session again when it is back."""
         from aimux.storage.schema.people import sessions
 
-        async with self._database.write("sessions") as connection:
-            await connection.execute(sessions.delete().where(sessions.c.sha256 == digest(session.secret)))
+        sha256 = digest(session.secret)
+        row = self._remembered.get(sha256)
+        if row is None or row.written:
+            async with self._database.write("sessions") as connection:
+                await connection.execute(sessions.delete().where(sessions.c.sha256 == sha256))
+        self._remembered.pop(sha256, None)
 
 
 @dataclass(slots=True)

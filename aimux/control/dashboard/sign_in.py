@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from aimux.control.principal import refuse_signed
 from aimux.control.state import control_of, ends
 from aimux.people import Access, links
 from aimux.people.tokens import digest
+from aimux.storage import StorageError
 
 if TYPE_CHECKING:
     from aimux.control.dashboard.sessions import Session
@@ -71,7 +73,8 @@ async def sign_out(request: web.Request) -> web.StreamResponse:
 async def _welcome(request: web.Request, user: str, token_id: str, to: str) -> web.StreamResponse:
     sessions = dashboard_of(request).sessions
     if SESSION in request:
-        await sessions.close(session_of(request))
+        with contextlib.suppress(StorageError):
+            await sessions.close(session_of(request))
     address = address_of(request)
     session: Session = await sessions.open(user, token_id, address, request.headers.get("user-agent", ""))
     answer = go(request, to)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import http.client
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
-from aimux.control.dashboard import sessions
-from aimux.storage import Unusable
 from tests.control.dashboard.conftest import TOKENS, Site, Visitor, send
 
 pytestmark = pytest.mark.browser
@@ -28,26 +24,6 @@ def raw(site: Site, method: str, path: str, body: str = "", **headers: str) -> h
     answer = connection.getresponse()
     answer.body = answer.read().decode()  # type: ignore[attr-defined]
     return answer
-
-
-def test_while_the_database_takes_nothing_pages_are_shown_and_nobody_signs_in(
-    visitor: Visitor, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    visit = visitor("admin")
-
-    @asynccontextmanager
-    async def refuse(*_topics: str) -> AsyncIterator[None]:
-        raise Unusable("the disk of /srv/aimux.db is read-only", remedy="mount it read-write")
-        yield
-
-    monkeypatch.setattr(sessions, "USED_AGAIN", -1)
-    monkeypatch.setattr(site.app.database, "write", refuse)
-    expect(visit.go("people").get_by_role("heading", name="Users")).to_be_visible()
-    answer = raw(site, "POST", "sign-in", urlencode({"token": TOKENS["admin"]}), origin=site.url)
-    told = answer.body  # type: ignore[attr-defined]
-    assert answer.status == 503
-    assert "The database does not work at present" in told
-    assert "/srv" not in told, "whoever asks may be a stranger"
 
 
 def test_a_link_signs_in_once(visitor: Visitor, site: Site) -> None:
