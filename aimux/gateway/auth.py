@@ -27,8 +27,8 @@ OWN_HEADER = "x-aimux-token"
 """Holds the aimux token when `Authorization` holds a credential of the vendor's."""
 
 
-def presented_tokens(headers: Headers) -> list[str]:
-    """The bearer token and the `x-api-key`, each once; both vendors' SDKs may send the two.
+def presented_tokens(headers: Headers, key_header: str) -> list[str]:
+    """The bearer token, the `x-api-key` and what is in the provider's own header, each once: SDKs may send several.
 
     If there is an `x-aimux-token`, it is the only one: the other headers then hold the vendor's credential.
     """
@@ -38,8 +38,9 @@ def presented_tokens(headers: Headers) -> list[str]:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and (token := token.strip()):
         tokens.append(token)
-    if (key := headers.get("x-api-key", "").strip()) and key not in tokens:
-        tokens.append(key)
+    for name in ("x-api-key", key_header):
+        if (key := headers.get(name, "").strip()) and key not in tokens:
+            tokens.append(key)
     return tokens
 
 
@@ -91,7 +92,7 @@ class Authentication:
         """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
         this provider. NotLookedAt behind many wrong tokens. `now` is the monotonic clock's, `own` the address that was
         asked."""
-        tokens = presented_tokens(headers)
+        tokens = presented_tokens(headers, provider.key_header)
         if self.nobody:
             return self._anonymous(headers, peer, own, tokens)
         address, shown = self.proxies.address(headers, peer), digest("\n".join(tokens))
@@ -132,7 +133,7 @@ class Authentication:
         try:
             own = provider.own_credential(headers)
         except CredentialError as error:
-            mask_error(error, *(headers.get(name, "") for name in ("authorization", "x-api-key")))
+            mask_error(error, *(headers.get(name, "") for name in ("authorization", provider.key_header)))
             message = f"What you sent beside `{OWN_HEADER}` can't be used with {provider.instance}: it {error}."
             raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False) from None
         # An aimux token in that place is not the vendor's, whosever it is, and must not be sent there.

@@ -16,7 +16,7 @@ from aimux.gateway.wrong_mount import wrong_mount
 from aimux.http.request import RequestHead as ReceivedHead  # noqa: TC001 - as above
 from aimux.limits import ANYBODY, Terms, Who
 from aimux.metering.record import NOBODY, TOLD, Sender, request_id
-from aimux.plugin.body import Body
+from aimux.plugin.body import MAX_MODEL, Body
 from aimux.plugin.types import RequestHead
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Admitted:
     """The client asks how much of its limits is used."""
     form: bool = False
     """The body is a form."""
+    path_model: str = ""
+    """The model that the target names; "": the body does."""
     sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
     start: bytes = field(default=b"", repr=False)
@@ -162,6 +164,7 @@ class Epoch:
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),
             form=is_form(received.headers),
+            path_model=provider.model_in_path(head)[:MAX_MODEL],
         )
 
 

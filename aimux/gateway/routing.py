@@ -52,7 +52,8 @@ class Routing:
         provider, raw = route.provider, body.raw
         # If the model decides something, it has to be the one that the upstream reads.
         bound = caller.access is not None and caller.access.allowance is not None
-        decisive = bound or not setup.models.empty or self.limiting.limits.policy.by_model
+        named = admitted.path_model
+        decisive = not named and (bound or not setup.models.empty or self.limiting.limits.policy.by_model)
         shared = self.storage.is_shared(setup, caller)
         skimmed: Skimmed | None = None
         kept = caller.own is None and bool(self.storage.deposits)
@@ -62,11 +63,13 @@ class Routing:
         elif is_large(body) or ((decisive or stores) and raw and not body.routed_model and not body.json()):
             skimmed = await self._skimmed(request, admitted, body, decisive=decisive, stores=stores)
         seen = body if skimmed is None else skimmed.summary
-        if raw and decisive:
+        if named:
+            record.model = named
+        elif raw and decisive:
             record.model = seen.routed_model if skimmed is None else skimmed.model
         elif raw:
             record.model = admitted.model_of(seen)
-        by_model = upgrade is None and caller.own is None
+        by_model = upgrade is None and caller.own is None and not named
         if upgrade is not None and caller.own is None and setup.models.decide(provider.instance):
             # A socket names its models later, when it already has its account; over HTTP each request names its own,
             # and clients fall back to that.
@@ -75,7 +78,9 @@ class Routing:
             )
         targets = setup.models.targets(record.model, provider.instance) if by_model else (Target(route),)
         if bound:
-            targets = allowed_targets(caller, targets, provider.instance, record.model if raw else None, upgrade)
+            targets = allowed_targets(
+                caller, targets, provider.instance, record.model if raw or named else None, upgrade
+            )
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = conversation_of(provider, head, seen) if choice else None
@@ -88,8 +93,8 @@ class Routing:
         )
         references: tuple[str, ...] = ()
         if kept:
-            named = seen if self.storage.wants_body(caller, targets, shared=shared) else NO_BODY
-            references = await self.storage.references(request.turn, admitted, named, skimmed, targets)
+            shown = seen if self.storage.wants_body(caller, targets, shared=shared) else NO_BODY
+            references = await self.storage.references(request.turn, admitted, shown, skimmed, targets)
             if references and not shared:
                 self.storage.deposits.refuse_others(references, targets, caller.name)
             targets, selection = self.storage.place(references, targets, selection)

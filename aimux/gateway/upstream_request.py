@@ -56,7 +56,8 @@ def _head(call: Call, body: Body, route: Route, credential: Credential, account:
         raise
     origin = origin_of(upstream.base_url)
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()} | route.extra_headers
-    dropped = upstream.drop_headers | route.dropped.names
+    keys = {admitted.route.provider.key_header, route.provider.key_header}
+    dropped = upstream.drop_headers | route.dropped.names | keys
     if body is not call.body:
         dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
     if call.upgrade is not None:

@@ -47,7 +47,16 @@ Field = tuple[istr, str]
 
 _NOTHING: frozenset[str] = frozenset()
 SECRET: Final = frozenset(
-    {"authorization", "cookie", "proxy-authorization", "set-cookie", "x-aimux-token", "x-api-key"}
+    {
+        "api-key",
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "set-cookie",
+        "x-aimux-token",
+        "x-api-key",
+        "x-goog-api-key",
+    }
 )
 _REMEMBERED: Final = 2048
 _SHORT: Final = 512

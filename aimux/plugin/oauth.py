@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from aimux.plugin.errors import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.http import HttpUnavailable
-from aimux.plugin.provider import retry_after
+from aimux.plugin.provider import DeviceCode, retry_after
 from aimux.plugin.reading import number
 
 if TYPE_CHECKING:
@@ -132,11 +132,15 @@ async def redeem(
         answer = await http.request("POST", url, json=json, form=form)
     except HttpUnavailable as error:
         raise LoginError(str(error)) from None
+    return _granted(answer, f"providers.{instance}.{setting}")
+
+
+def _granted(answer: HttpAnswer, where: str) -> dict[str, Any]:
+    """A token endpoint's answer to a login. `where`: the setting that has its address. Raises LoginError."""
     data = answer.json()
     if answer.status == 200 and _usable(data.get("access_token")):
         return data
     if answer.status in _MOVED:
-        where = f"providers.{instance}.{setting}"
         raise LoginError(f"the token endpoint answered {answer.status}: set `{where}` to its new address")
     if answer.status == 200:
         raise LoginError("the token endpoint's answer holds no access token")
@@ -147,6 +151,48 @@ async def redeem(
     elif 400 <= answer.status < 500 and answer.status != 429:
         hint = ": the code was wrong, used already or too old; start again"
     raise LoginError(f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "") + hint)
+
+
+async def device_code(
+    http: Http, url: str, *, instance: str, setting: str = "device_url", form: Mapping[str, str]
+) -> DeviceCode:
+    """Begin a device login as RFC 8628 has it: what `device_start` answers, with the device code as its `secret`.
+
+    `form` is the request: `client_id`, and `scope` where the vendor wants one. Raises LoginError.
+    """
+    try:
+        answer = await http.request("POST", url, form=form)
+    except HttpUnavailable as error:
+        raise LoginError(str(error)) from None
+    told = answer.json()
+    code, user_code = told.get("device_code"), told.get("user_code")
+    address = told.get("verification_uri_complete") or told.get("verification_uri")
+    if answer.status != 200 or not all(isinstance(one, str) and one for one in (code, user_code, address)):
+        where, word = f"providers.{instance}.{setting}", error_code(answer)
+        hint = f": set `{where}` to its new address" if answer.status in _MOVED else ""
+        raise LoginError(f"`{where}` answered {answer.status}{f' ({word})' if word else ''}, and gave no code{hint}")
+    return DeviceCode(str(address), str(user_code), number(told.get("interval")) or 5.0, lifetime(told, 600), str(code))
+
+
+async def device_tokens(
+    http: Http, url: str, code: str, *, instance: str, setting: str = "token_url", form: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Ask the token endpoint whether the person has confirmed: its answer, as with `redeem`, or None to be asked again.
+
+    `code` is `device_code`'s secret, `form` what the vendor wants beside it: `client_id`. Raises LoginError.
+    """
+    grant = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": code, **form}
+    try:
+        answer = await http.request("POST", url, form=grant)
+    except HttpUnavailable:
+        return None
+    word = error_code(answer)
+    if word in {"authorization_pending", "slow_down"} or answer.status == 429 or answer.status >= 500:
+        return None
+    if word in {"access_denied", "expired_token"}:
+        why = "it was refused on the vendor's page" if word == "access_denied" else "nobody has confirmed in time"
+        raise LoginError(f"{why}: start again")
+    return _granted(answer, f"providers.{instance}.{setting}")
 
 
 def header_safe(secret: str) -> str:

@@ -99,6 +99,10 @@ class Provider:
         """
         raise RefreshRejected("this credential can't be renewed")
 
+    key_header: ClassVar[str] = "x-api-key"
+    """The request header (lower case) in which the vendor's clients send their key, where that is no bearer. They send
+    an aimux token there as well; what is in it does not go upstream."""
+
     client_advice: ClassVar[str] = ""
     """Where this provider's clients keep an aimux token: a sentence for callers without a valid one."""
 
@@ -113,7 +117,7 @@ class Provider:
         it would be sent to yours.
         """
         scheme, _, secret = headers.get("authorization", "").partition(" ")
-        secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+        secret = secret.strip() if scheme.lower() == "bearer" else headers.get(self.key_header, "").strip()
         return Credential(kind="api_key", secret=secret) if secret else None
 
     # --- login -------------------------------------------------------------------------------------------------------
@@ -196,6 +200,14 @@ class Provider:
             request.target,
             {"authorization": f"Bearer {credential.secret}"},
         )
+
+    def model_in_path(self, request: RequestHead) -> str:
+        """The model that the path names, where the upstream takes it from there; "": it is in the body. Asked once for
+        equal heads.
+
+        `models:` of the configuration does not apply to it: only a body's model is replaced by another.
+        """
+        return ""
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         """A key of the conversation, so that it stays on one account (prompt cache). None: the core's own hash."""

@@ -47,7 +47,8 @@ class RequestContract(Samples):
     @given(st.sampled_from(["GET", "HEAD", "POST", "DELETE"]), _targets, st.lists(st.tuples(_names, _values)))
     def test_prepare(self, method: str, target: str, fields: list[tuple[str, str]]) -> None:
         provider = self.make()
-        headers = CIMultiDict([("Authorization", f"Bearer {TOKEN}"), ("x-api-key", TOKEN), *fields])
+        keys = [(name, TOKEN) for name in dict.fromkeys(("x-api-key", provider.key_header))]
+        headers = CIMultiDict([("Authorization", f"Bearer {TOKEN}"), *keys, *fields])
         before = headers.copy()
         request = RequestHead(method, target, headers)
         for name, _raw, credential in self.parsed():
@@ -139,7 +140,7 @@ class RequestContract(Samples):
         for answer in self.answers or ():
             for kind in ErrorKind:
                 event = self.make().stream_error(GatewayError(kind, MESSAGE), answer.request)
-                if not event:
+                if not event or "event-stream" not in answer.content_type:
                     continue
                 assert event.endswith(b"\n\n"), "an event ends with an empty line"
                 data = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]

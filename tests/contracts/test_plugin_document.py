@@ -7,14 +7,17 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import inspect
+import json
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -25,6 +28,7 @@ from multidict import CIMultiDict
 import aimux.plugin
 import aimux.testing
 from aimux.plugin import Meter, Provider, RequestHead
+from aimux.testing import ScriptedHttp, reply
 from tests.tools import child_environ
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +103,34 @@ def test_the_smallest_provider_is_one() -> None:
     upstream = tiny.prepare(RequestHead("GET", "/v1/x", CIMultiDict()), tiny.parse_credential(tiny.api_key_file("k")))
     assert (upstream.base_url, upstream.target) == ("https://api.tiny.example", "/v1/x")
     assert upstream.set_headers == {"authorization": "Bearer k"}
+
+
+async def test_the_login_by_device_code_is_one() -> None:
+    code = re.search(r"```python\n(.*?)```", section("### A login by device code"), re.DOTALL)
+    assert code is not None
+    imports = (
+        "from __future__ import annotations\nimport json\nfrom aimux.plugin.oauth import device_code, device_tokens\n"
+    )
+    module: dict[str, Any] = {}
+    exec(
+        compile(
+            f"{imports}class Device:\n{textwrap.indent(code[1], '    ')}", "docs/plugins.md", "exec", dont_inherit=True
+        ),
+        module,
+    )
+    acme = module["Device"]()
+    acme.instance, acme._tokens = "acme", lambda answer: {"access_token": answer["access_token"]}
+    acme.settings = SimpleNamespace(
+        client_id="cli", device_url="https://acme.example/d", token_url="https://acme.example/t"
+    )
+    begun = {"device_code": "secret-9", "user_code": "ABCD", "verification_uri": "https://acme.example/device"}
+    http = ScriptedHttp(
+        reply(begun), reply({"error": "authorization_pending"}, status=400), reply({"access_token": "a"})
+    )
+    device = await acme.device_start(http)
+    assert await acme.device_poll(http, device) is None
+    assert json.loads(await acme.device_poll(http, device)) == {"access_token": "a"}
+    assert [sent.url for sent in http.sent] == ["https://acme.example/d", *["https://acme.example/t"] * 2]
 
 
 def test_the_example_is_short() -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from aimux.plugin import CredentialError, HttpAnswer, HttpUnavailable, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.plugin.oauth import (
+    device_code,
+    device_tokens,
     dump_like,
     error_code,
     header_safe,
@@ -201,3 +203,74 @@ async def test_a_slow_renewal_is_waited_for_as_long_as_a_stop_allows() -> None:
 
     await renew(Slow(reply({"access_token": "new"})), URL, instance="demo", json={})
     assert 45 < waits[0] < 60
+
+
+FORM = {"client_id": "mine"}
+STARTED = {"device_code": "secret-9", "user_code": "ABCD", "verification_uri": "https://v.example/d", "expires_in": 300}
+
+
+def start(answer: HttpAnswer | Exception) -> Any:
+    return asyncio.run(device_code(ScriptedHttp(answer), URL, instance="acme", form=FORM))
+
+
+def poll(answer: HttpAnswer | Exception) -> Any:
+    return asyncio.run(device_tokens(ScriptedHttp(answer), URL, "secret-9", instance="acme", form=FORM))
+
+
+def test_a_device_login_begins_with_a_code_for_a_person() -> None:
+    device = start(reply(STARTED))
+    assert (device.verification_url, device.user_code) == ("https://v.example/d", "ABCD")
+    assert (device.interval, device.expires_in, device.secret) == (5.0, 300, "secret-9")
+    whole = STARTED | {"verification_uri_complete": "https://v.example/d?c=ABCD", "interval": "7", "expires_in": "soon"}
+    device = start(reply(whole))
+    assert (device.verification_url, device.interval, device.expires_in) == ("https://v.example/d?c=ABCD", 7.0, 600)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (HttpUnavailable("auth.example: no answer"), "no answer"),
+        (reply({}, status=404), "`providers.acme.device_url` answered 404, and gave no code: set"),
+        (reply({"error": "invalid_client"}, status=400), "answered 400 (invalid_client)"),
+        (reply(STARTED | {"user_code": 5}), "gave no code"),
+        (reply(status=200, body=b"<html>secret-9</html>"), "gave no code"),
+    ],
+)
+def test_a_device_login_that_does_not_begin_says_why(answer: HttpAnswer | Exception, words: str) -> None:
+    with pytest.raises(LoginError) as caught:
+        start(answer)
+    assert words in str(caught.value)
+    assert "secret-9" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply({"error": "authorization_pending"}, status=400),
+        reply({"error": "slow_down"}, status=400),
+        reply({}, status=429),
+        reply(status=503, body=b"<html>"),
+        HttpUnavailable("auth.example: no answer"),
+    ],
+)
+def test_a_device_login_waits_for_its_person(answer: HttpAnswer | Exception) -> None:
+    assert poll(answer) is None
+
+
+def test_a_device_login_ends_with_tokens_or_says_why_not() -> None:
+    assert poll(reply({"access_token": "a", "refresh_token": "r"})) == {"access_token": "a", "refresh_token": "r"}
+    for code, words in {
+        "access_denied": "refused",
+        "expired_token": "in time",
+        "invalid_client": "answered 400",
+    }.items():
+        with pytest.raises(LoginError, match=words):
+            poll(reply({"error": code}, status=400))
+
+
+async def test_a_device_login_sends_what_the_standard_wants() -> None:
+    http = ScriptedHttp(reply({"access_token": "a"}))
+    await device_tokens(http, URL, "secret-9", instance="acme", form=FORM)
+    (sent,) = http.sent
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    assert sent.form == {"grant_type": grant, "device_code": "secret-9", "client_id": "mine"}
