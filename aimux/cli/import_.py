@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,9 @@ from aimux.cli.words import prose_on_stderr, say, sentence, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from aimux.accounts.importing import NotTaken
     from aimux.cli.calls import Backend, Setting
     from aimux.plugin import Credential, Provider
-
-MAX_SIZE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def search(folder: Path | None, providers: Mapping[str, Provider]) -> Iterator[F
     first: dict[str, Provider] = {}
     for provider in sorted(providers.values(), key=lambda provider: provider.instance != provider.name):
         first.setdefault(provider.name, provider)
-    from aimux.migrate.kept import kept_logins
+    from aimux.accounts.kept import kept_logins
 
     taken: set[Path] = set()
     refused: list[tuple[Path, str]] = []
@@ -196,7 +195,7 @@ def _places(folder: Path | None, provider: Provider) -> dict[Path, list[Path]]:
 
 def read_given(path: Path, providers: Mapping[str, Provider]) -> list[FoundLogin]:
     """The logins in a file that the person named. Ends the command if there is none, or it is unclear whose it is."""
-    from aimux.migrate.kept import kept_logins
+    from aimux.accounts.kept import kept_logins
 
     raw = b""
     try:
@@ -210,20 +209,16 @@ def read_given(path: Path, providers: Mapping[str, Provider]) -> list[FoundLogin
 
 def _kept_in(path: Path, raw: bytes, providers: Mapping[str, Provider]) -> list[FoundLogin]:
     """What another program keeps in a file, as far as a provider can read it; the rest is said."""
-    from aimux.migrate.kept import kept_logins
+    from aimux.accounts.importing import NotTaken, taken_apart
 
     found = []
-    for kept in kept_logins(raw):
-        part = visible(kept.where)
-        where = f"{path} ({part})" if part else str(path)
-        try:
-            login = _whose(path, kept.raw, providers)
-            if kept.off:
-                raise click.ClickException("is switched off there")
-            _refuse_another_server(login, kept.base_url)
-            found.append(replace(login, part=part))
-        except click.ClickException as error:
-            say(f"Not taken: {where} {error.message}", err=True)
+    for place, login in taken_apart(raw, providers, path=path):
+        part = visible(place)
+        if isinstance(login, NotTaken):
+            where = f"{path} ({part})" if part else str(path)
+            say(f"Not taken: {where} {_told(login).message}", err=True)
+        else:
+            found.append(FoundLogin(path, login.provider, login.credential, login.raw, part))
     return found
 
 
@@ -236,53 +231,25 @@ def _in_folder(folder: Path, providers: Mapping[str, Provider]) -> Iterator[Foun
             say(f"Not taken: {path} {error.message}", err=True)
 
 
-def _refuse_another_server(login: FoundLogin, base_url: str) -> None:
-    """A key is sent to the server only that it is for."""
-    from urllib.parse import urlsplit
-
-    provider = login.provider
-    request, _ = provider.cheapest_request(login.credential)
-    ours, theirs = provider.prepare(request, login.credential).base_url, base_url
-    if theirs and urlsplit(theirs).hostname != urlsplit(ours).hostname:
-        raise click.ClickException(
-            f"is a key for {urlsplit(theirs).hostname}, and {provider.instance} asks {urlsplit(ours).hostname}: add a"
-            " provider of type compatible for it"
-        )
-
-
 def _whose(path: Path, raw: bytes, providers: Mapping[str, Provider]) -> FoundLogin:
     """The login in a file, with its provider. Raises ClickException (UsageError if several fit), in words that follow
     the path."""
-    found, reasons = [], {}
-    for name, provider in providers.items():
-        try:
-            found.append(_read(path, raw, provider))
-        except click.ClickException as error:
-            reasons[name] = error.message
-    # `{"api_key": …}` and `{"access_token": …}` fit everywhere: then choose the provider that recognizes its tokens, or
-    # whose CLI keeps its login in such a place.
-    for tells in (_by_looks, _by_place):
-        if len(found) > 1:
-            found = [login for login in found if tells(login)] or found
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(login.provider.instance for login in found)
-        raise click.UsageError(f"could be a login of {names}: say --provider")
-    why = "; ".join(f"{name}: it {reason}" for name, reason in reasons.items())
-    raise click.ClickException(f"can't be read as a login. {why}")
+    from aimux.accounts.importing import NotTaken, recognize
+
+    try:
+        login = recognize(raw, providers, path=path)
+    except NotTaken as error:
+        raise _told(error) from None
+    return FoundLogin(path, login.provider, login.credential, login.raw)
 
 
-def _by_looks(login: FoundLogin) -> bool:
-    return login.provider.vendor_token_advice(login.credential.secret) is not None
-
-
-def _by_place(login: FoundLogin) -> bool:
-    known = login.provider.vendor_logins({}, Path.home())
-    return (login.path.parent.name, login.path.name) in {(path.parent.name, path.name) for path in known}
+def _told(error: NotTaken) -> click.ClickException:
+    return click.UsageError(f"{error}: say --provider") if error.unclear else click.ClickException(str(error))
 
 
 def _content(path: Path) -> bytes:
+    from aimux.accounts.importing import MAX_SIZE
+
     try:
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)
@@ -291,15 +258,14 @@ def _content(path: Path) -> bytes:
 
 
 def _read(path: Path, raw: bytes, provider: Provider) -> FoundLogin:
-    from aimux.accounts.credentials import parse_credential
-    from aimux.plugin import CredentialError
+    """Raises ClickException, in words that follow the path."""
+    from aimux.accounts.importing import NotTaken, read
 
     try:
-        if len(raw) > MAX_SIZE:
-            raise CredentialError("is not a credential file: it is larger than 1 MiB")
-        return FoundLogin(path, provider, parse_credential(provider, raw), raw)
-    except CredentialError as error:
-        raise click.ClickException(str(error)) from None
+        login = read(raw, provider)
+    except NotTaken as error:
+        raise _told(error) from None
+    return FoundLogin(path, provider, login.credential, raw)
 
 
 # --- taking them over ------------------------------------------------------------------------------------------------

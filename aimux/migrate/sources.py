@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
+from aimux.accounts.kept import kept_logins
 from aimux.migrate import ai_mux, claude_code_mux, claude_proxy, cli_proxy, link_router, maxmux, sing_box
 from aimux.migrate.dotenv import read_environment
 from aimux.migrate.fields import Fields, MigrationError
-from aimux.migrate.kept import kept_logins
 
 if TYPE_CHECKING:
     from pathlib import Path

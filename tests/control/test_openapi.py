@@ -63,10 +63,10 @@ def test_secrets_go_in_and_never_out() -> None:
     """A field that holds a secret is marked so, and no answer's schema has one."""
     schemas = DOCUMENT["components"]["schemas"]
     secret = {name for name, schema in schemas.items() if "password" in str(schema.get("properties"))}
-    assert secret == {"NewAccount"}
+    assert secret == {"NewAccount", "Import"}
     for operation in OPERATIONS:
         answered = DOCUMENT["paths"][BASE + operation.path][operation.method.lower()]["responses"]
-        assert "NewAccount" not in str(answered)
+        assert not any(f"schemas/{name}'" in str(answered) for name in secret)
 
 
 def test_the_documentation_lists_the_operations() -> None:
@@ -177,6 +177,8 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(
         ):
             # Nor that a pattern has its `*` at the end alone, or is a regular expression.
             case.body["models"] = {f"{re.sub('[*/]', '', name)}*": each for name, each in case.body["models"].items()}
+        if mode is GenerationMode.POSITIVE and operation.name == "import_accounts" and isinstance(case.body, dict):
+            case.body["provider"] = "nobody"  # nor that a text is a login
         if mode is GenerationMode.POSITIVE and operation.name == "set_limits" and isinstance(case.body, dict):
             # Nor that what is in a body depends on whose it is, as the path says.
             for name in {"user": ["each"], "group": [], "token": ["each", "weight"]}[case.path_parameters["kind"]]:

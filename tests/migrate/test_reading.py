@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aimux.accounts.kept import kept_logins
 from aimux.cli.migrate import migrate_command
 from aimux.migrate import NAMES, MigrationError, read_source
 from aimux.migrate.credentials import timestamp
 from aimux.migrate.dotenv import read_environment
-from aimux.migrate.kept import kept_logins
 from aimux.migrate.plan import address, clean, unique
 
 FIXTURES = Path(__file__).parent / "fixtures"

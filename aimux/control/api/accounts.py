@@ -7,7 +7,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from typing import TYPE_CHECKING
 
+from aimux.accounts.importing import Login, NotTaken, recognize, taken_apart
 from aimux.accounts.twins import twins
 from aimux.control.api.models import (
     Account,
@@ -15,23 +17,32 @@ from aimux.control.api.models import (
     AccountPage,
     AccountQuery,
     AccountUsers,
+    Import,
+    Imported,
     Instance,
     Name,
     NewAccount,
+    NotImported,
     Rename,
     Tested,
 )
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.probe import check, probe
-from aimux.control.api.problems import Refused
+from aimux.control.api.problems import Fault, Refused
 from aimux.control.api.saving import Wanted, refuse_configured, save
 from aimux.control.api.views import shown
 from aimux.control.principal import Principal, Role
 from aimux.people.reach import serves, users_of
 from aimux.people.users import check_groups
-from aimux.plugin import Action
+from aimux.plugin import Action, CredentialError
 from aimux.storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimux.accounts import Account as LiveAccount
+    from aimux.accounts import AccountPool
 
 log = logging.getLogger("aimux.admin")
 operation = Table()
@@ -68,19 +79,81 @@ async def add_account(parts: Parts, body: NewAccount, caller: Principal) -> Acco
     """From a credential file of any format that the provider knows, an API key, or a setup token."""
     pool = parts.pool(body.provider)
     if body.file is not None:
-        raw = body.file.get_secret_value().encode()
+        raw = _of_one(body.file.get_secret_value().encode(), pool)
     elif body.api_key is not None:
         raw = pool.provider.api_key_file(body.api_key.get_secret_value().strip())
     else:
         assert body.setup_token is not None  # the model has seen to it
         raw = pool.provider.setup_token_file(body.setup_token.get_secret_value())
-    if body.check:
+    account = await _add(parts, pool, raw, Wanted(body.name, body.replace), caller, ask_first=body.check)
+    return await parts.show(pool, account)
+
+
+@operation(
+    "POST", "/accounts/import", "Add the logins that another program keeps in a file", status=201, errors=(404, 422)
+)
+async def import_accounts(parts: Parts, body: Import, caller: Principal) -> Imported:
+    """Each login as an account with a name that aimux chooses. Refused 422 if none can be taken.
+
+    A login that there is an account with already is left: the file's may be older. Of two programs that renew the same
+    login, one loses it: stop using them where they come from.
+    """
+    added: list[tuple[AccountPool, LiveAccount]] = []
+    left: list[NotImported] = []
+    for where, login in _logins(body.file.get_secret_value().encode(), parts, body.provider):
+        try:
+            if isinstance(login, NotTaken):
+                raise login
+            pool = parts.pool(login.provider.instance)
+            wanted = Wanted(None, replace=False)
+            added.append((pool, await _add(parts, pool, login.raw, wanted, caller, ask_first=body.check)))
+        except NotTaken as error:
+            advice = ": name its provider" if error.unclear else ""
+            left.append(NotImported(where=where, reason=f"It {error}{advice}."))
+        except CredentialError as error:
+            left.append(NotImported(where=where, reason=f"It {error}."))
+        except Refused as refused:
+            left.append(NotImported(where=where, reason=refused.problem.detail))
+    if not added:
+        faults = [Fault(where=one.where or "body.file", message=one.reason) for one in left]
+        raise Refused(422, "no-login", "No login in this file can be taken.", errors=faults)
+    return Imported(items=[await parts.show(*one) for one in added], left=left)
+
+
+def _logins(raw: bytes, parts: Parts, only: str | None) -> Iterator[tuple[str, Login | NotTaken]]:
+    """The logins of a file, with their places in it; at least one."""
+    pools = parts.pools if only is None else {only: parts.pool(only)}
+    providers = {name: pool.provider for name, pool in pools.items()}
+    try:
+        yield "", recognize(raw, providers)
+    except NotTaken as error:
+        found = [*taken_apart(raw, providers)]
+        yield from found or [("", error)]
+
+
+def _of_one(raw: bytes, pool: AccountPool) -> bytes:
+    """A file that this provider can read: what it gets may be one in which another program keeps its login."""
+    provider = {pool.provider.instance: pool.provider}
+    try:
+        return recognize(raw, provider).raw
+    except NotTaken:
+        found = [login.raw for _, login in taken_apart(raw, provider) if isinstance(login, Login)]
+    if len(found) > 1:
+        detail = f"This file has {len(found)} logins of {pool.provider.instance}."
+        raise Refused(422, "several-logins", detail, remedy="import it: each becomes an account")
+    return found[0] if found else raw
+
+
+async def _add(
+    parts: Parts, pool: AccountPool, raw: bytes, wanted: Wanted, caller: Principal, *, ask_first: bool
+) -> LiveAccount:
+    if ask_first:
         await check(pool, raw, parts.relay)
-    account = await save(parts.vault, pool, raw, Wanted(body.name, body.replace))
+    account = await save(parts.vault, pool, raw, wanted)
     log.info("admin: %s/%s was added", account.provider, account.name)
     full = f"account:{account.provider}/{account.name}"
-    await parts.note(caller, "account.add", full, after={"kind": account.kind, "replace": body.replace})
-    return await parts.show(pool, account)
+    await parts.note(caller, "account.add", full, after={"kind": account.kind, "replace": wanted.replace})
+    return account
 
 
 @operation("GET", "/accounts/{provider}/{name}", "Show an account", role=Role.VIEWER)

@@ -158,6 +158,35 @@ class NewAccount(Given):
         return self
 
 
+class Import(Given):
+    """A file with logins."""
+
+    file: SecretStr = Field(
+        min_length=1,
+        max_length=MAX_SECRET,
+        description="Its content: opencode's auth.json, an export of sub2api, one of CLIProxyAPI's files or a list of "
+        "them, or a credential file of any provider.",
+    )
+    provider: Instance | None = Field(default=None, description="Take only this provider's, where several could be.")
+    check: bool = Field(
+        default=False, description="Whether the vendor is asked first: what it refuses is not kept, and left."
+    )
+
+
+class NotImported(Body):
+    """A login that was left where it is."""
+
+    where: str = Field(description="Its place in the file; empty: the whole file.")
+    reason: str
+
+
+class Imported(Body):
+    """What became of the file's logins."""
+
+    items: list[Account] = Field(description="The accounts that were added.")
+    left: list[NotImported]
+
+
 class AccountChange(Given):
     """The fields to change; absent ones stay."""
 

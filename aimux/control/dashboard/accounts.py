@@ -15,7 +15,7 @@ from aimux.control.dashboard.page import ask, away, edited, every, form, go, if_
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aimux.plugin.provider import Provider
 
@@ -35,6 +35,8 @@ WAYS = {
     "file": "Credential file",
 }
 """How an account can be added → what that is called."""
+
+NO_LOGIN = "urn:aimux:no-login"
 
 UNSET = {"weight": "1", "priority": "0"}
 """The settings of an account that nobody changed."""
@@ -68,9 +70,42 @@ async def page(request: web.Request) -> web.StreamResponse:
         asked=asked,
         more="?" + urlencode({**asked, "from": end}) if end < len(chosen) else None,
         providers=sorted(_providers(request)),
+        notices=away(request),
     )
 
-        notices=away(request),
+
+@routes.get("/accounts/import")
+async def imports(request: web.Request) -> web.StreamResponse:
+    """Logins that another program keeps."""
+    return _import_page(request)
+
+
+@routes.post("/accounts/import")
+async def take(request: web.Request) -> web.StreamResponse:
+    """What is left is listed on the page: it may be more than a notice holds."""
+    given = await form(request)
+    file = given.get("file", "").strip() or given.get("text", "").strip()
+    if not file:
+        return _import_page(request, "There is no file and no text: give one of them.")
+    try:
+        done = await ask(request, "POST", "/accounts/import", {"file": file, "check": bool(given.get("check"))})
+    except Refused as refused:
+        if refused.problem.type != NO_LOGIN:
+            return _import_page(request, told(refused))
+        left = [{"where": fault.where, "reason": fault.message} for fault in refused.problem.errors or ()]
+        return _import_page(request, refused.problem.detail, left=left)
+    names = ", ".join(f"{account['provider']}/{account['name']}" for account in done["items"])
+    if not done["left"]:
+        return go(request, "accounts", f"Added: {names}.")
+    return _import_page(request, f"Added: {names}. The others were left.", "warn", done["left"])
+
+
+def _import_page(
+    request: web.Request, text: str = "", level: str = "bad", left: Sequence[Mapping[str, str]] = ()
+) -> web.Response:
+    notices = [{"level": level, "text": text}] if text else []
+    return render(request, "account_import.html", title="Import logins", left=left, notices=notices)
+
 
 @routes.get("/accounts/add/{provider}")
 async def ways(request: web.Request) -> web.StreamResponse:

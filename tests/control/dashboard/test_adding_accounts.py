@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,32 @@ def test_a_file_is_uploaded(visitor: Visitor, site: Site, tmp_path: Path) -> Non
     form.get_by_role("button", name="Upload").click()
     expect(visit.page.locator(".note.ok")).to_contain_text("claude/by-file was added")
     site.api("DELETE", "/accounts/claude/by-file")
+
+
+def test_logins_of_another_program_are_imported(visitor: Visitor, site: Site) -> None:
+    login = json.loads(credential_file(site.live.sim.add_account("kept", "anthropic")))["claudeAiOauth"]
+    kept = {"anthropic": {"type": "oauth", "access": login["accessToken"], "refresh": login["refreshToken"]}}
+    page = visitor("admin").go("accounts")
+    page.get_by_role("link", name="Import", exact=True).click()
+    page.get_by_label("or its text").fill(json.dumps(kept | {"google": {"type": "api", "key": "AIza-secret-9"}}))
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator(".note.warn")).to_contain_text("Added: claude/")
+    expect(page.locator("dl")).to_contain_text("google")
+    assert "secret-9" not in page.content()
+    (name,) = (one["name"] for one in site.api("GET", "/accounts?provider=claude")["items"] if one["name"] != "default")
+    page.get_by_label("File").set_input_files(
+        {"name": "auth.json", "mimeType": "", "buffer": json.dumps(kept).encode()}
+    )
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator("dl")).to_contain_text(f"There is an account claude/{name} already.")
+    site.api("DELETE", f"/accounts/claude/{name}")
+    page.get_by_label("or its text").fill(json.dumps(kept))
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator(".note.ok")).to_have_text(f"Added: claude/{name}.")
+    site.api("DELETE", f"/accounts/claude/{name}")
+    page.goto(f"{site.url}/dashboard/accounts/import")
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator(".note.bad")).to_contain_text("There is no file and no text")
 
 
 def test_a_key_that_the_vendor_refuses_is_not_kept(visitor: Visitor, site: Site) -> None:
