@@ -151,7 +151,7 @@ class Authentication:
         if caller.access is None:
             if self.nobody and self._serves_anyone(headers, peer, own):
                 return None
-            return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_NOTHING_SENT}", retry=False)
+            return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_nothing_sent(provider)}", retry=False)
         found = self.find(caller.token.decode("utf-8", "surrogateescape"))
         if found is Denied.UNKNOWN:
             return GatewayError(ErrorKind.UNAUTHORIZED, ENDED, retry=False)
@@ -179,9 +179,15 @@ class Authentication:
 
 
 ENDED = "Your access to aimux has ended; ask whoever runs it."
-_NOTHING_SENT = (
-    "aimux needs a token: send `Authorization: Bearer <your aimux token>` or `x-api-key: <your aimux token>`."
-)
+
+
+def _nothing_sent(provider: Provider) -> str:
+    return (
+        "aimux needs a token: send `Authorization: Bearer <your aimux token>` or"
+        f" `{provider.key_header}: <your aimux token>`."
+    )
+
+
 _DENIED = {
     Denied.UNKNOWN: "This token is not known to aimux; ask whoever runs it for one, or check for a typing error.",
     Denied.REVOKED: "This token was revoked; ask whoever runs aimux for another one.",
@@ -220,5 +226,5 @@ def _advice(tokens: list[str], provider: Provider) -> str:
             "This token has a typing error or is cut short (its checksum does not fit): copy the whole of it again."
         )
     else:
-        advice = _DENIED[Denied.UNKNOWN] if tokens else _NOTHING_SENT
+        advice = _DENIED[Denied.UNKNOWN] if tokens else _nothing_sent(provider)
     return f"{advice} {provider.client_advice}".rstrip()

@@ -29,6 +29,7 @@ async def test_the_token_is_taken_from_the_header_of_the_vendors_clients(start: 
     assert b"x-plain-key" not in sent.lower()
     assert SECRET.encode() in sent
     assert (await aimux.send(request(token=None, headers="X-Plain-Key: wrong\r\n"))).startswith(b"HTTP/1.1 401 ")
+    assert b"or `x-plain-key: <your aimux token>`" in await aimux.send(request(token=None))
 
 
 async def test_what_a_client_has_there_beside_its_token_does_not_go_upstream(start: Start, upstream: Upstream) -> None:
