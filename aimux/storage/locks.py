@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -79,12 +79,23 @@ class Locks:
                     if await asyncio.shield(trying):
                         return connection
                 except asyncio.CancelledError:
-                    # Cancelled between the query and its answer: the lock may be ours already.
-                    if await _outcome(trying):
-                        await self._unlock(connection, key)
+                    # Cancelled between the query and its answer: the lock may be ours already. Whoever cancels again has
+                    # to wait for it, too.
+                    undoing = asyncio.ensure_future(self._undo(trying, connection, key))
+                    while not undoing.done():
+                        with suppress(asyncio.CancelledError):
+                            await asyncio.wait([undoing])
                     raise
             await asyncio.sleep(pause)
             pause = min(PAUSES[1], pause * 1.5)
+
+    async def _undo(self, trying: asyncio.Future[bool], connection: asyncpg.Connection[Any], key: int) -> None:
+        try:
+            ours = await trying
+        except FAILURES:
+            return
+        if ours:
+            await self._unlock(connection, key)
 
     async def _release(self, connection: asyncpg.Connection[Any], key: int) -> None:
         async with self._talking:
@@ -97,10 +108,3 @@ class Locks:
             # The lock is gone with its connection, or will be now: so are the others on it.
             log.warning("the locks of this node were lost (%s)", error)
             connection.terminate()
-
-
-async def _outcome(future: asyncio.Future[Any]) -> bool:
-    try:
-        return bool(await future)
-    except FAILURES:
-        return False
