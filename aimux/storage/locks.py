@@ -79,8 +79,8 @@ class Locks:
                     if await asyncio.shield(trying):
                         return connection
                 except asyncio.CancelledError:
-                    # Cancelled between the query and its answer: the lock may be ours already. Whoever cancels again has
-                    # to wait for it, too.
+                    # Cancelled between the query and its answer: the lock may be ours already. Who cancels again waits
+                    # for it, too.
                     undoing = asyncio.ensure_future(self._undo(trying, connection, key))
                     while not undoing.done():
                         with suppress(asyncio.CancelledError):

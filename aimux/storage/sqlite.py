@@ -260,11 +260,19 @@ class InThreads:
     @contextlib.asynccontextmanager
     async def stream(self, statement: Executable, *, execution_options: Mapping[str, Any]) -> AsyncIterator[_Stream]:
         options = dict(execution_options)
-        result = await self.run_sync(lambda connection: connection.execute(statement, execution_options=options))
+        # Closed also where its beginning was cancelled: what is not read to the end keeps the connection, which others
+        # use after this, in the state that it reads.
+        begun: list[CursorResult[*tuple[Any, ...]]] = []
+
+        def begin(connection: sqlalchemy.Connection) -> None:
+            begun.append(connection.execute(statement, execution_options=options))
+
         try:
-            yield _Stream(result, options["yield_per"], self._threads)
+            await self.run_sync(begin)
+            yield _Stream(begun[0], options["yield_per"], self._threads)
         finally:
-            await in_thread_of(self._threads, result.close)
+            for result in begun:
+                await in_thread_of(self._threads, result.close)
 
     async def run_sync(
         self, function: Callable[Concatenate[sqlalchemy.Connection, P], T], *args: P.args, **kwargs: P.kwargs

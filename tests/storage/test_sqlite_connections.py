@@ -11,7 +11,7 @@ import pytest
 
 from aimux.storage import Database, sqlite_file
 from aimux.storage.sqlite import CONNECTIONS
-from tests.storage.conftest import keys, meta
+from tests.storage.conftest import keys, meta, put
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -91,6 +91,22 @@ async def test_a_write_that_is_cancelled_keeps_nobody_out(written: Path) -> None
             await asyncio.to_thread(sqlite_file.try_to_write, written)
     finally:
         gc.enable()
+    await database.close()
+
+
+async def test_a_read_that_is_cancelled_as_it_begins_leaves_the_connection_to_the_next(written: Path) -> None:
+    """As long as the exception lived, what was not read to its end would keep the connection in what it reads."""
+    database = await Database.open(None, written.parent)
+    async with database.read() as connection:
+        rows = connection.stream(meta.select(), execution_options={"yield_per": 1})
+        beginning = asyncio.ensure_future(rows.__aenter__())
+        await asyncio.sleep(0)
+        beginning.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await beginning
+    await asyncio.to_thread(sqlite_file.try_to_write, written)
+    await put(database, "later")  # refused to whoever still reads what was there before
+    del cancelled
     await database.close()
 
 
