@@ -124,6 +124,15 @@ async def test_a_login_that_cannot_be_renewed_now(start: Start, wait: float, tel
     assert "/home" not in error.message
 
 
+@pytest.mark.parametrize(("wait", "tells"), [(20, None), (120, False)])
+async def test_a_client_waits_by_itself_for_what_is_free_soon(start: Start, wait: float, tells: bool | None) -> None:
+    aimux, now = await start(), time.time()
+    accounts(aimux)[0].apply(Verdict(Action.COOL_DOWN, "limited", until=now + wait), now)
+    error = unserved(aimux.app.gateway.setup.routes["plain"], Selection(), now, UTC)
+    assert (error.status, error.retry) == (429, tells)
+    assert error.retry_after == pytest.approx(wait, abs=1)
+
+
 async def test_there_is_none_yet(start: Start) -> None:
     status, message, head = await told(await start(accounts=()))
     assert (status, message) == (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+from sqlalchemy import text
+
 from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Refusal, Who
-from aimux.limits.exchange import IDLE_SECONDS
+from aimux.limits.exchange import IDLE_SECONDS, LOCK
 from aimux.limits.history import History
 from aimux.limits.shares import LATELY_SECONDS
 from aimux.metering.flattener import Flattener
@@ -209,6 +211,20 @@ async def test_of_any_number_of_budgets_is_told_at_once(node: Node) -> None:
     await exchange(there)
     now = time.time()
     assert {there.limits.standings(who, now)[0].used for who in everybody} == {TOKENS}
+
+
+async def test_what_a_round_that_is_cancelled_had_to_tell_the_next_one_tells(node: Node) -> None:
+    here, there = await node(), await node()
+    assert ask(here)
+    assert here.exchange is not None
+    async with there.database.write() as connection:
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+        waiting = asyncio.create_task(here.exchange.round(time.time()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    await exchange(here, there)
+    assert used(here, there) == [TOKENS, TOKENS]
 
 
 async def test_a_limit_that_was_set_again_is_told_of_once(node: Node, passed: Time) -> None:

@@ -18,9 +18,9 @@ def test_each_mark_is_told_once_a_window(limit: str) -> None:
         tokens, cost = (amount, 1) if limit == "tokens_per_day" else (1, amount * NANO)
         book.settle(lease(book, now=now), tokens, 0, cost)
 
-    for amount in (700, 90, 20, 100, 50, 40):
+    for amount in (700, 90, 10, 100, 50, 40):
         took(amount)
-    assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 810), (0.95, 960)]
+    assert [(mark.part, mark.standing.used) for mark in marks] == [(0.8, 800), (0.95, 950)]
     took(999, now=MIDNIGHT)
     assert [mark.part for mark in marks[2:]] == [0.95]
 
