@@ -17,9 +17,12 @@ FORBIDDABLE = ("overage", "long_context")
 
 
 def policy(
-    limits: Limits, tokens: Mapping[str, Allowances] = MappingProxyType({}), grants: Sequence[Grant] = ()
+    limits: Limits,
+    tokens: Mapping[str, Allowances] = MappingProxyType({}),
+    grants: Sequence[Grant] = (),
+    successors: Mapping[str, str] = MappingProxyType({}),
 ) -> Policy:
-    """What the section `limits` says, with limits of tokens (by id) and grants besides."""
+    """What the section `limits` says, with limits of tokens (by id), grants, and whose limits tokens have besides."""
     owners: list[tuple[Owner, Allowances]] = [(EVERYBODY, limits.default)]
     owners += [(Owner("user", name), allowed) for name, allowed in limits.users.items()]
     owners += [(Owner("token", name), allowed) for name, allowed in tokens.items()]
@@ -46,6 +49,7 @@ def policy(
             for name, one in held.items()
             if one.weight is not None
         },
+        successors,
     )
 
 

@@ -160,7 +160,7 @@ class LimitKeeper:
                 self.exchange.hear_all()
             node = self.exchange.node if self.exchange is not None else None
             async with contextlib.nullcontext(_unknown) if self._ledger is None else self._ledger.still() as unwritten:
-                past = await history.read(self.database, self._zone, now, node=node)
+                past = await history.read(self.database, self._zone, now, wanted.successors, node=node)
                 since = unwritten()
                 past.whole = since is not None
                 counting = () if recount else frozenset(self.limits.budgets())
@@ -188,7 +188,7 @@ class LimitKeeper:
         merged = section.model_copy(
             update={"users": {**rows.users, **section.users}, "groups": {**rows.groups, **section.groups}}
         )
-        return policy(merged, rows.tokens, [given.grant for given in rows.given])
+        return policy(merged, rows.tokens, [given.grant for given in rows.given], rows.successors)
 
     async def _keep_up(self) -> None:
         while True:

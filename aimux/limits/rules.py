@@ -171,12 +171,14 @@ class Holding(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """All limits and grants of one epoch. `weights` are those of users and groups that differ from 1."""
+    """All limits and grants of one epoch. `weights` are those of users and groups that differ from 1; `successors` are
+    the tokens that took others' places, with the limits that both have together, by the others' ids."""
 
     rules: tuple[Rule, ...] = ()
     grants: tuple[Grant, ...] = ()
     forbidden: frozenset[Forbidden] = frozenset()
     weights: Mapping[Owner, float] = field(default_factory=dict)
+    successors: Mapping[str, str] = field(default_factory=dict)
     by_model: bool = field(init=False, compare=False, default=False)
     """Whether any of it is about single models."""
     _by_owner: Mapping[Owner, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
@@ -208,7 +210,9 @@ class Policy:
         personal |= members
         personal |= {(rule.limit, rule.scope): rule.amount for rule in self._of(own)}
         found = [Holding(Key(own, *place), amount) for place, amount in personal.items()]
-        others = [*(Owner("group", group) for group in who.groups), *([Owner("token", who.token)] if who.token else [])]
+        others = [Owner("group", group) for group in who.groups]
+        if who.token:
+            others.append(Owner("token", self.successors.get(who.token, who.token)))
         found += [Holding(Key(rule.owner, rule.limit, rule.scope), rule.amount) for rule in self._of(*others)]
         return tuple(holding for holding in found if covers(holding.key.scope))
 
@@ -239,19 +243,19 @@ class Policy:
         if not self.forbidden:  # the usual case, three times for a request
             return False
         return any(
-            one.what == what and _concerns(one.owner, who) and one.scope.covers(provider, model)
+            one.what == what and self._concerns(one.owner, who) and one.scope.covers(provider, model)
             for one in self.forbidden
         )
 
     def restricts(self, who: Who) -> bool:
         """Whether anything at all is forbidden to somebody."""
-        return any(_concerns(one.owner, who) for one in self.forbidden)
+        return any(self._concerns(one.owner, who) for one in self.forbidden)
 
     def restrictions(self, who: Who) -> list[Forbidden]:
         """What is forbidden to somebody: once for each scope, whoever forbids it besides."""
         found: dict[tuple[str, Scope], Forbidden] = {}
         for one in sorted(self.forbidden, key=lambda one: (_NEAREST.index(one.owner.kind), one.owner.name)):
-            if _concerns(one.owner, who):
+            if self._concerns(one.owner, who):
                 found.setdefault((one.what, one.scope), one)
         return sorted(found.values(), key=lambda one: (one.what, str(one.scope)))
 
@@ -263,13 +267,14 @@ class Policy:
         groups = [self.weights[owner] for group in who.groups if (owner := Owner("group", group)) in self.weights]
         return max(groups, default=1.0)
 
+    def _concerns(self, owner: Owner, who: Who) -> bool:
+        kind, name = owner
+        if kind in {"group", "member"}:
+            return name in who.groups
+        if kind == "token":
+            return name == self.successors.get(who.token, who.token)
+        return kind == "default" or name == who.user
+
     def _of(self, *owners: Owner) -> Iterator[Rule]:
         for owner in owners:
             yield from self._by_owner.get(owner, ())
-
-
-def _concerns(owner: Owner, who: Who) -> bool:
-    kind, name = owner
-    if kind in {"group", "member"}:
-        return name in who.groups
-    return kind == "default" or name == (who.token if kind == "token" else who.user)

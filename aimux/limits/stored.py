@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aimux.storage import Database
 
 TOPIC = "limits"
+SUCCESSOR = "successor"
+"""In place of a token's limits: the id of the one that took its place, whose limits both use together."""
 
 
 class Given(NamedTuple):
@@ -33,13 +35,14 @@ class Given(NamedTuple):
 @dataclass(frozen=True)
 class Stored:
     """All of it. Grants are those that have not ended. `unread`: the limits that only another version can read, which
-    do not hold here."""
+    do not hold here. `successors`: the tokens that took others' places, by the others' ids."""
 
     users: Mapping[str, UserAllowances]
     groups: Mapping[str, GroupAllowances]
     tokens: Mapping[str, Allowances]
     given: tuple[Given, ...] = ()
     unread: tuple[str, ...] = ()
+    successors: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Stored({}, {}, {})
@@ -56,7 +59,10 @@ async def read(database: Database, now: float) -> Stored:
         given = (await connection.execute(alive)).all()
     found: dict[str, dict[str, Any]] = {kind: {} for kind in _SECTIONS}
     unread = [f"{Owner(row.kind, row.name)} {row.limit}" for row in given if row.limit not in LIMITS]
+    successors = {row.name: row.allowances[SUCCESSOR] for row in rows if SUCCESSOR in row.allowances}
     for row in rows:
+        if SUCCESSOR in row.allowances:
+            continue
         found[row.kind][row.name], rest = _readable(_SECTIONS[row.kind], row.allowances)
         unread += [f"{Owner(row.kind, row.name)} {name}" for name in rest]
     return Stored(
@@ -72,7 +78,16 @@ async def read(database: Database, now: float) -> Stored:
             if row.limit in LIMITS
         ),
         tuple(unread),
+        {name: _last(successors, name) for name in successors},
     )
+
+
+def _last(successors: Mapping[str, str], name: str) -> str:
+    """The token that took the place of the one that took the place … of this one."""
+    passed = {name}
+    while (name := successors[name]) in successors and name not in passed:
+        passed.add(name)
+    return name
 
 
 def _readable(section: type[Allowances], told: Mapping[str, Any]) -> tuple[Allowances, list[str]]:
@@ -111,7 +126,7 @@ async def change(
     async with database.write(TOPIC) as connection:
         await audit.lock(connection)
         before = (await connection.execute(limits.select().where(mine))).first()
-        held = before.allowances if before is not None else None
+        held = before.allowances if before is not None and SUCCESSOR not in before.allowances else None
         allowances = decide(held or {})
         told = allowances.model_dump(mode="json", exclude_defaults=True)
         await audit.append(connection, actor, "limits.set", str(owner), before=held, after=told)
@@ -131,7 +146,7 @@ async def remove(database: Database, actor: Actor, owner: Owner) -> bool:
     async with database.write(TOPIC) as connection:
         await audit.lock(connection)
         before = (await connection.execute(limits.select().where(mine))).first()
-        if before is None:
+        if before is None or SUCCESSOR in before.allowances:
             return False
         await audit.append(connection, actor, "limits.remove", str(owner), before=before.allowances)
         await connection.execute(limits.delete().where(mine))
@@ -139,8 +154,8 @@ async def remove(database: Database, actor: Actor, owner: Owner) -> bool:
 
 
 async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> bool:
-    """Have the one that takes another's place have his limits, and his grants that have not ended. False: there were
-    none. Raises StorageError."""
+    """Have the token that takes another's place have its limits, which both use together from now on, and its grants
+    that have not ended. False: there were none. Raises StorageError."""
     from aimux.storage.schema.limits import grants, limits
     from aimux.storage.times import now
 
@@ -157,6 +172,10 @@ async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> b
         if held is not None:
             row = {"kind": new.kind, "name": new.name, "allowances": told, "updated_at": now()}
             await connection.execute(limits.insert().values(row))
+            instead = {"allowances": {SUCCESSOR: new.name}, "updated_at": now()}
+            await connection.execute(
+                limits.update().where(limits.c.name == old.name, limits.c.kind == old.kind).values(instead)
+            )
         for grant in given:
             row = {**grant, "id": f"grant_{secrets.token_hex(8)}", "kind": new.kind, "name": new.name}
             await connection.execute(grants.insert().values(row))

@@ -14,7 +14,7 @@ import pytest
 from aimux import background
 from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
 from aimux.config.limits import Limits as Section
-from aimux.limits import Limits, Policy, Refusal, Who, history, stored
+from aimux.limits import Lease, Limits, Policy, Refusal, Who, history, stored
 from aimux.limits.keeper import LimitKeeper
 from aimux.limits.rules import Owner
 from aimux.limits.settlement import Settlement
@@ -226,6 +226,27 @@ async def test_a_restart_forgets_nothing(node: Node) -> None:
     }
     strict = (await node(default={"tokens_per_day": 50})).limits
     assert isinstance(strict.reserve(strict.plan(strict.terms(ALICE), "claude", "m", now), 10, now), Refusal)
+
+
+async def test_tokens_that_took_each_others_place_have_one_budget(node: Node) -> None:
+    now, here, there = time.time(), await node(), await node()
+    first, second, third = (Who("alice", token) for token in ("laptop", "second", "third"))
+    await stored.put(here.database, BOSS, Owner("token", "laptop"), Allowances(tokens_per_day=1000, overage="forbid"))
+    await write(here.database, record(now, 10))
+    for old, new in ((first, second), (second, third)):
+        assert await stored.pass_on(here.database, BOSS, Owner("token", old.token), Owner("token", new.token))
+    for keeper in (here, there, await node()):
+        await until(lambda keeper=keeper: set(amounts(keeper, third)) == {"token:third tokens_per_day"})  # type: ignore[misc]
+        for who in (first, second, third):
+            assert used(keeper, who) == {"token:third tokens_per_day": 40}
+            assert keeper.limits.policy.forbids("overage", who, "claude", "m")
+    lease = here.limits.reserve(here.limits.plan(here.limits.terms(first), "claude", "m", now), 10, now)
+    assert isinstance(lease, Lease)
+    here.limits.settle(lease, 200, 60, 0)
+    assert used(here, third) == {"token:third tokens_per_day": 300}
+    assert not await stored.remove(here.database, BOSS, Owner("token", "laptop")), "it has none of its own"
+    await stored.put(here.database, BOSS, Owner("token", "laptop"), Allowances(tokens_per_day=50))
+    await until(lambda: used(here, first) == {"token:laptop tokens_per_day": 40})
 
 
 async def test_a_restart_counts_what_has_no_price_as_it_was_counted(node: Node) -> None:

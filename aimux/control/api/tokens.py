@@ -70,7 +70,7 @@ async def revoke_token(parts: Parts, id: TokenId, caller: Principal) -> None:  #
 
 @operation("POST", "/tokens/{id}/rotate", "Replace a token by a new one", status=201, errors=(409,))
 async def rotate_token(parts: Parts, id: TokenId, body: Rotation, caller: Principal) -> IssuedToken:  # noqa: A002
-    """With the same user, label, scopes and limits. Of these nothing is used yet."""
+    """With the same user, label, scopes and limits; what is used of these stays used."""
     return await _rotated(parts, caller, id, body)
 
 
