@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import re
@@ -117,6 +118,25 @@ def test_the_head_is_the_last_revision() -> None:
     assert scripts.get_current_head() == migrations.HEAD
     revisions = [script.revision for script in scripts.walk_revisions()]
     assert revisions == sorted(revisions, reverse=True), "versions are compared as text"
+
+
+def test_what_an_older_node_writes_fits_the_newer_schema() -> None:
+    """Nodes are replaced one by one: until the last is, an older one writes, and its requests must not be lost."""
+    added = 0
+    for file in sorted((migrations.SCRIPTS / "versions").glob("[0-9]*.py")):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            if name == "op.add_column":
+                column = call.args[1]
+                assert isinstance(column, ast.Call)
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
+                fits = given.get("nullable") == "True" or "server_default" in given
+                assert fits, f"{file.name}, line {call.lineno}: say nullable=True, or give it a server_default"
+                added += 1
+            elif file.stem > "0004_shares":  # which came before the first release
+                assert name != "op.drop_column", f"{file.name}, line {call.lineno}: older nodes write it"
+                assert "new_column_name" not in {keyword.arg for keyword in call.keywords}, f"{file.name}: the same"
+    assert added
 
 
 async def test_an_older_database_is_migrated_once_by_whoever_comes_first(
