@@ -168,8 +168,8 @@ class OpenSocket:
             meter.limits = ()
             who, provider = self._call.admitted.who, self._route.provider
             own = self._limiting.told_as_event(who, provider, self._attempt.shared) or None
-        else:
-            self._answering = True
+        elif not self._answering:
+            self._answering = not meter.tells_nothing(message)
         if self._draining and meter.complete:
             asyncio.get_running_loop().call_soon(self.drain)  # behind the message
         return own
@@ -209,8 +209,8 @@ class OpenSocket:
             self._finished(turn)
 
     def _judge(self, verdict: Verdict) -> None:
-        """The account ran into a limit, or its credential is refused. While the client has nothing of this turn,
-        another account may serve it, or the same one with a fresh credential.
+        """The account ran into a limit or has too much to do, or its credential is refused. While the client has
+        nothing of this turn, another account may serve it, or the same one with a fresh credential.
 
         An open socket can't change its account. But a client that is told to reconnect does so at once, without
         bothering its user (Codex: 0.3 s), while the error would end the user's work although other accounts have room.
@@ -220,7 +220,7 @@ class OpenSocket:
         if verdict.action is Action.MISSING:
             if verdict.model:
                 pool.lacking.note(account, verdict.model, now)
-        elif verdict.action not in {Action.COOL_DOWN, Action.PARK, Action.REFRESH}:
+        elif verdict.action is Action.RELAY:
             return
         account.apply(verdict, now)
         call.note(account.name, 101, verdict.action, verdict.reason)
@@ -228,7 +228,7 @@ class OpenSocket:
             return  # there is no other one, it would come too late, or others' turns would be cut off
         if verdict.action is Action.REFRESH:
             another = True
-        elif verdict.model or verdict.action is Action.MISSING:
+        elif verdict.model or verdict.action in {Action.MISSING, Action.BACK_OFF}:
             another = pool.leave(account, verdict.model or "", call.selection, now)
         else:
             another = pool.select(call.selection, now) is not None

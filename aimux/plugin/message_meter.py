@@ -42,6 +42,11 @@ class MessageMeter(Meter):
         """Whether this message of the client's begins a turn."""
         return self.complete
 
+    def tells_nothing(self, message: bytes) -> bool:
+        """Whether this message of the upstream's holds nothing of an answer: a client that has no more than such ones
+        may ask again elsewhere."""
+        return False
+
     def goes_on(self, message: bytes) -> bool:
         """Whether the turn that this message begins goes on from the one before it in its lane."""
         return False

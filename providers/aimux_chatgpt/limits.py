@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ _NAMES = tuple(istr(f"x-codex-{place}-{key.replace('_', '-')}") for place in _PL
 _USED = (_NAMES[0], _NAMES[len(_KEYS)])
 _BUCKET = re.compile(r"x-codex-([a-z0-9-]+)-(primary|secondary)-used-percent")
 _LIMIT_NAME = re.compile(r"[A-Za-z0-9 ._-]{1,48}")
+_PLAN = "codex"
+"""What the upstream calls the limit that holds for a whole plan."""
+_ODD = re.compile(r"[^a-z0-9]+")
 _GONE = {
     "account_deactivated": "OpenAI has deactivated the account",
     "account_suspended": "OpenAI has suspended the account",
@@ -75,7 +79,18 @@ def windows_in(event: Mapping[str, Any]) -> tuple[LimitWindow, ...]:
         return ()
     told = ((place, limits.get(place)) for place in _PLACES)
     found = (_window(place, *map(window.get, _KEYS)) for place, window in told if isinstance(window, dict))
-    return tuple(window for window in found if window is not None)
+    kept = [window for window in found if window is not None]
+    if bucket := _bucket_of(event):
+        kept = [replace(window, name=f"{window.name}_{bucket}", scope=bucket) for window in kept]
+    return tuple(kept)
+
+
+def _bucket_of(event: Mapping[str, Any]) -> str:
+    """The models' bucket that a `codex.rate_limits` event is about; "" if that is the plan's own."""
+    names = (event.get(key) for key in ("metered_limit_name", "limit_id", "limit_name"))
+    name = next((name for name in names if isinstance(name, str) and name), _PLAN)
+    name = _ODD.sub("_", name.lower()[:48])
+    return "" if name == _PLAN else name.removeprefix(f"{_PLAN}_")
 
 
 def _window(place: str, used: object, minutes: object, reset_at: object, reset_after: object) -> LimitWindow | None:
@@ -175,6 +190,8 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdic
         return Verdict(Action.REFRESH, f"OpenAI did not accept the credential ({code or status})")
     if openai_problems.unreadable(problem):
         return _UNREADABLE
+    if code != "usage_limit_reached" and (words := openai_problems.busy(problem)):
+        return Verdict(Action.BACK_OFF, words)
     if status not in (None, 429) and code not in {"usage_not_included", "usage_limit_reached"}:
         return None
     told = event.get("headers")
@@ -192,7 +209,7 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str
             "the account's plan does not include Codex",
             remedy=f"upgrade the plan and enable the account again, or log in with another one: {login}",
         )
-    if code in {"insufficient_quota", "billing_hard_limit_reached"}:
+    if code in {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}:
         remedy = "add credit or raise the budget in OpenAI's console"
         return Verdict(Action.COOL_DOWN, "the account's quota is used up", until=now + _RECHECK, remedy=remedy)
     bucket = _active_bucket(headers)

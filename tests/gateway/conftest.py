@@ -61,7 +61,7 @@ class StreamMeter(SSEMeter):
 
 
 class TurnMeter(StreamMeter):
-    needles = (*StreamMeter.needles, b'"used"', b'"broken"', b'"lacks"', b'"revoked"')
+    needles = (*StreamMeter.needles, b'"used"', b'"broken"', b'"lacks"', b'"revoked"', b'"busy"')
 
     def read(self, event: dict[str, Any]) -> None:
         super().read(event)
@@ -72,6 +72,8 @@ class TurnMeter(StreamMeter):
             self.verdict = Verdict(Action.COOL_DOWN, "limited", until=until, model=event.get("of"))
         if "revoked" in event:
             self.verdict = Verdict(Action.REFRESH, "not accepted")
+        if "busy" in event:
+            self.verdict = Verdict(Action.BACK_OFF, "overloaded")
         if "lacks" in event:
             self.verdict = Verdict(Action.MISSING, "it does not have the model", model=event["lacks"])
         if "broken" in event:

@@ -63,9 +63,15 @@ class TestLimits:
         said = {"detail": "The usage limit has been reached"}
         assert judged(chatgpt, status, json.dumps(said).encode()).until == NOW + 900
 
-    def test_a_model_at_capacity_is_an_overload(self, chatgpt: ChatGPT) -> None:
-        """Wei-Shaw/sub2api#5281: told as if the request were wrong."""
-        said = "Selected model is at capacity. Please try a different model."
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "Selected model is at capacity. Please try a different model.",
+            "Our servers are currently overloaded. Please try again later.",
+        ],
+    )
+    def test_an_overload_may_be_told_in_words_alone(self, chatgpt: ChatGPT, said: str) -> None:
+        """Wei-Shaw/sub2api#5281, #5652: as if the request were wrong."""
         error = {"type": "invalid_request_error", "message": said}
         assert judged(chatgpt, 400, json.dumps({"error": error}).encode()).action is Action.BACK_OFF
         started = samples.sse({"type": "response.created", "response": {"error": None}})
@@ -130,8 +136,9 @@ class TestLimits:
         told = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
         assert chatgpt.classify(429, told, raw, model="gpt-6").model == "gpt-6", "each has limits of its own"
 
-    def test_no_money_left_is_looked_at_again_later(self, chatgpt: ChatGPT) -> None:
-        verdict = judged(chatgpt, 429, body("insufficient_quota", code="insufficient_quota"))
+    @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active"])
+    def test_no_money_left_is_looked_at_again_later(self, chatgpt: ChatGPT, code: str) -> None:
+        verdict = judged(chatgpt, 429, body(code, code=code))
         assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
 
     def test_the_windows_of_an_answer(self, chatgpt: ChatGPT) -> None:
@@ -178,13 +185,32 @@ class TestLimits:
         assert told == weekly
         assert chatgpt.limits(CIMultiDict(headers | none)) is told, "nothing is parsed anew for each answer"
 
-    def test_windows_come_in_events_as_well(self, chatgpt: ChatGPT) -> None:
+    @pytest.mark.parametrize("named", [{}, {"metered_limit_name": "codex"}, {"metered_limit_name": None}])
+    def test_windows_come_in_events_as_well(self, chatgpt: ChatGPT, named: dict[str, str]) -> None:
         meter = chatgpt.meter(RESPONSES, 200, EVENTS)
         assert meter is not None
         limits = {"primary": {"used_percent": 7, "window_minutes": 300, "reset_at": 1_780_010_000}, "secondary": None}
-        meter.feed(samples.sse({"type": "codex.rate_limits", "plan_type": "pro", "rate_limits": limits}))
+        meter.feed(samples.sse({"type": "codex.rate_limits", "plan_type": "pro", "rate_limits": limits, **named}))
         assert meter.limits == (LimitWindow("5h", 0.07, 1_780_010_000.0),)
         assert not meter.complete
+
+    @pytest.mark.parametrize(
+        "named",
+        [
+            {"metered_limit_name": "codex_bengalfox", "limit_name": "GPT-5.3-Codex-Spark"},
+            {"metered_limit_name": None, "limit_id": "codex-bengalfox"},
+            {"limit_name": "bengalfox"},
+        ],
+    )
+    def test_the_windows_of_a_models_own_bucket_are_not_the_plans(
+        self, chatgpt: ChatGPT, named: dict[str, str]
+    ) -> None:
+        meter = chatgpt.websocket_meter(RESPONSES)
+        assert meter is not None
+        limits = {"primary": {"used_percent": 100, "window_minutes": 300, "reset_at": 1_780_010_000}}
+        meter.feed(json.dumps({"type": "codex.rate_limits", "rate_limits": limits, **named}).encode())
+        window = LimitWindow("5h_bengalfox", 1.0, 1_780_010_000.0, "rejected", scope="bengalfox")
+        assert meter.limits == (window,)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +286,24 @@ def test_errors_have_openais_shape(chatgpt: ChatGPT) -> None:
 def test_every_status_has_openais_words(chatgpt: ChatGPT, status: int, kind: str, code: str | None) -> None:
     told = json.loads(chatgpt.error(GatewayError(ErrorKind.UNAVAILABLE, "m", status=status)).body)
     assert told == {"error": {"message": "m", "type": kind, "param": None, "code": code}}
+
+
+@pytest.mark.parametrize("kind", ["error", "response.failed"])
+def test_on_a_socket_an_overload_may_be_the_accounts_alone(chatgpt: ChatGPT, kind: str) -> None:
+    """icebear0828/codex-proxy#702."""
+    meter = chatgpt.websocket_meter(RESPONSES)
+    assert meter is not None
+    meter.asked(b'{"type": "response.create", "model": "gpt-6"}')
+    created, metadata = b'{"type": "response.created", "response": {}}', b'{"type":"codex.response.metadata","headers":{}}'
+    error = {"type": "service_unavailable_error", "code": "server_is_overloaded", "message": "…"}
+    told = {"status": 503, "error": error} if kind == "error" else {"response": {"error": error}}
+    refusal = json.dumps({"type": kind, **told}).encode()
+    assert meter.tells_nothing(created)
+    assert meter.tells_nothing(metadata)
+    assert not meter.tells_nothing(refusal)
+    meter.feed(created)
+    meter.feed(refusal)
+    assert meter.verdict == Verdict(Action.BACK_OFF, "server_is_overloaded")
 
 
 @pytest.mark.usefixtures("now")

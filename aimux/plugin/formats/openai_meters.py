@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, ClassVar
 
+from aimux.plugin.formats.openai_problems import PREAMBLE
 from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.meters import JSONMeter, SSEMeter
 from aimux.plugin.reading import MOST_TOKENS, count, json_object, number, object_behind, word
@@ -336,6 +337,7 @@ LARGE = 128 * 1024
 """Bytes of a message that is searched instead of parsed."""
 LONGEST = 256
 """Characters of a stream's id: the client chooses it, and it is kept for as long as its turns run."""
+_KIND = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_.]{1,64})"')
 _BESIDE = frozenset({"response.cancel", "response.steer", "response.inject", "response.processed"})
 """Messages that begin nothing. With the last one Codex says that it has read an answer."""
 _GOES_ON = re.compile(rb'"previous_response_id"\s*:\s*"')
@@ -357,6 +359,9 @@ class ResponsesSocket(MessageMeter):
         if told is None:
             return True  # the upstream may read more than this
         return told.get("type") == "response.create" or (self.complete and told.get("type") not in _BESIDE)
+
+    def tells_nothing(self, message: bytes) -> bool:
+        return (kind := _KIND.match(message)) is not None and kind[1].decode() in PREAMBLE
 
     def goes_on(self, message: bytes) -> bool:
         return _GOES_ON.search(message) is not None

@@ -8,10 +8,23 @@ from typing import Any
 
 from aimux.plugin.reading import sse_events
 
-_PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued", "codex.rate_limits", "keepalive"})
-_OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "server_error", "rate_limit_exceeded"})
+PREAMBLE = frozenset(
+    {
+        "response.created",
+        "response.in_progress",
+        "response.queued",
+        "response.metadata",
+        "codex.rate_limits",
+        "codex.response.metadata",
+        "responsesapi.websocket_timing",
+        "keepalive",
+    }
+)
+"""Events that say nothing of an answer yet."""
+_BUSY = frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "overloaded_error"})
+_OVERLOADED = _BUSY | {"server_error", "rate_limit_exceeded"}
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
-_AT_CAPACITY = re.compile(r"Selected model is at capacity\b.{0,80}", re.DOTALL)
+_BUSY_WORDS = re.compile(r"(?:Selected model is at capacity|Our servers are currently overloaded)\b.{0,80}", re.DOTALL)
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
 _UNREADABLE = re.compile(
     r"(?:The encrypted content .{1,200} could not be verified\.|Encrypted .{1,40} content could not be decrypted\b)"
@@ -70,7 +83,7 @@ def code_of(problem: dict[str, Any]) -> str:
 def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
     """Whether the start of a stream is decisive, and the error object if it is an error."""
     for name, data in sse_events(payload):
-        if name in _PREAMBLE:
+        if name in PREAMBLE:
             continue
         if name not in {"", "error", "response.failed"}:
             return True, {}  # content, recognized by its name alone
@@ -80,7 +93,7 @@ def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
             return True, {}
         if not isinstance(event, dict):
             return True, {}
-        if not name and (str(event.get("type")) in _PREAMBLE or _says_nothing(event)):
+        if not name and (str(event.get("type")) in PREAMBLE or _says_nothing(event)):
             continue
         return True, problem_in(event)
     return False, {}
@@ -103,10 +116,18 @@ def _says_nothing(chunk: dict[str, Any]) -> bool:
 
 def overload(problem: dict[str, Any]) -> str:
     """The code of an error that may pass in a moment, or with another account; "" for any other."""
-    message = problem.get("message")
-    if isinstance(message, str) and _AT_CAPACITY.fullmatch(message):  # as an `invalid_request_error`, of all things
-        return "model_at_capacity"
+    if code := busy(problem):
+        return code
     if (code := code_of(problem)) in _OVERLOADED:
         return code
     status = problem.get("code")  # of vLLM, OpenRouter and others
     return str(status) if type(status) is int and status in _OVER_SOON else ""
+
+
+def busy(problem: dict[str, Any]) -> str:
+    """The same for an error that Codex shows to its user at once, though another account may serve."""
+    message = problem.get("message")
+    if isinstance(message, str) and _BUSY_WORDS.fullmatch(message):  # as an `invalid_request_error`, of all things
+        return "server_is_overloaded"
+    code = code_of(problem)
+    return code if code in _BUSY else ""

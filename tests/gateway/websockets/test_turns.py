@@ -148,6 +148,49 @@ async def test_a_turn_whose_credential_is_refused_goes_on_with_a_fresh_one(begin
     assert next(aimux.app.accounts()).state(time.time()).status == "healthy"
 
 
+async def test_what_comes_before_an_answer_is_no_part_of_it(begin: Begin, far: Far) -> None:
+    """A client that has no more than that asks again elsewhere, and loses nothing."""
+    far.serve = limited_first
+    aimux = await begin(accounts=("default", "other"))
+    aimux.app.pools["plain"].accounts["other"].load(1)
+    before = ('{"type": "codex.response.metadata", "headers": {}}', '{"type": "response.created"}')
+    async with socket(aimux, headers={"x-lanes": "1"}) as client:
+        await client.send("|".join(before))
+        assert (await client.recv(), await client.recv()) == before
+        with pytest.raises(ConnectionClosed, match="1012"):
+            await client.recv()
+
+
+@pytest.mark.parametrize("accounts", [("default",), ("default", "other")])
+async def test_a_turn_that_meets_an_overload_is_taken_to_another_account_if_there_is_one(
+    begin: Begin, far: Far, accounts: tuple[str, ...]
+) -> None:
+    """Codex asks again after most failures, but not after this one (zyycn/codex-proxy-rs#152)."""
+    refusal = '{"busy": 1, "done": 1}'
+
+    async def serve(server: ServerConnection) -> None:
+        first = server.request is not None and server.request.headers["Authorization"] == f"Bearer {SECRET}"
+        async for _ in server:
+            await server.send(refusal if first else DONE)
+
+    far.serve = serve
+    aimux = await begin(accounts=accounts)
+    if len(accounts) > 1:
+        aimux.app.pools["plain"].accounts["other"].load(1)
+    headers = {"x-conversation": "c"}
+    async with socket(aimux, headers=headers) as client:
+        await client.send("question")
+        if len(accounts) == 1:
+            assert await client.recv() == refusal
+            return
+        with pytest.raises(ConnectionClosed, match="1012"):
+            await client.recv()
+    async with socket(aimux, headers=headers) as client:
+        await client.send("question")
+        assert await client.recv() == DONE
+    assert all(account.state(time.time()).status == "healthy" for account in aimux.app.accounts())
+
+
 async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     async with socket(await begin()) as client:
