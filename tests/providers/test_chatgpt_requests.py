@@ -219,6 +219,9 @@ def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: C
         ("/v1/batches", {"input_file_id": "file-abc123"}, ["file-abc123"]),
         ("/v1/responses", {"input": [{"content": [{"type": "input_file", "file_id": "file-x123"}]}]}, ["file-x123"]),
         ("/v1/responses", {"input": 'say "previous_response_id": "resp_77aa"'}, []),
+        ("/v1/responses", {"input": [{"type": "item_reference", "id": "rs_12ab"}, {"id": "msg_1"}]}, ["rs_12ab"]),
+        ("/v1/responses", {"input": [{"id": "msg_1"}, {"id": "rs_12ab", "type": "item_reference"}]}, ["rs_12ab"]),
+        ("/v1/responses", {"input": [{"type": "message", "id": "msg_1", "content": "item_reference"}]}, []),
         ("/v1/models/gpt-5.5", {}, []),
     ],
 )

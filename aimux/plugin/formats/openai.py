@@ -82,6 +82,9 @@ _REFERENCES = members(
     "upload_id",
     "video_id",
 )
+_ITEM = re.compile(
+    rb'"item_reference"\s*,\s*"id"\s*:\s*"([^"\\]{1,128})"|"id"\s*:\s*"([^"\\]{1,128})"\s*,\s*"type"\s*:\s*"item_reference"'
+)
 _OWN_PATH = re.compile(r"(?:.*/v1)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
@@ -244,7 +247,15 @@ def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
     """`Provider.refers_to`: in the path, and the body's `previous_response_id`, `file_id`s and the like."""
-    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES)
+    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES) + _first_item(body)
+
+
+def _first_item(body: Body) -> tuple[str, ...]:
+    """Of the items of earlier answers that a request names instead of repeating them (as Vercel's AI SDK does): there
+    may be a thousand, all from one account."""
+    data = body.raw if not body.encoding else body.decoded() or b""
+    item = _ITEM.search(data) if b'"item_reference"' in data else None
+    return ((item[1] or item[2]).decode("ascii", "replace"),) if item else ()
 
 
 def lists(request: RequestHead) -> Lists:
