@@ -242,3 +242,12 @@ def test_the_credential_that_a_client_brings(claude: Claude, headers: dict[str, 
 def test_another_vendors_credential_is_not_sent_to_this_one(claude: Claude, theirs: str) -> None:
     with pytest.raises(CredentialError):
         claude.own_credential(request(authorization=f"Bearer {theirs}").headers)
+
+
+def test_names_of_the_configuration_are_on_the_last_page_of_the_models(claude: Claude) -> None:
+    """The next page is asked for behind `last_id`, which the upstream has to know."""
+    head = RequestHead("GET", "/v1/models?limit=1", CIMultiDict())
+    page = {"data": [{"id": "claude-a"}], "has_more": True, "first_id": "claude-a", "last_id": "claude-a"}
+    assert claude.list_models(head, json.dumps(page).encode(), {"mine": "claude-a"}) is None
+    told = json.loads(claude.list_models(head, json.dumps({**page, "has_more": False}).encode(), {"mine": "x"}) or b"")
+    assert ([model["id"] for model in told["data"]], told["last_id"]) == (["claude-a", "mine"], "mine")

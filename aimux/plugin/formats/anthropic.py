@@ -253,12 +253,15 @@ def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
 
 
 def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
-    """`GET /v1/models` with `names` after the upstream's own."""
+    """`GET /v1/models` with `names` after the upstream's own, on the last page: the next one begins behind an id that
+    the upstream knows."""
     if request.method != "GET" or request.path.rstrip("/") != "/v1/models":
         return None
     if answer and not names:
         return None
     listed = Body(answer).json() or {"has_more": False}
+    if listed.get("has_more") is True:
+        return None
     data = listed.get("data")
     models = data if isinstance(data, list) else []
     known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
