@@ -36,7 +36,7 @@ from aimux.plugin import (
     load_object,
     retry_after,
 )
-from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits
+from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits, openai_problems
 from aimux.plugin.oauth import header_safe, jwt_claims
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ _NO_CREDIT_RECHECK = 900.0
 _DROP = frozenset({"authorization", "x-api-key"})
 _ENDPOINT = re.compile(r"/(?:messages|responses|(?:chat/)?completions|models)$")
 """People copy whole endpoints, too."""
+_SPENT = re.compile(
+    r"(?:you(?:'|\u2019)ve reached your (?:[\w()-]+ ){0,6}usage limit|usage limit reached for|"
+    r"weekly/monthly limit exhausted|insufficient balance)\b",
+    re.IGNORECASE,
+)
+"""How Kimi and Zhipu say that a plan is used up: with a 403, or a 429 without `retry-after`."""
+_SPENT_CODES = frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113", "1308", "1309", "1310"})
 _LOGINS = ("sk-ant-oat", "sk-ant-ort", "ya29.")
 """Prefixes of tokens that people get by logging in: these are not API keys."""
 
@@ -134,6 +141,9 @@ class Compatible(Provider):
         if status == 402:  # OpenRouter and DeepSeek: no credit left
             until = time.time() + _NO_CREDIT_RECHECK
             return Verdict(Action.COOL_DOWN, "the account's credit is used up", until=until, remedy="buy credit")
+        if status in {403, 429} and retry_after(headers) is None and _is_spent(body):
+            until = time.time() + _NO_CREDIT_RECHECK
+            return Verdict(Action.COOL_DOWN, "the account's plan or credit is used up", until=until, model=model)
         if status in {401, 403} and not is_object(body):
             return Verdict(Action.BACK_OFF, f"{status} without a reason: something in between refuses")
         if status == 401:
@@ -176,6 +186,12 @@ class Compatible(Provider):
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
         return self._format.stream_error(error, request)
+
+
+def _is_spent(body: bytes) -> bool:
+    problem = openai_problems.problem(body)
+    said = problem.get("message")
+    return openai_problems.code_of(problem) in _SPENT_CODES or (isinstance(said, str) and bool(_SPENT.match(said)))
 
 
 @hookimpl

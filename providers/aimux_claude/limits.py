@@ -63,6 +63,9 @@ _DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M U
 _ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
 _CREDITS_FOR_MODEL = re.compile(r"(?:extra usage|usage credits?) (?:is|are) required for this model\b", re.IGNORECASE)
 _OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credits?)\b", re.IGNORECASE)
+_NO_LONG_CONTEXT = re.compile(
+    r"the long context beta is not (?:yet )?available for this (?:subscription|organization|account)\.?", re.IGNORECASE
+)
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
 
 
@@ -134,6 +137,8 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
             "Anthropic does not allow OAuth for the account's organization",
             remedy=f"renew its subscription, use an API key, or log in with another account: {login}",
         )
+    if status == 403 and kind == "forbidden":  # which is none of the API's own words: "Request not allowed"
+        return Verdict(Action.BACK_OFF, "403, refused in front of Anthropic's API")
     if status == 401:
         return Verdict(Action.REFRESH, f"Anthropic did not accept the credential ({kind or status})")
     if status in {400, 403, 429} and (spent := _SPENT.fullmatch(message)):
@@ -173,6 +178,8 @@ def _refused(status: int, message: str, login: str) -> Verdict:
         return Verdict(Action.PARK, "the account's plan does not include Claude", remedy=remedy)
     if status == 403 and _REVOKED.match(message):
         return Verdict(Action.REFRESH, "the OAuth token has been revoked", remedy=f"log in again: {login}")
+    if _NO_LONG_CONTEXT.fullmatch(message):
+        return Verdict(Action.MISSING, "it does not have the long context")
     if _OUT_OF_EXTRA.match(message):
         return Verdict(Action.BACK_OFF, "it has no extra usage left for this request")
     return RELAY
@@ -191,6 +198,10 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
     if _ABOUT_REQUEST.search(message):
         return RELAY
     now, told = time.time(), _told(headers)
+    if _STATUS_NAME not in headers and headers.get(_UNIFIED + "overage-disabled-reason") == "out_of_credits":
+        remedy = "buy credit, or subscribe to a plan"
+        until = now + _NO_CREDIT_RECHECK
+        return Verdict(Action.COOL_DOWN, "the account has neither a plan nor credit left", until=until, remedy=remedy)
     overall = headers.get(_STATUS_NAME) == "rejected"
     rejected = [window for window in told if window.status == "rejected"]
     unseen = overall and bool(told) and not rejected

@@ -91,7 +91,7 @@ class TestRateLimits:
         "headers",
         [
             CIMultiDict(),
-            CIMultiDict({UNIFIED + "overage-disabled-reason": "out_of_credits", "x-should-retry": "true"}),
+            unified(status="allowed", overage__disabled__reason="out_of_credits"),
             unified(status="rejected", _5h__status="rejected"),
             unified(status="rejected", reset=int(NOW - 5), _5h__status="rejected", _5h__reset=int(NOW - 5)),
             unified(status="allowed", reset=int(NOW + HOUR), _5h__status="allowed", _5h__reset=int(NOW + HOUR)),
@@ -103,6 +103,12 @@ class TestRateLimits:
     ) -> None:
         """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
         assert limited(claude, headers).action is Action.BACK_OFF
+
+    def test_an_account_without_plan_and_credit_is_looked_at_again_later(self, claude: Claude) -> None:
+        """tombii/better-ccflare#261. With a plan, answers that serve tell the same of the credit."""
+        headers = CIMultiDict({UNIFIED + "overage-disabled-reason": "out_of_credits", "x-should-retry": "true"})
+        verdict = limited(claude, headers)
+        assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
 
     def test_the_overall_reset_counts_where_all_is_rejected(self, claude: Claude) -> None:
         assert limited(claude, unified(status="rejected", reset=int(NOW + HOUR))).until == NOW + HOUR
@@ -223,6 +229,8 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (401, "CORS requests must set 'anthropic-dangerous-direct-browser-access' header", Action.RELAY),
         (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
         (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
+        (400, "The long context beta is not yet available for this subscription.", Action.MISSING),
+        (400, "x: The long context beta is not yet available for this subscription.", Action.RELAY),
         (400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going.", Action.BACK_OFF),
         (404, "model: claude-nope", Action.RELAY),
         (413, "Request exceeds the maximum size", Action.RELAY),
@@ -238,6 +246,12 @@ def test_the_other_rows(claude: Claude, status: int, message: str, action: Actio
     assert claude.classify(status, CIMultiDict(), problem("some_error", message)).action is action
     between = Action.BACK_OFF if status in {401, 403} else Action.RELAY
     assert claude.classify(status, CIMultiDict(), b"<html>").action in {action, between}
+
+
+def test_what_is_refused_in_front_of_the_api_may_be_served_with_another_account(claude: Claude) -> None:
+    """anthropics/claude-code#50411, can1357/oh-my-pi#9559: by region, or for some accounts alone."""
+    raw = b'{"error":{"type":"forbidden","message":"Request not allowed"}}'
+    assert claude.classify(403, CIMultiDict(), raw).action is Action.BACK_OFF
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -117,6 +118,35 @@ def test_what_is_no_key_is_refused(raw: bytes) -> None:
 )
 def test_verdicts(status: int, headers: dict[str, str], action: Action) -> None:
     assert make(base_url="http://h").classify(status, CIMultiDict(headers), b"").action is action
+
+
+KIMI = "You've reached your usage limit for this billing cycle. Your quota will be refreshed in the next cycle."
+ZHIPU = "Usage limit reached for 5 hour. Your limit will reset at 2026-09-09 03:30:06"
+
+
+@pytest.mark.parametrize(
+    ("wire", "status", "error"),
+    [
+        ("anthropic", 403, {"type": "permission_error", "message": KIMI}),
+        ("anthropic", 403, {"type": "x", "message": "You've reached your weekly (7-day) usage limit. Your quota …"}),
+        ("anthropic", 429, {"type": "1308", "message": ZHIPU}),
+        ("openai", 429, {"code": "1310", "message": "已达到每周使用上限。您的限额将在 2026-08-25 07:41:44 重置。"}),
+        ("openai", 429, {"code": "1113", "message": "Insufficient balance or no resource package."}),
+        ("openai", 429, {"type": "exceeded_current_quota_error", "message": "Your account is suspended"}),
+    ],
+)
+def test_a_plan_that_is_used_up_is_looked_at_again_later(wire: str, status: int, error: dict[str, str]) -> None:
+    """openclaw/openclaw#142656, dirge-code/dirge#818: another account may serve, and nobody is to meet this one again
+    and again."""
+    provider = make(base_url="http://h", format=wire)
+    raw = json.dumps({"error": error}).encode()
+    verdict = provider.classify(status, CIMultiDict(), raw, model="m")
+    assert (verdict.action, verdict.model) == (Action.COOL_DOWN, "m")
+    assert verdict.until == pytest.approx(time.time() + 900, abs=60)
+    told = provider.classify(429, CIMultiDict({"retry-after": "7200"}), raw, model="m")
+    assert told.until == pytest.approx(time.time() + 7200, abs=60)
+    quoted = json.dumps({"error": {"message": f"messages.0: {error['message']}"}}).encode()
+    assert provider.classify(403, CIMultiDict(), quoted, model="m").action is Action.RELAY
 
 
 def test_a_rate_is_of_the_model() -> None:
