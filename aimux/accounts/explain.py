@@ -93,7 +93,8 @@ def _standing(pool: AccountPool, account: Account, selection: Selection, now: fl
         status = f"does not have {selection.model}"
     elif account.name in selection.exclude:
         spared = account.free_at(selection.model) <= now and account.quota.spent_until(selection.model, now)
-        status = "has paid extra usage alone left" if spared else "was tried"
+        failed = "failed when it was last asked" if account in pool.faltering else "was tried"
+        status = "has paid extra usage alone left" if spared else failed
     elif selection.pinned not in {None, account.name}:
         status = "is not asked for"
     elif not pool.admits(selection, account):

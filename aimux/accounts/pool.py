@@ -78,6 +78,9 @@ class AccountPool:
         self._organizations: dict[str, tuple[Quota, set[Account]]] = {}
         """Their quotas, and the accounts that share each."""
         self.lacking = Lacking()
+        self.faltering: set[Account] = set()
+        """Accounts whose last answer was of no use, though nothing is known to be wrong with them. None is asked less
+        for that, but where one has failed, those that have served since come before these."""
         self.echoed = Echoed()
         self._index = Index()
         self._reserved = NO_GROUPS
@@ -124,6 +127,8 @@ class AccountPool:
     def served(self, selection: Selection, account: Account, credential: Credential) -> None:
         """An upstream has answered a request with this account."""
         account.has_served(credential)
+        if self.faltering:
+            self.faltering.discard(account)
         if selection.conversation is not None:
             self._conversations.served(selection.conversation, account.name)
 
@@ -368,6 +373,7 @@ class AccountPool:
         account = self.accounts.pop(name)
         self._leave(account)
         self.lacking.forget(account)
+        self.faltering.discard(account)
         self._tags.pop(name, None)
         self._rearrange = True
         self._changed()

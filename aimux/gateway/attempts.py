@@ -61,6 +61,9 @@ class Attempts:
     """Accounts of this target that are asked later: because what they serve is paid extra usage, after the others …"""
     _lacking = NO_NAMES
     """… or because they don't have the model, when no other target can serve, either."""
+    _wary = NO_NAMES
+    """Accounts that failed when they were last asked: where one has failed, they are asked after those that have served
+    since, as the attempts are few."""
     _sparing = True
     """Nobody has looked yet whether one of the target's accounts has included usage left."""
     _last: Attempt | None = None
@@ -204,7 +207,9 @@ class Attempts:
                 continue
             if account is not None:
                 return account
-            if self._later != self._lacking:
+            if self._wary:
+                self._wary = NO_NAMES
+            elif self._later != self._lacking:
                 self._later, self._sparing = self._lacking, False
             elif self._waiting:
                 self._later, self._lacking, self._sparing = NO_NAMES, NO_NAMES, True
@@ -233,7 +238,7 @@ class Attempts:
 
     def _excluding(self) -> Selection:
         """Without the accounts that were tried, and those that are asked later."""
-        return replace(self._selection, exclude=self._later.union(self._tried))
+        return replace(self._selection, exclude=self._later.union(self._tried, self._wary))
 
     def _last_resort(self) -> Account | None:
         """Every account is known to be limited: try the one that is free first anyway, and give the client its
@@ -335,14 +340,17 @@ class Attempts:
         )
         if verdict.action is Action.REFRESH:
             return account
-        held = account.credential
+        pool, held = attempt.route.accounts, account.credential
+        if verdict.action is Action.BACK_OFF and verdict.until is None:
+            pool.faltering.add(account)
+            self._wary = frozenset(other.name for other in pool.faltering)
         if verdict.action is Action.PARK and held is not None and held.secret != attempt.credential.secret:
             self._replaced = account  # it was about a login that has been replaced meanwhile
             return None
         if verdict.action in {Action.COOL_DOWN, Action.PARK}:
             account.apply(verdict, time.time())
         elif verdict.action is Action.MISSING and verdict.model:
-            attempt.route.accounts.lacking.note(account, verdict.model, time.time())
+            pool.lacking.note(account, verdict.model, time.time())
         return None
 
     # --- when nothing worked --------------------------------------------------------------------------------------

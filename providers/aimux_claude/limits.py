@@ -199,9 +199,12 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
         return RELAY
     now, told = time.time(), _told(headers)
     if _STATUS_NAME not in headers and headers.get(_UNIFIED + "overage-disabled-reason") == "out_of_credits":
-        remedy = "buy credit, or subscribe to a plan"
-        until = now + _NO_CREDIT_RECHECK
-        return Verdict(Action.COOL_DOWN, "the account has neither a plan nor credit left", until=until, remedy=remedy)
+        return Verdict(
+            Action.COOL_DOWN,
+            "the account has neither a plan nor credit left",
+            until=now + _NO_CREDIT_RECHECK,
+            remedy="buy credit, or subscribe to a plan",
+        )
     overall = headers.get(_STATUS_NAME) == "rejected"
     rejected = [window for window in told if window.status == "rejected"]
     unseen = overall and bool(told) and not rejected

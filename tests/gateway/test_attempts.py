@@ -239,6 +239,26 @@ async def test_at_most_three_attempts(start: Start, upstream: Upstream) -> None:
     assert {state(aimux, name) for name in names} == {"healthy"}
 
 
+@pytest.mark.parametrize("refusal", [error(429), error(500)])
+async def test_where_one_has_failed_those_that_have_served_come_before_others_that_failed(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, refusal: bytes
+) -> None:
+    """The attempts are few: accounts that go on failing must not use them up among themselves."""
+    monkeypatch.setattr(attempts, "PAUSE", (0.0, 0.0))
+    names = ("default", "b", "c", "d", "e", "f")
+    asked = script(upstream, {name: OK if name == "f" else refusal for name in names})
+    aimux = await start(accounts=names)
+    pool = aimux.app.pools["plain"]
+    pool.accounts["f"].load(1)
+    assert status_of(await aimux.send(request(body=b"{}"))) == status_of(refusal)
+    for _ in range(5):
+        pool.accounts["f"].load(1)
+        assert status_of(await aimux.send(request(body=b"{}"))) == 200
+    assert asked.count("f") == 5
+    pool.accounts["f"].load(-6)
+    assert {state(aimux, name) for name in names} == {"healthy"}
+
+
 async def test_an_upstream_that_hangs_up_is_tried_elsewhere(start: Start, upstream: Upstream) -> None:
     asked = script(upstream, {"default": b"", "two": OK})
     aimux = await start(accounts=("default", "two"))
