@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from aimux.plugin.http import HttpAnswer, HttpUnavailable
-from aimux.relay.proxy import UnusableProxy, proxy_for
+from aimux.relay.proxy import UnusableProxy, proxy_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,13 +45,13 @@ class ControlHttp:
         import aiohttp
 
         if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         try:
             target = URL(url)
         except ValueError:
             raise HttpUnavailable("a URL from the settings is not valid") from None
         try:
-            proxy_for(target.scheme, target.host or "", target.port or 443)
+            way = proxy_options(target)
         except UnusableProxy as error:
             raise HttpUnavailable(str(error)) from None
         try:
@@ -63,6 +63,7 @@ class ControlHttp:
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout),
+                **way,
             ) as answer:
                 body = bytearray()
                 async for chunk in answer.content.iter_chunked(65536):
@@ -91,6 +92,8 @@ def _what(error: Exception, timeout: float) -> str:
             return "can't be found (DNS)"
         case aiohttp.ClientProxyConnectionError():
             return "can't be reached through the proxy"
+        case aiohttp.ClientHttpProxyError():
+            return f"can't be reached: the proxy answered {error.status}"
         case aiohttp.ClientSSLError() | ssl.SSLError():
             return "can't be spoken to over TLS"
         case aiohttp.ClientConnectorError() | aiohttp.ClientOSError():

@@ -13,6 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from yarl import URL
+
+from aimux.relay.proxy import UnusableProxy, proxy_options
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -111,12 +115,13 @@ class Teller:
         import aiohttp
 
         if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=True, timeout=aiohttp.ClientTimeout(total=SECONDS))
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS))
         headers = {"content-type": "application/json", "user-agent": "aimux"}
         if webhook.secret is not None:
             headers["x-aimux-signature"] = signature(webhook.secret.get_secret_value(), body, int(time.time()))
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            way = proxy_options(URL(url))
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False, **way) as answer:
                 if answer.status < 300:
                     return "", False
                 if answer.status < 400:
@@ -124,6 +129,8 @@ class Teller:
                 # Too many requests, or a receiver's own fault, passes; a fault in what we send does not.
                 passes = answer.status in {408, 425, 429} or answer.status >= 500
                 return f"it answers with status {answer.status}", passes
+        except UnusableProxy as error:
+            return str(error), False
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return type(error).__name__, True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import ssl
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -54,8 +56,9 @@ class _Handshake(asyncio.Protocol):
 
 def proxy_for(scheme: str, host: str, port: int) -> URL | None:
     """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for a host. Raises UnusableProxy."""
-    named = getproxies().get(scheme)
-    if not named or proxy_bypass(f"{host}:{port}"):
+    proxies = getproxies()
+    named = proxies.get(scheme)
+    if not named or proxy_bypass(f"{host}:{port}") or _in_networks(host, proxies.get("no", "")):
         return None
     variable = f"{scheme.upper()}_PROXY"
     try:
@@ -72,6 +75,36 @@ def proxy_for(scheme: str, host: str, port: int) -> URL | None:
     if not complete:
         raise UnusableProxy(f"the proxy in {variable} has no host: write http://HOST:PORT")
     return proxy
+
+
+def _in_networks(host: str, excepted: str) -> bool:
+    """NO_PROXY may have networks in it (`10.0.0.0/8`), which Python does not know."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for entry in excepted.split(","):
+        try:
+            if "/" in entry and address in ipaddress.ip_network(entry.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def proxy_options(url: URL) -> dict[str, Any]:
+    """What aiohttp has to be told for the same way to this URL. It reads the environment otherwise itself: it knows no
+    proxy without a scheme and no port in NO_PROXY, and a login in Latin-1 alone. Raises UnusableProxy."""
+    proxy = proxy_for(url.scheme, url.host or "", url.port or 443)
+    if proxy is None or proxy.user is None:
+        return {"proxy": proxy}
+    # aiohttp makes `Proxy-Authorization` of it, for a tunnel and for a request that the proxy itself passes on.
+    return {"proxy": proxy.with_user(None), "proxy_headers": {"Authorization": _login(proxy)}}
+
+
+def _login(proxy: URL) -> str:
+    login = f"{proxy.user}:{proxy.password or ''}".encode()  # decoded, as yarl gives them
+    return f"Basic {base64.b64encode(login).decode()}"
 
 
 def unusable_proxies() -> list[str]:
@@ -108,8 +141,7 @@ async def open_tunnel(
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
         if proxy.user is not None:
-            login = f"{proxy.user}:{proxy.password or ''}".encode()  # decoded, as yarl gives them
-            lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
+            lines.append(f"Proxy-Authorization: {_login(proxy)}")
         transport.write("\r\n".join([*lines, "", ""]).encode())
         try:
             answer = await handshake.answer

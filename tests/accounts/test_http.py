@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,3 +122,52 @@ async def test_nobody_listens(http: ControlHttp, unused_tcp_port: int) -> None:
 async def test_a_url_that_is_none(http: ControlHttp, url: str) -> None:
     with pytest.raises(HttpUnavailable):
         await http.request("GET", url)
+
+
+class Proxy:
+    """Answers everything itself."""
+
+    def __init__(self, status: str = "200 OK") -> None:
+        self.status = status
+        self.asked: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.asked.append(head)
+        writer.write(f"HTTP/1.1 {self.status}\r\ncontent-length: 2\r\n\r\n{{}}".encode())
+        await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("login", "plain"), [("", None), ("me:p%C5%BC@", "me:p\u017c"), ("me:p%2541@", "me:p%41"), ("me@", "me:")]
+)
+async def test_a_proxy_is_used_as_for_messages(
+    http: ControlHttp, server: BaseTestServer, monkeypatch: pytest.MonkeyPatch, login: str, plain: str | None
+) -> None:
+    """The same spellings: without a scheme, a login in UTF-8, NO_PROXY with a port."""
+    proxy = Proxy()
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"{login}127.0.0.1:{port}")
+        url = server.make_url("/echo")
+        assert (await http.request("GET", str(url))).status == 200
+        assert proxy.asked[0].startswith(f"GET {url} HTTP/1.1\r\n")
+        told = [line for line in proxy.asked[0].splitlines() if line.lower().startswith("proxy-authorization")]
+        assert told == ([] if plain is None else [f"Proxy-Authorization: {encode(plain)}"])
+        monkeypatch.setenv("no_proxy", f"127.0.0.1:{url.port}")
+        assert (await http.request("GET", str(url))).status == 418
+
+
+def encode(login: str) -> str:
+    return "Basic " + base64.b64encode(login.encode()).decode()
+
+
+async def test_a_proxy_that_refuses_is_told_from_the_host(http: ControlHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy("407 No")
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as listening:
+        monkeypatch.setenv("https_proxy", f"http://me:pw@127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        with pytest.raises(HttpUnavailable, match=r"^host.example can't be reached: the proxy answered 407$"):
+            await http.request("GET", "https://host.example/", headers={"authorization": SECRET})
+    assert f"Proxy-Authorization: {encode('me:pw')}\r\n" in proxy.asked[0]
+    assert SECRET not in proxy.asked[0]

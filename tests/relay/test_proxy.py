@@ -78,6 +78,30 @@ def test_a_proxy_tunnels_tls_and_sees_nothing_of_it(
     run(work())
 
 
+@pytest.mark.parametrize(
+    ("excepted", "direct"),
+    [
+        ("127.0.0.0/8", True),
+        ("10.0.0.0/8, 127.0.0.1/32", True),
+        ("::/0,10.0.0.0/8", False),
+        ("127.0.0.0/33", False),
+        ("127.0.0.1:1", False),
+    ],
+)
+def test_no_proxy_may_name_networks(run: Run, monkeypatch: pytest.MonkeyPatch, excepted: str, direct: bool) -> None:
+    """As Kubernetes, Go and curl have it."""
+    proxy = Proxy()
+
+    async def work() -> None:
+        async with listening(serve) as port, listening(proxy) as proxy_port, pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy_port}")
+            monkeypatch.setenv("NO_PROXY", excepted)
+            assert await fetch(made, f"http://127.0.0.1:{port}") == 200
+            assert bool(proxy.asked) is not direct
+
+    run(work())
+
+
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"502 Bad Gateway"])
 def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, status: bytes) -> None:
     async def work() -> None:
