@@ -56,6 +56,15 @@ async def test_who_has_had_his_share_waits_as_soon_as_another_one_comes(start: S
     assert len(upstream.requests) == 3
 
 
+async def test_a_window_that_is_full_is_its_vendors_to_refuse(start: Start, upstream: Upstream) -> None:
+    """Who knows whether there is more, and until when there is not."""
+    aimux = await start(users=USERS, limits={"fair_share": True})
+    await share(aimux, upstream)
+    assert status(await aimux.send(ask("bob"))) == 200
+    tell(aimux, 1.0)
+    assert status(await aimux.send(ask("ann"))) == 200
+
+
 async def test_an_account_that_is_nobodys_is_taken_instead(start: Start, upstream: Upstream) -> None:
     aimux = await start(accounts=("default", "other"), users=USERS, limits={"fair_share": True})
     account(aimux, "other").disable()
@@ -191,13 +200,16 @@ async def test_another_account_that_has_room_serves_instead(start: Start, upstre
         assert b"-other" in upstream.requests[-1]
 
 
+@pytest.mark.parametrize("first", ["default", "other"])
 async def test_the_last_of_the_windows_that_are_used_up_says_when_there_is_room(
-    start: Start, upstream: Upstream
+    start: Start, upstream: Upstream, first: str
 ) -> None:
-    aimux = await start(users=USERS, limits={"default": {"overage": "forbid"}})
+    """Of the account where there is first."""
+    aimux = await start(accounts=("default", "other"), users=USERS, limits={"default": {"overage": "forbid"}})
     later = RESET + 72 * 3600
-    full = (LimitWindow("5h", 1.0, RESET), LimitWindow("7d", 1.0, later))
-    account(aimux).observe(full, time.time())
+    for name in ("default", "other"):
+        until = later if name == first else later + 3600
+        account(aimux, name).observe((LimitWindow("5h", 1.0, RESET), LimitWindow("7d", 1.0, until)), time.time())
     told = (await aimux.send(ask("ann"))).partition(b"\r\n\r\n")[0].lower()
     wait = next(int(line.partition(b": ")[2]) for line in told.split(b"\r\n") if line.startswith(b"retry-after"))
     assert wait == pytest.approx(later - time.time(), abs=5)
