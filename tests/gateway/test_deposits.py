@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import Iterator
 
+import pytest
+
 from aimux.gateway.deposits import Deposit, Deposits
 
 from .answers import account_of, error, status_of
@@ -63,13 +65,13 @@ def vendor(upstream: Upstream) -> list[str]:
         while sent := await upstream.read(reader):
             account, (method, path, _) = account_of(sent), sent.split(b" ", 2)
             asked.append(account)
-            named = path.rpartition(b"/")[2].decode()
+            named = path.removesuffix(b"/content").rpartition(b"/")[2].decode()
             if method == b"POST" and named == "files":
                 named = f"file-{next(numbers)}"
                 files[named] = account
                 writer.write(answer({"id": named}))
             elif files.get(named) == account:
-                writer.write(answer({"id": named}))
+                writer.write(answer({} if path.endswith(b"/content") else {"id": named}))
             else:
                 writer.write(error(404, body=b'{"error":"no such file"}'))
 
@@ -104,16 +106,26 @@ async def test_a_file_is_found_on_the_account_that_has_it(start: Start, upstream
     assert len(asked) == 5, "each was asked for once"
 
 
-async def test_one_that_nobody_remembers_is_looked_for_and_then_remembered(start: Start, upstream: Upstream) -> None:
+@pytest.mark.parametrize("what", ["", "/content"], ids=["itself", "what is in it, which does not name it"])
+async def test_one_that_nobody_remembers_is_looked_for_and_then_remembered(
+    start: Start, upstream: Upstream, what: str
+) -> None:
     asked = vendor(upstream)
     aimux = await start(accounts=NAMES)
     files = [await upload(aimux) for _ in range(5)]
-    aimux.app.gateway.storage.deposits = Deposits()
-    assert [await get(aimux, named) for named in files] == [200] * 5
+    aimux.app.gateway.storage.deposits = known = Deposits()
+    looked_for = []
+    for named in reversed(files):
+        del asked[:]
+        assert await get(aimux, named + what) == 200
+        looked_for += [named] if len(asked) > 1 else []
     del asked[:]
-    assert [await get(aimux, named) for named in files] == [200] * 5
-    assert len(asked) == 5
-    assert aimux.app.gateway.storage.deposits.find("plain", files[:1]).owner is None  # type: ignore[union-attr]
+    assert looked_for
+    assert [await get(aimux, named + what) for named in looked_for] == [200] * len(looked_for)
+    assert len(asked) == len(looked_for)
+    found = known.find("plain", looked_for)
+    assert found is not None
+    assert found.owner is None
 
 
 async def test_one_that_is_nowhere_is_not_found_once_all_were_asked(start: Start, upstream: Upstream) -> None:
