@@ -143,7 +143,8 @@ class Ledger:
         until = time.monotonic() + EVERY - WAIT
         if batch := self._pending[:]:
             few = len(batch) <= AT_ONCE
-            self._held += self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
+            rows = self._rows(batch) if few else await asyncio.to_thread(self._rows, batch)
+            self._held = [*self._held, *rows]  # another list: a slow database may be taking the one before
             del self._pending[: len(batch)]  # not before: whoever called may have been cancelled
         free = (self._warm or self._refused) and self._writing is None and not self._spill.size
         if self._held and free and await self._write(self.store.write(self._held, now())):
@@ -198,7 +199,7 @@ class Ledger:
         if self._spill.size:
             log.warning("%d bytes of requests wait on the disk for the next start", self._spill.size)
         if self._pending or self._held:
-            self._held += self._rows(self._pending)
+            self._held = [*self._held, *self._rows(self._pending)]
             self._pending = []
             await self._put_by()
         if self._held:
@@ -327,7 +328,7 @@ class Ledger:
         except OSError as error:
             if len(self._held) > MOST_HELD:
                 self._lost += len(self._held) - MOST_HELD
-                del self._held[MOST_HELD:]
+                self._held = self._held[:MOST_HELD]
             self._refused = error.strerror or type(error).__name__
             self._complain("requests can't be put on the disk, and wait in memory: %s", self._refused)
         else:

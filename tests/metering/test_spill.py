@@ -17,7 +17,7 @@ from aimux.metering.spill import Spill
 from aimux.storage import Database
 
 from .conftest import Make
-from .support import ONE, Flaky, record, settled, times, total
+from .support import NOON, ONE, Flaky, record, settled, times, total
 
 
 def failing(number: int) -> Callable[[object], None]:
@@ -159,6 +159,24 @@ async def test_what_neither_takes_waits_in_memory_and_is_told(
         ledger.record(record())
         await ledger.close()
     assert "1 of the requests are lost" in caplog.text
+
+
+async def test_what_comes_while_a_slow_database_takes_what_the_disk_refuses_counts_too(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    ledger.record(record())
+    await settled(ledger)
+    monkeypatch.setattr(os, "fdatasync", failing(errno.ENOSPC))
+    flaky.go_on.clear()
+    for number in (1, 2):
+        ledger.record(record(NOON + number))
+        await ledger.flush()
+    flaky.go_on.set()
+    await settled(ledger)
+    assert await total(database) == times(3)
+    await ledger.close()
 
 
 async def test_a_file_that_can_not_be_removed_takes_nothing_along(
