@@ -191,13 +191,17 @@ class LimitKeeper:
         return policy(merged, rows.tokens, [given.grant for given in rows.given], rows.successors)
 
     async def _keep_up(self) -> None:
+        failing = ""
         while True:
             await self._stale.wait()
             self._stale.clear()
             try:
                 await self.refresh()
+                failing = ""
             except StorageError as error:
-                log.warning("limits can't be read again, those that are known stay: %s", error)
+                if error.reason != failing:  # once a second would fill the log
+                    log.warning("limits can't be read again, those that are known stay: %s", error)
+                failing = error.reason
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._stale.set)
 
     async def _watch_clock(self) -> None:

@@ -35,6 +35,8 @@ class People:
         self.database = database
         self.directory = Directory(configured)
         self.on_change: Callable[[], None] = lambda: None
+        self._failing = ""
+        """Why the database can't be read, as it was last logged."""
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
         self._ends: list[int] = []
@@ -83,9 +85,12 @@ class People:
         try:
             await self.refresh()
         except StorageError as error:
-            log.warning("people can't be read again, those that are known stay: %s", error)
+            if error.reason != self._failing:  # once a second would fill the log
+                log.warning("people can't be read again, those that are known stay: %s", error)
+            self._failing = error.reason
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._stale.set)
             return False
+        self._failing = ""
         return True
 
     async def _keep_up(self) -> None:

@@ -404,3 +404,21 @@ async def test_what_was_left_counts_by_the_model_that_was_asked_for(node: Node) 
     rows = Flattener("node", TwoDollars()).rows([record(time.time(), 10, model="fast", served="haiku")])
     keeper.left([*map(Row, rows)])
     assert used(keeper) == {"user:alice tokens_per_day": 40}
+
+
+async def test_a_database_that_is_away_is_told_of_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked again each second."""
+    keeper, asked = await node(), 0
+
+    async def fail() -> None:
+        nonlocal asked
+        asked += 1
+        raise StorageError("it is away")
+
+    monkeypatch.setattr(keeper, "refresh", fail)
+    for count in range(1, 4):
+        keeper._stale.set()
+        await until(lambda count=count: asked == count)  # type: ignore[misc]
+    assert caplog.text.count("limits can't be read again") == 1

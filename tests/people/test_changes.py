@@ -26,6 +26,7 @@ from aimux.people import (
 from aimux.people.audit import page, verify
 from aimux.people.errors import Fixed, Invalid, Taken, Unknown
 from aimux.people.tokens import SHOWN, digest, form
+from aimux.storage import StorageError
 from aimux.storage.times import now
 from tests.people.conftest import ADMIN, Node
 
@@ -339,3 +340,20 @@ async def test_changes_at_once_from_many_nodes_are_in_one_order(node: Node) -> N
     assert (verdict.entries, verdict.broken) == (12, "")
     for one in nodes:
         await until(lambda one=one: len(one.directory.users) == 12, 3)  # type: ignore[misc]
+
+
+async def test_a_database_that_is_away_is_told_of_once(
+    people: People, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked again each second."""
+    await users.add(people, ADMIN, User("ann"))
+
+    async def fail() -> None:
+        raise StorageError("it is away")
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(people, "refresh", fail)
+            assert not any([await people.catch_up() for _ in range(3)])
+        assert await people.catch_up()
+    assert caplog.text.count("people can't be read again") == 2

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
-from aimux.accounts.vault import Conflict, Missing, VaultError
+from aimux.accounts.vault import Away, Conflict, Missing, VaultError
 from aimux.control.api import (
     accounts,
     audit,
@@ -167,7 +167,7 @@ def _refusal(error: Exception) -> Refused:
             return Refused(404, "not-found", _sentence(error.reason), remedy=error.remedy)
         case Conflict():
             return Refused(409, "conflict", _sentence(error.reason), remedy=error.remedy)
-        case StorageError():
+        case StorageError() | Away():
             return Refused(500, "storage", _sentence(error.reason), remedy=error.remedy)
         case VaultError():
             return Refused(500, "vault", _sentence(error.reason), remedy=error.remedy)
