@@ -73,7 +73,8 @@ def test_a_view_of_usage_is_its_address(visitor: Visitor, site: Site) -> None:
     page.get_by_label("Only provider").fill("chatgpt")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page).to_have_url(re.compile("provider=chatgpt"))
-    expect(page.locator("main")).to_contain_text("Nothing was used in this time")
+    expect(page.locator("main")).to_contain_text("Nothing that fits was used in this time.")
+    expect(page.get_by_role("heading", name="Cost by model")).to_have_count(0)  # no empty plot beside it
 
 
 def test_what_wants_attention_is_on_the_first_page_and_told_to_members(visitor: Visitor, site: Site) -> None:

@@ -8,7 +8,7 @@ from tests.control.dashboard.conftest import TOKENS, Site, Visitor
 
 pytestmark = pytest.mark.browser
 PHONE = {"viewport": {"width": 360, "height": 740}}
-WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scroll:has(table)')]
+WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scroll:has(table), pre')]
   .filter(box => !box.closest('details:not([open])') && box.scrollWidth > box.clientWidth).map(box => box.innerText)"""
 
 
@@ -18,6 +18,7 @@ WIDER = """() => [document.documentElement, ...document.querySelectorAll('.scrol
         "",
         "accounts",
         "accounts/claude/default",
+        "accounts/import",
         "people",
         "people/users/max",
         "usage",
