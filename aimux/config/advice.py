@@ -6,6 +6,7 @@ import re
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aimux.config.instances import provider_instances
 from aimux.plugin.errors import CredentialError
@@ -31,6 +32,7 @@ def advice(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator[Ad
     yield from _names(config)
     yield from _no_providers(config)
     yield from _api_keys(config, plugins)
+    yield from _loops(config)
     yield from _encryption(config)
     yield from _groups(config)
     yield from _limits(config)
@@ -91,6 +93,15 @@ def _api_keys(config: Config, plugins: Mapping[str, type[Provider]]) -> Iterator
             yield place, str(error), remedy
         except Exception as error:  # a plugin's code: a start says so where it serves nobody
             yield place, f"can't be read: its provider fails ({type(error).__name__})", "that is a fault of the plugin"
+
+
+def _loops(config: Config) -> Iterator[Advice]:
+    """What goes upstream comes back with the account's credential, and without users that is nobody's stranger."""
+    for name, entry in (config.providers or {}).items():
+        url = urlsplit(entry.settings.base_url)
+        if url.port and url.port == config.listen.port and url.hostname in {"localhost", "127.0.0.1", "::1"}:
+            message = "is where aimux itself listens: each request would come back to it, again and again"
+            yield ("providers", name, "base_url"), message, "set it to the vendor's address, or remove it"
 
 
 def _encryption(config: Config) -> Iterator[Advice]:

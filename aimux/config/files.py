@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise OSError(f"{path} is not UTF-8 text (at byte {error.start})") from None
+        raise OSError(f"{path} is not UTF-8 text (at byte {error.start}): save it as UTF-8") from None
 
 
 def open_to_others(path: Path, *, whosever: bool = False) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field, field_validator
 
 from aimux.plugin import ApiUrl, HttpUrl, ProviderSettings
+
+_ENDPOINT = re.compile(r"(?:(?<=/codex)/v1)?(?:/responses(?:/compact)?|/models)?$")
 
 
 class ChatGPTSettings(ProviderSettings):
@@ -34,6 +38,13 @@ class ChatGPTSettings(ProviderSettings):
         default=("openid", "profile", "email", "offline_access"),
         description="What a login asks for (a list, or one string with spaces).",
     )
+
+    @field_validator("base_url")
+    @classmethod
+    def _whole(cls, value: str) -> str:
+        """Codex's own `chatgpt_base_url` ends above the folder, and what people copy from its errors below it."""
+        value = _ENDPOINT.sub("", value)
+        return f"{value}/codex" if value.endswith("/backend-api") else value
 
     @field_validator("scopes", mode="before")
     @classmethod

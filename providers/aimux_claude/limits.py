@@ -145,6 +145,13 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
         until = _date(spent[1]) or time.time() + _NO_CREDIT_RECHECK
         remedy = "raise the limit in Anthropic's console"
         return Verdict(Action.COOL_DOWN, "the account's own usage limit is reached", until=until, remedy=remedy)
+    if status == 402:
+        return Verdict(
+            Action.COOL_DOWN,
+            "something is wrong with the account's billing or credit",
+            until=time.time() + _NO_CREDIT_RECHECK,
+            remedy="look at billing in Anthropic's console",
+        )
     if status == 429:
         return _limited(headers, body, message, model)
     if status in {400, 403}:

@@ -41,6 +41,13 @@ WEAK = hashlib.sha256(b"sk-proxy-key-1").hexdigest()
         ("limits: {users: {bob: {tokens_per_day: 5}}, groups: {lab: {weight: 2}}}", []),
         ("groups: {lab: {}}\nlimits: {groups: {labs: {weight: 2}}}", ["limits.groups.labs"]),
         ("providers: {claude: {api_key: ''}, chatgpt: {}}", ["providers.claude.api_key"]),
+        (
+            "listen: ':8080'\nproviders: {claude: {base_url: 'http://localhost:8080/claude'}}\n"
+            + ALICE
+            + "trusted_proxies: [10.0.0.0/8]",
+            ["providers.claude.base_url"],
+        ),
+        ("providers: {claude: {base_url: 'http://127.0.0.1:8081/claude'}, chatgpt: {base_url: 'http://h:8080'}}", []),
         ("models: {m: {provider: chatgpt}}", []),
         ("models: {m: {provider: chatgpt}}\nmounts: {/: claude}", ["models.m[0]"]),
         ("providers: {claude: {}, lab: {type: claude}}\nmodels: {m: [{provider: claude}, {provider: lab}]}", []),

@@ -76,6 +76,14 @@ def test_a_streams_usage_may_be_its_last_choices() -> None:
     assert read("/v1/chat/completions", chunk, content_type=EVENTS) == Usage("kimi", 19, 13)
 
 
+def test_a_streams_usage_may_be_its_servers_own_part() -> None:
+    """Groq tells it there, unless it was asked for in OpenAI's way."""
+    told = {"prompt_tokens": 19, "completion_tokens": 13, "total_tokens": 32}
+    choices = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    chunk = {"model": "llama", "choices": choices, "x_groq": {"id": "req_1", "usage": told}}
+    assert read("/v1/chat/completions", chunk, content_type=EVENTS) == Usage("llama", 19, 13)
+
+
 @pytest.mark.parametrize("content_type", [JSON, EVENTS])
 def test_searches_of_the_web_are_counted(content_type: str) -> None:
     """They cost a cent each. What the model does with the pages that it found costs nothing besides their tokens."""

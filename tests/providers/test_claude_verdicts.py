@@ -227,6 +227,7 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (401, "Invalid bearer token", Action.REFRESH),
         (401, "", Action.REFRESH),
         (401, "CORS requests must set 'anthropic-dangerous-direct-browser-access' header", Action.RELAY),
+        (402, "There's an issue with your billing or payment information.", Action.COOL_DOWN),
         (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
         (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
         (400, "The long context beta is not yet available for this subscription.", Action.MISSING),

@@ -158,6 +158,8 @@ class ChatStream(SSEMeter):
         choices = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
         if told is None and choices:
             told = choices[-1].get("usage")  # Moonshot's place for it
+        if told is None and isinstance(groq := event.get("x_groq"), dict):
+            told = groq.get("usage")
         if isinstance(told, dict):
             read_usage(self.usage, {**event, "usage": told})
         finished = any(choice.get("finish_reason") for choice in choices)
