@@ -34,8 +34,10 @@ REMEMBERED = 10_000
 """Notices that are known to have been sent."""
 WAITING = 500
 """Deliveries under way at once: beyond them a notice is only shown."""
-PAUSES = (1.0, 4.0, 16.0, 64.0, 256.0)
-"""Seconds before each further attempt."""
+PAUSES = (1.0, 4.0, 16.0, 64.0, 256.0, *[900.0] * 95)
+"""Seconds before each further attempt: a receiver may be away for a day."""
+LATE = 60.0
+"""Seconds after which a text for people says when it was."""
 SECONDS = 10.0
 """For one attempt."""
 
@@ -69,7 +71,10 @@ class Teller:
         self._told.pop(notice.key, None)
 
     async def close(self) -> None:
-        """End the deliveries. Notices that have not arrived by now are given up."""
+        """End the deliveries. Notices that have not arrived by now are given up: what still holds is told at the next
+        start."""
+        if self._tasks:
+            log.warning("notices that have not arrived are given up: %d", len(self._tasks))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -97,13 +102,15 @@ class Teller:
         body = json.dumps(told(notice)).encode()
         url = webhook.url.get_secret_value()
         where = urlsplit(url).netloc.rpartition("@")[2]  # the rest of it may be a secret
-        for pause in (*PAUSES, None):
+        for count, pause in enumerate((*PAUSES, None)):
             why, again = await self._attempt(url, webhook, body)
             if why == "":
                 return
             if pause is None or not again:
                 log.error("a notice could not be sent to %s: %s", where, why)
                 return
+            if not count:
+                log.warning("a notice waits for %s: %s", where, why)
             await asyncio.sleep(pause)
             if webhook not in self.settings.webhooks:
                 return  # a reload has taken it out, or given it another secret
@@ -147,13 +154,19 @@ class Teller:
         if target is None:
             log.error("%s is no address that apprise understands: correct it (`aimux doctor` checks them)", place)
             return
-        for pause in (*PAUSES, None):
-            if await target.async_notify(title="aimux", body=notice.message):
+        for count, pause in enumerate((*PAUSES, None)):
+            late = time.time() - notice.time > LATE
+            when = f" ({datetime.fromtimestamp(notice.time, UTC):%Y-%m-%d %H:%M} UTC)" if late else ""
+            if await target.async_notify(title="aimux", body=notice.message + when):
                 return
             if pause is None:
                 log.error("a notice could not be sent to %s: apprise reaches nobody there", place)
                 return
+            if not count:
+                log.warning("a notice waits for %s: apprise reaches nobody there", place)
             await asyncio.sleep(pause)
+            if address not in self.settings.apprise:
+                return
 
 
 def _target(address: str) -> Any:

@@ -19,6 +19,7 @@ from aimux.notices import Notice, Teller
 from aimux.notices import teller as module
 
 SECRET = "a-secret-of-sixteen-and-more"
+PAUSES = module.PAUSES
 
 
 class Receiver:
@@ -126,6 +127,31 @@ async def test_it_is_sent_again_where_that_may_help(
     assert len(receiver.got) == attempts
 
 
+async def test_a_receiver_that_is_away_for_an_hour_gets_it_once(
+    receiver: Receiver, make: Callable[..., Teller], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PAUSES", tuple(pause / 1e5 for pause in PAUSES))
+    away = next(count for count in range(100) if sum(PAUSES[:count]) > 3600)
+    receiver.answers = [503, 429] * (away // 2) + [500]
+    make(receiver.url).tell(notice())
+    await receiver.until(len(receiver.answers) + 1)
+    await asyncio.sleep(0.05)
+    assert len({body for _, body in receiver.got}) == 1
+    assert receiver.answers == []
+    assert caplog.text.count("a notice waits for 127.0.0.1") == 1
+    assert "could not be sent" not in caplog.text
+
+
+async def test_what_has_not_arrived_at_the_end_is_said(
+    receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answers = [503] * 3
+    told = make(receiver.url)
+    told.tell(notice())
+    await told.close()
+    assert "notices that have not arrived are given up: 1" in caplog.text
+
+
 async def test_a_receiver_that_a_reload_has_removed_gets_nothing_more(
     receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +227,7 @@ async def test_who_was_reached_by_apprise_is_not_told_again_for_the_sake_of_anot
 ) -> None:
     monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
     told: list[str] = []
+    bodies: list[str] = []
 
     class Apprise:
         def __init__(self) -> None:
@@ -212,6 +239,7 @@ async def test_who_was_reached_by_apprise_is_not_told_again_for_the_sake_of_anot
 
         async def async_notify(self, *, title: str, body: str) -> bool:
             told.extend(self.urls)
+            bodies.append(body)
             return "mailto://away" not in self.urls
 
     install(monkeypatch, Apprise)
@@ -221,4 +249,31 @@ async def test_who_was_reached_by_apprise_is_not_told_again_for_the_sake_of_anot
         while "a notice could not be sent to notices.apprise[1]" not in caplog.text:
             await asyncio.sleep(0.005)
     assert sorted(told) == ["mailto://away"] * 3 + ["slack://there"]
+    assert set(bodies) == {"alice has used 81%. (2026-11-26 13:33 UTC)"}, "one that comes late says when it was"
+    await teller.close()
+
+
+async def test_an_address_of_apprise_that_a_reload_has_removed_gets_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
+    told: list[str] = []
+
+    class Apprise:
+        def add(self, url: str) -> bool:
+            return True
+
+        async def async_notify(self, *, title: str, body: str) -> bool:
+            told.append(body)
+            teller.settings = Notices()
+            return False
+
+    install(monkeypatch, Apprise)
+    teller = Teller(Notices.model_validate({"apprise": ["mailto://away"]}))
+    teller.tell(Notice("limit", "user:alice", "alice has used 81%.", time.time()))
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    assert told == ["alice has used 81%."]
     await teller.close()
