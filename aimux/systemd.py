@@ -6,6 +6,7 @@ Both protocols are a few lines each; outside systemd every call does nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -13,10 +14,12 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import AsyncIterator, Mapping, MutableMapping
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 60.0
+"""Seconds that a manager is asked for at a time."""
 FIRST_FD = 3
 """SD_LISTEN_FDS_START."""
 
@@ -49,6 +52,21 @@ class Notifier:
     def extend(self, seconds: float) -> None:
         """Starting, reloading or stopping may take this much longer from now on."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
+    @contextlib.asynccontextmanager
+    async def patience(self) -> AsyncIterator[None]:
+        """What is done meanwhile may take its time, as long as the loop is alive."""
+
+        async def extend() -> None:
+            while True:
+                self.extend(PATIENCE)
+                await asyncio.sleep(PATIENCE / 2)
+
+        task = asyncio.create_task(extend())
+        try:
+            yield
+        finally:
+            task.cancel()
 
     async def watch(self) -> None:
         """Give signs of life until cancelled. Runs on the loop: a loop that hangs gives none, and that is the point."""

@@ -32,10 +32,11 @@ class Server:
     def __init__(self, programs: Path, folder: Path) -> None:
         self.folder = folder
         self._programs = programs
-        self._user: str | None = None
+        self.user: str | None = None
+        """Whose the folder is, and who runs the server: None, whoever runs the tests."""
         if os.geteuid() == 0:  # which PostgreSQL refuses
-            self._user = next(name for name in ("postgres", "nobody") if _exists(name))
-            shutil.chown(folder, self._user)
+            self.user = next(name for name in ("postgres", "nobody") if _exists(name))
+            shutil.chown(folder, self.user)
         self._names = (f"test{number}" for number in itertools.count(1))
         self._process: subprocess.Popen[bytes] | None = None
         options = ["--auth=trust", "--username=aimux", "--encoding=UTF8", "--locale=C", "--no-sync"]
@@ -58,7 +59,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                user=self._user,
+                user=self.user,
                 start_new_session=True,  # Ctrl-C is for the tests
             )
         deadline = time.monotonic() + 30
@@ -134,7 +135,7 @@ class Server:
             check=False,
             timeout=60,
             cwd=self.folder,
-            user=self._user,
+            user=self.user,
         )
         assert done.returncode == 0, done.stderr
 

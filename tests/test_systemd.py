@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aimux import systemd
 from aimux.systemd import Notifier, listen_sockets
 from tests.tools import child_environ
 
@@ -61,6 +62,17 @@ async def test_signs_of_life(tmp_path: Path) -> None:
             for _ in range(3):
                 assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"WATCHDOG=1"
         task.cancel()
+
+
+async def test_work_that_takes_long_asks_for_more_time(
+    manager: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, sock = manager
+    sock.setblocking(False)
+    monkeypatch.setattr(systemd, "PATIENCE", 0.02)
+    async with asyncio.timeout(5), Notifier({"NOTIFY_SOCKET": name}).patience():
+        for _ in range(3):
+            assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"EXTEND_TIMEOUT_USEC=20000"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +124,7 @@ os.execv(sys.executable, [sys.executable, "-c", os.environ["CHILD"]])
 
 CHILD = """
 import os, sys
+from aimux import systemd
 from aimux.systemd import listen_sockets
 try:
     sockets = listen_sockets(os.environ)

@@ -150,7 +150,8 @@ class App:
 
     async def _open_stores(self, config: Config, stack: contextlib.AsyncExitStack) -> Pool:
         """Open the database, the vault and the connections to the outside. Returns the pool that requests use."""
-        self.database = await Database.open(config.database.address, config.state_dir)
+        async with self._notifier.patience():  # a migration of many rows takes minutes
+            self.database = await Database.open(config.database.address, config.state_dir)
         stack.push_async_callback(self.database.close)
         self._vault, self._state = await stores_in(config, self.database)
         stack.callback(claim(config.state_dir).release)

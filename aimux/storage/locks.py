@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 
 FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a faulty connection raises; the last one if it is ended in the very moment in which it is used."""
+ANSWER = 10.0
+"""Seconds for the server to answer. It has nothing to wait for: one that does not is gone, and locks with it."""
 PAUSES = (0.005, 0.25)
 """Seconds between the first and the later tries. A call that waits would keep the connection from the others."""
+_TRY = "SELECT pg_try_advisory_lock($1)"
 
 
 class Locks:
@@ -74,7 +77,7 @@ class Locks:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connect()
                 connection = self._connection
-                trying = asyncio.ensure_future(connection.fetchval("SELECT pg_try_advisory_lock($1)", key))
+                trying = asyncio.ensure_future(connection.fetchval(_TRY, key, timeout=ANSWER))
                 try:
                     if await asyncio.shield(trying):
                         return connection
@@ -85,6 +88,9 @@ class Locks:
                     while not undoing.done():
                         with suppress(asyncio.CancelledError):
                             await asyncio.wait([undoing])
+                    raise
+                except FAILURES:
+                    connection.terminate()
                     raise
             await asyncio.sleep(pause)
             pause = min(PAUSES[1], pause * 1.5)
@@ -103,7 +109,7 @@ class Locks:
 
     async def _unlock(self, connection: asyncpg.Connection[Any], key: int) -> None:
         try:
-            await connection.execute("SELECT pg_advisory_unlock($1)", key)
+            await connection.execute("SELECT pg_advisory_unlock($1)", key, timeout=ANSWER)
         except FAILURES as error:
             # The lock is gone with its connection, or will be now: so are the others on it.
             log.warning("the locks of this node were lost (%s)", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -11,7 +12,7 @@ import secrets
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
@@ -19,7 +20,7 @@ from aimux import __version__
 from aimux.config.database import without_password
 from aimux.storage.errors import Conflict, StorageError, Unusable
 from aimux.storage.locks import FAILURES, Locks
-from aimux.storage.migrations import MIGRATED, behind, create, schema_of, upgrade
+from aimux.storage.migrations import HEAD, MIGRATED, behind, create, schema_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -37,6 +38,7 @@ TOLD_CHANNEL = "aimux_told"
 NODE = "aimux node "
 """The prefix of the name of a node's listening connection; host and version follow. `nodes` reads it."""
 CONNECT_TIMEOUT = 10.0
+"""For all hosts together."""
 COMMAND_TIMEOUT = 60.0
 PING_EVERY = 5.0
 """Seconds of silence after which the listening connection is checked: one that died silently would notice nothing."""
@@ -46,9 +48,16 @@ READ_ONLY = "25006"
 """SQLSTATE of a write where nothing may be written."""
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock for migrating ("aimux")."""
+_SERVED_BY = "SELECT pg_backend_pid()"
 _POOL = "aimux_pool"
 """The key below which a connection says what pool it was opened for."""
-_KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+_KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+"""The server notices within a minute that a node is gone, and frees what it held. Not said while connecting, where
+pgbouncer takes nothing that it does not know."""
+
+
+class _Lent(ConnectionError):
+    """A connection is not one to the server."""
 
 
 class PostgreSQL:
@@ -62,6 +71,8 @@ class PostgreSQL:
         self.on_told: Told = lambda _node, _text: None
         self.writing = contextlib.nullcontext()
         self._url = url
+        self._hosts = _hosts(url)
+        """The one that was good last is the first."""
         self._made: AsyncEngine | None = None
         self._listening: asyncpg.Connection[Any] | None = None
         self._notices: asyncio.Queue[str] = asyncio.Queue()
@@ -178,6 +189,7 @@ class PostgreSQL:
     async def _listen(self) -> asyncpg.Connection[Any]:
         connection = await self.connect(f"{NODE}{socket.gethostname()[:30]} {__version__}")
         try:
+            await self._require_own(connection)
             self._notices = notices = asyncio.Queue[str]()
             connection.add_termination_listener(lambda _connection: notices.put_nowait(""))
             await connection.add_listener(
@@ -190,6 +202,21 @@ class PostgreSQL:
             connection.terminate()
             raise
         return connection
+
+    async def _require_own(self, connection: asyncpg.Connection[Any]) -> None:
+        """A pooler may lend each transaction another connection to the server: what listens there hears nothing, and a
+        lock is whoever's turn it is. Raises FAILURES."""
+        served = await connection.fetchval(_SERVED_BY)
+        if served == connection.get_server_pid():
+            return  # poolers number their clients themselves
+        other = await self.connect()
+        try:
+            async with other.transaction():  # it keeps what it was lent
+                theirs, again = [await one.fetchval(_SERVED_BY) for one in (other, connection)]
+                if theirs == served or again != served:
+                    raise _Lent
+        finally:
+            other.terminate()
 
     async def _follow(self, connection: asyncpg.Connection[Any], heard: Heard) -> None:
         """Until the connection is lost, which raises."""
@@ -219,15 +246,27 @@ class PostgreSQL:
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    async def connect(self, name: str = "aimux") -> asyncpg.Connection[Any]:
-        """One connection of the driver's own, under a name that the server shows. Raises FAILURES."""
-        return await asyncpg.connect(
-            self._url,
-            timeout=CONNECT_TIMEOUT,
-            command_timeout=COMMAND_TIMEOUT,
-            # The server notices within a minute that a node is gone, and frees what it held.
-            server_settings={"application_name": name, **_KEEPALIVE},
-        )
+    async def connect(self, name: str = "aimux", *, patient: bool = False) -> asyncpg.Connection[Any]:
+        """One connection of the driver's own, under a name that the server shows. `patient`: a command may take as long
+        as it likes. Raises FAILURES."""
+        patience = None if patient else COMMAND_TIMEOUT
+        hosts = self._hosts
+        if len(hosts) == 1:
+            return await _connect(self._url, name, CONNECT_TIMEOUT, patience)
+        # The driver would give all of them one time-out, which a host that is silent, as one without power is, takes
+        # up: the others would never be asked.
+        reasons = []
+        for host, address in hosts:
+            try:
+                connection = await _connect(address, name, CONNECT_TIMEOUT / len(hosts), patience)
+            except FAILURES as error:
+                if not _of_host(address, error):
+                    raise
+                reasons.append(f"{host}: {_text(error)}")
+            else:
+                self._hosts = [(host, address), *(one for one in hosts if one != (host, address))]
+                return connection
+        raise ConnectionError("; ".join(reasons))
 
     def _make_engine(self) -> AsyncEngine:
         from sqlalchemy import event
@@ -265,8 +304,16 @@ class PostgreSQL:
     async def _migrate(self, engine: AsyncEngine) -> None:
         from sqlalchemy import text
         from sqlalchemy.exc import DBAPIError
+        from sqlalchemy.ext.asyncio import create_async_engine
+        from sqlalchemy.pool import NullPool
 
         try:
+            async with engine.connect() as connection:
+                if not behind(await connection.run_sync(schema_of), self.name):
+                    return
+            # With many rows a new index takes minutes, and so does waiting for a node that makes it.
+            patient = functools.partial(self.connect, patient=True)
+            engine = create_async_engine("postgresql+asyncpg://", async_creator=patient, poolclass=NullPool)
             async with engine.begin() as connection:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 found = await connection.run_sync(schema_of)
@@ -277,9 +324,50 @@ class PostgreSQL:
                 else:
                     if others := await nodes(await _driver(connection)):
                         log.warning("%s is migrated while nodes use it: restart %s", self.name, ", ".join(others))
+                    log.info("migrating %s from schema %s to %s", self.name, found.version, HEAD)
                     await connection.run_sync(upgrade, self.name)
         except (DBAPIError, *FAILURES) as error:
             raise self.explain(error) from None
+
+
+def _hosts(url: str) -> list[tuple[str, str]]:
+    """The hosts of an address, and an address of each alone: of several, the one that takes writes is wanted."""
+    parts = urlsplit(url)
+    login, at, spec = parts.netloc.rpartition("@")
+    query = dict(parse_qsl(parts.query))
+    hosts = (spec or query.get("host", "")).split(",")
+    if len(hosts) == 1:
+        return [(hosts[0], url)]
+    ports = [] if spec else query.get("port", "").split(",")
+    query.setdefault("target_session_attrs", "read-write")
+    found = []
+    for number, host in enumerate(hosts):
+        if not spec:
+            query["host"] = host
+            if len(ports) == len(hosts):
+                query["port"] = ports[number]
+        netloc = f"{login}{at}{host if spec else ''}"
+        found.append((host, parts._replace(netloc=netloc, query=urlencode(query)).geturl()))
+    return found
+
+
+async def _connect(address: str, name: str, seconds: float, patience: float | None) -> asyncpg.Connection[Any]:
+    settings = {"application_name": name}
+    connection = await asyncpg.connect(address, timeout=seconds, command_timeout=patience, server_settings=settings)
+    try:
+        await connection.execute(_KEEPALIVE, timeout=seconds)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def _of_host(address: str, error: BaseException) -> bool:
+    """Whether another host may be better."""
+    if state := str(getattr(error, "sqlstate", None) or ""):
+        return state[:2] in {"08", "53", "57"}
+    known = isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
+    return known and _of_tls(address, "", error) is None
 
 
 async def nodes(connection: asyncpg.Connection[Any]) -> list[str]:
@@ -305,16 +393,19 @@ async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
     return raw.driver_connection
 
 
+_LENT = frozenset({"26000", "42P05"})
+"""What a server says of prepared statements that a pooler has prepared elsewhere, or here for another client."""
 _BY_CLASS = {
     "28": "check user and password in database.url, and pg_hba.conf on the server",
-    READ_ONLY: "if it is a standby, let database.url lead to the primary; of several hosts,"
-    " target_session_attrs=read-write finds it",
+    READ_ONLY: "if it is a standby, let database.url lead to the primary, or name all hosts: aimux takes the one that"
+    " takes writes",
     "3D": "make it: createdb NAME",
     "42703": MIGRATED,
     "42P01": MIGRATED,
     "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
     "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
     "53": "look at the server",
+    "57014": "raise statement_timeout of the user or the database",
     "57": "the server is stopping or starting",
 }
 """Remedies by SQLSTATE, or its class (the first two characters)."""
@@ -325,13 +416,22 @@ or not ours to use), not about what was to be written."""
 
 def _explained(name: str, error: BaseException) -> StorageError:
     state = str(getattr(error, "sqlstate", None) or "")
-    text = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, _Lent) or state in _LENT:
+        remedy = "set pool_mode = session there (pgbouncer), or let database.url lead to the server itself"
+        return Unusable(f"{name}: a pooler in between lends its connections for a transaction at a time", remedy=remedy)
     if state and not state.startswith("08"):
         kind = Unusable if state[:2] in _UNUSABLE else StorageError
-        return kind(f"{name}: {text}", remedy=_BY_CLASS.get(state) or _BY_CLASS.get(state[:2], ""))
+        return kind(f"{name}: {_text(error)}", remedy=_BY_CLASS.get(state) or _BY_CLASS.get(state[:2], ""))
+    remedy = "check that it runs, and the address in database.url"
+    return Unusable(f"{name} can't be reached ({_text(error)})", remedy=remedy)
+
+
+def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
-        text = "no answer in time"
-    return Unusable(f"{name} can't be reached ({text})", remedy="check that it runs, and the address in database.url")
+        return "no answer in time"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "it takes no writes"  # whatever target_session_attrs asks for, another is of no use
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")

@@ -55,7 +55,7 @@ async def _postgresql(url: str) -> Status:
     engine = PostgreSQL(url)
     found = Status("postgresql", engine.name)
     try:
-        connection = await engine.connect()
+        connection = await engine.connect(patient=True)
         try:
             found.nodes = await nodes(connection)
             found.server = str(connection.get_settings().server_version)

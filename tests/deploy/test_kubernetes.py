@@ -181,7 +181,7 @@ def test_the_parts_that_name_each_other_agree(pod: dict[str, Any]) -> None:
     (port,) = pod["containers"][0]["ports"]
     assert MANIFESTS["service.yaml"]["spec"]["ports"][0]["targetPort"] == port["name"]
     assert MANIFESTS["network.yaml"]["spec"]["ingress"][0]["ports"][0]["port"] == port["name"]
-    for probe in ("livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         # A limit of one provider's accounts is no reason to take the others out of service.
         assert pod["containers"][0][probe]["httpGet"] == {"path": "/health", "port": port["name"]}
 

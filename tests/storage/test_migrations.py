@@ -15,7 +15,7 @@ from sqlalchemy import JSON, BigInteger, Connection, DateTime, select
 
 from aimux import __version__
 from aimux.people import links
-from aimux.storage import Database, StorageError, migrations
+from aimux.storage import Database, StorageError, migrations, postgresql
 from aimux.storage.schema import METADATA
 from aimux.storage.schema.limits import limit_shares
 from tests.storage.conftest import Open, keys, put
@@ -152,6 +152,21 @@ async def test_an_older_database_is_migrated_once_by_whoever_comes_first(
             assert found.scalars().all() == ["9998"]
     # SQLite's nodes are the one server and the commands beside it.
     assert caplog.text.count("is migrated while nodes use it: restart") == (database_url is not None)
+
+
+async def test_a_migration_may_take_longer_than_any_other_command(
+    postgresql_url: str, state_dir: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an index on millions of rows does, and another node waits for it."""
+    await (await Database.open(postgresql_url, state_dir)).close()
+    monkeypatch.setattr(postgresql, "COMMAND_TIMEOUT", 0.5)
+    more = "op.execute('SELECT pg_sleep(1)')"
+    request.getfixturevalue("next_version").write_text(NEXT.format(head=NOW, more=more))
+    nodes = await asyncio.gather(*(Database.open(postgresql_url, state_dir) for _ in range(2)))
+    for node in nodes:
+        async with node.read() as connection:
+            assert (await connection.exec_driver_sql("SELECT version_num FROM alembic_version")).scalar_one() == "9998"
+        await node.close()
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('no')", "op.execute('UPDATE nowhere SET x = 1')"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
+import signal
 import socket
 import ssl
 from pathlib import Path
@@ -11,10 +14,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from aimux import __version__
 from aimux.certificates import ServerTLS, TLSFiles
-from aimux.storage import MOST_TOLD, Database, StorageError, Unusable
+from aimux.storage import MOST_TOLD, Database, StorageError, Unusable, locks
 from aimux.storage import postgresql as module
 from aimux.storage.status import status
 from tests.postgresql import Server
@@ -116,6 +120,66 @@ async def test_one_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch:
     await server.wait_closed()
 
 
+def with_hosts(postgresql_url: str, hosts: str, ports: str) -> str:
+    """A database's URL with these hosts."""
+    return f"{postgresql_url.partition('?')[0]}?host={hosts}&port={ports}"
+
+
+async def test_a_host_that_is_silent_does_not_keep_it_from_the_other(
+    postgresql: Server, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the primary has lost its power: the driver would wait for it for as long as for all hosts."""
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 2.0)
+    asked = []
+    server = await asyncio.start_server(lambda *streams: asked.append(streams), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        address = with_hosts(postgresql_url, f"127.0.0.1,{postgresql.folder}", f"{port},5432")
+        database = await Database.open(address, tmp_path)
+        await put(database, "a")
+        assert await keys(database) == ["a"]
+        await database.close()
+        for _, writer in asked:
+            writer.close()
+    assert len(asked) == 1, "one that was good is asked first"
+
+
+async def test_what_is_wrong_with_each_of_several_hosts_is_said(
+    postgresql: Server, postgresql_url: str, tmp_path: Path
+) -> None:
+    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    address = with_hosts(postgresql_url, f"127.0.0.1,{postgresql.folder}", "1,5432")
+    said = await refused(address, tmp_path)
+    assert re.search(rf"can't be reached \(127\.0\.0\.1: .*; {postgresql.folder}: it takes no writes", said)
+    assert "nobody-here" in await refused(address.replace("aimux@", "nobody-here@"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://u:p@h/x?sslmode=disable", {"h": "postgresql://u:p@h/x?sslmode=disable"}),
+        ("postgresql:///x", {"": "postgresql:///x"}),
+        (
+            "postgresql://u:p%40@h:1,[::1]:2/x",
+            {
+                "h:1": "postgresql://u:p%40@h:1/x?target_session_attrs=read-write",
+                "[::1]:2": "postgresql://u:p%40@[::1]:2/x?target_session_attrs=read-write",
+            },
+        ),
+        (
+            "postgresql://u@/x?host=/a,b&port=5&target_session_attrs=any",
+            {
+                "/a": "postgresql://u@/x?host=%2Fa&port=5&target_session_attrs=any",
+                "b": "postgresql://u@/x?host=b&port=5&target_session_attrs=any",
+            },
+        ),
+    ],
+)
+def test_of_several_hosts_each_has_an_address(url: str, hosts: dict[str, str]) -> None:
+    assert dict(module._hosts(url)) == hosts
+
+
 async def test_while_it_is_away_reads_fail_and_afterwards_all_goes_on(
     postgresql: Server, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +248,29 @@ async def test_a_connection_that_ends_while_it_is_used_is_replaced(
             raise ended
     await put(database, "a")
     assert database.trouble is None
+    await database.close()
+
+
+async def test_a_silent_connection_keeps_locks_from_nobody(
+    postgresql: Server, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one to a server that has lost its power, which ends no connection."""
+    database = await Database.open(postgresql_url, tmp_path)
+    async with database.lock("x"):
+        pass
+    async with database.read() as connection:
+        asked = text("SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_advisory_unlock%'")
+        pid = await connection.scalar(asked)
+    monkeypatch.setattr(locks, "ANSWER", 0.2)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unusable, match="no answer in time"):
+            async with database.lock("x", patience=10):
+                pass
+        async with database.lock("x", patience=10):
+            pass
+    finally:
+        os.kill(pid, signal.SIGCONT)
     await database.close()
 
 

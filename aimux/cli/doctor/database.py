@@ -42,7 +42,7 @@ async def of_database(config: Config) -> tuple[list[Finding], bool]:
 def _of_server(found: Status) -> Finding | None:
     """What keeps a PostgreSQL server from taking what aimux writes."""
     if found.read_only:
-        remedy = "let database.url lead to the primary; of several hosts, target_session_attrs=read-write finds it"
+        remedy = "let database.url lead to the primary, or name all hosts: aimux takes the one that takes writes"
         return Finding("error", SUBJECT, f"{found.where} is read-only, as a standby is", remedy)
     if not found.may_create and found.schema != found.wanted:
         remedy = "make the user its owner: ALTER DATABASE NAME OWNER TO USER"
