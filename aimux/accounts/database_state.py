@@ -79,14 +79,13 @@ class DatabaseState:
             try:
                 if self._news:
                     await self._take_over()
-                if self._changed:
-                    await self._write(now=now)
+                    self.trouble = ""
+                if self._changed and await self._write(now=now):
+                    self.trouble = ""
             except StorageError as error:
                 if not self.trouble:
                     log.warning("the state of accounts is not shared for now: %s", error)
                 self.trouble = error.reason
-            else:
-                self.trouble = ""
 
     def _heard(self) -> None:
         self._news += 1
@@ -103,18 +102,19 @@ class DatabaseState:
         self._known = theirs
         self._news -= news
 
-    async def _write(self, *, now: bool) -> None:
+    async def _write(self, *, now: bool) -> bool:
+        """Whether the others may know all of it now; False: it waits for a better moment."""
         ours = self._snapshots()
         new = {place: entry for place, entry in ours.items() if entry != self._known.get(place, {})}
         removed = {place for place in self._held - ours.keys() if place in self._known}
         pressing = removed or any(_pressing(entry) != _pressing(self._known.get(p, {})) for p, entry in new.items())
         if not pressing and not now and self._clock() - self._written_at < DEBOUNCE:
-            return
+            return False
         self._changed = False
         self._written_at = self._clock()
         self._held = set(ours)
         if not new and not removed:
-            return
+            return True
         try:
             async with self._database.write(TOPIC) as connection:
                 theirs = await _rows(connection, update=True)
@@ -125,7 +125,7 @@ class DatabaseState:
         except StorageError as error:
             self._changed = True
             if isinstance(error, Conflict):
-                return  # another node wrote the same account at the same moment: next time its row is there
+                return False  # another node wrote the same account at the same moment: next time its row is there
             raise
         self._news -= 1  # our own
         current = self._snapshots()
@@ -135,6 +135,7 @@ class DatabaseState:
             self._known[place] = entry
         for place in removed:
             self._known.pop(place, None)
+        return True
 
     def _snapshots(self) -> dict[Place, Entry]:
         taken = {}

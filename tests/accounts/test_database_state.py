@@ -200,14 +200,19 @@ async def test_while_the_server_is_away_nothing_is_forgotten(
     await pool.load()
     await asyncio.to_thread(postgresql.stop)
     try:
+        pool.select(Selection(), clock())  # of which the others are told now and then
+        for _ in range(2):
+            await state.flush()
+            await state.flush()
+            clock.pass_(60)
         pool.accounts["a"].disable()
-        await state.flush()
         await state.flush()
         assert caplog.text.count("not shared for now") == 1
     finally:
         await asyncio.to_thread(postgresql.start)
     await state.flush()
-    assert (await DatabaseState.open(database)).entry("demo", "a") == {"disabled": True}
+    assert state.trouble == ""
+    assert (await DatabaseState.open(database)).entry("demo", "a") == {"disabled": True, "last_used": START}
     await database.close()
 
 
