@@ -13,6 +13,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from weakref import WeakSet
 
 import asyncpg
 
@@ -40,6 +41,8 @@ NODE = "aimux node "
 CONNECT_TIMEOUT = 10.0
 """For all hosts together."""
 COMMAND_TIMEOUT = 60.0
+ENDING = 1.0
+"""Seconds for the server to close a connection: then it is cut."""
 PING_EVERY = 5.0
 """Seconds of silence after which the listening connection is checked: one that died silently would notice nothing."""
 PAUSES = (0.25, 5.0)
@@ -49,8 +52,6 @@ READ_ONLY = "25006"
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock for migrating ("aimux")."""
 _SERVED_BY = "SELECT pg_backend_pid()"
-_POOL = "aimux_pool"
-"""The key below which a connection says what pool it was opened for."""
 _KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 """The server notices within a minute that a node is gone, and frees what it held. Not said while connecting, where
 pgbouncer takes nothing that it does not know."""
@@ -72,7 +73,9 @@ class PostgreSQL:
         self.writing = contextlib.nullcontext()
         self._url = url
         self._hosts = _hosts(url)
-        """The one that was good last is the first."""
+        """The one that was good last is the first …"""
+        self._opened = WeakSet[Any]()
+        """… and connections to it."""
         self._made: AsyncEngine | None = None
         self._listening: asyncpg.Connection[Any] | None = None
         self._notices: asyncio.Queue[str] = asyncio.Queue()
@@ -141,7 +144,7 @@ class PostgreSQL:
                     self._listening = await self._listen()
                     await _require_writable(self._listening)
                     if self._made is not None:
-                        await self._made.dispose()  # what was opened meanwhile may lead to a standby
+                        await _replace_pool(self._made)  # what was opened meanwhile may lead to a standby
                     log.info("%s is there again", self.name)
                     self.trouble, pause = None, PAUSES[0]
                     self._unsettled.clear()
@@ -263,18 +266,29 @@ class PostgreSQL:
                 if not _of_host(address, error):
                     raise
                 reasons.append(f"{host}: {_text(error)}")
-            else:
+                continue
+            if self._hosts[0] != (host, address):
                 self._hosts = [(host, address), *(one for one in hosts if one != (host, address))]
-                return connection
+                for other in self._opened:
+                    other.terminate()  # what it was asked may wait for an answer that never comes
+                self._opened.clear()
+            self._opened.add(connection)
+            return connection
         raise ConnectionError("; ".join(reasons))
 
     def _make_engine(self) -> AsyncEngine:
         from sqlalchemy import event
         from sqlalchemy.ext.asyncio import create_async_engine
 
-        # asyncpg reads the URL itself: sslmode, several hosts and Unix sockets mean what they mean to psql.
+        async def opened() -> asyncpg.Connection[Any]:
+            pool = engine.pool  # while it connects, that may be given up
+            connection = await self.connect()
+            connection.pool = pool
+            return connection
+
+        # asyncpg reads the URL itself: sslmode and Unix sockets mean what they mean to psql.
         engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=self.connect, hide_parameters=True, pool_pre_ping=True
+            "postgresql+asyncpg://", async_creator=opened, hide_parameters=True, pool_pre_ping=True
         )
 
         @event.listens_for(engine.sync_engine, "begin")
@@ -282,15 +296,11 @@ class PostgreSQL:
             if connection.get_execution_options().get("aimux_write") is False:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-        @event.listens_for(engine.sync_engine, "connect")
-        def opened(_connection: Any, record: Any) -> None:
-            record.info[_POOL] = engine.pool
-
         # `dispose` closes what lies in the pool. What is in use then would come back to a pool that nobody looks into
         # again, and stay open until Python collects it: at the latest, at the server's limit.
         @event.listens_for(engine.sync_engine, "checkin")
         def returned(connection: Any, record: Any) -> None:
-            if connection is not None and record.info[_POOL] is not engine.pool:
+            if connection is not None and connection.driver_connection.pool is not engine.pool:
                 record.invalidate()
 
         @event.listens_for(engine.sync_engine, "handle_error")
@@ -351,9 +361,25 @@ def _hosts(url: str) -> list[tuple[str, str]]:
     return found
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    pool: object = None
+    """That it was opened for."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as the driver's own has it
+        """It would wait for a silent server's goodbye."""
+        with contextlib.suppress(TimeoutError):
+            await super().close(timeout=timeout or ENDING)
+
+
 async def _connect(address: str, name: str, seconds: float, patience: float | None) -> asyncpg.Connection[Any]:
     settings = {"application_name": name}
-    connection = await asyncpg.connect(address, timeout=seconds, command_timeout=patience, server_settings=settings)
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+        address,
+        timeout=seconds,
+        command_timeout=patience,
+        server_settings=settings,
+        connection_class=_Connection,
+    )
     try:
         await connection.execute(_KEEPALIVE, timeout=seconds)
     except BaseException:
@@ -368,6 +394,14 @@ def _of_host(address: str, error: BaseException) -> bool:
         return state[:2] in {"08", "53", "57"}
     known = isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
     return known and _of_tls(address, "", error) is None
+
+
+async def _replace_pool(engine: AsyncEngine) -> None:
+    from sqlalchemy.util import greenlet_spawn
+
+    before = engine.pool
+    await engine.dispose(close=False)  # first, so that nothing goes back to it that nobody would look for
+    await greenlet_spawn(before.dispose)
 
 
 async def nodes(connection: asyncpg.Connection[Any]) -> list[str]:

@@ -144,6 +144,41 @@ async def test_a_host_that_is_silent_does_not_keep_it_from_the_other(
     assert len(asked) == 1, "one that was good is asked first"
 
 
+async def test_what_waits_for_an_answer_of_the_host_before_goes_on_at_the_next(
+    postgresql: Server, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other is another name of the same server, of which one session is as silent as without power."""
+    monkeypatch.setattr(module, "PAUSES", (0.02, 0.1))
+    monkeypatch.setattr(module, "PING_EVERY", 0.5)
+    ways: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to = await asyncio.open_unix_connection(postgresql.folder / ".s.PGSQL.5432")
+        ways.extend([(reader, to), (there, writer)])
+        await asyncio.gather(*(pass_on(*way) for way in ways[-2:]))
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (data := await reader.read(65536)) and not silent.is_set():
+            writer.write(data)
+
+    silent = asyncio.Event()
+    server = await asyncio.start_server(lead, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    address = with_hosts(postgresql_url, f"127.0.0.1,{postgresql.folder}", f"{port},5432")
+    database = await Database.open(address, tmp_path)
+    with pytest.raises(Unusable, match="closed in the middle"):
+        async with asyncio.timeout(20), database.read() as connection:
+            silent.set()
+            server.close()
+            await connection.scalar(text("SELECT 1"))
+    await put(database, "a")
+    await eventually(lambda: database.trouble is None)
+    await database.close()
+    for _, writer in ways:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_what_is_wrong_with_each_of_several_hosts_is_said(
     postgresql: Server, postgresql_url: str, tmp_path: Path
 ) -> None:
