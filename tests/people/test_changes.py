@@ -132,9 +132,10 @@ async def test_rotation_leaves_the_old_token_for_the_overlap(people: People) -> 
     assert second.token.expires_at - now() == pytest.approx(1_000_000, abs=5000)
     assert isinstance(may(people, first.secret), Access)
     assert may(people, first.secret, later=61) is Denied.EXPIRED
-    third = await issuing.rotate(people, ADMIN, second.token.id)
+    third = await issuing.rotate(people, ADMIN, second.token.id, ttl=120)
     assert may(people, second.secret) is Denied.REVOKED
-    assert isinstance(may(people, third.secret), Access)
+    assert isinstance(may(people, third.secret, later=110), Access)
+    assert may(people, third.secret, later=121) is Denied.EXPIRED
     with pytest.raises(Taken, match="is revoked"):
         await issuing.rotate(people, ADMIN, second.token.id)
 
@@ -285,6 +286,8 @@ async def test_every_change_has_its_entry_and_no_entry_a_secret(people: People) 
     await groups.change_group(people, ADMIN, "dev", {"reserved": True})
     await groups.remove(people, ADMIN, "dev")
     await users.remove(people, ADMIN, "ann")
+    await issuing.revoke_subject(people, ADMIN, "s-1")
+    await issuing.restore_subject(people, ADMIN, "s-1")
     entries = await page(people.database, limit=100, after=0)
     assert [entry.action for entry in entries] == [
         "group.add",
@@ -297,6 +300,8 @@ async def test_every_change_has_its_entry_and_no_entry_a_secret(people: People) 
         "group.change",
         "group.remove",
         "user.remove",
+        "subject.revoke",
+        "subject.restore",
     ]
     assert {(entry.actor, entry.address) for entry in entries} == {ADMIN}
     assert entries[2].before is not None
