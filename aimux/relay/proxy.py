@@ -40,10 +40,11 @@ class _Handshake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if self._received.endswith(b"\r\n\r\n"):
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        if end and (not rest or head[9:12] != b"200"):  # a refusal is a page, often
             if not self.answer.done():
-                self.answer.set_result(self._received)
-        elif b"\r\n\r\n" in self._received or len(self._received) > MAX_ANSWER:
+                self.answer.set_result(head)
+        elif end or len(self._received) > MAX_ANSWER:
             self._fail(ConnectionError("it sent more than an answer to CONNECT"))
 
     def connection_lost(self, exc: Exception | None) -> None:

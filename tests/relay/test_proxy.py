@@ -20,14 +20,15 @@ pytestmark = pytest.mark.usefixtures("no_proxy_set")
 class Proxy:
     """A CONNECT proxy that remembers what it was asked."""
 
-    def __init__(self, status: bytes = b"200 Connection established") -> None:
+    def __init__(self, status: bytes = b"200 Connection established", page: bytes = b"") -> None:
         self.status = status
+        self.page = page
         self.asked: list[bytes] = []
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         self.asked.append(head)
-        writer.write(b"HTTP/1.1 " + self.status + b"\r\nx: y\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + self.status + b"\r\nx: y\r\n\r\n" + self.page)
         host, _, port = head.split()[1].rpartition(b":")
         if not self.status.startswith(b"200"):
             return
@@ -102,10 +103,11 @@ def test_no_proxy_may_name_networks(run: Run, monkeypatch: pytest.MonkeyPatch, e
     run(work())
 
 
+@pytest.mark.parametrize("page", [b"", b"<html>"])
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"502 Bad Gateway"])
-def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, status: bytes) -> None:
+def test_a_proxy_that_refuses_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, status: bytes, page: bytes) -> None:
     async def work() -> None:
-        async with listening(Proxy(status)) as proxy_port, pool() as made:
+        async with listening(Proxy(status, page)) as proxy_port, pool() as made:
             monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy_port}")
             with pytest.raises(
                 ConnectError, match=rf"the proxy 127\.0\.0\.1:{proxy_port} answered .*{status[:3].decode()}"
@@ -147,6 +149,18 @@ def test_a_proxy_that_cannot_be_reached_is_named_and_not_the_origin(run: Run, mo
             monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
             with pytest.raises(ConnectError, match=r"the proxy 127\.0\.0\.1:1 can't be reached: Connect"):
                 await fetch(made, "http://example.invalid")
+
+    run(work())
+
+
+def test_a_proxy_that_speaks_in_the_origins_place_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaks = Proxy(page=b"HTTP/1.1 200 OK\r\n")
+
+    async def work() -> None:
+        async with listening(serve) as port, listening(speaks) as proxy_port, pool() as made:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy_port}")
+            with pytest.raises(ConnectError, match="it sent more than an answer to CONNECT"):
+                await fetch(made, f"http://127.0.0.1:{port}")
 
     run(work())
 
