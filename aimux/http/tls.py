@@ -303,7 +303,10 @@ async def connect(app: asyncio.Protocol, host: str, port: int, context: ssl.SSLC
 
 async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     """The addresses of a host, as `getaddrinfo` gives them. Raises OSError."""
-    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError("it is no host's name") from None
 
 
 async def _dial(app: asyncio.Protocol, host: str, port: int) -> asyncio.Transport:

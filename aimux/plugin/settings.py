@@ -13,7 +13,11 @@ _NO_HOST = re.compile(r"[\x00-\x20\x7f]")
 
 def _http_url(value: str) -> str:
     url = URL(value)
-    if url.scheme not in {"http", "https"} or not url.host or _NO_HOST.search(url.host):
+    try:
+        named = bool(url.host and not _NO_HOST.search(url.host) and url.host.encode("idna"))
+    except UnicodeError:  # a part of it is empty, or longer than 63 characters
+        named = False
+    if url.scheme not in {"http", "https"} or not named:
         raise ValueError("must be an http:// or https:// URL with a host")
     if url.user or url.password or url.query_string or url.fragment:
         raise ValueError("must not hold a user, password, query or fragment; use `headers` or `api_key` for secrets")

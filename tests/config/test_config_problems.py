@@ -147,6 +147,7 @@ listen: ":1"
         ("providers: {api: {type: claude}}", "providers.api", "a path of aimux's own", "another name"),
         ("providers: {../x: {type: claude}}", 'providers["../x"]', "not a usable name", ""),
         ("providers: {claude: {base_url: ftp://x}}", "providers.claude.base_url", "http:// or https://", ""),
+        ("providers: {claude: {base_url: 'http://a..b'}}", "providers.claude.base_url", "URL with a host", ""),
         ("providers: 5", "providers", "neither a list of names nor a mapping", ""),
         ("mounts: {claude: claude}", "mounts.claude", "does not begin with a slash", "/claude"),
         ("mounts: {/a//b: claude}", 'mounts["/a//b"]', "not a usable path prefix", ""),

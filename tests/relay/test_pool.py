@@ -125,6 +125,15 @@ def test_a_silent_address_holds_nothing_up(
     run(work())
 
 
+def test_what_is_no_hosts_name_is_said_to_be_none(run: Run) -> None:
+    async def work() -> None:
+        async with pool() as made:
+            with pytest.raises(ConnectError, match=r"can't connect to a\.\.b:80: it is no host's name"):
+                await fetch(made, "http://a..b")
+
+    run(work())
+
+
 def test_connecting_has_a_deadline(run: Run) -> None:
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
