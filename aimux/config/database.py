@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema, field_validator, model_validator
 
@@ -76,6 +76,9 @@ class Database(Section):
                 raise wrong("can't be read", "write postgresql://user:password@host/name") from None
             if parts.scheme not in {"postgresql", "postgres"}:
                 raise wrong("is not a PostgreSQL URL", "write postgresql://user:password@host/name")
+            if _misread(parts):
+                message = "has a port that is no number, or a password that ends at a /, ? or #"
+                raise wrong(message, "write these in the password as %2F, %3F and %23")
         return url
 
     @model_validator(mode="after")
@@ -100,6 +103,15 @@ class Database(Section):
         """The key that encrypts, then those that only decrypt."""
         keys = (self.encryption_key, *self.old_encryption_keys)
         return tuple(key.value for key in keys if key is not None)
+
+
+def _misread(parts: SplitResult) -> bool:
+    """Whether a part of a password would be taken for something else, and be shown."""
+    places = (place for place in parts.netloc.rpartition("@")[2].split(",") if not place.endswith("]"))
+    ports = [unquote(place.rpartition(":")[2]) for place in places if ":" in place]
+    if any(port and not (port.isascii() and port.isdecimal() and int(port) < 2**16) for port in ports):
+        return True
+    return "@" in parts.path or "@" in parts.query.partition("=")[0] or bool(parts.fragment)
 
 
 def password_of(url: str) -> str:

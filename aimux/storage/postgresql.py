@@ -373,13 +373,16 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 async def _connect(address: str, name: str, seconds: float, patience: float | None) -> asyncpg.Connection[Any]:
     settings = {"application_name": name}
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(
-        address,
-        timeout=seconds,
-        command_timeout=patience,
-        server_settings=settings,
-        connection_class=_Connection,
-    )
+    try:
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            address,
+            timeout=seconds,
+            command_timeout=patience,
+            server_settings=settings,
+            connection_class=_Connection,
+        )
+    except UnicodeError:
+        raise asyncpg.ClientConfigurationError("its host is no host's name") from None
     try:
         await connection.execute(_KEEPALIVE, timeout=seconds)
     except BaseException:

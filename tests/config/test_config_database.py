@@ -46,6 +46,27 @@ def test_a_url_of_something_else_is_refused(problems: Problems, url: str) -> Non
     assert (problem.where, "postgresql://" in problem.remedy) == ("database.url", True)
 
 
+@pytest.mark.parametrize("password", ["se/cr3t", "12/cr3t", "se?cr3t", "12?cr3t", "se#cr3t", "12#cr3t"])
+def test_a_password_that_would_be_taken_for_something_else_is_not_shown(problems: Problems, password: str) -> None:
+    [problem] = problems(f"database: {{url: 'postgresql://aimux:{password}@db/aimux', encryption_key: '{'11' * 32}'}}")
+    assert (problem.where, "%2F" in problem.remedy) == ("database.url", True)
+    assert not [part for part in ("se", "12", "cr3t") if part in f"{problem.message} {problem.remedy}".split()]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:a%2Fb@h:5433/d",
+        "postgresql://[::1]/d",
+        "postgresql://[::1]:5433,h:,%2Ftmp:1/d",
+        "postgresql:///d?host=/tmp&user=me@there",
+        "postgresql://u@%2Fvar%2Frun:5433/d",
+    ],
+)
+def test_what_libpq_takes_is_taken(load: Load, url: str) -> None:
+    assert load(f"database: {{url: '{url}', encryption_key: '{'11' * 32}'}}").database.address == url
+
+
 def test_postgresql_needs_a_key(problems: Problems) -> None:
     [problem] = problems(f"database: {{url: '{URL}'}}")
     assert (problem.where, "openssl rand" in problem.remedy) == ("database.encryption_key", True)

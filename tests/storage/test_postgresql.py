@@ -40,6 +40,7 @@ async def eventually(true: object) -> None:
         ("postgresql://u:a-pass-word@/x?host={folder}/away", "can't be reached .*check that it runs"),
         ("postgresql://u:a-pass-word@127.0.0.1:1/x", "can't be reached .*check that it runs"),
         ("postgresql://u:a-pass-word@127.0.0.1:1/x?sslmode=wrong", "sslmode"),
+        ("postgresql://u:a-pass-word@a..b/x", "its host is no host's name: correct database.url"),
     ],
 )
 async def test_one_that_can_t_be_used_says_why(postgresql: Server, tmp_path: Path, url: str, words: str) -> None:
