@@ -134,6 +134,12 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.MISSING, "it does not have the model", model=model)
     if status == 400 and openai_problems.unreadable(problem):
         return _UNREADABLE
+    if status == 402:
+        until = time.time() + _RECHECK
+        remedy = "look at billing in OpenAI's console or ChatGPT's settings"
+        return Verdict(Action.COOL_DOWN, "the account has to be paid for", until=until, remedy=remedy)
+    if status == 403 and problem.get("message") == "Forbidden":
+        return Verdict(Action.BACK_OFF, "403, refused without a reason")
     if code == "billing_hard_limit_reached":  # with 400 from some endpoints
         return limited(problem, headers, login=login)
     if code == "usage_limit_reached" and status >= 500:  # lidge-jun/opencodex#3176
@@ -173,6 +179,8 @@ def opening(payload: bytes, *, login: str) -> Verdict | None:
         return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
     if openai_problems.unreadable(problem):
         return _UNREADABLE
+    if openai_problems.lacks(problem, ""):
+        return Verdict(Action.MISSING, "it does not have the model")
     return limited(problem, _NO_HEADERS, login=login)
 
 

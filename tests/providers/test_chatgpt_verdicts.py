@@ -141,6 +141,10 @@ class TestLimits:
         verdict = judged(chatgpt, 429, body(code, code=code))
         assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
 
+    def test_a_402_is_looked_at_again_later(self, chatgpt: ChatGPT) -> None:
+        verdict = judged(chatgpt, 402, b'{"detail": "Payment required"}')
+        assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
+
     def test_the_windows_of_an_answer(self, chatgpt: ChatGPT) -> None:
         headers = CIMultiDict(
             {
@@ -223,6 +227,7 @@ class TestLimits:
         (401, body("invalid_request_error", code="missing_scope"), Action.RELAY),
         (401, body(None, code="account_deactivated"), Action.PARK),
         (402, b'{"detail": {"code": "deactivated_workspace"}}', Action.PARK),
+        (403, b'{"detail": "Forbidden"}', Action.BACK_OFF),
         (403, b'{"detail": {"code": "invalid_workspace_selected"}}', Action.PARK),
         (403, body(None, code="account_suspended"), Action.PARK),
         (403, body(None, code="unsupported_country_region_territory"), Action.RELAY),
@@ -367,6 +372,26 @@ def test_a_model_that_the_plan_leaves_out_is_asked_of_others(chatgpt: ChatGPT, s
     assert chatgpt.classify(status, CIMultiDict(), raw, model="gpt-5.3-codex-spark") == LACKING
     if status == 400 and b"detail" in raw:
         assert chatgpt.classify(status, CIMultiDict(), raw, model="gpt-5.5").action is Action.RELAY
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize(
+    "said", ["stream this model. Please go to: …", "use the model `gpt-image-1`.", "generate reasoning summaries."]
+)
+def test_what_an_unverified_organization_may_not_do_is_asked_of_others(
+    chatgpt: ChatGPT, status: int, said: str
+) -> None:
+    error = {"message": f"Your organization must be verified to {said}", "code": "unsupported_value", "param": "stream"}
+    verdict = chatgpt.classify(status, CIMultiDict(), json.dumps({"error": error}).encode(), model="gpt-5.5")
+    assert (verdict.action, verdict.model) == (Action.MISSING, "gpt-5.5")
+    quoted = json.dumps({"error": error | {"message": f"input: {error['message']}"}}).encode()
+    assert chatgpt.classify(400, CIMultiDict(), quoted, model="gpt-5.5").action is Action.RELAY
+
+
+def test_a_stream_may_tell_as_well_that_a_model_is_not_there(chatgpt: ChatGPT) -> None:
+    failed = {"type": "response.failed", "response": {"error": {"code": "model_not_found", "message": "…"}}}
+    opening = chatgpt.opening(samples.sse({"type": "response.created", "response": {}}, failed))
+    assert opening == Verdict(Action.MISSING, "it does not have the model")
 
 
 @pytest.mark.parametrize("kind", ["error", "response.failed"])

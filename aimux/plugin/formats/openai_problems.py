@@ -31,6 +31,9 @@ _UNREADABLE = re.compile(
     r".{0,200}",
     re.DOTALL,
 )
+_UNVERIFIED = re.compile(
+    r"Your organization must be verified to (?:stream this model|use the model|generate reasoning summaries)\b"
+)
 _UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
 
 
@@ -61,7 +64,9 @@ def lacks(problem: dict[str, Any], model: str) -> bool:
     if code_of(problem) == "model_not_found":
         return True
     message = problem.get("message")
-    return isinstance(message, str) and message.rstrip(".") == f"The '{model}' {_UNSUPPORTED}"
+    if not isinstance(message, str):
+        return False
+    return message.rstrip(".") == f"The '{model}' {_UNSUPPORTED}" or _UNVERIFIED.match(message) is not None
 
 
 def unreadable(problem: dict[str, Any]) -> bool:
