@@ -170,7 +170,8 @@ class Provider:
     """Whether a path may hold `%2F`: the ids of its models have slashes, and SDKs encode them."""
 
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
-        """The list of models with `names` in it; None if this is another request, or `answer` may pass as it is.
+        """The list of models with `names` in it, or one of them that is asked for by itself; None if this is another
+        request, or `answer` may pass as it is.
 
         `names`: names that the configuration adds → the upstream's model that each stands for. `answer` is the
         upstream's own list, or b"" if it gave none. May be called beside the event loop.

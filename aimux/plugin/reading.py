@@ -33,6 +33,12 @@ def plain_path(path: str) -> str:
     return "/" + "/".join([part for part in parts if part])
 
 
+def named_model(path: str) -> str:
+    """The model that is asked for by itself, in a path below `/models/`; "": none is."""
+    above, _, name = path.partition("/models/")
+    return unquote(name) if above in {"", "/v1"} else ""
+
+
 def texts(delta: object) -> int:
     """The length in bytes of the texts in a piece of an answer, without those that name its kind."""
     if isinstance(delta, str):

@@ -184,6 +184,14 @@ def test_codex_finds_models_where_a_key_lists_none_for_it(chatgpt: ChatGPT, name
     assert [model["id"] for model in listed["data"]] == ["gpt-5.5", *names]
 
 
+@pytest.mark.parametrize("target", ["/v1/models/mine", "/models/mine?client_version=1"])
+def test_a_name_of_the_configuration_may_be_asked_for_by_itself(chatgpt: ChatGPT, target: str) -> None:
+    head = RequestHead("GET", target, CIMultiDict())
+    told = json.loads(chatgpt.list_models(head, b"", {"mine": "gpt-5.5"}) or b"")
+    assert (told["object"], told["id"]) == ("model", "mine")
+    assert chatgpt.list_models(head, b"", {"other": "gpt-5.5"}) is None
+
+
 def test_what_is_no_list_of_models_passes_as_it_came(chatgpt: ChatGPT) -> None:
     assert listed_for_codex(chatgpt, [], {}) is None
     assert listed_for_codex(chatgpt, {"models": [], "data": []}, {}) is None

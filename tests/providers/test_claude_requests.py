@@ -251,3 +251,13 @@ def test_names_of_the_configuration_are_on_the_last_page_of_the_models(claude: C
     assert claude.list_models(head, json.dumps(page).encode(), {"mine": "claude-a"}) is None
     told = json.loads(claude.list_models(head, json.dumps({**page, "has_more": False}).encode(), {"mine": "x"}) or b"")
     assert ([model["id"] for model in told["data"]], told["last_id"]) == (["claude-a", "mine"], "mine")
+
+
+def test_a_name_of_the_configuration_may_be_asked_for_by_itself(claude: Claude) -> None:
+    """An SDK's `models.retrieve`. What the upstream has under this name passes as it is."""
+    head = RequestHead("GET", "/v1/models/mine%2Ffast", CIMultiDict())
+    told = json.loads(claude.list_models(head, b"", {"mine/fast": "claude-a"}) or b"")
+    assert (told["type"], told["id"]) == ("model", "mine/fast")
+    assert claude.list_models(head, b"{}", {"mine/fast": "claude-a"}) is None
+    assert claude.list_models(head, b"", {"other": "claude-a"}) is None
+    assert claude.list_models(head, b"", {}) is None

@@ -14,7 +14,7 @@ from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_usage import read_usage, stored_container, stored_message
 from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import media_type, plain_path, sse_events
+from aimux.plugin.reading import media_type, named_model, plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, Over, RequestHead, Verdict
@@ -254,10 +254,12 @@ def own_addresses(request: RequestHead) -> re.Pattern[bytes] | None:
 
 def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
     """`GET /v1/models` with `names` after the upstream's own, on the last page: the next one begins behind an id that
-    the upstream knows."""
-    if request.method != "GET" or request.path.rstrip("/") != "/v1/models":
+    the upstream knows. And one of these names by itself, where the upstream has no such model."""
+    if request.method != "GET":
         return None
-    if answer and not names:
+    if (name := named_model(request.path)) in names:
+        return None if answer else json.dumps(_model(name)).encode()
+    if request.path.rstrip("/") != "/v1/models" or (answer and not names):
         return None
     listed = Body(answer).json() or {"has_more": False}
     if listed.get("has_more") is True:
@@ -265,15 +267,15 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
     data = listed.get("data")
     models = data if isinstance(data, list) else []
     known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
-    created = "1970-01-01T00:00:00Z"  # the field is required, and nobody knows
-    models += [
-        {"type": "model", "id": name, "display_name": name, "created_at": created}
-        for name in names
-        if name not in known
-    ]
+    models += [_model(name) for name in names if name not in known]
     ids = [model["id"] for model in models if isinstance(model, dict) and "id" in model]
     ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
     return json.dumps({**listed, "data": models, **ends}).encode()
+
+
+def _model(name: str) -> dict[str, str]:
+    created = "1970-01-01T00:00:00Z"  # the field is required, and nobody knows
+    return {"type": "model", "id": name, "display_name": name, "created_at": created}
 
 
 # --- where its clients ask -----------------------------------------------------------------------------------------

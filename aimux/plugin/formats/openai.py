@@ -21,7 +21,7 @@ from aimux.plugin.formats.openai_meters import (
 )
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
-from aimux.plugin.reading import media_type, plain_path
+from aimux.plugin.reading import media_type, named_model, plain_path
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
@@ -294,8 +294,14 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
     SDKs look for models in `data`, by their `id`. Codex, which names its version, takes `models` with all that it has
     to know about each, by their `slug`, as the Codex backend lists them. There a name of ours has the description of
     the model that it stands for. Names without one are left out: for these Codex uses its own knowledge.
+
+    One of these names may be asked for by itself as well.
     """
-    if request.method != "GET" or request.path.rstrip("/") not in {"/v1/models", "/models"}:
+    if request.method != "GET":
+        return None
+    if (name := named_model(request.path)) in names:
+        return None if answer else json.dumps(_model(name, "aimux")).encode()
+    if request.path.rstrip("/") not in {"/v1/models", "/models"}:
         return None
     listed = Body(answer).json()
     data, codex = listed.get("data"), listed.get("models")
@@ -310,7 +316,7 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
     for name, owner in [*dict.fromkeys(by_slug, "openai").items(), *dict.fromkeys(names, "aimux").items()]:
         if name not in known:
             known.append(name)
-            models.append({"id": name, "object": "model", "created": 0, "owned_by": owner})
+            models.append(_model(name, owner))
     told = {"object": "list", **listed, "data": models}
     if asks:
         ours = [
@@ -320,6 +326,10 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
         ]
         told["models"] = [*(codex if isinstance(codex, list) else []), *ours]
     return json.dumps(told).encode()
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
 # --- where its clients ask -----------------------------------------------------------------------------------------
