@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from aimux.plugin import Meter, RequestHead, Usage
-from aimux.plugin.formats import anthropic, openai, openai_meters
+from aimux.plugin.formats import anthropic, openai, openai_meters, openai_usage
 from aimux.plugin.meters import MAX_LINE
 
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -102,7 +102,7 @@ def test_searches_of_files_are_counted_and_have_a_price_of_their_own() -> None:
     assert read("/v1/responses", answer) == expected
     usage = Usage()
     for _ in range(2):
-        openai_meters.read_usage(usage, answer)
+        openai_usage.read_usage(usage, answer)
     assert usage == expected, "however often it is told"
 
 
@@ -191,7 +191,7 @@ def test_what_a_responses_tool_paints_is_another_models(size: int) -> None:
 def test_the_words_of_a_picture_cost_less_than_what_is_seen_and_painted() -> None:
     painted = {"input_tokens": 30, "input_tokens_details": {"text_tokens": 10, "image_tokens": 20}, "output_tokens": 9}
     usage = Usage()
-    openai_meters.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": painted}})
+    openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": painted}})
     words, seen = Usage("gpt-image-1.5", 10, 9), Usage("gpt-image-1.5", 20, tier="image")
     assert (usage.beside, usage.input_tokens, usage.output_tokens) == ((words, seen), 130, 29)
 
@@ -199,8 +199,8 @@ def test_the_words_of_a_picture_cost_less_than_what_is_seen_and_painted() -> Non
 def test_a_picture_without_a_model_is_of_the_usual_one() -> None:
     usage = Usage()
     for _ in range(2):
-        openai_meters.read_usage(usage, PAINTED | {"tools": None})
-    assert [one.model for one in usage.beside] == [openai_meters.PAINTER]
+        openai_usage.read_usage(usage, PAINTED | {"tools": None})
+    assert [one.model for one in usage.beside] == [openai_usage.PAINTER]
     assert usage.output_tokens == 4020
-    openai_meters.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": None}})
+    openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": None}})
     assert (usage.beside, usage.output_tokens) == ((), 20)

@@ -11,14 +11,13 @@ from aimux.plugin.body import Body
 from aimux.plugin.errors import ErrorKind, LimitReached, PromptTooLong, RateLimited, RequestRefused
 from aimux.plugin.formats import openai_limits, openai_media, openai_problems
 from aimux.plugin.formats.openai_meters import (
-    BEGINS,
     BackgroundStream,
     ChatStream,
     CompletionStream,
     OpenAIAnswer,
     ResponsesStream,
-    told_over,
 )
+from aimux.plugin.formats.openai_usage import BEGINS, told_over
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path

@@ -6,7 +6,8 @@ import re
 from math import ceil
 from typing import Any, ClassVar
 
-from aimux.plugin.formats.openai_meters import BEGINNING, MODEL, read_usage, seconds
+from aimux.plugin.formats.openai_meters import BEGINNING, MODEL
+from aimux.plugin.formats.openai_usage import read_usage, seconds
 from aimux.plugin.meters import EDGE, Meter, SSEMeter
 from aimux.plugin.reading import json_object, object_behind
 
