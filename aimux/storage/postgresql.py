@@ -7,21 +7,19 @@ import contextlib
 import functools
 import itertools
 import logging
-import os
 import secrets
 import socket
-import ssl
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from weakref import WeakSet
 
 import asyncpg
 
 from aimux import __version__
 from aimux.config.database import without_password
-from aimux.storage.errors import Conflict, StorageError, Unusable
 from aimux.storage.locks import FAILURES, Locks
-from aimux.storage.migrations import HEAD, MIGRATED, behind, create, schema_of, upgrade
+from aimux.storage.migrations import HEAD, behind, create, schema_of, upgrade
+from aimux.storage.postgresql_errors import READ_ONLY, Lent, explained, of_tls, text_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from aimux.storage.engine import Connection, Heard, Statement, Told
+    from aimux.storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +46,12 @@ PING_EVERY = 5.0
 """Seconds of silence after which the listening connection is checked: one that died silently would notice nothing."""
 PAUSES = (0.25, 5.0)
 """Seconds before the first and the later tries to connect again."""
-READ_ONLY = "25006"
-"""SQLSTATE of a write where nothing may be written."""
 MIGRATION_LOCK = 0x61696D7578
 """The advisory lock for migrating ("aimux")."""
 _SERVED_BY = "SELECT pg_backend_pid()"
 _KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 """The server notices within a minute that a node is gone, and frees what it held. Not said while connecting, where
 pgbouncer takes nothing that it does not know."""
-
-
-class _Lent(ConnectionError):
-    """A connection is not one to the server."""
 
 
 class PostgreSQL:
@@ -171,14 +164,7 @@ class PostgreSQL:
         return self._locks.hold(name, patience, self.explain)
 
     def explain(self, error: BaseException) -> StorageError:
-        from sqlalchemy.exc import DBAPIError, IntegrityError
-
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        if isinstance(error, IntegrityError):
-            # The detail after the first line holds values.
-            return Conflict(str(cause.__cause__ or cause).partition("\n")[0])
-        cause = cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ else cause
-        return _of_tls(self._url, self.name, cause) or _explained(self.name, cause)
+        return explained(self._url, self.name, error)
 
     async def close(self) -> None:
         self._stop_listening()
@@ -217,7 +203,7 @@ class PostgreSQL:
             async with other.transaction():  # it keeps what it was lent
                 theirs, again = [await one.fetchval(_SERVED_BY) for one in (other, connection)]
                 if theirs == served or again != served:
-                    raise _Lent
+                    raise Lent
         finally:
             other.terminate()
 
@@ -265,7 +251,7 @@ class PostgreSQL:
             except FAILURES as error:
                 if not _of_host(address, error):
                     raise
-                reasons.append(f"{host}: {_text(error)}")
+                reasons.append(f"{host}: {text_of(error)}")
                 continue
             if self._hosts[0] != (host, address):
                 self._hosts = [(host, address), *(one for one in hosts if one != (host, address))]
@@ -396,7 +382,7 @@ def _of_host(address: str, error: BaseException) -> bool:
     if state := str(getattr(error, "sqlstate", None) or ""):
         return state[:2] in {"08", "53", "57"}
     known = isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
-    return known and _of_tls(address, "", error) is None
+    return known and of_tls(address, "", error) is None
 
 
 async def _replace_pool(engine: AsyncEngine) -> None:
@@ -428,75 +414,3 @@ async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
     raw = await connection.get_raw_connection()
     assert raw.driver_connection is not None
     return raw.driver_connection
-
-
-_LENT = frozenset({"26000", "42P05"})
-"""What a server says of prepared statements that a pooler has prepared elsewhere, or here for another client."""
-_BY_CLASS = {
-    "28": "check user and password in database.url, and pg_hba.conf on the server",
-    READ_ONLY: "if it is a standby, let database.url lead to the primary, or name all hosts: aimux takes the one that"
-    " takes writes",
-    "3D": "make it: createdb NAME",
-    "42703": MIGRATED,
-    "42P01": MIGRATED,
-    "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
-    "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
-    "53": "look at the server",
-    "57014": "raise statement_timeout of the user or the database",
-    "57": "the server is stopping or starting",
-}
-"""Remedies by SQLSTATE, or its class (the first two characters)."""
-_UNUSABLE = frozenset({"25", "28", "3D", "40", "42", "53", "55", "57", "58", "XX"})
-"""Classes that are about the server, the transaction (read-only, or in another one's way) or the schema (another one,
-or not ours to use), not about what was to be written."""
-
-
-def _explained(name: str, error: BaseException) -> StorageError:
-    state = str(getattr(error, "sqlstate", None) or "")
-    if isinstance(error, _Lent) or state in _LENT:
-        remedy = "set pool_mode = session there (pgbouncer), or let database.url lead to the server itself"
-        return Unusable(f"{name}: a pooler in between lends its connections for a transaction at a time", remedy=remedy)
-    if state and not state.startswith("08"):
-        kind = Unusable if state[:2] in _UNUSABLE else StorageError
-        return kind(f"{name}: {_text(error)}", remedy=_BY_CLASS.get(state) or _BY_CLASS.get(state[:2], ""))
-    remedy = "check that it runs, and the address in database.url"
-    return Unusable(f"{name} can't be reached ({_text(error)})", remedy=remedy)
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        return "it takes no writes"  # whatever target_session_attrs asks for, another is of no use
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
-_TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-
-
-def _of_tls(url: str, name: str, error: BaseException) -> StorageError | None:
-    """What is wrong with what the address says of TLS, or with the server's; None: it isn't that."""
-    text = str(error).partition("\n")[0]
-    if isinstance(error, asyncpg.ClientConfigurationError):
-        remedy = "correct database.url"
-        if text.startswith("root certificate"):
-            remedy = "name the certificate of the server's authority in database.url: sslrootcert=FILE"
-        return Unusable(f"{name}: {text}", remedy=remedy)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        remedy = (
-            "sslrootcert in database.url is to be the certificate of its authority, and the host a name that it has"
-        )
-        return Unusable(f"{name}: the server's certificate is not accepted ({error.verify_message})", remedy=remedy)
-    query = parse_qs(urlsplit(url).query)
-    if isinstance(error, ssl.SSLError) and error.library == "X509":
-        path = query.get("sslrootcert", ["root.crt"])[-1]
-        return Unusable(f"{name}: there is no certificate in {path}", remedy="correct sslrootcert in database.url")
-    if isinstance(error, FileNotFoundError | PermissionError):
-        for option in _TLS_FILES:
-            path = query.get(option, [""])[-1]
-            if path and not os.access(path, os.R_OK):
-                why = f"{option}={path} can't be read ({error.strerror})"
-                return Unusable(f"{name}: {why}", remedy="correct database.url")
-    if "rejected SSL upgrade" in text:
-        return Unusable(f"{name} has no TLS", remedy="switch it on there (ssl = on), or set sslmode=disable")
-    return None
