@@ -105,10 +105,10 @@ async def test_a_database_of_the_first_schema_gets_what_came_after(opened: Open)
 def test_columns_are_of_the_common_kinds() -> None:
     for column in (column for table in METADATA.tables.values() for column in table.columns):
         if isinstance(column.type, JSON) and column.nullable:
-            assert column.type.none_as_null, f"{column}: use columns.Json, or None becomes the JSON value null"
-        assert not isinstance(column.type, DateTime), f"{column}: use columns.moment"
+            assert column.type.none_as_null, f"{column}: use base.Json, or None becomes the JSON value null"
+        assert not isinstance(column.type, DateTime), f"{column}: use base.moment"
         if column.name.endswith("_at"):
-            assert isinstance(column.type, BigInteger), f"{column}: use columns.moment"
+            assert isinstance(column.type, BigInteger), f"{column}: use base.moment"
 
 
 def test_the_head_is_the_last_revision() -> None:

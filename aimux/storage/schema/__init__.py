@@ -1,10 +1,10 @@
 """Every table, one module a room.
 
 Conventions, the same for all:
-- **Times** are whole milliseconds since 1970 in UTC (`columns.moment`, `storage.times`), and so are durations.
+- **Times** are whole milliseconds since 1970 in UTC (`base.moment`, `storage.times`), and so are durations.
 - **Money** is whole billionths of a dollar, in a BigInteger.
 - **Secrets** are SHA-256 digests (LargeBinary, 32 bytes) or encrypted (LargeBinary); never text.
-- **Lists and free mappings** are `columns.Json`; a list is never null: an empty one says "none".
+- **Lists and free mappings** are `base.Json`; a list is never null: an empty one says "none".
 - Constraints have names (below), so that a later migration can speak of them.
 
 A table that is added here is added to the migration in the same commit (migrations/versions/0001_first.py creates what

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text
 
-from aimux.storage.schema.base import METADATA
-from aimux.storage.schema.columns import Json, moment
+from aimux.storage.schema.base import METADATA, Json, moment
 
 audit = Table(
     "audit",

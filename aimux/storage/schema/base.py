@@ -1,11 +1,11 @@
-"""The metadata that all tables share, and the tables that storage itself needs."""
+"""What all tables share, and the tables that storage itself needs."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text, event
+from sqlalchemy import JSON, BigInteger, Column, MetaData, Table, Text, event
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Dialect
@@ -30,6 +30,15 @@ def _partial(metadata: MetaData, connection: Connection | MockConnection, **_opt
     if connection.dialect.name == "postgresql":
         for index in (index for table in metadata.tables.values() for index in table.indexes):
             index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+
+
+Json = JSON(none_as_null=True)
+"""A list or a mapping. None is SQL's NULL, and not the JSON value null."""
+
+
+def moment(name: str, **options: Any) -> Column[int]:
+    """A time: whole milliseconds since 1970 in UTC. Not null unless said otherwise."""
+    return Column(name, BigInteger, **{"nullable": False, **options})
 
 
 LOCAL = {"local": True}

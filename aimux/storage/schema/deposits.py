@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Table, Text
 
-from aimux.storage.schema.base import METADATA
-from aimux.storage.schema.columns import moment
+from aimux.storage.schema.base import METADATA, moment
 
 deposits = Table(
     "deposits",

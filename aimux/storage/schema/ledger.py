@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, Table, Text, text
 
-from aimux.storage.schema.base import METADATA
-from aimux.storage.schema.columns import moment
+from aimux.storage.schema.base import METADATA, moment
 
 MEASURES = (
     "requests",

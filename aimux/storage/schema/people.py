@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
 
-from aimux.storage.schema.base import LOCAL, METADATA
-from aimux.storage.schema.columns import Json, moment
+from aimux.storage.schema.base import LOCAL, METADATA, Json, moment
 
 
 def _revision() -> Column[int]:
