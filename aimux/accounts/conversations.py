@@ -6,6 +6,9 @@ import hashlib
 from collections import OrderedDict
 from typing import NamedTuple
 
+MOST, LIFETIME = 20_000, 3600.0
+"""How many conversations are known, the least recently used goes first; and seconds after their last use for which."""
+
 
 class Stay(NamedTuple):
     """The account that is a conversation's home, and the one that serves it while its home can't."""
@@ -18,11 +21,9 @@ class Stay(NamedTuple):
 
 
 class Conversations:
-    """At most `most` conversations, the least recently used goes first; each is forgotten `lifetime` seconds after its
-    last use."""
+    """By the client's key."""
 
-    def __init__(self, lifetime: float, most: int) -> None:
-        self._lifetime = lifetime
+    def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._entries: OrderedDict[str, Stay] = OrderedDict()
 
@@ -31,7 +32,7 @@ class Conversations:
 
     def get(self, conversation: str, now: float) -> Stay | None:
         stay = self._entries.get(_short(conversation))
-        return stay if stay is not None and now - stay.used <= self._lifetime else None
+        return stay if stay is not None and now - stay.used <= LIFETIME else None
 
     def put(self, conversation: str, stay: Stay) -> None:
         """It was used at `stay.used`, or moved."""
@@ -40,7 +41,7 @@ class Conversations:
         entries.move_to_end(conversation)
         while entries:
             oldest = next(iter(entries))
-            if len(entries) <= self._most and now - entries[oldest].used <= self._lifetime:
+            if len(entries) <= self._most and now - entries[oldest].used <= LIFETIME:
                 break
             del entries[oldest]
 

@@ -15,7 +15,7 @@ from aimux.accounts.credentials import parse_credential
 from aimux.accounts.echoed import Echoed
 from aimux.accounts.index import Index
 from aimux.accounts.lacking import Lacking
-from aimux.accounts.quota import Quota
+from aimux.accounts.organizations import Organizations
 from aimux.accounts.renewal import Renewer
 from aimux.accounts.resources import Resources
 from aimux.accounts.selection import NO_GROUPS, admits
@@ -49,8 +49,6 @@ class PoolOptions:
     """Seconds, and what the pool works with."""
 
     refresh_before_expiry: float = 300.0
-    conversation_ttl: float = 3600.0
-    max_conversations: int = 20_000
     state: LiveState | None = None
     """Where cooldowns, limits, parked and disabled accounts outlive a restart."""
     clock: Callable[[], float] = time.time
@@ -74,9 +72,8 @@ class AccountPool:
         )
         self._tags: dict[str, str] = {}
         self._loading = asyncio.Lock()
-        self._conversations = Conversations(self.options.conversation_ttl, self.options.max_conversations)
-        self._organizations: dict[str, tuple[Quota, set[Account]]] = {}
-        """Their quotas, and the accounts that share each."""
+        self._conversations = Conversations()
+        self._organizations = Organizations()
         self.lacking = Lacking()
         self.faltering: set[Account] = set()
         """Accounts whose last answer was of no use, though nothing is known to be wrong with them. None is asked less
@@ -333,7 +330,7 @@ class AccountPool:
         account = known or Account(name, self.provider.instance, margin=self.options.refresh_before_expiry)
         renewer = account.renewer or Renewer(account, self._resources)
         if known is None:
-            account.renewer, account.on_publish = renewer, self._place
+            account.renewer, account.on_publish = renewer, self._published
         if await renewer.reload():
             self._tags[name] = tag
         if known is None:
@@ -348,7 +345,7 @@ class AccountPool:
             return
         if account is None or account.renewer is not None:
             if account is not None:
-                self._leave(account)
+                self._organizations.leave(account)
             account = Account(FIXED, self.provider.instance)
             self._add(account)
         try:
@@ -371,7 +368,7 @@ class AccountPool:
 
     def _remove(self, name: str) -> None:
         account = self.accounts.pop(name)
-        self._leave(account)
+        self._organizations.leave(account)
         self.lacking.forget(account)
         self.faltering.discard(account)
         self._tags.pop(name, None)
@@ -379,31 +376,10 @@ class AccountPool:
         self._changed()
         log.info("%s account %s is gone: its credential was removed", self.provider.instance, name)
 
-    def _place(self, account: Account, before: Credential | None) -> None:
-        """Give the account the quota of its organization, and a fresh one when somebody else logged in."""
+    def _published(self, account: Account, before: Credential | None) -> None:
         self.lacking.forget(account)
-        old, new = before and (before.organization, before.account_id), account.credential
-        if new is None or old == (new.organization, new.account_id):
-            return
-        organization = new.organization
-        shared = self._organizations.get(organization) if organization is not None else None
-        quota = shared[0] if shared is not None else Quota(organization)
-        if before is not None and before.organization is None and before.account_id in {None, new.account_id}:
-            quota.absorb(account.quota, self.options.clock())  # the same login, that now says whose it is
-        self._leave(account)
-        account.quota = quota
-        if organization is not None:
-            self._organizations.setdefault(organization, (quota, set()))[1].add(account)
-        self._rearrange = True
-
-    def _leave(self, account: Account) -> None:
-        """It is no longer among its organization's accounts. The organization's quota goes with the last one."""
-        organization = account.quota.organization
-        if organization is not None and organization in self._organizations:
-            accounts = self._organizations[organization][1]
-            accounts.discard(account)
-            if not accounts:
-                del self._organizations[organization]
+        if self._organizations.place(account, before, self.options.clock()):
+            self._rearrange = True
 
     def _arrange(self) -> None:
         self._rearrange = False

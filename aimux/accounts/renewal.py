@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from typing import TYPE_CHECKING
 
 from aimux.accounts.account import fingerprint
 from aimux.accounts.credentials import renew_credential
 from aimux.accounts.parked import Parked
+from aimux.accounts.pauses import Pauses
 from aimux.accounts.rotation import Place
 from aimux.accounts.rotations import with_text
 from aimux.accounts.vault import Missing, Unsafe, VaultError
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Seconds between tries while renewal fails; doubled each time, give or take a fifth."""
-LONGEST_TOLD = 3600.0
-"""The longest pause that is kept if the authorization server asks for one."""
-UNSAVED_PAUSE = 30.0
-"""The longest pause while a renewed credential is only in memory, and would be lost with the process."""
 WRITING_PAUSES = (0.03, 0.1, 0.2)
 """Seconds between looks at a file that holds no login, until it is taken as it is."""
 YOUNG_MARGIN = 30.0
@@ -48,11 +42,8 @@ class Renewer:
         self._resources = resources
         self._place = Place(resources, account.name)
         self._flight: asyncio.Task[Credential] | None = None
-        self._failures = 0
-        self._failure: RefreshUnavailable | None = None
+        self._pauses = Pauses()
         self._unsaved: VaultError | None = None
-        self._paused_at = 0.0
-        self._retry_at = 0.0
         self._refused: Parked | None = None
         """Why the credential with this fingerprint can't be renewed."""
         self._broken = False
@@ -65,7 +56,7 @@ class Renewer:
     def due(self, now: float, within: float) -> bool:
         """Whether the keeper should call `keep` now. Tokens age whether the account is used, idle or disabled."""
         account = self._account
-        if self._flying or now < self._retry_at or account.credential is None:
+        if self._flying or now < self._pauses.until or account.credential is None:
             return False
         if self._place.pending is not None:
             return True
@@ -74,7 +65,7 @@ class Renewer:
         if account.credential.renewable and not self.refused:
             # Only a full round, which looks ahead, asks for an expiry that nobody told.
             undated = within > 0 and self._undated(account.credential)
-            return bool(self._failures) or undated or account.credential.expires_within(within, now)
+            return bool(self._pauses.failures) or undated or account.credential.expires_within(within, now)
         return account.parked is None and account.credential.expires_within(0, now)
 
     async def renew(self, rejected: Credential | None = None) -> Credential:
@@ -88,12 +79,11 @@ class Renewer:
                 now = self._resources.clock()
                 if (usable := account.usable(now)) is not None:
                     return usable
-                if self._failure is not None and self._pauses(now):
-                    raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
-            elif not self._flying and self._failure is not None and self._pauses(now := self._resources.clock()):
+                if (failure := self._pauses.too_early(now)) is not None:
+                    raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
+            elif not self._flying and (failure := self._pauses.too_early(now := self._resources.clock())) is not None:
                 # Otherwise each further refused request would ask the server again, and double the pause.
-                failure = self._failure
-                account.keep_off(self._retry_at, now, _unrenewed(failure))
+                account.keep_off(self._pauses.until, now, _unrenewed(failure))
                 raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
             joined = self._flying
             credential = await self._fly(rejected, self._resources.margin)
@@ -105,28 +95,20 @@ class Renewer:
         await self._fly(None, within)
         if self._refused is not None and self.refused:
             raise RefreshRejected(self._refused.reason, remedy=self._refused.remedy)
-        if self._failure is not None:
-            raise RefreshUnavailable(self._failure.reason, remedy=self._failure.remedy)
-
-    def _pauses(self, now: float) -> bool:
-        """Whether it is too early for another try. A pause that begins in the future does not count, as in
-        `distrust`."""
-        return self._paused_at <= now < self._retry_at
+        if (failure := self._pauses.failure) is not None:
+            raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
 
     def distrust(self, now: float) -> bool:
-        """End a pause that began at a time in the future: the clock was wrong then. True if there was one."""
-        if self._paused_at <= now:
-            return False
-        self._paused_at = self._retry_at = now
-        return True
+        """See `Pauses.distrust`."""
+        return self._pauses.distrust(now)
 
     @property
     def trouble(self) -> tuple[str, str]:
         """What is wrong while the credential still serves, and what a person can do; empty if nothing is."""
         if self._place.pending is not None and self._unsaved is not None:
             return f"its renewed credential is in memory alone: {self._unsaved.reason}", self._unsaved.remedy
-        if self._failure is not None:
-            return _unrenewed(self._failure), self._failure.remedy
+        if (failure := self._pauses.failure) is not None:
+            return _unrenewed(failure), failure.remedy
         if self._refused is not None and self.refused:
             return f"it can't be renewed: {self._refused.reason}", self._refused.remedy
         return "", ""
@@ -148,7 +130,7 @@ class Renewer:
         async with self._place.lock():
             if not await self._place.put_back():
                 return False
-        self._failures, self._failure, self._retry_at = 0, None, 0.0
+        self._pauses.end()
         return True
 
     async def reload(self) -> bool:
@@ -226,7 +208,7 @@ class Renewer:
             await self._unreadable(error)
             return self._unavailable(RefreshUnavailable(f"its credential file {error}"), rejected)
         if self._place.pending is None:
-            self._failures, self._failure, self._retry_at = 0, None, 0.0
+            self._pauses.end()
             self._refused = None
         self._tell(outcome)
         return credential
@@ -344,7 +326,7 @@ class Renewer:
         if not self.refused:
             log.warning("%s account %s serves on and can't be renewed: %s", account.provider, account.name, reason)
         self._refused = Parked(reason, remedy, account.fingerprint)
-        self._failures, self._failure, self._retry_at = 0, None, 0.0
+        self._pauses.end()
         account.defer(math.inf if held.expires_at is None else held.expires_at)
         return held
 
@@ -352,7 +334,7 @@ class Renewer:
         """Wait before the next try; the old credential serves while it lasts."""
         account, now = self._account, self._resources.clock()
         self._pause(error.retry_after)
-        self._failure = error
+        self._pauses.failure = error
         log.log(
             logging.ERROR if error.remedy else logging.WARNING,
             "%s account %s could not be renewed: %s%s; next try in %.0f s",
@@ -360,7 +342,7 @@ class Renewer:
             account.name,
             error.reason,
             error.remedy and f" ({error.remedy})",
-            self._retry_at - now,
+            self._pauses.until - now,
         )
         self._tell("unavailable")
         held = account.credential
@@ -369,19 +351,13 @@ class Renewer:
             and not held.expires_within(0, now)
             and (rejected is None or held.secret != rejected.secret)
         ):
-            account.defer(self._retry_at if held.expires_at is None else min(self._retry_at, held.expires_at))
+            account.defer(min(self._pauses.until, math.inf if held.expires_at is None else held.expires_at))
             return held
-        account.keep_off(self._retry_at, now, _unrenewed(error))
+        account.keep_off(self._pauses.until, now, _unrenewed(error))
         raise error
 
     def _pause(self, told: float | None = None) -> None:
-        longest = LONGEST_PAUSE if self._place.pending is None else UNSAVED_PAUSE
-        pause = min(longest, FIRST_PAUSE * 2**self._failures) * random.uniform(0.8, 1.2)
-        if told is not None:
-            pause = max(pause, min(told, LONGEST_TOLD))
-        self._failures = min(self._failures + 1, 16)
-        self._paused_at = self._resources.clock()
-        self._retry_at = self._paused_at + pause
+        self._pauses.begin(self._resources.clock(), unsaved=self._place.pending is not None, told=told)
 
     async def _unreadable(self, error: VaultError | CredentialError) -> None:
         """A file that can't be read: another program may be writing it, so the credential in memory goes on for a

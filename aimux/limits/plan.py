@@ -30,9 +30,6 @@ PATIENCE = 600.0
 FULL = 1 - 1e-9
 """Ten tenths are a little less than one."""
 HOUR = 3600
-REMEMBERED = 20_000
-LIFETIME = 3600.0
-"""How many conversations are known, and for how long each is kept to its account."""
 
 
 class Asked(NamedTuple):
@@ -134,7 +131,7 @@ def replay(
         slot.accounts.append(account)
         plan.accounts.append(Outcome(name))
         vendors[name] = _Vendor(slot, windows, plan.accounts[-1])
-    talks = Conversations(LIFETIME, REMEMBERED)
+    talks = Conversations()
     running: list[tuple[float, int, str, str, float]] = []
     waiting: list[tuple[float, int, Asked, bool]] = []
     """When each who waits looks again, and whether the rest was kept for others so far. Whoever comes in between is

@@ -119,7 +119,7 @@ async def test_a_conversation_is_forgotten_an_hour_after_its_last_use(make_pool:
 
 
 def test_lesson_16_conversations_take_bounded_memory() -> None:
-    conversations = Conversations(3600, 100)
+    conversations = Conversations(100)
     for number in range(1000):
         conversations.put(f"s{number}" * 50, Stay("a", START))
         conversations.put("kept", Stay("b", START))

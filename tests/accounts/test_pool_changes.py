@@ -168,7 +168,7 @@ async def test_what_is_known_of_an_organization_stays_until_its_last_account_has
     put(state_dir, credential_file("a later one", organization="org"), "d")
     await pool.load()
     assert pool.accounts["d"].limits == {}
-    assert list(pool._organizations) == ["org"]
+    assert list(pool._organizations.quotas) == ["org"]
     put(state_dir, credential_file("of somebody else", organization="other"), "d")
     await pool.load()
-    assert list(pool._organizations) == ["other"]
+    assert list(pool._organizations.quotas) == ["other"]

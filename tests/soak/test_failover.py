@@ -203,5 +203,5 @@ async def storm(folder: Path, rng: random.Random) -> None:
 
 def test_no_request_fails_that_an_account_could_have_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # An account that can't be renewed for now is out for seconds, which would be most of the test.
-    monkeypatch.setattr("aimux.accounts.renewal.FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("aimux.accounts.pauses.FIRST_PAUSE", 0.5)
     uvloop.run(storm(tmp_path, random.Random(7)))
