@@ -22,9 +22,9 @@ from aimux.cli.calls import ApiRefused
 from aimux.config import admin_token
 from aimux.config.environment import KEY_VARIABLE
 from aimux.config.files import read_text
-from aimux.control.api.openapi import BASE
 from aimux.control.api.problems import Problem
 from aimux.control.key import KEY_FILE, read_key
+from aimux.plugin.parts import API
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -59,7 +59,7 @@ class Remote:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str | int] | None = None,
     ) -> dict[str, Any]:
-        url = URL(BASE + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
+        url = URL(API + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
         try:
             async with self._session.request(method, url, json=body, allow_redirects=False) as answer:
                 raw = await answer.read()
@@ -171,7 +171,7 @@ async def stranger(config: Config) -> Problem | None:
     try:
         async with (
             aiohttp.ClientSession(_base(config), connector=connector, timeout=timeout, trust_env=False) as session,
-            session.get(f"{BASE}/me", allow_redirects=False) as answer,
+            session.get(f"{API}/me", allow_redirects=False) as answer,
         ):
             problem = Problem.model_validate_json(await answer.read())
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):

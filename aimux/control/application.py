@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from aimux.control import mounts, pages, relaying, status
-from aimux.control.api.openapi import BASE
+from aimux.control import mounts, relaying, status
 from aimux.control.api.routes import api_application
 from aimux.control.dashboard.application import dashboard_application
-from aimux.control.dashboard.page import ROOT
 from aimux.control.middlewares import bodies, origin, problems, records, request_ids, security_headers
 from aimux.control.plugin_routes import plugin_application
 from aimux.control.state import CONTROL, Control
 from aimux.front import bounds
+from aimux.plugin.parts import API, DASHBOARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,12 +47,17 @@ def control_application(control: Control | None = None, routes: Iterable[Routes]
     app.on_response_prepare.append(_prepare)
     app.router.register_resource(mounts.Mounts(app))
     status.add_routes(app)
-    pages.add_routes(app)
-    app.add_subapp(BASE, api_application())
-    app.add_subapp(ROOT, dashboard_application())
+    app.router.add_get("/", _front_page)
+    app.add_subapp(API, api_application())
+    app.add_subapp(DASHBOARD, dashboard_application())
     for one in routes:
         app.add_subapp(one.prefix, plugin_application(one, lambda: app[CONTROL].api))
     return app
+
+
+async def _front_page(_request: web.Request) -> web.StreamResponse:
+    """What a person sees when opening aimux's address in a browser."""
+    raise web.HTTPSeeOther(f"{DASHBOARD}/")
 
 
 async def _prepare(request: web.Request, response: web.StreamResponse) -> None:

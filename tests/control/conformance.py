@@ -7,8 +7,9 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from aimux.control.api.api import OPERATIONS
-from aimux.control.api.openapi import BASE, document
+from aimux.control.api.openapi import document
 from aimux.control.api.operations import find
+from aimux.plugin.parts import API
 
 DOCUMENT = document(OPERATIONS)
 
@@ -21,7 +22,7 @@ def conforms(method: str, path: str, status: int, content_type: str, body: Any) 
         assert content_type == "application/problem+json"
         Draft202012Validator({"$ref": "#/components/schemas/Problem", **DOCUMENT}).validate(body)
         return
-    described = DOCUMENT["paths"][BASE + operation.path][method.lower()]["responses"]
+    described = DOCUMENT["paths"][API + operation.path][method.lower()]["responses"]
     assert str(status) in described, f"{method} {operation.path} may not answer {status}"
     content = described[str(status)].get("content")
     if content is None:

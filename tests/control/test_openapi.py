@@ -16,8 +16,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
 from aimux.control.api.api import OPERATIONS
-from aimux.control.api.openapi import BASE
 from aimux.control.principal import Role
+from aimux.plugin.parts import API
 from tests.control.api_table import table
 from tests.control.conformance import DOCUMENT
 from tests.control.conftest import Aimux, put
@@ -65,7 +65,7 @@ def test_secrets_go_in_and_never_out() -> None:
     secret = {name for name, schema in schemas.items() if "password" in str(schema.get("properties"))}
     assert secret == {"NewAccount", "Import"}
     for operation in OPERATIONS:
-        answered = DOCUMENT["paths"][BASE + operation.path][operation.method.lower()]["responses"]
+        answered = DOCUMENT["paths"][API + operation.path][operation.method.lower()]["responses"]
         assert not any(f"schemas/{name}'" in str(answered) for name in secret)
 
 
@@ -118,7 +118,7 @@ def test_what_a_role_may_not_do_is_refused_whatever_is_sent(live: Live, operatio
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=schema[BASE + operation.path][operation.method].as_strategy(generation_mode=GenerationMode.POSITIVE))
+    @given(case=schema[API + operation.path][operation.method].as_strategy(generation_mode=GenerationMode.POSITIVE))
     def check(case: schemathesis.Case) -> None:
         assume(len(str(case.as_transport_kwargs()["url"])) + len(str(case.query)) < 8000)
         _order(case)
@@ -157,7 +157,7 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=schema[BASE + operation.path][operation.method].as_strategy(generation_mode=mode))
+    @given(case=schema[API + operation.path][operation.method].as_strategy(generation_mode=mode))
     def check(case: schemathesis.Case) -> None:
         nonlocal count
         assume(len(str(case.as_transport_kwargs()["url"])) + len(str(case.query)) < 8000)  # the head has a bound, too

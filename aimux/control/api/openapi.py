@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.json_schema import JsonSchemaMode
 
-BASE = API
 ALWAYS = (400, 401, 403, 429, 500)
 """What any operation may answer: to an address with a token or the like in it, to no key, to a caller from elsewhere,
 to too many wrong keys, and if a disk fails."""
@@ -37,7 +36,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(BASE + operation.path, {})[operation.method.lower()] = _operation(operation, references)
+        paths.setdefault(API + operation.path, {})[operation.method.lower()] = _operation(operation, references)
     return {
         "openapi": "3.1.0",
         "info": {

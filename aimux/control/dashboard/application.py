@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.control.dashboard import accounts, join, me, now, people, plan, requests, settings, sign_in, usage
+from aimux.control.dashboard import accounts, groups, join, me, now, people, plan, requests, settings, sign_in, usage
 from aimux.control.dashboard.page import (
     CALLER,
     PAGES,
@@ -42,9 +42,9 @@ OPEN = ("/sign-in", "/join", "/static/")
 
 
 def dashboard_application() -> web.Application:
-    """For `add_subapp(ROOT, …)`. The application above it has a `CONTROL`."""
+    """For `add_subapp(DASHBOARD, …)`. The application above it has a `CONTROL`."""
     app = web.Application(middlewares=[_as_pages, _signed_in, _with_csrf], client_max_size=MAX_FORM)
-    for room in (now, accounts, people, usage, plan, requests, settings, me, sign_in, join):
+    for room in (now, accounts, people, groups, usage, plan, requests, settings, me, sign_in, join):
         app.add_routes(room.routes)
     app.router.add_get("/static/{name}", _static)
     app.on_response_prepare.append(_policy)

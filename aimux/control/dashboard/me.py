@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from aimux.control.api.problems import Refused
 from aimux.control.dashboard import clients
-from aimux.control.dashboard.page import ask, form, go, render, segment, told
-from aimux.control.dashboard.people import AMOUNTS
+from aimux.control.dashboard.limit_forms import AMOUNTS
+from aimux.control.dashboard.page import ask, ask_and_go, form, render, segment
 from aimux.control.dashboard.usage import TOKENS, plot
 
 if TYPE_CHECKING:
@@ -83,8 +82,5 @@ async def issue(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/me/tokens/{id}/revoke")
 async def revoke(request: web.Request) -> web.StreamResponse:
-    try:
-        await ask(request, "DELETE", f"/me/tokens/{segment(request.match_info['id'])}")
-    except Refused as refused:
-        return go(request, "me", told(refused), "bad")
-    return go(request, "me", "The token is refused from now on.")
+    path = f"/me/tokens/{segment(request.match_info['id'])}"
+    return await ask_and_go(request, "me", "The token is refused from now on.", "DELETE", path)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from aimux.control.dashboard.sessions import Dashboard
 
-ROOT = DASHBOARD
 MAX_FILE = 256 * 1024
 NOTICE = "__Host-aimux-notice"
 
@@ -65,8 +64,8 @@ def dashboard_of(request: web.Request) -> Dashboard:
 
 def root_of(request: web.Request) -> str:
     """Where the pages begin: below a prefix, where aimux is a part of another application."""
-    before, _, _ = request.path.partition(ROOT)
-    return before + ROOT
+    before, _, _ = request.path.partition(DASHBOARD)
+    return before + DASHBOARD
 
 
 def session_of(request: web.Request) -> Session:
@@ -187,6 +186,24 @@ def go(request: web.Request, path: str, told: str = "", level: str = "ok") -> we
             NOTICE, quote(f"{level}:{told}"), path="/", max_age=60, secure=True, httponly=True, samesite="Strict"
         )
     return answer
+
+
+async def ask_and_go(
+    request: web.Request, back: str, done: str, method: str, path: str, body: Any = None
+) -> web.Response:
+    """Do it, and go back with a message about the result."""
+    try:
+        await ask(request, method, path, body)
+    except Refused as refused:
+        return go(request, back, told(refused), "bad")
+    return go(request, back, done)
+
+
+def after_refusal(refused: Refused | None) -> dict[str, Any]:
+    """What a page that may be shown after one has in addition."""
+    if refused is None:
+        return {}
+    return {"status": refused.problem.status, "notices": [{"level": "bad", "text": told(refused)}]}
 
 
 def told(refused: Refused) -> str:

@@ -1,21 +1,19 @@
-"""People: users, groups and tokens; giving access, raising limits, and taking access away."""
+"""People: users and tokens; giving access, raising limits, and taking access away."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.control.dashboard import clients
-from aimux.control.dashboard.page import ask, edited, every, form, go, render, segment, shown, told
+from aimux.control.dashboard import clients, limit_forms
+from aimux.control.dashboard.page import after_refusal, ask, ask_and_go, edited, every, form, go, render, segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 routes = web.RouteTableDef()
 
@@ -26,29 +24,6 @@ ROLES = {
     "viewer": "also sees everybody's usage, and the accounts",
     "admin": "also changes people, accounts and limits",
 }
-AMOUNTS = {
-    "concurrent_requests": "Requests at once",
-    "requests_per_minute": "Requests a minute",
-    "tokens_per_minute": "Tokens a minute",
-    "tokens_per_day": "Tokens a day",
-    "tokens_per_week": "Tokens a week",
-    "tokens_per_month": "Tokens a month",
-    "cost_per_day": "$ a day",
-    "cost_per_week": "$ a week",
-    "cost_per_month": "$ a month",
-}
-FORBIDDEN = {
-    "overage": "No paid extra usage",
-    "long_context": "No requests so long that a token costs more",
-}
-LIMITS_SET = "The limits of {} hold from the next request on."
-_NUMBER = re.compile(
-    r"\$? ?(?P<whole>[0-9]{1,20}|[0-9]{1,3}(?:[, _][0-9]{3}){1,6})"
-    r"(?P<fraction>(?:\.[0-9]{1,20})?(?:e-[0-9]{1,3})?) ?(?P<unit>[kmbg]?)",
-    re.IGNORECASE,
-)
-_SEPARATORS = str.maketrans("", "", ", _")
-_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 
 @routes.get("/people")
@@ -118,14 +93,14 @@ async def _user(
         ask(request, "GET", f"/users/{segment(name)}"),
         every(request, "/groups"),
         every(request, "/tokens", user=name),
-        _limits(request, "user", name),
+        limit_forms.limits_of(request, "user", name),
         ask(request, "GET", f"/limits/user/{segment(name)}/grants"),
         ask(request, "GET", "/usage", by="model", since="30d", user=name),
     )
     return render(
         request,
         "user.html",
-        **_after(refused),
+        **after_refusal(refused),
         title=name,
         user=found,
         groups=groups,
@@ -134,9 +109,9 @@ async def _user(
         grants=grants["items"],
         usage=usage,
         roles=ROLES,
-        amounts=AMOUNTS,
-        forbidden=FORBIDDEN,
-        tokens_limits=await _limits_of_tokens(request, tokens),
+        amounts=limit_forms.AMOUNTS,
+        forbidden=limit_forms.FORBIDDEN,
+        tokens_limits=await limit_forms.limits_of_tokens(request, tokens),
         filled=filled,
     )
 
@@ -146,7 +121,7 @@ async def change(request: web.Request) -> web.StreamResponse:
     given, name = await form(request), request.match_info["name"]
     path, about = f"/users/{segment(name)}", _about(given, await _groups(request))
     changes = await edited(request, path, given, about)
-    return await _back(request, f"people/users/{segment(name)}", f"{name} was changed.", ("PATCH", path, changes))
+    return await ask_and_go(request, f"people/users/{segment(name)}", f"{name} was changed.", "PATCH", path, changes)
 
 
 @routes.post("/people/users/{name}/{action}")
@@ -157,9 +132,9 @@ async def act(request: web.Request) -> web.StreamResponse:
         case "enable" | "disable":
             on = action == "enable"
             done = f"{name} may call again." if on else f"{name} may not call any more, and what was open has ended."
-            return await _back(request, back, done, ("PATCH", path, {"enabled": on}))
+            return await ask_and_go(request, back, done, "PATCH", path, {"enabled": on})
         case "remove":
-            return await _back(request, "people", f"{name} was removed, with all tokens.", ("DELETE", path, None))
+            return await ask_and_go(request, "people", f"{name} was removed, with all tokens.", "DELETE", path)
         case "token":
             body: dict[str, Any] = {"user": name, "label": given.get("label", "").strip()}
             if ttl := given.get("ttl", "").strip():
@@ -169,18 +144,12 @@ async def act(request: web.Request) -> web.StreamResponse:
             return await _issued(request, body)
         case "invite":
             return await _invited(request, name)
-        case "limits":
+        case "limits" | "grant":
             try:
-                await _set_limits(request, "user", name, given)
+                done = await limit_forms.changed(request, action, "user", name, given)
             except Refused as refused:
-                return await _user(request, name, refused, limits=given)
-            return go(request, back, LIMITS_SET.format(name))
-        case "grant":
-            try:
-                await _grant(request, "user", name, given)
-            except Refused as refused:
-                return await _user(request, name, refused, grant=given)
-            return go(request, back, "Granted.")
+                return await _user(request, name, refused, **{action: given})
+            return go(request, back, done)
     raise web.HTTPNotFound
 
 
@@ -189,8 +158,8 @@ async def token(request: web.Request) -> web.StreamResponse:
     given, path = await form(request), f"/tokens/{segment(request.match_info['id'])}"
     if request.match_info["action"] == "revoke":
         back = f"people/users/{segment(given.get('user', ''))}" if given.get("user") else "people"
-        return await _back(
-            request, back, "The token is refused from now on, and what it had open has ended.", ("DELETE", path, None)
+        return await ask_and_go(
+            request, back, "The token is refused from now on, and what it had open has ended.", "DELETE", path
         )
     if request.match_info["action"] == "rotate":
         overlap = given.get("overlap", "").strip() or None
@@ -199,99 +168,7 @@ async def token(request: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound
 
 
-# --- groups ----------------------------------------------------------------------------------------------------------
-
-
-@routes.post("/people/groups")
-async def add_group(request: web.Request) -> web.StreamResponse:
-    given = await form(request)
-    name = given.get("name", "").strip()
-    body = {"name": name, "reserved": bool(given.get("reserved"))}
-    return await _back(request, "people", f"The group {name} is there.", ("POST", "/groups", body))
-
-
-@routes.get("/people/groups/{name}")
-async def group(request: web.Request) -> web.StreamResponse:
-    return await _group(request, request.match_info["name"])
-
-
-async def _group(
-    request: web.Request, name: str, refused: Refused | None = None, **filled: Mapping[str, str]
-) -> web.Response:
-    """As `_user`; `after` is where the members begin."""
-    after = request.query.get("after")
-    found, limits, grants, members = await asyncio.gather(
-        ask(request, "GET", f"/groups/{segment(name)}"),
-        _limits(request, "group", name),
-        ask(request, "GET", f"/limits/group/{segment(name)}/grants"),
-        ask(request, "GET", "/users", group=name, after=after, limit=AT_ONCE),
-    )
-    return render(
-        request,
-        "group.html",
-        **_after(refused),
-        title=name,
-        group=found,
-        limits=limits,
-        grants=grants["items"],
-        members=members["items"],
-        after=after,
-        more="?" + urlencode({"after": members["next"]}) if members["next"] else None,
-        amounts=AMOUNTS,
-        forbidden=FORBIDDEN,
-        filled=filled,
-    )
-
-
-@routes.post("/people/groups/{name}")
-async def change_group(request: web.Request) -> web.StreamResponse:
-    given, name = await form(request), request.match_info["name"]
-    body = {"reserved": bool(given.get("reserved")), "scopes": given.get("scopes", "").split()}
-    path, back = f"/groups/{segment(name)}", f"people/groups/{segment(name)}"
-    changes = await edited(request, path, given, body)
-    return await _back(request, back, f"{name} was changed.", ("PATCH", path, changes))
-
-
-@routes.post("/people/groups/{name}/{action}")
-async def act_group(request: web.Request) -> web.StreamResponse:
-    given, name = await form(request), request.match_info["name"]
-    match request.match_info["action"]:
-        case "remove":
-            return await _back(
-                request, "people", f"The group {name} was removed.", ("DELETE", f"/groups/{segment(name)}", None)
-            )
-        case "limits":
-            try:
-                await _set_limits(request, "group", name, given)
-            except Refused as refused:
-                return await _group(request, name, refused, limits=given)
-            return go(request, f"people/groups/{segment(name)}", LIMITS_SET.format(name))
-        case "grant":
-            try:
-                await _grant(request, "group", name, given)
-            except Refused as refused:
-                return await _group(request, name, refused, grant=given)
-            return go(request, f"people/groups/{segment(name)}", "Granted.")
-    raise web.HTTPNotFound
-
-
 # --- what they share -------------------------------------------------------------------------------------------------
-
-
-async def _back(request: web.Request, back: str, done: str, operation: tuple[str, str, Any]) -> web.Response:
-    """Do it, and go back with a message about the result."""
-    try:
-        await ask(request, *operation)
-    except Refused as refused:
-        return go(request, back, told(refused), "bad")
-    return go(request, back, done)
-
-
-def _after(refused: Refused | None) -> dict[str, Any]:
-    """What a page that is shown after a refusal has in addition."""
-    if refused is None:
-        return {}
-    return {"status": refused.problem.status, "notices": [{"level": "bad", "text": told(refused)}]}
 
 
 async def _groups(request: web.Request) -> list[str]:
@@ -307,49 +184,6 @@ def _about(given: Mapping[str, str], groups: list[str]) -> dict[str, Any]:
         "groups": groups,
         "scopes": given.get("scopes", "").split(),
     }
-
-
-async def _limits(request: web.Request, kind: str, name: str) -> dict[str, Any]:
-    """What was set, what holds, and how much of it is used."""
-    path = f"/limits/{kind}/{segment(name)}"
-    own, holding = await asyncio.gather(ask(request, "GET", path), ask(request, "GET", f"{path}/usage"))
-    return {"own": own, "usage": holding["items"], "forbidden": holding["forbidden"], "of": f"{kind}:{name}"}
-
-
-async def _limits_of_tokens(request: web.Request, tokens: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
-    """Those of them that have limits of their own, with their limits."""
-    held = {one["name"] for one in (await ask(request, "GET", "/limits"))["items"] if one["kind"] == "token"}
-    limited = [token for token in tokens if token["id"] in held and token["state"] == "active"]
-    found = await asyncio.gather(*(_limits(request, "token", one["id"]) for one in limited))
-    return [*zip(limited, found, strict=True)]
-
-
-async def _set_limits(request: web.Request, kind: str, name: str, given: Mapping[str, str]) -> None:
-    """The changes made in the form; everything else stays, also what somebody else set meanwhile. Refused."""
-    wanted = {name: _number(text) if (text := given.get(name, "").strip()) else None for name in AMOUNTS}
-    before = shown(given)
-    changes: dict[str, Any] = {name: amount for name, amount in wanted.items() if amount != before.get(name)}
-    words = {name: "forbid" if given.get(name) else "allow" for name in FORBIDDEN}
-    changes |= {name: word for name, word in words.items() if word != before.get(name, "allow")}
-    await ask(request, "PATCH", f"/limits/{kind}/{segment(name)}", changes)
-
-
-async def _grant(request: web.Request, kind: str, name: str, given: Mapping[str, str]) -> None:
-    """More of a limit, as the form says. Refused."""
-    amount = _number(given.get("amount", "").strip())
-    grant = {"limit": given.get("limit"), "amount": amount, "until": given.get("until", "").strip()}
-    await ask(request, "POST", f"/limits/{kind}/{segment(name)}/grants", grant)
-
-
-def _number(text: str) -> float | int:
-    """As people write it: 1000000, 1,000,000, 1 000 000, 2.5, 2M, 500k. A comma that may begin a fraction is refused:
-    otherwise 5,50 would become 550."""
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        raise Refused(422, "invalid", f"{text!r} is not an amount.", remedy="write it like 250000, 250k or 2.5M")
-    # As a float 4.1M is not whole.
-    value = Decimal(match["whole"].translate(_SEPARATORS) + match["fraction"]) * _FACTORS[match["unit"].lower()]
-    return int(value) if value == value.to_integral_value() else float(value)
 
 
 async def _issued(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:

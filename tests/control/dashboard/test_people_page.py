@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from aimux.control.dashboard import people
+from aimux.control.dashboard import groups, people
 from tests.control.dashboard.conftest import Site, Visitor, send
 
 pytestmark = pytest.mark.browser
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def three_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people, "AT_ONCE", 3)
+    for pages in (people, groups):
+        monkeypatch.setattr(pages, "AT_ONCE", 3)
 
 
 def _has(page: Page, *names: str) -> None:
