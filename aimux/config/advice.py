@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from aimux.config.models import Config
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
     from aimux.plugin import Provider
 
-Advice = tuple["Path", str, str]
+Advice = tuple["Where", str, str]
 
 _UNADDRESSED = re.compile(r"[/\\%]|\A\.")
 """In a name: what no path of the API can have in it."""
@@ -55,7 +55,7 @@ def _who_may_call(config: Config) -> Iterator[Advice]:
 
 
 def _names(config: Config) -> Iterator[Advice]:
-    places: list[tuple[Path, str]] = [(("users", index, "name"), user.name) for index, user in enumerate(config.users)]
+    places: list[tuple[Where, str]] = [(("users", index, "name"), user.name) for index, user in enumerate(config.users)]
     places += [(("groups", name), name) for name in config.groups]
     for place, name in places:
         if _UNADDRESSED.search(name):

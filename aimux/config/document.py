@@ -21,7 +21,7 @@ except ImportError:  # PyYAML built without libyaml: 15 times slower, and the sa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
 
 MAX_DEPTH = 32
 MAX_ALIASED = 10_000
@@ -46,7 +46,7 @@ _TYPES: list[tuple[str, re.Pattern[str], Callable[[str], Any]]] = [
 class Fault:
     """Something wrong with the text itself."""
 
-    path: Path
+    path: Where
     line: int | None
     message: str
     remedy: str = ""
@@ -57,7 +57,7 @@ class Document:
     """`data` as read, `lines` the line of each path in it (counted from 1), `faults` in the text's order."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[Where, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -121,10 +121,10 @@ class _Reader:
                 data = self._value(next(self._events), ())
         return data
 
-    def _fault(self, path: Path, event: yaml.Event, message: str, remedy: str = "") -> None:
+    def _fault(self, path: Where, event: yaml.Event, message: str, remedy: str = "") -> None:
         self._document.faults.append(Fault(path, _line(event), message, remedy))
 
-    def _value(self, event: yaml.Event, path: Path) -> Any:
+    def _value(self, event: yaml.Event, path: Where) -> Any:
         if len(path) > MAX_DEPTH:
             raise _Unreadable(_line(event), f"is nested more than {MAX_DEPTH} levels deep")
         self._count += 1
@@ -158,7 +158,7 @@ class _Reader:
             raise _Unreadable(_line(event), f"YAML aliases stand for more than {MAX_ALIASED} values")
         return value
 
-    def _mapping(self, path: Path) -> dict[str, Any]:
+    def _mapping(self, path: Where) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         while not isinstance(key := next(self._events), yaml.MappingEndEvent):
@@ -178,7 +178,7 @@ class _Reader:
             own[name] = self._value(next(self._events), here)
         return merged | own
 
-    def _merge(self, key: yaml.Event, path: Path) -> dict[str, Any]:
+    def _merge(self, key: yaml.Event, path: Where) -> dict[str, Any]:
         value = self._value(next(self._events), (*path, "<<"))
         merged: dict[str, Any] = {}
         for part in value if isinstance(value, list) else [value]:
@@ -188,7 +188,7 @@ class _Reader:
                 self._fault(path, key, "`<<` merges something that is no mapping", "give it an alias of a mapping")
         return merged
 
-    def _scalar(self, event: yaml.ScalarEvent, path: Path) -> Any:
+    def _scalar(self, event: yaml.ScalarEvent, path: Where) -> Any:
         text: str = event.value
         if event.tag is None or event.tag == "!":
             if not event.implicit[0]:  # quoted, or a block

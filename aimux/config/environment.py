@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from aimux.config.document import Document
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
 
 PREFIX = "AIMUX_"
 FILE_VARIABLE = "AIMUX_CONFIG"
@@ -30,12 +30,12 @@ NO_FIELDS = frozenset({FILE_VARIABLE, KEY_VARIABLE, "AIMUX_TOKEN"})
 _SERVICE_LINK = re.compile(r"AIMUX_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 
-def variable(path: Path) -> str:
+def variable(path: Where) -> str:
     """The environment variable of a field: `AIMUX_TLS__ENABLED` for `("tls", "enabled")`."""
     return PREFIX + "__".join(str(part).upper().replace("-", "_") for part in path)
 
 
-def variables(model: type[BaseModel], path: Path = ()) -> Iterator[str]:
+def variables(model: type[BaseModel], path: Where = ()) -> Iterator[str]:
     """The variables of all fields of a section and the sections in it."""
     for name in model.model_fields:
         here = (*path, name)
@@ -58,7 +58,7 @@ class Overlaid:
     """`data` with the environment's values in it; `sources`: which path came from which variable."""
 
     data: dict[str, Any]
-    sources: dict[Path, str] = field(default_factory=dict)
+    sources: dict[Where, str] = field(default_factory=dict)
     misplaced: list[Misplaced] = field(default_factory=list)
 
 
@@ -104,7 +104,7 @@ class _Target:
 
     def set(self, name: str, segments: list[str], value: Any) -> None:
         node = self._result.data
-        path: Path = ()
+        path: Where = ()
         for segment in segments[:-1]:
             key = self._key(segment, path, node)
             path = (*path, key)
@@ -125,7 +125,7 @@ class _Target:
         self._forget_lines((*path, key))
         self._result.sources[(*path, key)] = name
 
-    def _key(self, segment: str, path: Path, node: dict[str, Any]) -> str:
+    def _key(self, segment: str, path: Where, node: dict[str, Any]) -> str:
         """Variables can't hold hyphens and are upper case: `MY_VLLM` finds an existing `my-vllm`."""
         known = [*node, *(self._provider_names if path == ("providers",) else [])]
         return next((key for key in known if key.lower().replace("-", "_") == segment), segment)
@@ -136,6 +136,6 @@ class _Target:
                 self._lines[("providers", str(name))] = line
         return {str(name): None for name in providers}
 
-    def _forget_lines(self, path: Path) -> None:
+    def _forget_lines(self, path: Where) -> None:
         for known in [known for known in self._lines if known[: len(path)] == path]:
             del self._lines[known]

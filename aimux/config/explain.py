@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
 
 _LISTS = frozenset({"list_type", "tuple_type", "set_type", "frozen_set_type", "sequence_str"})
 _MAPPINGS = frozenset({"dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"})
 
 
-def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str]:
+def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Where, str, str]:
     """The place, what is wrong there, and what to do. `model` is the class that was validated."""
     context: dict[str, Any] = error.get("ctx", {})
-    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    path: Where = tuple(part for part in error["loc"] if part != "[key]")
     kind = error["type"]
     if kind == "aimux":
         return (*path, context["at"]) if context["at"] else path, context["message"], context["remedy"]
@@ -60,7 +60,7 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str, str
     return path, message.replace("Input should be", "must be"), ""
 
 
-def _as_written(bound: Any, path: Path, model: type[BaseModel]) -> str:
+def _as_written(bound: Any, path: Where, model: type[BaseModel]) -> str:
     """A field's bound the way its values are written: 86400 seconds are `1d`."""
     section = section_at(model, path[:-1])
     field = section.model_fields.get(str(path[-1])) if section else None
@@ -71,7 +71,7 @@ def _as_written(bound: Any, path: Path, model: type[BaseModel]) -> str:
     return str(bound)
 
 
-def _known(path: Path, section: type[BaseModel] | None) -> str:
+def _known(path: Where, section: type[BaseModel] | None) -> str:
     if section is None:
         return "remove it"
     name, known = str(path[-1]), list(section.model_fields)

@@ -22,7 +22,7 @@ from aimux.config.sections import Loading
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from aimux.config.problems import Path as Where
+    from aimux.config.problems import Where
     from aimux.plugin import Provider
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path as File
+    from pathlib import Path
 
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class Origin:
     Two configurations with the same values are the same, wherever they come from.
     """
 
-    file: File | None = field(default=None, compare=False)
-    lines: Mapping[Path, int] = field(default_factory=dict, compare=False)
-    variables: Mapping[Path, str] = field(default_factory=dict, compare=False)
+    file: Path | None = field(default=None, compare=False)
+    lines: Mapping[Where, int] = field(default_factory=dict, compare=False)
+    variables: Mapping[Where, str] = field(default_factory=dict, compare=False)
 
-    def of(self, path: Path) -> str:
+    def of(self, path: Where) -> str:
         """`AIMUX_LISTEN`, `line 12`, or "" for a default. What is set for a section holds for what is in it."""
         for end in range(len(path), 0, -1):
             part = path[:end]

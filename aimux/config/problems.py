@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Path = tuple[str | int, ...]
+Where = tuple[str | int, ...]
 """A place in the configuration: `("users", 0, "token")`."""
 
 MASK = "********"
@@ -19,7 +19,7 @@ MASK = "********"
 _PLAIN_KEY = re.compile(r"[\w-]+")
 
 
-def dotted(path: Path) -> str:
+def dotted(path: Where) -> str:
     """`users[0].token`, `mounts["/"]`."""
     text = ""
     for part in path:

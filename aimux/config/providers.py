@@ -21,7 +21,7 @@ from aimux.redaction import mask
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
     from aimux.plugin import Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -58,7 +58,7 @@ def _entries(value: Any, info: ValidationInfo) -> Mapping[str, ProviderEntry]:
     return entries
 
 
-def _fault(path: Path, error: PydanticCustomError, given: Any) -> InitErrorDetails:
+def _fault(path: Where, error: PydanticCustomError, given: Any) -> InitErrorDetails:
     """One line of a ValidationError; pydantic puts the place of `providers` before its path."""
     return {"type": error, "loc": path, "input": given}
 

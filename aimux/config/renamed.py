@@ -12,12 +12,12 @@ from aimux.config.problems import dotted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aimux.config.problems import Path
+    from aimux.config.problems import Where
 
-RENAMED: dict[Path, Path] = {}
+RENAMED: dict[Where, Where] = {}
 """Old places of settings and the new ones, such as `("tls", "cert"): ("tls", "cert_path")`."""
 
-Renamed = list[tuple["Path", str, str]]
+Renamed = list[tuple["Where", str, str]]
 """The new place of each that was found, its old name and its new one."""
 
 
@@ -54,13 +54,13 @@ def in_environment(environ: Mapping[str, str]) -> tuple[Mapping[str, str], Renam
     return renamed, found
 
 
-def _at(data: Any, path: Path) -> dict[str, Any] | None:
+def _at(data: Any, path: Where) -> dict[str, Any] | None:
     for part in path:
         data = data.get(part) if isinstance(data, dict) else None
     return data if isinstance(data, dict) else None
 
 
-def _without(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], Any]:
+def _without(data: dict[str, Any], path: Where) -> tuple[dict[str, Any], Any]:
     """A copy, since YAML anchors can make two places of the file one object."""
     first, *rest = path
     copy = dict(data)
@@ -70,7 +70,7 @@ def _without(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], Any]:
     return copy, value
 
 
-def _with(data: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+def _with(data: dict[str, Any], path: Where, value: Any) -> dict[str, Any]:
     first, *rest = path
     inner = _with(data.get(str(first)) or {}, tuple(rest), value) if rest else value
     return {**data, str(first): inner}

@@ -17,7 +17,7 @@ from aimux.config.files import local_path
 from aimux.config.problems import wrong
 
 if TYPE_CHECKING:
-    from aimux.config.problems import Path as Where
+    from aimux.config.problems import Where
     from aimux.plugin import Provider
 
 
