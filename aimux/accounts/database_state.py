@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.accounts.state import DEBOUNCE
 from aimux.storage import Conflict, StorageError
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -188,7 +189,6 @@ async def _rows(connection: Connection, *, update: bool = False) -> dict[Place, 
 
 async def _put(connection: Connection, place: Place, entry: Entry, *, there: bool) -> None:
     from aimux.storage.schema.accounts import account_states as t
-    from aimux.storage.times import now
 
     this = (t.c.instance == place[0], t.c.account == place[1])
     if not entry:

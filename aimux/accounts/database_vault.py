@@ -20,6 +20,7 @@ from aimux.accounts.vault import (
     check_new,
 )
 from aimux.storage import StorageError, Unusable
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -143,7 +144,6 @@ class DatabaseVault(Vault):
 
     async def _write(self, connection: Connection, where: Where, raw: bytes) -> None:
         from aimux.storage.schema.accounts import credentials as t
-        from aimux.storage.times import now
 
         values: dict[str, Any] = {
             "sealed": self._sealer.seal(raw, _place(where)),

@@ -15,6 +15,7 @@ from aimux.background import keep_going
 from aimux.gateway.deferred_usage import ALL_TOLD
 from aimux.gateway.deposits import MOST, Deposits
 from aimux.storage import StorageError
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -150,7 +151,6 @@ class DepositRows:
         from sqlalchemy import select, tuple_, update
 
         from aimux.storage.schema.deposits import deposits
-        from aimux.storage.times import now
 
         granted = []
         async with self._database.write(TOPIC) as connection:
@@ -169,7 +169,6 @@ class DepositRows:
         await asyncio.to_thread(_prepare)
         from aimux.storage.schema.base import insert
         from aimux.storage.schema.deposits import deposits
-        from aimux.storage.times import now
 
         at = now()
         fresh, self.deposits.fresh = self.deposits.fresh, {}
@@ -242,7 +241,6 @@ class DepositRows:
         from sqlalchemy import update
 
         from aimux.storage.schema.deposits import deposits
-        from aimux.storage.times import now
 
         self.deposits.rename(instance, account, new)
         this = deposits.c.provider == instance, deposits.c.account == account
@@ -255,7 +253,6 @@ class DepositRows:
     async def prune(self) -> None:
         """Forget what is past keeping. Raises StorageError."""
         from aimux.storage.schema.deposits import deposits
-        from aimux.storage.times import now
 
         async with self._database.write() as connection:
             await connection.execute(deposits.delete().where(deposits.c.until < now()))

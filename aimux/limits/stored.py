@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from aimux.config.limits import Allowances, GroupAllowances, UserAllowances
 from aimux.limits.rules import LIMITS, Grant, Owner, value_of
 from aimux.people import audit
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +121,6 @@ async def change(
     """Have an owner's limits be what `decide` makes of those that lie here, with no other change in between. Raises
     StorageError, and what `decide` does."""
     from aimux.storage.schema.limits import limits
-    from aimux.storage.times import now
 
     mine = (limits.c.kind == owner.kind) & (limits.c.name == owner.name)
     async with database.write(TOPIC) as connection:
@@ -157,7 +157,6 @@ async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> b
     """Have the token that takes another's place have its limits, which both use together from now on, and its grants
     that have not ended. False: there were none. Raises StorageError."""
     from aimux.storage.schema.limits import grants, limits
-    from aimux.storage.times import now
 
     async with database.write(TOPIC) as connection:
         await audit.lock(connection)
@@ -185,7 +184,6 @@ async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> b
 async def give(database: Database, actor: Actor, owner: Owner, limit: str, amount: int, until: float) -> Grant:
     """More of a limit from now on. Raises StorageError."""
     from aimux.storage.schema.limits import grants
-    from aimux.storage.times import now
 
     since = now()
     grant = Grant(f"grant_{secrets.token_hex(8)}", owner, limit, amount, since / 1000, int(until * 1000) / 1000)

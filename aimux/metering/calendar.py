@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,6 @@ HOUR = 3_600_000
 DAY = 24 * HOUR
 _QUARTER = HOUR // 4
 """Clocks of time zones only change at a quarter of an hour."""
-
-
-def now() -> int:
-    """The present, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class Calendar:

@@ -15,12 +15,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from aimux.background import keep_going
-from aimux.metering.calendar import now
 from aimux.metering.rollups import fold, prune
 from aimux.metering.rows import ID, Row
 from aimux.metering.spill import Spill, SpillFull
 from aimux.metering.store import LedgerStore, prepare
 from aimux.storage import StorageError, Unusable
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

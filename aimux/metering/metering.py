@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from aimux.background import keep_going
-from aimux.metering.calendar import Calendar, now
+from aimux.metering.calendar import Calendar
 from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
 from aimux.metering.price_book import PriceBook
@@ -20,6 +20,7 @@ from aimux.metering.repricing import reprice
 from aimux.metering.spill import FOLDER
 from aimux.metering.windows import Sampler, compare
 from aimux.storage import StorageError
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

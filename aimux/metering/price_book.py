@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from aimux.background import keep_going
 from aimux.metering.apart import run_apart
-from aimux.metering.calendar import now
 from aimux.metering.tariff import Tariff
 from aimux.storage import StorageError
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

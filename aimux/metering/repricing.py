@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aimux.metering.calendar import now
 from aimux.metering.flattener import usage_of
 from aimux.metering.rollups import id_of, note
 from aimux.metering.rows import Key, Part, sums_of_parts
 from aimux.metering.store import Statements, add_to_folded, execute
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

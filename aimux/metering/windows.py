@@ -11,8 +11,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from aimux.metering.calendar import HOUR, Calendar, now
+from aimux.metering.calendar import HOUR, Calendar
 from aimux.metering.usage import EVERYTHING, Filter
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

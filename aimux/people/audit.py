@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aimux.storage import StorageError
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -71,7 +72,6 @@ async def append(
     """Add an entry in the connection's transaction; returns its id. From here to the commit all other changes wait."""
     from aimux.storage.schema.audit import audit
     from aimux.storage.schema.base import meta
-    from aimux.storage.times import now
 
     last, previous = await lock(connection)
     unsealed = Entry(last + 1, now(), actor.name, actor.address, action, target, before, after, previous, b"")

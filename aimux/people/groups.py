@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aimux.people import audit, rows
 from aimux.people.errors import Taken, no_group
 from aimux.people.transaction import amend, change, put, refuse_configured, told
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 async def add(people: People, actor: Actor, group: Group) -> Group:
     """Add a group."""
     from aimux.storage.schema.people import groups
-    from aimux.storage.times import now
 
     refuse_configured("group", group.name, people.directory.configured.groups)
     group = replace(group, created_at=now())
@@ -45,7 +45,6 @@ async def change_group(people: People, actor: Actor, name: str, values: Mapping[
 async def remove(people: People, actor: Actor, name: str) -> None:
     """Remove a group. Taken if it has members: what they may use would change without anybody saying so."""
     from aimux.storage.schema.people import groups
-    from aimux.storage.times import now
 
     refuse_configured("group", name, people.directory.configured.groups)
     async with change(people) as connection:

@@ -11,6 +11,7 @@ from aimux.people.errors import Unknown, no_user
 from aimux.people.issuing import Issued, issue_within
 from aimux.people.tokens import digest, make_id
 from aimux.people.transaction import change
+from aimux.storage.times import CLOCKS_APART, now
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -36,7 +37,6 @@ class Invitation:
 async def invite(people: People, actor: Actor, user: str) -> tuple[Invitation, str]:
     """A new invitation and its code, which is known only this once. An older one of the same user no longer works."""
     from aimux.storage.schema.people import invitations
-    from aimux.storage.times import now
 
     code = secrets.token_urlsafe(24)
     made = Invitation(make_id("inv"), user, now() + LIFETIME)
@@ -79,7 +79,6 @@ async def accept(people: People, actor: Actor, code: str) -> Issued:
 
 async def _row(connection: Connection, code: str) -> Row[tuple[object, ...]]:
     from aimux.storage.schema.people import invitations
-    from aimux.storage.times import CLOCKS_APART, now
 
     lives = invitations.c.expires_at.between(now() + 1, now() + LIFETIME + CLOCKS_APART)
     found = invitations.select().where(invitations.c.sha256 == digest(code), lives)

@@ -10,6 +10,7 @@ from aimux.people.errors import Fixed, Invalid, Taken, Unknown
 from aimux.people.models import Token
 from aimux.people.tokens import SHOWN, digest, make_id, make_token
 from aimux.people.transaction import change, told
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,6 @@ async def issue(
     from sqlalchemy import or_
 
     from aimux.storage.schema.people import tokens
-    from aimux.storage.times import now
 
     at = now()
     issued = _make(user, label, tuple(scopes), at, ttl)
@@ -66,8 +66,6 @@ async def issue(
 
 async def issue_within(connection: Connection, people: People, actor: Actor, user: str, label: str) -> Issued:
     """The same as a part of another change: a token that does not expire, for all that its user may use."""
-    from aimux.storage.times import now
-
     issued = _make(user, label, (), now(), None)
     await _check_user(connection, people, user)
     await _insert(connection, actor, "token.issue", issued.token)
@@ -76,8 +74,6 @@ async def issue_within(connection: Connection, people: People, actor: Actor, use
 
 async def revoke(people: People, actor: Actor, name: str, *, owner: str | None = None) -> Token:
     """Revoke a token for good, by its id. `owner`: whose it has to be. One that has ended already stays as it is."""
-    from aimux.storage.times import now
-
     async with change(people) as connection:
         before = await _token(connection, people, name, owner)
         if before.revoked_at is not None:
@@ -100,8 +96,6 @@ async def rotate(
 
     Without a `ttl` the new one lasts as long as the old one was made to.
     """
-    from aimux.storage.times import now
-
     at = now()
     async with change(people) as connection:
         before = await _token(connection, people, name, owner)
@@ -124,7 +118,6 @@ async def rotate(
 async def import_tokens(people: People, actor: Actor, imports: Sequence[Import]) -> list[Token]:
     """Take over tokens that people already have: all of them or none. Known ones are left as they are."""
     from aimux.storage.schema.people import tokens
-    from aimux.storage.times import now
 
     at = now()
     async with change(people) as connection:
@@ -150,8 +143,6 @@ async def import_tokens(people: People, actor: Actor, imports: Sequence[Import])
 
 async def revoke_subject(people: People, actor: Actor, subject: str, *, issuer: str = "", reason: str = "") -> None:
     """Stop accepting tokens that were signed elsewhere for this subject."""
-    from aimux.storage.times import now
-
     await _set_subject(people, actor, subject, issuer, now(), reason)
 
 

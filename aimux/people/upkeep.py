@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.storage import StorageError
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +101,6 @@ async def prune(database: Database) -> None:
     from sqlalchemy import or_
 
     from aimux.storage.schema.people import groups, tokens, users
-    from aimux.storage.times import now
 
     past = now() - int(KEPT_DAYS * DAY * 1000)
     async with database.write() as connection:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aimux.people import audit, rows
 from aimux.people.errors import Taken, Unknown, no_user
 from aimux.people.transaction import amend, change, put, refuse_configured, told
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 async def add(people: People, actor: Actor, user: User) -> User:
     """Add a user. Tokens and invitations of a former user of this name stay ended."""
     from aimux.storage.schema.people import invitations, tokens, users
-    from aimux.storage.times import now
 
     refuse_configured("user", user.name, people.directory.configured.users)
     check_groups(people, user.groups)
@@ -50,7 +50,6 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 async def remove(people: People, actor: Actor, name: str) -> None:
     """Remove a user with all tokens, which end everywhere."""
     from aimux.storage.schema.people import invitations, sessions, sign_in_links, tokens, users
-    from aimux.storage.times import now
 
     refuse_configured("user", name, people.directory.configured.users)
     async with change(people) as connection:

@@ -19,8 +19,8 @@ from aimux.control.api.usage_models import (
     UpdatedPrices,
 )
 from aimux.control.principal import Principal, Role
-from aimux.metering.calendar import now
 from aimux.metering.tariff import LOTS
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from aimux.metering.tariff import Rates

@@ -27,11 +27,12 @@ from aimux.control.api.usage_models import (
 )
 from aimux.control.api.views import moment as moment_of
 from aimux.control.principal import Principal, Role
-from aimux.metering.calendar import DAY, now
+from aimux.metering.calendar import DAY
 from aimux.metering.reports import lines_of
 from aimux.metering.rows import NANO
 from aimux.metering.spans import FOREVER, Span, moment
 from aimux.metering.usage import SERVED, Bucket, By, Filter, Item, Lines, Points, Report
+from aimux.storage.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
