@@ -195,7 +195,7 @@ class App:
         stack.push_async_callback(self.limits.close)
         self.fair = FairShare(on=config.limits.fair_share, tells=claims is not None)
         self.metering.ledger.on_left = self.limits.left
-        self.metering.on_priced = self.limits.priced
+        self.metering.on_priced = self.limits.count_again
         if claims is not None:
             self.metering.ledger.store.beside = self.limits.wrote
             self.metering.beside_pricing = self.limits.repriced

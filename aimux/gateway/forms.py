@@ -73,7 +73,7 @@ class Form(Skimmed):
         return self.summary.model
 
     async def changeable(self, body: Body) -> Large:
-        return Large(body.raw, "", self._spans, text=True)
+        return Large(body.raw, self._spans, text=True)
 
 
 async def read_form(body: Body, head: RequestHead, provider: Provider | None) -> Form:

@@ -262,16 +262,19 @@ class Gateway:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
                 if (changed := await with_own_addresses(call, attempt, self.storage)) is not None:
-                    limits = self.limiting.told(call, attempt.route.provider, attempt.shared, time.perf_counter())
-                    record.status, record.ttfb = 200, time.perf_counter() - started
-                    return Answer(200, as_headers(head_lines(call, attempt, limits, setup.cors)), changed)
+                    return self._changed(call, attempt, setup, changed, started)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
-                limits = self.limiting.told(call, attempt.route.provider, attempt.shared, time.perf_counter())
-                record.status, record.ttfb = attempt.head.status, time.perf_counter() - started
-                return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), told)
+                return self._changed(call, attempt, setup, told, started)
             return await self._relay(request, call, attempt, meter, started)
         finally:
             attempt.end()
+
+    def _changed(self, call: Call, attempt: Attempt, setup: Setup, body: bytes, started: float) -> Answer:
+        """The upstream's answer with another body."""
+        record, ended = call.record, time.perf_counter()
+        limits = self.limiting.told(call, attempt.route.provider, attempt.shared, ended)
+        record.status, record.ttfb = attempt.head.status, ended - started
+        return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), body)
 
     def _attempt(self, call: Call, patience: float) -> Awaitable[Attempt]:
         if (own := call.admitted.caller.own) is not None:

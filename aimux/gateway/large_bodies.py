@@ -38,11 +38,11 @@ _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
 class Large(Body):
-    """A body that is sent as it is, except for its model. `spans`: where the model is; `text`: not as JSON, but as it
-    is."""
+    """An unpacked body that is sent as it is, except for its model. `spans`: where the model is; `text`: not as JSON,
+    but as it is."""
 
-    def __init__(self, raw: bytes, encoding: str, spans: list[tuple[int, int]], *, text: bool = False) -> None:
-        super().__init__(raw, encoding)
+    def __init__(self, raw: bytes, spans: list[tuple[int, int]], *, text: bool = False) -> None:
+        super().__init__(raw)
         self.spans = spans
         self.text_model = text
 
@@ -73,7 +73,7 @@ class Skimmed:
     async def changeable(self, body: Body) -> Large:
         """The body, readied for another model. GatewayError 413 if it unpacks to too much."""
         if not body.encoding:
-            return Large(body.raw, "", self._outline.spans)
+            return Large(body.raw, self._outline.spans)
         pieces: list[bytes] = []
         try:
             await through(map(pieces.append, unpacked(body.raw, body.encoding, _most(body))))
@@ -81,7 +81,7 @@ class Skimmed:
             raise GatewayError(
                 ErrorKind.TOO_LARGE, f"The request's body {error}; send it uncompressed.", retry=False
             ) from None
-        return Large(b"".join(pieces), "", self._outline.spans)
+        return Large(b"".join(pieces), self._outline.spans)
 
 
 def is_large(body: Body) -> bool:

@@ -106,12 +106,9 @@ class LimitKeeper:
         if self.exchange is not None:
             await self.exchange.close()
 
-    def left(self, rows: Sequence[Row]) -> None:
-        """Requests of an earlier process that the ledger gets only now: in open windows they count as its others do."""
-        self._add(rows)
-
-    def _add(self, rows: Iterable[Row], *, but: Collection[Counter] = ()) -> None:
-        """Count requests that the ledger does not have yet; not in those counters, which have."""
+    def left(self, rows: Iterable[Row], *, but: Collection[Counter] = ()) -> None:
+        """Count requests that the ledger gets only now, as an earlier process left them; not in those counters, which
+        have them. In open windows they count as its others do."""
         now = time.time()
         for row in rows:
             key, cost = row.key, history.cost_of(row)
@@ -138,7 +135,7 @@ class LimitKeeper:
         except StorageError as error:
             log.warning("what was used under new limits can't be read yet, they count from now on: %s", error)
             self._adopt(History())
-            self._count_again()
+            self.count_again()
 
     async def refresh(self, *, recount: bool = False) -> None:
         """Have the limits be what database and configuration say. `recount`: what is used, too. Raises StorageError."""
@@ -165,9 +162,9 @@ class LimitKeeper:
                 past.whole = since is not None
                 counting = () if recount else frozenset(self.limits.budgets())
                 self._adopt(past, recount=recount)
-                self._add(since or (), but=counting)
+                self.left(since or (), but=counting)
                 if self._ledger is not None and not past.whole:
-                    self._count_again()
+                    self.count_again()
 
     def _counted_before(self, wanted: Policy) -> bool:
         """Whether a limit comes back that was counted once: of what was used without it the ledger alone knows."""
@@ -220,11 +217,8 @@ class LimitKeeper:
             self._ahead += jump
             log.warning("the clock was set by %+.0f s: what is used was counted again from the ledger", jump)
 
-    def priced(self) -> None:
-        """What counted at an assumed price has one now."""
-        self._count_again()
-
-    def _count_again(self) -> None:
+    def count_again(self) -> None:
+        """Soon, from the ledger: what is counted is not exact, or counted at an assumed price that has one now."""
         self._inexact = True
         self._due.set()
 
@@ -238,7 +232,7 @@ class LimitKeeper:
                     at = await self._priced_at()
                     if at != self._known_prices:
                         self._known_prices = at
-                        self.priced()
+                        self.count_again()
                 except StorageError as error:
                     log.debug("whether there are new prices can't be read now: %s", error)
                 await looked.wait()
@@ -267,7 +261,7 @@ class LimitKeeper:
                 try:
                     await self.refresh(recount=True)
                 except Exception as error:
-                    self._count_again()
+                    self.count_again()
                     if not isinstance(error, StorageError):
                         raise
                     log.warning("what is used can't be counted again yet: %s", error)

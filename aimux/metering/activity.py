@@ -103,7 +103,7 @@ class Activity:
         busy = _busy(own)
         if busy or self._told_some:
             try:
-                await self._database.tell(_notice(own, MOST_TOLD))
+                await self._database.tell(_notice(own))
                 self._told_some = busy
             except StorageError as error:
                 log.debug("the other nodes are not told what runs here: %s", error)
@@ -139,11 +139,11 @@ def _open(record: RequestRecord, now: float) -> Open:
     )
 
 
-def _notice(activity: NodeActivity, most: int) -> str:
-    """At most this many bytes: all sums, and as many requests as fit."""
+def _notice(activity: NodeActivity) -> str:
+    """All sums, and as many requests as fit."""
     sums = json.dumps(activity[:-1])[:-1] + ", ["
     items = [json.dumps([_cut(value) for value in item]) for item in activity.items]
-    return sums + ", ".join(_fitting(items, most - len(sums) - 2)) + "]]"
+    return sums + ", ".join(_fitting(items, MOST_TOLD - len(sums) - 2)) + "]]"
 
 
 def _fitting(items: Iterable[str], most: int) -> Iterator[str]:

@@ -66,13 +66,14 @@ def pieces(
     `folded`: until when there are `days` and `months`. `kept_since`: since when there are single requests; before that
     a span is made of whole hours. `coarsest`: the largest pieces wanted.
     """
-    first, last = _up(span.since, calendar.hour(span.since), HOUR), span.until
+    hour = calendar.hour(span.since)
+    first, last = _whole(hour, hour + HOUR, span.since), span.until
     if span.until < FOREVER:
         last = calendar.hour(span.until)
     if span.since < kept_since:
-        first = calendar.hour(span.since)
+        first = hour
         if last < kept_since:  # also where requests were deleted up to the middle of the span's last hour
-            last = _up(span.until, last, HOUR)
+            last = _whole(last, last + HOUR, span.until)
     if first > last:  # all within an hour
         yield Piece("requests", *span)
         return
@@ -108,10 +109,6 @@ def _days(span: Span, folded: Mapping[str, int], calendar: Calendar, coarsest: L
     yield Piece("months", first, last)
     if last < span.until:
         yield Piece("days", last, span.until)
-
-
-def _up(at: int, start: int, length: int) -> int:
-    return start if start == at else start + length
 
 
 def _whole(start: int, following: int, at: int) -> int:
