@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
+import pkgutil
 from typing import Any
 
 import pytest
 
+from aimux import testing
 from aimux.plugin import (
     Action,
     Credential,
@@ -148,3 +152,11 @@ def test_a_broken_promise_is_found(broken: type[ChatGPT], name: str) -> None:
 def _samples() -> dict[str, Any]:
     names = ("credentials", "refresh_answer", "refresh_refusals", "answers", "limit_headers")
     return {name: getattr(test_providers.TestChatGPT, name) for name in names}
+
+
+def test_pytest_explains_every_assert_of_the_contract() -> None:
+    """It does for modules that were registered before they were imported; in any other a failure says nothing."""
+    modules = [importlib.import_module(f"aimux.testing.{one.name}") for one in pkgutil.iter_modules(testing.__path__)]
+    asserting = [one for one in modules if " assert " in inspect.getsource(one)]
+    assert asserting
+    assert not [one.__name__ for one in asserting if "@pytest_ar" not in vars(one)]
