@@ -75,6 +75,17 @@ class Aimux:
         assert status == expect, answer
         return answer
 
+    async def pages(self, path: str) -> list[Any]:
+        """Each page of a list, from the first to the last; `path` has a query."""
+        pages = [await self.get(path)]
+        while (after := pages[-1]["next"]) is not None:
+            pages.append(await self.get(f"{path}&after={after}"))
+        return pages
+
+    async def accounts(self, query: str = "") -> list[str]:
+        """Their full names, as `GET /accounts` gives them."""
+        return [f"{one['provider']}/{one['name']}" for one in (await self.get(f"/accounts{query}"))["items"]]
+
     async def message(self, **headers: str) -> tuple[int, Any]:
         """A client's request for Claude: status and headers."""
         url = f"{self.url}/claude/v1/messages"

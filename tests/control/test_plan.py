@@ -8,7 +8,7 @@ import pytest
 
 from aimux.metering.record import OWN_LOGIN
 from tests.control.conftest import Aimux, Start
-from tests.control.test_usage import ANN, filled
+from tests.control.metered import ANN, filled
 from tests.metering.support import record
 
 SINCE = "since=2026-11-20"

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.control.conftest import Aimux, Start
-from tests.control.test_usage import filled
+from tests.control.metered import filled
 from tests.metering.support import NOON, record
 
 LIST = [

@@ -67,15 +67,9 @@ async def test_tokens_are_found_by_a_part_of_user_label_or_beginning(start: Star
 async def test_pages_of_tokens(start: Start) -> None:
     aimux = await start(users=USERS)
     issued = [(await aimux.post("/tokens", {"user": "mia"}, expect=201))["id"] for _ in range(5)]
-    seen: list[str] = []
-    after = ""
-    while True:
-        page = await aimux.get(f"/tokens?limit=2{after}")
-        assert len(page["items"]) <= 2
-        seen += [token["id"] for token in page["items"]]
-        if page["next"] is None:
-            break
-        after = f"&after={page['next']}"
+    pages = await aimux.pages("/tokens?limit=2")
+    assert all(len(page["items"]) <= 2 for page in pages)
+    seen = [token["id"] for page in pages for token in page["items"]]
     assert len(seen) == len(set(seen)) == 8
     assert set(issued) <= set(seen)
 

@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
-from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
-from aimux.metering.record import RequestRecord
 from aimux.metering.windows import Sampler
 from aimux.plugin.types import LimitWindow
 from aimux.simulator import Simulator
-from tests.control.conftest import MESSAGE, Aimux, Start
+from tests.control.conftest import MESSAGE, Start
+from tests.control.metered import ANN, SPAN, USERS, filled
 from tests.metering.support import NOON, record
 
-ANN, BOB = "a-users-own-token-123", "another-users-token-45"
-USERS = [{"name": "ann", "token": ANN, "groups": ["red"]}, {"name": "bob", "token": BOB}]
 CODEX = {
     "model": "gpt-5.5",
     "instructions": "You help.",
     "input": [{"role": "user", "content": "word " * 200}],
     "store": False,
 }
-SPAN = "since=2026-11-20&until=2026-11-27"
-
-
-PRICES = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3, "cache_write_1h": 6, "reasoning": 20}
-
-
-async def filled(start: Start, records: Sequence[RequestRecord], **settings: Any) -> Aimux:
-    aimux = await start(users=USERS, prices={"sonnet": PRICES}, **settings)
-    for one in records:
-        aimux.app.metering.ledger.record(one)
-    await aimux.app.metering.ledger.catch_up(30)  # a reader waits 3 s, and opening the database may take longer
-    return aimux
 
 
 async def test_the_form_is_fixed(start: Start) -> None:
@@ -179,33 +160,6 @@ async def test_the_key_is_named_after_what_was_asked(start: Start, by: str, name
     assert sorted(item[by] for item in items) == names
 
 
-async def test_the_largest_are_told_over_time_and_what_is_left_as_one(start: Start) -> None:
-    some = [
-        record(NOON - day * 86400, user=f"u{n}", usage={"input_tokens": 10 * n}) for n in range(12) for day in (0, 1)
-    ]
-    aimux = await filled(start, some)
-    usage = await aimux.get(f"/usage?by=user&{SPAN}&bucket=day&rank=tokens")
-    names = [line["name"] for line in usage["series"]["series"]]
-    assert names == ["u11", "u10", "u9", "u8", "u7", "u6", "u5", "other"]
-    for measure in ("requests", "input_tokens", "cost_usd"):
-        told = sum(sum(line[measure]) for line in usage["series"]["series"])
-        assert told == pytest.approx(usage["total"][measure])
-    (others,) = [line for line in usage["series"]["series"] if line["name"] == "other"]
-    assert (others["requests"], others["input_tokens"]) == ([5, 5], [100, 100])
-    few = await aimux.get(f"/usage?by=group&{SPAN}&bucket=day")
-    assert [(line["name"], sum(line["requests"])) for line in few["series"]["series"]] == [("team", 24)]
-
-
-@pytest.mark.parametrize("by", ["user", "group", "model"])
-async def test_a_plot_is_the_same_beside_a_page_of_the_table_and_the_kinds(start: Start, by: str) -> None:
-    some = [record(NOON - n * 3600, user=f"u{n}", usage={"model": f"model-{n}"}) for n in range(9)]
-    aimux = await filled(start, some)
-    whole = await aimux.get(f"/usage?by={by}&{SPAN}&bucket=day")
-    kinds = await aimux.get(f"/usage?by={by}&{SPAN}&bucket=day&kinds=true&limit=1")
-    assert kinds["series"] == whole["series"]
-    assert kinds["items"] == whole["items"][:1]
-
-
 async def test_cost_by_kind_and_what_the_cache_saved(start: Start) -> None:
     """At 3 $ a million tokens of input and 0.30 $ out of the cache, and 6 $ into it for an hour; thinking is 20 $ of
     15 $ of output."""
@@ -216,134 +170,6 @@ async def test_cost_by_kind_and_what_the_cache_saved(start: Start) -> None:
     assert usage["kinds"] == {"input": 3, "output": 17, "cache_read": 3, "cache_write": 12, "saved": 24}
     assert usage["total"]["cost_usd"] == 35
     assert usage["items"] == (await aimux.get(f"/usage?by=user&{SPAN}"))["items"]
-
-
-async def test_pages_follow_each_other(start: Start) -> None:
-    aimux = await filled(start, [record(user=f"u{number}", conversation=f"c{number}") for number in range(7)])
-    for by in ("user", "conversation", "hour"):
-        found, after = [], ""
-        while True:
-            page = await aimux.get(f"/usage?by={by}&{SPAN}&limit=3{after}")
-            found += [item[by] for item in page["items"]]
-            assert page["total"]["requests"] == 7
-            if page["next"] is None:
-                break
-            after = f"&after={page['next']}"
-        assert len(found) == len(set(found)) == (1 if by == "hour" else 7)
-    listed, after = [], ""
-    while True:
-        page = await aimux.get(f"/requests?{SPAN}&limit=3{after}")
-        listed += [item["user"] for item in page["items"]]
-        if page["next"] is None:
-            break
-        after = f"&after={page['next']}"
-    assert sorted(listed) == [f"u{number}" for number in range(7)]
-
-
-async def test_a_page_ends_with_any_name_that_there_can_be(start: Start) -> None:
-    long = [record(user="\N{FOX FACE}" * 99 + end, conversation="\N{FOX FACE}" * 127 + end) for end in "ab"]
-    aimux = await filled(start, long)
-    query = f"/usage?by=conversation&{SPAN}&limit=1"
-    first = await aimux.get(query)
-    second = await aimux.get(f"{query}&after={first['next']}")
-    assert [page["items"][0]["user"] for page in (first, second)] == [one.user for one in long]
-    assert second["next"] is None
-
-
-async def test_csv_is_for_who_accepts_it(start: Start) -> None:
-    aimux = await filled(start, [record(conversation="=cmd|' /C calc'!A0"), record(user="bob, the second")])
-    status, headers, text = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": "text/csv"})
-    assert (status, headers["content-type"]) == (200, "text/csv; charset=utf-8")
-    names, *rows = csv.reader(io.StringIO(text))
-    assert names[:3] == ["user", "requests", "input_tokens"]
-    assert sorted(row[0] for row in rows) == ["ann", "bob, the second"]
-    _, _, text = await aimux.send("GET", f"/usage?by=conversation&{SPAN}", headers={"accept": "text/csv"})
-    cells = [row[0] for row in csv.reader(io.StringIO(text))]
-    assert "'=cmd|' /C calc'!A0" in cells, "no spreadsheet runs it"
-    for accept, kind in (
-        ("application/json, text/csv", "application/json"),
-        ("text/csv;q=0.1, application/json", "application/json"),
-        ("text/csv; q=0", "application/json"),
-        ("*/*", "application/json"),
-        ("application/json;q=0.5, Text/CSV; charset=utf-8", "text/csv; charset=utf-8"),
-    ):
-        _, headers, _ = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": accept})
-        assert headers["content-type"] == kind, accept
-    for path in (f"/requests?{SPAN}", f"/usage/series?{SPAN}&bucket=hour"):
-        _, headers, text = await aimux.send("GET", path, headers={"accept": "text/csv"})
-        first, *_ = csv.DictReader(io.StringIO(text))
-        assert first["time"] == "2026-11-26T12:00:00Z"
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("since=yesterday", "write it like 7d"),
-        ("by=shoe", "by"),
-        ("limit=0", "limit"),
-        ("sinse=7d", "sinse"),
-        ("since=2026-11-02&until=2026-11-01", "it is before `since`"),
-    ],
-)
-async def test_what_is_asked_wrongly_is_refused(aimux: Aimux, query: str, words: str) -> None:
-    status, _, problem = await aimux.send("GET", f"/usage?{query}")
-    assert status == 422
-    assert words in str(problem)
-
-
-async def test_times_that_lie_far_away_are_times(aimux: Aimux) -> None:
-    for since in ("0001-01-01", "9999-12-31", "9999-12-31T23:59:59-23:59"):
-        assert (await aimux.get(f"/usage?since={since}"))["items"] == []
-        assert (await aimux.get(f"/usage/series?bucket=month&since={since}"))["times"] == []
-
-
-async def test_head_is_answered_like_get_without_a_body(aimux: Aimux) -> None:
-    status, headers, body = await aimux.send("HEAD", "/usage")
-    assert (status, headers["content-type"]) == (200, "application/json")
-    assert not body
-
-
-async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
-    for query in ("after=x", "by=conversation&after=x", "by=conversation&after=WzFd"):
-        assert (await aimux.send("GET", f"/usage?{query}"))[0] == 404
-    for path in ("/requests?after=x", "/me/requests?after=x", "/usage/series?after=10"):
-        assert (await aimux.send("GET", path))[0] == 422, path
-    for place in (
-        [10**30, "x", "y"],
-        [-1, "x", "y"],
-        [1e300, "x", "y"],
-        [1, "\x00", "y"],
-        [1, "\ud800", "y"],
-        [1, "x", 2],
-    ):
-        after = urlsafe_b64encode(json.dumps(place).encode()).decode()
-        assert (await aimux.send("GET", f"/usage?by=conversation&after={after}"))[0] == 404, place
-    assert (await aimux.get("/usage?after=1000"))["items"] == []
-    assert (await aimux.get("/usage?since=2026-11-26&until=2026-11-26"))["items"] == []
-
-
-async def test_a_plot_has_no_gaps(start: Start) -> None:
-    records = [record(NOON - hours * 3600, user=user) for hours in (0, 0, 3) for user in ("ann", "bob", "eve")]
-    aimux = await filled(start, records)
-    found = await aimux.get("/usage/series?since=2026-11-26T00:00:00Z&until=2026-11-26T13:00:00Z&by=user&limit=2")
-    assert found["bucket"] == "hour"
-    times = [datetime.fromisoformat(time) for time in found["times"]]
-    assert [time.hour for time in times] == [9, 10, 11, 12]
-    assert [one["name"] for one in found["series"]] == ["ann", "bob", "other"]
-    assert {tuple(one["requests"]) for one in found["series"]} == {(1, 0, 0, 2)}
-    assert found["series"][0]["cost_usd"] == [0.000105, 0, 0, 0.00021]
-    assert found["series"][0]["seconds"] == [1.5, 0, 0, 3]
-    (whole,) = (await aimux.get(f"/usage/series?{SPAN}&bucket=day"))["series"]
-    assert (whole["name"], whole["requests"]) == ("", [9])
-    assert (await aimux.get("/usage/series?since=2000-01-01&bucket=hour&user=nobody"))["times"] == []
-
-
-async def test_days_of_a_plot_are_those_of_the_zone(start: Start) -> None:
-    aimux = await filled(start, [record()], limits={"time_zone": "Europe/Berlin"})
-    found = await aimux.get(f"/usage/series?{SPAN}&bucket=day")
-    assert found["times"][0] == "2026-11-26T00:00:00+01:00"
-    hours = await aimux.get("/usage/series?since=2026-11-26&until=2026-11-27&bucket=hour")
-    assert hours["times"][0] == "2026-11-26T12:00:00Z"
 
 
 async def test_one_sees_ones_own_usage_and_no_accounts_name(start: Start) -> None:
@@ -395,21 +221,6 @@ async def test_a_request_that_memory_has_forgotten_is_explained_from_the_ledger(
     assert kept == remembered
     assert (kept["id"], headers["x-request-id"]) == ("build-7", "build-7")
     assert (await aimux.send("GET", "/requests/build-8"))[0] == 404
-
-
-async def test_points_are_as_long_as_fits_the_span(start: Start) -> None:
-    aimux = await start()
-    for until, whole, split in (
-        ("2024-01-04", "hour", "hour"),
-        ("2024-01-05", "day", "day"),
-        ("2024-04-10", "day", "day"),
-        ("2024-04-11", "day", "month"),
-        ("2026-03-11", "day", "month"),
-        ("2026-03-12", "month", "month"),
-    ):
-        series = f"/usage/series?since=2024-01-01&until={until}"
-        assert (await aimux.get(series))["bucket"] == whole
-        assert (await aimux.get(f"{series}&by=user"))["bucket"] == split
 
 
 async def test_accounts_windows_stand_beside_what_was_metered(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
