@@ -1,4 +1,4 @@
-"""Work that goes on in the background for as long as the process does."""
+"""Work that goes on in the background."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def keep_going(what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyn
     hear that it is not done any more.
     """
     return asyncio.create_task(_again(what, work), name=what)
+
+
+async def end(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel them, and wait until they are over, however they end."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _again(what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

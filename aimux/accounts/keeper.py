@@ -8,6 +8,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from aimux.background import end
 from aimux.plugin.errors import RefreshError
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ class Keeper:
                         await state.flush()
                 await self._sleep(self._poll)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(*self._tasks)
 
     async def _look(self, pool: AccountPool) -> None:
         name, problem = pool.provider.instance, ""

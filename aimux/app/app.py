@@ -15,7 +15,7 @@ from aimux.app.outside import Outside
 from aimux.app.pools import Pools
 from aimux.app.setup import compatibility, health_text, refuse_lost_file, setup_of, with_what_stays
 from aimux.app.warnings import warn_of_surroundings, warn_of_unknown
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.certificates import ServerTLS
 from aimux.config import ConfigError, provider_instances, secrets_in
 from aimux.control.running import Reload, Running
@@ -433,9 +433,7 @@ class App:
         await self.gateway.server.shutdown(1.0)
         self.records.soon = self._logs.access.soon = None
         self.records.flush()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self._stack.aclose()
 
     def hurry(self) -> None:

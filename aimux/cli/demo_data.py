@@ -9,6 +9,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aimux.background import end
 from aimux.limits.rules import Who
 from aimux.metering.record import RequestRecord, Sender, Step, new_id
 from aimux.plugin.usage import Usage
@@ -228,9 +229,7 @@ async def chatter(app: App) -> None:
                     task.add_done_callback(running.discard)
                 await asyncio.sleep(-PAUSE * math.log(1 - rng.random()))
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end(*running)
 
 
 async def _ask(client: Any, address: str, person: Person, rng: random.Random) -> None:

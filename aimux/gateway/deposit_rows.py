@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.gateway.deferred_usage import ALL_TOLD
 from aimux.gateway.deposits import MOST, Deposits
 from aimux.storage import StorageError
@@ -71,9 +71,7 @@ class DepositRows:
 
     async def close(self) -> None:
         """Write what is left."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end(self._keeper)
         try:
             await self.flush()
         except StorageError as error:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.limits import history, stored
 from aimux.limits.configured import policy
 from aimux.limits.exchange import Exchange
@@ -100,9 +100,7 @@ class LimitKeeper:
 
     async def close(self) -> None:
         self._unsubscribe()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         if self.exchange is not None:
             await self.exchange.close()
 

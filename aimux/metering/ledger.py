@@ -14,7 +14,7 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.metering.rollups import fold, prune
 from aimux.metering.rows import ID, Row
 from aimux.metering.spill import Spill, SpillFull
@@ -204,9 +204,7 @@ class Ledger:
             await self._put_by()
         if self._held:
             log.error("%d of the requests are lost: neither the database nor the disk takes them", len(self._held))
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await end(self._writing)
         self._spill.close()
 
     @property

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.metering.calendar import Calendar
 from aimux.metering.flattener import Flattener
 from aimux.metering.ledger import Ledger
@@ -83,9 +83,7 @@ class Metering:
 
     async def close(self) -> None:
         """Write what is not written yet."""
-        if self._sampling is not None:
-            self._sampling.cancel()
-            await asyncio.gather(self._sampling, return_exceptions=True)
+        await end(self._sampling)
         await self.book.close()
         await self.ledger.close()
 

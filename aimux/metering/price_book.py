@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.metering.apart import run_apart
 from aimux.metering.tariff import Tariff
 from aimux.storage import StorageError
@@ -79,8 +79,7 @@ class PriceBook:
     async def close(self) -> None:
         if self._task is not None:
             self._unsubscribe()
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def update(self, url: str = "") -> tuple[int, int, str]:
         """Take the newest list. Returns how many models were looked up, how many of them it has, and its name.

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
+from aimux.background import end
 from aimux.relay.proxy import UnusableProxy, proxy_options
 
 if TYPE_CHECKING:
@@ -75,9 +76,7 @@ class Teller:
         start."""
         if self._tasks:
             log.warning("notices that have not arrived are given up: %d", len(self._tasks))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         if self._session is not None:
             await self._session.close()
 

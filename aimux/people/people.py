@@ -8,7 +8,7 @@ import time
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.people import rows
 from aimux.people.directory import Configured, Directory
 from aimux.storage import StorageError
@@ -58,9 +58,7 @@ class People:
         self._unsubscribe()
         if self._end is not None:
             self._end.cancel()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end(self._keeper)
 
     def reconfigure(self, configured: Configured) -> None:
         """Take the people of another configuration. The caller begins the epoch."""

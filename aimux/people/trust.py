@@ -6,7 +6,7 @@ import asyncio
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.people.keys import FetchedKeys, read_keys
 from aimux.people.signed import Signed
 
@@ -46,10 +46,8 @@ class Trust:
         self._settings = settings
 
     async def close(self) -> None:
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
-            self._fetching = None
+        await end(self._fetching)
+        self._fetching = None
 
     def _kept(self, url: str) -> Path:
         """Where the keys lie that were fetched last. A file for each URL: a former signer is not to be believed while

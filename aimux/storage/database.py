@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aimux.background import keep_going
+from aimux.background import end, keep_going
 from aimux.storage.errors import Conflict, StorageError
 from aimux.storage.sqlite import SQLite
 
@@ -176,9 +176,7 @@ class Database:
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self._engine.close()
 
     @asynccontextmanager
