@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,8 +135,6 @@ def _validated(plan: Plan, output: Path, plugins: Plugins) -> Config:
 
 def _referenced(plan: Plan) -> dict[str, str]:
     """A placeholder for each `${env:…}` of the plan: they need not be set on this machine, or now."""
-    import re
-
     names = re.findall(r"\$\{env:([^}]+)\}", repr(plan.config))
     return dict.fromkeys(names, "stands-in-for-a-secret")
 

@@ -226,12 +226,10 @@ def _trusting(config: Config) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(cadata=der)
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):
         raise click.ClickException(f"{path} holds no certificate: {CERTIFICATE}") from None
     except OSError as error:
         raise click.ClickException(f"the server's certificate: {error}: {CERTIFICATE}") from None
-    except ValueError:
-        raise click.ClickException(f"{path} holds no certificate: {CERTIFICATE}") from None
     return context
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux.cli.options import ConfigRefused, config_option
+from aimux.cli.options import ConfigRefused, config_option, config_path, read_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,6 @@ def serve_command(config: Path | None, or_demo: bool = False) -> None:
     from aimux.app import run
     from aimux.certificates import TLSError
     from aimux.cli.banner import print_banner
-    from aimux.cli.options import config_path
     from aimux.config import ConfigError, load_config
     from aimux.front.listening import ListenError
     from aimux.storage import StorageError
@@ -54,7 +53,6 @@ def _nothing_yet(config: Path | None) -> bool:
     import asyncio
 
     from aimux.accounts.stores import file_vault
-    from aimux.cli.options import config_path, read_config
     from aimux.plugin.loader import load_plugins
 
     if config_path(config) is not None:

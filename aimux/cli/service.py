@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aimux.cli.asking import print_json
-from aimux.cli.options import json_option
+from aimux.cli.options import ConfigRefused, json_option
 from aimux.cli.words import prose_on_stderr
 from aimux.documents import document_path
 
@@ -106,7 +106,6 @@ def _listen(config: Path | None) -> Listen:
     """The address that the configuration gives. Its secrets are not read: only the service may have them."""
     import yaml
 
-    from aimux.cli.options import ConfigRefused
     from aimux.config import ConfigError, Listen, check_form
     from aimux.plugin.loader import load_plugins
 
