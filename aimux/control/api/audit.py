@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
+from aimux.control.api.body import Body
+from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
-from aimux.control.api.people_models import AuditEntry, AuditPage, AuditQuery, AuditVerdict
 from aimux.control.principal import Role
 from aimux.people import audit
 
@@ -17,6 +20,46 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 operation = Table()
+
+
+class AuditEntry(Body):
+    """One change."""
+
+    id: int
+    at: datetime
+    actor: str
+    address: str
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    hash: str = Field(description="Of this entry and the hash of the one before it.")
+
+
+class AuditPage(Body):
+    """A part of the audit log, the newest first."""
+
+    items: list[AuditEntry]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
+
+
+class AuditQuery(Given):
+    """Which entries."""
+
+    limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
+    after: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = Field(
+        default=None, description="`next` of the page before."
+    )
+    target: str | None = Field(default=None, max_length=200, description="Only what was done to it, as `user:NAME`.")
+
+
+class AuditVerdict(Body):
+    """What a check of the whole audit log found."""
+
+    whole: bool
+    problem: str = Field(description="What is wrong; empty where nothing is.")
+    entries: int
+    hash: str = Field(description="Of the last entry: noted down elsewhere, it shows later that nothing was changed.")
 
 
 @operation("GET", "/audit", "List who changed what", role=Role.VIEWER)

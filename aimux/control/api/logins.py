@@ -6,20 +6,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from aimux.accounts.login import LIFETIME, AuthorizationResponse, page, read_answer
-from aimux.control.api.models import (
-    Account,
-    Authorization,
-    Authorize,
-    CallbackQuery,
-    Device,
-    DevicePoll,
-    DeviceState,
-    Exchange,
-    Instance,
-)
+from aimux.control.api.body import Body
+from aimux.control.api.models import Account, FlowId, Given, Instance, Name
 from aimux.control.api.operations import Page, Table
 from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
@@ -33,6 +26,61 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.admin")
 operation = Table()
+
+
+class Authorize(Given):
+    """Where the login goes once it is done."""
+
+    account: Name | None = Field(default=None, description="Without it, aimux chooses one (`default` first).")
+    replace: bool = Field(default=False, description="Whether an account of that name gives way.")
+
+
+class Authorization(Body):
+    """A login that is under way."""
+
+    authorization_url: str = Field(description="Where a person signs in.")
+    state: str = Field(description="For `exchange`; good once.")
+    expires_in: float = Field(description="Seconds.")
+
+
+class Exchange(Given):
+    """What the person brought back."""
+
+    code: str = Field(min_length=1, max_length=8192, description="The code, `CODE#STATE`, or the address it came in.")
+    state: FlowId | None = Field(default=None, description="As `authorize` gave it; may be left out of `CODE#STATE`.")
+    account: Name | None = Field(default=None, description="Where it goes, if that was not known to `authorize`.")
+    replace: bool = Field(default=False, description="Whether an account of that name gives way.")
+
+
+class CallbackQuery(Body):
+    """What an authorization server adds to the redirect URI. It may add more."""
+
+    state: FlowId
+    code: str | None = Field(default=None, max_length=8192, description="The authorization code.")
+    error: str | None = Field(default=None, max_length=200, description="Why there is no code.")
+
+
+class Device(Body):
+    """A device login that is under way."""
+
+    id: str = Field(description="To poll with; good for one login.")
+    verification_url: str = Field(description="What the person opens …")
+    user_code: str = Field(description="… and types there.")
+    interval: float = Field(description="Seconds between two polls.")
+    expires_in: float = Field(description="Seconds.")
+
+
+class DevicePoll(Given):
+    """Which one."""
+
+    id: FlowId
+
+
+class DeviceState(Body):
+    """How far a device login is."""
+
+    status: Literal["pending", "done"]
+    account: Account | None = Field(default=None, description="When it is done.")
 
 
 @operation("POST", "/oauth/{provider}/authorize", "Begin a login with a browser", errors=(409,))

@@ -278,57 +278,6 @@ class TokenList(Body):
     items: list[Token]
 
 
-Subject = Annotated[str, Field(min_length=1, max_length=255, description="The claim `sub`.")]
-Issuer = Annotated[str, Field(max_length=255, description="The claim `iss`; empty: whichever.")]
-
-
-class NewRevocation(Given):
-    """Whose tokens, signed elsewhere, are no longer accepted."""
-
-    subject: Subject
-    issuer: Issuer = ""
-    reason: Label = ""
-
-
-class RevocationQuery(Given):
-    """Whose tokens, signed elsewhere, are accepted again."""
-
-    subject: Subject
-    issuer: Issuer = ""
-
-
-class Revocation(Body):
-    """Whose tokens, signed elsewhere, are no longer accepted."""
-
-    subject: str
-    issuer: str
-    reason: str
-    revoked_at: datetime | None
-
-
-class RevocationPage(Body):
-    """All of them, by subject."""
-
-    items: list[Revocation]
-    next: str | None = Field(description="null: this is all.")
-
-
-class NewSignedToken(Given):
-    """A token that is signed and not stored."""
-
-    label: Label = Field(default="", description="What it is for; the claim `label`.")
-    ttl: Span = Field(description="How long it lasts.")
-
-
-class SignedToken(Body):
-    """A signed token. It is shown only this once; it can be revoked by its `subject`."""
-
-    token: str
-    subject: str
-    label: str
-    expires_at: datetime
-
-
 class Me(Body):
     """Who asks, and what they may do."""
 
@@ -338,43 +287,3 @@ class Me(Body):
     groups: list[Group]
     tokens: list[Token]
     self_service: bool = Field(description="Whether own tokens can be issued and revoked.")
-
-
-class AuditEntry(Body):
-    """One change."""
-
-    id: int
-    at: datetime
-    actor: str
-    address: str
-    action: str
-    target: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-    hash: str = Field(description="Of this entry and the hash of the one before it.")
-
-
-class AuditPage(Body):
-    """A part of the audit log, the newest first."""
-
-    items: list[AuditEntry]
-    next: str | None = Field(description="`after` of the next page; null: this is the last one.")
-
-
-class AuditQuery(Given):
-    """Which entries."""
-
-    limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
-    after: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = Field(
-        default=None, description="`next` of the page before."
-    )
-    target: str | None = Field(default=None, max_length=200, description="Only what was done to it, as `user:NAME`.")
-
-
-class AuditVerdict(Body):
-    """What a check of the whole audit log found."""
-
-    whole: bool
-    problem: str = Field(description="What is wrong; empty where nothing is.")
-    entries: int
-    hash: str = Field(description="Of the last entry: noted down elsewhere, it shows later that nothing was changed.")

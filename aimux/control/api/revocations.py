@@ -6,23 +6,71 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
+from pydantic import Field
+
+from aimux.control.api.body import Body
+from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
-from aimux.control.api.people_models import (
-    NewRevocation,
-    NewSignedToken,
-    Revocation,
-    RevocationPage,
-    RevocationQuery,
-    SignedToken,
-)
+from aimux.control.api.people_models import Label, Span
 from aimux.control.api.problems import Refused
 from aimux.control.api.views import moment
 from aimux.control.principal import Principal, Role
 from aimux.people import issuing
 
 operation = Table()
+
+Subject = Annotated[str, Field(min_length=1, max_length=255, description="The claim `sub`.")]
+Issuer = Annotated[str, Field(max_length=255, description="The claim `iss`; empty: whichever.")]
+
+
+class NewRevocation(Given):
+    """Whose tokens, signed elsewhere, are no longer accepted."""
+
+    subject: Subject
+    issuer: Issuer = ""
+    reason: Label = ""
+
+
+class RevocationQuery(Given):
+    """Whose tokens, signed elsewhere, are accepted again."""
+
+    subject: Subject
+    issuer: Issuer = ""
+
+
+class Revocation(Body):
+    """Whose tokens, signed elsewhere, are no longer accepted."""
+
+    subject: str
+    issuer: str
+    reason: str
+    revoked_at: datetime | None
+
+
+class RevocationPage(Body):
+    """All of them, by subject."""
+
+    items: list[Revocation]
+    next: str | None = Field(description="null: this is all.")
+
+
+class NewSignedToken(Given):
+    """A token that is signed and not stored."""
+
+    label: Label = Field(default="", description="What it is for; the claim `label`.")
+    ttl: Span = Field(description="How long it lasts.")
+
+
+class SignedToken(Body):
+    """A signed token. It is shown only this once; it can be revoked by its `subject`."""
+
+    token: str
+    subject: str
+    label: str
+    expires_at: datetime
 
 
 @operation("GET", "/revocations", "List the subjects whose signed tokens are no longer accepted", role=Role.VIEWER)
