@@ -20,13 +20,19 @@ def answered(pool: AccountPool, account: str, conversation: str = "talk") -> Non
     pool.served(Selection(conversation=conversation), found, found.credential)
 
 
+def at_home(pool: AccountPool) -> tuple[Selection, str]:
+    """A conversation, and the account that has answered it."""
+    talk = Selection(conversation="talk")
+    home = chosen(pool, 1, talk)[0]
+    answered(pool, home)
+    return talk, home
+
+
 async def test_lesson_10_a_conversation_stays_and_leaves_an_account_that_cannot_serve(
     make_pool: Any, state_dir: Any
 ) -> None:
     pool = await pool_of(make_pool, state_dir, "a b c", strategy="round_robin")
-    talk = Selection(conversation="talk")
-    home = chosen(pool, 1, talk)[0]
-    answered(pool, home)
+    talk, home = at_home(pool)
     chosen(pool, 7)
     assert chosen(pool, 5, talk) == [home] * 5
     pool.accounts[home].apply(Verdict(Action.COOL_DOWN, until=START + CACHE_SECONDS + 60), START)
@@ -40,9 +46,7 @@ async def test_lesson_10_a_conversation_stays_and_leaves_an_account_that_cannot_
 async def test_it_is_lent_for_as_long_as_its_cache_lives(make_pool: Any, state_dir: Any) -> None:
     """A limit of a minute would otherwise cost the whole prompt's cache, twice."""
     pool = await pool_of(make_pool, state_dir, "a b c d", strategy="round_robin")
-    talk = Selection(conversation="talk")
-    home = chosen(pool, 1, talk)[0]
-    answered(pool, home)
+    talk, home = at_home(pool)
     pool.accounts[home].apply(Verdict(Action.COOL_DOWN, until=START + 60), START)
     [host] = {*chosen(pool, 5, talk)}
     assert host != home, "one and the same for all of the minute"
@@ -54,9 +58,7 @@ async def test_it_is_lent_for_as_long_as_its_cache_lives(make_pool: Any, state_d
 
 async def test_it_stays_with_whoever_it_is_lent_to_under_another_name(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b c d", strategy="round_robin")
-    talk = Selection(conversation="talk")
-    home = chosen(pool, 1, talk)[0]
-    answered(pool, home)
+    talk, home = at_home(pool)
     pool.accounts[home].apply(Verdict(Action.COOL_DOWN, until=START + 60), START)
     host = chosen(pool, 1, talk)[0]
     await pool.rename(host, "renamed")
@@ -68,9 +70,7 @@ async def test_it_stays_with_whoever_it_is_lent_to_under_another_name(make_pool:
 
 async def test_one_overload_does_not_move_a_conversation(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b")
-    talk = Selection(conversation="talk")
-    home = chosen(pool, 1, talk)[0]
-    answered(pool, home)
+    talk, home = at_home(pool)
     other = chosen(pool, 1, replace(talk, exclude=frozenset({home})))[0]
     assert other != home
     answered(pool, other)

@@ -31,6 +31,7 @@ from aimux.people.audit import Actor
 from aimux.plugin import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import limits as schema
+from tests.limits.support import use
 
 UTC = ZoneInfo("UTC")
 DAY = 86_400.0
@@ -301,9 +302,7 @@ async def test_a_limit_that_comes_back_counts_what_was_used_without_it(node: Nod
     section: dict[str, object] = {"default": own} if owner == "default" else {"users": {"alice": own}}
     keeper = await node(**section)
     limits = keeper.limits
-    lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
-    assert not isinstance(lease, Refusal)
-    limits.settle(lease, 30, 10, 0)
+    use(limits, 40, ALICE, now=now)
     await write(keeper.database, record(now, 10))
     await keeper.reconfigure(Section())
     assert used(keeper) == {}
@@ -321,9 +320,7 @@ async def test_who_comes_to_a_group_has_used_what_he_has_used(
     keeper = await node(groups={"research": {"each": {"tokens_per_day": 10**6}}})
     limits, now, alone = keeper.limits, time.time(), Who("alice", "laptop")
     if before:
-        lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
-        assert not isinstance(lease, Refusal)
-        limits.settle(lease, 30, 10, 0)
+        use(limits, 40, ALICE, now=now)
         await write(keeper.database, record(now, 10))
     assert limits.terms(alone).free
     await write(keeper.database, record(now, 50))
@@ -355,9 +352,7 @@ async def test_a_clock_that_is_right_again_brings_back_what_was_used(
     monkeypatch.setattr("aimux.limits.keeper.LOOK_SECONDS", 0.01)
     keeper = await node(default={"tokens_per_day": 10**6, "tokens_per_month": 10**6})
     limits, now = keeper.limits, clock.time()
-    lease = limits.reserve(limits.plan(limits.terms(ALICE), "claude", "m", now), 10, now)
-    assert not isinstance(lease, Refusal)
-    limits.settle(lease, 30, 10, 0)
+    use(limits, 40, ALICE, now=now)
     await write(keeper.database, record(time.time(), 10))
     for number, off in enumerate(way[1:], 1):
         clock.off = off
@@ -368,12 +363,7 @@ async def test_a_clock_that_is_right_again_brings_back_what_was_used(
 
 async def test_a_limit_that_comes_with_a_reload_counts_what_was_used_before_it(node: Node) -> None:
     keeper = await node(default={"tokens_per_day": 10**6})
-    who = ALICE
-    lease = keeper.limits.reserve(
-        keeper.limits.plan(keeper.limits.terms(who), "claude", "m", time.time()), 10, time.time()
-    )
-    assert not isinstance(lease, Refusal)
-    keeper.limits.settle(lease, 30, 10, 0)
+    use(keeper.limits, 40, ALICE, now=time.time())
     await write(keeper.database, record(time.time(), 10))
     await keeper.reconfigure(Section.model_validate({"default": {"tokens_per_day": 10**6, "tokens_per_week": 500}}))
     assert used(keeper) == {"user:alice tokens_per_day": 40, "user:alice tokens_per_week": 40}
