@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +16,7 @@ import click
 from aimux.cli.words import say, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -134,4 +137,31 @@ def confirm(question: str, *, yes: bool, what: str) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{what}: say --yes.")
-    click.confirm(question, abort=True)
+    agreed(question)
+
+
+def agreed(question: str) -> None:
+    """End the command unless the person agrees."""
+    with _interruptible():
+        click.confirm(question, abort=True)
+
+
+def typed(question: str, **options: Any) -> str:
+    """What a person types; `options` are those of click's prompt."""
+    with _interruptible():
+        answer: str = click.prompt(question, err=True, **options)
+    return answer
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have Ctrl-C end a question: within `asyncio.run` the first one only cancels a task, which nobody sees as long as
+    the question waits."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from aimux.cli import suggest
-from aimux.cli.asking import print_json
+from aimux.cli.asking import agreed, print_json, typed
 from aimux.cli.options import AccountName, config_option, json_option
 from aimux.cli.words import prose_on_stderr, say, sentence, warn
 
@@ -146,10 +146,7 @@ async def sign_in(provider: Provider, flow: Flow, http: Http) -> bytes:
 
 def read_secret(what: str) -> str:
     """From a hidden prompt, or from stdin if that is not a terminal."""
-    if sys.stdin.isatty():
-        secret: str = click.prompt(what, hide_input=True, err=True)
-    else:
-        secret = sys.stdin.read(65536)
+    secret = typed(what, hide_input=True) if sys.stdin.isatty() else sys.stdin.read(65536)
     secret = secret.strip().removeprefix("\ufeff").strip()  # a pipe of Windows may begin with a byte order mark
     if not secret:
         raise click.UsageError(f"{what}: there is none on stdin.")
@@ -178,7 +175,7 @@ def ask_to_replace(full: str) -> None:
     """End the command unless the person agrees."""
     if not sys.stdin.isatty():
         raise click.ClickException(f"there is an account {full} already: --force replaces it, --account names another")
-    click.confirm(f"There is an account {full} already. Replace its login?", abort=True)
+    agreed(f"There is an account {full} already. Replace its login?")
 
 
 async def save(backend: Backend, body: dict[str, Any], *, fresh: bool = False) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from aimux.certificates import own_pair
+from aimux.cli.asking import typed
 from aimux.cli.options import read_config
 from aimux.cli.words import say
 from aimux.control.clients import TOKEN_VARIABLE
@@ -123,7 +124,7 @@ def token_of_a_person(prompt: str) -> str:
     """From the variable AIMUX_TOKEN, a hidden prompt, or standard input; "" if there is none."""
     token = os.environ.get(TOKEN_VARIABLE, "")
     if not token and sys.stdin.isatty():
-        token = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)
+        token = typed(prompt, hide_input=True, default="", show_default=False)
     elif not token:
         token = sys.stdin.readline()
     return token.strip()

@@ -14,6 +14,7 @@ import click
 from yarl import URL
 
 from aimux.accounts.login import LIFETIME, AuthorizationResponse, Finished, Logins, read_answer
+from aimux.cli.asking import typed
 from aimux.cli.loopback import loopback
 from aimux.cli.words import say
 from aimux.plugin import LoginError
@@ -62,7 +63,7 @@ def _pasted(state: str) -> AuthorizationResponse:
     while True:
         try:
             # Blocking is fine here: nothing else is under way.
-            answer = read_answer(click.prompt("Code or address", err=True))
+            answer = read_answer(typed("Code or address"))
             if not answer.state:
                 raise LoginError("that is only a part of the code: copy all of CODE#STATE, or the whole address")
             if not compare_digest(answer.state.encode(), state.encode()):

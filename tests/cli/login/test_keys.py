@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 
 import pytest
 
@@ -75,6 +76,28 @@ def test_a_key_is_kept_where_nobody_can_be_asked(aimux: Commands) -> None:
     said = aimux("login", "claude", "--api-key", stdin="sk-ant-api03-untried")
     assert "claude/default: healthy" in said.stdout
     assert "Warning: It is kept, and could not be tried: " in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "question"),
+    [
+        (["--api-key"], "API key:"),
+        (["--no-browser"], "Code or address:"),
+        (["--account", "default"], "Replace its login?"),
+    ],
+)
+def test_ctrl_c_ends_a_question_at_once(aimux: Commands, arguments: list[str], question: str) -> None:
+    aimux("login", "claude", "--api-key", stdin=aimux.live.sim.accounts["claude-key"].api_key)
+    ours, theirs = pty.openpty()
+    command = ("login", "claude", *arguments)
+    with aimux.process(*command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        try:
+            read_until(ours, question)
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    os.close(ours)
 
 
 def test_a_hidden_prompt_does_not_show_the_key(aimux: Commands) -> None:
