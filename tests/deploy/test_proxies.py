@@ -145,6 +145,16 @@ async def test_only_the_mounts_are_reached(proxy: Callable[[str, int, Path], lis
             assert answer.status == 401
 
 
+async def test_a_node_that_restarts_costs_no_request_behind_nginx(tmp_path: Path) -> None:
+    def of_two(upstream: str, port: int, folder: Path) -> list[str]:
+        return nginx(f"127.0.0.1:{free_port()}; server {upstream}", port, folder)
+
+    async with stack(of_two, tmp_path, users=USERS) as (_, url, trusting), aiohttp.ClientSession() as session:
+        for _ in range(3):
+            async with session.post(f"{url}/claude/v1/messages", json=PROMPT, headers=HEADERS, ssl=trusting) as answer:
+                assert answer.status == 200
+
+
 async def test_headers_with_underscores_arrive(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
     """Codex names its conversation in one; nginx drops such headers by default."""
     async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
