@@ -124,17 +124,17 @@ class AccountPool:
     def served(self, selection: Selection, account: Account, credential: Credential) -> None:
         """An upstream has answered a request with this account."""
         account.has_served(credential)
-        if self.faltering:
-            self.faltering.discard(account)
         if selection.conversation is not None:
             self._conversations.served(selection.conversation, account.name)
 
-    def leave(self, account: Account, model: str, selection: Selection, now: float) -> bool:
+    def leave(self, account: Account, model: str, selection: Selection, now: float, *, wary: bool = False) -> bool:
         """Have a socket's conversation go on with an account that can serve this model, which its handshake does not
-        name. False: there is none, or nobody knows which conversation it is."""
+        name; with `wary`, with none that falters. False: there is none, or nobody knows which conversation it is."""
         if selection.conversation is None:
             return False
         exclude = self.lacking.names(model, now) | {account.name}
+        if wary:
+            exclude |= {other.name for other in self.faltering}
         other = self.select(replace(selection, model=model, conversation=None, exclude=exclude), now)
         if other is None:
             return False

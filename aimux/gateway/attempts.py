@@ -135,7 +135,10 @@ class Attempts:
                     call.note_answer(attempt)
                     if verdict.action is Action.RELAY:
                         if attempt.head.status < 400:
-                            self._route.accounts.served(self._selection, account, attempt.credential)
+                            pool = self._route.accounts
+                            pool.served(self._selection, account, attempt.credential)
+                            if pool.faltering and attempt.head.status != 101:  # a socket's turns tell
+                                pool.faltering.discard(account)
                             if self._sought:
                                 self._deposits.keep(account.provider, account.name, self._sought, None)
                         if self._last is not None:

@@ -161,6 +161,8 @@ class OpenSocket:
         if meter.ended:
             failed = UPSTREAM_FAILED if meter.last.failed else ""
             self._over(meter.last, str(verdict.action) if verdict is not None else failed)
+            if verdict is None and not failed:
+                self._route.accounts.faltering.discard(self._account)
         if verdict is not None:
             self._judge(verdict)
         if meter.limits:
@@ -222,6 +224,8 @@ class OpenSocket:
                 pool.lacking.note(account, verdict.model, now)
         elif verdict.action is Action.RELAY:
             return
+        elif verdict.action is Action.BACK_OFF:
+            pool.faltering.add(account)
         account.apply(verdict, now)
         call.note(account.name, 101, verdict.action, verdict.reason)
         if call.admitted.caller.own is not None or self._answering or self._turns:
@@ -229,7 +233,9 @@ class OpenSocket:
         if verdict.action is Action.REFRESH:
             another = True
         elif verdict.model or verdict.action in {Action.MISSING, Action.BACK_OFF}:
-            another = pool.leave(account, verdict.model or "", call.selection, now)
+            # Where all are overloaded, the client must hear of it, and not go round among them.
+            wary = verdict.action is Action.BACK_OFF
+            another = pool.leave(account, verdict.model or "", call.selection, now, wary=wary)
         else:
             another = pool.select(call.selection, now) is not None
         if another:

@@ -191,6 +191,29 @@ async def test_a_turn_that_meets_an_overload_is_taken_to_another_account_if_ther
     assert all(account.state(time.time()).status == "healthy" for account in aimux.app.accounts())
 
 
+async def test_where_all_are_overloaded_the_client_hears_of_it(begin: Begin, far: Far) -> None:
+    """It must not be sent round among them."""
+    refusal = '{"busy": 1, "done": 1}'
+
+    async def serve(server: ServerConnection) -> None:
+        async for message in server:
+            await server.send(DONE if message == "later" else refusal)
+
+    far.serve = serve
+    aimux = await begin(accounts=("default", "other"))
+    headers = {"x-conversation": "c"}
+    async with socket(aimux, headers=headers) as client:
+        await client.send("question")
+        with pytest.raises(ConnectionClosed, match="1012"):
+            await client.recv()
+    async with socket(aimux, headers=headers) as client:
+        await client.send("question")
+        assert await client.recv() == refusal
+        await client.send("later")
+        assert await client.recv() == DONE
+        assert len(aimux.app.pools["plain"].faltering) == 1
+
+
 async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     async with socket(await begin()) as client:
