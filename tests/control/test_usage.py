@@ -84,6 +84,12 @@ async def test_a_real_request_is_there_at_once(start: Start) -> None:
     assert listed["client"]
 
 
+@pytest.mark.parametrize("path", ["/usage?model=%00", "/requests?conversation=a%00b", "/audit?target=%00"])
+async def test_a_null_character_is_refused_before_a_database_does(start: Start, path: str) -> None:
+    status, _, problem = await (await start()).send("GET", path)
+    assert (status, problem["type"]) == (422, "urn:aimux:invalid")
+
+
 async def test_what_was_begun_and_nobody_has_read_is_told(start: Start) -> None:
     aimux = await start(users=USERS)
     deposits, batches = aimux.app.deposits, f"{aimux.url}/claude/v1/messages/batches"

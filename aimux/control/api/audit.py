@@ -50,7 +50,9 @@ class AuditQuery(Given):
     after: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = Field(
         default=None, description="`next` of the page before."
     )
-    target: str | None = Field(default=None, max_length=200, description="Only what was done to it, as `user:NAME`.")
+    target: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = Field(
+        default=None, description="Only what was done to it, as `user:NAME`."
+    )
 
 
 class AuditVerdict(Body):

@@ -22,8 +22,8 @@ from aimux.people import issuing
 
 operation = Table()
 
-Subject = Annotated[str, Field(min_length=1, max_length=255, description="The claim `sub`.")]
-Issuer = Annotated[str, Field(max_length=255, description="The claim `iss`; empty: whichever.")]
+Subject = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$", description="The claim `sub`.")]
+Issuer = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$", description="The claim `iss`; empty: whichever.")]
 
 
 class NewRevocation(Given):

@@ -33,6 +33,8 @@ MOST_AFTER = 1300
 HttpsUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
 
 
+Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+"""PostgreSQL takes no null character, and would look out of order."""
 Cursor = Annotated[str, Field(max_length=MOST_AFTER)]
 RequestCursor = Annotated[str, Field(pattern=r"^req_[0-9A-Za-z]{1,60}$", max_length=64)]
 
@@ -47,10 +49,10 @@ class SpanQuery(Given):
 
 
 class _Usage(SpanQuery):
-    provider: str | None = Field(default=None, max_length=256, description="Only this provider's.")
-    model: str | None = Field(default=None, max_length=256, description="That was served.")
-    request_class: str | None = Field(
-        default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
+    provider: Name | None = Field(default=None, description="Only this provider's.")
+    model: Name | None = Field(default=None, description="That was served.")
+    request_class: Name | None = Field(
+        default=None, alias="class", description="What it was for, in the client's own word."
     )
     limit: int = Field(default=1000, ge=1, le=10_000, description="At most so many.")
 
@@ -65,11 +67,11 @@ class OwnUsageQuery(_Usage):
 
 
 class _EverybodysUsage(_Usage):
-    user: str | None = Field(default=None, max_length=256, description="Only this user's.")
-    group: str | None = Field(default=None, max_length=256, description="Only those of this group's members.")
-    token: str | None = Field(default=None, max_length=256, description="A token's id.")
-    account: str | None = Field(default=None, max_length=256, description="`provider/account`.")
-    client: str | None = Field(default=None, max_length=256, description="The first word of its user agent.")
+    user: Name | None = Field(default=None, description="Only this user's.")
+    group: Name | None = Field(default=None, description="Only those of this group's members.")
+    token: Name | None = Field(default=None, description="A token's id.")
+    account: Name | None = Field(default=None, description="`provider/account`.")
+    client: Name | None = Field(default=None, description="The first word of its user agent.")
 
 
 class UsageQuery(_EverybodysUsage):
@@ -210,17 +212,17 @@ class AccountWindows(Tabular):
 class RequestQuery(SpanQuery):
     """Which requests."""
 
-    user: str | None = Field(default=None, max_length=256, description="Only this user's.")
-    group: str | None = Field(default=None, max_length=256, description="Only those of this group's members.")
-    token: str | None = Field(default=None, max_length=256, description="A token's id.")
-    provider: str | None = Field(default=None, max_length=256, description="Only this provider's.")
-    account: str | None = Field(default=None, max_length=256, description="`provider/account`.")
-    model: str | None = Field(default=None, max_length=256, description="That was served.")
-    client: str | None = Field(default=None, max_length=256, description="The first word of its user agent.")
-    request_class: str | None = Field(
-        default=None, alias="class", max_length=256, description="What it was for, in the client's own word."
+    user: Name | None = Field(default=None, description="Only this user's.")
+    group: Name | None = Field(default=None, description="Only those of this group's members.")
+    token: Name | None = Field(default=None, description="A token's id.")
+    provider: Name | None = Field(default=None, description="Only this provider's.")
+    account: Name | None = Field(default=None, description="`provider/account`.")
+    model: Name | None = Field(default=None, description="That was served.")
+    client: Name | None = Field(default=None, description="The first word of its user agent.")
+    request_class: Name | None = Field(
+        default=None, alias="class", description="What it was for, in the client's own word."
     )
-    conversation: str | None = Field(default=None, max_length=256, description="As the client names it, or its hash.")
+    conversation: Name | None = Field(default=None, description="As the client names it, or its hash.")
     status: int | None = Field(default=None, ge=0, le=599, description="That the client got; 0: it left before.")
     failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
     limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
@@ -230,8 +232,8 @@ class RequestQuery(SpanQuery):
 class OwnRequestQuery(SpanQuery):
     """Which of one's own requests."""
 
-    provider: str | None = Field(default=None, max_length=256, description="Only this provider's.")
-    model: str | None = Field(default=None, max_length=256, description="That was served.")
+    provider: Name | None = Field(default=None, description="Only this provider's.")
+    model: Name | None = Field(default=None, description="That was served.")
     failed: bool | None = Field(default=None, description="Only those that failed, or only the others.")
     limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
     after: RequestCursor | None = Field(default=None, description="`next` of the page before.")
