@@ -279,3 +279,13 @@ def test_pages_that_need_no_database_open_without_one(site: Site, away: Away) ->
         for path in ("join?code=abc", "sign-in?code=abc"):  # whoever asks may be a stranger
             status, _, text = site.send("GET", f"/dashboard/{path}")
             assert (status, told in text, "/srv" in text) == (503, True, False)
+
+
+def test_only_who_may_see_everything_hears_where_the_database_is(site: Site, away: Away) -> None:
+    with away():
+        for token, told in ((TOKENS["ada"], True), (TOKENS["max"], False)):
+            status, answer = site.api("GET", "/me", token=token)
+            assert (status, answer["type"], "/srv" in answer["detail"]) == (500, "urn:aimux:storage", told)
+        stranger = {"content-type": "application/json"}
+        status, _, text = site.send("POST", "/api/v1/invitations/look", json.dumps({"code": "x" * 32}), **stranger)
+        assert (status, "database" in text, "/srv" in text) == (500, True, False)

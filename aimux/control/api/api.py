@@ -31,6 +31,7 @@ from aimux.control.api import (
     usage,
 )
 from aimux.control.api.problems import Fault, Refused, invalid
+from aimux.control.principal import Role
 from aimux.people.errors import Fixed, PeopleError, Taken, Unknown
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
 from aimux.redaction import mask_error
@@ -104,6 +105,12 @@ class Api:
             return await operation.handler(self.parts, **arguments)
         except Exception as error:  # whatever it is, the caller gets a problem document
             mask_error(error)
+            if isinstance(error, StorageError | Away) and (caller is None or not caller.role.includes(Role.VIEWER)):
+                # Where it is, and what is wrong with it, is not for everybody: anybody may bring an invitation's code.
+                detail = "The database does not work at present."
+                raise Refused(
+                    500, "storage", detail, remedy="try again later, or ask whoever runs this aimux"
+                ) from None
             raise _refusal(error) from None
         finally:
             if operation.method != "GET" or operation.role is None:
