@@ -15,7 +15,7 @@ from sqlalchemy import JSON, BigInteger, Connection, DateTime, select
 
 from aimux import __version__
 from aimux.people import links
-from aimux.storage import Database, StorageError, migrations, postgresql
+from aimux.storage import Database, StorageError, migrations, postgresql_hosts
 from aimux.storage.schema import METADATA
 from aimux.storage.schema.limits import limit_shares
 from tests.storage.conftest import Open, keys, put
@@ -159,7 +159,7 @@ async def test_a_migration_may_take_longer_than_any_other_command(
 ) -> None:
     """As an index on millions of rows does, and another node waits for it."""
     await (await Database.open(postgresql_url, state_dir)).close()
-    monkeypatch.setattr(postgresql, "COMMAND_TIMEOUT", 0.5)
+    monkeypatch.setattr(postgresql_hosts, "COMMAND_TIMEOUT", 0.5)
     more = "op.execute('SELECT pg_sleep(1)')"
     request.getfixturevalue("next_version").write_text(NEXT.format(head=NOW, more=more))
     nodes = await asyncio.gather(*(Database.open(postgresql_url, state_dir) for _ in range(2)))

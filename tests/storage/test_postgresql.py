@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from aimux import __version__
 from aimux.certificates import ServerTLS, TLSFiles
-from aimux.storage import MOST_TOLD, Database, StorageError, Unusable, locks
+from aimux.storage import MOST_TOLD, Database, StorageError, Unusable, locks, postgresql_hosts
 from aimux.storage import postgresql as module
 from aimux.storage.status import status
 from tests.postgresql import Server
@@ -109,7 +109,7 @@ async def test_what_is_wrong_with_the_servers_tls_is_said(tmp_path: Path, answer
 
 
 async def test_one_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(postgresql_hosts, "CONNECT_TIMEOUT", 0.2)
     connected = []
     server = await asyncio.start_server(lambda *streams: connected.append(streams), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -130,7 +130,7 @@ async def test_a_host_that_is_silent_does_not_keep_it_from_the_other(
     postgresql: Server, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after the primary has lost its power: the driver would wait for it for as long as for all hosts."""
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 2.0)
+    monkeypatch.setattr(postgresql_hosts, "CONNECT_TIMEOUT", 2.0)
     asked = []
     server = await asyncio.start_server(lambda *streams: asked.append(streams), "127.0.0.1", 0)
     async with server:
@@ -213,7 +213,7 @@ async def test_what_is_wrong_with_each_of_several_hosts_is_said(
     ],
 )
 def test_of_several_hosts_each_has_an_address(url: str, hosts: dict[str, str]) -> None:
-    assert dict(module._hosts(url)) == hosts
+    assert dict(postgresql_hosts.hosts_of(url)) == hosts
 
 
 async def test_while_it_is_away_reads_fail_and_afterwards_all_goes_on(

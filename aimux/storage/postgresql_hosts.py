@@ -1,0 +1,118 @@
+"""The hosts of a PostgreSQL's address, and connections of the driver's own to the one that takes writes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from weakref import WeakSet
+
+import asyncpg
+
+from aimux.storage.locks import FAILURES
+from aimux.storage.postgresql_errors import of_tls, text_of
+
+CONNECT_TIMEOUT = 10.0
+"""For all hosts together."""
+COMMAND_TIMEOUT = 60.0
+ENDING = 1.0
+"""Seconds for the server to close a connection: then it is cut."""
+_KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+"""The server notices within a minute that a node is gone, and frees what it held. Not said while connecting, where
+pgbouncer takes nothing that it does not know."""
+
+
+class Hosts:
+    """One address's."""
+
+    def __init__(self, url: str) -> None:
+        self._hosts = hosts_of(url)
+        """The one that was good last is the first …"""
+        self._opened = WeakSet[Any]()
+        """… and connections to it."""
+
+    async def connect(self, name: str = "aimux", *, patient: bool = False) -> asyncpg.Connection[Any]:
+        """One connection of the driver's own, under a name that the server shows. `patient`: a command may take as long
+        as it likes. Raises FAILURES."""
+        patience = None if patient else COMMAND_TIMEOUT
+        hosts = self._hosts
+        if len(hosts) == 1:
+            return await _connect(hosts[0][1], name, CONNECT_TIMEOUT, patience)
+        # The driver would give all of them one time-out, which a host that is silent, as one without power is, takes
+        # up: the others would never be asked.
+        reasons = []
+        for host, address in hosts:
+            try:
+                connection = await _connect(address, name, CONNECT_TIMEOUT / len(hosts), patience)
+            except FAILURES as error:
+                if not _of_host(address, error):
+                    raise
+                reasons.append(f"{host}: {text_of(error)}")
+                continue
+            if self._hosts[0] != (host, address):
+                self._hosts = [(host, address), *(one for one in hosts if one != (host, address))]
+                for other in self._opened:
+                    other.terminate()  # what it was asked may wait for an answer that never comes
+                self._opened.clear()
+            self._opened.add(connection)
+            return connection
+        raise ConnectionError("; ".join(reasons))
+
+
+def hosts_of(url: str) -> list[tuple[str, str]]:
+    """The hosts of an address, and an address of each alone: of several, the one that takes writes is wanted."""
+    parts = urlsplit(url)
+    login, at, spec = parts.netloc.rpartition("@")
+    query = dict(parse_qsl(parts.query))
+    hosts = (spec or query.get("host", "")).split(",")
+    if len(hosts) == 1:
+        return [(hosts[0], url)]
+    ports = [] if spec else query.get("port", "").split(",")
+    query.setdefault("target_session_attrs", "read-write")
+    found = []
+    for number, host in enumerate(hosts):
+        if not spec:
+            query["host"] = host
+            if len(ports) == len(hosts):
+                query["port"] = ports[number]
+        netloc = f"{login}{at}{host if spec else ''}"
+        found.append((host, parts._replace(netloc=netloc, query=urlencode(query)).geturl()))
+    return found
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    pool: object = None
+    """That it was opened for."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as the driver's own has it
+        """It would wait for a silent server's goodbye."""
+        with contextlib.suppress(TimeoutError):
+            await super().close(timeout=timeout or ENDING)
+
+
+async def _connect(address: str, name: str, seconds: float, patience: float | None) -> asyncpg.Connection[Any]:
+    settings = {"application_name": name}
+    try:
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            address,
+            timeout=seconds,
+            command_timeout=patience,
+            server_settings=settings,
+            connection_class=_Connection,
+        )
+    except UnicodeError:
+        raise asyncpg.ClientConfigurationError("its host is no host's name") from None
+    try:
+        await connection.execute(_KEEPALIVE, timeout=seconds)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def _of_host(address: str, error: BaseException) -> bool:
+    """Whether another host may be better."""
+    if state := str(getattr(error, "sqlstate", None) or ""):
+        return state[:2] in {"08", "53", "57"}
+    known = isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
+    return known and of_tls(address, "", error) is None
