@@ -118,11 +118,17 @@ async def test_the_login_by_device_code_is_one() -> None:
         ),
         module,
     )
-    acme = module["Device"]()
-    acme.instance, acme._tokens = "acme", lambda answer: {"access_token": answer["access_token"]}
-    acme.settings = SimpleNamespace(
-        client_id="cli", device_url="https://acme.example/d", token_url="https://acme.example/t"
-    )
+
+    class Acme(module["Device"]):  # type: ignore[misc]
+        instance = "acme"
+        settings = SimpleNamespace(
+            client_id="cli", device_url="https://acme.example/d", token_url="https://acme.example/t"
+        )
+
+        def _tokens(self, answer: dict[str, Any]) -> dict[str, Any]:
+            return {"access_token": answer["access_token"]}
+
+    acme = Acme()
     begun = {"device_code": "secret-9", "user_code": "ABCD", "verification_uri": "https://acme.example/device"}
     http = ScriptedHttp(
         reply(begun), reply({"error": "authorization_pending"}, status=400), reply({"access_token": "a"})

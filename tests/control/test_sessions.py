@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import jwt
 import pytest
 
-from aimux.storage import Unusable
+from aimux.storage import Database, Unusable
 from tests.control.live import Live, running
 
 SECRET = "the-secret-of-the-old-gateway-0123"
@@ -179,18 +179,15 @@ class Away:
 
         @asynccontextmanager
         async def refuse(*_topics: str) -> AsyncIterator[None]:
-            self.database._note(error)
             raise error
             yield
 
         with self._patch.context() as patch:
+            patch.setattr(Database, "trouble", property(lambda _database: error))
             patch.setattr(self.database, "write", refuse)
             if not reads:
                 patch.setattr(self.database, "read", refuse)
-            patch.setattr(self.database, "_recovered", lambda: None)
-            self.database._failed = error
             yield
-        self.database._failed = None
 
 
 @pytest.fixture
