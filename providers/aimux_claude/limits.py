@@ -30,6 +30,9 @@ _LENGTH = re.compile(r"(\d{1,3})([hd])")
 _SECONDS = {"h": 3600.0, "d": 86400.0}
 _NO_CREDIT_RECHECK = 900.0
 _LONGEST = 31 * 86400.0
+_UNSEEN_RECHECK = 86400.0
+"""How long a limit is believed that no window shows: it may be one of paid usage, told until the month's end, while
+what is included begins anew sooner."""
 
 # Whole messages, because Anthropic quotes what the client sent: a body with the key "This organization has been
 # disabled" is answered `This organization has been disabled: Extra inputs are not permitted`. No client may park an
@@ -233,7 +236,8 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
         return Verdict(Action.BACK_OFF, "a limit is reached that holds for some models")
     what = "a limit of the model's own is reached" if unseen else "rate limited"
     of_model = model if model and (unseen or keyed) else None
-    return Verdict(Action.COOL_DOWN, what, until=min(until, now + _LONGEST), model=of_model)
+    longest = _UNSEEN_RECHECK if unseen else _LONGEST
+    return Verdict(Action.COOL_DOWN, what, until=min(until, now + longest), model=of_model)
 
 
 def _api_reset(headers: Headers) -> float | None:

@@ -73,6 +73,13 @@ class TestRateLimits:
         assert (verdict.action, verdict.until, verdict.model) == (Action.COOL_DOWN, NOW + 2 * HOUR, "claude-fable-5")
         assert limited(claude, headers).action is Action.BACK_OFF, "nobody knows which model that was"
 
+    def test_a_limit_that_no_window_shows_is_believed_for_a_day(self, claude: Claude) -> None:
+        """router-for-me/CLIProxyAPI#5770: told until the month's end, it outlived the included usage's own reset."""
+        headers = unified(status="rejected", _5h__status="allowed", _7d__status="allowed")
+        headers["retry-after"] = "1587827"
+        verdict = limited(claude, headers, model="claude-sonnet-5")
+        assert (verdict.until, verdict.model) == (NOW + 24 * HOUR, "claude-sonnet-5")
+
     def test_credits_that_a_model_needs_may_be_on_another_account(self, claude: Claude) -> None:
         """Wei-Shaw/sub2api#6484."""
         error = {"type": "rate_limit_error", "message": "Error", "details": {"error_code": "credits_required"}}
