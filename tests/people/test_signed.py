@@ -111,7 +111,7 @@ def test_claims_give_user_groups_and_role() -> None:
     def given(**claims: Any) -> Access | Denied:
         return find(verifier, token(**claims), directory)
 
-    access = given(email="bob@example.com", role="viewer", realm={"groups": ["ci", "unknown"]})
+    access = given(email="bob@example.com", role="viewer", realm={"groups": ["ci", "unknown", 7, " ci"]})
     assert isinstance(access, Access)
     assert access.user == User("bob@example.com", role=Role.VIEWER, groups=("ci",))
     assert access.groups == {"ci"}

@@ -14,7 +14,7 @@ import pytest
 
 from aimux.http.framing import LAST_CHUNK, MAX_CHUNKS, chunk
 from aimux.http.turn import Turn, in_turn
-from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout
+from aimux.relay.errors import ConnectError, ConnectTimeout, HeadTimeout, ReadError
 from aimux.relay.liveness import is_unheard
 from aimux.relay.pool import Origin, Pool
 from tests.relay.upstreams import ANSWER, GET, Run, fetch, listening, pool, serve, serve_one
@@ -63,6 +63,24 @@ def test_a_connection_that_is_given_up_with_a_408_was_only_idle(run: Run, first:
                 assert (head.status, connections) == (status, 2 if first else 1)
 
             await in_turn(asked)
+
+    run(work())
+
+
+def test_a_new_connection_that_ends_without_an_answer_is_not_asked_again(run: Run) -> None:
+    """The upstream may have done what it was asked for."""
+    connections = 0
+
+    async def ends(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+
+    async def work() -> None:
+        async with listening(ends) as port, pool() as made:
+            with pytest.raises(ReadError, match="closed the connection without an answer"):
+                await fetch(made, f"http://127.0.0.1:{port}")
+        assert connections == 1
 
     run(work())
 
