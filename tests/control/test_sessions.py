@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -16,6 +17,8 @@ from urllib.parse import urlencode, urlsplit
 import jwt
 import pytest
 
+from aimux.accounts import AccountPool
+from aimux.control.api import parts
 from aimux.storage import Database, Unusable
 from tests.control.live import Live, running
 
@@ -286,3 +289,15 @@ def test_only_who_may_see_everything_hears_where_the_database_is(site: Site, awa
         stranger = {"content-type": "application/json"}
         status, _, text = site.send("POST", "/api/v1/invitations/look", json.dumps({"code": "x" * 32}), **stranger)
         assert (status, "database" in text, "/srv" in text) == (500, True, False)
+
+
+def test_a_database_that_hangs_keeps_nobody_waiting(site: Site, away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_pool: AccountPool) -> None:
+        await asyncio.Event().wait()
+
+    _, ada = site.sign_in(token=TOKENS["ada"])
+    with away():
+        monkeypatch.setattr(parts, "PATIENCE", 0)
+        monkeypatch.setattr(AccountPool, "load", hang)
+        status, _, text = site.send("GET", "/dashboard/accounts", cookie=ada)
+        assert (status, "claude/default" in text) == (200, True)

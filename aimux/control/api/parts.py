@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from aimux.relay.pool import Pool
 
 
+PATIENCE = 1.0
+"""Seconds that who only reads waits for accounts while something is wrong with the database: a server that hangs would
+let each provider wait for ten."""
+
+
 @dataclass(slots=True)
 class Parts:
     """The parts of a running aimux, or of none: then the same operations work on its files."""
@@ -82,8 +87,10 @@ class Parts:
 
     async def look(self, pool: AccountPool) -> None:
         """Look for accounts, for who only reads: those that are known while the database is away. Raises VaultError."""
-        with contextlib.suppress(Away):
-            await pool.load()
+        patience = PATIENCE if self.people.database.trouble is not None else None
+        with contextlib.suppress(Away, TimeoutError):
+            async with asyncio.timeout(patience):
+                await pool.load()
 
     async def account(self, provider: str, name: str, *, changes: bool = True) -> tuple[AccountPool, Account]:
         """The account as its file is now. `changes`: the caller does more than read. Refused if there is none."""
