@@ -57,16 +57,19 @@ class Notifier:
     async def patience(self) -> AsyncIterator[None]:
         """What is done meanwhile may take its time, as long as the loop is alive."""
 
-        async def extend() -> None:
-            while True:
-                self.extend(PATIENCE)
-                await asyncio.sleep(PATIENCE / 2)
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
 
-        task = asyncio.create_task(extend())
+        def extend() -> None:
+            nonlocal timer
+            self.extend(PATIENCE)
+            timer = loop.call_later(PATIENCE / 2, extend)
+
+        extend()
         try:
             yield
         finally:
-            task.cancel()
+            timer.cancel()
 
     async def watch(self) -> None:
         """Give signs of life until cancelled. Runs on the loop: a loop that hangs gives none, and that is the point."""

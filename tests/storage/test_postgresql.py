@@ -197,10 +197,10 @@ async def test_what_is_wrong_with_each_of_several_hosts_is_said(
         ("postgresql://u:p@h/x?sslmode=disable", {"h": "postgresql://u:p@h/x?sslmode=disable"}),
         ("postgresql:///x", {"": "postgresql:///x"}),
         (
-            "postgresql://u:p%40@h:1,[::1]:2/x",
+            "postgresql://u:p%40@h:1,i:2/x",
             {
                 "h:1": "postgresql://u:p%40@h:1/x?target_session_attrs=read-write",
-                "[::1]:2": "postgresql://u:p%40@[::1]:2/x?target_session_attrs=read-write",
+                "i:2": "postgresql://u:p%40@i:2/x?target_session_attrs=read-write",
             },
         ),
         (
