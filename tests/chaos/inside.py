@@ -65,7 +65,7 @@ def forget() -> None:
     head._REMEMBERED = KEPT
     journal.Journal.__init__.__defaults__ = (KEPT,)
     conversations = pool.Conversations
-    pool.Conversations = lambda lifetime, most: conversations(lifetime, min(most, KEPT))  # type: ignore[assignment,misc]
+    pool.Conversations = lambda: conversations(KEPT)  # type: ignore[assignment,misc]
 
 
 def census(file: Path) -> None:

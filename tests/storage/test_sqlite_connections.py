@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from aimux.storage import Database, sqlite_file
 from aimux.storage.sqlite import CONNECTIONS
@@ -97,8 +98,12 @@ async def test_a_write_that_is_cancelled_keeps_nobody_out(written: Path) -> None
 async def test_a_read_that_is_cancelled_as_it_begins_leaves_the_connection_to_the_next(written: Path) -> None:
     """As long as the exception lived, what was not read to its end would keep the connection in what it reads."""
     database = await Database.open(None, written.parent)
+    slow = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n ORDER BY -i"
+    )
     async with database.read() as connection:
-        rows = connection.stream(meta.select(), execution_options={"yield_per": 1})
+        await connection.execute(meta.select())
+        rows = connection.stream(slow, execution_options={"yield_per": 1})
         beginning = asyncio.ensure_future(rows.__aenter__())
         await asyncio.sleep(0)
         beginning.cancel()
