@@ -130,7 +130,7 @@ def test_a_misspelt_command_names_the_nearest(
 def test_without_a_command_it_serves(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     monkeypatch.setattr("aimux.app.run", lambda *given: started.append(given))
-    monkeypatch.setattr("aimux.cli.options.config_path", lambda explicit: started.append(explicit))
+    monkeypatch.setattr("aimux.cli.serve.config_path", lambda explicit: started.append(explicit))
     assert run_main(monkeypatch, *arguments) == 0
     [(load, _announce)] = started
     with pytest.raises(AttributeError):  # no plugins here: only which file is asked for matters

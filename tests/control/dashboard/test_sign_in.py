@@ -55,7 +55,7 @@ def test_signing_in_leads_nowhere_else(site: Site, to: str) -> None:
     assert answer.status == 303
     assert answer.headers["location"].startswith("/dashboard/")
     assert ".." not in answer.headers["location"]
-    assert "x=1" not in str(answer.headers)
+    assert not any(value.startswith("x=1") for value in answer.headers.values())
 
 
 def test_the_front_page_leads_to_signing_in(visitor: Visitor, site: Site) -> None:
