@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from aimux.http.head import SECRET
 from aimux.people import Denied
 from aimux.people.tokens import form
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -38,7 +39,7 @@ def may_name(given: str, headers: Headers, authentication: Authentication) -> bo
     """Whether an `x-request-id` that a client has chosen may be shown: it is not a token, not even a wrong one."""
     if len(given) < SHORTEST:
         return True
-    shown = headers.get("authorization", "") + headers.get("x-api-key", "")
+    shown = " ".join(headers.get(name, "") for name in SECRET)
     return not (given in shown or given.startswith(_VENDORS) or holds_token(given, authentication))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -157,7 +158,7 @@ class FairKeeper:
         if not self._fair.on or not text.startswith('{"fair"'):
             return
         try:
-            told = [_Told._make(one) for one in json.loads(text)["fair"]]
+            told = [_read(*one) for one in json.loads(text)["fair"]]
         except (ValueError, TypeError, KeyError) as error:
             log.debug("a node of another version tells what this one does not understand: %s", error)
             return
@@ -167,6 +168,15 @@ class FairKeeper:
             quota = quotas.get((one.provider, one.account))
             if quota is not None:
                 self._fair.heard(quota, one.user, News(one.weight, one.units), now)
+
+
+def _read(provider: str, account: str, user: str, weight: float | None, units: float) -> _Told:
+    """Raises ValueError or TypeError: what is no number would meet a request that asks for its share."""
+    if weight is not None and not 0 < float(weight) < math.inf:
+        raise ValueError(f"{weight} is no weight")
+    if not 0 <= float(units) < math.inf:
+        raise ValueError(f"{units} can't have been taken")
+    return _Told(provider, account, user, weight and float(weight), float(units))
 
 
 def _notices(told: Iterable[str], most: int) -> Iterator[str]:

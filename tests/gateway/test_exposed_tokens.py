@@ -56,6 +56,15 @@ async def test_nor_is_it_a_requests_id(start: Start, given: str, target: str) ->
     assert given not in aimux.log + sent.decode()
 
 
+@pytest.mark.parametrize("name", ["api-key", "x-api-key", "x-goog-api-key"])
+async def test_nor_is_what_any_key_header_holds(start: Start, name: str) -> None:
+    aimux = await start()
+    given = "wrong-token-0123456789"
+    sent = await aimux.send(request(headers=f"{name}: {given}\r\nX-Request-Id: {given}\r\n"))
+    assert b"\r\nx-request-id: req_" in head_of(sent)
+    assert given not in aimux.log + sent.decode()
+
+
 async def test_any_other_id_of_a_client_stays(start: Start) -> None:
     aimux = await start()
     sent = await aimux.send(request(headers="X-Request-Id: 6f1c2f9e-3b1a-4c55-9a51-0d7f0e1e2a3b\r\n"))

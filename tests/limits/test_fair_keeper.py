@@ -163,9 +163,18 @@ async def test_a_team_that_asks_at_once_is_told_of_in_several_notices(nodes: lis
 
 
 @pytest.mark.parametrize(
-    "text", ['{"fair"', '{"fair": 3}', '{"fair": [["claude", "work"]]}', '{"fair": [["a", "b", "c", 1, 2]]}']
+    "text",
+    [
+        '{"fair"',
+        '{"fair": 3}',
+        '{"fair": [["claude", "work"]]}',
+        '{"fair": [["a", "b", "c", 1, 2]]}',
+        '{"fair": [["claude", "work", "eve", 0, 2]]}',
+        '{"fair": [["claude", "work", "eve", "much", 2]]}',
+        '{"fair": [["claude", "work", "eve", 1, -2]]}',
+    ],
 )
-async def test_what_another_version_tells_changes_nothing(nodes: list[Node], text: str) -> None:
+async def test_what_is_no_news_changes_nothing(nodes: list[Node], text: str) -> None:
     one, other = nodes
     await one.database.tell(text)
     one.ask("ann", 10)
