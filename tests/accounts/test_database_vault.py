@@ -132,8 +132,8 @@ async def test_whoever_is_cancelled_as_the_server_grants_a_lock_gives_it_back(
     """Nobody would let go of it before this node ends. A wait that is too long and a stop may cancel together."""
     granted, ask = asyncio.Event(), asyncpg.Connection.fetchval
 
-    async def granting(connection: asyncpg.Connection[Any], query: str, *values: Any) -> Any:
-        answer = await ask(connection, query, *values)
+    async def granting(connection: asyncpg.Connection[Any], query: str, *values: Any, **options: Any) -> Any:
+        answer = await ask(connection, query, *values, **options)
         if "pg_try_advisory_lock" in query and not granted.is_set():
             granted.set()
             await asyncio.sleep(0.05)  # its answer is on its way
